@@ -1,0 +1,30 @@
+"""The contract between extraction and policies: what a feature cache, a cost table and labels are.
+
+    from cache_schema import FeatureCache
+    cache = FeatureCache("CACHE")
+    cache["resnet101_224"]["video_id"].features    # (T, D) float16, zero-copy
+
+Imports neither torch nor decord, and nothing of the other rooms.
+"""
+
+from cache_schema.cache import FeatureCache, Stream
+from cache_schema.errors import CacheError, LabelError, MissingVideoError, UserError
+from cache_schema.schema import SCHEMA_VERSION, Preprocessing, Sampling, StreamSpec, VideoRecord, to_float16
+from cache_schema.shard import Shard, write_shard
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "CacheError",
+    "FeatureCache",
+    "LabelError",
+    "MissingVideoError",
+    "Preprocessing",
+    "Sampling",
+    "Shard",
+    "Stream",
+    "StreamSpec",
+    "UserError",
+    "VideoRecord",
+    "to_float16",
+    "write_shard",
+]

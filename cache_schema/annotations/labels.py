@@ -1,0 +1,82 @@
+"""What every annotation format comes down to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache_schema.errors import LabelError
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A class shown from `start_s` to `end_s` seconds of a video."""
+
+    label: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class VideoLabel:
+    """One annotated video.
+
+    Attributes:
+        video_id: the id under which the cache is expected to hold the video.
+        labels: its classes, each once, in the order of the file; empty where the benchmark keeps them back.
+        aliases: other ids that the video goes by in practice.
+    """
+
+    video_id: str
+    labels: tuple[str, ...]
+    subset: str
+    segments: tuple[Segment, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The annotated videos of a benchmark.
+
+    Attributes:
+        classes: every class that occurs, sorted.
+        multi_label: whether some video has more than one class.
+    """
+
+    source: Path
+    videos: tuple[VideoLabel, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for video in self.videos:
+            if video.video_id in seen:
+                raise LabelError(f"{self.source}: video {video.video_id!r} occurs twice")
+            seen.add(video.video_id)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(sorted({label for video in self.videos for label in video.labels}))
+
+    @property
+    def multi_label(self) -> bool:
+        return any(len(video.labels) > 1 for video in self.videos)
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Names of the subsets, in the order of the file."""
+        return tuple(dict.fromkeys(video.subset for video in self.videos))
+
+    def subset(self, name: str) -> Sequence[VideoLabel]:
+        """The labelled videos of a subset, in the order of the file.
+
+        Raises:
+            LabelError: there is no such subset, or it has no labels.
+        """
+        videos = [video for video in self.videos if video.subset == name]
+        if not videos:
+            raise LabelError(f"{self.source}: no subset {name!r}; it has: {', '.join(self.subsets)}")
+        labelled = [video for video in videos if video.labels]
+        if not labelled:
+            raise LabelError(f"{self.source}: the videos of subset {name!r} have no labels")
+        return labelled

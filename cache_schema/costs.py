@@ -1,0 +1,65 @@
+"""The per-backbone cost table, in both conventions.
+
+A *MAC* is one multiply-accumulate. Both papers call 10⁹ MACs a "GFLOP" (except, it seems, for I3D); counting
+the multiplication and the addition apart gives twice as many. Costs are kept as MACs; a convention is chosen
+where they are shown.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+from cache_schema.schema import StreamSpec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Convention = Literal["mac", "flop"]
+OPERATIONS_PER_MAC: Mapping[Convention, int] = {"mac": 1, "flop": 2}
+
+
+def gflops(macs: float, convention: Convention = "mac") -> float:
+    """10⁹ operations: the papers' unit with "mac", two operations per multiply-accumulate with "flop"."""
+    return macs * OPERATIONS_PER_MAC[convention] / 1e9
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One backbone: what a row costs, and what the papers print for it.
+
+    Attributes:
+        macs: counted multiply-accumulates for one row, up to the features.
+        paper: the papers' figure in their GFLOPs, where they give one.
+        paper_unit: the convention that the papers' figure seems to follow.
+    """
+
+    stream: str
+    title: str
+    macs: int
+    paper: float | None = None
+    paper_unit: Convention = "mac"
+
+    def gflops(self, convention: Convention = "mac") -> float:
+        return gflops(self.macs, convention)
+
+
+@cache
+def cost_table() -> Mapping[str, Cost]:
+    """The costs of the built-in streams by stream name, from costs.toml beside this file."""
+    with resources.files("cache_schema").joinpath("costs.toml").open("rb") as file:
+        raw = tomllib.load(file)
+    return {stream: Cost(stream=stream, **entry) for stream, entry in raw.items()}
+
+
+def stream_cost(spec: StreamSpec) -> Cost:
+    """The cost of one row of a stream: from the table, else as counted when the stream was extracted."""
+    # Another rate changes how many rows there are, not what one costs.
+    known = cost_table().get(spec.name.partition("@")[0])
+    return known or Cost(stream=spec.name, title=spec.name, macs=spec.macs_per_row)

@@ -1,0 +1,167 @@
+"""Schema 1 of the feature cache: what is on disk, in one page.
+
+A cache is a folder with one folder per *stream*, each holding immutable shards:
+
+    CACHE/mobilenetv2_112/shard-3f2a….h5     CACHE/resnet101_224/shard-….h5
+
+A stream is one backbone with its weights, its input and its sampling. A shard is an HDF5 file:
+
+    features          (N, D) float16, contiguous   penultimate features, the rows of all videos end to end
+    scores            (N, C) float16, contiguous   class logits; only where the backbone has a classifier
+    spans             (N, 2) float64, seconds      first and last instant the row saw; equal for a frame
+    videos/id         (M,)   UTF-8 bytes           a video appears once in a shard
+    videos/offsets    (M+1,) int64                 rows of video i: offsets[i]:offsets[i+1]
+    videos/duration_s, videos/fps                  (M,) float64, of the source video
+    videos/source, videos/fingerprint              (M,) UTF-8 bytes: file name, what tells its content
+    videos/checksum   (M,)   uint32                CRC-32 of its rows: features, then scores, then spans
+    videos/status     (M,)   UTF-8 bytes           "ok" or "failed"; a failed video has zero rows
+    videos/error      (M,)   UTF-8 bytes           the reason of a failure, else empty
+
+    attributes: schema_version, spec (StreamSpec as JSON), weights_digest, tools (JSON: versions, precision),
+    header_checksum (SHA-256 over everything above but the rows themselves, which `checksum` covers)
+
+Strings are fixed-length bytes, so that nothing lies in HDF5's heaps and each dataset is one contiguous block.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SCHEMA_VERSION = 1
+
+Float16Array = npt.NDArray[np.float16]
+Float64Array = npt.NDArray[np.float64]
+
+_STREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]*")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a decoded frame becomes the network's input.
+
+    The short side is resized to `resize` pixels, the centre `crop`×`crop` is cut out, and
+    (pixel / 255 − mean) / std is taken per RGB channel.
+    """
+
+    resize: int
+    crop: int
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which instants of a video become rows. kind "frames": the frame on screen at k / fps seconds."""
+
+    kind: str = "frames"
+    fps: float = 1.0
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """Everything that decides what a row of a stream means.
+
+    Attributes:
+        name: the stream's folder name.
+        backbone: where the network comes from, e.g. "timm:resnet101".
+        weights: as chosen by the user: "pretrained:TAG", "random:SEED" or "file".
+        weights_digest: SHA-256 over the names, types, shapes and values of the parameters and buffers.
+        feature_dim: D, columns of `features`.
+        num_classes: C, columns of `scores`; 0 where there is no classifier.
+        macs_per_row: multiply-accumulates of the backbone for one row up to its features (the classifier adds
+            D·C), as counted when it was built.
+        classes: names of the C scores, where they are known.
+    """
+
+    name: str
+    backbone: str
+    weights: str
+    weights_digest: str
+    preprocessing: Preprocessing
+    feature_dim: int
+    num_classes: int
+    macs_per_row: int
+    sampling: Sampling = field(default_factory=Sampling)
+    classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_stream_name(self.name)
+        if self.classes is not None and len(self.classes) != self.num_classes:
+            raise ValueError(f"{len(self.classes)} class names for {self.num_classes} scores")
+        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+            raise ValueError("a class name occurs twice")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str) -> StreamSpec:
+        """The inverse of `to_json`. Raises ValueError, KeyError or TypeError on anything else."""
+        raw: dict[str, Any] = json.loads(text)
+        pre = raw.pop("preprocessing")
+        pre = Preprocessing(**{**pre, "mean": tuple(pre["mean"]), "std": tuple(pre["std"])})
+        classes = raw.pop("classes")
+        return StreamSpec(
+            **{**raw, "sampling": Sampling(**raw["sampling"])},
+            preprocessing=pre,
+            classes=None if classes is None else tuple(classes),
+        )
+
+
+def check_stream_name(name: str) -> None:
+    """Raise ValueError unless `name` can be a folder's name on every system."""
+    if not _STREAM_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be the name of a stream: use letters, digits and _ . @ -")
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """One video in one stream.
+
+    Attributes:
+        features: (T, D) float16.
+        scores: (T, C) float16, or None where the stream has no classifier.
+        spans: (T, 2) float64, seconds.
+        fingerprint: tells the content of the source file apart from another's.
+        error: why there are no rows; None for a video that was read.
+    """
+
+    id: str
+    features: Float16Array
+    spans: Float64Array
+    scores: Float16Array | None = None
+    duration_s: float = float("nan")
+    fps: float = float("nan")
+    source: str = ""
+    fingerprint: str = ""
+    error: str | None = None
+
+    @staticmethod
+    def failed(spec: StreamSpec, video_id: str, error: str, *, source: str, fingerprint: str) -> VideoRecord:
+        """The entry of a video that could not be read: zero rows and the reason."""
+        return VideoRecord(
+            id=video_id,
+            features=np.zeros((0, spec.feature_dim), np.float16),
+            scores=np.zeros((0, spec.num_classes), np.float16) if spec.num_classes else None,
+            spans=np.zeros((0, 2), np.float64),
+            source=source,
+            fingerprint=fingerprint,
+            error=error,
+        )
+
+
+def to_float16(array: npt.NDArray[Any], what: str) -> Float16Array:
+    """Cast to float16. Raises ValueError where a value is not finite or would overflow (above 65504)."""
+    largest = float(np.max(np.abs(array), initial=0.0))
+    if not np.isfinite(largest):
+        raise ValueError(f"{what} are not finite")
+    if largest > float(np.finfo(np.float16).max):
+        raise ValueError(f"{what} reach {largest:.3g}, beyond float16's 65504")
+    return array.astype(np.float16)

@@ -1,0 +1,69 @@
+"""Check every checksum and invariant of a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cache_schema.cache import shard_paths
+from cache_schema.errors import CacheError
+from cache_schema.schema import StreamSpec, VideoRecord
+from cache_schema.shard import Shard
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One shard: how many videos and rows it holds, and what is wrong with it, a line each."""
+
+    path: Path
+    videos: int
+    rows: int
+    problems: tuple[str, ...]
+
+
+def verify_stream(folder: Path) -> Iterator[Checked]:
+    """Check the shards of a stream's folder one by one; nothing that is wrong ends the check."""
+    first: Shard | None = None
+    seen: dict[str, Path] = {}
+    for path in shard_paths(folder):
+        try:
+            shard = Shard(path)
+        except CacheError as error:
+            yield Checked(path, 0, 0, (str(error),))
+            continue
+        problems = []
+        first = first or shard
+        if shard.spec != first.spec:
+            problems.append(f"{path}: its stream specification differs from that of {first.path.name}")
+        if shard.spec.name != folder.name:
+            problems.append(f"{path}: a shard of stream {shard.spec.name!r} in the folder of {folder.name!r}")
+        for index, video_id in enumerate(shard.ids):
+            try:
+                record = shard.record(index)
+            except CacheError as error:
+                problems.append(str(error))
+                continue
+            problems += [f"{path}: video {video_id!r}: {problem}" for problem in _broken(shard.spec, record)]
+            if record.error is None and video_id in seen:
+                problems.append(f"{path}: video {video_id!r} is also in {seen[video_id].name}")
+            if record.error is None:
+                seen[video_id] = path
+        yield Checked(path, len(shard), int(shard.offsets[-1]), tuple(problems))
+
+
+def _broken(spec: StreamSpec, record: VideoRecord) -> Iterator[str]:
+    """Invariants that no checksum covers, because the rows may have been wrong when they were written."""
+    if (record.error is None) != (len(record.features) > 0):
+        yield "has rows exactly when it has no error, but not here"
+    if not np.isfinite(record.features).all():
+        yield "features are not finite"
+    if record.scores is not None and not np.isfinite(record.scores).all():
+        yield "scores are not finite"
+    starts, ends = record.spans[:, 0], record.spans[:, 1]
+    if not (np.isfinite(record.spans).all() and (starts <= ends).all() and (np.diff(starts) >= 0).all()):
+        yield "spans are not finite and in order"
+    if spec.sampling.kind == "frames" and not np.array_equal(starts, ends):
+        yield "a row of single frames spans more than an instant"

@@ -1,0 +1,330 @@
+"""Shards and caches: what was written is what is read, and damage is told, never served."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache_schema import (
+    CacheError,
+    FeatureCache,
+    MissingVideoError,
+    Shard,
+    StreamSpec,
+    VideoRecord,
+    write_shard,
+)
+from cache_schema.cli import feature_cache
+from cache_schema.schema import to_float16
+from cache_schema.shard import remove_stale_temporaries
+from tests.caches import make_record, make_spec, write_stream
+
+TOOLS = {"thriftvid": "test"}
+
+
+def same(a: VideoRecord, b: VideoRecord) -> bool:
+    arrays = all(
+        np.array_equal(x, y) if x is not None and y is not None else x is y
+        for x, y in ((a.features, b.features), (a.scores, b.scores), (a.spans, b.spans))
+    )
+    rest = {"features": None, "scores": None, "spans": None}
+    return arrays and str(replace(a, **rest)) == str(replace(b, **rest))  # type: ignore[arg-type]
+
+
+ids = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    videos=st.dictionaries(ids, st.integers(0, 5), min_size=1, max_size=6),
+    classes=st.integers(0, 3),
+)
+def test_what_was_written_is_read(
+    videos: dict[str, int], classes: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    spec = make_spec(classes=classes)
+    records = [
+        make_record(v, rows, classes=classes)
+        if rows
+        else VideoRecord.failed(spec, v, "no video stream", source="x", fingerprint="y")
+        for v, rows in videos.items()
+    ]
+    path = write_shard(tmp_path_factory.mktemp("cache") / spec.name, spec, records, tools=TOOLS)
+    shard = Shard(path)
+    assert shard.spec == spec and shard.tools == TOOLS
+    assert all(same(read, written) for read, written in zip(shard.records(), records, strict=True))
+
+
+def test_layout_is_schema_1(tmp_path: Path) -> None:
+    """Read the file with h5py alone, as another program would from the documentation."""
+    spec = make_spec(classes=3)
+    path = write_shard(
+        tmp_path / spec.name,
+        spec,
+        [make_record("a", 2, classes=3), make_record("b", 3, classes=3)],
+        tools=TOOLS,
+    )
+    assert path.parent.name == "tiny_8" and path.name.startswith("shard-") and path.suffix == ".h5"
+    with h5py.File(path) as file:
+        assert (file["features"].shape, file["features"].dtype) == ((5, 8), np.float16)
+        assert (file["scores"].shape, file["scores"].dtype) == ((5, 3), np.float16)
+        assert (file["spans"].shape, file["spans"].dtype) == ((5, 2), np.float64)
+        for dataset in ("features", "scores", "spans"):
+            assert file[dataset].chunks is None and file[dataset].compression is None
+        assert file["videos/offsets"][()].tolist() == [0, 2, 5]
+        assert file["videos/id"][()].tolist() == [b"a", b"b"]
+        assert file["videos/status"][()].tolist() == [b"ok", b"ok"]
+        assert file.attrs["schema_version"] == 1
+        assert StreamSpec.from_json(bytes(file.attrs["spec"]).decode()) == spec
+
+
+def test_rows_are_views_of_the_file(tmp_path: Path) -> None:
+    spec = make_spec()
+    write_stream(tmp_path, spec, {"a": 4})
+    features = FeatureCache(tmp_path)[spec.name]["a"].features
+    assert not features.flags.owndata and not features.flags.writeable
+    base = features
+    while isinstance(base.base, np.ndarray):
+        base = base.base
+    assert isinstance(base, np.memmap)
+
+
+def test_more_shards_than_file_descriptors(tmp_path: Path) -> None:
+    spec = make_spec(classes=2)
+    write_stream(tmp_path, spec, {f"v{i:03d}": 2 for i in range(120)}, shard_size=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 90, hard))
+    try:
+        stream = FeatureCache(tmp_path)[spec.name]
+        assert sum(float(stream[v].features.sum()) != 0 for v in stream) == 120
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_trouble_of_the_machine_is_not_called_damage(tmp_path: Path) -> None:
+    [path] = write_stream(tmp_path, make_spec(), {"a": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(CacheError, match="cannot be read: Too many open files"):
+            Shard(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_cache_is_a_mapping(tmp_path: Path) -> None:
+    spec = make_spec(classes=2)
+    videos = {f"v{i}": i + 1 for i in range(9)}
+    write_stream(tmp_path, spec, videos)
+    write_stream(tmp_path, make_spec("other_8"), {"v0": 1})
+    cache = FeatureCache(tmp_path)
+    assert cache.streams == ("other_8", "tiny_8") and "tiny_8" in cache and "none" not in cache
+    stream = cache["tiny_8"]
+    assert {v: stream.rows(v) for v in stream} == videos
+    assert all(len(stream[v].features) == rows for v, rows in videos.items())
+    with pytest.raises(CacheError, match=r"no stream 'resnet101_224'.*other_8, tiny_8"):
+        cache["resnet101_224"]
+    with pytest.raises(MissingVideoError, match="video 'v99' is not in stream 'tiny_8'"):
+        stream["v99"]
+    with pytest.raises(CacheError, match="no such cache folder"):
+        FeatureCache(tmp_path / "nowhere")
+
+
+def test_readable_entry_goes_before_failed_one(tmp_path: Path) -> None:
+    spec = make_spec()
+    failed = VideoRecord.failed(spec, "a", "deadline of 5 s passed", source="a.mp4", fingerprint="p")
+    write_shard(tmp_path / spec.name, spec, [failed], tools=TOOLS)
+    with pytest.raises(MissingVideoError, match=r"'a' could not be read.*deadline"):
+        FeatureCache(tmp_path)[spec.name]["a"]
+    assert FeatureCache(tmp_path)[spec.name].failures == {"a": "deadline of 5 s passed"}
+    write_stream(tmp_path, spec, {"a": 3})
+    stream = FeatureCache(tmp_path)[spec.name]
+    assert len(stream["a"].features) == 3 and not stream.failures
+
+
+def test_digest_depends_on_content_not_on_shards(tmp_path: Path) -> None:
+    spec = make_spec()
+    videos = {f"v{i}": 2 for i in range(6)}
+    for name, size in (("by2", 2), ("by3", 3)):
+        write_stream(tmp_path / name, spec, videos, shard_size=size)
+    write_stream(tmp_path / "changed", spec, videos, seed=1)
+    by2, by3, changed = (FeatureCache(tmp_path / n)[spec.name].digest() for n in ("by2", "by3", "changed"))
+    assert by2 == by3 != changed
+
+
+def test_shards_that_disagree_are_refused(tmp_path: Path) -> None:
+    write_stream(tmp_path, make_spec(), {"a": 1})
+    write_stream(tmp_path, make_spec(weights="random:1"), {"b": 1})
+    with pytest.raises(CacheError, match=r"shard-.*another stream specification"):
+        FeatureCache(tmp_path)["tiny_8"]
+
+
+def test_records_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    spec = make_spec()
+    good = make_record("a", 2)
+    for bad in (
+        [good, good],
+        [make_record("a", 2, dim=7)],
+        [make_record("a", 2, classes=1)],
+        [make_record("a", 0)],
+        [replace(good, error="failed, yet has rows")],
+        [],
+    ):
+        with pytest.raises(ValueError):
+            write_shard(tmp_path / spec.name, spec, bad, tools=TOOLS)
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+@pytest.mark.parametrize(("value", "message"), [(65600.0, "65504"), (np.inf, "finite"), (np.nan, "finite")])
+def test_float16_is_checked_before_casting(value: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_float16(np.array([1.0, -value]), "features")
+    assert to_float16(np.array([65504.0]), "features")[0] == 65504
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(CacheError, match="No space left"):
+        write_stream(tmp_path, make_spec(), {"a": 1})
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_only_dead_writers_are_cleaned_up_after(tmp_path: Path) -> None:
+    host = os.uname().nodename
+    alive, dead, elsewhere = (
+        tmp_path / f".shard-0.h5.{name}.tmp"
+        for name in (f"{host}-{os.getpid()}", f"{host}-99999999", "far-1")
+    )
+    for path in (alive, dead, elsewhere):
+        path.touch()
+    remove_stale_temporaries(tmp_path)
+    assert alive.exists() and elsewhere.exists() and not dead.exists()
+
+
+def refuse_or_same(path: Path, expected: list[VideoRecord]) -> bool:
+    """Whether reading the shard is refused; if it is not, it must give what was written."""
+    try:
+        records = list(Shard(path).records())
+    except CacheError as error:
+        assert path.name in str(error) and "\n" not in str(error)
+        return True
+    assert all(same(a, b) for a, b in zip(records, expected, strict=True))
+    return False
+
+
+def test_cut_shards_are_refused(tmp_path: Path) -> None:
+    spec = make_spec(classes=2)
+    [path] = write_stream(tmp_path, spec, {"a": 40, "b": 3})
+    whole = path.read_bytes()
+    for length in [0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        assert refuse_or_same(path, [])
+
+
+def test_flipped_bytes_are_refused_or_harmless(tmp_path: Path) -> None:
+    spec = make_spec(classes=2)
+    [path] = write_stream(tmp_path, spec, {"a": 12, "b": 3})
+    whole = path.read_bytes()
+    expected = list(Shard(path).records())
+    copy = tmp_path / path.name
+    refused = 0
+    step = 3
+    for position in range(0, len(whole), step):
+        copy.write_bytes(whole[:position] + bytes([whole[position] ^ 0x41]) + whole[position + 1 :])
+        refused += refuse_or_same(copy, expected)
+    rows = sum(
+        r.features.nbytes + r.spans.nbytes + (r.scores.nbytes if r.scores is not None else 0)
+        for r in expected
+    )
+    assert refused * step >= rows  # every flip in the rows at least
+
+
+def test_other_schema_version_is_refused(tmp_path: Path) -> None:
+    [path] = write_stream(tmp_path, make_spec(), {"a": 1})
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema_version"] = 2
+    with pytest.raises(CacheError, match=r"shard-.*schema 2, but this program reads schema 1"):
+        FeatureCache(tmp_path)["tiny_8"]
+
+
+def run(*arguments: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(feature_cache, [str(a) for a in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_info(tmp_path: Path) -> None:
+    spec = make_spec(classes=2)
+    write_stream(tmp_path, spec, {"a": 4, "b": 2})
+    failed = VideoRecord.failed(spec, "c", "empty file", source="c.mp4", fingerprint="p")
+    write_shard(tmp_path / spec.name, spec, [failed], tools=TOOLS)
+    code, out, _ = run("info", tmp_path, "--json")
+    described = json.loads(out)["tiny_8"]
+    assert code == 0
+    assert (described["videos"], described["rows"], described["failures"]) == (2, 6, {"empty file": 1})
+    code, out, _ = run("info", tmp_path)
+    assert code == 0 and "tiny_8" in out and "1 × empty file" in out
+    assert max(map(len, out.splitlines()[1:])) <= 80
+
+
+def test_verify(tmp_path: Path) -> None:
+    spec = make_spec()
+    paths = write_stream(tmp_path, spec, {f"v{i}": 2 for i in range(6)}, shard_size=2)
+    code, out, _ = run("verify", tmp_path)
+    assert code == 0 and out == "3 shards, 6 videos, 12 rows: all good\n"
+    paths[0].write_bytes(paths[0].read_bytes()[:-100])
+    shutil.copy(paths[1], paths[1].with_name("shard-twice.h5"))
+    code, out, err = run("verify", tmp_path)
+    assert code == 1 and paths[0].name in err and "is also in" in err
+    assert json.loads(run("verify", tmp_path, "--json")[1])["problems"]
+
+
+def test_verify_finds_rows_that_were_wrong_from_the_start(tmp_path: Path) -> None:
+    spec = make_spec()
+    record = make_record("a", 3)
+    bad = replace(record, spans=record.spans[::-1].copy())
+    write_shard(tmp_path / spec.name, spec, [bad], tools=TOOLS)
+    code, _, err = run("verify", tmp_path)
+    assert code == 1 and "video 'a': spans are not finite and in order" in err
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_a_missing_cache_is_one_line(command: str, tmp_path: Path) -> None:
+    code, out, err = run(command, tmp_path / "none")
+    assert (
+        code == 2
+        and out == ""
+        and err == f"Error: {tmp_path}/none: no such cache folder; make one with batch-extract\n"
+    )
+
+
+def test_verify_refuses_what_is_no_cache(tmp_path: Path) -> None:
+    assert run("verify", tmp_path)[0] == 2
+    write_stream(tmp_path, make_spec(), {"a": 1})
+    code, out, err = run("verify", tmp_path / "tiny_8")
+    assert code == 2 and out == "" and "give its parent" in err
+
+
+def test_costs_stand_beside_the_papers() -> None:
+    code, out, _ = run("costs")
+    assert code == 0
+    lines = {line.split()[0]: line.split() for line in out.splitlines() if line}
+    assert lines["mobilenetv2_112"][1:4] == ["0.081", "0.162", "0.08"]
+    assert lines["i3d_rgb_dense16"][1:4] == ["27.800", "55.600", "56.00"]
+    assert len(json.loads(run("costs", "--json")[1])) == len(lines) - 2  # a title and the column names
