@@ -1,0 +1,93 @@
+"""Parameters of a backbone: read without unpickling foreign code, and told apart by a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from cache_schema import UserError
+
+# How torch's restricted unpickler says that it met a function or class of somebody else's.
+_FOREIGN_CODE = re.compile("unsupported (global|class)|is blocked", re.IGNORECASE)
+_WRAPPERS = ("state_dict", "model", "model_state")
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
+    """Read a .safetensors file, or a torch checkpoint that holds tensors only.
+
+    Returns:
+        The parameters by name, and the names of the classes where the file's metadata has them
+        (safetensors: key "classes", a JSON list).
+
+    Raises:
+        UserError: the file cannot be read, or reading it would mean running code from it.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return state, _class_names(metadata["classes"]) if "classes" in metadata else None
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the weights: {error.strerror or error}") from error
+    except Exception as error:  # a damaged file makes torch's unpickler raise whatever Python can
+        if isinstance(error, pickle.UnpicklingError) and _FOREIGN_CODE.search(str(error)):
+            raise UserError(
+                f"{path}: refused: it holds more than tensors, and reading it could run code from it; "
+                "convert it to .safetensors"
+            ) from error
+        raise UserError(f"{path}: not a file of weights ({first_line(error)})") from error
+    for key in _WRAPPERS:
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
+            checkpoint = checkpoint[key]
+    if not isinstance(checkpoint, dict) or not any(isinstance(v, Tensor) for v in checkpoint.values()):
+        raise UserError(f"{path}: not a file of weights: it holds no tensors by name")
+    tensors = {str(k).removeprefix("module."): v for k, v in checkpoint.items() if isinstance(v, Tensor)}
+    return tensors, None
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of what an error says, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _class_names(text: str) -> tuple[str, ...]:
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError('"classes" in its metadata is no list of names')
+    return tuple(names)
+
+
+def load_into(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load every parameter and buffer. Raises UserError that says which do not fit."""
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in expected]
+    shapes = [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    for problem, names in (("lacks", missing), ("has unknown", unexpected), ("does not fit:", shapes)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise UserError(f"{path}: weights of another network: {problem} {', '.join(names[:3])}{more}")
+    model.load_state_dict(state)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

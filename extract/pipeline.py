@@ -1,0 +1,293 @@
+"""Decode ∥ forward ∥ write: the shards of a run, one after another, while the decoders run ahead."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cache_schema import Preprocessing, StreamSpec, VideoRecord, to_float16, write_shard
+from cache_schema.schema import Float16Array
+from extract.backbones.timm2d import Backbone
+from extract.batcher import Batcher, Rows
+from extract.sources import SourceVideo, fingerprint, printable
+from extract.workers import DecodeJob, Frames, Opened, decode_all
+
+
+@dataclass(frozen=True)
+class Work:
+    """Videos that lack the same streams."""
+
+    videos: tuple[SourceVideo, ...]
+    streams: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run uses the machine.
+
+    Attributes:
+        decode_workers: processes that decode.
+        batch: frames in a forward pass, always exactly as many.
+        deadline_s: seconds that a video may take to decode beyond its own duration.
+        decode_target: what a worker process runs, as "module:function"; for tests that simulate a decoder
+            that hangs or crashes.
+    """
+
+    decode_workers: int
+    batch: int
+    deadline_s: float
+    decode_target: str | None = None
+
+
+@dataclass
+class Progress:
+    """What a run has done so far; handed to the caller whenever it changes.
+
+    Attributes:
+        videos_done: videos whose rows are all computed, or that failed.
+        rows_done: sampled frames that have been decoded.
+        failures: reasons by video id.
+    """
+
+    videos_total: int
+    videos_done: int = 0
+    rows_done: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    started_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        return max(time.monotonic() - self.started_s, 1e-9)
+
+
+def extract_shards(
+    work: Sequence[Work],
+    backbones: Mapping[str, Backbone],
+    cache: Path,
+    settings: Settings,
+    *,
+    shard_size: int,
+    tools: Mapping[str, str],
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Extract videos into shards of the cache.
+
+    A shard takes the next `shard_size` videos that are done, whatever their order: one slow video holds up no
+    other, and a run that is killed loses the shard it was filling and the videos it was at.
+    A video that fails becomes an entry without rows: in every stream where it cannot be decoded, in one where
+    only that one's rows cannot be kept. Shards are written by a thread while the next ones are computed.
+
+    Raises:
+        CacheError: a shard cannot be written.
+    """
+    run = _Run(work, backbones, cache, shard_size, tools, report)
+    batchers = {name: Batcher(backbone, settings.batch) for name, backbone in backbones.items()}
+    with contextlib.ExitStack() as stack:
+        run.writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="shard-writer"))
+        messages = decode_all(
+            run.jobs(),
+            workers=settings.decode_workers,
+            deadline_s=settings.deadline_s,
+            target=settings.decode_target,
+        )
+        stack.enter_context(contextlib.closing(messages))
+        for message in messages:
+            video = run.decoding[message.key]
+            if isinstance(message, Opened):
+                video.open(message)
+            elif isinstance(message, Frames):
+                run.progress.rows_done += len(message.pixels[0])
+                for name in video.group.streams:
+                    pixels = message.pixels[video.group.preprocessings.index(run.specs[name].preprocessing)]
+                    for rows in batchers[name].add(video, message.first_row, pixels):
+                        run.take(name, rows)
+            else:
+                del run.decoding[message.key]
+                run.decoded(video, message.error)
+            report(run.progress)
+        for name, batcher in batchers.items():
+            for rows in batcher.flush():
+                run.take(name, rows)
+        run.write_rest()
+    run.raise_failed_writes()
+    return run.progress
+
+
+@dataclass
+class _Group:
+    """What is being extracted of one Work; `done` is the shard that is filling."""
+
+    streams: tuple[str, ...]
+    preprocessings: tuple[Preprocessing, ...]
+    done: list[_Video] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Video:
+    """A video on its way: done when it cannot be decoded, or when the rows of every stream are there."""
+
+    source: SourceVideo
+    group: _Group
+    specs: Mapping[str, StreamSpec]
+    fingerprint: str
+    opened: Opened | None = None
+    decoded: bool = False
+    closed: bool = False
+    error: str | None = None
+    stream_errors: dict[str, str] = field(default_factory=dict)
+    missing_rows: int = 0
+    features: dict[str, Float16Array] = field(default_factory=dict)
+    scores: dict[str, Float16Array] = field(default_factory=dict)
+
+    def open(self, opened: Opened) -> None:
+        self.opened = opened
+        rows = len(opened.times_s)
+        for name in self.group.streams:
+            spec = self.specs[name]
+            self.missing_rows += rows
+            self.features[name] = np.empty((rows, spec.feature_dim), np.float16)
+            if spec.num_classes:
+                self.scores[name] = np.empty((rows, spec.num_classes), np.float16)
+
+    def take(self, stream: str, rows: Rows) -> None:
+        if self.error is not None:
+            return
+        at = slice(rows.first_row, rows.first_row + len(rows.features))
+        self.missing_rows -= len(rows.features)
+        if stream in self.stream_errors:
+            return
+        try:
+            self.features[stream][at] = to_float16(rows.features, f"features of {stream}")
+            if rows.scores is not None:
+                self.scores[stream][at] = to_float16(rows.scores, f"scores of {stream}")
+        except ValueError as error:
+            self.stream_errors[stream] = str(error)
+            self.features.pop(stream)
+            self.scores.pop(stream, None)
+
+    def fail(self, reason: str) -> None:
+        self.error = reason
+        self.features.clear()
+        self.scores.clear()
+
+    @property
+    def reason(self) -> str | None:
+        """Why it lacks rows in some stream."""
+        return self.error or next(iter(self.stream_errors.values()), None)
+
+    @property
+    def is_done(self) -> bool:
+        return self.decoded and (self.error is not None or self.missing_rows == 0)
+
+    def record(self, stream: str) -> VideoRecord:
+        source = printable(self.source.path)
+        error = self.error or self.stream_errors.get(stream)
+        if error is not None or self.opened is None:
+            error = error or "not decoded"
+            return VideoRecord.failed(
+                self.specs[stream], self.source.id, error, source=source, fingerprint=self.fingerprint
+            )
+        return VideoRecord(
+            id=self.source.id,
+            features=self.features.pop(stream),
+            scores=self.scores.pop(stream, None),
+            spans=np.stack([self.opened.times_s, self.opened.times_s], axis=1),
+            duration_s=self.opened.duration_s,
+            fps=self.opened.fps,
+            source=source,
+            fingerprint=self.fingerprint,
+        )
+
+
+class _Run:
+    """The state of one run: which videos are where between the decoders and their shards."""
+
+    def __init__(
+        self,
+        work: Sequence[Work],
+        backbones: Mapping[str, Backbone],
+        cache: Path,
+        shard_size: int,
+        tools: Mapping[str, str],
+        report: Callable[[Progress], None],
+    ) -> None:
+        self.work = work
+        self.specs = {name: backbone.spec for name, backbone in backbones.items()}
+        self.cache, self.shard_size, self.tools, self.report = cache, shard_size, tools, report
+        self.progress = Progress(sum(len(part.videos) for part in work))
+        self._groups: list[_Group] = []
+        self.decoding: dict[int, _Video] = {}
+        self.writer: ThreadPoolExecutor
+        self._writes: list[Future[None]] = []
+
+    def jobs(self) -> Iterator[DecodeJob]:
+        """Every planned video, taken by the decoders' listener thread as they fall idle."""
+        key = 0
+        for part in self.work:
+            specs = [self.specs[name] for name in part.streams]
+            group = _Group(part.streams, tuple(dict.fromkeys(spec.preprocessing for spec in specs)))
+            self._groups.append(group)
+            for source in part.videos:
+                try:
+                    content = fingerprint(source.path)
+                except OSError:  # the decoder will meet the same trouble and say so
+                    content = ""
+                video = _Video(source, group, self.specs, content)
+                self.decoding[key] = video
+                yield DecodeJob(key, source.path, specs[0].sampling.fps, group.preprocessings)
+                key += 1
+
+    def take(self, stream: str, rows: Rows) -> None:
+        """Rows of one video have been computed."""
+        video: _Video = rows.owner
+        video.take(stream, rows)
+        self._close_if_done(video)
+
+    def decoded(self, video: _Video, error: str | None) -> None:
+        """A decoder is done with a video; its last rows may still wait in a batch."""
+        video.decoded = True
+        if error is not None:
+            video.fail(error)
+        self._close_if_done(video)
+
+    def _close_if_done(self, video: _Video) -> None:
+        if video.closed or not video.is_done:
+            return
+        video.closed = True
+        self.progress.videos_done += 1
+        if video.reason is not None:
+            self.progress.failures[video.source.id] = video.reason
+        video.group.done.append(video)
+        if len(video.group.done) == self.shard_size:
+            self._submit(video.group)
+        self.report(self.progress)
+
+    def write_rest(self) -> None:
+        """Write the shards that did not become full."""
+        if self.progress.videos_done != self.progress.videos_total:  # a decoder kept rows back: our mistake
+            lost = self.progress.videos_total - self.progress.videos_done
+            raise RuntimeError(f"{lost} videos ended without all their rows and without an error")
+        for group in self._groups:
+            if group.done:
+                self._submit(group)
+
+    def _submit(self, group: _Group) -> None:
+        self.raise_failed_writes()
+        videos, group.done = group.done, []
+        self._writes.append(self.writer.submit(self._write, group.streams, videos))
+
+    def _write(self, streams: Sequence[str], videos: Sequence[_Video]) -> None:
+        for name in streams:
+            records = [video.record(name) for video in videos]
+            write_shard(self.cache / name, self.specs[name], records, tools=self.tools)
+
+    def raise_failed_writes(self) -> None:
+        """A run whose shards cannot be written must not go on."""
+        while self._writes and self._writes[0].done():
+            self._writes.pop(0).result()

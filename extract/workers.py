@@ -1,0 +1,289 @@
+"""Decoding in worker processes that may crash or hang without ending the run.
+
+Each worker has its own pipe, so that one killed in the middle of a message harms no other. A thread of this
+process listens to all of them, keeps the deadlines, replaces workers that die, and hands what arrives to the
+consumer through a bounded queue; when the consumer is slower than the decoders, they wait.
+
+Workers are plain Python processes, not `multiprocessing`'s: those import the caller's main module first, which
+here means torch (seconds for each worker, and again for each that crashed), and cannot be started from a
+process that is itself a worker of joblib or Dask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cache_schema import Preprocessing
+from extract.transform import UInt8Array
+
+_TICK_S = 0.2
+_EXIT_S = 5.0
+_QUEUE_LENGTH = 8
+_ROWS_PER_MESSAGE = 32
+_SERVE = "extract.workers:serve"
+# The worker finds modules where this process does, wherever it was started.
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from extract.workers import main; main()"
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """One video to decode: `key` is the caller's name for it in the answers."""
+
+    key: int
+    path: Path
+    fps: float
+    preprocessings: tuple[Preprocessing, ...]
+
+
+class Opened(NamedTuple):
+    """A video can be read: its rows will follow."""
+
+    key: int
+    duration_s: float
+    fps: float
+    times_s: npt.NDArray[np.float64]
+    decoder: str
+
+
+class Frames(NamedTuple):
+    """Rows first_row, first_row + 1, …: for each preprocessing (n, crop, crop, 3)."""
+
+    key: int
+    first_row: int
+    pixels: tuple[UInt8Array, ...]
+
+
+class Finished(NamedTuple):
+    """All rows of a video have been sent; or it failed, and rows that were sent must be forgotten."""
+
+    key: int
+    error: str | None
+
+
+Message = Opened | Frames | Finished
+
+
+def decode_all(
+    jobs: Iterable[DecodeJob], *, workers: int, deadline_s: float, target: str | None = None
+) -> Generator[Message, None, None]:
+    """Decode videos in parallel. Every job ends with exactly one Finished, whatever becomes of its worker.
+
+    Args:
+        jobs: taken one by one as workers fall idle.
+        deadline_s: seconds of decoding that a video may take, beyond its own duration.
+        target: what a worker runs, as "module:function"; for tests that simulate a decoder which hangs or
+            crashes.
+    """
+    pool = _Pool(iter(jobs), workers, deadline_s, target or _SERVE)
+    listener = threading.Thread(target=pool.run, name="decode-listener", daemon=True)
+    listener.start()
+    try:
+        while (message := pool.answers.get()) is not None:
+            if isinstance(message, BaseException):
+                raise message
+            yield message
+    finally:
+        pool.stopping.set()
+        with contextlib.suppress(queue.Empty):  # the listener may be waiting to put
+            while True:
+                pool.answers.get_nowait()
+        listener.join()
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    pipe: Connection
+    job: DecodeJob | None = None
+    seen_s: float = 0.0  # when it was last looked at, on the monotonic clock
+    spent_s: float = 0.0
+    allowed_s: float = 0.0
+
+
+@dataclass
+class _Pool:
+    jobs: Iterator[DecodeJob]
+    size: int
+    deadline_s: float
+    target: str
+    stopping: threading.Event = field(default_factory=threading.Event)
+    answers: queue.Queue[Message | BaseException | None] = field(
+        default_factory=lambda: queue.Queue(maxsize=_QUEUE_LENGTH)
+    )
+
+    def run(self) -> None:
+        workers: list[_Worker] = []
+        # Ctrl-C reaches every process of the terminal, but is this one's to handle. A new process inherits the
+        # mask of the thread that starts it, so that no moment is left in which it could be interrupted.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._listen(workers)
+            self._put(None)
+        except BaseException as error:  # ours: raised again where the answers are read
+            self._put(error)
+        finally:
+            for worker in workers:
+                _kill(worker)
+
+    def _listen(self, workers: list[_Worker]) -> None:
+        while not self.stopping.is_set():
+            workers[:] = [
+                worker for worker in workers if worker.job is not None or worker.process.poll() is None
+            ]
+            for worker in workers:
+                if worker.job is None and (job := next(self.jobs, None)) is not None:
+                    self._assign(worker, job)
+            while len(workers) < self.size and (job := next(self.jobs, None)) is not None:
+                workers.append(self._start())
+                self._assign(workers[-1], job)
+            busy = [worker for worker in workers if worker.job is not None]
+            if not busy:
+                return
+            ready = set(wait([worker.pipe for worker in busy], timeout=_TICK_S))
+            now_s = time.monotonic()
+            for worker in busy:
+                if worker.pipe in ready:
+                    # Held up by a slow consumer, perhaps: that time is not the worker's.
+                    alive = self._receive(worker)
+                    worker.seen_s = time.monotonic()
+                else:
+                    # It has sent nothing since it was last looked at, so nobody but itself held it up.
+                    worker.spent_s += max(0.0, now_s - worker.seen_s)
+                    worker.seen_s = now_s
+                    alive = self._in_time(worker)
+                if not alive:
+                    workers.remove(worker)
+
+    def _start(self) -> _Worker:
+        ours, theirs = Pipe()
+        with theirs:
+            arguments = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid()), self.target]
+            process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, *arguments],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        return _Worker(process, ours)
+
+    def _assign(self, worker: _Worker, job: DecodeJob) -> None:
+        worker.job, worker.spent_s, worker.allowed_s = job, 0.0, self.deadline_s
+        worker.seen_s = time.monotonic()
+        with contextlib.suppress(OSError):  # it died while idle: found at the next wait
+            worker.pipe.send(job)
+
+    def _receive(self, worker: _Worker) -> bool:
+        assert worker.job is not None
+        try:
+            message: Message = worker.pipe.recv()
+        except (EOFError, OSError):
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs on its way out
+                worker.process.wait(_EXIT_S)
+            _kill(worker)
+            how = _how_it_ended(worker.process.returncode)
+            self._put(Finished(worker.job.key, f"the decoder crashed ({how})"))
+            return False
+        if isinstance(message, Opened):
+            worker.allowed_s = self.deadline_s + message.duration_s
+        elif isinstance(message, Finished):
+            worker.job = None
+        self._put(message)
+        return True
+
+    def _in_time(self, worker: _Worker) -> bool:
+        if worker.spent_s <= worker.allowed_s:
+            return True
+        assert worker.job is not None
+        _kill(worker)
+        self._put(
+            Finished(worker.job.key, f"the decoder was still at it after {worker.allowed_s:.0f} s: given up")
+        )
+        return False
+
+    def _put(self, answer: Message | BaseException | None) -> None:
+        while not self.stopping.is_set():
+            with contextlib.suppress(queue.Full):
+                self.answers.put(answer, timeout=_TICK_S)
+                return
+
+
+def main() -> None:
+    """What a worker process runs: sys.argv[2:] has the pipe's descriptor, the parent's id and the target."""
+    descriptor, parent, target = sys.argv[2:]
+    _end_with_parent(int(parent))
+    os.dup2(2, 1)  # what libraries print is no part of the command's answer
+    module, _, function = target.partition(":")
+    getattr(importlib.import_module(module), function)(Connection(int(descriptor)))
+
+
+def serve(pipe: Connection) -> None:
+    """Decode one job after another until the other side is gone."""
+    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
+        while True:
+            job: DecodeJob = pipe.recv()
+            for message in decode(job):
+                pipe.send(message)
+
+
+def decode(job: DecodeJob) -> Iterator[Message]:
+    """Decode one video in this process."""
+    from extract.decode import VideoError, open_video
+    from extract.transform import transform_frames
+
+    try:
+        video = open_video(job.path, fps=job.fps)
+        yield Opened(job.key, video.duration_s, video.fps, video.times_s, video.decoder)
+        for first_row, frames in video.chunks():
+            for start in range(0, len(frames), _ROWS_PER_MESSAGE):
+                part = frames[start : start + _ROWS_PER_MESSAGE]
+                pixels = tuple(transform_frames(part, preprocessing) for preprocessing in job.preprocessings)
+                yield Frames(job.key, first_row + start, pixels)
+        yield Finished(job.key, None)
+    except VideoError as error:
+        yield Finished(job.key, " ".join(str(error).split()))
+    except MemoryError:
+        yield Finished(job.key, "not enough memory to decode it")
+    except Exception as error:
+        # Ours, not the video's: the run goes on, but the traceback must not be lost.
+        traceback.print_exc()
+        yield Finished(job.key, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ask Linux to kill this process when its parent dies: a decoder that hangs would never notice."""
+    with contextlib.suppress(OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died before this was asked for
+        os._exit(1)
+
+
+def _kill(worker: _Worker) -> None:
+    worker.process.kill()
+    worker.process.wait()
+    worker.pipe.close()
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-exit_code).name
+    return f"exit code {exit_code}"

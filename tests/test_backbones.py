@@ -1,0 +1,414 @@
+"""2-D backbones are timm's own: the same pixels in, the same features out; weights are told apart, or refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import socket
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cache_schema import Preprocessing, UserError
+from cache_schema.costs import cost_table
+from extract.backbones import BUILT_IN, StreamRequest, parse_stream
+from extract.backbones.timm2d import Backbone, count_macs
+from extract.backbones.weights import weights_digest
+from extract.batcher import Batcher
+from extract.transform import resize_and_crop
+
+CPU = torch.device("cpu")
+TINY = "timm:test_resnet@96"
+
+
+def build(stream: str = TINY, weights: str = "random:0") -> Backbone:
+    return Backbone(parse_stream(stream), weights=weights, device=CPU)
+
+
+@cache
+def tiny() -> Backbone:
+    return build()
+
+
+def timm_transform(model: Any, size: int) -> Callable[[Image.Image], Tensor]:
+    data: Any = timm.data
+    config = data.resolve_data_config({"input_size": (3, size, size)}, model=model)
+    transform: Callable[[Image.Image], Tensor] = data.create_transform(**config, is_training=False)
+    return transform
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Noise over a gradient: high and low frequencies."""
+    random = np.random.default_rng(seed)
+    ramp = np.linspace(0, 160, width)[None, :, None] + np.linspace(0, 60, height)[:, None, None]
+    return np.clip(ramp + random.integers(-40, 40, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+# ---------------------------------------------------------------------------------------------- preprocessing
+
+SHAPES = [(360, 640), (640, 360), (1080, 1920), (241, 317), (333, 250), (224, 224), (7, 5), (1, 1), (3, 200)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize(
+    ("size", "name"), [(112, "mobilenetv2_100"), (224, "resnet101"), (97, "test_vit"), (224, "dpn107")]
+)
+def test_preprocessing_is_timms(shape: tuple[int, int], size: int, name: str) -> None:
+    with torch.device("meta"):
+        model: Any = timm.create_model(name)
+    config = model.pretrained_cfg
+    ours = Preprocessing(
+        int(size / config["crop_pct"]), size, config["interpolation"], config["mean"], config["std"]
+    )
+    frame = picture(*shape)
+    theirs = timm_transform(model, size)(Image.fromarray(frame))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (config["mean"], config["std"]))
+    grey_levels = ((theirs * std + mean) * 255).permute(1, 2, 0).numpy()
+    difference = np.abs(resize_and_crop(frame, ours) - grey_levels).round()
+    # Pillow rounds to grey levels between its two passes, and takes them in the order that is cheaper: for the
+    # whole picture and for the crop alone not always the same.
+    assert np.quantile(difference, 0.995) <= 1
+    assert difference.mean() < 0.35
+
+
+# ------------------------------------------------------------------------------------------ features and scores
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [TINY, "timm:mobilenetv2_035@112", "timm:resnet10t@97", "timm:test_vit@160", "timm:test_convnext@64"],
+)
+def test_rows_are_what_timm_computes(stream: str) -> None:
+    backbone = build(stream)
+    request = parse_stream(stream)
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"img_size": request.size} if "vit" in stream else {}
+    model: Any = timm.create_model(request.timm_name, **options).eval()
+    frames = [picture(180, 320, seed) for seed in range(3)]
+    x = torch.stack([timm_transform(model, request.size)(Image.fromarray(frame)) for frame in frames])
+    with torch.inference_mode():
+        expected = model.forward_head(model.forward_features(x), pre_logits=True)
+        logits = model(x)
+    pixels = np.stack([resize_and_crop(frame, backbone.spec.preprocessing) for frame in frames])
+    features, scores = backbone(torch.from_numpy(pixels))
+    assert scores is not None
+    assert features.shape == (3, backbone.spec.feature_dim) and scores.shape == (3, backbone.spec.num_classes)
+    # The only difference is a grey level here and there, of a resize that computes the crop alone.
+    torch.testing.assert_close(features, expected, atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(scores, logits, atol=5e-3, rtol=5e-3)
+    # On the very same pixels there is none.
+    mean, std = (
+        torch.tensor(v).view(1, 3, 1, 1) for v in (model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
+    )
+    same = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            features, model.forward_head(model.forward_features(same), pre_logits=True), atol=1e-4, rtol=1e-4
+        )
+        torch.testing.assert_close(scores, model(same), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stream", ["mobilenetv2_112", "timm:resnet10t@224", "efficientnet_b0_224"])
+def test_a_row_does_not_depend_on_its_neighbours(stream: str) -> None:
+    # An interrupted run has other batches than an undisturbed one, and must end with the same bits.
+    backbone = build(stream)
+    crop = backbone.spec.preprocessing.crop
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (16, crop, crop, 3), dtype=np.uint8)
+    features, scores = backbone(torch.from_numpy(frames))
+    others = random.integers(0, 256, frames.shape, dtype=np.uint8)
+    order = random.permutation(16)
+    others[order[:5]] = frames[:5]
+    moved, moved_scores = backbone(torch.from_numpy(others))
+    assert scores is not None and moved_scores is not None
+    assert torch.equal(moved[order[:5]], features[:5])
+    assert torch.equal(moved_scores[order[:5]], scores[:5])
+
+
+def test_a_network_without_classifier_has_no_scores(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    headless = timm.create_model("test_resnet", num_classes=0)
+    save_file(headless.state_dict(), tmp_path / "headless.safetensors")
+    backbone = build(weights=str(tmp_path / "headless.safetensors"))
+    features, scores = backbone(torch.zeros(2, 96, 96, 3, dtype=torch.uint8))
+    assert scores is None and backbone.spec.num_classes == 0 and features.shape[0] == 2
+
+
+# ------------------------------------------------------------------------------------------------------- costs
+
+
+@pytest.mark.parametrize("stream", BUILT_IN)
+def test_costs(stream: str) -> None:
+    counted = count_macs(parse_stream(stream))
+    cost = cost_table()[stream]
+    assert counted == cost.macs
+    assert cost.paper is not None
+    assert counted / 1e9 == pytest.approx(cost.paper, rel=0.015)
+
+
+def test_costs_by_hand() -> None:
+    """Sum over the convolutions of what each one's shape says; the classifier does not count."""
+    model = timm.create_model("test_resnet").eval()
+    macs = []
+
+    def count(layer: Any, _: Any, output: Tensor) -> None:
+        height, width = output.shape[2:]
+        macs.append(height * width * layer.weight.numel())
+
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    with torch.inference_mode():
+        model(torch.zeros(1, 3, 96, 96))
+    assert tiny().spec.macs_per_row == count_macs(StreamRequest("a", "test_resnet", 96)) == sum(macs)
+
+
+# ------------------------------------------------------------------------------------------------------ weights
+
+
+def test_random_weights_are_told_by_their_seed() -> None:
+    state = torch.random.get_rng_state()
+    again, other = build(), build(weights="random:1")
+    assert torch.equal(state, torch.random.get_rng_state())  # nobody else's randomness is touched
+    assert again.spec == tiny().spec
+    assert again.spec.weights == "random:0"
+    assert other.spec.weights_digest != tiny().spec.weights_digest
+    frame = torch.from_numpy(picture(96, 96)[None])
+    assert torch.equal(again(frame)[0], tiny()(frame)[0])
+    assert not torch.equal(other(frame)[0], tiny()(frame)[0])
+
+
+@pytest.mark.parametrize(
+    "weights", ["random", "random:", "random:-1", "random:x", "random:²", "random:" + "9" * 40]
+)
+def test_random_needs_a_seed(weights: str) -> None:
+    with pytest.raises(UserError, match="say which seed"):
+        build(weights=weights)
+
+
+def trained(classes: int = 7) -> Any:
+    torch.manual_seed(5)
+    return timm.create_model("test_resnet", num_classes=classes)
+
+
+def test_weights_from_a_file(tmp_path: Path) -> None:
+    model = trained()
+    names = [f"action {i}" for i in range(7)]
+    path = tmp_path / "mine.safetensors"
+    save_file(model.state_dict(), path, metadata={"classes": json.dumps(names)})
+    backbone = build(weights=str(path))
+    assert backbone.spec.weights == "file"
+    assert backbone.spec.classes == tuple(names)
+    assert backbone.spec.num_classes == 7
+    assert backbone.spec.weights_digest == weights_digest(model)
+
+
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "lightning-like"])
+def test_weights_from_a_checkpoint(tmp_path: Path, wrap: str) -> None:
+    model = trained()
+    state = {f"module.{name}" if wrap == "state_dict" else name: v for name, v in model.state_dict().items()}
+    content = {
+        "plain": state,
+        "state_dict": {"epoch": 3, "state_dict": state},
+        "model": {"model": state, "optimizer": {"lr": 0.1}},
+        "lightning-like": {"model": {"state_dict": state}, "step": torch.tensor(3)},
+    }[wrap]
+    path = tmp_path / "mine.pth"
+    torch.save(content, path)
+    if wrap == "lightning-like":
+        with pytest.raises(UserError, match=r"mine\.pth"):
+            build(weights=str(path))
+        return
+    spec = build(weights=str(path)).spec
+    assert (spec.weights_digest, spec.num_classes, spec.classes) == (weights_digest(model), 7, None)
+
+
+def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file(timm.create_model("test_convnext").state_dict(), path)
+    with pytest.raises(
+        UserError, match=r"other\.safetensors: weights of another network: lacks conv1.* and \d+ more"
+    ):
+        build(weights=str(path))
+    state = trained().state_dict()
+    extra = {**state, "alien.weight": torch.zeros(3)}
+    save_file(extra, path)
+    with pytest.raises(UserError, match=r"has unknown alien\.weight"):
+        build(weights=str(path))
+    wide = next(name for name, tensor in state.items() if tensor.ndim == 4)
+    save_file({**state, wide: torch.zeros(1, 2, 3, 3)}, path)
+    with pytest.raises(UserError, match=rf"does not fit: {wide} is \(1, 2, 3, 3\), not"):
+        build(weights=str(path))
+
+
+class Bomb:
+    """Unpickling it touches a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_is_never_run(tmp_path: Path, zipped: bool) -> None:
+    trace = tmp_path / "it ran"
+    path = tmp_path / "evil.pth"
+    content = {"state_dict": trained().state_dict(), "hyper": Bomb(trace)}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"evil\.pth: refused: .* could run code") as caught:
+        build(weights=str(path))
+    assert "\n" not in str(caught.value)
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Bomb(trace)))
+    with pytest.raises(UserError, match=r"evil\.pkl"):
+        build(weights=str(tmp_path / "evil.pkl"))
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.weights"])
+@pytest.mark.parametrize("content", ["empty", "text", "noise", "cut", "folder", "missing", "list", "number"])
+def test_files_that_hold_no_weights(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    if content == "cut":
+        (save_file if name.endswith("safetensors") else torch.save)(trained().state_dict(), path)
+        path.write_bytes(path.read_bytes()[:-2000])
+    elif content == "folder":
+        path.mkdir()
+    elif content in ("list", "number"):
+        torch.save([1, 2] if content == "list" else 3, path)
+    elif content != "missing":
+        path.write_bytes(
+            {"empty": b"", "text": b"these are words\n" * 50, "noise": np.random.default_rng(1).bytes(3000)}[
+                content
+            ]
+        )
+    with pytest.raises(UserError, match=name.replace(".", r"\.")) as caught:
+        build(weights=str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("classes", ["not json", '["too", "few"]', '"word"', "[1, 2, 3, 4, 5, 6, 7]", "3"])
+def test_class_names_that_do_not_fit(tmp_path: Path, classes: str) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_file(trained().state_dict(), path, metadata={"classes": classes})
+    with pytest.raises(UserError, match=r"mine\.safetensors"):
+        build(weights=str(path))
+
+
+def test_pretrained_without_network_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise AssertionError("the network was touched")
+
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    with pytest.raises(
+        UserError, match=r"pretrained weights of test_resnet cannot be had .*--weights"
+    ) as caught:
+        build(weights="pretrained")
+    assert "\n" not in str(caught.value) and "touched" not in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------- the registry
+
+
+def test_stream_names() -> None:
+    assert parse_stream("resnet101_224") == StreamRequest("resnet101_224", "resnet101", 224, 1.0)
+    assert parse_stream("timm:resnet18@160").name == "resnet18_160"
+    assert parse_stream("mobilenetv2_112", fps=2).name == "mobilenetv2_112@2fps"
+    assert parse_stream("timm:resnet18@160", fps=0.5) == StreamRequest(
+        "resnet18_160@0.5fps", "resnet18", 160, 0.5
+    )
+    for unknown in (
+        "resnet101",
+        "",
+        "timm:resnet18",
+        "timm:resnet18@0",
+        "timm:a/b@224",
+        "timm:@224",
+        "timm:é@224",
+    ):
+        with pytest.raises(UserError, match="unknown stream"):
+            parse_stream(unknown)
+    for fps in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="--fps"):
+            parse_stream("resnet101_224", fps=fps)
+
+
+@pytest.mark.parametrize(
+    "stream", ["timm:resnet999@224", "timm:test_vit@101", "timm:vgg11@8", "timm:inception_v3@20"]
+)
+def test_networks_that_cannot_be_had(stream: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build(stream)
+    assert "\n" not in str(caught.value) and stream.split(":")[1].split("@", maxsplit=1)[0] in str(
+        caught.value
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- batching
+
+
+class Echo:
+    """Stands in for a Backbone: a row is the first pixel of its frame."""
+
+    device = CPU
+
+    class spec:
+        class preprocessing:
+            crop = 1
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        self.batches.append(len(pixels))
+        return pixels[:, 0, 0, :2].float(), pixels[:, 0, 0, 2:].float()
+
+
+@settings(max_examples=80, deadline=None)
+@given(size=st.integers(1, 9), videos=st.lists(st.lists(st.integers(1, 12), max_size=4), max_size=5))
+def test_any_split_of_frames_gives_every_row_once(size: int, videos: list[list[int]]) -> None:
+    """`videos`: for each, how many frames each `add` brings."""
+    backbone = Echo()
+    batcher = Batcher(backbone, size)  # type: ignore[arg-type]
+    random = np.random.default_rng(0)
+    frames = {
+        i: random.integers(0, 256, (sum(parts), 1, 1, 3), dtype=np.uint8) for i, parts in enumerate(videos)
+    }
+    found = {i: np.full((sum(parts), 3), -1.0) for i, parts in enumerate(videos)}
+    seen = dict.fromkeys(frames, 0)
+
+    def keep(rows: Any) -> None:
+        assert rows.first_row == seen[rows.owner]  # in order, none twice
+        seen[rows.owner] += len(rows.features)
+        found[rows.owner][rows.first_row : seen[rows.owner]] = np.hstack([rows.features, rows.scores])
+
+    for i, parts in enumerate(videos):
+        at = 0
+        for count in parts:
+            for rows in batcher.add(i, at, frames[i][at : at + count]):
+                keep(rows)
+            at += count
+    for rows in batcher.flush():
+        keep(rows)
+    for i in frames:
+        assert np.array_equal(found[i], frames[i][:, 0, 0])
+    total = sum(map(len, frames.values()))
+    assert backbone.batches == [size] * -(-total // size)  # always full, none more than needed
