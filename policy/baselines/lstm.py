@@ -1,0 +1,97 @@
+"""LSTM, LSTM+CF and coarse only: one LSTM, classes from its last hidden state."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from policy.accounting import linear_macs, lstm_step_macs
+from policy.config import RunConfig
+from policy.data import Batch, Dataset, Role, every_row, uniform_rows
+from policy.liteeval.standardize import Standardize
+from policy.losses import classification_loss
+from policy.method import (
+    TRAINING_OPTIONS,
+    IntArray,
+    Losses,
+    Method,
+    Prediction,
+    class_probabilities,
+)
+from policy.scales import fit_scale
+
+
+class LastState(nn.Module):
+    """Scaled features of one or more streams, side by side -> LSTM -> classifier on the last hidden state."""
+
+    def __init__(self, dims: list[int], hidden: int, num_classes: int) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(Standardize(dim) for dim in dims)
+        self.lstm = nn.LSTM(sum(dims), hidden)
+        self.classifier = nn.Linear(hidden, num_classes)
+
+    def forward(self, streams: list[PackedSequence]) -> Tensor:
+        """Packed (N, D) per stream -> logits (B, C) in the caller's order."""
+        scaled = [scale(s.data) for scale, s in zip(self.scales, streams, strict=True)]
+        packed = streams[0]._replace(data=torch.cat(scaled, 1))
+        _, (last, _) = self.lstm(packed)
+        logits: Tensor = self.classifier(last[0])
+        return logits
+
+
+class FineLSTM(Method):
+    """LSTM: fine features of K uniformly spaced frames."""
+
+    title = "LSTM"
+    roles: ClassVar[tuple[Role, ...]] = ("fine",)
+    options = TRAINING_OPTIONS | {"frames", "fine_hidden"}
+
+    model: LastState
+
+    def __init__(self, config: RunConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        dims = [data.train.streams[role].spec.feature_dim for role in self.roles]
+        self.model = LastState(dims, config.fine_hidden, len(data.classes))
+        if config.input_norm == "standard":
+            for role, scale in zip(self.roles, self.model.scales, strict=True):
+                assert isinstance(scale, Standardize)
+                fit_scale(scale, data.train, role, self.rows)
+
+    def rows(self, length: int) -> IntArray:
+        return uniform_rows(length, self.config.frames)
+
+    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
+        return {"loss": classification_loss(self._logits(batch), batch.targets)}
+
+    def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
+        return Prediction(class_probabilities(self._logits(batch), self.multi_label))
+
+    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
+        lstm, classifier = self.model.lstm, self.model.classifier
+        step = lstm_step_macs(lstm.input_size, lstm.hidden_size)
+        return seen * step + linear_macs(lstm.hidden_size, classifier.out_features)
+
+    def _logits(self, batch: Batch) -> Tensor:
+        logits: Tensor = self.model([batch.inputs[role] for role in self.roles])
+        return logits
+
+
+class CoarseFineLSTM(FineLSTM):
+    """LSTM+CF: coarse and fine features of K uniformly spaced frames, concatenated."""
+
+    title = "LSTM+CF"
+    roles = ("coarse", "fine")
+
+
+class CoarseOnly(FineLSTM):
+    """Null control: the coarse features of every frame and no fine one. It gets the LSTM of the others."""
+
+    title = "Coarse only"
+    roles = ("coarse",)
+    options = TRAINING_OPTIONS | {"fine_hidden"}
+
+    def rows(self, length: int) -> IntArray:
+        return every_row(length)

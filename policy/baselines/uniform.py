@@ -1,0 +1,127 @@
+"""Uniform and Uniform+CF: class scores of K uniformly spaced frames, averaged."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cache_schema import StreamSpec
+from policy.accounting import linear_macs
+from policy.config import RunConfig
+from policy.data import Batch, Dataset, Role, uniform_rows
+from policy.liteeval.standardize import Standardize
+from policy.losses import classification_loss
+from policy.method import (
+    TRAINING_OPTIONS,
+    IntArray,
+    Losses,
+    Method,
+    Prediction,
+    class_probabilities,
+)
+from policy.packing import mean_per_video, video_of_row
+from policy.scales import fit_scale
+
+
+class FrameClassifier(nn.Module):
+    """Scaled features -> linear classifier, frame by frame."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.scale = Standardize(dim)
+        self.classifier = nn.Linear(dim, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, D) -> logits (N, C)."""
+        logits: Tensor = self.classifier(self.scale(features))
+        return logits
+
+
+class Uniform(Method):
+    """Averages the class probabilities of the fine backbone over K uniformly spaced frames.
+
+    Where the stream has scores for all target classes, by name, those are used: their logits alone go
+    through the softmax. Elsewhere a linear classifier is fitted on the features of the training videos' K
+    frames, each frame an example of its video's class, as the papers fine-tune their backbones (Sec. 4.1).
+    """
+
+    title = "Uniform"
+    roles: ClassVar[tuple[Role, ...]] = ("fine",)
+    options = TRAINING_OPTIONS | {"frames"}
+
+    model: nn.ModuleDict
+
+    def __init__(self, config: RunConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        self.model = nn.ModuleDict()
+        self.columns: dict[Role, list[int]] = {}
+        self.classifier_macs = 0
+        for role in self.roles:
+            spec = data.train.streams[role].spec
+            if spec.classes is not None and _covers(spec, data):
+                self.columns[role] = [spec.classes.index(name) for name in data.classes]
+                self.classifier_macs += linear_macs(spec.feature_dim, spec.num_classes)
+                continue
+            classifier = FrameClassifier(spec.feature_dim, len(data.classes))
+            if config.input_norm == "standard":
+                fit_scale(classifier.scale, data.train, role, self.rows)
+            self.model[role] = classifier
+            self.classifier_macs += linear_macs(spec.feature_dim, len(data.classes))
+
+    @classmethod
+    def class_scores(cls, data: Dataset) -> str:
+        said = []
+        for role in cls.roles:
+            spec = data.train.streams[role].spec
+            how = "averages the stream's own" if _covers(spec, data) else "fits a linear classifier"
+            said.append(f"{how} ({spec.name})")
+        return ", ".join(said)
+
+    @property
+    def scored(self) -> tuple[Role, ...]:
+        return tuple(self.columns)
+
+    def rows(self, length: int) -> IntArray:
+        return uniform_rows(length, self.config.frames)
+
+    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
+        losses = []
+        for role, classifier in self.model.items():
+            packed = batch.inputs[role]  # type: ignore[index]  # the keys of `model` are roles
+            video = video_of_row(packed).to(packed.data.device)
+            losses.append(classification_loss(classifier(packed.data), batch.targets[video]))
+        # The classifiers of two streams share nothing, so the sum trains each as if alone.
+        return {"loss": torch.stack(losses).sum()}
+
+    def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
+        per_stream = []
+        for role in self.roles:
+            if role in self.columns:
+                packed = batch.scores[role]
+                logits = packed.data[:, self.columns[role]].float()
+            else:
+                packed = batch.inputs[role]
+                logits = self.model[role](packed.data)
+            per_stream.append(mean_per_video(class_probabilities(logits, self.multi_label), packed))
+        return Prediction(torch.stack(per_stream).mean(0))
+
+    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
+        return np.asarray(seen * self.classifier_macs)
+
+
+def _covers(spec: StreamSpec, data: Dataset) -> bool:
+    """Whether the stream has class scores for all classes of the labels."""
+    return spec.classes is not None and set(data.classes) <= set(spec.classes)
+
+
+class UniformCF(Uniform):
+    """Uniform+CF: the mean of both backbones' class probabilities for each frame, averaged over K frames."""
+
+    title = "Uniform+CF"
+    roles = ("coarse", "fine")
+
+
+__all__ = ["FrameClassifier", "Uniform", "UniformCF"]

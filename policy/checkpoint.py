@@ -1,0 +1,107 @@
+"""The state of an unfinished training run as one safetensors file: nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from cache_schema import UserError
+
+_JSON = "state"  # key of the file's metadata that holds all that is not a tensor
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file's content: a reader, or a restart after a kill, sees the old or the new, never a part.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def write_weights(path: Path, model: nn.Module) -> None:
+    """Write a model's parameters and buffers."""
+    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
+
+
+def read_weights(path: Path, model: nn.Module) -> None:
+    """Load what `write_weights` wrote.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another model.
+    """
+    tensors, _ = _read(path)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path}: weights of another model: {error}") from error
+
+
+def write_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    state: Mapping[str, Any],
+) -> None:
+    """Write all that training needs to go on as if it had not been stopped; `state` is JSON."""
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
+    tensors["generator"] = generator.get_state()
+    saved = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomically(path, save(saved, metadata={_JSON: json.dumps(dict(state))}))
+
+
+def read_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+) -> dict[str, Any]:
+    """Load what `write_checkpoint` wrote, and return its `state`.
+
+    Raises:
+        UserError: the file is damaged or of another model.
+    """
+    tensors, metadata = _read(path)
+    moments: dict[int, dict[str, Tensor]] = {}
+    weights: dict[str, Tensor] = {}
+    try:
+        for name, value in tensors.items():
+            kind, _, rest = name.partition("/")
+            if kind == "model":
+                weights[rest] = value
+            elif kind == "optimizer":
+                index, _, moment = rest.partition("/")
+                moments.setdefault(int(index), {})[moment] = value
+        model.load_state_dict(weights)
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        generator.set_state(tensors["generator"])
+        state: dict[str, Any] = json.loads(metadata[_JSON])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: a checkpoint of another program; delete it to start again") from error
+    return state
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error

@@ -1,0 +1,286 @@
+"""train-policy: cache and labels in, a trained policy in a run folder out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cache_schema import FeatureCache, UserError
+from cache_schema.annotations import READERS, read_labels
+from cache_schema.command import tells_mistakes
+from policy.config import INPUT_NORMS, RunConfig
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+DEFAULTS = {field.name: field.default for field in fields(RunConfig)}
+
+
+def options(*decorators: Callable[[C], C]) -> Callable[[C], C]:
+    """Several options as one decorator, in the order in which --help shows them."""
+
+    def decorate(command: C) -> C:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
+    """An option for the field of RunConfig of the same name, with its default."""
+    default = DEFAULTS[flag.partition("/")[0].removeprefix("--").replace("-", "_")]
+    # Zero is no default to hide, None is.
+    return click.option(flag, default=default, show_default=default is not None, help=help_text, **more)
+
+
+COARSE = setting("--coarse", "Stream with the cheap features.", metavar="STREAM", required=True)
+FINE = setting("--fine", "Stream with the expensive features.", metavar="STREAM", required=True)
+DATA = options(
+    click.option("--cache", required=True, type=click.Path(path_type=Path), help="Feature cache."),
+    click.option("--labels", required=True, type=click.Path(path_type=Path), help="Annotation file."),
+    click.option(
+        "--format",
+        "labels_format",
+        type=click.Choice(sorted(READERS)),
+        help="Format of the labels; by default what their file name says.",
+    ),
+    setting("--train-subset", "Subset to train on; by default the usual name that has labels."),
+    setting("--eval-subset", "Subset to evaluate on; by default the usual name that has labels."),
+    setting(
+        "--multi-label/--single-label",
+        "Train a sigmoid for each class, or a softmax on each video's first class in the file (Eq. 6 and 7); "
+        "evaluation keeps all classes of a video either way (mAP, and top-1 as hit@1). By default multi-label "
+        "where some video has several classes.",
+        type=bool,
+    ),
+    setting("--skip-missing", "Leave out videos without features or without labels.", is_flag=True),
+)
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for scripts.")
+RUN = options(
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder."), DEVICE, AS_JSON
+)
+OPTIMIZATION = options(
+    setting("--epochs", "Passes over the training videos.", type=int),
+    setting("--batch", "Videos per step.", type=int),
+    setting("--lr", "Learning rate of Adam.", type=float),
+    setting("--grad-clip", "Largest norm of the gradient; by default none.", type=float),
+    setting(
+        "--input-norm",
+        "standard: zero mean, unit variance per feature over the training videos (our addition); l2: each "
+        "frame to length 1; none: as extracted.",
+        type=click.Choice(INPUT_NORMS),
+    ),
+)
+TRAINING = options(OPTIMIZATION, setting("--seed", "Of weights, order of videos and gates.", type=int))
+FRAMES = setting("--frames", "K, uniformly spaced frames per video.", type=int)
+COARSE_HIDDEN = setting("--coarse-hidden", "Units of the coarse LSTM.", type=int)
+FINE_HIDDEN = setting("--fine-hidden", "Units of the fine LSTM.", type=int)
+SYNC = setting("--sync/--no-sync", "Copy the coarse state where the gate is closed (Eq. 5).")
+WARMUP = setting(
+    "--warmup", "Share of the epochs over which the usage in training falls from 1 to its target.", type=float
+)
+LITEEVAL = options(
+    setting("--gamma", "Target usage of fine features (Eq. 7).", type=float),
+    setting("--lam", "Weight of the usage penalty (Eq. 7).", type=float),
+    WARMUP,
+    setting("--tau-start", "Gumbel-softmax temperature at the start.", type=float),
+    setting("--tau-end", "Gumbel-softmax temperature at the end.", type=float),
+)
+
+
+@click.group()
+@click.version_option(package_name="thriftvid")
+def train_policy() -> None:
+    """Train a policy from a feature cache, or one of the methods it is compared with.
+
+    \b
+    Example:
+      train-policy liteeval --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --gamma 0.05 --out runs/liteeval
+    """
+
+
+@train_policy.command()
+@options(DATA, COARSE, FINE, LITEEVAL, COARSE_HIDDEN, FINE_HIDDEN, SYNC, TRAINING, RUN)
+@tells_mistakes
+def liteeval(**given: Any) -> None:
+    """LiteEval: coarse features of every frame, fine ones where a learned gate opens.
+
+    A run that was stopped goes on where it stopped when the same command is given again.
+
+    \b
+    Example:
+      train-policy liteeval --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --gamma 0.05 --out runs/liteeval
+    """
+    _run("liteeval", given)
+
+
+@train_policy.command()
+@options(DATA, FINE, FRAMES, TRAINING, RUN)
+@tells_mistakes
+def uniform(**given: Any) -> None:
+    """Uniform: class scores of K uniformly spaced frames, averaged.
+
+    Uses the cache's class scores where they cover the classes of the labels, else fits a linear classifier.
+
+    \b
+    Example:
+      train-policy uniform --cache CACHE --labels labels.csv --fine resnet101_224 --frames 25 --out runs/uniform
+    """
+    _run("uniform", given)
+
+
+@train_policy.command()
+@options(DATA, COARSE, FINE, FRAMES, TRAINING, RUN)
+@tells_mistakes
+def uniform_cf(**given: Any) -> None:
+    """Uniform+CF: as uniform, with the mean of coarse and fine class scores.
+
+    \b
+    Example:
+      train-policy uniform-cf --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --out runs/uniform-cf
+    """
+    _run("uniform-cf", given)
+
+
+@train_policy.command()
+@options(DATA, FINE, FRAMES, FINE_HIDDEN, TRAINING, RUN)
+@tells_mistakes
+def lstm(**given: Any) -> None:
+    """LSTM: one LSTM over the fine features of K uniformly spaced frames.
+
+    \b
+    Example:
+      train-policy lstm --cache CACHE --labels labels.csv --fine resnet101_224 --out runs/lstm
+    """
+    _run("lstm", given)
+
+
+@train_policy.command()
+@options(DATA, COARSE, FINE, FRAMES, FINE_HIDDEN, TRAINING, RUN)
+@tells_mistakes
+def lstm_cf(**given: Any) -> None:
+    """LSTM+CF: one LSTM over coarse and fine features of K uniformly spaced frames.
+
+    \b
+    Example:
+      train-policy lstm-cf --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --out runs/lstm-cf
+    """
+    _run("lstm-cf", given)
+
+
+@train_policy.command()
+@options(DATA, COARSE, FINE_HIDDEN, TRAINING, RUN)
+@tells_mistakes
+def coarse_only(**given: Any) -> None:
+    """Null control: an LSTM over the coarse features of every frame.
+
+    \b
+    Example:
+      train-policy coarse-only --cache CACHE --labels labels.csv --coarse mobilenetv2_112 --out runs/coarse-only
+    """
+    _run("coarse-only", given)
+
+
+@train_policy.command()
+@options(
+    DATA,
+    COARSE,
+    FINE,
+    setting("--usage", "Probability that a gate opens.", type=float),
+    click.option("--like", type=click.Path(path_type=Path), help="A finished run whose usage to match."),
+    setting("--gate-draws", "Draws of the gates that the metrics are averaged over.", type=int),
+    WARMUP,
+    COARSE_HIDDEN,
+    FINE_HIDDEN,
+    SYNC,
+    TRAINING,
+    RUN,
+)
+@tells_mistakes
+def random_gating(like: Path | None, **given: Any) -> None:
+    """Null control: LiteEval's network, trained and evaluated with gates that open at random.
+
+    \b
+    Example:
+      train-policy random-gating --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --like runs/liteeval --out runs/random-gating
+    """
+    from policy.runs import read_result
+
+    if (like is None) == (given["usage"] is None):
+        raise UserError("say how often random gates open: either --usage or --like RUN")
+    if like is not None:
+        given["usage"] = read_result(like).usage
+    _run("random-gating", given)
+
+
+def _run(method: str, given: dict[str, Any]) -> None:
+    from policy.runs import Listener, run_method
+
+    settings = {name: value for name, value in given.items() if name in DEFAULTS}
+    config = RunConfig(method=method, **settings)
+    config.check()
+    cache = FeatureCache(given["cache"])
+    labels = read_labels(given["labels"], given["labels_format"])
+    with _progress(config.epochs) as on_epoch:
+        listener = Listener(note=lambda line: click.echo(line, err=True), epoch=on_epoch)
+        run = run_method(config, cache, labels, given["out"], device=given["device"], listener=listener)
+    if run.reused:
+        click.echo(f"{run.folder}: had already been finished with this configuration and data", err=True)
+    result = run.result
+    if given["as_json"]:
+        said = {**asdict(result), "folder": str(run.folder), "reused": run.reused}
+        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        return
+    percent = 100 * result.usage
+    lines = {
+        "videos": f"{result.videos} of {result.classes} classes",
+        **({"class scores": run.class_scores} if run.class_scores else {}),
+        "mAP": f"{100 * result.mean_average_precision:.1f} %",
+        "top-1": f"{100 * result.top1:.1f} %",
+        "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  (coarse "
+        f"{result.gflops_coarse:.2f}, fine {result.gflops_fine:.2f}, networks {result.gflops_networks:.3f}; "
+        "10⁹ multiply-accumulates)",
+        "fine features": f"{result.fine_features_mean:.2f} ± {result.fine_features_std:.2f} of "
+        f"{result.rows_mean:.1f} frames (usage {percent:.1f} %)",
+        "folder": str(run.folder),
+    }
+    width = max(map(len, lines))
+    click.echo(result.title)
+    for name, value in lines.items():
+        click.echo(f"  {name:<{width}}  {value}")
+
+
+@contextmanager
+def _progress(epochs: int) -> Iterator[Callable[[Any], None]]:
+    """A bar on standard error; nothing where that is not a terminal."""
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[said]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("training", total=epochs, said="")
+
+        def on_epoch(epoch: Any) -> None:
+            shown = ", ".join(f"{n} {epoch[n]:.3f}" for n in ("loss", "usage") if n in epoch)
+            progress.update(task, completed=epoch["epoch"], said=shown)
+
+        yield on_epoch

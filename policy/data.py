@@ -1,0 +1,475 @@
+"""Labelled videos of a cache, and batches of them: variable length, packed, never padded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from cache_schema import FeatureCache, Stream
+from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.errors import CacheError, LabelError
+
+Role = Literal["coarse", "fine"]
+RowChoice = Callable[[int], npt.NDArray[np.int64]]
+"""From the number of rows of a video to those of them that a method looks at, in order."""
+
+TRAIN_SUBSETS = ("training", "train")
+EVAL_SUBSETS = ("validation", "val", "testing", "test")
+
+_NAMED = 3  # how many videos a message names before it only counts
+
+
+def every_row(length: int) -> npt.NDArray[np.int64]:
+    """All rows."""
+    return np.arange(length, dtype=np.int64)
+
+
+def uniform_rows(length: int, count: int) -> npt.NDArray[np.int64]:
+    """The middles of `count` equal parts of a video; all rows of a video that has fewer."""
+    if length <= count:
+        return every_row(length)
+    return ((2 * np.arange(count, dtype=np.int64) + 1) * length) // (2 * count)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B videos.
+
+    Attributes:
+        inputs: per stream the features (N, D) float16, packed (longest video first); N is the sum of the
+            lengths. Both streams are packed alike.
+        targets: (B,) int64 class indices, or with several labels per video (B, C) float32 of 0 and 1; in the
+            caller's order.
+        scores: class logits (N, C') float16 of those streams for which they were asked, packed alike.
+    """
+
+    inputs: Mapping[Role, PackedSequence]
+    targets: Tensor
+    scores: Mapping[Role, PackedSequence] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(
+            {role: _moved(packed, device) for role, packed in self.inputs.items()},
+            self.targets.to(device),
+            {role: _moved(packed, device) for role, packed in self.scores.items()},
+        )
+
+
+def _moved(packed: PackedSequence, device: torch.device) -> PackedSequence:
+    order, back = packed.sorted_indices, packed.unsorted_indices
+    assert order is not None and back is not None
+    return PackedSequence(packed.data.to(device), packed.batch_sizes, order.to(device), back.to(device))
+
+
+@dataclass(frozen=True)
+class VideoSet:
+    """The labelled videos of one subset with the streams a method reads.
+
+    Attributes:
+        ids: M ids in the cache.
+        labels: (M, C) bool.
+        first: (M,) class index, the first of each video's labels in the file.
+        multi_label: train on all labels of a video; else on the first.
+        l2: bring each frame's features to length 1 when reading them.
+    """
+
+    subset: str
+    streams: Mapping[Role, Stream]
+    ids: tuple[str, ...]
+    labels: npt.NDArray[np.bool_]
+    first: npt.NDArray[np.int64]
+    multi_label: bool
+    l2: bool = False
+    _checked: set[tuple[Role, int, str]] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def length(self, index: int) -> int:
+        """T, rows of a video."""
+        return next(iter(self.streams.values())).rows(self.ids[index])
+
+    def features(self, role: Role, index: int) -> npt.NDArray[np.float16]:
+        """(T, D) of a video: a view of the cache, or with `l2` a normalised copy.
+
+        Raises:
+            CacheError: a value is not finite, or the shard is damaged.
+        """
+        features = self._finite(self.streams[role][self.ids[index]].features, role, index, "features")
+        if self.l2:
+            values = features.astype(np.float32)
+            norms = np.linalg.norm(values, axis=1, keepdims=True)
+            features = (values / np.maximum(norms, 1e-12)).astype(np.float16)
+        return features
+
+    def scores(self, role: Role, index: int) -> npt.NDArray[np.float16]:
+        """(T, C') class logits of a video: a view of the cache.
+
+        Raises:
+            CacheError: a value is not finite, the stream has no scores, or the shard is damaged.
+        """
+        scores = self.streams[role][self.ids[index]].scores
+        if scores is None:
+            raise CacheError(f"stream {self.streams[role].name!r} has no class scores")
+        return self._finite(scores, role, index, "class scores")
+
+    def targets(self, indices: Sequence[int]) -> Tensor:
+        """What the loss compares with: see `Batch.targets`."""
+        chosen = np.asarray(indices, np.int64)
+        if self.multi_label:
+            return torch.from_numpy(self.labels[chosen].astype(np.float32))
+        return torch.from_numpy(self.first[chosen])
+
+    def trained_classes(self) -> npt.NDArray[np.bool_]:
+        """(C,): the classes that occur in what `targets` gives."""
+        trained = np.zeros(self.labels.shape[1], np.bool_)
+        trained[np.flatnonzero(self.labels.any(axis=0)) if self.multi_label else self.first] = True
+        return trained
+
+    def batch(
+        self, indices: Sequence[int], rows: RowChoice = every_row, scored: Sequence[Role] = ()
+    ) -> Batch:
+        """Read and pack some videos.
+
+        Args:
+            indices: positions in `ids`.
+            rows: which rows of each.
+            scored: the streams of which the class scores are wanted instead of the features.
+        """
+        chosen = [rows(self.length(i)) for i in indices]
+        layout = _Packing.of(np.array([len(part) for part in chosen], np.int64))
+
+        def packed(read: Callable[[Role, int], npt.NDArray[np.float16]], role: Role) -> PackedSequence:
+            return layout.pack(read(role, i)[part] for i, part in zip(indices, chosen, strict=True))
+
+        return Batch(
+            inputs={role: packed(self.features, role) for role in self.streams if role not in scored},
+            targets=self.targets(indices),
+            scores={role: packed(self.scores, role) for role in scored},
+        )
+
+    def _finite(
+        self, values: npt.NDArray[np.float16], role: Role, index: int, what: str
+    ) -> npt.NDArray[np.float16]:
+        if (role, index, what) in self._checked:
+            return values
+        # Exponent bits all set: infinite or NaN. Several times quicker than isfinite on float16.
+        if ((values.view(np.uint16) & 0x7C00) == 0x7C00).any():
+            raise CacheError(
+                f"video {self.ids[index]!r} in stream {self.streams[role].name!r}: its {what} are not finite"
+            )
+        self._checked.add((role, index, what))
+        return values
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """Where torch's packed layout puts row t of video b: time-major, the longest video first."""
+
+    batch_sizes: Tensor
+    sorted_indices: Tensor
+    unsorted_indices: Tensor
+    places: list[npt.NDArray[np.int64]]
+
+    @staticmethod
+    def of(lengths: npt.NDArray[np.int64]) -> _Packing:
+        if not len(lengths) or lengths.min() < 1:
+            raise ValueError("a batch holds at least one video, and each at least one row")
+        order = np.argsort(-lengths, kind="stable")
+        running = (lengths[:, None] > np.arange(lengths.max())).sum(axis=0)
+        starts = np.cumsum(running) - running
+        unsorted = np.empty_like(order)
+        unsorted[order] = np.arange(len(order))
+        places = [starts[:length] + position for length, position in zip(lengths, unsorted, strict=True)]
+        return _Packing(
+            torch.from_numpy(running), torch.from_numpy(order), torch.from_numpy(unsorted), places
+        )
+
+    def pack(self, videos: Iterator[npt.NDArray[np.float16]]) -> PackedSequence:
+        first = next(videos)
+        data = np.empty((int(self.batch_sizes.sum()), first.shape[1]), np.float16)
+        for rows, places in zip(chain([first], videos), self.places, strict=True):
+            data[places] = rows
+        return PackedSequence(
+            torch.from_numpy(data), self.batch_sizes, self.sorted_indices, self.unsorted_indices
+        )
+
+
+def batches(
+    videos: VideoSet,
+    size: int,
+    *,
+    rows: RowChoice = every_row,
+    scored: Sequence[Role] = (),
+    order: Sequence[int] | None = None,
+) -> Iterator[Batch]:
+    """Batches of `size` videos (the last may be smaller), in the given order or that of the set."""
+    positions = range(len(videos)) if order is None else order
+    for start in range(0, len(positions), size):
+        yield videos.batch(positions[start : start + size], rows, scored)
+
+
+def read_ahead(source: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches; while the caller works on one, a thread reads the next."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, source, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, source, None)
+            yield batch
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a method trains on and is judged on.
+
+    Attributes:
+        classes: names of the C classes.
+        notes: what the user should know, a line each.
+    """
+
+    train: VideoSet
+    evaluation: VideoSet
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def multi_label(self) -> bool:
+        return self.train.multi_label
+
+    def digest(self) -> dict[str, str]:
+        """SHA-256 of the labels used and, per stream, of the features used."""
+        return dict(self._digest)
+
+    @cached_property
+    def _digest(self) -> dict[str, str]:
+        # Kept, because a table asks once for each of its runs.
+        ids = [*self.train.ids, *self.evaluation.ids]
+        said = {
+            "classes": self.classes,
+            "multi_label": self.multi_label,
+            **{
+                part: [[v, np.flatnonzero(row).tolist()] for v, row in zip(s.ids, s.labels, strict=True)]
+                for part, s in (("train", self.train), ("evaluation", self.evaluation))
+            },
+        }
+        several = self.train.labels.sum(axis=1) > 1
+        if several.any() and not self.multi_label:
+            said["first"] = self.train.first.tolist()
+        labels = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return {
+            "labels": labels,
+            **{stream.name: stream.digest(ids) for stream in self.train.streams.values()},
+        }
+
+
+def open_dataset(
+    cache: FeatureCache,
+    labels: LabelSet,
+    streams: Mapping[Role, str],
+    *,
+    train_subset: str | None = None,
+    eval_subset: str | None = None,
+    multi_label: bool | None = None,
+    skip_missing: bool = False,
+    l2: bool = False,
+) -> Dataset:
+    """Match labels and features.
+
+    A label's video is looked for in the cache by its id, then by its aliases. Videos of other subsets, and
+    videos whose labels the benchmark keeps back, are passed over; anything else that lacks its counterpart
+    is an error unless `skip_missing`, which leaves it out and says so in the notes.
+
+    Args:
+        streams: names of the streams that are read, by role.
+        train_subset, eval_subset: None takes the first of TRAIN_SUBSETS and EVAL_SUBSETS with labels.
+        multi_label: None: when some video of the file has several classes. False trains on the first class of
+            each video in the file, as with the one-hot y of Eq. 7; for evaluation a video keeps all.
+
+    Raises:
+        UserError: labels and features do not fit each other (LabelError), the two streams do not
+            (CacheError), or one of them is missing.
+    """
+    opened = {role: cache[name] for role, name in streams.items()}
+    _check_sampling(opened)
+    several = labels.multi_label if multi_label is None else multi_label
+    notes: list[str] = []
+    if multi_label is None and several:
+        labelled = [video for video in labels.videos if video.labels]
+        count = sum(len(video.labels) > 1 for video in labelled)
+        notes.append(
+            f"{_of(count, len(labelled), 'videos')} several classes: trained as multi-label, a sigmoid for each "
+            "class; --single-label trains a softmax on each video's first class instead"
+        )
+    unlabelled = _unlabelled(opened, labels)
+    if unlabelled:
+        _tell(
+            f"{labels.source}: no label for {_some(_quoted(unlabelled), 'cached video', 'cached videos')}",
+            skip_missing,
+            notes,
+        )
+
+    classes = labels.classes
+    parts = []
+    for asked, usual in ((train_subset, TRAIN_SUBSETS), (eval_subset, EVAL_SUBSETS)):
+        subset = asked or _usual_subset(labels, usual)
+        ids, found = _match(opened, labels.subset(subset), labels, skip_missing, notes)
+        parts.append(VideoSet(subset, opened, ids, *_indices(found, classes), several, l2))
+        purpose = "training" if usual is TRAIN_SUBSETS else "evaluation"
+        notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
+    train, evaluation = parts
+    others = Counter(v.subset for v in labels.videos if v.subset not in {train.subset, evaluation.subset})
+    for subset, count in others.items():  # also the misspelt
+        notes.append(f"{_counted(count)} of subset {subset!r} not used")
+    if len(classes) == 1 and not several:
+        notes.append(
+            f"only one class, {classes[0]!r}: there is nothing to tell apart, and every score is perfect"
+        )
+    both = set(train.ids) & set(evaluation.ids)
+    if both:
+        which = _some(_quoted(sorted(both)), "video", "videos")
+        raise LabelError(f"{labels.source}: {which} both for training and evaluation; choose other subsets")
+    _check_lengths(opened, [*train.ids, *evaluation.ids])
+    first_of = int((train.labels.sum(axis=1) > 1).sum()) if not several else 0
+    if first_of:
+        notes.append(f"{_of(first_of, len(train), 'training videos')} several classes: trained on the first")
+    untrained = evaluation.labels.any(axis=0) & ~train.trained_classes()
+    if untrained.any():
+        names = _quoted(classes[c] for c in np.flatnonzero(untrained))
+        raise LabelError(
+            f"{labels.source}: {_some(names, 'class', 'classes')} of subset {evaluation.subset!r} without a "
+            f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}"
+        )
+    return Dataset(train, evaluation, classes, tuple(notes))
+
+
+def _usual_subset(labels: LabelSet, names: Sequence[str]) -> str:
+    for name in names:
+        if any(video.subset == name and video.labels for video in labels.videos):
+            return name
+    raise LabelError(
+        f"{labels.source}: no subset named {' or '.join(names)} with labels; say which of "
+        f"{', '.join(labels.subsets)} to use"
+    )
+
+
+def _match(
+    streams: Mapping[Role, Stream],
+    videos: Sequence[VideoLabel],
+    labels: LabelSet,
+    skip_missing: bool,
+    notes: list[str],
+) -> tuple[tuple[str, ...], list[VideoLabel]]:
+    """Ids in the cache of the videos that every stream holds, and those videos."""
+    ids, found, missing = [], [], {}
+    for video in videos:
+        names = (video.video_id, *video.aliases)
+        cached = next((n for n in names if all(n in stream for stream in streams.values())), None)
+        if cached is None:
+            missing[video.video_id] = _reason(streams, names)
+        else:
+            ids.append(cached)
+            found.append(video)
+    if missing:
+        subset = videos[0].subset
+        why = [f"{video_id!r} ({reason})" for video_id, reason in missing.items()]
+        which = _some(why, f"video of subset {subset!r}", f"videos of subset {subset!r}")
+        _tell(f"{labels.source}: no features for {which}", skip_missing, notes)
+    if not found:
+        raise LabelError(
+            f"{labels.source}: no video of subset {videos[0].subset!r} has features in the cache"
+        )
+    return tuple(ids), found
+
+
+def _reason(streams: Mapping[Role, Stream], names: Sequence[str]) -> str:
+    for stream in streams.values():
+        for name in names:
+            if name in stream.failures:
+                return f"failed in extraction: {stream.failures[name]}"
+    absent = [s.name for s in streams.values() if not any(n in s for n in names)]
+    return f"not in {' nor '.join(absent)}"
+
+
+def _unlabelled(streams: Mapping[Role, Stream], labels: LabelSet) -> list[str]:
+    known = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
+    return sorted({v for stream in streams.values() for v in stream if v not in known})
+
+
+def _indices(
+    videos: Sequence[VideoLabel], classes: tuple[str, ...]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """`labels` and `first` of a VideoSet."""
+    place = {name: c for c, name in enumerate(classes)}
+    onehot = np.zeros((len(videos), len(classes)), np.bool_)
+    for row, video in zip(onehot, videos, strict=True):
+        row[[place[name] for name in video.labels]] = True
+    return onehot, np.array([place[video.labels[0]] for video in videos], np.int64)
+
+
+def _check_sampling(streams: Mapping[Role, Stream]) -> None:
+    first, *others = streams.values()
+    for other in others:
+        if other.spec.sampling != first.spec.sampling:
+            raise CacheError(
+                f"streams {first.name!r} and {other.name!r} look at different instants "
+                f"({_said(first)} and {_said(other)}): choose two that are sampled alike"
+            )
+
+
+def _said(stream: Stream) -> str:
+    return f"{stream.spec.sampling.kind} at {stream.spec.sampling.fps:g} fps"
+
+
+def _check_lengths(streams: Mapping[Role, Stream], ids: Sequence[str]) -> None:
+    first, *others = streams.values()
+    for other in others:
+        for video_id in ids:
+            rows = first.rows(video_id), other.rows(video_id)
+            if rows[0] != rows[1]:
+                raise CacheError(
+                    f"video {video_id!r} has {rows[0]} rows in stream {first.name!r} but {rows[1]} in "
+                    f"{other.name!r}: extract it again"
+                )
+            prints = first.fingerprint(video_id), other.fingerprint(video_id)
+            if all(prints) and prints[0] != prints[1]:
+                raise CacheError(
+                    f"video {video_id!r} was another file when stream {first.name!r} was extracted than for "
+                    f"{other.name!r}: extract it again"
+                )
+
+
+def _tell(problem: str, skip_missing: bool, notes: list[str]) -> None:
+    if not skip_missing:
+        raise LabelError(f"{problem}; --skip-missing leaves such videos out")
+    notes.append(f"{problem}; left out")
+
+
+def _of(count: int, total: int, what: str) -> str:
+    return f"{count} of {total} {what} {'has' if count == 1 else 'have'}"
+
+
+def _counted(videos: int) -> str:
+    return f"{videos:,} video{'' if videos == 1 else 's'}"
+
+
+def _some(names: Sequence[str], one: str, many: str) -> str:
+    """ "3 videos: 'a', 'b', 'c'": how many, and the first few of them."""
+    more = ", …" if len(names) > _NAMED else ""
+    return f"{len(names)} {one if len(names) == 1 else many}: {', '.join(names[:_NAMED])}{more}"
+
+
+def _quoted(names: Iterable[str]) -> list[str]:
+    return [repr(name) for name in names]

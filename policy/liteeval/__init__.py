@@ -1,0 +1,27 @@
+"""LiteEval: a coarse LSTM sees every frame, a gate decides which frames a fine LSTM sees as well.
+
+Source: Wu et al., "LiteEval: A Coarse-to-Fine Framework for Resource Efficient Video Recognition", Sec. 3.
+
+Equations and rooms: Eq. 1, 3, 4, 5 in :mod:`.cells`; Eq. 2, 8, 9 in :mod:`.gate`; Eq. 6 and the whole network
+in :mod:`.model`; Eq. 7 in :mod:`.loss`; multiply-accumulates in :mod:`.cost`; input scales in
+:mod:`.standardize`.
+"""
+
+from policy.liteeval.cost import PolicyCost
+from policy.liteeval.gate import CLOSED, OPEN, ConditionalGate
+from policy.liteeval.loss import LiteEvalLoss, liteeval_loss
+from policy.liteeval.model import LiteEval, LiteEvalOutput, LiteEvalState
+from policy.liteeval.standardize import Standardize
+
+__all__ = [
+    "CLOSED",
+    "OPEN",
+    "ConditionalGate",
+    "LiteEval",
+    "LiteEvalLoss",
+    "LiteEvalOutput",
+    "LiteEvalState",
+    "PolicyCost",
+    "Standardize",
+    "liteeval_loss",
+]

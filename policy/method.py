@@ -1,0 +1,107 @@
+"""What a method is: a network, its loss on a batch, its predictions and what they cost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from policy.config import RunConfig
+from policy.data import Batch, Dataset, Role, every_row
+
+IntArray = npt.NDArray[np.int64]
+Losses = Mapping[str, Tensor | float]
+"""What one batch gives to the metrics; "loss" is what is minimised. Tensors are scalars."""
+
+TRAINING_OPTIONS = frozenset({"epochs", "batch", "lr", "grad_clip", "seed", "input_norm"})
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """For B videos, in the caller's order.
+
+    Attributes:
+        scores: (B, C) class probabilities.
+        gates: per video (T,) of 0 and 1 over the rows the method saw: where the fine backbone has run. None:
+            on all of them, or on none if the method does not use the fine stream.
+    """
+
+    scores: Tensor
+    gates: list[Tensor] | None = None
+
+
+class Method(ABC):
+    """One row of a results table.
+
+    A method is made for a dataset: networks are sized and their input scales fitted. Making one draws its
+    initial weights from torch's global generator.
+
+    Attributes:
+        title: as the paper's tables call it.
+        roles: the streams it reads.
+        options: the fields of RunConfig it reads, beyond those of the data; they decide whether two runs are
+            the same.
+    """
+
+    title: ClassVar[str]
+    roles: ClassVar[tuple[Role, ...]]
+    options: ClassVar[frozenset[str]]
+
+    model: nn.Module
+
+    def __init__(self, config: RunConfig, data: Dataset) -> None:
+        self.config = config
+        self.multi_label = data.multi_label
+
+    @classmethod
+    def class_scores(cls, data: Dataset) -> str:
+        """Where its class scores come from, if that depends on the streams; else empty."""
+        return ""
+
+    @property
+    def draws(self) -> int:
+        """How many times evaluation is repeated, where it draws at random."""
+        return 1
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train."""
+        return any(parameter.requires_grad for parameter in self.model.parameters())
+
+    @property
+    def scored(self) -> tuple[Role, ...]:
+        """The streams of which it reads the class scores instead of the features."""
+        return ()
+
+    def rows(self, length: int) -> IntArray:
+        """Which rows of a video it looks at."""
+        return every_row(length)
+
+    @abstractmethod
+    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
+        """The loss of a training batch, differentiable, and whatever else is worth a log.
+
+        Args:
+            progress: from 0 in the first epoch to 1 in the last.
+            generator: on the CPU; the only source of randomness.
+        """
+
+    @abstractmethod
+    def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
+        """Class probabilities and decisions of a batch, without gradient and in evaluation mode."""
+
+    @abstractmethod
+    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
+        """MACs (M,) of its own networks on videos of which `seen` (M,) rows were looked at, `fine` (M,) of
+        them with the fine backbone."""
+
+
+def class_probabilities(logits: Tensor, multi_label: bool) -> Tensor:
+    """(..., C) logits to probabilities: softmax, or with several classes per video a sigmoid for each."""
+    return logits.sigmoid() if multi_label else logits.softmax(-1)

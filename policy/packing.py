@@ -1,0 +1,28 @@
+"""Arithmetic on packed sequences: N rows, time-major, the longest of B videos first."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+
+def video_of_row(packed: PackedSequence) -> Tensor:
+    """(N,) int64 on the CPU: which of the caller's B videos each row belongs to."""
+    place, lengths = place_of_row(packed.batch_sizes)
+    order = packed.sorted_indices
+    return torch.arange(len(lengths))[place] if order is None else order.cpu()[place]
+
+
+def place_of_row(batch_sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) place of each row's video among the B sorted ones, and their lengths (B,) in steps."""
+    place = torch.arange(int(batch_sizes[0]))
+    return torch.cat([place[:n] for n in batch_sizes.tolist()]), (batch_sizes[:, None] > place).sum(0)
+
+
+def mean_per_video(rows: Tensor, packed: PackedSequence) -> Tensor:
+    """(N, C) values of rows laid out as `packed` -> their means (B, C) in the caller's order."""
+    video = video_of_row(packed).to(rows.device)
+    count = int(packed.batch_sizes[0])
+    sums = rows.new_zeros(count, rows.shape[1]).index_add(0, video, rows)
+    return sums / torch.bincount(video, minlength=count)[:, None]

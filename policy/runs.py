@@ -1,0 +1,367 @@
+"""Runs: a method, its configuration and its data in; a run folder and a result out.
+
+RUN/config.json              every choice, what the labels and features were, versions
+RUN/metrics.jsonl            a line per epoch
+RUN/checkpoint.safetensors   while unfinished: weights, optimiser, generator
+RUN/model.safetensors        the final weights
+RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs (policy.evaluation)
+RUN/result.json              the summary; written last, so that its presence means a finished run
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cache_schema import FeatureCache, UserError
+from cache_schema.annotations import LabelSet
+from policy.baselines.lstm import CoarseFineLSTM, CoarseOnly, FineLSTM
+from policy.baselines.random_gating import RandomGating
+from policy.baselines.uniform import Uniform, UniformCF
+from policy.checkpoint import write_atomically, write_weights
+from policy.config import RunConfig
+from policy.data import Dataset, Role, open_dataset
+from policy.evaluation import Predictions, evaluate
+from policy.liteeval.method import LiteEvalMethod
+from policy.method import Method
+from policy.training import CHECKPOINT, METRICS, Epoch, train
+
+METHODS: Mapping[str, type[Method]] = {
+    "liteeval": LiteEvalMethod,
+    "uniform": Uniform,
+    "uniform-cf": UniformCF,
+    "lstm": FineLSTM,
+    "lstm-cf": CoarseFineLSTM,
+    "coarse-only": CoarseOnly,
+    "random-gating": RandomGating,
+}
+"""The methods by the name they have on the command line."""
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
+"""What JSON has for the types of the fields of a Result."""
+_COMPARED = ("config", "data")  # the parts of config.json that decide what a run is
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to on the evaluation subset. Means and standard deviations are over videos (and draws).
+
+    Attributes:
+        mean_average_precision, top1: in [0, 1]; both always, whichever a benchmark uses.
+        gflops_mean, gflops_std: 10⁹ MACs per video, the papers' unit, everything included; of which
+            gflops_coarse and gflops_fine are the backbones' and gflops_networks the method's own networks'.
+        fine_features_mean, fine_features_std: fine features computed per video ("# Fine Feat", Table 2).
+        usage: share of a video's rows with fine features, mean over videos.
+        rows_mean: rows of a video (seconds, at 1 fps).
+        trained: False where class scores of the cache were used as they are.
+    """
+
+    method: str
+    title: str
+    videos: int
+    classes: int
+    mean_average_precision: float
+    top1: float
+    gflops_mean: float
+    gflops_std: float
+    gflops_coarse: float
+    gflops_fine: float
+    gflops_networks: float
+    fine_features_mean: float
+    fine_features_std: float
+    usage: float
+    rows_mean: float
+    trained: bool
+
+    @staticmethod
+    def of(method_name: str, method: Method, predictions: Predictions) -> Result:
+        parts = predictions.macs.mean(axis=(0, 1)) / 1e9
+        return Result(
+            method=method_name,
+            title=method.title,
+            videos=len(predictions.video_ids),
+            classes=predictions.labels.shape[1],
+            mean_average_precision=predictions.mean_average_precision(),
+            top1=predictions.top1(),
+            gflops_mean=float(predictions.gflops.mean()),
+            gflops_std=float(predictions.gflops.std()),
+            gflops_coarse=float(parts[0]),
+            gflops_fine=float(parts[1]),
+            gflops_networks=float(parts[2]),
+            fine_features_mean=float(predictions.fine_rows.mean()),
+            fine_features_std=float(predictions.fine_rows.std()),
+            usage=float(predictions.usage.mean()),
+            rows_mean=float(predictions.lengths.mean()),
+            trained=method.trains,
+        )
+
+    @staticmethod
+    def read(path: Path) -> Result:
+        """Read result.json. Raises UserError where it is missing, damaged or of another version."""
+        held = read_json(path).get("result")
+        kinds = {field.name: _KINDS[str(field.type)] for field in fields(Result)}
+        if (
+            not isinstance(held, dict)
+            or held.keys() != kinds.keys()
+            or not all(isinstance(held[name], kind) for name, kind in kinds.items())
+        ):
+            raise _not_ours(path)
+        return Result(**held)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        reused: it had been finished before with the same configuration and data.
+        class_scores: where a method's class scores come from, if that depends on the streams; else empty.
+    """
+
+    folder: Path
+    result: Result
+    reused: bool
+    class_scores: str = ""
+
+    def predictions(self) -> Predictions:
+        return Predictions.load(self.folder / "predictions.npz")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told how a run goes; by default nobody."""
+
+    note: Callable[[str], None] = lambda line: None
+    epoch: Callable[[Epoch], None] = lambda epoch: None
+
+
+def open_data(config: RunConfig, cache: FeatureCache, labels: LabelSet) -> Dataset:
+    """The dataset of a run. Raises UserError where configuration, cache and labels do not fit."""
+    config.check()
+    if config.method not in METHODS:
+        raise UserError(f"no method {config.method!r}; there are: {', '.join(METHODS)}")
+    streams: dict[Role, str] = {}
+    for role in METHODS[config.method].roles:
+        name = getattr(config, role)
+        if name is None:
+            raise UserError(f"{config.method} needs a {role} stream; the cache has: {', '.join(cache)}")
+        streams[role] = name
+    return open_dataset(
+        cache,
+        labels,
+        streams,
+        train_subset=config.train_subset,
+        eval_subset=config.eval_subset,
+        multi_label=config.multi_label,
+        skip_missing=config.skip_missing,
+        l2=config.input_norm == "l2",
+    )
+
+
+def run_key(config: RunConfig, cache: FeatureCache, labels: LabelSet) -> str:
+    """SHA-256 of all that decides a run's result: the options its method reads, the labels, the features.
+
+    Equal for two label files or caches with the same content, wherever they are and however sharded.
+    """
+    return key_of(config, open_data(config, cache, labels))
+
+
+def key_of(config: RunConfig, data: Dataset) -> str:
+    """`run_key` for data that is already open."""
+    return _key(_description(config, data))
+
+
+def run_method(
+    config: RunConfig,
+    cache: FeatureCache,
+    labels: LabelSet,
+    folder: Path,
+    *,
+    device: str = "auto",
+    listener: Listener | None = None,
+) -> Run:
+    """Train a method and judge it; go on with what the folder holds of the same run, or reuse it if finished.
+
+    Args:
+        device: "auto" (a GPU when there is one), "cpu", "cuda", …
+
+    Raises:
+        UserError: the request does not fit the data, or the folder holds another run or cannot be written to.
+    """
+    listener = listener or Listener()
+    chosen = choose_device(device)
+    data = open_data(config, cache, labels)
+    for note in data.notes:
+        listener.note(note)
+    class_scores = METHODS[config.method].class_scores(data)
+    if class_scores:
+        listener.note(f"class scores: {class_scores}")
+    described = _description(config, data)
+    with _alone(folder):
+        if _claim(folder, described):
+            if (folder / "result.json").exists():
+                return Run(folder, read_result(folder), True, class_scores)
+            if (folder / CHECKPOINT).exists():
+                listener.note(f"{folder}: going on with an unfinished run")
+        return Run(folder, _carry_out(config, data, folder, chosen, listener), False, class_scores)
+
+
+def _carry_out(
+    config: RunConfig,
+    data: Dataset,
+    folder: Path,
+    device: torch.device,
+    listener: Listener,
+) -> Result:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        method = METHODS[config.method](config, data)
+    if method.trains:
+        train(method, data.train, folder, device=device, on_epoch=listener.epoch)
+    write_weights(folder / "model.safetensors", method.model)
+    predictions = evaluate(method, data.evaluation, device=device)
+    predictions.save(folder / "predictions.npz")
+    result = Result.of(config.method, method, predictions)
+    _write_json(folder / "result.json", {"result": asdict(result), "device": str(device)})
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return result
+
+
+def choose_device(name: str) -> torch.device:
+    """Raises UserError for a device that this machine does not have."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()  # which "meta", having no values, cannot
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def read_result(folder: Path) -> Result:
+    """The result of a finished run. Raises UserError if there is none in the folder."""
+    return Result.read(folder / "result.json")
+
+
+def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
+    method = METHODS[config.method]
+    # How subsets were named and gaps treated is no part of it: the digests say what came of that.
+    names = {"method", *method.roles, *method.options}
+    return {
+        "config": config.relevant(names),
+        "data": {
+            **data.digest(),
+            "train_subset": data.train.subset,
+            "eval_subset": data.evaluation.subset,
+        },
+        "classes": list(data.classes),
+        "multi_label": data.multi_label,
+        "videos": {"train": len(data.train), "evaluation": len(data.evaluation)},
+        "streams": {role: json.loads(stream.spec.to_json()) for role, stream in data.train.streams.items()},
+        "versions": _versions(),
+    }
+
+
+def _key(described: Mapping[str, Any]) -> str:
+    decisive = {part: described[part] for part in _COMPARED}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make the folder and hold it: two programs in one run folder would undo each other's work.
+
+    Raises:
+        UserError: it cannot be made or written to, or another program is at work in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be used as a run folder: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: another program is at work in this run folder") from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+def _claim(folder: Path, described: Mapping[str, Any]) -> bool:
+    """Make the folder this run's. True: it already was. Raises UserError if it is another's."""
+    path = folder / "config.json"
+    if any((folder / name).exists() for name in (CHECKPOINT, "result.json")):
+        held = read_json(path)
+        if not all(isinstance(held.get(part), dict) for part in _COMPARED):
+            raise _not_ours(path)
+        for part in _COMPARED:
+            ours, theirs = described[part], held[part]
+            for name in sorted({*ours, *theirs}):
+                if ours.get(name) != theirs.get(name):
+                    raise UserError(
+                        f"{folder}: holds a run with another {_WHAT[part]} {name.replace('_', '-')} "
+                        f"({_shown(theirs.get(name))}, not {_shown(ours.get(name))}); choose another folder"
+                    )
+        return True
+    # Of a run that ended before its first checkpoint nothing is lost, so another may take its place.
+    if any(not entry.name.startswith(".") and entry.name not in _FILES for entry in folder.iterdir()):
+        raise UserError(f"{folder}: is neither empty nor a run folder; choose another")
+    _write_json(path, {**described, "key": _key(described)})
+    return False
+
+
+_FILES = {"config.json", METRICS, CHECKPOINT, "model.safetensors", "predictions.npz", "result.json"}
+_WHAT = {"config": "value of", "data": "content of"}
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a run folder. Raises UserError where there is none."""
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent}: not a finished run: it has no {path.name}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read; delete the run folder to start again") from error
+    if not isinstance(read, dict):
+        raise _not_ours(path)
+    return read
+
+
+def _not_ours(path: Path) -> UserError:
+    return UserError(f"{path}: not a {path.stem} of this version; delete the run folder")
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _versions() -> dict[str, str]:
+    try:
+        own = version("thriftvid")
+    except PackageNotFoundError:
+        own = "not installed"
+    return {
+        "thriftvid": own,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,31 @@
+"""Every table and figure of the two papers by the name it has on the command line, built or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from policy.tables import liteeval1
+from policy.tables.experiment import PaperTable
+
+KNOWN: Mapping[str, str] = {
+    "liteeval-1": "offline recognition: LiteEval and what it is compared with, FCVID and ActivityNet",
+    "liteeval-2": "LiteEval with DPN-107 and SlowFast features, offline and online",
+    "liteeval-3": "LiteEval beside the state of the art on ActivityNet",
+    "liteeval-4": "LiteEval with SlowFast features on Kinetics",
+    "liteeval-5": "LiteEval with SlowFast features on Breakfast",
+    "liteeval-6": "GRU, SRU and LSTM in LiteEval on ActivityNet",
+    "liteeval-7": "LiteEval at several target usages γ on FCVID",
+    "liteeval-8": "LiteEval without synchronising the two LSTMs on FCVID",
+    "liteeval-9": "LiteEval at several sizes of the coarse LSTM on FCVID",
+    "liteeval-10": "runtime of LiteEval and others on FCVID",
+    "liteeval-fig2": "online recognition: accuracy against computation at several budgets",
+    "liteeval-fig3": "online recognition: accuracy and computation against the share of the video seen",
+    "liteeval-fig4": "usage of fine features by class on FCVID",
+    "liteeval-fig5": "frames for which LiteEval computes fine features",
+    "selection-1": "model selection beside the state of the art on HVU and Mini-Kinetics",
+    "selection-fig3": "model selection on Kinetics-400: α, number of clips, computation by class",
+    "selection-fig4": "model selection on Kinetics-400: selector backbones, latency",
+    "costs": "what one row of each backbone costs, the papers' figure beside the counted one",
+}
+
+BUILT: Mapping[str, PaperTable] = {table.name: table for table in (liteeval1.TABLE,)}

@@ -1,0 +1,39 @@
+"""A report's files: table.md, table.csv and figure.png in a folder."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from cache_schema import UserError
+from policy.checkpoint import write_atomically
+from policy.tables import figure, text
+from policy.tables.report import Report
+
+TABLE_MD, TABLE_CSV, FIGURE_PNG = "table.md", "table.csv", "figure.png"
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder and try to write in it: hours of training later is too late to find out.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the table there: {error.strerror or error}") from error
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write the files, each atomically, and return their paths. Raises UserError if one cannot be written."""
+    contents = {
+        TABLE_MD: text.markdown(report, FIGURE_PNG).encode(),
+        TABLE_CSV: text.comma_separated(report).encode(),
+        FIGURE_PNG: figure.render(report),
+    }
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return [folder / name for name in contents]

@@ -1,0 +1,139 @@
+"""How far the runs of a table are, on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import click
+from rich import progress as bars
+from rich.console import Console
+
+from policy.training import METRICS
+
+
+class Progress(Protocol):
+    """Who is told."""
+
+    def reused(self, title: str, runs: int) -> None:
+        """Runs of a row were there already."""
+
+    def trained(self, name: str, folder: Path, *, seconds: float, how: str) -> None:
+        """A run is done; `how`: trained, or something like it."""
+
+    def watch(self, active: Mapping[Path, str]) -> AbstractContextManager[None]:
+        """While these run folders, with the names of their runs, are worked on."""
+
+
+class Silent:
+    """Nobody."""
+
+    def reused(self, title: str, runs: int) -> None: ...
+
+    def trained(self, name: str, folder: Path, *, seconds: float, how: str) -> None: ...
+
+    def watch(self, active: Mapping[Path, str]) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class Told:
+    """Tells the user.
+
+    Trainings may be in other processes; what all of them leave behind is a line per epoch in their run
+    folders, so that is what is counted.
+    """
+
+    def __init__(self, runs: int, epochs: int, *, live: bool | None = None) -> None:
+        """Args:
+        runs, epochs: of the whole table, and of each run.
+        live: draw a bar; by default where standard error is a terminal.
+        """
+        self.epochs = epochs
+        self.runs = runs
+        self.done = 0
+        self.live = sys.stderr.isatty() if live is None else live
+        self.active: dict[Path, str] = {}
+        self.bar = bars.Progress(
+            bars.TextColumn("training"),
+            bars.BarColumn(),
+            bars.TextColumn("{task.fields[count]}"),
+            bars.TextColumn("{task.fields[said]}"),
+            bars.TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not self.live,
+        )
+        self.task = self.bar.add_task("training", total=float(runs), count="", said="")
+
+    def reused(self, title: str, runs: int) -> None:
+        self.done += runs
+        self._say(f"{title}: {_runs(runs)} reused")
+
+    def trained(self, name: str, folder: Path, *, seconds: float, how: str) -> None:
+        self.done += 1
+        self.active.pop(folder, None)
+        self._show()
+        self._say(f"{name}: {how} in {_duration(seconds)}, {folder}")
+
+    @contextmanager
+    def watch(self, active: Mapping[Path, str]) -> Iterator[None]:
+        if not active:
+            yield
+            return
+        self.active = dict(active)
+        self._show()
+        over = threading.Event()
+        watcher = threading.Thread(target=self._look, args=(over,), daemon=True)
+        with self.bar:
+            watcher.start()
+            try:
+                yield
+            finally:
+                over.set()
+                watcher.join()
+
+    def _look(self, over: threading.Event) -> None:
+        while not over.wait(0.5 if self.live else 30.0):
+            begun = {name: n for folder, name in list(self.active.items()) if (n := _epochs(folder))}
+            said = [f"{name}: epoch {n} of {self.epochs}" for name, n in begun.items()]
+            if self.live:
+                others = f" and {len(said) - 1} more" if len(said) > 1 else ""
+                self._show(sum(begun.values()) / self.epochs, f"{said[0]}{others}" if said else "")
+            elif said:
+                self._say("; ".join(said))
+
+    def _show(self, share: float = 0.0, said: str = "") -> None:
+        count = f"{self.done}/{self.runs} runs"
+        self.bar.update(self.task, completed=self.done + share, count=count, said=said)
+
+    def _say(self, line: str) -> None:
+        numbered = f"[{self.done:>{len(str(self.runs))}}/{self.runs}] {line}"
+        if self.live:
+            # Through the bar's console, which moves the bar out of the way.
+            self.bar.console.print(numbered, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(numbered, err=True)
+
+
+def _epochs(folder: Path) -> int:
+    """Epochs that a run has behind it."""
+    try:
+        return (folder / METRICS).read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

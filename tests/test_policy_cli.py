@@ -1,0 +1,199 @@
+"""train-policy on the command line: what it prints, and how it tells a user's mistake."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from policy.cli import train_policy
+from policy.runs import METHODS
+from tests.planted import write_planted, write_planted_labels
+
+SMALL = ["--epochs", "1", "--batch", "8", "--device", "cpu"]
+HIDDEN = ["--coarse-hidden", "6", "--fine-hidden", "12"]
+STREAMS = ["--coarse", "coarse_112", "--fine", "fine_224"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planted")
+    write_planted_labels(write_planted(folder, train=16, test=8, classes=4, dim=8)[1], folder / "labels.csv")
+    return folder
+
+
+def run(planted: Path, *words: object, labels: Path | None = None) -> Result:
+    method, *rest = map(str, words)
+    data = ["--cache", str(planted), "--labels", str(labels or planted / "labels.csv")]
+    return CliRunner().invoke(train_policy, [method, *data, *rest])
+
+
+def liteeval(planted: Path, out: Path, *words: object, labels: Path | None = None) -> Result:
+    return run(planted, "liteeval", *STREAMS, *SMALL, *HIDDEN, "--out", out, *words, labels=labels)
+
+
+def told(result: Result) -> str:
+    """The one line on standard error of a mistake."""
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert lines[-1].startswith("Error: ")
+    assert "Traceback" not in result.output
+    return lines[-1]
+
+
+def test_liteeval(planted: Path, tmp_path: Path) -> None:
+    result = liteeval(planted, tmp_path / "run", "--gamma", "0.1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == "LiteEval"
+    for line in (
+        r"mAP +\d+\.\d %",
+        r"top-1 +\d+\.\d %",
+        r"GFLOPs per video +[\d.]+ ± [\d.]+",
+        r"fine features +[\d.]+ ± [\d.]+ of [\d.]+ frames \(usage [\d.]+ %\)",
+    ):
+        assert re.search(line, result.stdout), result.stdout
+    assert str(tmp_path / "run") in result.stdout
+    assert "of subset 'train' for training" in result.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["config"]["gamma"] == 0.1
+    assert {"torch", "thriftvid"} <= config["versions"].keys()
+
+    again = liteeval(planted, tmp_path / "run", "--gamma", "0.1", "--json")
+    said = json.loads(again.stdout)
+    assert said["reused"] and said["method"] == "liteeval" and said["videos"] == 8
+    assert "already been finished" in again.stderr
+
+    other = liteeval(planted, tmp_path / "run", "--gamma", "0.2")
+    assert "another value of gamma (0.1, not 0.2)" in told(other)
+
+    words = [*STREAMS, *SMALL, *HIDDEN, "--out", tmp_path / "random", "--json"]
+    random = run(planted, "random-gating", "--like", tmp_path / "run", *words)
+    assert json.loads(random.stdout)["method"] == "random-gating"
+    used = json.loads((tmp_path / "random" / "config.json").read_text())["config"]["usage"]
+    assert used == said["usage"]
+
+
+@pytest.mark.parametrize("method", ["uniform", "uniform-cf", "lstm", "lstm-cf", "coarse-only"])
+def test_baselines(method: str, planted: Path, tmp_path: Path) -> None:
+    streams = {"uniform": STREAMS[2:], "lstm": STREAMS[2:], "coarse-only": STREAMS[:2]}.get(method, STREAMS)
+    result = run(planted, method, *streams, *SMALL, "--out", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["method"] == method
+
+
+def test_uniform_says_where_its_class_scores_come_from(planted: Path, tmp_path: Path) -> None:
+    for _ in ("trained", "reused"):
+        result = run(planted, "uniform", *STREAMS[2:], *SMALL, "--out", tmp_path / "run")
+        assert result.exit_code == 0, result.output
+        assert "class scores: fits a linear classifier (fine_224)" in result.stderr
+        assert re.search(r"class scores +fits a linear classifier \(fine_224\)", result.stdout)
+
+
+def test_single_label(planted: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    rows = (planted / "labels.csv").read_text().splitlines()
+    rows[1] = rows[1].replace(",train", ";class 0;class 1,train")
+    labels.write_text("\n".join(rows))
+    several = liteeval(planted, tmp_path / "several", labels=labels)
+    assert "1 of 24 videos has several classes: trained as multi-label" in several.stderr
+    single = liteeval(planted, tmp_path / "single", "--single-label", labels=labels)
+    assert single.exit_code == 0, single.output
+    assert "1 of 16 training videos has several classes: trained on the first" in single.stderr
+    assert "--single-label trains" not in single.stderr
+    shown = CliRunner().invoke(train_policy, ["liteeval", "--help"]).output
+    assert "first class in the file" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_help_shows_a_full_example(method: str) -> None:
+    result = CliRunner().invoke(train_policy, [method, "--help"])
+    assert result.exit_code == 0
+    example = result.output.partition("Example:")[2]
+    for word in (f"train-policy {method}", "--cache", "--labels", "--out"):
+        assert word in example.partition("Options:")[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--gamma", "1.2"], "gamma must be between 0 and 1, not 1.2"),
+        (["--epochs", "0"], "epochs must be positive"),
+        (["--coarse", "mobilenet"], "no stream 'mobilenet' in this cache; it has: coarse_112, fine_224"),
+        (["--device", "abacus"], "no device 'abacus'"),
+        (["--device", "meta"], "no device 'meta'"),
+        (["--eval-subset", "val"], "no subset 'val'; it has: train, test"),
+        (["--coarse-hidden", "16"], "coarse-hidden (16) must not exceed fine-hidden (12)"),
+        (["--cache", "nowhere"], "nowhere: no such cache folder"),
+        (["--labels", "nowhere.csv"], "nowhere.csv: cannot read the labels"),
+        (["--labels", "labels.txt"], "cannot tell its format"),
+        (["--out", "/proc/no/run"], "cannot be used as a run folder"),
+        (["--lr", "fast"], "not a valid float"),
+    ],
+)
+def test_mistakes(words: list[str], said: str, planted: Path, tmp_path: Path) -> None:
+    assert said in told(liteeval(planted, tmp_path / "run", *words))
+
+
+def test_labels_that_do_not_fit_the_cache(planted: Path, tmp_path: Path) -> None:
+    rows = (planted / "labels.csv").read_text()
+    labels = tmp_path / "labels.csv"
+    labels.write_text(rows + "elsewhere,class 0,train\n")
+    line = told(liteeval(planted, tmp_path / "run", labels=labels))
+    assert "no features for 1 video of subset 'train': 'elsewhere' (not in coarse_112 nor fine_224)" in line
+    skipped = liteeval(planted, tmp_path / "run", "--skip-missing", labels=labels)
+    assert skipped.exit_code == 0
+    assert "left out" in skipped.stderr
+
+    labels.write_text("\n".join(rows.splitlines()[:-1]))
+    assert "no label for 1 cached video: 'video_0023'" in told(
+        liteeval(planted, tmp_path / "b", labels=labels)
+    )
+
+
+@pytest.mark.parametrize("how", ["cut", "header", "row", "schema"])
+def test_damaged_shards(how: str, planted: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(planted, cache)
+    (shard,) = (cache / "fine_224").glob("*.h5")
+    content = bytearray(shard.read_bytes())
+    if how == "cut":
+        content = content[: len(content) // 2]
+    elif how == "schema":
+        import h5py
+
+        with h5py.File(shard, "r+") as file:
+            file.attrs["schema_version"] = 9
+        content = bytearray(shard.read_bytes())
+    else:
+        import h5py
+
+        with h5py.File(shard) as file:
+            dataset = file["features" if how == "row" else "videos/offsets"]
+            content[dataset.id.get_offset() + 5] ^= 0x10
+    shard.write_bytes(content)
+    line = told(liteeval(cache, tmp_path / "run"))
+    assert shard.name in line
+    assert ("schema 9" if how == "schema" else "damaged shard") in line
+
+
+def test_random_gating_asks_how_often(planted: Path, tmp_path: Path) -> None:
+    words = [*STREAMS, *SMALL, *HIDDEN, "--out", tmp_path / "run"]
+    assert "either --usage or --like" in told(run(planted, "random-gating", *words))
+    assert "either --usage or --like" in told(
+        run(planted, "random-gating", *words, "--usage", "0.1", "--like", tmp_path)
+    )
+    assert "not a finished run" in told(run(planted, "random-gating", *words, "--like", tmp_path))

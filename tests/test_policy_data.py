@@ -1,0 +1,141 @@
+"""Batches: packed as torch packs, and nothing wrong goes through silently."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.utils.rnn import pack_sequence
+
+from cache_schema import CacheError, FeatureCache, Sampling, write_shard
+from cache_schema.annotations import LabelSet, VideoLabel
+from policy.data import VideoSet, batches, open_dataset, read_ahead, uniform_rows
+from policy.packing import mean_per_video, video_of_row
+from tests.caches import make_record, make_spec, write_stream
+
+TOOLS = {"thriftvid": "test"}
+
+
+def label_set(videos: dict[str, str], subset: str = "train") -> LabelSet:
+    return LabelSet(Path("labels.csv"), tuple(VideoLabel(v, (c,), subset) for v, c in videos.items()))
+
+
+def video_set(folder: Path, lengths: list[int], *, l2: bool = False, classes: int = 0) -> VideoSet:
+    videos = {f"v{i}": length for i, length in enumerate(lengths)}
+    write_stream(folder, make_spec("coarse", dim=5), videos, seed=1)
+    write_stream(folder, make_spec("fine", dim=7, classes=classes), videos, seed=2)
+    cache = FeatureCache(folder)
+    first = np.arange(len(videos)) % 3
+    labels = np.zeros((len(videos), 3), np.bool_)
+    labels[np.arange(len(videos)), first] = True
+    streams = {"coarse": cache["coarse"], "fine": cache["fine"]}
+    return VideoSet("train", streams, tuple(videos), labels, first, multi_label=False, l2=l2)  # type: ignore[arg-type]
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7), random=st.randoms(use_true_random=False))
+def test_a_batch_is_what_torch_would_pack(
+    lengths: list[int], random: object, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    videos = video_set(tmp_path_factory.mktemp("cache"), lengths)
+    order = list(range(len(lengths)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    batch = videos.batch(order)
+    for role, packed in batch.inputs.items():
+        arrays = [torch.from_numpy(videos.features(role, i).copy()) for i in order]
+        expected = pack_sequence(arrays, enforce_sorted=False)
+        assert torch.equal(packed.batch_sizes, expected.batch_sizes)
+        # Among videos of equal length the order is free: compare by video.
+        for video, array in enumerate(arrays):
+            assert torch.equal(packed.data[video_of_row(packed) == video], array)
+    assert batch.targets.tolist() == [i % 3 for i in order]
+
+
+def test_rows_are_chosen_per_video_and_scores_packed_alike(tmp_path: Path) -> None:
+    videos = video_set(tmp_path, [9, 2, 4], classes=4)
+    batch = videos.batch([0, 1, 2], lambda length: uniform_rows(length, 3), scored=["fine"])
+    assert set(batch.inputs) == {"coarse"}
+    packed = batch.scores["fine"]
+    assert torch.equal(packed.batch_sizes, batch.inputs["coarse"].batch_sizes)
+    for video, rows in enumerate(([1, 4, 7], [0, 1], [0, 2, 3])):
+        expected = videos.streams["fine"][f"v{video}"].scores
+        assert expected is not None
+        assert np.array_equal(packed.data[video_of_row(packed) == video].numpy(), expected[rows])
+
+
+def test_every_video_is_in_one_batch(tmp_path: Path) -> None:
+    videos = video_set(tmp_path, [3, 1, 4, 1, 5])
+    read = batches(videos, 2, order=[4, 0, 3, 1, 2])
+    sizes = [len(batch.targets) for batch in read_ahead(read)]
+    assert sizes == [2, 2, 1]
+
+
+@given(length=st.integers(1, 400), count=st.integers(1, 60))
+def test_uniform_rows(length: int, count: int) -> None:
+    rows = uniform_rows(length, count)
+    assert len(rows) == min(length, count)
+    assert rows[0] >= 0 and rows[-1] < length
+    gaps = np.diff(rows)
+    if len(gaps):
+        assert gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
+    # As much is left out before the first as after the last, to within the rounding.
+    assert abs(rows[0] - (length - 1 - rows[-1])) <= 1
+
+
+def test_l2_norm(tmp_path: Path) -> None:
+    norms = np.linalg.norm(video_set(tmp_path, [6], l2=True).features("fine", 0).astype(np.float64), axis=1)
+    assert np.allclose(norms, 1, atol=1e-3)
+
+
+def test_means_per_video(tmp_path: Path) -> None:
+    videos = video_set(tmp_path, [2, 5, 3])
+    packed = videos.batch([0, 1, 2]).inputs["coarse"]
+    expected = [videos.features("coarse", i).astype(np.float64).mean(axis=0) for i in range(3)]
+    assert np.allclose(mean_per_video(packed.data.double(), packed).numpy(), expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_name_the_video(bad: float, tmp_path: Path) -> None:
+    features = np.ones((3, 8))
+    features[1, 2] = bad
+    record = make_record("spoilt", 3, features=features)
+    write_shard(tmp_path / "tiny_8", make_spec(), [record], tools=TOOLS)
+    stream = FeatureCache(tmp_path)["tiny_8"]
+    labels, first = np.ones((1, 1), np.bool_), np.zeros(1, np.int64)
+    videos = VideoSet("train", {"fine": stream}, ("spoilt",), labels, first, multi_label=False)
+    with pytest.raises(CacheError, match=r"'spoilt' in stream 'tiny_8'.*not finite"):
+        videos.batch([0])
+
+
+def both(cache: Path, fine_rows: int = 4, fine_fps: float = 1.0) -> FeatureCache:
+    write_stream(cache, make_spec("coarse"), {"a": 4, "b": 4})
+    write_stream(cache, make_spec("fine", sampling=Sampling(fps=fine_fps)), {"a": 4, "b": fine_rows})
+    return FeatureCache(cache)
+
+
+PAIR = {"coarse": "coarse", "fine": "fine"}
+LABELS = LabelSet(Path("l.csv"), (VideoLabel("a", ("x",), "train"), VideoLabel("b", ("x",), "test")))
+
+
+def test_streams_of_different_lengths_name_the_video(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="video 'b' has 4 rows in stream 'coarse' but 5 in 'fine'"):
+        open_dataset(both(tmp_path, 5), LABELS, PAIR)  # type: ignore[arg-type]
+
+
+def test_streams_of_different_sampling(tmp_path: Path) -> None:
+    cache = both(tmp_path, fine_fps=2.0)
+    with pytest.raises(CacheError, match="at 1 fps and frames at 2 fps"):
+        open_dataset(cache, LABELS, PAIR)  # type: ignore[arg-type]
+
+
+def test_streams_of_different_files(tmp_path: Path) -> None:
+    write_stream(tmp_path, make_spec("coarse"), {"a": 4, "b": 4})
+    records = [make_record("a", 4), replace(make_record("b", 4), fingerprint="of another file")]
+    write_shard(tmp_path / "fine", make_spec("fine"), records, tools=TOOLS)
+    with pytest.raises(CacheError, match="video 'b' was another file"):
+        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)  # type: ignore[arg-type]

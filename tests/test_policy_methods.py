@@ -1,0 +1,325 @@
+"""Each method end to end on a small cache: what it says, what it looks at, what it is charged for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cache_schema import FeatureCache, UserError
+from cache_schema.annotations import LabelSet, VideoLabel
+from policy.config import RunConfig
+from policy.data import uniform_rows
+from policy.evaluation import Predictions
+from policy.method import class_probabilities
+from policy.runs import METHODS, Run, read_result, run_method
+from tests.caches import make_spec, write_stream
+from tests.planted import write_planted
+
+COARSE_MACS, FINE_MACS = 80_000_000, 7_800_000_000  # of the planted streams
+DIM, CLASSES, HIDDEN, FRAMES = 10, 4, 12, 9
+CONFIG = RunConfig(
+    "liteeval",
+    coarse="coarse_112",
+    fine="fine_224",
+    epochs=2,
+    batch=7,
+    lr=1e-3,
+    coarse_hidden=6,
+    fine_hidden=HIDDEN,
+    frames=FRAMES,
+    usage=0.3,
+    gate_draws=4,
+)
+LSTM = 4 * HIDDEN * (DIM + HIDDEN)
+HEAD = HIDDEN * CLASSES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, LabelSet]:
+    return write_planted(tmp_path_factory.mktemp("planted"), train=16, test=12, classes=CLASSES, dim=DIM)
+
+
+@pytest.fixture(scope="module")
+def runs(planted: tuple[FeatureCache, LabelSet], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        name: run_method(replace(CONFIG, method=name), *planted, folder / name, device="cpu")
+        for name in METHODS
+    }
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_summary_says_what_the_predictions_say(name: str, runs: dict[str, Run]) -> None:
+    run = runs[name]
+    said, result = run.predictions(), run.result
+    assert said.scores.shape == (4 if name == "random-gating" else 1, 12, CLASSES)
+    assert np.allclose(said.scores.sum(axis=2), 1, atol=1e-5)
+    assert result == read_result(run.folder)
+    assert result.top1 == pytest.approx(
+        np.mean([said.labels[np.arange(12), draw.argmax(axis=1)].mean() for draw in said.scores])
+    )
+    assert result.gflops_mean == pytest.approx(said.macs.sum(axis=2).mean() / 1e9)
+    assert result.gflops_mean == pytest.approx(
+        result.gflops_coarse + result.gflops_fine + result.gflops_networks
+    )
+    fine = [
+        [int(draw[a:b].sum()) for a, b in zip(said.offsets[:-1], said.offsets[1:], strict=True)]
+        for draw in said.gates
+    ]
+    assert result.fine_features_mean == pytest.approx(np.mean(fine))
+    assert result.fine_features_std == pytest.approx(np.std(fine))
+    assert result.usage == pytest.approx(np.mean(np.array(fine) / said.lengths))
+
+
+@pytest.mark.parametrize(
+    ("name", "coarse", "network"),
+    [
+        ("uniform", False, lambda k: k * DIM * CLASSES),
+        ("uniform-cf", True, lambda k: k * 2 * DIM * CLASSES),
+        ("lstm", False, lambda k: k * LSTM + HEAD),
+        ("lstm-cf", True, lambda k: k * (LSTM + 4 * HIDDEN * DIM) + HEAD),
+    ],
+)
+def test_methods_of_k_frames(name: str, coarse: bool, network: object, runs: dict[str, Run]) -> None:
+    said = runs[name].predictions()
+    for video, length in enumerate(said.lengths):
+        rows = uniform_rows(int(length), FRAMES)
+        k = len(rows)
+        gates = said.gates[0, said.offsets[video] : said.offsets[video + 1]]
+        assert np.flatnonzero(gates).tolist() == rows.tolist()
+        expected = [k * COARSE_MACS if coarse else 0, k * FINE_MACS, network(k)]  # type: ignore[operator]
+        assert said.macs[0, video].tolist() == expected
+
+
+def test_coarse_only(runs: dict[str, Run]) -> None:
+    said = runs["coarse-only"].predictions()
+    assert not said.gates.any()
+    lengths = said.lengths
+    assert np.array_equal(said.macs[0, :, 0], lengths * COARSE_MACS)
+    assert not said.macs[0, :, 1].any()
+    assert np.array_equal(said.macs[0, :, 2], lengths * LSTM + HEAD)
+
+
+@pytest.mark.parametrize("name", ["liteeval", "random-gating"])
+def test_gated_methods_pay_for_opened_rows(name: str, runs: dict[str, Run]) -> None:
+    said = runs[name].predictions()
+    coarse_step = 4 * 6 * (DIM + 6) + 2 * (DIM + HIDDEN)
+    fine_step = 4 * HIDDEN * (2 * DIM + HIDDEN)
+    for draw in range(len(said.scores)):
+        opened = said.fine_rows[draw]
+        assert np.array_equal(said.macs[draw, :, 0], said.lengths * COARSE_MACS)
+        assert np.array_equal(said.macs[draw, :, 1], opened * FINE_MACS)
+        networks = said.lengths * coarse_step + opened * fine_step + HEAD
+        assert np.array_equal(said.macs[draw, :, 2], networks)
+
+
+def test_random_gates_open_as_often_as_asked(runs: dict[str, Run]) -> None:
+    said = runs["random-gating"].predictions()
+    opened = said.gates.mean()
+    assert abs(opened - 0.3) < 4 * np.sqrt(0.3 * 0.7 / said.gates.size)
+    assert not np.array_equal(said.gates[0], said.gates[1])
+
+
+def test_random_gating_needs_a_usage(planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    config = replace(CONFIG, method="random-gating", usage=None)
+    with pytest.raises(UserError, match="needs the usage to match"):
+        run_method(config, *planted, tmp_path / "run", device="cpu")
+    # Nothing came of it: the folder is free for the run that was meant.
+    run_method(replace(config, usage=0.5), *planted, tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_prediction_does_not_depend_on_the_videos_beside_it(
+    name: str, planted: tuple[FeatureCache, LabelSet], runs: dict[str, Run], tmp_path: Path
+) -> None:
+    if name == "random-gating":
+        pytest.skip("other batches, other draws")
+    cache, labels = planted
+    test = [video for video in labels.videos if video.subset == "test"][::3]
+    few = LabelSet(labels.source, (*labels.subset("train"), *test))
+    config = replace(CONFIG, method=name, skip_missing=True)
+    said = run_method(config, cache, few, tmp_path / "run", device="cpu").predictions()
+    full = runs[name].predictions()
+    assert said.video_ids == full.video_ids[::3]
+    assert np.allclose(said.scores, full.scores[:, ::3], atol=1e-5)
+
+
+def test_an_lstm_is_what_torch_computes_without_packing(
+    planted: tuple[FeatureCache, LabelSet], runs: dict[str, Run]
+) -> None:
+    weights = load_file(runs["lstm-cf"].folder / "model.safetensors")
+    cell = torch.nn.LSTMCell(2 * DIM, HIDDEN)
+    cell.load_state_dict(
+        {k.removeprefix("lstm.").removesuffix("_l0"): v for k, v in weights.items() if "_l0" in k}
+    )
+    said = runs["lstm-cf"].predictions()
+    for video, video_id in enumerate(said.video_ids):
+        records = [planted[0][name][video_id].features for name in ("coarse_112", "fine_224")]
+        rows = uniform_rows(len(records[0]), FRAMES)
+        scaled = [
+            (torch.from_numpy(r[rows].astype(np.float32)) - weights[f"scales.{s}.mean"])
+            / weights[f"scales.{s}.std"]
+            for s, r in enumerate(records)
+        ]
+        state = (torch.zeros(1, HIDDEN), torch.zeros(1, HIDDEN))
+        for step in torch.cat(scaled, 1):
+            state = cell(step[None], state)
+        logits = weights["classifier.weight"] @ state[0][0] + weights["classifier.bias"]
+        assert np.allclose(logits.softmax(0).detach().numpy(), said.scores[0, video], atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["l2", "none"])
+def test_other_input_norms(norm: str, planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    config = replace(CONFIG, input_norm=norm)  # type: ignore[arg-type]
+    run = run_method(config, *planted, tmp_path / "run", device="cpu")
+    weights = load_file(run.folder / "model.safetensors")
+    assert not weights["coarse_scale.mean"].any()
+
+
+NAMES = ("swim", "run", "sit", "jump")
+
+
+@pytest.fixture(scope="module")
+def with_scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, LabelSet]:
+    folder = tmp_path_factory.mktemp("scores")
+    spec = replace(make_spec("fine", dim=6, classes=len(NAMES)), classes=NAMES)
+    write_stream(folder, spec, {f"v{i}": 3 + 2 * i for i in range(8)})
+    write_stream(folder, make_spec("coarse", dim=5), {f"v{i}": 3 + 2 * i for i in range(8)})
+    videos = [VideoLabel(f"v{i}", (("run", "jump")[i % 2],), "train" if i < 4 else "val") for i in range(8)]
+    return FeatureCache(folder), LabelSet(Path("labels.csv"), tuple(videos))
+
+
+def test_uniform_averages_the_class_scores_of_the_cache(
+    with_scores: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    cache, labels = with_scores
+    config = RunConfig("uniform", fine="fine", frames=5)
+    run = run_method(config, cache, labels, tmp_path / "run", device="cpu")
+    assert not run.result.trained
+    assert run.class_scores == "averages the stream's own (fine)"
+    said = run.predictions()
+    for video, video_id in enumerate(said.video_ids):
+        scores = cache["fine"][video_id].scores
+        assert scores is not None
+        rows = uniform_rows(len(scores), 5)
+        logits = scores[rows][:, [3, 1]].astype(np.float64)  # jump, run: the classes in order
+        odds = np.exp(logits)
+        assert np.allclose(
+            said.scores[0, video], (odds / odds.sum(axis=1, keepdims=True)).mean(axis=0), atol=1e-6
+        )
+        assert said.macs[0, video].tolist() == [0, 5 * 1_000_000, 5 * 6 * len(NAMES)]
+
+
+def test_uniform_cf_fits_a_classifier_where_there_are_no_scores(
+    with_scores: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    config = RunConfig("uniform-cf", coarse="coarse", fine="fine", frames=5, epochs=2)
+    both = run_method(config, *with_scores, tmp_path / "both", device="cpu")
+    assert both.result.trained
+    assert both.class_scores == "fits a linear classifier (coarse), averages the stream's own (fine)"
+    fine = run_method(replace(config, method="uniform"), *with_scores, tmp_path / "fine", device="cpu")
+    coarse = 2 * both.predictions().scores - fine.predictions().scores
+    assert np.allclose(coarse.sum(axis=2), 1, atol=1e-5)
+    assert both.predictions().macs[0, 0].tolist() == [5_000_000, 5_000_000, 5 * (6 * len(NAMES) + 5 * 2)]
+
+
+def test_scores_that_lack_a_class_are_not_used(
+    with_scores: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    cache, labels = with_scores
+    videos = [
+        replace(video, labels=("run", "fly")[i % 2 : i % 2 + 1]) for i, video in enumerate(labels.videos)
+    ]
+    config = RunConfig("uniform", fine="fine", epochs=1)
+    run = run_method(config, cache, LabelSet(labels.source, tuple(videos)), tmp_path / "run", device="cpu")
+    assert run.result.trained
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_several_classes_per_video(name: str, planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    cache, labels = planted
+    videos = tuple(
+        replace(video, labels=(*video.labels, "class 0")) if video.labels != ("class 0",) else video
+        for video in labels.videos
+    )
+    config = replace(CONFIG, method=name)
+    run = run_method(config, cache, LabelSet(labels.source, videos), tmp_path / "run", device="cpu")
+    said = run.predictions()
+    assert said.labels.sum(axis=1).tolist().count(2) == 9
+    assert not np.allclose(said.scores.sum(axis=2), 1)  # a probability for each class by itself
+    assert 0 < run.result.mean_average_precision <= 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_single_label_on_several_classes_per_video(
+    name: str, planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    cache, labels = planted
+    videos = tuple(
+        replace(video, labels=tuple(dict.fromkeys((*video.labels, "class 0")))) for video in labels.videos
+    )
+    config = replace(CONFIG, method=name, multi_label=False)
+    run = run_method(config, cache, LabelSet(labels.source, videos), tmp_path / "run", device="cpu")
+    said = run.predictions()
+    assert said.labels.sum(axis=1).tolist().count(2) == 9
+    assert np.allclose(said.scores.sum(axis=2), 1, atol=1e-5)
+    plain = run_method(replace(CONFIG, method=name), *planted, tmp_path / "plain", device="cpu").predictions()
+    assert np.array_equal(said.scores, plain.scores)  # the second classes have had no part in training
+
+
+def test_class_probabilities() -> None:
+    logits = torch.tensor([[0.0, np.log(3.0)]])
+    assert class_probabilities(logits, False).numpy() == pytest.approx(np.array([[0.25, 0.75]]))
+    assert class_probabilities(logits, True).numpy() == pytest.approx(np.array([[0.5, 0.75]]))
+
+
+def test_damaged_predictions(tmp_path: Path) -> None:
+    (tmp_path / "predictions.npz").write_bytes(b"PK nothing")
+    with pytest.raises(UserError, match="cannot be read as predictions"):
+        Predictions.load(tmp_path / "predictions.npz")
+
+
+def test_schedules_of_liteeval(planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=5, warmup=0.5, gamma=0.2, tau_start=8.0, tau_end=0.5)
+    run = run_method(config, *planted, tmp_path / "run", device="cpu")
+    epochs = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3, 4, 5]
+    assert [epoch["tau"] for epoch in epochs] == pytest.approx([8, 4, 2, 1, 0.5])
+    assert [epoch["target_usage"] for epoch in epochs] == pytest.approx([1, 0.6, 0.2, 0.2, 0.2])
+    for epoch in epochs:
+        assert 0 <= epoch["usage"] <= 1
+        assert epoch["loss"] >= epoch["classification"]
+
+
+def test_random_gating_warms_up_as_liteeval_does(
+    planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, method="random-gating", epochs=5, warmup=0.5, gamma=0.9, usage=0.2)
+    run = run_method(config, *planted, tmp_path / "run", device="cpu")
+    epochs = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [epoch["target_usage"] for epoch in epochs] == pytest.approx([1, 0.6, 0.2, 0.2, 0.2])
+    assert [epoch["usage"] for epoch in epochs] == pytest.approx([1, 0.6, 0.2, 0.2, 0.2], abs=0.1)
+    assert run.result.usage == pytest.approx(0.2, abs=0.1)
+    assert "warmup" in METHODS["random-gating"].options
+
+
+def test_without_warmup_the_loss_is_eq_7(runs: dict[str, Run]) -> None:
+    epochs = [
+        json.loads(line) for line in (runs["liteeval"].folder / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [epoch["target_usage"] for epoch in epochs] == pytest.approx([0.05, 0.05])
