@@ -1,0 +1,163 @@
+"""Is extraction as quick as the slower of its two halves, decoding and the forward pass?
+
+    python -m benchmarks.extraction
+    python -m benchmarks.extraction --quick        # a smoke test of a few seconds
+
+Writes videos (640×360 H.264, a camera that moves over a textured scene with sensor noise), then times, in
+turn and with the same worker processes, threads and batch size:
+
+- decoding alone: what arrives from the workers is thrown away;
+- the forward pass alone: the same frames from memory;
+- extraction end to end, into a cache.
+
+The ratio is that of the slower half to the whole, of the medians: 1 means that the other half and the writing
+cost no time at all. With one worker and one thread each half has a core to itself (of two or more); with the
+defaults of batch-extract both halves want every core, and the whole cannot be as quick as one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.videos import write_video
+from extract.backbones import parse_stream
+from extract.backbones.timm2d import Backbone
+from extract.batch import extract
+from extract.batcher import Batcher
+from extract.pipeline import Settings
+from extract.sources import Sources, find_videos
+from extract.workers import DecodeJob, Frames, Message, decode_all
+
+WIDTH, HEIGHT, RATE = 640, 360, 25
+Pixels = list[NDArray[np.uint8]]
+
+
+def scene(count: int, *, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield RGB frames (HEIGHT, WIDTH, 3) of a camera that wanders over a scene, with noise."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (90, 160, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize((2 * WIDTH, 2 * HEIGHT), Image.Resampling.BICUBIC)
+    texture = np.asarray(picture).astype(np.int16)
+    # Drawing noise anew for every frame would take longer than encoding it.
+    noise = [random.normal(0, 6, (HEIGHT, WIDTH, 3)).astype(np.int16) for _ in range(8)]
+    for number in range(count):
+        left = int((1 + np.sin(number / 97 + seed)) / 2 * WIDTH)
+        top = int((1 + np.sin(number / 61)) / 2 * HEIGHT)
+        view = texture[top : top + HEIGHT, left : left + WIDTH] + noise[number % len(noise)]
+        yield np.clip(view, 0, 255).astype(np.uint8)
+
+
+def write_videos(folder: Path, *, videos: int, seconds: int) -> Sources:
+    """Write what the folder lacks."""
+    with click.progressbar(range(videos), label="writing videos") as bar:
+        for seed in bar:
+            path = folder / f"scene-{seconds}s-{seed:03d}.mp4"
+            if not path.exists():
+                half = path.with_suffix(".part")
+                write_video(half, scene(seconds * RATE, seed=seed), fps=RATE, container="mp4")
+                half.replace(path)
+    return find_videos(sorted(folder.glob(f"scene-{seconds}s-*.mp4"))[:videos])
+
+
+def decoded(sources: Sources, backbone: Backbone, settings: Settings) -> Iterator[Message]:
+    preprocessings = (backbone.spec.preprocessing,)
+    jobs = [DecodeJob(i, video.path, 1.0, preprocessings) for i, video in enumerate(sources.videos)]
+    return decode_all(jobs, workers=settings.decode_workers, deadline_s=settings.deadline_s)
+
+
+def forward(pixels: Pixels, backbone: Backbone, settings: Settings) -> None:
+    batcher = Batcher(backbone, settings.batch)
+    for chunk in pixels:
+        deque(batcher.add(None, 0, chunk), maxlen=0)
+    deque(batcher.flush(), maxlen=0)
+
+
+def end_to_end(sources: Sources, backbone: Backbone, settings: Settings, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as cache:
+        outcome = extract(sources, {backbone.spec.name: backbone}, Path(cache), settings)
+    if outcome.failed:
+        raise click.ClickException(f"videos failed: {outcome.failed}")
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+@click.command(help=__doc__)
+@click.option("--videos", default=20, show_default=True)
+@click.option("--seconds", default=60, show_default=True, help="Length of each video.")
+@click.option("--stream", default="mobilenetv2_112", show_default=True)
+@click.option("--batch", default=16, show_default=True)
+@click.option("--repeats", default=3, show_default=True, help="Timed runs of each, alternating.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Keep the videos here. [default: a temporary one]"
+)
+@click.option("--quick", is_flag=True, help="Three videos of 8 s, once.")
+def main(
+    *, videos: int, seconds: int, stream: str, batch: int, repeats: int, folder: Path | None, quick: bool
+) -> None:
+    if quick:
+        videos, seconds, repeats = 3, 8, 1
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
+        measure(Path(place), videos=videos, seconds=seconds, stream=stream, batch=batch, repeats=repeats)
+
+
+def measure(folder: Path, *, videos: int, seconds: int, stream: str, batch: int, repeats: int) -> None:
+    import torch  # after extract, which tells OpenMP how to wait
+
+    sources = write_videos(folder, videos=videos, seconds=seconds)
+    backbone = Backbone(parse_stream(stream), weights="random:0", device=torch.device("cpu"))
+    default_threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    size_mb = sum(video.path.stat().st_size for video in sources.videos) / 1e6
+    click.echo(
+        f"{videos} videos of {seconds} s, {WIDTH}×{HEIGHT} H.264, {size_mb:.0f} MB; {stream}, batch {batch}; "
+        f"{cores} cores; seconds are medians of {repeats}"
+    )
+    click.echo(f"{'':34}{'decoding':>10}{'forward':>10}{'whole':>10}{'ratio':>10}")
+    for title, workers, threads in (
+        ("1 worker, 1 thread", 1, 1),
+        (f"defaults: {cores} workers, {default_threads} threads", cores, default_threads),
+    ):
+        torch.set_num_threads(threads)
+        settings = Settings(decode_workers=workers, batch=batch, deadline_s=120.0)
+        times = compare(sources, backbone, settings, folder, repeats)
+        ratio = max(times["decoding"], times["forward"]) / times["whole"]
+        click.echo(f"{title:34}" + "".join(f"{s:9.2f}s" for s in times.values()) + f"{ratio:10.2f}")
+
+
+def compare(
+    sources: Sources, backbone: Backbone, settings: Settings, folder: Path, repeats: int
+) -> dict[str, float]:
+    """Median seconds of each half and of the whole, run in turn."""
+    pixels = [m.pixels[0] for m in decoded(sources, backbone, settings) if isinstance(m, Frames)]
+    forward(pixels[:4], backbone, settings)  # warms up, as reading the files just did
+    works: dict[str, Callable[[], object]] = {
+        "decoding": lambda: deque(decoded(sources, backbone, settings), maxlen=0),
+        "forward": lambda: forward(pixels, backbone, settings),
+        "whole": lambda: end_to_end(sources, backbone, settings, folder),
+    }
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(seconds_of(work))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+if __name__ == "__main__":
+    main()
