@@ -42,12 +42,12 @@ def numbered_frames(
         yield frame
 
 
-def noisy_frames(count: int) -> list[NDArray[np.uint8]]:
+def noisy_frames(count: int, *, width: int = 192, height: int = 128) -> list[NDArray[np.uint8]]:
     """Numbered frames with noise: their packets are long, as those of camera pictures are."""
     random = np.random.default_rng(3)
     return [
         np.clip(frame + random.integers(-12, 12, frame.shape), 0, 255).astype(np.uint8)
-        for frame in numbered_frames(count)
+        for frame in numbered_frames(count, width=width, height=height)
     ]
 
 

@@ -60,6 +60,6 @@ def cost_table() -> Mapping[str, Cost]:
 
 def stream_cost(spec: StreamSpec) -> Cost:
     """The cost of one row of a stream: from the table, else as counted when the stream was extracted."""
-    # Another rate changes how many rows there are, not what one costs.
-    known = cost_table().get(spec.name.partition("@")[0])
+    # Another rate changes how many rows there are, not what one costs; but three crops are larger ones.
+    known = None if spec.sampling.crops > 1 else cost_table().get(spec.name.partition("@")[0])
     return known or Cost(stream=spec.name, title=spec.name, macs=spec.macs_per_row)

@@ -45,8 +45,11 @@ _STREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]*")
 class Preprocessing:
     """How a decoded frame becomes the network's input.
 
-    The short side is resized to `resize` pixels, the centre `crop`×`crop` is cut out, and
-    (pixel / 255 − mean) / std is taken per RGB channel.
+    The short side is resized to `resize` pixels and `crop`×`crop` is cut out: the centre, or with three crops
+    (Sampling.crops) both ends of the long side too. Then (pixel / 255 − mean) / std is taken per RGB channel.
+
+    With `flow` ("tvl1", "dis", "raft_large", "raft_small") the input is the optical flow from each frame to the
+    next, in pixels of the resized picture, clipped to ±20 and divided by 20; `mean` and `std` have no part in it.
     """
 
     resize: int
@@ -54,14 +57,32 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    flow: str | None = None
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which instants of a video become rows. kind "frames": the frame on screen at k / fps seconds."""
+    """Which instants of a video become rows.
+
+    kind "frames": row k saw the frame on screen at k / fps seconds. The others saw clips: of a window of `window`
+    ticks of a clock of `fps` ticks a second, the `frames` ticks numbered ⌊j·(window − 1) / (frames − 1)⌋.
+
+    - "snippets": `rows_per_s` windows a second; tick ⌊window / 2⌋ of row k is at k / rows_per_s seconds.
+    - "clips": `clips` windows, spread evenly from the start of the video to its end; one is in its middle.
+    - "dense": windows end to end from the start; what is left at the end is too short for one and is left out.
+
+    Every video has at least one row. Ticks before its first frame show the first, ticks after its end the last.
+    With `crops` = 3 each clip is three rows: left, centre, right (in portrait: top, centre, bottom). A row of
+    flow sees one tick more, for its last pair.
+    """
 
     kind: str = "frames"
     fps: float = 1.0
+    frames: int = 1
+    window: int = 1
+    rows_per_s: float = 0.0
+    clips: int = 0
+    crops: int = 1
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,30 @@
-"""A whole run: what is missing in a cache, in shards, extracted; what could not be is named."""
+"""A whole run: what is missing in a cache, extracted here or by many processes; what could not be is named."""
 
 from __future__ import annotations
 
 import contextlib
 import platform
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from cache_schema import CacheError, FeatureCache, Stream
-from cache_schema.shard import remove_stale_temporaries
-from extract.backbones.timm2d import Backbone
+from cache_schema import StreamSpec
+from extract.backbones.backbone import Backbone
+from extract.claims import Claim, Claims, clear_dead, wait_for
+from extract.cluster import cluster
+from extract.jobs import Recipe, extract_by_jobs
 from extract.pipeline import Progress, Settings, Work, extract_shards
-from extract.sources import Sources, SourceVideo, fingerprint
+from extract.planning import Plan, added_since, make_plan
+from extract.sources import Sources, SourceVideo
 
-_TOOLS = ("thriftvid", "torch", "timm", "decord2", "decord", "av", "pillow", "h5py")
+_TOOLS = ("thriftvid", "torch", "torchvision", "timm", "decord2", "decord", "av", "pillow", "h5py")
+
+# Is told of videos that are in the cache, in every stream.
+Written = Callable[[Sequence[SourceVideo]], None]
+# Extracts all of some work.
+Round = Callable[[Iterator[Work], Progress, Written], None]
 
 
 @dataclass
@@ -25,15 +33,15 @@ class Outcome:
 
     Attributes:
         extracted: videos that this run added to at least one stream.
-        present: videos that every stream had already.
+        present: videos that every stream had already, or got from another run meanwhile.
         failed: reason by video, those refused or known from an earlier run included.
-        rows: frames decoded.
+        frames: how many were decoded.
     """
 
     extracted: int = 0
     present: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    rows: int = 0
+    frames: int = 0
 
 
 def extract(
@@ -46,8 +54,9 @@ def extract(
     retry_failed: bool = False,
     tools: Mapping[str, str] | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Extract the videos that a cache lacks, for every stream.
+    """Extract the videos that a cache lacks, for every stream, in this process and its decoders.
 
     Args:
         shard_size: videos in a shard. A killed run loses at most one, and the videos that it was at.
@@ -57,34 +66,177 @@ def extract(
         CacheError: the cache cannot be written, is damaged, or holds other streams under these names.
     """
     tools = tools or tool_versions()
-    streams = _open_streams(cache, backbones, tools["precision"])
-    outcome = Outcome(failed=dict(sources.refused))
-    missing: dict[tuple[str, ...], list[SourceVideo]] = {}
-    for video in sources.videos:
-        try:
-            lacking = _lacking(video, backbones, streams, outcome, retry_failed=retry_failed)
-        except _Refused as refusal:
-            outcome.failed[video.id] = str(refusal)
-            continue
-        if lacking:
-            missing.setdefault(lacking, []).append(video)
-        elif video.id not in outcome.failed:
-            outcome.present += 1
-    work = [Work(tuple(videos), lacking) for lacking, videos in missing.items()]
-    if work:
-        progress = extract_shards(
+
+    def here(work: Iterator[Work], progress: Progress, done: Written) -> None:
+        extract_shards(
             work,
             backbones,
             cache,
             settings,
             shard_size=shard_size,
             tools=tools,
+            progress=progress,
             report=report,
+            written=done,
         )
-        outcome.failed.update(progress.failures)
-        outcome.extracted = progress.videos_done - len(progress.failures)
-        outcome.rows = progress.rows_done
+
+    return run_rounds(
+        sources,
+        {name: backbone.spec for name, backbone in backbones.items()},
+        cache,
+        here,
+        work_size=shard_size,
+        precision=tools["precision"],
+        retry_failed=retry_failed,
+        warn=warn,
+    )
+
+
+def extract_by_many(
+    sources: Sources,
+    recipe: Recipe,
+    cache: Path,
+    settings: Settings,
+    *,
+    jobs: int,
+    backend: str,
+    scheduler: str | None = None,
+    shard_size: int = 256,
+    retry_failed: bool = False,
+    tools: Mapping[str, str] | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+    warn: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Extract the videos that a cache lacks by many processes, each of which does whole shards.
+
+    Args:
+        settings: of each process.
+        jobs: how many processes; of a Dask cluster all workers are used.
+        backend: "loky" for this machine, "dask" for the cluster at `scheduler`.
+
+    Raises:
+        CacheError: as `extract` does.
+        UserError: the scheduler cannot be reached, or processes die again and again.
+    """
+    tools = tools or tool_versions(recipe.precision)
+    specs = recipe.specs()
+    sources = sources.absolute()
+    cache = cache.absolute()
+    with contextlib.ExitStack() as stack:
+        if backend == "dask":
+            jobs = stack.enter_context(cluster(scheduler or ""))
+
+        def by_jobs(work: Iterator[Work], progress: Progress, done: Written) -> None:
+            extract_by_jobs(
+                work,
+                recipe,
+                specs,
+                cache,
+                settings,
+                jobs=jobs,
+                backend=backend,
+                tools=tools,
+                progress=progress,
+                report=report,
+                done=done,
+                warn=warn,
+            )
+
+        # Few videos are shared out evenly: a job that does all of them in one shard helps nobody.
+        share = -(-len(sources.videos) // jobs)
+        return run_rounds(
+            sources,
+            specs,
+            cache,
+            by_jobs,
+            work_size=max(1, min(shard_size, share)),
+            precision=recipe.precision,
+            retry_failed=retry_failed,
+            warn=warn,
+        )
+
+
+def run_rounds(
+    sources: Sources,
+    specs: Mapping[str, StreamSpec],
+    cache: Path,
+    extract_all: Round,
+    *,
+    work_size: int,
+    precision: str,
+    retry_failed: bool,
+    warn: Callable[[str], None],
+) -> Outcome:
+    """Have everything extracted that is missing and that no other run is at; then what the others left.
+
+    Args:
+        work_size: videos in a piece of work, claimed together.
+
+    Raises:
+        CacheError: as `extract` does.
+    """
+    outcome = Outcome(failed=dict(sources.refused))
+    videos: Sequence[SourceVideo] = sources.videos
+    progress = Progress(0)
+    while videos:
+        plan = make_plan(videos, specs, cache, precision=precision, retry_failed=retry_failed)
+        retry_failed = False  # in a later round: what another run has just tried
+        outcome.present += plan.present
+        outcome.failed.update(plan.failed)
+        progress.videos_total += sum(map(len, plan.missing.values()))
+        if not plan.missing:
+            clear_dead(cache)
+            break
+        with Claims(cache) as claims:
+            if claims.unlocked:
+                warn(f"{cache}: its file system has no locks: start no second run on it at the same time")
+            work = _ClaimedWork(plan, claims, cache, specs, work_size)
+            extract_all(iter(work), progress, work.done)
+            videos = work.left_to_others
+            progress.videos_total -= len(videos)
+            if videos:
+                warn(f"waiting for {len(videos)} videos that another run is at")
+                wait_for(claims, (video.id for video in videos))
+    outcome.failed.update(progress.failures)
+    outcome.extracted = progress.videos_done - len(progress.failures)
+    outcome.frames = progress.frames_done
     return outcome
+
+
+class _ClaimedWork:
+    """The work of a plan, each piece claimed when it is taken; `left_to_others` is what could not be."""
+
+    def __init__(
+        self, plan: Plan, claims: Claims, cache: Path, specs: Mapping[str, StreamSpec], size: int
+    ) -> None:
+        self._plan, self._claims, self._cache, self._specs, self._size = plan, claims, cache, specs, size
+        self._claimed: dict[str, Claim] = {}  # by id, until it is in the cache
+        self._lock = threading.Lock()
+        self.left_to_others: list[SourceVideo] = []
+
+    def __iter__(self) -> Iterator[Work]:
+        for streams, videos in self._plan.missing.items():
+            for start in range(0, len(videos), self._size):
+                part = videos[start : start + self._size]
+                claim, _ = self._claims.take(video.id for video in part)
+                # Claimed first, then looked up: what another run has finished is in the cache or still claimed.
+                arrived = added_since(self._plan, self._cache, self._specs)
+                ours = {id for id in claim.ids if id not in arrived}
+                self.left_to_others += [video for video in part if video.id not in ours]
+                if not ours:
+                    self._claims.release(claim)
+                    continue
+                with self._lock:
+                    self._claimed.update(dict.fromkeys(ours, claim))
+                yield Work(tuple(video for video in part if video.id in ours), streams)
+
+    def done(self, videos: Sequence[SourceVideo]) -> None:
+        """These are in the cache: what is left of no claim is released."""
+        with self._lock:
+            touched = {self._claimed.pop(video.id) for video in videos}
+            finished = touched - set(self._claimed.values())
+        for claim in finished:
+            self._claims.release(claim)
 
 
 def tool_versions(precision: str = "fp32", device: str = "cpu") -> dict[str, str]:
@@ -94,76 +246,3 @@ def tool_versions(precision: str = "fp32", device: str = "cpu") -> dict[str, str
         with contextlib.suppress(metadata.PackageNotFoundError):
             installed[tool] = metadata.version(tool)
     return {**installed, "python": platform.python_version(), "precision": precision, "device": device}
-
-
-def _open_streams(cache: Path, backbones: Mapping[str, Backbone], precision: str) -> dict[str, Stream]:
-    """The streams that the cache has already, each made exactly as the one asked for."""
-    for folder in (cache / name for name in backbones):
-        try:  # now, not after the hours that the first shard takes
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise CacheError(f"{folder}: cannot write to the cache: {error.strerror or error}") from error
-    opened = FeatureCache(cache)
-    streams = {}
-    for name, backbone in backbones.items():
-        remove_stale_temporaries(cache / name)
-        if name not in opened:
-            continue
-        streams[name] = opened[name]
-        made_in = {shard.tools.get("precision", precision) for shard in streams[name].shards}
-        if made_in != {precision}:
-            raise CacheError(
-                f"{cache}: stream {name} was computed in {', '.join(sorted(made_in))}, this run would add rows in "
-                f"{precision}; use --precision {min(made_in)}, or another --cache"
-            )
-        theirs, ours = streams[name].spec, backbone.spec
-        if theirs != ours:
-            differing = [k for k in vars(ours) if getattr(ours, k) != getattr(theirs, k)]
-            described = ", ".join(
-                f"{k} {getattr(theirs, k)} is not {getattr(ours, k)}" for k in differing[:2]
-            )
-            raise CacheError(
-                f"{cache}: stream {name} is there already, but made otherwise ({described}); "
-                "use another --cache, or the same options"
-            )
-    return streams
-
-
-class _Refused(Exception):
-    """The cache has rows under this video's id that cannot be told to be its own."""
-
-
-def _lacking(
-    video: SourceVideo,
-    backbones: Iterable[str],
-    streams: Mapping[str, Stream],
-    outcome: Outcome,
-    *,
-    retry_failed: bool,
-) -> tuple[str, ...]:
-    """The streams that are to be extracted from a video. What is known to fail is noted in the outcome."""
-    content, trouble = "", None
-    known = any(video.id in stream or video.id in stream.failures for stream in streams.values())
-    try:
-        content = fingerprint(video.path) if known else ""  # a read for each video: not of the new ones
-    except OSError as error:  # the decoder, if it comes to that, will meet the same and say so
-        trouble = f"cannot be read: {error.strerror or error}"
-    lacking = []
-    for name in backbones:
-        stream = streams.get(name)
-        if stream is None:
-            lacking.append(name)
-        elif video.id in stream:
-            if stream.fingerprint(video.id) != content:
-                raise _Refused(
-                    trouble
-                    or f"the cache has this id from a file with other content ({stream.source(video.id)}); "
-                    "rename one, use --ids path, or another --cache"
-                )
-        elif retry_failed or (reason := stream.failure(video.id, content)) is None:
-            lacking.append(name)
-        else:
-            outcome.failed[video.id] = f"{reason} (known from an earlier run; --retry-failed tries again)"
-    return tuple(lacking)

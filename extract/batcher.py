@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from extract.backbones.timm2d import Backbone
-from extract.transform import UInt8Array
+from extract.backbones.backbone import Backbone
+from extract.views import PixelArray
 
 
 @dataclass(frozen=True)
@@ -25,45 +25,108 @@ class Rows:
 
 
 class Batcher:
-    """Collects frames until a batch is full, then computes it.
+    """Collects rows' pixels until a batch is full, then computes it.
 
-    The last batch of a run is filled up with black frames: a forward pass of another size may take another
-    path through the libraries and differ in the last bit, and an interrupted run must end with the same rows.
+    The last batch of a run is filled up with black: a forward pass of another size may take another path through
+    the libraries and differ in the last bit, and an interrupted run must end with the same rows.
+
+    On a GPU two batches are under way: while one is computed, the next is filled in pinned memory and copied
+    over. Rows then come one batch late, and the last ones from `flush`.
     """
 
     def __init__(self, backbone: Backbone, size: int) -> None:
         self._backbone = backbone
-        crop = backbone.spec.preprocessing.crop
-        pinned = backbone.device.type == "cuda"
-        self._pixels = torch.zeros((size, crop, crop, 3), dtype=torch.uint8, pin_memory=pinned)
+        view = backbone.view
+        shape = (size, *view.row_shape)
+        dtype = torch.from_numpy(np.zeros(0, view.dtype)).dtype
+        self._gpu = backbone.device.type == "cuda"
+        # A buffer is filled again only after the batch that was copied from it has been read back.
+        self._buffers = [
+            torch.zeros(shape, dtype=dtype, pin_memory=self._gpu) for _ in range(2 if self._gpu else 1)
+        ]
         self._filled = 0
-        self._segments: list[tuple[Any, int, int]] = []
+        self._segments: list[_Segment] = []
+        self._running: _Running | None = None
+        self._copying: torch.cuda.Stream | None = None
 
-    def add(self, owner: Any, first_row: int, pixels: UInt8Array) -> Iterator[Rows]:
-        """Take in frames (n, crop, crop, 3) of one video; yield the rows of batches that became full."""
+    def add(self, owner: Any, first_row: int, pixels: PixelArray) -> Iterator[Rows]:
+        """Take in rows (n, *row_shape) of one video; yield the rows of batches that have been computed."""
         taken = 0
         while taken < len(pixels):
-            count = min(len(self._pixels) - self._filled, len(pixels) - taken)
-            frames = torch.from_numpy(pixels[taken : taken + count])
-            self._pixels[self._filled : self._filled + count] = frames
+            buffer = self._buffers[0]
+            count = min(len(buffer) - self._filled, len(pixels) - taken)
+            buffer[self._filled : self._filled + count] = torch.from_numpy(pixels[taken : taken + count])
             self._segments.append((owner, first_row + taken, count))
             self._filled += count
             taken += count
-            if self._filled == len(self._pixels):
-                yield from self.flush()
+            if self._filled == len(buffer):
+                yield from self._compute()
 
     def flush(self) -> Iterator[Rows]:
         """Compute what has been taken in and yield its rows, video by video."""
-        if not self._segments:
+        if self._segments:
+            self._buffers[0][self._filled :] = 0
+            yield from self._compute()
+        yield from self._read_back()
+
+    def _compute(self) -> Iterator[Rows]:
+        segments, self._segments, self._filled = self._segments, [], 0
+        if not self._gpu:
+            self._running = _Running(segments, *self._backbone(self._buffers[0]), None)
+            yield from self._read_back()
             return
-        segments, self._segments = self._segments, []
-        self._pixels[self._filled :] = 0
-        self._filled = 0
-        features, scores = self._backbone(self._pixels)
-        features_np = features.cpu().numpy()
-        scores_np = None if scores is None else scores.cpu().numpy()
+        started = self._queue_on_gpu(segments)
+        self._buffers.reverse()
+        yield from self._read_back()
+        self._running = started
+
+    def _queue_on_gpu(self, segments: list[_Segment]) -> _Running:
+        """Copy over, compute and copy back, all of it behind what is under way: nothing is waited for here."""
+        device = self._backbone.device
+        with torch.cuda.device(device):
+            computing = torch.cuda.current_stream()
+            if self._copying is None:
+                self._copying = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(self._copying):
+                pixels = self._buffers[0].to(device, non_blocking=True)
+            computing.wait_stream(self._copying)
+            pixels.record_stream(computing)  # its memory is not the copying stream's to use again before
+            features, scores = self._backbone(pixels)
+            host = [None if part is None else _to_pinned(part) for part in (features, scores)]
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record(computing)
+        assert host[0] is not None
+        return _Running(segments, host[0], host[1], done)
+
+    def _read_back(self) -> Iterator[Rows]:
+        """The rows of the batch that is under way, once it is done."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        if running.done is not None:
+            running.done.synchronize()
+        features = running.features.numpy()
+        scores = None if running.scores is None else running.scores.numpy()
         start = 0
-        for owner, first_row, count in segments:
+        for owner, first_row, count in running.segments:
             at = slice(start, start + count)
             start += count
-            yield Rows(owner, first_row, features_np[at], None if scores_np is None else scores_np[at])
+            yield Rows(owner, first_row, features[at], None if scores is None else scores[at])
+
+
+_Segment = tuple[Any, int, int]  # a video, the first of its rows and how many
+
+
+@dataclass
+class _Running:
+    """A batch under way: complete when `done`, on a GPU, has happened."""
+
+    segments: list[_Segment]
+    features: torch.Tensor
+    scores: torch.Tensor | None
+    done: torch.cuda.Event | None
+
+
+def _to_pinned(tensor: torch.Tensor) -> torch.Tensor:
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBar
 
 from cache_schema import UserError
 from cache_schema.command import SOME_FAILED, tells_mistakes
-from extract.backbones import BUILT_IN, parse_stream
+from extract.backbones import BUILT_IN, FLOWS, StreamRequest, parse_stream
 from extract.sources import Ids, find_videos, printable
-
-if TYPE_CHECKING:  # torch is slow to import, and `--help` does without
-    import torch
-
-    from extract.backbones.timm2d import Backbone
-    from extract.pipeline import Progress
 
 
 @click.command()
@@ -49,8 +39,13 @@ if TYPE_CHECKING:  # torch is slow to import, and `--help` does without
     'name the classes: {"classes": "[…JSON list…]"}; or a torch checkpoint of tensors); '
     "for one stream of several: STREAM=WEIGHTS.",
 )
+@click.option("--fps", type=float, help="Rows a second, of frames and snippets; other streams if not 1.")
+@click.option("--clips", type=int, help="Clips a video, of x3d_*; other streams if not 10.")
+@click.option("--crops", type=int, help="Crops of each clip of x3d_*, 1 or 3; other streams if not 1.")
 @click.option(
-    "--fps", default=1.0, show_default=True, help="Rows a second; other than 1 makes other streams."
+    "--flow",
+    metavar="METHOD",
+    help=f"How i3d_flow_* estimates flow: {', '.join(FLOWS)}; another stream if not tvl1.",
 )
 @click.option(
     "--ids",
@@ -67,7 +62,11 @@ if TYPE_CHECKING:  # torch is slow to import, and `--help` does without
     show_default=True,
     help="What the networks compute in; auto: bf16 on a GPU, else fp32.",
 )
-@click.option("--batch", type=click.IntRange(1), help="Frames in a forward pass. [default: 16, on a GPU 128]")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    help="Frames in a forward pass, those of clips too. [default: 16, on a GPU 128]",
+)
 @click.option(
     "--workers", type=click.IntRange(1), help="Processes that decode. [default: the number of cores]"
 )
@@ -84,6 +83,26 @@ if TYPE_CHECKING:  # torch is slow to import, and `--help` does without
 @click.option(
     "--shard-size", type=click.IntRange(1), default=256, show_default=True, help="Videos in a shard file."
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that each do whole shards: one for each GPU, say. --workers and --threads are then for each.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["loky", "dask"]),
+    default="loky",
+    show_default=True,
+    help="Who runs the jobs: processes of this machine, or the workers of a Dask cluster.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="With --backend dask: the scheduler's address, such as tcp://10.0.0.1:8786. "
+    "Videos, weights and the cache must have the same paths on every machine.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try again what an earlier run could not read.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
@@ -94,7 +113,10 @@ def batch_extract(
     cache: Path,
     streams: tuple[str, ...],
     weights: tuple[str, ...],
-    fps: float,
+    fps: float | None,
+    clips: int | None,
+    crops: int | None,
+    flow: str | None,
     ids: Ids,
     device: str,
     precision: str,
@@ -103,6 +125,9 @@ def batch_extract(
     threads: int | None,
     deadline: float,
     shard_size: int,
+    jobs: int,
+    backend: str,
+    scheduler: str | None,
     retry_failed: bool,
     as_json: bool,
 ) -> None:
@@ -118,65 +143,102 @@ def batch_extract(
       batch-extract VIDEOS/ --cache CACHE --stream timm:resnet18@224 --weights random:0
     """
     sources = find_videos(videos, ids=ids)
-    requests = [parse_stream(name, fps=fps) for name in dict.fromkeys(streams)]
+    requests = [
+        parse_stream(name, fps=fps, clips=clips, crops=crops, flow=flow) for name in dict.fromkeys(streams)
+    ]
+    if (backend == "dask") != (scheduler is not None):
+        raise UserError("--backend dask and --scheduler ADDRESS go together")
+    _all_apply(requests, fps=fps, clips=clips, crops=crops, flow=flow)
     chosen = _weights_by_stream(weights, streams)
     if sources.ignored:
         click.echo(f"left out for not ending like a video's: {sources.ignored} of the files found", err=True)
 
     import torch
 
-    from extract.backbones.timm2d import Backbone
-    from extract.batch import extract, tool_versions
+    from extract.backbones.backbone import Backbone
+    from extract.batch import extract, extract_by_many, tool_versions
+    from extract.devices import find_device
+    from extract.jobs import Recipe
     from extract.pipeline import Settings
+    from extract.progress import show_progress
 
-    if threads is not None:
+    many = backend == "dask" or jobs > 1
+    cores = max(1, (os.cpu_count() or 1) // jobs)  # for each job
+    if threads is not None and not many:
         torch.set_num_threads(threads)
-    where = _device(device)
+    where = find_device(device)
     if precision == "auto":
         precision = "bf16" if where.type == "cuda" else "fp32"
-    backbones: dict[str, Backbone] = {}
-    for text, request in zip(dict.fromkeys(streams), requests, strict=True):
-        if request.name not in backbones:
-            backbones[request.name] = Backbone(
-                request, weights=chosen[text], device=where, precision=precision
-            )
+    pairs = {
+        request.name: (request, chosen[text])
+        for text, request in zip(dict.fromkeys(streams), requests, strict=True)
+    }
     settings = Settings(
-        decode_workers=workers or os.cpu_count() or 1,
+        decode_workers=workers or cores,
         batch=batch or (128 if where.type == "cuda" else 16),
         deadline_s=deadline,
     )
-    with _progress(Console(stderr=True)) as report:
-        outcome = extract(
-            sources,
-            backbones,
-            cache,
-            settings,
-            shard_size=shard_size,
-            retry_failed=retry_failed,
-            tools=tool_versions(precision, where.type),
-            report=report,
-        )
+    tools = tool_versions(precision, where.type)
+    options: dict[str, Any] = {"shard_size": shard_size, "retry_failed": retry_failed, "tools": tools}
+    options["warn"] = lambda line: click.echo(line, err=True)
+    with show_progress(Console(stderr=True)) as options["report"]:
+        if many:
+            recipe = Recipe(
+                requests=tuple(request for request, _ in pairs.values()),
+                weights=tuple(_absolute(weights) for _, weights in pairs.values()),
+                device="cuda" if device in ("auto", "cuda") and where.type == "cuda" else str(where),
+                precision=precision,
+                threads=threads or (cores if backend == "loky" else None),
+            )
+            outcome = extract_by_many(
+                sources, recipe, cache, settings, jobs=jobs, backend=backend, scheduler=scheduler, **options
+            )
+        else:
+            backbones = {
+                name: Backbone(request, weights=weights, device=where, precision=precision)
+                for name, (request, weights) in pairs.items()
+            }
+            outcome = extract(sources, backbones, cache, settings, **options)
     for video, reason in outcome.failed.items():
         click.echo(f"failed: {video}: {reason}", err=True)
     summary: dict[str, Any] = {
         "cache": printable(cache),
-        "streams": list(backbones),
+        "streams": list(pairs),
         "videos": len(sources.videos) + len(sources.refused),
         "extracted": outcome.extracted,
         "already_there": outcome.present,
         "failed": outcome.failed,
-        "frames_decoded": outcome.rows,
+        "frames_decoded": outcome.frames,
     }
     if as_json:
         click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
         click.echo(
-            f"{summary['videos']} videos: {outcome.extracted} extracted ({outcome.rows} frames), "
+            f"{summary['videos']} videos: {outcome.extracted} extracted ({outcome.frames} frames), "
             f"{outcome.present} already there, {len(outcome.failed)} failed; "
-            f"cache {cache} has {' and '.join(backbones)}"
+            f"cache {cache} has {' and '.join(pairs)}"
         )
     if outcome.failed:
         context.exit(SOME_FAILED)
+
+
+def _absolute(weights: str) -> str:
+    """A file of weights by a path that other processes, wherever they were started, find it by."""
+    return str(Path(weights).absolute()) if Path(weights).exists() else weights
+
+
+def _all_apply(requests: list[StreamRequest], **options: object) -> None:
+    """Raise UserError for an option that no stream heeds: its user expects something else."""
+    kinds = {request.sampling.kind for request in requests}
+    heeded = {
+        "fps": bool(kinds & {"frames", "snippets"}),
+        "clips": "clips" in kinds,
+        "crops": "clips" in kinds,
+        "flow": any(request.flow for request in requests),
+    }
+    for option, value in options.items():
+        if value is not None and not heeded[option]:
+            raise UserError(f"--{option} {value}: applies to none of the streams asked for")
 
 
 def _weights_by_stream(weights: tuple[str, ...], streams: tuple[str, ...]) -> dict[str, str]:
@@ -192,71 +254,3 @@ def _weights_by_stream(weights: tuple[str, ...], streams: tuple[str, ...]) -> di
         else:
             rest = value
     return {stream: chosen.get(stream, rest) for stream in streams}
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"--device {name}: not to be had here ({str(error).splitlines()[0]})") from error
-    return device
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """A bar with rate and time left on a terminal; elsewhere a line now and then."""
-    if not console.is_terminal:
-        yield _Lines(console)
-        return
-    with ProgressBar(
-        TextColumn("extracting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("videos, {task.fields[rate]:.1f} frames/s, {task.fields[failed]} failed; took"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task("extracting", total=None, rate=0.0, failed=0)
-
-        def report(progress: Progress) -> None:
-            bar.update(
-                task,
-                total=progress.videos_total,
-                completed=progress.videos_done,
-                rate=progress.rows_done / progress.elapsed_s,
-                failed=len(progress.failures),
-            )
-
-        yield report
-
-
-class _Lines:
-    """Progress for a log file: a line every half minute."""
-
-    EVERY_S = 30.0
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._printed_s = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        elapsed_s = progress.elapsed_s
-        if elapsed_s - self._printed_s < self.EVERY_S:
-            return
-        self._printed_s = elapsed_s
-        left = "?"
-        if progress.videos_done:
-            left = f"{elapsed_s / progress.videos_done * (progress.videos_total - progress.videos_done):.0f}"
-        self._console.print(
-            f"{progress.videos_done} of {progress.videos_total} videos, "
-            f"{progress.rows_done / elapsed_s:.1f} frames/s, {len(progress.failures)} failed, "
-            f"about {left} s left",
-            highlight=False,
-        )

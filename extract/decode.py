@@ -1,4 +1,4 @@
-"""Sampled frames of a video file: row k is exactly the frame on screen k / fps seconds after the first.
+"""Frames of a video file: exactly those on screen at the instants asked for.
 
 The file's packets are read once without decoding (`decode_index`): they say when each frame is shown, whether
 the container keeps its promise, and whether decord would count its frames right. Then decord decodes, or, for
@@ -28,43 +28,75 @@ from extract.decode_index import VideoError, VideoIndex, read_index
 from extract.decode_pyav import pyav_frames
 from extract.sampling import frames_on_screen, sample_times
 
-__all__ = ["SampledVideo", "VideoError", "open_video"]
+__all__ = ["SampledVideo", "Video", "VideoError", "open_video", "read_video"]
 
 CHUNK_BYTES = 64 << 20
 
 
-class SampledVideo:
-    """A video and the instants at which it is to be seen. Made by `open_video`.
+class Video:
+    """A video whose packets have been read and no frame decoded. Made by `read_video`.
 
-    times_s: (N,) float64, the instant of each row in seconds after the first frame shown; N >= 1.
     duration_s: seconds from the first frame shown to the end of the last.
     fps: average frames per second of the video itself.
     decoder: "decord" or "pyav"; "pyav" also once it has had to take over.
     """
 
-    def __init__(self, index: VideoIndex, *, fps: float) -> None:
+    def __init__(self, index: VideoIndex) -> None:
         self._index = index
         self.duration_s = index.duration_s
         self.fps = len(index.frame_pts) / index.duration_s
-        self.times_s = sample_times(duration_s=index.duration_s, fps=fps)
         self.decoder = "decord" if index.decord_objection is None else "pyav"
+
+    def numbers_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The number of the frame on screen at each instant (seconds after the first frame shown), any shape.
+
+        Before the first frame it is the first, after the end the last.
+        """
+        numbers = frames_on_screen(
+            frame_starts_s=self._index.frame_starts_s,
+            times_s=times_s.reshape(-1),
+            tolerance_s=self._index.tolerance_s,
+        )
+        return numbers.reshape(times_s.shape)
+
+    def frames(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames with these numbers (strictly increasing): uint8 RGB, upright, (H, W, 3).
+
+        Raises VideoError where the video turns out to be damaged: only when the iterator ends without one is
+        the video whole, so frames already given must then be dropped.
+        """
+        done = 0
+        if self.decoder == "decord":
+            try:
+                for frame in decord_frames(self._index, numbers):
+                    yield frame
+                    done += 1
+                return
+            except DecordDoubt:
+                self.decoder = "pyav"
+        yield from pyav_frames(self._index, numbers[done:])
+
+
+class SampledVideo(Video):
+    """A video and the instants at which it is to be seen. Made by `open_video`.
+
+    times_s: (N,) float64, the instant of each row in seconds after the first frame shown; N >= 1.
+    """
+
+    def __init__(self, index: VideoIndex, *, fps: float) -> None:
+        super().__init__(index)
+        self.times_s = sample_times(duration_s=index.duration_s, fps=fps)
 
     def chunks(self, *, max_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield (first row, frames): uint8 RGB, upright, (n, H, W, 3), in order, until every row was given.
 
         A chunk holds at most `max_bytes` of pixels, but at least one row. A frame that several rows show is
-        decoded once. Raises VideoError where the video turns out to be damaged: only when the iterator ends
-        without one is the video whole, so rows already given must then be dropped.
+        decoded once. Raises VideoError as `frames` does.
         """
-        shown = frames_on_screen(
-            frame_starts_s=self._index.frame_starts_s,
-            times_s=self.times_s,
-            tolerance_s=self._index.tolerance_s,
-        )
-        distinct, repeats = np.unique(shown, return_counts=True)
+        distinct, repeats = np.unique(self.numbers_at(self.times_s), return_counts=True)
         first_row = 0
         chunk: list[NDArray[np.uint8]] = []
-        for frame, count in zip(self._frames(distinct), repeats.tolist(), strict=True):
+        for frame, count in zip(self.frames(distinct), repeats.tolist(), strict=True):
             for _ in range(count):
                 chunk.append(frame)
                 if (len(chunk) + 1) * frame.nbytes > max_bytes:
@@ -74,23 +106,21 @@ class SampledVideo:
         if chunk:
             yield first_row, np.stack(chunk)
 
-    def _frames(self, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-        done = 0
-        if self.decoder == "decord":
-            try:
-                for frame in decord_frames(self._index, wanted):
-                    yield frame
-                    done += 1
-                return
-            except DecordDoubt:
-                self.decoder = "pyav"
-        yield from pyav_frames(self._index, wanted[done:])
+
+def read_video(path: Path, *, decoder: str | None = None) -> Video:
+    """Open a video. Reads the file's packets, decodes nothing.
+
+    `decoder` "pyav" leaves decord out, whatever the index says. Raises VideoError with the reason where the
+    file cannot be read, holds no video or less of it than it promises.
+    """
+    video = Video(read_index(path))
+    video.decoder = decoder or video.decoder
+    return video
 
 
 def open_video(path: Path, *, fps: float) -> SampledVideo:
     """Open a video to be sampled at `fps` rows per second (1: rows at 0, 1, 2 ... s, before its end).
 
-    Reads the file's packets, decodes nothing. Raises VideoError with the reason where the file cannot be
-    read, holds no video or less of it than it promises; ValueError for an `fps` that is not positive.
+    Raises as `read_video` does; ValueError for an `fps` that is not positive.
     """
     return SampledVideo(read_index(path), fps=fps)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from cache_schema import Preprocessing, StreamSpec, VideoRecord, to_float16, write_shard
-from cache_schema.schema import Float16Array
-from extract.backbones.timm2d import Backbone
+from cache_schema import StreamSpec, VideoRecord, to_float16, write_shard
+from cache_schema.schema import Float16Array, Float64Array
+from extract.backbones.backbone import Backbone
 from extract.batcher import Batcher, Rows
 from extract.sources import SourceVideo, fingerprint, printable
+from extract.views import View
 from extract.workers import DecodeJob, Frames, Opened, decode_all
 
 
@@ -33,7 +34,7 @@ class Settings:
 
     Attributes:
         decode_workers: processes that decode.
-        batch: frames in a forward pass, always exactly as many.
+        batch: frames in a forward pass; of clips, as many as have that many frames, at least one.
         deadline_s: seconds that a video may take to decode beyond its own duration.
         decode_target: what a worker process runs, as "module:function"; for tests that simulate a decoder
             that hangs or crashes.
@@ -51,13 +52,13 @@ class Progress:
 
     Attributes:
         videos_done: videos whose rows are all computed, or that failed.
-        rows_done: sampled frames that have been decoded.
+        frames_done: frames that have been decoded.
         failures: reasons by video id.
     """
 
     videos_total: int
     videos_done: int = 0
-    rows_done: int = 0
+    frames_done: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     started_s: float = field(default_factory=time.monotonic)
 
@@ -67,15 +68,17 @@ class Progress:
 
 
 def extract_shards(
-    work: Sequence[Work],
+    work: Iterable[Work],
     backbones: Mapping[str, Backbone],
     cache: Path,
     settings: Settings,
     *,
     shard_size: int,
     tools: Mapping[str, str],
+    progress: Progress,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> Progress:
+    written: Callable[[Sequence[SourceVideo]], None] = lambda videos: None,
+) -> None:
     """Extract videos into shards of the cache.
 
     A shard takes the next `shard_size` videos that are done, whatever their order: one slow video holds up no
@@ -83,11 +86,19 @@ def extract_shards(
     A video that fails becomes an entry without rows: in every stream where it cannot be decoded, in one where
     only that one's rows cannot be kept. Shards are written by a thread while the next ones are computed.
 
+    Args:
+        work: taken one by one as decoders fall idle, by another thread than the caller's.
+        progress: kept up to date, and handed to `report`.
+        written: called with the videos of a shard when every stream has it, by another thread.
+
     Raises:
         CacheError: a shard cannot be written.
     """
-    run = _Run(work, backbones, cache, shard_size, tools, report)
-    batchers = {name: Batcher(backbone, settings.batch) for name, backbone in backbones.items()}
+    run = _Run(work, backbones, cache, shard_size, tools, progress, report, written)
+    batchers = {
+        name: Batcher(backbone, max(1, settings.batch // backbone.spec.sampling.frames))
+        for name, backbone in backbones.items()
+    }
     with contextlib.ExitStack() as stack:
         run.writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="shard-writer"))
         messages = decode_all(
@@ -100,12 +111,11 @@ def extract_shards(
         for message in messages:
             video = run.decoding[message.key]
             if isinstance(message, Opened):
-                video.open(message)
+                run.opened(video, message)
             elif isinstance(message, Frames):
-                run.progress.rows_done += len(message.pixels[0])
-                for name in video.group.streams:
-                    pixels = message.pixels[video.group.preprocessings.index(run.specs[name].preprocessing)]
-                    for rows in batchers[name].add(video, message.first_row, pixels):
+                run.count_frames(video, message.decoded)
+                for name in video.group.streams_of(message.view):
+                    for rows in batchers[name].add(video, message.first_row, message.pixels):
                         run.take(name, rows)
             else:
                 del run.decoding[message.key]
@@ -116,16 +126,22 @@ def extract_shards(
                 run.take(name, rows)
         run.write_rest()
     run.raise_failed_writes()
-    return run.progress
 
 
 @dataclass
 class _Group:
     """What is being extracted of one Work; `done` is the shard that is filling."""
 
-    streams: tuple[str, ...]
-    preprocessings: tuple[Preprocessing, ...]
+    streams: Mapping[str, View]
     done: list[_Video] = field(default_factory=list)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """What decoders are asked for: once what several streams see."""
+        return tuple(dict.fromkeys(self.streams.values()))
+
+    def streams_of(self, view: int) -> list[str]:
+        return [name for name, seen in self.streams.items() if seen == self.views[view]]
 
 
 @dataclass(eq=False)
@@ -137,6 +153,7 @@ class _Video:
     specs: Mapping[str, StreamSpec]
     fingerprint: str
     opened: Opened | None = None
+    frames_decoded: int = 0
     decoded: bool = False
     closed: bool = False
     error: str | None = None
@@ -147,13 +164,22 @@ class _Video:
 
     def open(self, opened: Opened) -> None:
         self.opened = opened
-        rows = len(opened.times_s)
         for name in self.group.streams:
-            spec = self.specs[name]
+            spec, rows = self.specs[name], len(self._spans(name))
             self.missing_rows += rows
             self.features[name] = np.empty((rows, spec.feature_dim), np.float16)
             if spec.num_classes:
                 self.scores[name] = np.empty((rows, spec.num_classes), np.float16)
+
+    def _spans(self, stream: str) -> Float64Array:
+        assert self.opened is not None
+        return self.opened.spans[self.group.views.index(self.group.streams[stream])]
+
+    def again(self) -> _Video:
+        """The same video from the start; this one's rows, some of which may still be in a batch, are nobody's."""
+        self.fail("decoded again")
+        self.closed = True
+        return _Video(self.source, self.group, self.specs, self.fingerprint)
 
     def take(self, stream: str, rows: Rows) -> None:
         if self.error is not None:
@@ -197,7 +223,7 @@ class _Video:
             id=self.source.id,
             features=self.features.pop(stream),
             scores=self.scores.pop(stream, None),
-            spans=np.stack([self.opened.times_s, self.opened.times_s], axis=1),
+            spans=self._spans(stream),
             duration_s=self.opened.duration_s,
             fps=self.opened.fps,
             source=source,
@@ -210,18 +236,22 @@ class _Run:
 
     def __init__(
         self,
-        work: Sequence[Work],
+        work: Iterable[Work],
         backbones: Mapping[str, Backbone],
         cache: Path,
         shard_size: int,
         tools: Mapping[str, str],
+        progress: Progress,
         report: Callable[[Progress], None],
+        written: Callable[[Sequence[SourceVideo]], None],
     ) -> None:
         self.work = work
         self.specs = {name: backbone.spec for name, backbone in backbones.items()}
-        self.cache, self.shard_size, self.tools, self.report = cache, shard_size, tools, report
-        self.progress = Progress(sum(len(part.videos) for part in work))
-        self._groups: list[_Group] = []
+        self._views = {name: backbone.view for name, backbone in backbones.items()}
+        self.cache, self.shard_size, self.tools = cache, shard_size, tools
+        self.progress, self.report, self.written = progress, report, written
+        self._groups: dict[tuple[str, ...], _Group] = {}
+        self._begun = self._ended = 0  # videos; one counted by the decoders' thread, the other by ours
         self.decoding: dict[int, _Video] = {}
         self.writer: ThreadPoolExecutor
         self._writes: list[Future[None]] = []
@@ -230,9 +260,9 @@ class _Run:
         """Every planned video, taken by the decoders' listener thread as they fall idle."""
         key = 0
         for part in self.work:
-            specs = [self.specs[name] for name in part.streams]
-            group = _Group(part.streams, tuple(dict.fromkeys(spec.preprocessing for spec in specs)))
-            self._groups.append(group)
+            group = self._groups.setdefault(
+                part.streams, _Group({name: self._views[name] for name in part.streams})
+            )
             for source in part.videos:
                 try:
                     content = fingerprint(source.path)
@@ -240,8 +270,15 @@ class _Run:
                     content = ""
                 video = _Video(source, group, self.specs, content)
                 self.decoding[key] = video
-                yield DecodeJob(key, source.path, specs[0].sampling.fps, group.preprocessings)
+                self._begun += 1
+                yield DecodeJob(key, source.path, group.views)
                 key += 1
+
+    def opened(self, video: _Video, message: Opened) -> None:
+        """A decoder begins with a video, for the second time perhaps: PyAV, after decord was lost with it."""
+        if video.opened is not None:
+            self.decoding[message.key] = video = video.again()
+        video.open(message)
 
     def take(self, stream: str, rows: Rows) -> None:
         """Rows of one video have been computed."""
@@ -249,17 +286,24 @@ class _Run:
         video.take(stream, rows)
         self._close_if_done(video)
 
+    def count_frames(self, video: _Video, decoded: int) -> None:
+        self.progress.frames_done += decoded - video.frames_decoded
+        video.frames_decoded = decoded
+
     def decoded(self, video: _Video, error: str | None) -> None:
         """A decoder is done with a video; its last rows may still wait in a batch."""
         video.decoded = True
         if error is not None:
             video.fail(error)
+        elif video.opened is not None:
+            self.count_frames(video, video.opened.frames)
         self._close_if_done(video)
 
     def _close_if_done(self, video: _Video) -> None:
         if video.closed or not video.is_done:
             return
         video.closed = True
+        self._ended += 1
         self.progress.videos_done += 1
         if video.reason is not None:
             self.progress.failures[video.source.id] = video.reason
@@ -270,22 +314,22 @@ class _Run:
 
     def write_rest(self) -> None:
         """Write the shards that did not become full."""
-        if self.progress.videos_done != self.progress.videos_total:  # a decoder kept rows back: our mistake
-            lost = self.progress.videos_total - self.progress.videos_done
+        if lost := self._begun - self._ended:  # a decoder kept rows back: our mistake
             raise RuntimeError(f"{lost} videos ended without all their rows and without an error")
-        for group in self._groups:
+        for group in self._groups.values():
             if group.done:
                 self._submit(group)
 
     def _submit(self, group: _Group) -> None:
         self.raise_failed_writes()
         videos, group.done = group.done, []
-        self._writes.append(self.writer.submit(self._write, group.streams, videos))
+        self._writes.append(self.writer.submit(self._write, tuple(group.streams), videos))
 
     def _write(self, streams: Sequence[str], videos: Sequence[_Video]) -> None:
         for name in streams:
             records = [video.record(name) for video in videos]
             write_shard(self.cache / name, self.specs[name], records, tools=self.tools)
+        self.written([video.source for video in videos])
 
     def raise_failed_writes(self) -> None:
         """A run whose shards cannot be written must not go on."""

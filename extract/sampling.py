@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cache_schema import Sampling
+
 # Containers round their clocks: Matroska to whole milliseconds, so off by up to 0.5 ms; decord's float32
 # seconds are off by 1.2e-4 after an hour. An instant less than this from the end of the video is at the end:
 # a video of 10.0000001 s has ten rows at 1 fps. It is half of what the shortest usual remainder needs: 24
@@ -27,6 +29,33 @@ def sample_times(*, duration_s: float, fps: float) -> NDArray[np.float64]:
     # One instant too many, then cut by the definition itself: no rounding of duration * fps can matter.
     times_s = np.arange(int(duration_s * fps) + 2) / fps
     return times_s[: max(1, int(np.searchsorted(times_s, end_s, side="left")))]
+
+
+def clip_times(sampling: Sampling, *, duration_s: float, flow: bool = False) -> NDArray[np.float64]:
+    """Return the instants in seconds that each row sees: (N, T), N >= 1, not decreasing along either axis.
+
+    T is `sampling.frames`, one more with `flow`. With several crops a clip is here once. Instants outside the
+    video are moved to its start or its end. Raises ValueError for an unknown kind, and as `sample_times` does.
+    """
+    if sampling.kind == "frames":
+        return sample_times(duration_s=duration_s, fps=sampling.fps)[:, None]
+    window_s = sampling.window / sampling.fps
+    if sampling.kind == "snippets":
+        centres_s = sample_times(duration_s=duration_s, fps=sampling.rows_per_s)
+        starts_s = centres_s - (sampling.window // 2) / sampling.fps
+    elif sampling.kind == "clips":
+        places = np.linspace(0, 1, sampling.clips) if sampling.clips > 1 else np.array([0.5])
+        starts_s = places * max(0.0, duration_s - window_s)
+    elif sampling.kind == "dense":
+        ticks = len(sample_times(duration_s=duration_s, fps=sampling.fps))
+        starts_s = np.arange(max(1, ticks // sampling.window), dtype=np.float64) * window_s
+    else:
+        raise ValueError(f"unknown kind of sampling {sampling.kind!r}")
+    last = max(sampling.frames - 1, 1)
+    ticks_seen = np.arange(sampling.frames) * (sampling.window - 1) // last
+    if flow:
+        ticks_seen = np.append(ticks_seen, ticks_seen[-1] + 1)
+    return np.clip(starts_s[:, None] + ticks_seen / sampling.fps, 0, duration_s)
 
 
 def frames_on_screen(

@@ -6,7 +6,7 @@ import codecs
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +45,10 @@ class Sources:
     videos: tuple[SourceVideo, ...]
     refused: tuple[tuple[str, str], ...]
     ignored: int
+
+    def absolute(self) -> Sources:
+        """The same by paths that do not depend on where a process was started."""
+        return replace(self, videos=tuple(replace(v, path=v.path.absolute()) for v in self.videos))
 
 
 def find_videos(arguments: Sequence[Path], *, ids: Ids = "stem") -> Sources:

@@ -2,7 +2,8 @@
 
 Each worker has its own pipe, so that one killed in the middle of a message harms no other. A thread of this
 process listens to all of them, keeps the deadlines, replaces workers that die, and hands what arrives to the
-consumer through a bounded queue; when the consumer is slower than the decoders, they wait.
+consumer through a bounded queue; when the consumer is slower than the decoders, they wait. A video that decord
+crashes on or does not finish is given to PyAV, in another worker, before it counts as failed.
 
 Workers are plain Python processes, not `multiprocessing`'s: those import the caller's main module first, which
 here means torch (seconds for each worker, and again for each that crashed), and cannot be started from a
@@ -22,8 +23,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import NamedTuple
@@ -31,13 +32,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cache_schema import Preprocessing
-from extract.transform import UInt8Array
+from extract.views import PixelArray, View
 
 _TICK_S = 0.2
 _EXIT_S = 5.0
+_START_S = 120.0  # to import the decoders, on a machine that is busy
 _QUEUE_LENGTH = 8
-_ROWS_PER_MESSAGE = 32
 _SERVE = "extract.workers:serve"
 # The worker finds modules where this process does, wherever it was started.
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from extract.workers import main; main()"
@@ -45,30 +45,35 @@ _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from extract.w
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """One video to decode: `key` is the caller's name for it in the answers."""
+    """One video to decode. `key`: the caller's name for it in the answers; `decoder` "pyav": without decord."""
 
     key: int
     path: Path
-    fps: float
-    preprocessings: tuple[Preprocessing, ...]
+    views: tuple[View, ...]
+    decoder: str | None = None
 
 
 class Opened(NamedTuple):
-    """A video can be read: its rows will follow."""
+    """A video can be read: its rows will follow. Once more for the same video: forget the rows so far.
+
+    spans: for each view (N, 2) float64, the first and last instant of each row in seconds.
+    """
 
     key: int
     duration_s: float
     fps: float
-    times_s: npt.NDArray[np.float64]
-    decoder: str
+    spans: tuple[npt.NDArray[np.float64], ...]
+    frames: int
 
 
 class Frames(NamedTuple):
-    """Rows first_row, first_row + 1, …: for each preprocessing (n, crop, crop, 3)."""
+    """Rows first_row, first_row + 1, … of one view: pixels (n, *row_shape); so far `decoded` frames were."""
 
     key: int
+    view: int
     first_row: int
-    pixels: tuple[UInt8Array, ...]
+    pixels: PixelArray
+    decoded: int
 
 
 class Finished(NamedTuple):
@@ -112,6 +117,7 @@ def decode_all(
 class _Worker:
     process: subprocess.Popen[bytes]
     pipe: Connection
+    ready: bool = False  # it has imported the decoders: what it does from now on is the video's time
     job: DecodeJob | None = None
     seen_s: float = 0.0  # when it was last looked at, on the monotonic clock
     spent_s: float = 0.0
@@ -124,6 +130,8 @@ class _Pool:
     size: int
     deadline_s: float
     target: str
+    again: list[DecodeJob] = field(default_factory=list)  # for PyAV, after decord
+    troubles: dict[int, str] = field(default_factory=dict)  # what became of decord, by key
     stopping: threading.Event = field(default_factory=threading.Event)
     answers: queue.Queue[Message | BaseException | None] = field(
         default_factory=lambda: queue.Queue(maxsize=_QUEUE_LENGTH)
@@ -149,9 +157,9 @@ class _Pool:
                 worker for worker in workers if worker.job is not None or worker.process.poll() is None
             ]
             for worker in workers:
-                if worker.job is None and (job := next(self.jobs, None)) is not None:
+                if worker.job is None and (job := self._next()) is not None:
                     self._assign(worker, job)
-            while len(workers) < self.size and (job := next(self.jobs, None)) is not None:
+            while len(workers) < self.size and (job := self._next()) is not None:
                 workers.append(self._start())
                 self._assign(workers[-1], job)
             busy = [worker for worker in workers if worker.job is not None]
@@ -171,6 +179,9 @@ class _Pool:
                     alive = self._in_time(worker)
                 if not alive:
                     workers.remove(worker)
+
+    def _next(self) -> DecodeJob | None:
+        return self.again.pop() if self.again else next(self.jobs, None)
 
     def _start(self) -> _Worker:
         ours, theirs = Pipe()
@@ -192,30 +203,42 @@ class _Pool:
     def _receive(self, worker: _Worker) -> bool:
         assert worker.job is not None
         try:
-            message: Message = worker.pipe.recv()
+            message: Message | None = worker.pipe.recv()
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs on its way out
                 worker.process.wait(_EXIT_S)
             _kill(worker)
-            how = _how_it_ended(worker.process.returncode)
-            self._put(Finished(worker.job.key, f"the decoder crashed ({how})"))
+            self._lost(worker.job, f"the decoder crashed ({_how_it_ended(worker.process.returncode)})")
             return False
+        if message is None:
+            worker.ready, worker.spent_s = True, 0.0
+            return True
         if isinstance(message, Opened):
             worker.allowed_s = self.deadline_s + message.duration_s
         elif isinstance(message, Finished):
+            if message.error is not None and (before := self.troubles.get(message.key)):
+                message = message._replace(error=_both(before, message.error))
             worker.job = None
         self._put(message)
         return True
 
     def _in_time(self, worker: _Worker) -> bool:
-        if worker.spent_s <= worker.allowed_s:
+        allowed_s = worker.allowed_s if worker.ready else _START_S
+        if worker.spent_s <= allowed_s:
             return True
         assert worker.job is not None
         _kill(worker)
-        self._put(
-            Finished(worker.job.key, f"the decoder was still at it after {worker.allowed_s:.0f} s: given up")
-        )
+        self._lost(worker.job, f"the decoder was still at it after {allowed_s:.0f} s: given up")
         return False
+
+    def _lost(self, job: DecodeJob, reason: str) -> None:
+        """A worker is gone: PyAV may still decode its video."""
+        if job.decoder is None:
+            self.troubles[job.key] = reason
+            self.again.append(replace(job, decoder="pyav"))
+        else:
+            before = self.troubles.get(job.key)
+            self._put(Finished(job.key, _both(before, reason) if before else reason))
 
     def _put(self, answer: Message | BaseException | None) -> None:
         while not self.stopping.is_set():
@@ -233,28 +256,34 @@ def main() -> None:
     getattr(importlib.import_module(module), function)(Connection(int(descriptor)))
 
 
-def serve(pipe: Connection) -> None:
-    """Decode one job after another until the other side is gone."""
+def serve(pipe: Connection, work: Callable[[DecodeJob], Iterator[Message]] | None = None) -> None:
+    """Decode one job after another until the other side is gone; before the first, say None: ready.
+
+    `work` is `decode`, but for tests.
+    """
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
+        import extract.cutting  # noqa: F401 - what takes long to import is no part of a video's time
+
+        with contextlib.suppress(ImportError, OSError):
+            import decord  # noqa: F401
+        pipe.send(None)
         while True:
             job: DecodeJob = pipe.recv()
-            for message in decode(job):
+            for message in (work or decode)(job):
                 pipe.send(message)
 
 
 def decode(job: DecodeJob) -> Iterator[Message]:
     """Decode one video in this process."""
-    from extract.decode import VideoError, open_video
-    from extract.transform import transform_frames
+    from extract.cutting import Cutter
+    from extract.decode import VideoError, read_video
 
     try:
-        video = open_video(job.path, fps=job.fps)
-        yield Opened(job.key, video.duration_s, video.fps, video.times_s, video.decoder)
-        for first_row, frames in video.chunks():
-            for start in range(0, len(frames), _ROWS_PER_MESSAGE):
-                part = frames[start : start + _ROWS_PER_MESSAGE]
-                pixels = tuple(transform_frames(part, preprocessing) for preprocessing in job.preprocessings)
-                yield Frames(job.key, first_row + start, pixels)
+        video = read_video(job.path, decoder=job.decoder)
+        cutter = Cutter(video, job.views)
+        yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
+        for chunk in cutter.chunks():
+            yield Frames(job.key, *chunk, cutter.decoded)
         yield Finished(job.key, None)
     except VideoError as error:
         yield Finished(job.key, " ".join(str(error).split()))
@@ -280,6 +309,10 @@ def _kill(worker: _Worker) -> None:
     worker.process.kill()
     worker.process.wait()
     worker.pipe.close()
+
+
+def _both(decord: str, pyav: str) -> str:
+    return f"{decord}, with decord and with PyAV" if decord == pyav else f"{decord}; with PyAV: {pyav}"
 
 
 def _how_it_ended(exit_code: int | None) -> str:

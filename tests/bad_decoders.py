@@ -6,32 +6,32 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from extract.workers import DecodeJob, Frames, decode
+from extract.workers import DecodeJob, Frames, Message, decode, serve
 
 
 def misbehaving(pipe: Connection) -> None:
-    """Decode as usual, but for what a video's name asks for."""
-    while True:
-        try:
-            job: DecodeJob = pipe.recv()
-        except EOFError:
-            return
-        name = job.path.name
-        if "hang" in name:
-            ctypes.CDLL(None).sleep(1000)  # in C, holding on to nothing that Python could interrupt
-        if "last" in name:
-            _until_shards(job.path.parents[1], 4)
-        if "crash" in name:
-            os.kill(os.getpid(), signal.SIGSEGV)
-        for message in decode(job):
-            pipe.send(message)
-            if isinstance(message, Frames) and "die_midway" in name:
-                os._exit(3)
-            if isinstance(message, Frames) and "stay" in name:
-                time.sleep(1000)
+    """Decode as usual, but for what a video's name asks for; names with "decord" ask it of decord alone."""
+    serve(pipe, _misbehave)
+
+
+def _misbehave(job: DecodeJob) -> Iterator[Message]:
+    name = "" if "decord" in job.path.name and job.decoder == "pyav" else job.path.name
+    if "hang" in name:
+        ctypes.CDLL(None).sleep(1000)  # in C, holding on to nothing that Python could interrupt
+    if "last" in name:
+        _until_shards(job.path.parents[1], 4)
+    if "crash" in name:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    for message in decode(job):
+        yield message
+        if isinstance(message, Frames) and "die_midway" in name:
+            os._exit(3)
+        if isinstance(message, Frames) and "stay" in name:
+            time.sleep(1000)
 
 
 def _until_shards(folder: Path, count: int) -> None:
@@ -45,12 +45,35 @@ def _until_shards(folder: Path, count: int) -> None:
 
 def recording(pipe: Connection) -> None:
     """Decode as usual, and note each decoding in a file beside the video."""
-    while True:
-        try:
-            job: DecodeJob = pipe.recv()
-        except EOFError:
-            return
-        with Path(f"{job.path}.decoded").open("a") as file:
-            file.write("once\n")
-        for message in decode(job):
-            pipe.send(message)
+    serve(pipe, _record)
+
+
+def _record(job: DecodeJob) -> Iterator[Message]:
+    with Path(f"{job.path}.decoded").open("a") as file:
+        file.write("once\n")
+    return decode(job)
+
+
+def killing_job(pipe: Connection) -> None:
+    """Decode as usual, but kill, once, the process that asks for a video named "fatal"."""
+    serve(pipe, _kill_job)
+
+
+def _kill_job(job: DecodeJob) -> Iterator[Message]:
+    once = Path(f"{job.path}.killed")
+    if "fatal" in job.path.name and not once.exists():
+        once.write_text(str(os.getppid()))
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(1000)  # this process dies with it
+    yield from decode(job)
+
+
+def always_killing_job(pipe: Connection) -> None:
+    """Kill the process that asks, whatever it asks for."""
+    serve(pipe, _always_kill_job)
+
+
+def _always_kill_job(job: DecodeJob) -> Iterator[Message]:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(1000)
+    yield from decode(job)

@@ -1,60 +1,158 @@
-"""The registry: which network a stream's name stands for."""
+"""The registry: which network a stream's name stands for, and what it sees of a video."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from cache_schema import UserError
+from cache_schema import Sampling, UserError
 from cache_schema.schema import check_stream_name
 
 
 @dataclass(frozen=True)
 class StreamRequest:
-    """A 2-D backbone at a resolution and a sampling rate, by the name its stream has in the cache."""
+    """A network, its input and its sampling, by the name that their stream has in the cache.
+
+    network: "timm:NAME", "x3d_xs" … "x3d_l", "slowfast_8x8", "i3d_rgb" or "i3d_flow".
+    size: pixels along each side of the network's input.
+    resize: pixels of the short side before that is cut out; None: as the network's own configuration says.
+    flow: how optical flow is estimated, where it is the input.
+    """
 
     name: str
-    timm_name: str
+    network: str
     size: int
-    fps: float = 1.0
+    sampling: Sampling = field(default_factory=Sampling)
+    resize: int | None = None
+    flow: str | None = None
 
 
-BUILT_IN: Mapping[str, tuple[str, int]] = {
-    "mobilenetv2_112": ("mobilenetv2_100", 112),
-    "resnet101_224": ("resnet101", 224),
-    "dpn107_224": ("dpn107", 224),
-    "efficientnet_b0_224": ("efficientnet_b0", 224),
+def _frames(timm_name: str, size: int) -> StreamRequest:
+    return StreamRequest("", f"timm:{timm_name}", size)
+
+
+def _clips(network: str, size: int, resize: int, *, frames: int, stride: int) -> StreamRequest:
+    # The test protocol of X3D: 10 clips a video, one central crop of the size trained on; 30 frames a second,
+    # as in Kinetics (https://github.com/facebookresearch/SlowFast/blob/main/configs/Kinetics/X3D_M.yaml).
+    sampling = Sampling("clips", fps=30.0, frames=frames, window=frames * stride, clips=10)
+    return StreamRequest("", network, size, sampling, resize)
+
+
+_DENSE16 = Sampling("dense", fps=25.0, frames=16, window=16)
+
+BUILT_IN: Mapping[str, StreamRequest] = {
+    name: replace(request, name=name)
+    for name, request in {
+        "mobilenetv2_112": _frames("mobilenetv2_100", 112),
+        "resnet101_224": _frames("resnet101", 224),
+        "dpn107_224": _frames("dpn107", 224),
+        "efficientnet_b0_224": _frames("efficientnet_b0", 224),
+        "slowfast_8x8_256": StreamRequest(
+            "",
+            "slowfast_8x8",
+            256,
+            Sampling("snippets", fps=30.0, frames=32, window=64, rows_per_s=1.0),
+            256,
+        ),
+        "x3d_xs": _clips("x3d_xs", 160, 182, frames=4, stride=12),
+        "x3d_s": _clips("x3d_s", 160, 182, frames=13, stride=6),
+        "x3d_m": _clips("x3d_m", 224, 256, frames=16, stride=5),
+        "x3d_l": _clips("x3d_l", 312, 356, frames=16, stride=5),
+        "x3d_m_dense16": StreamRequest("", "x3d_m", 224, _DENSE16, 256),
+        "i3d_rgb_dense16": StreamRequest("", "i3d_rgb", 224, _DENSE16, 256),
+        "i3d_flow_dense16": StreamRequest("", "i3d_flow", 224, _DENSE16, 256, "tvl1"),
+    }.items()
 }
+
+FLOWS = ("tvl1", "dis", "raft_large", "raft_small")
 
 MAX_FPS = 1000.0
 
 _TIMM = re.compile(r"timm:(?P<name>.+)@(?P<size>[1-9]\d*)")
 
 
-def parse_stream(text: str, *, fps: float = 1.0) -> StreamRequest:
+def parse_stream(
+    text: str,
+    *,
+    fps: float | None = None,
+    clips: int | None = None,
+    crops: int | None = None,
+    flow: str | None = None,
+) -> StreamRequest:
     """The stream that a user names: a built-in one, or timm:NAME@SIZE.
 
-    The stream of timm:NAME@SIZE is called NAME_SIZE; a rate other than one frame a second is added to
-    the name: resnet101_224@2fps.
+    The stream of timm:NAME@SIZE is called NAME_SIZE. Where something else than usual is asked for, the name says
+    so: resnet101_224@2fps, x3d_m@3clips, x3d_m@3crops, i3d_flow_dense16@dis.
+
+    Args:
+        fps: rows a second, of frames and snippets; 1 where not given.
+        clips: clips a video, 10 where not given; and
+        crops: 1 or 3, of the streams that spread clips over a video. Three crops are of the size that the
+            network is tested at (182 for one trained at 160), as in its protocol.
+        flow: one of FLOWS, of the stream whose input is optical flow.
 
     Raises:
-        UserError: no such stream, or a rate that is not positive.
+        UserError: no such stream, or one to which an option does not apply.
     """
-    if not 0 < fps <= MAX_FPS:
-        raise UserError(f"--fps {fps:g}: the rate must be above 0 and at most {MAX_FPS:g}")
     if text in BUILT_IN:
-        name, (timm_name, size) = text, BUILT_IN[text]
+        request = BUILT_IN[text]
     elif match := _TIMM.fullmatch(text):
-        timm_name, size = match["name"], int(match["size"])
-        name = f"{timm_name}_{size}"
+        request = StreamRequest(
+            f"{match['name']}_{match['size']}", f"timm:{match['name']}", int(match["size"])
+        )
     else:
         raise UserError(
             f"unknown stream {text!r}: use {', '.join(BUILT_IN)}, or timm:NAME@SIZE such as timm:resnet18@224"
         )
-    name = name if fps == 1.0 else f"{name}@{fps:g}fps"
+    request = _at_rate(request, fps)
+    request = _with_clips(request, clips)
+    request = _with_crops(request, crops)
+    request = _with_flow(request, flow)
     try:
-        check_stream_name(name)
+        check_stream_name(request.name)
     except ValueError as error:
         raise UserError(f"unknown stream {text!r}: {error}") from error
-    return StreamRequest(name, timm_name, size, fps)
+    return request
+
+
+def _at_rate(request: StreamRequest, fps: float | None) -> StreamRequest:
+    sampling = request.sampling
+    if fps is None or sampling.kind not in ("frames", "snippets"):
+        return request
+    if not 0 < fps <= MAX_FPS:
+        raise UserError(f"--fps {fps:g}: the rate must be above 0 and at most {MAX_FPS:g}")
+    frames = sampling.kind == "frames"
+    if fps == (sampling.fps if frames else sampling.rows_per_s):
+        return request
+    sampling = replace(sampling, fps=fps) if frames else replace(sampling, rows_per_s=fps)
+    return replace(request, name=f"{request.name}@{fps:g}fps", sampling=sampling)
+
+
+def _with_clips(request: StreamRequest, clips: int | None) -> StreamRequest:
+    if clips is None or request.sampling.kind != "clips" or clips == request.sampling.clips:
+        return request
+    if clips < 1:
+        raise UserError(f"--clips {clips}: at least one")
+    sampling = replace(request.sampling, clips=clips)
+    return replace(request, name=f"{request.name}@{clips}clips", sampling=sampling)
+
+
+def _with_crops(request: StreamRequest, crops: int | None) -> StreamRequest:
+    if crops is None or request.sampling.kind != "clips" or crops == 1:
+        return request
+    if crops != 3:
+        raise UserError(f"--crops {crops}: 1 (the centre) or 3 (both ends too)")
+    sampling = replace(request.sampling, crops=3)
+    # The protocol's three crops are as high as the resized picture.
+    return replace(
+        request, name=f"{request.name}@3crops", sampling=sampling, size=request.resize or request.size
+    )
+
+
+def _with_flow(request: StreamRequest, flow: str | None) -> StreamRequest:
+    if flow is None or request.flow is None or flow == request.flow:
+        return request
+    if flow not in FLOWS:
+        raise UserError(f"--flow {flow}: use {', '.join(FLOWS)}")
+    return replace(request, name=f"{request.name}@{flow}", flow=flow)

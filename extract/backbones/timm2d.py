@@ -1,83 +1,50 @@
-"""2-D backbones from timm: frames in, penultimate features and class scores out."""
+"""2-D backbones from timm."""
 
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
-from cache_schema import Preprocessing, Sampling, StreamSpec, UserError
+from cache_schema import Preprocessing, UserError
 from extract.backbones import StreamRequest
-from extract.backbones.weights import first_line, load_into, read_weights, weights_digest
+from extract.backbones.network import Network, count
+from extract.backbones.weights import first_line, load_into, random_seed, read_weights
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
+class _FeaturesAndScores(nn.Module):
+    """A network of timm's: frames (B, 3, S, S) to features (B, D) and scores (B, C), None without a classifier."""
 
-class Backbone:
-    """A network on a device, ready to turn batches of pixels into rows of a stream.
+    def __init__(self, model: Any, num_classes: int) -> None:
+        super().__init__()
+        self.model = model
+        self.num_classes = num_classes
 
-    Args:
-        request: which network, at which resolution.
-        weights: "pretrained", "random:SEED", or the path of a file.
-        precision: "fp32" or "bf16", the type that the network computes in.
-
-    Raises:
-        UserError: no such network or weights, or weights that do not fit.
-    """
-
-    def __init__(
-        self, request: StreamRequest, *, weights: str, device: torch.device, precision: str = "fp32"
-    ) -> None:
-        model, chosen, classes = _create(request, weights)
-        model.eval().requires_grad_(False)
-        self.device = device
-        self.dtype = PRECISIONS[precision]
-        preprocessing = _preprocessing(model, request.size)
-        feature_dim, num_classes = _output_sizes(model, request)
-        if classes is not None and len(classes) != num_classes:
-            raise UserError(f"{weights}: names {len(classes)} classes, but its classifier has {num_classes}")
-        if classes is not None and len(set(classes)) != len(classes):
-            raise UserError(f"{weights}: a class name occurs twice in its metadata")
-        self.spec = StreamSpec(
-            name=request.name,
-            backbone=f"timm:{request.timm_name}",
-            weights=chosen,
-            weights_digest=weights_digest(model),
-            preprocessing=preprocessing,
-            feature_dim=feature_dim,
-            num_classes=num_classes,
-            macs_per_row=count_macs(request),
-            sampling=Sampling(kind="frames", fps=request.fps),
-            classes=classes,
-        )
-        self.model = model.to(device=device, dtype=self.dtype, memory_format=torch.channels_last)
-        self._mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
-
-    @torch.inference_mode()
-    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the rows of a batch.
-
-        Args:
-            pixels: (B, crop, crop, 3) uint8 RGB, on any device.
-
-        Returns:
-            Features (B, D) float32 and scores (B, C) float32 or None, on the backbone's device.
-        """
-        # NHWC seen as NCHW is channels-last already: no copy.
-        x = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
-        x = ((x / 255 - self._mean) / self._std).to(self.dtype)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         maps = self.model.forward_features(x)
         features = self.model.forward_head(maps, pre_logits=True)
         # Scores by the head itself: what lies between features and logits is the network's own business.
-        scores = self.model.forward_head(maps).float() if self.spec.num_classes else None
-        return features.float(), scores
+        return features, self.model.forward_head(maps) if self.num_classes else None
+
+
+def build(request: StreamRequest, weights: str) -> Network:
+    """The network with its weights. Raises UserError: no such network or weights, or weights that do not fit."""
+    model, chosen, classes = _create(request, weights)
+    model.eval()
+    feature_dim, num_classes = _output_sizes(model, request)
+    return Network(
+        model=_FeaturesAndScores(model, num_classes),
+        parameters=model,
+        weights=chosen,
+        preprocessing=_preprocessing(model, request.size),
+        feature_dim=feature_dim,
+        num_classes=num_classes,
+        classes=classes,
+    )
 
 
 def count_macs(request: StreamRequest) -> int:
@@ -85,26 +52,20 @@ def count_macs(request: StreamRequest) -> int:
     with torch.device("meta"):
         model = _new_model(request, num_classes=0).eval()
         frame = torch.empty(1, 3, request.size, request.size)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model(frame)
-    # The counter counts a multiplication and an addition as two.
-    return int(counter.get_total_flops()) // 2
+    return count(model, frame)
 
 
 def _create(request: StreamRequest, weights: str) -> tuple[Any, str, tuple[str, ...] | None]:
     """The network with its weights, what to call them, and the names of its classes where known."""
-    if not timm.is_model(request.timm_name):
-        close = timm.list_models(f"*{request.timm_name.split('_')[0]}*")[:3]
+    name = _timm_name(request)
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name.split('_')[0]}*")[:3]
         hint = f"; did you mean {', '.join(close)}?" if close else ""
-        raise UserError(f"timm {timm.__version__} has no network {request.timm_name!r}{hint}")
-    kind, _, argument = weights.partition(":")
+        raise UserError(f"timm {timm.__version__} has no network {name!r}{hint}")
     if weights == "pretrained":
         return *_pretrained(request), None
-    if kind == "random":
-        if not re.fullmatch(r"[0-9]{1,18}", argument):  # what torch takes
-            raise UserError(f"--weights {weights}: say which seed, as in random:0")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(argument))
+    if weights.partition(":")[0] == "random":
+        with random_seed(weights):
             return _new_model(request), weights, None
     path = Path(weights)
     state, classes = read_weights(path)
@@ -125,7 +86,7 @@ def _pretrained(request: StreamRequest) -> tuple[Any, str]:
         model = _new_model(request, pretrained=True)
     except Exception as error:  # the hub's client raises many kinds; each means that there are no weights
         raise UserError(
-            f"the pretrained weights of {request.timm_name} cannot be had ({first_line(error)}); connect to "
+            f"the pretrained weights of {_timm_name(request)} cannot be had ({first_line(error)}); connect to "
             "the network once, or give a file with --weights FILE, or ask for --weights random:SEED"
         ) from error
     return model, f"pretrained:{model.pretrained_cfg.get('tag') or 'default'}"
@@ -133,19 +94,23 @@ def _pretrained(request: StreamRequest) -> tuple[Any, str]:
 
 def _new_model(request: StreamRequest, **options: Any) -> Any:
     # Networks made for one resolution (transformers) must be told another; convolutional ones take any.
-    config = timm.get_pretrained_cfg(request.timm_name)
+    config = timm.get_pretrained_cfg(_timm_name(request))
     if config is not None and config.fixed_input_size:
         options["img_size"] = request.size
     try:
-        return timm.create_model(request.timm_name, **options)
+        return timm.create_model(_timm_name(request), **options)
     except AssertionError as error:  # transformers whose patches do not fill the picture
         raise _unusable(request, error) from error
 
 
 def _unusable(request: StreamRequest, error: Exception) -> UserError:
     return UserError(
-        f"{request.timm_name} cannot work on {request.size}×{request.size} pixels ({first_line(error)})"
+        f"{_timm_name(request)} cannot work on {request.size}×{request.size} pixels ({first_line(error)})"
     )
+
+
+def _timm_name(request: StreamRequest) -> str:
+    return request.network.removeprefix("timm:")
 
 
 def _preprocessing(model: Any, size: int) -> Preprocessing:
@@ -169,5 +134,5 @@ def _output_sizes(model: Any, request: StreamRequest) -> tuple[int, int]:
     except (RuntimeError, AssertionError) as error:
         raise _unusable(request, error) from error
     if features.ndim != 2:
-        raise UserError(f"{request.timm_name} gives no single feature vector for a frame")
+        raise UserError(f"{_timm_name(request)} gives no single feature vector for a frame")
     return features.shape[1], int(model.num_classes)

@@ -6,7 +6,8 @@ import hashlib
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -55,6 +56,17 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]
     return tensors, None
 
 
+@contextmanager
+def random_seed(weights: str) -> Iterator[None]:
+    """Randomness as "random:SEED" asks for, and nobody else's touched. Raises UserError where it names no seed."""
+    seed = weights.partition(":")[2]
+    if not re.fullmatch(r"[0-9]{1,18}", seed):  # what torch takes
+        raise UserError(f"--weights {weights}: say which seed, as in random:0")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        yield
+
+
 def first_line(error: Exception) -> str:
     """The beginning of what an error says, or its kind where it says nothing."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
@@ -70,7 +82,8 @@ def _class_names(text: str) -> tuple[str, ...]:
 def load_into(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load every parameter and buffer. Raises UserError that says which do not fit."""
     expected = model.state_dict()
-    missing = [name for name in expected if name not in state]
+    # Files of torch before 0.4.1 lack these counters, which load_state_dict then sets to 0; nothing reads them.
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in expected]
     shapes = [
         f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"

@@ -1,0 +1,135 @@
+"""The rows of several views, cut out of one pass over a video's frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from extract.decode import Video
+from extract.flow import BOUND_PX, clip_flow
+from extract.sampling import clip_times
+from extract.transform import UInt8Array, resize_and_crop, resize_short_side
+from extract.views import PixelArray, View
+
+CHUNK_BYTES = 6 << 20
+
+
+class Chunk(NamedTuple):
+    """Rows first_row, first_row + 1, … of one view: pixels (n, *row_shape)."""
+
+    view: int
+    first_row: int
+    pixels: PixelArray
+
+
+class Cutter:
+    """Cuts a video into the rows of several views, decoding every frame that any of them needs once.
+
+    spans: for each view (N, 2) float64, the first and last instant that each row sees, in seconds.
+    frames: how many frames will be decoded; `decoded` of them have been.
+    """
+
+    def __init__(self, video: Video, views: Sequence[View]) -> None:
+        self._video = video
+        self._cuts = [_Cut(number, view, video) for number, view in enumerate(views)]
+        self._wanted = np.unique(np.concatenate([cut.numbers.ravel() for cut in self._cuts]))
+        self.spans = [cut.spans for cut in self._cuts]
+        self.frames, self.decoded = len(self._wanted), 0
+
+    def chunks(self, *, max_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
+        """Yield the rows of each view in order, at most `max_bytes` (or one clip) at a time.
+
+        Raises VideoError as `Video.frames` does: rows already given must then be dropped.
+        """
+        for number, frame in zip(self._wanted.tolist(), self._video.frames(self._wanted), strict=True):
+            self.decoded += 1
+            for cut in self._cuts:
+                yield from cut.add(number, frame, max_bytes)
+        for cut in self._cuts:
+            yield from cut.rest()
+
+
+@dataclass
+class _Cut:
+    """One view of one video while its frames pass by."""
+
+    number: int
+    view: View
+    video: Video
+    numbers: npt.NDArray[np.int64] = field(init=False)
+    spans: npt.NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sampling = self.view.sampling
+        flow = self.view.preprocessing.flow is not None
+        times_s = clip_times(sampling, duration_s=self.video.duration_s, flow=flow)
+        self.numbers = self.video.numbers_at(times_s)  # (clips, T)
+        self.spans = np.repeat(times_s[:, [0, -1]], sampling.crops, axis=0)
+        self._needed = frozenset(self.numbers.ravel().tolist())
+        self._kept: dict[int, Sequence[UInt8Array]] = {}  # by number, what clips that are not full yet show
+        self._clip = 0
+        self._rows: list[PixelArray] = []
+        self._first_row = 0
+
+    def add(self, number: int, frame: UInt8Array, max_bytes: int) -> Iterator[Chunk]:
+        if number not in self._needed:
+            return
+        self._kept[number] = self._transformed(frame)
+        while self._clip < len(self.numbers) and self.numbers[self._clip, -1] <= number:
+            rows = self._full(self.numbers[self._clip].tolist())
+            self._clip += 1
+            self._forget()
+            if self._rows and (len(self._rows) + len(rows)) * rows[0].nbytes > max_bytes:
+                yield self._chunk()
+            self._rows += rows
+
+    def rest(self) -> Iterator[Chunk]:
+        assert self._clip == len(self.numbers)
+        if self._rows:
+            yield self._chunk()
+
+    def _chunk(self) -> Chunk:
+        chunk = Chunk(self.number, self._first_row, np.stack(self._rows))
+        self._first_row += len(self._rows)
+        self._rows = []
+        return chunk
+
+    def _transformed(self, frame: UInt8Array) -> Sequence[UInt8Array]:
+        """A frame as its clips keep it: one picture for each crop."""
+        preprocessing, crops = self.view.preprocessing, self.view.sampling.crops
+        if self.view.flow_here:
+            return [resize_short_side(frame, preprocessing)]
+        if preprocessing.flow is not None:
+            preprocessing = replace(preprocessing, crop=preprocessing.resize)
+        return [
+            resize_and_crop(frame, preprocessing, place) for place in ((1,) if crops == 1 else range(crops))
+        ]
+
+    def _full(self, numbers: list[int]) -> list[PixelArray]:
+        """The rows of a clip all of whose frames have passed by."""
+        if self.view.sampling.kind == "frames":
+            return list(self._kept[numbers[0]])
+        if self.view.flow_here:
+            return [self._flow(np.stack([self._kept[number][0] for number in numbers]))]
+        return [
+            np.stack([self._kept[number][crop] for number in numbers])
+            for crop in range(self.view.sampling.crops)
+        ]
+
+    def _flow(self, frames: UInt8Array) -> PixelArray:
+        flow = clip_flow(frames, str(self.view.preprocessing.flow))
+        crop = self.view.preprocessing.crop
+        top, left = round((flow.shape[1] - crop) / 2), round((flow.shape[2] - crop) / 2)
+        flow = flow[:, top : top + crop, left : left + crop]
+        return np.clip(flow, -BOUND_PX, BOUND_PX).astype(np.float16)
+
+    def _forget(self) -> None:
+        """Drop what no later clip shows."""
+        oldest = int(self.numbers[self._clip, 0]) if self._clip < len(self.numbers) else None
+        for number in list(self._kept):
+            if oldest is None or number < oldest:
+                del self._kept[number]

@@ -1,0 +1,146 @@
+"""What a cache lacks of the videos and streams that are asked for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cache_schema import CacheError, FeatureCache, Stream, StreamSpec
+from cache_schema.cache import shard_paths
+from cache_schema.shard import Shard, remove_stale_temporaries
+from extract.sources import SourceVideo, fingerprint
+
+
+@dataclass
+class Plan:
+    """What is to be done about some videos.
+
+    Attributes:
+        missing: videos by the streams that they lack.
+        present: how many every stream has already.
+        failed: reason by id, of those that are not to be tried.
+        shards: names of the shards that were looked at, by stream.
+        arrived: ids in the shards that have come since, as far as was looked.
+    """
+
+    missing: dict[tuple[str, ...], list[SourceVideo]] = field(default_factory=dict)
+    present: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    shards: dict[str, set[str]] = field(default_factory=dict)
+    arrived: set[str] = field(default_factory=set)
+
+
+def make_plan(
+    videos: Sequence[SourceVideo],
+    specs: Mapping[str, StreamSpec],
+    cache: Path,
+    *,
+    precision: str,
+    retry_failed: bool,
+) -> Plan:
+    """Compare what is asked for with what a cache has. Makes the folders of streams that are new.
+
+    Raises:
+        CacheError: the cache cannot be written, is damaged, or holds other streams under these names.
+    """
+    streams = _open_streams(cache, specs, precision)
+    plan = Plan(
+        shards={name: {shard.path.name for shard in stream.shards} for name, stream in streams.items()}
+    )
+    for video in videos:
+        try:
+            lacking = _lacking(video, specs, streams, plan, retry_failed=retry_failed)
+        except _Refused as refusal:
+            plan.failed[video.id] = str(refusal)
+            continue
+        if lacking:
+            plan.missing.setdefault(lacking, []).append(video)
+        elif video.id not in plan.failed:
+            plan.present += 1
+    return plan
+
+
+def added_since(plan: Plan, cache: Path, specs: Mapping[str, StreamSpec]) -> set[str]:
+    """Ids of the videos in shards that have come since the plan was made."""
+    for name in specs:
+        known = plan.shards.setdefault(name, set())
+        for path in shard_paths(cache / name):
+            if path.name not in known:
+                known.add(path.name)
+                plan.arrived.update(Shard(path).ids)
+    return plan.arrived
+
+
+def _open_streams(cache: Path, specs: Mapping[str, StreamSpec], precision: str) -> dict[str, Stream]:
+    """The streams that the cache has already, each made exactly as the one asked for."""
+    for folder in (cache / name for name in specs):
+        try:  # now, not after the hours that the first shard takes
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise CacheError(f"{folder}: cannot write to the cache: {error.strerror or error}") from error
+    opened = FeatureCache(cache)
+    streams = {}
+    for name, spec in specs.items():
+        remove_stale_temporaries(cache / name)
+        if name not in opened:
+            continue
+        streams[name] = opened[name]
+        made_in = {shard.tools.get("precision", precision) for shard in streams[name].shards}
+        if made_in != {precision}:
+            raise CacheError(
+                f"{cache}: stream {name} was computed in {', '.join(sorted(made_in))}, this run would add rows in "
+                f"{precision}; use --precision {min(made_in)}, or another --cache"
+            )
+        theirs, ours = streams[name].spec, spec
+        if theirs != ours:
+            differing = [k for k in vars(ours) if getattr(ours, k) != getattr(theirs, k)]
+            described = ", ".join(
+                f"{k} {getattr(theirs, k)} is not {getattr(ours, k)}" for k in differing[:2]
+            )
+            raise CacheError(
+                f"{cache}: stream {name} is there already, but made otherwise ({described}); "
+                "use another --cache, or the same options"
+            )
+    return streams
+
+
+class _Refused(Exception):
+    """The cache has rows under this video's id that cannot be told to be its own."""
+
+
+def _lacking(
+    video: SourceVideo,
+    names: Iterable[str],
+    streams: Mapping[str, Stream],
+    plan: Plan,
+    *,
+    retry_failed: bool,
+) -> tuple[str, ...]:
+    """The streams that are to be extracted from a video. What is known to fail is noted in the plan."""
+    content, trouble = "", None
+    known = any(video.id in stream or video.id in stream.failures for stream in streams.values())
+    try:
+        content = fingerprint(video.path) if known else ""  # a read for each video: not of the new ones
+    except OSError as error:  # the decoder, if it comes to that, will meet the same and say so
+        trouble = f"cannot be read: {error.strerror or error}"
+    lacking = []
+    for name in names:
+        stream = streams.get(name)
+        if stream is None:
+            lacking.append(name)
+        elif video.id in stream:
+            if stream.fingerprint(video.id) != content:
+                raise _Refused(
+                    trouble
+                    or f"the cache has this id from a file with other content ({stream.source(video.id)}); "
+                    "rename one, use --ids path, or another --cache"
+                )
+        elif retry_failed or (reason := stream.failure(video.id, content)) is None:
+            lacking.append(name)
+        else:
+            plan.failed[video.id] = f"{reason} (known from an earlier run; --retry-failed tries again)"
+    return tuple(lacking)
