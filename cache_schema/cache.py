@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from cache_schema.errors import CacheError, MissingVideoError
+from cache_schema.index import keep_index, open_table
 from cache_schema.schema import StreamSpec, VideoRecord
 from cache_schema.shard import Shard
+
+_SHARDS = "shard-*.h5"
+# So many shards of a stream stay open: their headers in memory, and which of their rows have been checked.
+_OPEN_SHARDS = 4096
+_KNOWN_PLACES = 1 << 20
 
 
 class FeatureCache(Mapping[str, "Stream"]):
@@ -34,7 +43,7 @@ class FeatureCache(Mapping[str, "Stream"]):
         """Names of the streams, in order."""
         try:
             folders = [entry for entry in self.folder.iterdir() if entry.is_dir()]
-            return tuple(sorted(entry.name for entry in folders if any(shard_paths(entry))))
+            return tuple(sorted(entry.name for entry in folders if any(entry.glob(_SHARDS))))
         except OSError as error:
             raise CacheError(f"{self.folder}: cannot read the cache: {error.strerror or error}") from error
 
@@ -56,11 +65,44 @@ class FeatureCache(Mapping[str, "Stream"]):
         return len(self.streams)
 
 
+class StreamShard:
+    """A shard of a stream: what the stream's table says of it; opened when its rows are asked for."""
+
+    __slots__ = ("_size", "digest", "path", "tools")
+
+    def __init__(self, path: Path, size: int, digest: str, tools: dict[str, str]) -> None:
+        self.path = path
+        self.digest = digest
+        self.tools = tools
+        self._size = size
+
+    def __len__(self) -> int:
+        """How many videos it holds, failed ones too."""
+        return self._size
+
+    def open(self) -> Shard:
+        """Read its header.
+
+        Raises:
+            CacheError: it is damaged, or is not what the index says of it.
+        """
+        shard = Shard(self.path)
+        if shard.digest != self.digest:
+            raise CacheError(
+                f"{self.path}: not what the stream's index says it is; run `feature-cache verify --repair-index`"
+            )
+        return shard
+
+
 class Stream(Mapping[str, VideoRecord]):
     """The videos of one stream that have rows, by id, in order; `failures` names the others.
 
     Where several shards hold a video, a readable entry goes before a failed one, and among equals the
-    first shard by name counts.
+    first shard by name counts. What the shards hold comes from the stream's index where there is one that is up to
+    date, and from their headers elsewhere.
+
+    Attributes:
+        index_trouble: why an index that is there is not used; None: it is, or there is none.
 
     Raises:
         CacheError: a shard is damaged, or shards of the folder disagree about what the stream is.
@@ -68,27 +110,29 @@ class Stream(Mapping[str, VideoRecord]):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.shards = [Shard(path) for path in shard_paths(folder)]
-        if not self.shards:
-            raise CacheError(f"{folder}: no shards here")
-        self.spec: StreamSpec = self.shards[0].spec
-        found: dict[str, tuple[Shard, int]] = {}
-        failed: dict[str, list[tuple[Shard, int]]] = {}
-        for shard in self.shards:
-            if shard.spec != self.spec:
-                raise CacheError(
-                    f"{shard.path}: made with another stream specification than {self.shards[0].path.name} "
-                    "beside it; keep one of them, or extract into a new cache"
-                )
-            for index, (video_id, error) in enumerate(zip(shard.ids, shard.errors, strict=True)):
-                if error is None:
-                    found.setdefault(video_id, (shard, index))
-                else:
-                    failed.setdefault(video_id, []).append((shard, index))
-        self._found = dict(sorted(found.items()))
-        self._failed = {k: places for k, places in sorted(failed.items()) if k not in found}
+        self._read()
+
+    def _read(self) -> None:
+        opened = open_table(self.folder, keep=_OPEN_SHARDS)
+        if opened is None:
+            raise CacheError(f"{self.folder}: no shards here")
+        keep_index(self.folder, opened)
+        self.index_trouble = opened.trouble
+        self.table = table = opened.table
+        self.spec: StreamSpec = table.spec
+        self._open = opened.headers
+        # What was looked up: a search of the table takes longer than reading a short video.
+        self._places: dict[str, tuple[int, int]] = {}
+        sizes = np.bincount(table.entries.shard, minlength=len(table.shards)).tolist()
+        tools: dict[str, dict[str, str]] = {shard.tools: json.loads(shard.tools) for shard in table.shards}
+        self.shards = [
+            StreamShard(self.folder / shard.name, size, shard.digest, tools[shard.tools])
+            for shard, size in zip(table.shards, sizes, strict=True)
+        ]
+        failed = np.asarray(table.entries.failed[table.first])
+        self._readable = table.first[~failed]
         self.failures: dict[str, str] = {
-            k: shard.errors[i] or "" for k, [(shard, i), *_] in self._failed.items()
+            table.entries.id[i]: table.entries.error[i] for i in table.first[failed].tolist()
         }
 
     @property
@@ -96,56 +140,96 @@ class Stream(Mapping[str, VideoRecord]):
         return self.folder.name
 
     def __getitem__(self, video_id: str) -> VideoRecord:
-        try:
-            shard, index = self._found[video_id]
-        except KeyError:
-            if video_id in self.failures:
-                reason = f"could not be read when it was extracted: {self.failures[video_id]}"
-            else:
-                reason = f"is not in stream {self.name!r} of {self.folder.parent}"
-            raise MissingVideoError(f"video {video_id!r} {reason}") from None
-        return shard.record(index)
+        for _ in range(5):
+            place = self._places.get(video_id)
+            if place is None:
+                entry = self._entry(video_id)
+                if entry is None:
+                    break
+                place = int(self.table.entries.shard[entry]), int(self.table.entries.position[entry])
+                if len(self._places) >= _KNOWN_PLACES:
+                    self._places.clear()
+                self._places[video_id] = place
+            number, position = place
+            try:
+                return self._shard(number).record(position)
+            except CacheError:
+                if self.shards[number].path.exists():
+                    raise
+                self._read()  # `feature-cache drop` has put another shard in its place
+        if video_id in self.failures:
+            reason = f"could not be read when it was extracted: {self.failures[video_id]}"
+        else:
+            reason = f"is not in stream {self.name!r} of {self.folder.parent}"
+        raise MissingVideoError(f"video {video_id!r} {reason}")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
+        ids = self.table.entries.id
+        return (ids[entry] for entry in map(int, self._readable))
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._readable)
 
     def __contains__(self, video_id: object) -> bool:
-        return video_id in self._found
+        return isinstance(video_id, str) and self._entry(video_id) is not None
+
+    def _entry(self, video_id: str) -> int | None:
+        """The table's line of a video that has rows."""
+        entry = self.table.find(video_id)
+        return None if entry is None or self.table.entries.failed[entry] else entry
+
+    def _known(self, video_id: str) -> int:
+        entry = self._entry(video_id)
+        if entry is None:
+            raise KeyError(video_id)
+        return entry
+
+    def _shard(self, number: int) -> Shard:
+        shard = self._open.get(number)
+        if shard is None:
+            shard = self._open[number] = self.shards[number].open()
+            for oldest in list(self._open)[:-_OPEN_SHARDS]:  # a copy: other threads may be at it
+                self._open.pop(oldest, None)
+        return shard
 
     def rows(self, video_id: str) -> int:
-        """T of a video, from the header alone."""
-        shard, index = self._found[video_id]
-        return int(shard.offsets[index + 1] - shard.offsets[index])
+        """T of a video, without opening its shard."""
+        return int(self.table.entries.rows[self._known(video_id)])
+
+    def total_rows(self) -> int:
+        """The sum of `rows` over all videos."""
+        return int(self.table.entries.rows[self._readable].sum())
 
     def fingerprint(self, video_id: str) -> str | None:
         """Fingerprint of the file that a video's rows were taken from; None: no rows of it."""
-        place = self._found.get(video_id)
-        return place and place[0].fingerprints[place[1]]
+        entry = self._entry(video_id)
+        return None if entry is None else self.table.entries.fingerprint[entry]
 
     def failure(self, video_id: str, fingerprint: str) -> str | None:
         """Why a file with this content could not be read; None: it was not tried, or has rows."""
-        for shard, index in self._failed.get(video_id, ()):
-            if shard.fingerprints[index] == fingerprint:
-                return shard.errors[index]
+        entries = self.table.entries
+        if self._entry(video_id) is not None:
+            return None
+        for entry in self.table.all_of(video_id):
+            if entries.fingerprint[entry] == fingerprint:
+                return entries.error[entry]
         return None
 
     def source(self, video_id: str) -> str:
         """Name of the file that a video was taken from."""
-        shard, index = self._found[video_id]
-        return shard.sources[index]
+        entry = self._known(video_id)
+        position = int(self.table.entries.position[entry])
+        return self._shard(int(self.table.entries.shard[entry])).sources[position]
 
     def digest(self, video_ids: Iterable[str] | None = None) -> str:
         """SHA-256 of what the stream says about some videos (all by default), however they are sharded."""
         digest = hashlib.sha256(self.spec.to_json().encode())
         for video_id in sorted(self if video_ids is None else video_ids):
-            shard, index = self._found[video_id]
-            digest.update(f"\n{shard.checksums[index]:08x} {video_id}".encode())
+            checksum = int(self.table.entries.checksum[self._known(video_id)])
+            digest.update(f"\n{checksum:08x} {video_id}".encode())
         return digest.hexdigest()
 
 
 def shard_paths(folder: Path) -> list[Path]:
     """The complete shards of a stream's folder, in order of name."""
-    return sorted(folder.glob("shard-*.h5"))
+    return sorted(folder.glob(_SHARDS))

@@ -1,37 +1,55 @@
-"""feature-cache: look at a cache and check it."""
+"""feature-cache: look at a cache, check it, join it with others, and take things out of it."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
-from cache_schema.cache import FeatureCache, Stream, shard_paths
+from cache_schema import drop as dropping
+from cache_schema import export as exporting
+from cache_schema import merge as merging
+from cache_schema.cache import FeatureCache, shard_paths
 from cache_schema.command import SOME_FAILED, tells_mistakes
-from cache_schema.costs import cost_table, stream_cost
-from cache_schema.errors import CacheError
-from cache_schema.verify import verify_stream
+from cache_schema.costs import cost_table
+from cache_schema.describe import count, describe, lines, size
+from cache_schema.errors import CacheError, UserError
+from cache_schema.index import shard_files
+from cache_schema.verify import index_trouble, verify_stream
+from cache_schema.verify import repair_index as repair
 
 _CACHE = click.argument("cache", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+_VIDEO = click.option(
+    "--video", "videos", multiple=True, metavar="ID", help="Only this video; may be repeated."
+)
+_LIST = click.option(
+    "--list",
+    "listed",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Only the videos in FILE, an id a line.",
+)
 
 
 @click.group()
 @click.version_option(package_name="thriftvid")
 def feature_cache() -> None:
-    """Look at a feature cache and check it.
+    """Look at a feature cache, check it, join it with others, and take things out of it.
 
     \b
     Example:
       feature-cache info CACHE
       feature-cache verify CACHE
+      feature-cache merge MACHINE1 MACHINE2 --into CACHE
     """
 
 
@@ -47,7 +65,10 @@ def info(cache: Path, as_json: bool) -> None:
       feature-cache info CACHE --json
     """
     opened = FeatureCache(cache)
-    described = {name: _describe(opened[name]) for name in opened.streams}
+    described = {name: describe(opened[name]) for name in opened.streams}
+    for name in opened.streams:
+        if trouble := opened[name].index_trouble:
+            click.echo(f"warning: {trouble}", err=True)
     if as_json:
         click.echo(json.dumps(described, indent=2, ensure_ascii=False))
         return
@@ -57,52 +78,8 @@ def info(cache: Path, as_json: bool) -> None:
     click.echo(f"Feature cache {cache}")
     for name, stream in described.items():
         click.echo(f"\n{name}")
-        for what, text in _lines(stream):
-            click.echo(f"  {what:10}{text}")
-
-
-def _lines(stream: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What `_describe` found, for people: a topic and a line that fits 80 columns, names permitting."""
-    yield (
-        "videos",
-        f"{stream['videos']:,} with {_count(stream['rows'], 'rows')}, {stream['failed']:,} failed; "
-        f"{_count(stream['shards'], 'shards')}, {stream['bytes'] / 1e6:,.1f} MB",
-    )
-    classes = stream["num_classes"]
-    names = "names known" if stream["class_names_known"] else "names unknown"
-    scores = f"scores of {classes:,} classes ({names})" if classes else "no scores"
-    yield "row", f"{stream['feature_dim']:,} features, {scores}, {stream['gflops_per_row']:.3g} GFLOPs"
-    sampling, pixels = stream["sampling"], stream["preprocessing"]
-    yield "sampling", f"{sampling['kind']} at {sampling['fps']:g} a second"
-    yield (
-        "input",
-        f"{pixels['crop']}×{pixels['crop']} pixels, short side {pixels['resize']}, {pixels['interpolation']}",
-    )
-    yield "network", f"{stream['backbone']}, {stream['weights']} (digest {stream['weights_digest'][:12]})"
-    for reason, count in stream["failures"].items():
-        yield "failed", f"{count:,} × {reason}"
-
-
-def _count(number: int, things: str) -> str:
-    return f"{number:,} {things if number != 1 else things.removesuffix('s')}"
-
-
-def _describe(stream: Stream) -> dict[str, Any]:
-    spec = json.loads(stream.spec.to_json())
-    return {
-        **{key: spec[key] for key in ("backbone", "weights", "weights_digest", "preprocessing", "sampling")},
-        "feature_dim": stream.spec.feature_dim,
-        "num_classes": stream.spec.num_classes,
-        "class_names_known": stream.spec.classes is not None,
-        "gflops_per_row": stream_cost(stream.spec).gflops(),
-        "videos": len(stream),
-        "failed": len(stream.failures),
-        "failures": dict(Counter(stream.failures.values()).most_common()),
-        "rows": sum(stream.rows(video_id) for video_id in stream),
-        "shards": len(stream.shards),
-        "bytes": sum(shard.path.stat().st_size for shard in stream.shards),
-        "tools": stream.shards[0].tools,
-    }
+        for what, text in lines(stream):
+            click.echo(f"  {what:11}{text}")
 
 
 @feature_cache.command()
@@ -130,15 +107,21 @@ def costs(as_json: bool) -> None:
 
 @feature_cache.command()
 @_CACHE
+@click.option(
+    "--repair-index", is_flag=True, help="Write each stream's index anew, from the headers of its shards."
+)
 @_JSON
 @click.pass_context
 @tells_mistakes
-def verify(context: click.Context, cache: Path, as_json: bool) -> None:
+def verify(context: click.Context, cache: Path, repair_index: bool, as_json: bool) -> None:
     """Check every checksum and invariant of CACHE. Exit code 1 when something is wrong, each thing named.
+
+    A stream's index, which spares opening a cache the headers of its shards, is compared with them.
 
     \b
     Example:
       feature-cache verify CACHE
+      feature-cache verify CACHE --repair-index
     """
     opened = FeatureCache(cache)
     if shard_paths(cache):
@@ -146,12 +129,23 @@ def verify(context: click.Context, cache: Path, as_json: bool) -> None:
     if not opened.streams:
         raise CacheError(f"{cache}: no streams here, so nothing to verify")
     folders = [cache / name for name in opened.streams]
-    console = Console(stderr=True)
+    problems = []
+    for folder in folders:
+        if repair_index:
+            try:
+                repair(folder)
+            except CacheError as error:
+                problems.append(f"{folder}: the index was not written: {error}")
+        if trouble := index_trouble(folder):
+            problems.append(f"warning: {trouble}")
     total = sum(len(shard_paths(folder)) for folder in folders)
     checks = (checked for folder in folders for checked in verify_stream(folder))
-    quiet = not console.is_terminal
-    results = list(track(checks, "verifying", total=total, console=console, transient=True, disable=quiet))
-    problems = [problem for checked in results for problem in checked.problems]
+    with _progress("verifying") as report:
+        results = []
+        for checked in checks:
+            results.append(checked)
+            report(len(results), total)
+    problems += [problem for checked in results for problem in checked.problems]
     summary: dict[str, Any] = {
         "shards": len(results),
         "videos": sum(checked.videos for checked in results),
@@ -163,7 +157,235 @@ def verify(context: click.Context, cache: Path, as_json: bool) -> None:
     else:
         for problem in problems:
             click.echo(problem, err=True)
-        counts = ", ".join(_count(summary[what], what) for what in ("shards", "videos", "rows"))
-        click.echo(f"{counts}: {_count(len(problems), 'problems') if problems else 'all good'}")
+        counts = ", ".join(count(summary[what], what) for what in ("shards", "videos", "rows"))
+        click.echo(f"{counts}: {count(len(problems), 'problems') if problems else 'all good'}")
     if problems:
         context.exit(SOME_FAILED)
+
+
+@feature_cache.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(path_type=Path))
+@click.option(
+    "--into", required=True, type=click.Path(path_type=Path), help="The cache to add to, made if need be."
+)
+@click.option("--link", is_flag=True, help="Hard links instead of copies, where whole shards are taken over.")
+@_JSON
+@tells_mistakes
+def merge(sources: tuple[Path, ...], into: Path, link: bool, as_json: bool) -> None:
+    """Add to a cache what the SOURCE caches hold and it does not, in every stream.
+
+    A video that is in several is kept once, if it is from the same file; else nothing is merged, nor where a
+    stream was made otherwise. A failure counts only where no cache has the video's rows. After an interruption,
+    the same command does what is left.
+
+    \b
+    Example:
+      feature-cache merge MACHINE1/CACHE MACHINE2/CACHE --into CACHE
+    """
+    with _progress("merging") as report:
+        merged = merging.merge(sources, into, link=link, report=report)
+    if as_json:
+        click.echo(json.dumps(asdict(merged), indent=2))
+        return
+    click.echo(
+        f"{into}: {count(merged.videos, 'videos')} and {count(merged.failed, 'failures')} added, "
+        f"{size(merged.bytes)}; {count(merged.shards_whole, 'shards')} taken over whole, "
+        f"{merged.shards_in_part:,} in part, {merged.shards_present:,} had nothing new"
+    )
+
+
+@feature_cache.command()
+@_CACHE
+@click.option("--stream", required=True, help="The stream to export.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the files."
+)
+@click.option("--format", "form", type=click.Choice(["npy", "npz"]), default="npz", show_default=True)
+@click.option(
+    "--what", type=click.Choice(["features", "scores"]), help="Only these.  [default: features; npz: both]"
+)
+@click.option("--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True)
+@_VIDEO
+@_LIST
+@click.option("--overwrite", is_flag=True, help="Write files that are there already, too.")
+@_JSON
+@click.pass_context
+@tells_mistakes
+def export(
+    context: click.Context,
+    cache: Path,
+    stream: str,
+    out: Path,
+    form: str,
+    what: str | None,
+    dtype: str,
+    videos: tuple[str, ...],
+    listed: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write the videos of a stream as one file each, for other tools, and videos.csv that lists them.
+
+    An npz file has features, scores (where the stream has them), spans (first and last second that a row saw),
+    duration_s and fps; an npy file is the features alone. "/" in an id makes a sub-folder. Files that are there
+    stay. Videos that have no rows are named on standard error, with exit code 1.
+
+    \b
+    Example:
+      feature-cache export CACHE --stream resnet101_224 --out features --format npy --dtype float32
+    """
+    with _progress("exporting") as report:
+        done = exporting.export(
+            FeatureCache(cache)[stream],
+            out,
+            video_ids=_asked_for(videos, listed),
+            form=form,
+            what=what,
+            dtype=dtype,
+            overwrite=overwrite,
+            report=report,
+        )
+    for video_id, reason in done.failed.items():
+        click.echo(f"{video_id!r}: {reason}", err=True)
+    if as_json:
+        click.echo(json.dumps(asdict(done), indent=2, ensure_ascii=False))
+    else:
+        click.echo(
+            f"{out}: {count(done.written, 'files')} written, {done.present:,} there already, "
+            f"{len(done.failed):,} without; listed in {exporting.LIST_NAME}"
+        )
+    if done.failed:
+        context.exit(SOME_FAILED)
+
+
+@feature_cache.command()
+@_CACHE
+@click.option("--stream", help="The stream to drop, or to drop from.")
+@click.option("--all-streams", is_flag=True, help="Drop from every stream.")
+@_VIDEO
+@_LIST
+@click.option("--failed", is_flag=True, help="Drop failures alone, so that batch-extract tries them again.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--yes", is_flag=True, help="Drop a whole stream without asking.")
+@_JSON
+@click.pass_context
+@tells_mistakes
+def drop(
+    context: click.Context,
+    cache: Path,
+    stream: str | None,
+    all_streams: bool,
+    videos: tuple[str, ...],
+    listed: Path | None,
+    failed: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Take videos, failures, or a whole stream out of CACHE.
+
+    Shards that hold them are written anew without them; that needs room for one shard. After an interruption, the
+    same command does what is left. Exit code 1 when a video was in no stream.
+
+    \b
+    Example:
+      feature-cache drop CACHE --all-streams --video holiday_001 --video holiday_002
+      feature-cache drop CACHE --stream resnet101_224 --failed
+      feature-cache drop CACHE --stream resnet101_224 --dry-run
+    """
+    ids = _asked_for(videos, listed)
+    if (stream is None) == (not all_streams):
+        raise CacheError("give one of --stream NAME and --all-streams")
+    if ids is None and not failed:
+        if stream is None:
+            raise CacheError(
+                "--all-streams needs --video, --list or --failed; to drop a whole cache, delete its folder"
+            )
+        _drop_stream(cache, stream, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
+    opened = FeatureCache(cache)
+    plans = [dropping.plan_drop(opened[s], ids, failed_only=failed) for s in ([stream] if stream else opened)]
+    with _progress("dropping") as report:
+        for plan in () if dry_run else plans:
+            dropping.drop(plan, report)
+    nowhere = sorted(set.intersection(*(set(plan.unknown) for plan in plans))) if plans else list(ids or ())
+    if as_json:
+        told = {plan.stream.name: plan.summary() for plan in plans}
+        click.echo(
+            json.dumps(
+                {"dry_run": dry_run, "streams": told, "not_there": nowhere}, indent=2, ensure_ascii=False
+            )
+        )
+    else:
+        for plan in plans:
+            click.echo(_told(plan, "would go" if dry_run else "gone"))
+        for video_id in nowhere:
+            kind = "no failure of it" if failed else "not there"
+            click.echo(f"{video_id!r}: {kind}, in {stream or 'any stream'}", err=True)
+    if nowhere:
+        context.exit(SOME_FAILED)
+
+
+def _told(plan: dropping.Plan, gone: str) -> str:
+    entries = sum(map(len, plan.positions.values()))
+    hidden = entries - plan.videos - plan.failures
+    behind = (
+        f" ({count(hidden, 'entries')} more, of videos that are there otherwise or twice)"
+        if hidden > 0
+        else ""
+    )
+    return (
+        f"{plan.stream.name}: {count(plan.videos, 'videos')} with {count(plan.rows, 'rows')} and "
+        f"{count(plan.failures, 'failures')} {gone}{behind}; {count(len(plan.positions), 'shards')} of "
+        f"{size(plan.bytes)}: {plan.shards_deleted:,} deleted, "
+        f"{len(plan.positions) - plan.shards_deleted:,} rewritten"
+    )
+
+
+def _drop_stream(cache: Path, name: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """The whole of a stream, damaged or not: its shards are not opened."""
+    known = FeatureCache(cache)
+    folder = cache / name
+    if name not in known and not (name == Path(name).name and folder.is_dir() and not any(folder.iterdir())):
+        raise CacheError(f"{cache}: no stream {name!r} in this cache; it has: {', '.join(known) or 'none'}")
+    files = shard_files(folder)
+    total = sum(file[1] for file in files)
+    what = f"stream {name} of {cache}: {count(len(files), 'shards')}, {size(total)}"
+    if not (dry_run or yes):
+        if not sys.stdin.isatty():
+            raise CacheError(
+                f"{what}: give --yes to drop all of it, or --video, --list, --failed for some of it"
+            )
+        click.confirm(f"Drop all of {what}?", abort=True, err=True)
+    if not dry_run:
+        with _progress("dropping") as report:
+            dropping.drop_stream(folder, report)
+    if as_json:
+        told = {"shards_deleted": len(files), "bytes": total}
+        click.echo(json.dumps({"dry_run": dry_run, "streams": {name: told}, "not_there": []}, indent=2))
+    else:
+        click.echo(f"{what} {'would go' if dry_run else 'gone'}")
+
+
+def _asked_for(videos: Sequence[str], listed: Path | None) -> set[str] | None:
+    """The ids of --video and --list; None: neither was given."""
+    if listed is None:
+        return set(videos) or None
+    try:
+        lines_of_file = listed.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UserError(f"{listed}: cannot be read as a list of ids: {reason}") from error
+    ids = {line.strip() for line in lines_of_file if line.strip()}
+    if not ids and not videos:
+        raise UserError(f"{listed}: no ids in it; one a line is expected")
+    return {*ids, *videos}
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere; called with what is done and the total."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import socket
+import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,35 +52,50 @@ def write_shard(
     columns = _columns(records)
     header = _header_checksum(SCHEMA_VERSION, spec.to_json(), spec.weights_digest, dict(tools), columns)
     path = folder / f"shard-{header[:16]}.h5"
-    temporary = folder / f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as on_failure:
-            on_failure.callback(temporary.unlink, missing_ok=True)
-            # Not the library's default format: this one checksums its own metadata and takes attributes
-            # above 64 KiB (the names of many classes).
-            with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-                _write_rows(file, spec, records)
-                for name, values in columns.items():
-                    file.create_dataset(f"videos/{name}", data=values)
-                file.attrs["schema_version"] = SCHEMA_VERSION
-                file.attrs["spec"] = np.bytes_(spec.to_json().encode())
-                file.attrs["weights_digest"] = np.bytes_(spec.weights_digest.encode())
-                file.attrs["tools"] = np.bytes_(json.dumps(dict(tools), sort_keys=True).encode())
-                file.attrs["header_checksum"] = np.bytes_(header.encode())
-            _fsync(temporary)
-            temporary.replace(path)
-            on_failure.pop_all()
-        _fsync(folder)
+        # Not the library's default format: this one checksums its own metadata and takes attributes
+        # above 64 KiB (the names of many classes).
+        with replacing(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+            _write_rows(file, spec, records)
+            for name, values in columns.items():
+                file.create_dataset(f"videos/{name}", data=values)
+            file.attrs["schema_version"] = SCHEMA_VERSION
+            file.attrs["spec"] = np.bytes_(spec.to_json().encode())
+            file.attrs["weights_digest"] = np.bytes_(spec.weights_digest.encode())
+            file.attrs["tools"] = np.bytes_(json.dumps(dict(tools), sort_keys=True).encode())
+            file.attrs["header_checksum"] = np.bytes_(header.encode())
     except OSError as error:
         raise CacheError(f"{folder}: cannot write a shard: {error.strerror or error}") from error
     return path
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write a file to, which takes the place of `path` when the block ends well.
+
+    Somebody who reads, or a machine that fails, sees the old file or the complete new one: close, fsync, rename,
+    fsync of the folder. What a failure leaves half-written is deleted.
+
+    Raises:
+        OSError: from the system, as it is.
+    """
+    # The thread, because two of one process may be at the same file; the process, to tell who has died.
+    writer = f"{threading.get_ident()}.{socket.gethostname()}-{os.getpid()}"
+    temporary = path.with_name(f".{path.name[:120]}.{writer}.tmp")
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(temporary.unlink, missing_ok=True)
+        yield temporary
+        _fsync(temporary)
+        temporary.replace(path)
+        on_failure.pop_all()
+    fsync_folder(path.parent)
+
+
 def remove_stale_temporaries(folder: Path) -> None:
     """Delete what writers of this machine that no longer run have left half-written."""
     mine = f".{socket.gethostname()}-"
-    for path in folder.glob(".shard-*.tmp"):
+    for path in folder.glob(".*.tmp"):
         _, _, pid = path.name.removesuffix(".tmp").rpartition(mine)
         if pid.isdigit() and not _is_running(int(pid)):
             path.unlink(missing_ok=True)
@@ -312,6 +328,11 @@ def _header_checksum(
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make what was renamed, linked or deleted in a folder last."""
+    _fsync(folder)
 
 
 def _fsync(path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from cache_schema.cache import shard_paths
 from cache_schema.errors import CacheError
+from cache_schema.index import differing, open_table, read_index, write_index
 from cache_schema.schema import StreamSpec, VideoRecord
 from cache_schema.shard import Shard
 
@@ -28,13 +29,23 @@ def verify_stream(folder: Path) -> Iterator[Checked]:
     """Check the shards of a stream's folder one by one; nothing that is wrong ends the check."""
     first: Shard | None = None
     seen: dict[str, Path] = {}
+    try:
+        kept = read_index(folder)
+    except CacheError:  # `index_trouble` tells
+        kept = None
+    differs = None if kept is None else differing(kept)
     for path in shard_paths(folder):
         try:
             shard = Shard(path)
         except CacheError as error:
-            yield Checked(path, 0, 0, (str(error),))
+            if path.exists():  # else somebody has dropped it since
+                yield Checked(path, 0, 0, (str(error),))
             continue
         problems = []
+        if differs is not None and differs(shard):
+            problems.append(
+                f"{path}: the stream's index says something else of it: run `feature-cache verify --repair-index`"
+            )
         first = first or shard
         if shard.spec != first.spec:
             problems.append(f"{path}: its stream specification differs from that of {first.path.name}")
@@ -52,6 +63,30 @@ def verify_stream(folder: Path) -> Iterator[Checked]:
             if record.error is None:
                 seen[video_id] = path
         yield Checked(path, len(shard), int(shard.offsets[-1]), tuple(problems))
+
+
+def index_trouble(folder: Path) -> str | None:
+    """Why the index of a stream's folder is not used, where there is one that is damaged."""
+    try:
+        read_index(folder)
+    except CacheError as error:
+        return str(error)
+    return None
+
+
+def repair_index(folder: Path) -> None:
+    """Write the index of a stream's folder anew, from its shards alone.
+
+    Raises:
+        CacheError: a shard is damaged, or the folder cannot be written to.
+    """
+    opened = open_table(folder, use_index=False)
+    if opened is None:
+        return
+    try:
+        write_index(folder, opened.table)
+    except OSError as error:
+        raise CacheError(f"{folder}: cannot write the index: {error.strerror or error}") from error
 
 
 def _broken(spec: StreamSpec, record: VideoRecord) -> Iterator[str]:

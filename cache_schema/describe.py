@@ -1,0 +1,127 @@
+"""What a stream is and holds, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cache_schema.cache import Stream
+from cache_schema.costs import stream_cost
+from cache_schema.schema import Preprocessing, Sampling
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_REASONS_TOLD = 10
+
+
+def describe(stream: Stream) -> dict[str, Any]:
+    """All there is to say, as JSON. `bytes` is exact; `failures` counts reasons, numbers in them aside."""
+    spec = json.loads(stream.spec.to_json())
+    reasons = group_reasons(stream.failures)
+    mixed: dict[str, set[str]] = {}
+    for tools in {shard.tools for shard in stream.table.shards}:
+        for tool, version in json.loads(tools).items():
+            mixed.setdefault(tool, set()).add(version)
+    return {
+        **{key: spec[key] for key in ("backbone", "weights", "weights_digest", "preprocessing", "sampling")},
+        "sampling_in_words": sampling_in_words(stream.spec.sampling),
+        "feature_dim": stream.spec.feature_dim,
+        "num_classes": stream.spec.num_classes,
+        "class_names_known": stream.spec.classes is not None,
+        "gflops_per_row": stream_cost(stream.spec).gflops(),
+        "videos": len(stream),
+        "failed": len(stream.failures),
+        "failures": {reason: number for reason, (number, _) in reasons.items()},
+        "failure_examples": {reason: example for reason, (_, example) in reasons.items()},
+        "rows": stream.total_rows(),
+        "shards": len(stream.shards),
+        "bytes": sum(shard.size for shard in stream.table.shards),
+        "tools": stream.shards[0].tools,
+        "mixed_tools": {
+            tool: sorted(versions) for tool, versions in sorted(mixed.items()) if len(versions) > 1
+        },
+    }
+
+
+def lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What `describe` found: a topic and a line that fits 80 columns, names and reasons permitting."""
+    yield (
+        "videos",
+        f"{count(stream['videos'], 'videos')} with {count(stream['rows'], 'rows')}, {stream['failed']:,} failed",
+    )
+    yield "size", f"{size(stream['bytes'])} in {count(stream['shards'], 'shards')}"
+    classes = stream["num_classes"]
+    names = "names known" if stream["class_names_known"] else "names unknown"
+    scores = f"scores of {classes:,} classes ({names})" if classes else "no scores"
+    yield "row", f"{stream['feature_dim']:,} features, {scores}, {stream['gflops_per_row']:.3g} GFLOPs"
+    yield "sampling", stream["sampling_in_words"]
+    yield "input", _preprocessing_in_words(Preprocessing(**stream["preprocessing"]))
+    yield "network", stream["backbone"]
+    yield "weights", f"{stream['weights']} (digest {stream['weights_digest'][:12]})"
+    if precision := stream["tools"].get("precision"):
+        also = stream["tools"].get("device")
+        told = " and ".join(stream["mixed_tools"].get("precision", [precision]))
+        yield "precision", f"{told}, on {also}" if also and "device" not in stream["mixed_tools"] else told
+    for tool, versions in stream["mixed_tools"].items():
+        if tool != "precision":
+            yield "mixed", f"{tool} {', '.join(versions)}"
+    reasons = list(stream["failures"].items())
+    width = max((len(f"{number:,}") for _, number in reasons), default=0)
+    for reason, number in reasons[:_REASONS_TOLD]:
+        yield "failed", f"{number:{width},} × {reason}, e.g. {stream['failure_examples'][reason]!r}"
+    if rest := sum(number for _, number in reasons[_REASONS_TOLD:]):
+        yield "", f"{rest:{width},} × {len(reasons) - _REASONS_TOLD:,} other reasons (--json tells)"
+
+
+def group_reasons(failures: Mapping[str, str]) -> dict[str, tuple[int, str]]:
+    """Reasons, the most frequent first: how many videos, and one of them. What differs in numbers alone is one."""
+    groups: dict[str, list[str]] = {}
+    for video_id, reason in failures.items():
+        groups.setdefault(_NUMBER.sub("…", reason), []).append(video_id)
+    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    told = {}
+    for blanked, ids in ordered:
+        words = {failures[video_id] for video_id in ids}
+        told[words.pop() if len(words) == 1 else blanked] = len(ids), ids[0]
+    return told
+
+
+def sampling_in_words(sampling: Sampling) -> str:
+    """Which instants a row saw."""
+    s = sampling
+    clip = f"{s.frames} frames of {s.window} at {s.fps:g} a second"
+    crops = "" if s.crops == 1 else f", {s.crops} crops each"
+    if s.kind == "frames":
+        every = "a frame every second" if s.fps == 1 else f"{s.fps:g} frames a second"
+        return f"{every}{crops}"
+    if s.kind == "snippets":
+        return f"{s.rows_per_s:g} snippets a second, {clip}{crops}"
+    if s.kind == "clips":
+        return f"{s.clips} clips spread evenly, {clip}{crops}"
+    if s.kind == "dense":
+        return f"clips end to end, {clip}{crops}"
+    return f"{s.kind}, {clip}{crops}"
+
+
+def _preprocessing_in_words(pixels: Preprocessing) -> str:
+    flow = f", optical flow ({pixels.flow})" if pixels.flow else ""
+    return f"{pixels.crop}×{pixels.crop} pixels, short side {pixels.resize}, {pixels.interpolation}{flow}"
+
+
+def count(number: int, things: str) -> str:
+    """A number of things, one of them without its s."""
+    one = {"entries": "entry"}.get(things, things.removesuffix("s"))
+    return f"{number:,} {things if number != 1 else one}"
+
+
+def size(number: int) -> str:
+    """Bytes for people, in powers of a thousand."""
+    if number < 1000:
+        return f"{number} bytes" if number != 1 else "1 byte"
+    value = float(number)
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        value /= 1000
+        if value < 999.95 or unit == "PB":
+            return f"{value:,.1f} {unit}"
+    raise AssertionError

@@ -1,0 +1,142 @@
+"""Take videos, failures or a whole stream out of a cache.
+
+Shards are never changed: one that holds a video to be dropped is written anew without it, then the old one is
+deleted. Killed between the two, the cache holds the other videos twice, with the same rows, and readers use one of
+them; the same request deletes the old shard then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cache_schema.cache import Stream, shard_paths
+from cache_schema.errors import CacheError
+from cache_schema.index import INDEX_NAME
+from cache_schema.shard import fsync_folder, remove_stale_temporaries, write_shard
+
+
+@dataclass
+class Plan:
+    """What is to go from a stream.
+
+    Attributes:
+        positions: by shard number, the entries to go.
+        videos, failures: how many videos with rows, and failed ones, are no longer there then.
+        rows: of the videos.
+        bytes: size of the shards that are written anew or deleted.
+        unknown: ids that were asked for and are not in the stream.
+    """
+
+    stream: Stream
+    positions: dict[int, list[int]] = field(default_factory=dict)
+    videos: int = 0
+    failures: int = 0
+    rows: int = 0
+    bytes: int = 0
+    unknown: list[str] = field(default_factory=list)
+
+    def summary(self) -> dict[str, int]:
+        """For scripts."""
+        rewritten = len(self.positions) - self.shards_deleted
+        return {
+            **{
+                name: getattr(self, name)
+                for name in ("videos", "failures", "rows", "bytes", "shards_deleted")
+            },
+            "shards_rewritten": rewritten,
+        }
+
+    @property
+    def shards_deleted(self) -> int:
+        """Shards of which nothing is left."""
+        shards = self.stream.shards
+        return sum(len(shards[number]) == len(gone) for number, gone in self.positions.items())
+
+
+def plan_drop(stream: Stream, video_ids: Collection[str] | None = None, *, failed_only: bool = False) -> Plan:
+    """Find what is to go: every entry of the videos, or of all where none are named.
+
+    Args:
+        failed_only: entries without rows alone.
+    """
+    plan = Plan(stream)
+    table, entries = stream.table, stream.table.entries
+    if video_ids is None:
+        # A failure may also stand behind rows that a later run got.
+        chosen = [int(e) for e in entries.failed.nonzero()[0]] if failed_only else list(range(len(entries)))
+        plan.videos, plan.failures = (0 if failed_only else len(stream)), len(stream.failures)
+        plan.rows = 0 if failed_only else stream.total_rows()
+    else:
+        chosen = []
+        for video_id in sorted(set(video_ids)):
+            found = [e for e in table.all_of(video_id) if entries.failed[e] or not failed_only]
+            if not found:
+                plan.unknown.append(video_id)
+            elif not entries.failed[found[0]]:
+                plan.videos += 1
+                plan.rows += int(entries.rows[found[0]])
+            elif video_id not in stream:
+                plan.failures += 1
+            chosen += found
+    for entry in chosen:
+        plan.positions.setdefault(int(entries.shard[entry]), []).append(int(entries.position[entry]))
+    plan.bytes = sum(table.shards[number].size for number in plan.positions)
+    return plan
+
+
+def drop(plan: Plan, report: Callable[[int, int], None] = lambda done, total: None) -> None:
+    """Carry a plan out.
+
+    Args:
+        report: called with shards done and their number.
+
+    Raises:
+        CacheError: the cache cannot be written to, or a shard's other rows are damaged.
+    """
+    stream = plan.stream
+    remove_stale_temporaries(stream.folder)
+    for done, (number, positions) in enumerate(sorted(plan.positions.items())):
+        report(done, len(plan.positions))
+        shard, gone = stream.shards[number], set(positions)
+        if len(gone) < len(shard):
+            opened = shard.open()
+            rest = [opened.record(i) for i in range(len(shard)) if i not in gone]
+            write_shard(stream.folder, stream.spec, rest, tools=shard.tools)
+        _unlink(shard.path)
+    _leave_if_empty(stream.folder)
+    report(len(plan.positions), len(plan.positions))
+
+
+def drop_stream(folder: Path, report: Callable[[int, int], None] = lambda done, total: None) -> None:
+    """Delete a stream's folder. Files that are none of the cache's stay, and the folder with them.
+
+    Raises:
+        CacheError: something cannot be deleted.
+    """
+    paths = shard_paths(folder)
+    for done, path in enumerate(paths):
+        report(done, len(paths))
+        _unlink(path, last=path is paths[-1])
+    _leave_if_empty(folder)
+    report(len(paths), len(paths))
+
+
+def _unlink(path: Path, *, last: bool = True) -> None:
+    try:
+        path.unlink(missing_ok=True)
+        if last:
+            fsync_folder(path.parent)
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be deleted: {error.strerror or error}") from error
+
+
+def _leave_if_empty(folder: Path) -> None:
+    if shard_paths(folder):
+        return
+    remove_stale_temporaries(folder)
+    (folder / INDEX_NAME).unlink(missing_ok=True)
+    with suppress(OSError):  # something else lies there
+        folder.rmdir()

@@ -1,0 +1,185 @@
+"""One file per video, for other tools."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cache_schema.cache import Stream
+from cache_schema.errors import CacheError, UserError
+from cache_schema.schema import VideoRecord
+from cache_schema.shard import remove_stale_temporaries, replacing
+
+LIST_NAME = "videos.csv"
+LIST_COLUMNS = (
+    "id",
+    "file",
+    "rows",
+    "columns",
+    "duration_s",
+    "fps",
+    "first_s",
+    "last_s",
+    "source",
+    "fingerprint",
+)
+
+# File systems take 255 bytes in a name; what temporary names and the ending add has to fit too.
+_LONGEST = 150
+
+
+@dataclass
+class Exported:
+    """What became of a request: files written, files that were there already, and reasons by video."""
+
+    written: int = 0
+    present: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def export(
+    stream: Stream,
+    out: Path,
+    *,
+    video_ids: Iterable[str] | None = None,
+    form: str = "npz",
+    what: str | None = None,
+    dtype: str = "float16",
+    overwrite: bool = False,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Exported:
+    """Write the videos of a stream below a folder, and `videos.csv` that lists them.
+
+    An npy file is the features, or the scores, (T, D). An npz file has `features` (T, D), `scores` (T, C) where
+    the stream has them, `spans` (T, 2) in seconds, `duration_s` and `fps`; `what` leaves out the other one of the
+    first two. A file that is there is complete, and stays if it is of the same shape and type.
+
+    Raises:
+        UserError: the stream has no scores, or the folder cannot be written to.
+    """
+    what = what or ("features" if form == "npy" else None)
+    if what == "scores" and not stream.spec.num_classes:
+        raise UserError(f"{stream.folder}: this stream has no scores; use --what features")
+    done = Exported()
+    ids = sorted(set(stream) | set(stream.failures) if video_ids is None else set(video_ids))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        root = out.resolve()
+        remove_stale_temporaries(out)
+        with (
+            replacing(out / LIST_NAME) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            table = csv.writer(file)
+            table.writerow(LIST_COLUMNS)
+            for count, video_id in enumerate(ids):
+                report(count, len(ids))
+                try:
+                    record = stream[video_id]
+                except CacheError as error:
+                    done.failed[video_id] = stream.failures.get(video_id, str(error))
+                    continue
+                name = file_name(video_id, form)
+                arrays = _arrays(record, what, dtype, form)
+                reason = _write(root / name, root, arrays, form, overwrite=overwrite, done=done)
+                if reason is None:
+                    table.writerow(_line(record, name, next(iter(arrays.values())).shape[1]))
+                else:
+                    done.failed[video_id] = reason
+    except OSError as error:
+        raise UserError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
+    report(len(ids), len(ids))
+    return done
+
+
+def _arrays(record: VideoRecord, what: str | None, dtype: str, form: str) -> dict[str, npt.NDArray[Any]]:
+    both = {"features": record.features, "scores": record.scores}
+    chosen = {
+        name: values.astype(dtype, copy=False)
+        for name, values in both.items()
+        if values is not None and what in {None, name}
+    }
+    if form == "npy":
+        return {"": next(iter(chosen.values()))}
+    rest = {"spans": record.spans, "duration_s": np.float64(record.duration_s), "fps": np.float64(record.fps)}
+    return {**chosen, **{name: np.asarray(value) for name, value in rest.items()}}
+
+
+def _write(
+    path: Path, root: Path, arrays: dict[str, npt.NDArray[Any]], form: str, *, overwrite: bool, done: Exported
+) -> str | None:
+    """Write a video's file, unless it is there. Returns why it could not be."""
+    try:
+        if path.exists() and not overwrite:
+            if _layout(path, form) != {name: (values.shape, values.dtype) for name, values in arrays.items()}:
+                return f"{path} is there and is something else: use --overwrite, or another --out"
+            done.present += 1
+            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.resolve().is_relative_to(root):
+            return f"{path.parent} is a link that leads out of {root}"
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            if form == "npy":
+                np.save(file, next(iter(arrays.values())), allow_pickle=False)
+            else:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        return f"{error.filename or path} is in the way: use another --out"
+    done.written += 1
+    return None
+
+
+def _layout(path: Path, form: str) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]] | None:
+    """Shapes and types of the arrays in a file; None: it is none of ours."""
+    try:
+        if form == "npy":
+            kept = np.load(path, mmap_mode="r", allow_pickle=False)
+            return {"": (kept.shape, kept.dtype)}
+        layout = {}
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    version = np.lib.format.read_magic(member)
+                    read = np.lib.format.read_array_header_1_0
+                    if version != (1, 0):
+                        return None
+                    shape, _, dtype = read(member)
+                    layout[name.removesuffix(".npy")] = shape, dtype
+        return layout
+    except (ValueError, zipfile.BadZipFile, EOFError):
+        return None
+
+
+def file_name(video_id: str, form: str) -> str:
+    """The file of a video below the folder: no two ids share one, and none lies outside.
+
+    "/" parts folders. Written as %XX are "%", a leading dot, and characters that some file system refuses; an
+    empty name is "%", and the end of a very long one is a digest.
+    """
+    *folders, name = (_safe(part) for part in video_id.split("/"))
+    # A folder "a.npz" would be in the way of the video "a", and "videos.csv" of the list.
+    folders = [re.sub(r"\.(?=(npy|npz|csv)$)", "%2E", folder) for folder in folders]
+    return "/".join([*folders, f"{name}.{form}"])
+
+
+def _safe(part: str) -> str:
+    escaped = re.sub(r'^\.|[%\\:*?"<>|\x00-\x1f\x7f]', lambda match: f"%{ord(match[0]):02X}", part)
+    if len(escaped.encode()) > _LONGEST:
+        digest = hashlib.sha256(part.encode()).hexdigest()[:32]
+        return f"{escaped.encode()[: _LONGEST - 40].decode(errors='ignore')}%~{digest}"
+    return escaped or "%"
+
+
+def _line(record: VideoRecord, name: str, columns: int) -> list[object]:
+    first, last = float(record.spans[0, 0]), float(record.spans[-1, 1])
+    seconds = [record.duration_s, record.fps, first, last]
+    return [record.id, name, len(record.spans), columns, *seconds, record.source, record.fingerprint]

@@ -1,0 +1,518 @@
+"""What the shards of a stream hold, as one table; kept in a file, so that opening need not read every header.
+
+    CACHE/resnet101_224/index.h5
+
+The shards are the truth, the file is a view that may be deleted at any time. It says of each shard its name, size
+and time of change; where one of these differs the entries are dropped and the shard's own header is read. A file
+that does not match its checksums is not used at all. It is replaced as a whole and at once, so that of two who
+write it the last one wins, and both are right.
+
+A table has a line for every entry of every shard, ordered by video id (as UTF-8), of one id the readable entry
+before failed ones, then by the shard's name: a video's first line is the one that counts. Columns are plain
+arrays, which processes map and share; a video is found by the CRC-32 of its id.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from cache_schema.errors import CacheError
+from cache_schema.schema import StreamSpec
+from cache_schema.shard import Shard, replacing
+
+INDEX_NAME = "index.h5"
+INDEX_VERSION = 1
+# A stream of no more new shards than this opens in a moment without the file.
+WRITE_ABOVE = 64
+
+_THREADS, _AT_ONCE = 16, 1024
+# Where HDF5 keeps a shard's header: in the first bytes, and behind the rows.
+_HEAD_BYTES, _TAIL_BYTES = 16 << 10, 256 << 10
+_PIECE = 1 << 20
+
+T = TypeVar("T")
+R = TypeVar("R")
+Integers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Strings:
+    """Texts end to end, as UTF-8. Text i is content[ends[i] : ends[i + 1]]."""
+
+    content: npt.NDArray[np.uint8]
+    ends: npt.NDArray[np.int64]
+
+    @staticmethod
+    def of(texts: Sequence[str]) -> Strings:
+        encoded = [text.encode() for text in texts]
+        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        return Strings(np.frombuffer(b"".join(encoded), np.uint8), ends)
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def raw(self, i: int) -> bytes:
+        return self.content[self.ends[i] : self.ends[i + 1]].tobytes()
+
+    def __getitem__(self, i: int) -> str:
+        return self.raw(i).decode()
+
+    def take(self, order: Integers) -> Strings:
+        lengths = np.diff(self.ends)[order]
+        ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        content = np.empty(ends[-1], np.uint8)
+        for i in range(0, len(order), _PIECE):  # in pieces: there is an index for every byte
+            at, size = self.ends[:-1][order[i : i + _PIECE]], lengths[i : i + _PIECE]
+            start, stop = ends[i], ends[min(i + _PIECE, len(order))]
+            shift = np.repeat(at - (ends[i : i + len(size)] - start), size)
+            content[start:stop] = self.content[shift + np.arange(stop - start)]
+        return Strings(content, ends)
+
+    @staticmethod
+    def join(parts: Sequence[Strings]) -> Strings:
+        starts = np.cumsum([0, *(part.ends[-1] for part in parts)])
+        ends = [part.ends[1:] + start for part, start in zip(parts, starts, strict=False)]
+        return Strings(
+            np.concatenate([p.content for p in parts]), np.concatenate([[0], *ends]).astype(np.int64)
+        )
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Columns of the table: entry `position` of shard number `shard`, and what its header says of it."""
+
+    id: Strings
+    fingerprint: Strings
+    error: Strings
+    failed: npt.NDArray[np.bool_]
+    shard: npt.NDArray[np.int32]
+    position: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int64]
+    checksum: npt.NDArray[np.uint32]
+    crc: npt.NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    @staticmethod
+    def of(shard: Shard, number: int = 0) -> Entries:
+        count = len(shard)
+        return Entries(
+            id=Strings.of(shard.ids),
+            fingerprint=Strings.of(shard.fingerprints),
+            error=Strings.of([error or "" for error in shard.errors]),
+            failed=np.array([error is not None for error in shard.errors], np.bool_),
+            shard=np.full(count, number, np.int32),
+            position=np.arange(count, dtype=np.int32),
+            rows=np.diff(shard.offsets).astype(np.int64),
+            checksum=shard.checksums.astype(np.uint32),
+            crc=np.array([zlib.crc32(video_id.encode()) for video_id in shard.ids], np.uint32),
+        )
+
+    def take(self, order: Integers) -> Entries:
+        taken: dict[str, Any] = {}
+        for column in fields(self):
+            values = getattr(self, column.name)
+            taken[column.name] = values.take(order) if isinstance(values, Strings) else values[order]
+        return Entries(**taken)
+
+    @staticmethod
+    def join(parts: Sequence[Entries]) -> Entries:
+        joined: dict[str, Any] = {}
+        for column in fields(Entries):
+            values = [getattr(part, column.name) for part in parts]
+            joined[column.name] = Strings.join(values) if column.type == "Strings" else np.concatenate(values)
+        return Entries(**joined)
+
+    def renumbered(self, numbers: Integers) -> Entries:
+        columns = {column.name: getattr(self, column.name) for column in fields(self)}
+        return Entries(**{**columns, "shard": numbers[self.shard].astype(np.int32)})
+
+    def same(self, other: Entries) -> bool:
+        return all(
+            np.array_equal(a.content, b.content) and np.array_equal(a.ends, b.ends)
+            if isinstance(a, Strings)
+            else np.array_equal(a, b)
+            for a, b in ((getattr(self, c.name), getattr(other, c.name)) for c in fields(self))
+        )
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A shard's file, and what its header says about it as a whole. `digest` is its header's checksum."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    digest: str
+    tools: str  # JSON
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a stream's shards hold. `shards` are in order of name, `entries` as the module says.
+
+    Attributes:
+        by_crc: entries in order of `crc`, and where that is equal in their own.
+        first: entry numbers of each video's first line.
+    """
+
+    spec: StreamSpec
+    shards: tuple[ShardFile, ...]
+    entries: Entries
+    by_crc: Integers
+    crcs: npt.NDArray[np.uint32]
+    first: Integers = field(repr=False)
+
+    @staticmethod
+    def of(spec: StreamSpec, shards: Sequence[ShardFile], entries: Entries) -> Table:
+        """From entries in the table's order."""
+        by_crc = np.argsort(entries.crc, kind="stable")
+        return Table(spec, tuple(shards), entries, by_crc, entries.crc[by_crc], _first(entries))
+
+    def find(self, video_id: str) -> int | None:
+        """The entry that counts of a video, or None."""
+        raw = video_id.encode(errors="surrogateescape")
+        crc = np.uint32(zlib.crc32(raw))
+        at = int(self.crcs.searchsorted(crc))
+        while at < len(self.crcs) and self.crcs[at] == crc:
+            entry = int(self.by_crc[at])
+            if self.entries.id.raw(entry) == raw:
+                return entry
+            at += 1
+        return None
+
+    def all_of(self, video_id: str) -> Iterator[int]:
+        """Every entry of a video, the one that counts first."""
+        entry = self.find(video_id)
+        raw = b"" if entry is None else self.entries.id.raw(entry)
+        while entry is not None and entry < len(self.entries) and self.entries.id.raw(entry) == raw:
+            yield entry
+            entry += 1
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A table as found: partly from the index, partly from headers.
+
+    Attributes:
+        headers: the shards whose header was read, by number; at most as many as were asked for.
+        read: how many headers were read; `gone`: shards of the index that are there no longer, or changed.
+        trouble: why an index that is there was not used.
+    """
+
+    table: Table
+    headers: dict[int, Shard]
+    read: int
+    gone: int
+    trouble: str | None
+
+
+def open_table(folder: Path, *, use_index: bool = True, keep: int = 0) -> Opened | None:
+    """The table of a stream's folder; None where there are no shards.
+
+    Args:
+        use_index: False reads every header.
+        keep: how many of the shards whose headers had to be read are handed on.
+
+    Raises:
+        CacheError: a shard is damaged, or shards disagree about what the stream is.
+    """
+    for _ in range(20):
+        try:
+            return _open_table(folder, use_index=use_index, keep=keep)
+        except _GoneMeanwhile:  # somebody drops videos; what was in the shard is in a new one, or is to go
+            continue
+    raise CacheError(
+        f"{folder}: shards keep vanishing while they are read; try again when nobody changes the cache"
+    )
+
+
+class _GoneMeanwhile(Exception):
+    pass
+
+
+def _open_table(folder: Path, *, use_index: bool, keep: int) -> Opened | None:
+    found = shard_files(folder)
+    if not found:
+        return None
+    known, trouble = None, None
+    if use_index:
+        try:
+            known = read_index(folder)
+        except CacheError as error:
+            trouble = str(error)
+    numbers = {(name, size, mtime_ns): i for i, (name, size, mtime_ns) in enumerate(found)}
+    old = [] if known is None else [numbers.get((s.name, s.size, s.mtime_ns), -1) for s in known.shards]
+    kept = {number: i for i, number in enumerate(old) if number >= 0}
+    if known is not None and len(kept) == len(found) == len(old):
+        return Opened(known, {}, 0, 0, None)
+
+    files: list[ShardFile | None] = [None] * len(found)
+    for number, i in kept.items():
+        assert known is not None
+        files[number] = known.shards[i]
+    spec = known.spec if known is not None and kept else None
+    spec_of = found[next(iter(kept))][0] if kept else ""
+    new: list[Entries] = []
+    headers: dict[int, Shard] = {}
+    missing = [number for number in range(len(found)) if number not in kept]
+
+    paths = [folder / found[number][0] for number in missing]
+    for number, path in zip(missing, _warmed(paths), strict=True):
+        try:
+            shard = Shard(path)
+        except CacheError as error:
+            if not path.exists():
+                raise _GoneMeanwhile from error
+            raise
+        if spec is None:
+            spec, spec_of = shard.spec, path.name
+        if shard.spec != spec:
+            raise CacheError(
+                f"{path}: made with another stream specification than {spec_of} "
+                "beside it; keep one of them, or extract into a new cache"
+            )
+        files[number] = ShardFile(*found[number], shard.digest, json.dumps(shard.tools, sort_keys=True))
+        new.append(Entries.of(shard, number))
+        if len(headers) < keep:
+            headers[number] = shard
+    assert spec is not None
+    shards = [file for file in files if file is not None]
+    base = None if known is None or not kept else known.entries
+    if base is not None:
+        places = np.array(old)
+        base = base.take(np.flatnonzero(places[base.shard] >= 0)).renumbered(places)
+    table = Table.of(spec, shards, _combined(base, new))
+    return Opened(table, headers, len(missing), len(old) - len(kept), trouble)
+
+
+def shard_files(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size in bytes and time of change in ns of the complete shards of a stream's folder, by name."""
+    try:
+        with os.scandir(folder) as listing:
+            entries = [e for e in listing if e.name.startswith("shard-") and e.name.endswith(".h5")]
+    except OSError as error:
+        raise CacheError(f"{folder}: cannot read the cache: {error.strerror or error}") from error
+
+    def state(entry: os.DirEntry[str]) -> tuple[str, int, int] | None:
+        try:
+            status = entry.stat()
+        except FileNotFoundError:  # dropped since the folder was listed
+            return None
+        except OSError as error:
+            raise CacheError(f"{entry.path}: cannot be read: {error.strerror or error}") from error
+        return entry.name, status.st_size, status.st_mtime_ns
+
+    states = _in_threads(state, entries) if len(entries) > WRITE_ABOVE else map(state, entries)
+    return sorted(known for known in states if known is not None)
+
+
+def _in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """The results in order. Threads wait for a slow disk side by side; a bounded number of results is held."""
+    if len(items) < 4:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for start in range(0, len(items), _AT_ONCE):
+                yield from pool.map(function, items[start : start + _AT_ONCE])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _warmed(paths: Sequence[Path]) -> Iterator[Path]:
+    """The paths, each once the system has read where its header lies.
+
+    HDF5 takes one caller at a time, so opening in threads is no quicker; waiting for disk or network is.
+    """
+
+    def warm(path: Path) -> Path:
+        with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:  # opening will tell
+            file.read(_HEAD_BYTES)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            file.read(_TAIL_BYTES)
+        return path
+
+    return _in_threads(warm, paths)
+
+
+def _combined(base: Entries | None, parts: Sequence[Entries]) -> Entries:
+    """Put the entries of new shards where they belong among those that are in order already."""
+    if base is None:
+        joined = Entries.join(parts)
+        return joined.take(_order(joined))
+    if not parts:
+        # A shard's number follows its name, and so do those that are left.
+        return base
+    new = Entries.join(parts)
+    if 8 * len(new) > len(base):
+        joined = Entries.join([base, new])
+        return joined.take(_order(joined))
+    new = new.take(_order(new))
+    present = base
+
+    def key(entry: int) -> tuple[bytes, bool, int]:
+        return present.id.raw(entry), bool(present.failed[entry]), int(present.shard[entry])
+
+    places = [
+        bisect.bisect_left(range(len(base)), (new.id.raw(i), bool(new.failed[i]), int(new.shard[i])), key=key)
+        for i in range(len(new))
+    ]
+    order = np.insert(np.arange(len(base)), places, np.arange(len(base), len(base) + len(new)))
+    return Entries.join([base, new]).take(order)
+
+
+def _order(entries: Entries) -> Integers:
+    ids = [entries.id.raw(i) for i in range(len(entries))]
+    by_rank = np.lexsort((entries.shard, entries.failed)).tolist()
+    return np.array(sorted(by_rank, key=ids.__getitem__), np.int64)  # stable
+
+
+def _first(entries: Entries) -> Integers:
+    first = np.ones(len(entries), np.bool_)
+    for i in np.flatnonzero(entries.crc[1:] == entries.crc[:-1]).tolist():
+        first[i + 1] = entries.id.raw(i) != entries.id.raw(i + 1)
+    return np.flatnonzero(first)
+
+
+def write_index(folder: Path, table: Table) -> None:
+    """Keep a table beside its shards.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    tools = sorted({shard.tools for shard in table.shards})
+    tool_number = {text: i for i, text in enumerate(tools)}
+    columns: dict[str, npt.NDArray[Any]] = {
+        "shards/name": np.array([s.name.encode() for s in table.shards]),
+        "shards/size": np.array([s.size for s in table.shards], np.int64),
+        "shards/mtime_ns": np.array([s.mtime_ns for s in table.shards], np.int64),
+        "shards/digest": np.array([s.digest.encode() for s in table.shards]),
+        "shards/tools": np.array([tool_number[s.tools] for s in table.shards], np.int32),
+        "by_crc": table.by_crc,
+        "crcs": table.crcs,
+        "first": table.first,
+    }
+    for column in fields(Entries):
+        value = getattr(table.entries, column.name)
+        if isinstance(value, Strings):
+            columns[f"{column.name}/content"], columns[f"{column.name}/ends"] = value.content, value.ends
+        else:
+            columns[column.name] = value.view(np.uint8) if value.dtype == np.bool_ else value
+    about = {
+        "version": INDEX_VERSION,
+        "spec": table.spec.to_json(),
+        "tools": tools,
+        "columns": {name: _crc(values) for name, values in columns.items()},
+    }
+    text = json.dumps(about, sort_keys=True).encode()
+    with (
+        replacing(folder / INDEX_NAME) as temporary,
+        h5py.File(temporary, "w", libver=("v110", "v110")) as file,
+    ):
+        for name, values in columns.items():
+            file.create_dataset(name, data=values)
+        file.attrs["about"] = np.bytes_(text)
+        file.attrs["about_crc"] = zlib.crc32(text)
+
+
+def read_index(folder: Path) -> Table | None:
+    """The table that was kept; None where there is none. Nothing is said about whether it is up to date.
+
+    Raises:
+        CacheError: it is damaged, or of another version.
+    """
+    path = folder / INDEX_NAME
+    try:
+        # The file may be replaced at any time, by one with other offsets: one descriptor for both ways of reading.
+        with path.open("rb") as content, h5py.File(content, "r") as file:
+            text = bytes(file.attrs["about"])
+            about = json.loads(text)
+            if int(file.attrs["about_crc"]) != zlib.crc32(text):
+                raise ValueError("its description does not match its checksum")
+            if about["version"] != INDEX_VERSION:
+                raise ValueError(f"version {about['version']}, this program writes {INDEX_VERSION}")
+            mapped = np.asarray(np.memmap(content, np.uint8, mode="r"))
+            columns = {name: _mapped_column(file[name], mapped) for name in about["columns"]}
+        for name, values in columns.items():
+            if _crc(values) != about["columns"][name]:
+                raise ValueError(f"column {name} does not match its checksum")
+        shards = [
+            ShardFile(bytes(name).decode(), size, mtime_ns, bytes(digest).decode(), about["tools"][tools])
+            for name, size, mtime_ns, digest, tools in zip(
+                *(columns[f"shards/{c.name}"].tolist() for c in fields(ShardFile)), strict=True
+            )
+        ]
+        kept: dict[str, Any] = {}
+        for c in fields(Entries):
+            if c.type == "Strings":
+                kept[c.name] = Strings(columns[f"{c.name}/content"], columns[f"{c.name}/ends"])
+            else:
+                kept[c.name] = columns[c.name].view(np.bool_) if c.name == "failed" else columns[c.name]
+        entries = Entries(**kept)
+        spec = StreamSpec.from_json(about["spec"])
+        return Table(spec, tuple(shards), entries, columns["by_crc"], columns["crcs"], columns["first"])
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # as with a shard: damage has many kinds
+        detail = " ".join(str(error).split())
+        raise CacheError(
+            f"{path}: the index cannot be used ({detail}), so every shard's header is read; "
+            "`feature-cache verify --repair-index` writes it anew"
+        ) from error
+
+
+def _mapped_column(dataset: h5py.Dataset, content: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    if dataset.chunks is not None:
+        raise ValueError(f"dataset {dataset.name!r} is not contiguous")
+    if not dataset.size:
+        return np.empty(dataset.shape, dataset.dtype)
+    column: npt.NDArray[Any] = np.ndarray(dataset.shape, dataset.dtype, content, dataset.id.get_offset())
+    return column
+
+
+def _crc(values: npt.NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)
+
+
+def keep_index(folder: Path, opened: Opened) -> None:
+    """Write the index after an opening that it would have spared much; where that cannot be, do without."""
+    if opened.read > WRITE_ABOVE or opened.gone > WRITE_ABOVE:
+        with contextlib.suppress(OSError, RuntimeError):
+            write_index(folder, opened.table)
+
+
+def differing(index: Table) -> Callable[[Shard], bool]:
+    """Tells whether an index says of a shard, for the very same file, something else than its header."""
+    by_shard = np.argsort(index.entries.shard, kind="stable")
+    starts = np.searchsorted(index.entries.shard[by_shard], np.arange(len(index.shards) + 1))
+    numbers = {shard.name: i for i, shard in enumerate(index.shards)}
+
+    def differs(shard: Shard) -> bool:
+        number = numbers.get(shard.path.name)
+        if number is None:
+            return False
+        known, state = index.shards[number], shard.path.stat()
+        if (known.size, known.mtime_ns) != (state.st_size, state.st_mtime_ns):
+            return False  # the index is not asked about it
+        lines = by_shard[starts[number] : starts[number + 1]]
+        lines = lines[np.argsort(index.entries.position[lines])]
+        told = known.digest, json.loads(known.tools)
+        same = told == (shard.digest, shard.tools) and shard.spec == index.spec
+        return not same or not index.entries.take(lines).same(Entries.of(shard, number))
+
+    return differs

@@ -1,0 +1,212 @@
+"""The union of caches that were made on several machines.
+
+Everything that speaks against it is found before anything is written. Then one shard after the other appears in
+the target, complete: killed at any moment, the target is a valid cache, and the same request does what is left.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache_schema.cache import FeatureCache, Stream
+from cache_schema.errors import CacheError
+from cache_schema.shard import fsync_folder, remove_stale_temporaries, replacing, write_shard
+
+_NAMED = 5
+
+
+@dataclass
+class Merged:
+    """What became of a request: shards taken over whole or in part, videos new in the target (all streams)."""
+
+    shards_whole: int = 0
+    shards_in_part: int = 0
+    shards_present: int = 0
+    videos: int = 0
+    failed: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the target lacks of one shard of a source: entries by position."""
+
+    stream: Stream
+    number: int
+    wanted: tuple[int, ...]
+    failed: int
+
+    @property
+    def whole(self) -> bool:
+        return len(self.wanted) == len(self.stream.shards[self.number])
+
+
+def merge(
+    sources: Sequence[Path],
+    target: Path,
+    *,
+    link: bool = False,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Merged:
+    """Add what the sources hold and the target does not.
+
+    A video that is in several is kept once: the target's, else that of the first source. A failure counts only
+    where no cache has rows of the video.
+
+    Args:
+        target: made, where it is not there.
+        link: hard links instead of copies, for shards that are taken over whole.
+        report: called with shards looked at and their number.
+
+    Raises:
+        CacheError: caches disagree about a stream or a video, one is damaged, or the target cannot be written.
+    """
+    caches = [FeatureCache(source) for source in sources]
+    for source in sources:
+        if target.is_dir() and target.samefile(source):
+            raise CacheError(f"{source}: is both a source and the cache to merge into")
+    before = FeatureCache(target) if target.is_dir() else None
+    names = sorted({name for cache in caches for name in cache})
+    if not names:
+        raise CacheError(f"{', '.join(map(str, sources))}: no streams here, so nothing to merge")
+    here = {name: before[name] if before and name in before else None for name in names}
+    there = {name: [cache[name] for cache in caches if name in cache] for name in names}
+    for name in names:
+        _check_streams([*filter(None, [here[name]]), *there[name]])
+    conflicts = [c for name in names for c in _conflicts([*filter(None, [here[name]]), *there[name]])]
+    if conflicts:
+        more = f"; and {len(conflicts) - _NAMED:,} more" if len(conflicts) > _NAMED else ""
+        raise CacheError(
+            f"{len(conflicts):,} under the same id from files with other content: "
+            f"{'; '.join(conflicts[:_NAMED])}{more}; nothing was merged: rename them, or drop one of the two"
+        )
+    for name in names:
+        _check_writable(target / name, there[name] if link else [])
+
+    merged = Merged()
+    total = sum(len(stream.shards) for streams in there.values() for stream in streams)
+    looked_at = 0
+    for name in names:
+        for place, stream in enumerate(there[name]):
+            rivals = [*filter(None, [here[name]]), *there[name][:place]]
+            for part in _parts(stream, rivals, there[name][place + 1 :]):
+                report(looked_at, total)
+                looked_at += 1
+                _take(part, target / name, link=link, merged=merged)
+    report(total, total)
+    return merged
+
+
+def _check_streams(streams: Sequence[Stream]) -> None:
+    """Refuse what would not be one stream."""
+    first = streams[0]
+    for stream in streams[1:]:
+        ours, theirs = vars(first.spec), vars(stream.spec)
+        differing = [k for k in ours if ours[k] != theirs[k]]
+        if differing:
+            told = ", ".join(f"{k} {_short(theirs[k])} is not {_short(ours[k])}" for k in differing[:2])
+            raise CacheError(
+                f"{stream.folder}: another stream than {first.folder} ({told}); nothing was merged"
+            )
+    made_in: dict[str, Path] = {}
+    for stream in streams:
+        for precision in {shard.tools["precision"] for shard in stream.shards if "precision" in shard.tools}:
+            made_in.setdefault(precision, stream.folder)
+    if len(made_in) > 1:
+        told = ", ".join(f"{precision} in {folder}" for precision, folder in made_in.items())
+        raise CacheError(
+            f"stream {first.name} was computed in different precisions: {told}; nothing was merged"
+        )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _conflicts(streams: Sequence[Stream]) -> list[str]:
+    """Videos that have rows in several streams, from different files."""
+    found = []
+    for place, stream in enumerate(streams):
+        for video_id in stream if place else ():
+            first = next((other for other in streams[:place] if video_id in other), None)
+            if first is not None and first.fingerprint(video_id) != stream.fingerprint(video_id):
+                found.append(f"video {video_id!r} in {first.folder} and {stream.folder}")
+    return found
+
+
+def _check_writable(folder: Path, linked: Sequence[Stream]) -> None:
+    """Now, not after all the reading: that the folder takes files, and links to the sources' shards."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CacheError(f"{folder}: cannot write to the cache: {error.strerror or error}") from error
+    for stream in linked:
+        if stream.folder.stat().st_dev != folder.stat().st_dev:
+            raise CacheError(f"{stream.folder}: on another file system than {folder}: leave out --link")
+
+
+def _parts(stream: Stream, rivals: Sequence[Stream], later: Sequence[Stream]) -> Iterator[_Part]:
+    """What is wanted of each shard of a source; `rivals` are the target and the sources that go before it."""
+    entries = stream.table.entries
+    wanted: list[list[int]] = [[] for _ in stream.shards]
+    failed = [0] * len(stream.shards)
+    for entry in map(int, stream.table.first):
+        video_id = entries.id[entry]
+        shard, position = int(entries.shard[entry]), int(entries.position[entry])
+        if not entries.failed[entry]:
+            if not any(video_id in rival for rival in rivals):
+                wanted[shard].append(position)
+            continue
+        if any(video_id in other for other in (*rivals, *later)):
+            continue
+        seen = set()
+        for failure in stream.table.all_of(video_id):
+            content = entries.fingerprint[failure]
+            if content in seen or any(rival.failure(video_id, content) is not None for rival in rivals):
+                continue
+            seen.add(content)
+            wanted[int(entries.shard[failure])].append(int(entries.position[failure]))
+            failed[int(entries.shard[failure])] += 1
+    for number, positions in enumerate(wanted):
+        yield _Part(stream, number, tuple(sorted(positions)), failed[number])
+
+
+def _take(part: _Part, folder: Path, *, link: bool, merged: Merged) -> None:
+    if not part.wanted:
+        merged.shards_present += 1
+        return
+    origin = part.stream.shards[part.number]
+    if part.whole:
+        path = folder / origin.path.name
+        try:
+            if link:
+                with suppress(FileExistsError):
+                    os.link(origin.path, path)
+                fsync_folder(folder)
+            else:
+                shard = origin.open()
+                for _ in shard.records():  # all is read anyway: no damaged rows are handed on
+                    pass
+                with replacing(path) as temporary:
+                    shutil.copyfile(origin.path, temporary)
+        except OSError as error:
+            raise CacheError(f"{path}: cannot take over a shard: {error.strerror or error}") from error
+        merged.shards_whole += 1
+    else:
+        shard = origin.open()
+        records = [shard.record(position) for position in part.wanted]
+        path = write_shard(folder, part.stream.spec, records, tools=origin.tools)
+        merged.shards_in_part += 1
+    merged.videos += len(part.wanted) - part.failed
+    merged.failed += part.failed
+    merged.bytes += path.stat().st_size
