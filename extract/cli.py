@@ -78,7 +78,7 @@ from extract.sources import Ids, find_videos, printable
     type=click.FloatRange(0, min_open=True),
     default=120.0,
     show_default=True,
-    help="Seconds that a video may take to decode beyond its own duration.",
+    help="Seconds that a decoder may take without getting a frame further, before it is given up.",
 )
 @click.option(
     "--shard-size", type=click.IntRange(1), default=256, show_default=True, help="Videos in a shard file."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -31,11 +32,15 @@ class Cutter:
 
     spans: for each view (N, 2) float64, the first and last instant that each row sees, in seconds.
     frames: how many frames will be decoded; `decoded` of them have been.
+    further: called for every frame, and for every pair of frames between which flow was computed.
     """
 
-    def __init__(self, video: Video, views: Sequence[View]) -> None:
+    def __init__(
+        self, video: Video, views: Sequence[View], further: Callable[[], None] = lambda: None
+    ) -> None:
         self._video = video
-        self._cuts = [_Cut(number, view, video) for number, view in enumerate(views)]
+        self._further = further
+        self._cuts = [_Cut(number, view, video, further) for number, view in enumerate(views)]
         self._wanted = np.unique(np.concatenate([cut.numbers.ravel() for cut in self._cuts]))
         self.spans = [cut.spans for cut in self._cuts]
         self.frames, self.decoded = len(self._wanted), 0
@@ -47,6 +52,7 @@ class Cutter:
         """
         for number, frame in zip(self._wanted.tolist(), self._video.frames(self._wanted), strict=True):
             self.decoded += 1
+            self._further()
             for cut in self._cuts:
                 yield from cut.add(number, frame, max_bytes)
         for cut in self._cuts:
@@ -60,6 +66,7 @@ class _Cut:
     number: int
     view: View
     video: Video
+    further: Callable[[], None]
     numbers: npt.NDArray[np.int64] = field(init=False)
     spans: npt.NDArray[np.float64] = field(init=False)
 
@@ -114,18 +121,21 @@ class _Cut:
         if self.view.sampling.kind == "frames":
             return list(self._kept[numbers[0]])
         if self.view.flow_here:
-            return [self._flow(np.stack([self._kept[number][0] for number in numbers]))]
+            return [self._flow([self._kept[number][0] for number in numbers])]
         return [
             np.stack([self._kept[number][crop] for number in numbers])
             for crop in range(self.view.sampling.crops)
         ]
 
-    def _flow(self, frames: UInt8Array) -> PixelArray:
-        flow = clip_flow(frames, str(self.view.preprocessing.flow))
+    def _flow(self, frames: Sequence[UInt8Array]) -> PixelArray:
         crop = self.view.preprocessing.crop
-        top, left = round((flow.shape[1] - crop) / 2), round((flow.shape[2] - crop) / 2)
-        flow = flow[:, top : top + crop, left : left + crop]
-        return np.clip(flow, -BOUND_PX, BOUND_PX).astype(np.float16)
+        top, left = (round((side - crop) / 2) for side in frames[0].shape[:2])
+        pairs = []
+        for pair in itertools.pairwise(frames):
+            [flow] = clip_flow(pair, str(self.view.preprocessing.flow))
+            self.further()
+            pairs.append(np.clip(flow[top : top + crop, left : left + crop], -BOUND_PX, BOUND_PX))
+        return np.stack(pairs).astype(np.float16)
 
     def _forget(self) -> None:
         """Drop what no later clip shows."""

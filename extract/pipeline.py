@@ -35,7 +35,7 @@ class Settings:
     Attributes:
         decode_workers: processes that decode.
         batch: frames in a forward pass; of clips, as many as have that many frames, at least one.
-        deadline_s: seconds that a video may take to decode beyond its own duration.
+        deadline_s: seconds that a decoder may take without getting a frame further.
         decode_target: what a worker process runs, as "module:function"; for tests that simulate a decoder
             that hangs or crashes.
     """

@@ -37,6 +37,7 @@ from extract.views import PixelArray, View
 _TICK_S = 0.2
 _EXIT_S = 5.0
 _START_S = 120.0  # to import the decoders, on a machine that is busy
+_ALIVE_S = 1.0
 _QUEUE_LENGTH = 8
 _SERVE = "extract.workers:serve"
 # The worker finds modules where this process does, wherever it was started.
@@ -93,7 +94,7 @@ def decode_all(
 
     Args:
         jobs: taken one by one as workers fall idle.
-        deadline_s: seconds of decoding that a video may take, beyond its own duration.
+        deadline_s: seconds that a decoder may take without getting a frame further.
         target: what a worker runs, as "module:function"; for tests that simulate a decoder which hangs or
             crashes.
     """
@@ -120,8 +121,7 @@ class _Worker:
     ready: bool = False  # it has imported the decoders: what it does from now on is the video's time
     job: DecodeJob | None = None
     seen_s: float = 0.0  # when it was last looked at, on the monotonic clock
-    spent_s: float = 0.0
-    allowed_s: float = 0.0
+    spent_s: float = 0.0  # without a sign of life
 
 
 @dataclass
@@ -171,7 +171,7 @@ class _Pool:
                 if worker.pipe in ready:
                     # Held up by a slow consumer, perhaps: that time is not the worker's.
                     alive = self._receive(worker)
-                    worker.seen_s = time.monotonic()
+                    worker.seen_s, worker.spent_s = time.monotonic(), 0.0
                 else:
                     # It has sent nothing since it was last looked at, so nobody but itself held it up.
                     worker.spent_s += max(0.0, now_s - worker.seen_s)
@@ -195,7 +195,7 @@ class _Pool:
         return _Worker(process, ours)
 
     def _assign(self, worker: _Worker, job: DecodeJob) -> None:
-        worker.job, worker.spent_s, worker.allowed_s = job, 0.0, self.deadline_s
+        worker.job, worker.spent_s = job, 0.0
         worker.seen_s = time.monotonic()
         with contextlib.suppress(OSError):  # it died while idle: found at the next wait
             worker.pipe.send(job)
@@ -211,11 +211,9 @@ class _Pool:
             self._lost(worker.job, f"the decoder crashed ({_how_it_ended(worker.process.returncode)})")
             return False
         if message is None:
-            worker.ready, worker.spent_s = True, 0.0
+            worker.ready = True
             return True
-        if isinstance(message, Opened):
-            worker.allowed_s = self.deadline_s + message.duration_s
-        elif isinstance(message, Finished):
+        if isinstance(message, Finished):
             if message.error is not None and (before := self.troubles.get(message.key)):
                 message = message._replace(error=_both(before, message.error))
             worker.job = None
@@ -223,12 +221,12 @@ class _Pool:
         return True
 
     def _in_time(self, worker: _Worker) -> bool:
-        allowed_s = worker.allowed_s if worker.ready else _START_S
+        allowed_s = self.deadline_s if worker.ready else _START_S
         if worker.spent_s <= allowed_s:
             return True
         assert worker.job is not None
         _kill(worker)
-        self._lost(worker.job, f"the decoder was still at it after {allowed_s:.0f} s: given up")
+        self._lost(worker.job, f"the decoder got no further for {allowed_s:.0f} s: given up")
         return False
 
     def _lost(self, job: DecodeJob, reason: str) -> None:
@@ -257,30 +255,38 @@ def main() -> None:
 
 
 def serve(pipe: Connection, work: Callable[[DecodeJob], Iterator[Message]] | None = None) -> None:
-    """Decode one job after another until the other side is gone; before the first, say None: ready.
+    """Decode one job after another until the other side is gone; None says that it is ready, or still at it.
 
-    `work` is `decode`, but for tests.
+    `work` is `decode`, but for tests and for other ways to cut a video up.
     """
+    said_s = float("-inf")
+
+    def alive() -> None:
+        nonlocal said_s
+        if time.monotonic() - said_s > _ALIVE_S:
+            pipe.send(None)
+            said_s = time.monotonic()
+
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         import extract.cutting  # noqa: F401 - what takes long to import is no part of a video's time
 
         with contextlib.suppress(ImportError, OSError):
             import decord  # noqa: F401
-        pipe.send(None)
+        alive()
         while True:
             job: DecodeJob = pipe.recv()
-            for message in (work or decode)(job):
+            for message in decode(job, alive) if work is None else work(job):
                 pipe.send(message)
 
 
-def decode(job: DecodeJob) -> Iterator[Message]:
-    """Decode one video in this process."""
+def decode(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator[Message]:
+    """Decode one video in this process, calling `alive` whenever it has got further."""
     from extract.cutting import Cutter
     from extract.decode import VideoError, read_video
 
     try:
         video = read_video(job.path, decoder=job.decoder)
-        cutter = Cutter(video, job.views)
+        cutter = Cutter(video, job.views, alive)
         yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
         for chunk in cutter.chunks():
             yield Frames(job.key, *chunk, cutter.decoded)

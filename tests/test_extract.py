@@ -504,7 +504,7 @@ def test_decoders_that_hang_or_crash(videos: Path, tmp_path: Path) -> None:
     ran = extract(videos, tmp_path / "cache", "--deadline", "4", "--workers", "2", "--json")
     assert ran.code == 1 and decoders() == []
     assert answer(ran)["failed"] == {
-        "a_hang": "the decoder was still at it after 4 s: given up, with decord and with PyAV",
+        "a_hang": "the decoder got no further for 4 s: given up, with decord and with PyAV",
         "a_crash": "the decoder crashed (SIGSEGV), with decord and with PyAV",
         "a_die_midway": "the decoder crashed (exit code 3), with decord and with PyAV",
     }
@@ -556,10 +556,11 @@ def test_a_slow_consumer_does_not_make_decoders_late(tmp_path: Path) -> None:
     quick = replace(job.views[0], sampling=Sampling(fps=1000), preprocessing=large)
     started = time.monotonic()
     for message in decode_all([replace(job, views=(quick,))], workers=1, deadline_s=3):
-        time.sleep(0.1)
+        if isinstance(message, Opened):
+            time.sleep(3 + 2)
         if isinstance(message, Finished):
             assert message.error is None
-    assert time.monotonic() - started > 3 + 1
+    assert time.monotonic() - started > 3 + 2
 
 
 def test_a_consumer_that_leaves_early_leaves_nobody_behind(videos: Path) -> None:
