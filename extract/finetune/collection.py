@@ -1,0 +1,227 @@
+"""Which videos to train on and which to validate on, and what they show."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.errors import LabelError
+from extract.finetune.choices import Choices
+from extract.sources import Sources, SourceVideo
+
+TRAIN_SUBSETS = ("training", "train")
+# Not the test subset: what the epoch is chosen on must not be what is reported.
+VAL_SUBSETS = ("validation", "val")
+VAL_FRACTION = 0.1
+
+_NAMED = 3  # how many videos a message names before it only counts
+
+
+@dataclass(frozen=True)
+class LabelledVideos:
+    """The videos of one part.
+
+    Attributes:
+        videos: M files, with their ids.
+        labels: (M, C) bool.
+        first: (M,) class index, the first of each video's labels in the file.
+    """
+
+    videos: tuple[SourceVideo, ...]
+    labels: npt.NDArray[np.bool_]
+    first: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A labelled collection, divided.
+
+    Attributes:
+        classes: names of the C classes, sorted: all that have a training video.
+        multi_label: each class is a yes or no of its own; else each video has its first class.
+        notes: what the user should know, a line each.
+    """
+
+    train: LabelledVideos
+    validation: LabelledVideos
+    classes: tuple[str, ...]
+    multi_label: bool
+    notes: tuple[str, ...]
+
+    def digest(self) -> str:
+        """SHA-256 of the ids, sizes and labels of all videos, and of how they are divided."""
+        said = [
+            [
+                [video.id, _size(video), np.flatnonzero(row).tolist(), int(first)]
+                for video, row, first in zip(part.videos, part.labels, part.first, strict=True)
+            ]
+            for part in (self.train, self.validation)
+        ]
+        return hashlib.sha256(json.dumps([self.classes, self.multi_label, said]).encode()).hexdigest()
+
+
+def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing: bool = False) -> Collection:
+    """Match labels and files, and divide them for training and validation.
+
+    A label's video is looked for among the files by its id, then by its aliases. Videos of other subsets, and
+    videos whose labels the benchmark keeps back, are passed over; anything else that lacks its counterpart is an
+    error unless `skip_missing`, which leaves it out and says so in the notes.
+
+    Raises:
+        LabelError: labels and files do not fit each other, or a part is empty.
+    """
+    several = labels.multi_label if choices.multi_label is None else choices.multi_label
+    notes: list[str] = []
+    files = {video.id: video for video in sources.videos}
+    known = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
+    unlabelled = sorted(set(files) - known)
+    if unlabelled:
+        _tell(f"{labels.source}: no label for {_some(unlabelled, 'of the videos')}", skip_missing, notes)
+
+    asked = choices.train_subset or _usual_subset(labels, TRAIN_SUBSETS)
+    if asked is None:
+        raise LabelError(
+            f"{labels.source}: no subset named {' or '.join(TRAIN_SUBSETS)} with labels; say with --train-subset "
+            f"which of {', '.join(labels.subsets)} to train on"
+        )
+    train = _found(files, labels, asked, skip_missing, notes)
+    fraction, subset = choices.val_fraction, choices.val_subset
+    if fraction is None and subset is None:
+        subset = _usual_subset(labels, VAL_SUBSETS)
+        fraction = VAL_FRACTION if subset is None else None
+    if fraction is not None:
+        train, validation = _split(train, fraction)
+        notes.append(
+            f"{len(validation)} of the {len(train) + len(validation)} videos of subset {asked!r} set aside for "
+            "validation"
+        )
+        if not validation:
+            raise LabelError(
+                f"{labels.source}: {fraction:g} of the {len(train)} videos of subset {asked!r} leaves none to "
+                "validate on; use a larger --val-fraction, or --val-subset"
+            )
+    else:
+        assert subset is not None
+        validation = _found(files, labels, subset, skip_missing, notes)
+        notes.append(
+            f"{len(train)} videos of subset {asked!r} for training, {len(validation)} of {subset!r} for validation"
+        )
+    both = {id_ for id_, _ in train} & {id_ for id_, _ in validation}
+    if both:
+        raise LabelError(
+            f"{labels.source}: {_some(sorted(both), 'videos')} both for training and for validation; choose "
+            "other subsets"
+        )
+    return _collection(labels, files, train, validation, several, notes)
+
+
+_Part = list[tuple[str, VideoLabel]]  # id of the file, and its label
+
+
+def _collection(
+    labels: LabelSet,
+    files: Mapping[str, SourceVideo],
+    train: _Part,
+    validation: _Part,
+    several: bool,
+    notes: list[str],
+) -> Collection:
+    def shown(part: _Part) -> set[str]:
+        return {name for _, video in part for name in (video.labels if several else video.labels[:1])}
+
+    classes = tuple(sorted(shown(train)))
+    untrained = sorted(shown(validation) - set(classes))
+    if untrained:
+        raise LabelError(f"{labels.source}: {_some(untrained, 'classes')} to validate, but not to train on")
+    left_out = sorted(set(labels.classes) - set(classes))
+    if left_out:
+        notes.append(f"without a video to train on, so not among the classes: {_some(left_out, 'classes')}")
+    if len(train) < 2:
+        raise LabelError(f"{labels.source}: {len(train)} video to train on; two are the least")
+    if len(classes) == 1 and not several:
+        notes.append(f"only one class, {classes[0]!r}: there is nothing to tell apart")
+    count = sum(len(video.labels) > 1 for _, video in train)
+    if count:
+        how = "a sigmoid for each class" if several else "each video's first class alone"
+        notes.append(f"{count} of {len(train)} training videos have several classes: trained on {how}")
+    place = {name: c for c, name in enumerate(classes)}
+    return Collection(
+        _labelled(files, train, place), _labelled(files, validation, place), classes, several, tuple(notes)
+    )
+
+
+def _labelled(files: Mapping[str, SourceVideo], part: _Part, place: Mapping[str, int]) -> LabelledVideos:
+    labels = np.zeros((len(part), len(place)), np.bool_)
+    for row, (_, video) in zip(labels, part, strict=True):
+        row[[place[name] for name in video.labels if name in place]] = True
+    first = [place.get(video.labels[0], -1) for _, video in part]
+    return LabelledVideos(tuple(files[id_] for id_, _ in part), labels, np.array(first, np.int64))
+
+
+def _usual_subset(labels: LabelSet, names: Sequence[str]) -> str | None:
+    return next((n for n in names if any(v.subset == n and v.labels for v in labels.videos)), None)
+
+
+def _found(
+    files: Mapping[str, SourceVideo], labels: LabelSet, subset: str, skip_missing: bool, notes: list[str]
+) -> _Part:
+    """The videos of a subset whose files are there."""
+    found: _Part = []
+    missing = []
+    for video in labels.subset(subset):
+        name = next((n for n in (video.video_id, *video.aliases) if n in files), None)
+        if name is None:
+            missing.append(video.video_id)
+        else:
+            found.append((name, video))
+    if missing and found:
+        _tell(f"{labels.source}: no file for {_some(missing, f'videos of {subset!r}')}", skip_missing, notes)
+    if not found:
+        raise LabelError(f"{labels.source}: no video of subset {subset!r} is among the files given")
+    return found
+
+
+def _split(part: _Part, fraction: float) -> tuple[_Part, _Part]:
+    """Set a share of the videos aside, of each class about the same; which ones, their ids alone decide.
+
+    Every 1/fraction-th of the videos in the order of their classes is taken, but none that is the last of a class.
+    """
+    left = Counter(label for _, video in part for label in video.labels)
+    order = sorted(part, key=lambda p: (p[1].labels[0], hashlib.sha256(p[0].encode()).digest()))
+    taken: set[str] = set()
+    for i, (id_, video) in enumerate(order):
+        due = int((i + 1) * fraction + 0.5) > len(taken)
+        if due and all(left[label] > 1 for label in video.labels):
+            left.subtract(video.labels)
+            taken.add(id_)
+    return [p for p in part if p[0] not in taken], [p for p in part if p[0] in taken]
+
+
+def _size(video: SourceVideo) -> int:
+    try:
+        return video.path.stat().st_size
+    except OSError:  # the decoder will meet the same trouble and say so
+        return -1
+
+
+def _tell(problem: str, skip_missing: bool, notes: list[str]) -> None:
+    if not skip_missing:
+        raise LabelError(f"{problem}; --skip-missing leaves such videos out")
+    notes.append(f"{problem}; left out")
+
+
+def _some(names: Iterable[str], what: str) -> str:
+    """ "3 videos ('a', 'b', 'c')": how many, and the first few of them."""
+    listed = [repr(name) for name in names]
+    more = ", …" if len(listed) > _NAMED else ""
+    return f"{len(listed)} {what} ({', '.join(listed[:_NAMED])}{more})"

@@ -1,0 +1,182 @@
+"""What a decode worker does for fine-tuning: random pieces of a video to train on, its own rows to validate on."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from extract.cutting import CHUNK_BYTES, Cutter
+from extract.decode import Video, VideoError
+from extract.decode_index import VideoIndex, read_index
+from extract.finetune import draws
+from extract.transform import UInt8Array, resize_short_side
+from extract.views import PixelArray, View
+from extract.workers import DecodeJob, Finished, Frames, Message, Opened, serve
+
+SERVE = "extract.finetune.cutting:serve_samples"
+
+_PAUSE_S = 0.02
+
+
+@dataclass(frozen=True)
+class TrainingJob(DecodeJob):
+    """`rows` random frames or clips of a video, as its one view has them but for crop and mirroring.
+
+    What is drawn depends on seed, epoch and video_id. `index` is the caller's.
+    """
+
+    epoch: int = 0
+    index: int = 0
+    video_id: str = ""
+    seed: int = 0
+    rows: int = 1
+    min_area: float = 1.0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class ValidationJob(DecodeJob):
+    """A video's rows exactly as they are in a cache; of more than `rows` (0: none is) that many, evenly spaced."""
+
+    epoch: int = 0
+    index: int = 0
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Pause(DecodeJob):
+    """Nothing to decode for a moment."""
+
+
+def serve_samples(pipe: Connection) -> None:
+    """A worker's target, see `extract.workers.decode_all`."""
+    serve(pipe, answer)
+
+
+def answer(job: DecodeJob) -> Iterator[Message]:
+    """Do one of the jobs above in this process."""
+    try:
+        if isinstance(job, Pause):
+            time.sleep(_PAUSE_S)
+        elif isinstance(job, TrainingJob):
+            yield from _training(job)
+        else:
+            assert isinstance(job, ValidationJob)
+            yield from _validation(job)
+        yield Finished(job.key, None)
+    except VideoError as error:
+        yield Finished(job.key, " ".join(str(error).split()))
+    except MemoryError:
+        yield Finished(job.key, "not enough memory to decode it")
+    except Exception as error:
+        # Ours, not the video's: the run goes on, but the traceback must not be lost.
+        traceback.print_exc()
+        yield Finished(job.key, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _training(job: TrainingJob) -> Iterator[Message]:
+    (view,) = job.views
+    video = _opened(Video(read_index(job.path)), job)
+    chance = draws.generator(job.seed, job.epoch, job.video_id)
+    times_s = draws.random_times(
+        chance, view.sampling, duration_s=video.duration_s, rows=job.rows, flow=view.flow_here
+    )
+    numbers = video.numbers_at(times_s)
+    distinct, places = np.unique(numbers, return_inverse=True)
+    yield Opened(job.key, video.duration_s, video.fps, (times_s[:, [0, -1]],), len(distinct))
+    pieces = [_Piece(view, job, chance) for _ in range(job.rows)]
+    places = places.reshape(numbers.shape)
+    for at, frame in enumerate(video.frames(distinct)):
+        for piece, wanted in zip(pieces, places, strict=True):
+            piece.add(frame, int((wanted == at).sum()))
+    for row, piece in enumerate(pieces):
+        yield Frames(job.key, 0, row, piece.pixels()[None], len(distinct))
+
+
+class _Piece:
+    """One training row: its frames, all cropped alike, in the order in which they are shown."""
+
+    def __init__(self, view: View, job: TrainingJob, chance: np.random.Generator) -> None:
+        self._view, self._job = view, job
+        # Its own, so that what it draws does not depend on which piece meets its first frame when.
+        self._chance = chance.spawn(1)[0]
+        self._crop: draws.Crop | None = None
+        self._frames: list[UInt8Array] = []
+
+    def add(self, frame: UInt8Array, times: int) -> None:
+        if times:
+            self._frames += [self._transformed(frame)] * times
+
+    def pixels(self) -> PixelArray:
+        if self._view.sampling.kind == "frames":
+            return self._frames[0]
+        clip = np.stack(self._frames)
+        return self._flow(clip) if self._view.flow_here else clip
+
+    def _transformed(self, frame: UInt8Array) -> UInt8Array:
+        preprocessing = self._view.preprocessing
+        if self._view.flow_here:
+            return resize_short_side(frame, preprocessing)
+        height, width = frame.shape[:2]
+        if self._crop is None:
+            self._crop = draws.random_crop(
+                self._chance, width=width, height=height, min_area=self._job.min_area, flip=self._job.flip
+            )
+        left, top, width, height, mirrored = self._crop
+        part = Image.fromarray(np.ascontiguousarray(frame[top : top + height, left : left + width]))
+        size = preprocessing.crop, preprocessing.crop
+        pixels = np.asarray(part.resize(size, Image.Resampling[preprocessing.interpolation.upper()]))
+        return pixels[:, ::-1] if mirrored else pixels
+
+    def _flow(self, frames: UInt8Array) -> PixelArray:
+        """Flow is cropped, not scaled, as I3D was trained: its lengths are in pixels of the resized picture."""
+        from extract.flow import BOUND_PX, clip_flow
+
+        preprocessing = self._view.preprocessing
+        height, width = frames.shape[1:3]
+        left, top, size, _, mirrored = draws.random_place(
+            self._chance, width=width, height=height, size=preprocessing.crop, flip=self._job.flip
+        )
+        flow = clip_flow(frames, "dis" if preprocessing.flow == "dis" else "tvl1")
+        flow = flow[:, top : top + size, left : left + size]
+        if mirrored:  # what moved to the right moves to the left
+            flow = flow[:, :, ::-1] * np.array([-1, 1], np.float32)
+        return np.clip(flow, -BOUND_PX, BOUND_PX).astype(np.float16)
+
+
+def _validation(job: ValidationJob) -> Iterator[Message]:
+    video = _opened(_ThinnedVideo(read_index(job.path), job.rows), job)
+    cutter = Cutter(video, job.views)
+    yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
+    for chunk in cutter.chunks(max_bytes=CHUNK_BYTES):
+        yield Frames(job.key, *chunk, cutter.decoded)
+
+
+class _ThinnedVideo(Video):
+    """A video that shows at most `most` of the rows asked for (0: all), evenly spaced.
+
+    They are the middles of as many equal parts, the frames that the Uniform of LiteEval's Table 1 looks at.
+    """
+
+    def __init__(self, index: VideoIndex, most: int) -> None:
+        super().__init__(index)
+        self._most = most
+
+    def numbers_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
+        """As `Video.numbers_at`, for those rows of times_s (N, T) that are shown."""
+        rows = len(times_s)
+        if 0 < self._most < rows:
+            times_s = times_s[(2 * np.arange(self._most) + 1) * rows // (2 * self._most)]
+        return super().numbers_at(times_s)
+
+
+def _opened(video: Video, job: DecodeJob) -> Video:
+    video.decoder = job.decoder or video.decoder
+    return video
