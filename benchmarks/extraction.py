@@ -1,7 +1,7 @@
 """Is extraction as quick as the slower of its two halves, decoding and the forward pass?
 
     python -m benchmarks.extraction
-    python -m benchmarks.extraction --quick        # a smoke test of a few seconds
+    python -m benchmarks.extraction --quick        # a smoke test of seconds
 
 Writes videos (640×360 H.264, a camera that moves over a textured scene with sensor noise), then times, in
 turn and with the same worker processes, threads and batch size:
@@ -10,20 +10,20 @@ turn and with the same worker processes, threads and batch size:
 - the forward pass alone: the same frames from memory;
 - extraction end to end, into a cache.
 
-The ratio is that of the slower half to the whole, of the medians: 1 means that the other half and the writing
-cost no time at all. With one worker and one thread each half has a core to itself (of two or more); with the
-defaults of batch-extract both halves want every core, and the whole cannot be as quick as one of them.
+"of the slower" is the ratio of the slower half to the whole, of the medians: 1 means that the other half and the
+writing cost no time at all. With one worker and one thread each half has a core to itself (of two or more). With
+the defaults of batch-extract both halves want every core, and the whole can be no quicker than one after the
+other, were they perfectly parallel: "of the sum" is the ratio of both halves' seconds to the whole.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
+import sys
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -31,9 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.tables import in_turn, load, machine, markdown
 from benchmarks.videos import write_video
 from extract.backbones import parse_stream
-from extract.backbones.timm2d import Backbone
+from extract.backbones.backbone import Backbone
 from extract.batch import extract
 from extract.batcher import Batcher
 from extract.pipeline import Settings
@@ -61,7 +62,7 @@ def scene(count: int, *, seed: int) -> Iterator[NDArray[np.uint8]]:
 
 def write_videos(folder: Path, *, videos: int, seconds: int) -> Sources:
     """Write what the folder lacks."""
-    with click.progressbar(range(videos), label="writing videos") as bar:
+    with click.progressbar(range(videos), label="writing videos", file=sys.stderr) as bar:
         for seed in bar:
             path = folder / f"scene-{seconds}s-{seed:03d}.mp4"
             if not path.exists():
@@ -72,8 +73,7 @@ def write_videos(folder: Path, *, videos: int, seconds: int) -> Sources:
 
 
 def decoded(sources: Sources, backbone: Backbone, settings: Settings) -> Iterator[Message]:
-    preprocessings = (backbone.spec.preprocessing,)
-    jobs = [DecodeJob(i, video.path, 1.0, preprocessings) for i, video in enumerate(sources.videos)]
+    jobs = [DecodeJob(i, video.path, (backbone.view,)) for i, video in enumerate(sources.videos)]
     return decode_all(jobs, workers=settings.decode_workers, deadline_s=settings.deadline_s)
 
 
@@ -91,72 +91,106 @@ def end_to_end(sources: Sources, backbone: Backbone, settings: Settings, folder:
         raise click.ClickException(f"videos failed: {outcome.failed}")
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 @click.command(help=__doc__)
-@click.option("--videos", default=20, show_default=True)
+@click.option(
+    "--stream",
+    "streams",
+    multiple=True,
+    default=["mobilenetv2_112", "resnet101_224"],
+    show_default=True,
+    help="May be repeated.",
+)
+@click.option("--videos", default=20, show_default=True, help="resnet101_224 takes a quarter of them.")
 @click.option("--seconds", default=60, show_default=True, help="Length of each video.")
-@click.option("--stream", default="mobilenetv2_112", show_default=True)
 @click.option("--batch", default=16, show_default=True)
 @click.option("--repeats", default=3, show_default=True, help="Timed runs of each, alternating.")
 @click.option(
     "--folder", type=click.Path(path_type=Path), help="Keep the videos here. [default: a temporary one]"
 )
-@click.option("--quick", is_flag=True, help="Three videos of 8 s, once.")
+@click.option("--quick", is_flag=True, help="Three videos of 8 s, mobilenetv2_112, once.")
 def main(
-    *, videos: int, seconds: int, stream: str, batch: int, repeats: int, folder: Path | None, quick: bool
+    *,
+    streams: tuple[str, ...],
+    videos: int,
+    seconds: int,
+    batch: int,
+    repeats: int,
+    folder: Path | None,
+    quick: bool,
 ) -> None:
     if quick:
-        videos, seconds, repeats = 3, 8, 1
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
-        measure(Path(place), videos=videos, seconds=seconds, stream=stream, batch=batch, repeats=repeats)
+        streams, videos, seconds, repeats = ("mobilenetv2_112",), 3, 8, 1
+    with video_folder(folder) as place:
+        rows = []
+        for stream in streams:
+            count = max(1, videos // 4) if stream == "resnet101_224" else videos
+            sources = write_videos(place, videos=count, seconds=seconds)
+            rows += measure(sources, stream, place, batch=batch, repeats=repeats)
+    click.echo(
+        f"videos of {seconds} s, {WIDTH}×{HEIGHT} H.264, batch {batch}; medians of {repeats}; {machine()}\n"
+    )
+    header = [
+        "stream, resources",
+        "videos",
+        "decoding s",
+        "forward s",
+        "whole s",
+        "of the slower",
+        "of the sum",
+        "load",
+    ]
+    click.echo(markdown(header, rows))
 
 
-def measure(folder: Path, *, videos: int, seconds: int, stream: str, batch: int, repeats: int) -> None:
+def video_folder(folder: Path | None) -> AbstractContextManager[Path]:
+    """The folder that the user named, for videos to stay in; or one that is removed."""
+    if folder is None:
+        return _temporary()
+    folder.mkdir(parents=True, exist_ok=True)
+    return nullcontext(folder)
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def measure(sources: Sources, stream: str, folder: Path, *, batch: int, repeats: int) -> list[list[str]]:
     import torch  # after extract, which tells OpenMP how to wait
 
-    sources = write_videos(folder, videos=videos, seconds=seconds)
     backbone = Backbone(parse_stream(stream), weights="random:0", device=torch.device("cpu"))
     default_threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    size_mb = sum(video.path.stat().st_size for video in sources.videos) / 1e6
-    click.echo(
-        f"{videos} videos of {seconds} s, {WIDTH}×{HEIGHT} H.264, {size_mb:.0f} MB; {stream}, batch {batch}; "
-        f"{cores} cores; seconds are medians of {repeats}"
-    )
-    click.echo(f"{'':34}{'decoding':>10}{'forward':>10}{'whole':>10}{'ratio':>10}")
-    for title, workers, threads in (
-        ("1 worker, 1 thread", 1, 1),
-        (f"defaults: {cores} workers, {default_threads} threads", cores, default_threads),
-    ):
+    rows = []
+    for workers, threads in ((1, 1), (cores, default_threads)):
         torch.set_num_threads(threads)
         settings = Settings(decode_workers=workers, batch=batch, deadline_s=120.0)
         times = compare(sources, backbone, settings, folder, repeats)
-        ratio = max(times["decoding"], times["forward"]) / times["whole"]
-        click.echo(f"{title:34}" + "".join(f"{s:9.2f}s" for s in times.values()) + f"{ratio:10.2f}")
+        decoding, forwarding, whole = times.values()
+        title = f"{stream}, {workers} {plural('worker', workers)}, {threads} {plural('thread', threads)}"
+        ratios = max(decoding, forwarding) / whole, (decoding + forwarding) / whole
+        cells = [f"{seconds:.1f}" for seconds in times.values()] + [f"{ratio:.2f}" for ratio in ratios]
+        rows.append([title, str(len(sources.videos)), *cells, load()])
+    torch.set_num_threads(default_threads)
+    return rows
+
+
+def plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
 
 
 def compare(
     sources: Sources, backbone: Backbone, settings: Settings, folder: Path, repeats: int
 ) -> dict[str, float]:
     """Median seconds of each half and of the whole, run in turn."""
-    pixels = [m.pixels[0] for m in decoded(sources, backbone, settings) if isinstance(m, Frames)]
-    forward(pixels[:4], backbone, settings)  # warms up, as reading the files just did
+    pixels = [m.pixels for m in decoded(sources, backbone, settings) if isinstance(m, Frames)]
+    forward(pixels[:1], backbone, settings)  # warms up, as reading the files just did
     works: dict[str, Callable[[], object]] = {
         "decoding": lambda: deque(decoded(sources, backbone, settings), maxlen=0),
         "forward": lambda: forward(pixels, backbone, settings),
         "whole": lambda: end_to_end(sources, backbone, settings, folder),
     }
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repeats):
-        for name, work in works.items():
-            times[name].append(seconds_of(work))
-    return {name: statistics.median(values) for name, values in times.items()}
+    return in_turn(works, repeats)
 
 
 if __name__ == "__main__":
