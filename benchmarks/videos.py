@@ -102,7 +102,11 @@ def write_video(
     if codec == "libx265":
         encoder_options.setdefault("preset", "ultrafast")
         encoder_options.setdefault("x265-params", "log-level=none")
-    with av.open(str(path), "w", format=container, options=dict(container_options or {})) as output:
+    muxer_options = {
+        "fflags": "+bitexact",
+        **(container_options or {}),
+    }  # else Matroska has random numbers in it
+    with av.open(str(path), "w", format=container, options=muxer_options) as output:
         stream = None
         sound = None
         if audio_s is not None:

@@ -5,10 +5,11 @@ the container keeps its promise, and whether decord would count its frames right
 the rest, PyAV; where decord fails or its decoder reports damage, PyAV takes over and judges.
 
 What is detected: files that are no video; truncation, where the container promises a duration or a last
-packet is incomplete (MP4, Matroska, AVI, FLV, ASF; not MPEG-TS or bare streams, which promise none); lost
-frames; and all damage that libav's decoder notices in what it has to decode for the rows.
+packet is incomplete (MP4, Matroska, AVI, FLV, ASF; not MPEG-TS or bare streams, which promise none); what the
+demuxer of Matroska or AVI had to skip; timestamps that jump, go back or are in disorder; lost frames; and all
+damage that libav's parser or decoder notices in what has to be decoded for the rows.
 
-What is not: damage that leaves a valid bitstream with another content; no decoder can tell. How often that is
+What is not: damage where no row looks; and damage that leaves a valid bitstream with another content; no decoder can tell. How often that is
 depends on the codec (`python -m benchmarks.damage`). Of 60 files in which 200 bytes were overwritten at random,
 wrong rows passed for right in 0 of H.264, HEVC and MPEG-4, and in 19 of VP9, whose decoder checks next to nothing;
 of 60 files in which one bit was flipped, in 0 of H.264 (1 of its Baseline profile, invisible), 15 of MPEG-4
@@ -24,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode_decord import DecordDoubt, decord_frames
-from extract.decode_index import VideoError, VideoIndex, read_index
+from extract.decode_index import VideoIndex, read_index
+from extract.decode_packets import VideoError
 from extract.decode_pyav import pyav_frames
 from extract.sampling import frames_on_screen, sample_times
 

@@ -10,13 +10,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import av.logging
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.decode_packets import (
+    Packet,
+    VideoError,
+    has_closed_groups,
+    repeats,
+    require_no_complaint,
+    require_no_jump,
+    require_order,
+    require_promise_kept,
+    shown,
+)
+from extract.h264 import h264_picture, is_cavlc, nal_length_size
 from extract.sampling import CLOCK_TOLERANCE_S
 
 # Guesses libav makes from a file's name or first bytes that are no video: a text file is "tty" (ANSI art).
@@ -26,14 +38,6 @@ _UNTIMED_FORMATS = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg"
 # Where decord seeks to exactly the key frame it asks for (it counts frames from there), and codecs tested so.
 _DECORD_FORMATS = frozenset({"mov", "matroska"})
 _DECORD_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg"})
-_H264_IDR_SLICE = 5
-
-
-class VideoError(Exception):
-    """A video that cannot be decoded right. The message is the reason alone: one line, without the name."""
-
-    def __init__(self, reason: object) -> None:
-        super().__init__(" ".join(str(reason).split()))
 
 
 @dataclass(frozen=True)
@@ -63,18 +67,6 @@ class VideoIndex:
     decord_objection: str | None
 
 
-class Packet(NamedTuple):
-    """What the container says of one packet, and what its first bytes say of an H.264 picture."""
-
-    pts: int | None
-    dts: int | None
-    duration: int
-    key: bool
-    discard: bool
-    idr: bool  # of H.264, a key frame that needs nothing before it; of other codecs, as `key`
-    reference: bool  # False: no other picture needs it
-
-
 @contextmanager
 def heard_errors() -> Iterator[list[str]]:
     """Collect the errors that PyAV's libav reports meanwhile, as lines such as 'h264: missing picture'."""
@@ -93,26 +85,31 @@ def heard_errors() -> Iterator[list[str]]:
         av.logging.set_level(level)
 
 
-def open_container(path: Path) -> av.container.InputContainer:
+def open_container(path: Path, *, heard: list[str] | None = None) -> av.container.InputContainer:
     """Open a file for PyAV. Raises VideoError where libav recognises nothing in it.
 
-    Only local files are read, whatever a playlist or an external reference inside the file says. The path is
-    made absolute: libav would take 'a:b.mp4' for a protocol.
+    What it complains of meanwhile is added to `heard`. Only local files are read, whatever a playlist or an
+    external reference inside the file says. The path is made absolute: libav would take 'a:b.mp4' for a protocol.
     """
-    with heard_errors():
+    with heard_errors() as errors:
         try:
-            return av.open(
+            container = av.open(
                 path.absolute(), "r", options={"protocol_whitelist": "file"}, metadata_errors="replace"
             )
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(f"not a video: {_reason(error)}") from error
+    if heard is not None:
+        heard.extend(errors)
+    return container
 
 
 def read_index(path: Path) -> VideoIndex:
     """Read the index of a video by walking over its packets. Raises VideoError: not a video, truncated ..."""
     _require_content(path)
-    with open_container(path) as container, heard_errors() as errors:
-        container_format = container.format.name.split(",")[0]
+    opening: list[str] = []
+    with open_container(path, heard=opening) as container, heard_errors() as errors:
+        demuxer = container.format.name
+        container_format = demuxer.split(",")[0]
         if container_format in _STILL_OR_TEXT_FORMATS or container_format.endswith("_pipe"):
             raise VideoError(f"not a video: a text or still image ({container_format})")
         stream = _video_stream(container)
@@ -123,42 +120,33 @@ def read_index(path: Path) -> VideoIndex:
         packets, ends_s, cut = _walk(container, stream)
         promised_s = _promised_duration_s(container, stream, container_format)
         codec = codec_context.codec.canonical_name
-        cavlc = _is_cavlc(stream)
+        cavlc = is_cavlc(stream)
+        bits = _bits_a_sample(codec_context)
         stream_index = stream.index  # a closed container's attributes are whatever is in memory
         rate = float(stream.average_rate or stream.guessed_rate or 25)
 
     if not packets:
         raise VideoError("no frames: its video stream has no packet" + (f" ({errors[-1]})" if errors else ""))
-    timed = container_format not in _UNTIMED_FORMATS and any(packet.pts is not None for packet in packets)
-    if container_format == "mpeg" and _repeats(packets):
-        timed = False  # an MPEG program stream that times only some frames: libav's guesses overlap
-    tick_s = float(time_base)
-    if timed:
-        frame_pts, durations = _shown(packets)
-    elif container_format == "avi" and all(packet.dts is not None for packet in packets):
-        frame_pts = np.sort(np.array([packet.dts for packet in packets], np.int64))
-        durations = np.array([packet.duration for packet in packets], np.int64)
-    else:  # nothing but the rate is known
-        frame_pts, durations, tick_s = np.arange(len(packets)), np.ones(len(packets), np.int64), 1 / rate
-
+    if not packets[0].key and not packets[0].picture:
+        raise VideoError("damaged: there is no picture in its first packet")
+    timed, frame_pts, durations, tick_s = _timeline(packets, container_format, float(time_base), rate)
     starts_s = (frame_pts - frame_pts[0]) * tick_s
     period_s = float(starts_s[-1]) / (len(starts_s) - 1) if starts_s[-1] > 0 else 1 / rate
     duration_s = float(starts_s[-1]) + (float(durations[-1]) * tick_s if durations[-1] > 0 else period_s)
 
     if promised_s is not None:
-        # Muxers disagree about the end of the last frame, hence the frame and a half; and where the promise
-        # is the whole file's, any of its streams may keep it.
-        whole_file, promise_s = promised_s
-        reached_s = max(ends_s.values()) if whole_file else ends_s[stream_index]
-        if promise_s - reached_s > (0.5 if whole_file else 0) + 1.5 * period_s:
-            raise VideoError(f"truncated: {reached_s:.1f} s of the {promise_s:.1f} s its container promises")
+        require_promise_kept(*promised_s, ends_s, stream_index, period_s, container_format)
+    require_no_complaint(demuxer, opening + errors)
     if cut is not None:
         raise VideoError(f"truncated or damaged: the packet at {cut:.1f} s is incomplete")
 
-    closed_groups = timed and _has_closed_groups(packets)
+    closed_groups = timed and has_closed_groups(packets)
     objection = _decord_objection(packets, container_format, codec, timed, closed_groups)
     if objection is None and cavlc:
         objection = "h264 coded by CAVLC"  # see `_is_cavlc`
+    if objection is None and bits > 8:
+        # It scales the chroma of these by another method: up to 14 grey levels from PyAV's picture at an edge.
+        objection = f"{bits} bits a sample"
     return VideoIndex(
         path=path,
         frame_pts=frame_pts,
@@ -171,6 +159,26 @@ def read_index(path: Path) -> VideoIndex:
         closed_groups=closed_groups,
         decord_objection=objection,
     )
+
+
+def _timeline(
+    packets: list[Packet], container_format: str, tick_s: float, rate: float
+) -> tuple[bool, NDArray[np.int64], NDArray[np.int64], float]:
+    """Return whether frames carry these times, the frames' times and durations in ticks, and the tick."""
+    timed = container_format not in _UNTIMED_FORMATS and any(packet.pts is not None for packet in packets)
+    if container_format == "mpeg" and repeats(packets):
+        timed = False  # an MPEG program stream that times only some frames: libav's guesses overlap
+    if timed:
+        require_order(packets, tick_s)
+        frame_pts, durations = shown(packets)
+        if container_format in ("mpegts", "mpeg"):
+            require_no_jump(frame_pts, tick_s)
+    elif container_format == "avi" and all(packet.dts is not None for packet in packets):
+        frame_pts = np.sort(np.array([packet.dts for packet in packets], np.int64))
+        durations = np.array([packet.duration for packet in packets], np.int64)
+    else:  # nothing but the rate is known
+        frame_pts, durations, tick_s = np.arange(len(packets)), np.ones(len(packets), np.int64), 1 / rate
+    return timed, frame_pts, durations, tick_s
 
 
 def _require_content(path: Path) -> None:
@@ -205,6 +213,21 @@ def _video_stream(container: av.container.InputContainer) -> av.video.stream.Vid
     raise VideoError(f"no video stream ({' and '.join(kinds) or 'nothing'} only)")
 
 
+def demuxed(container: av.container.InputContainer, *streams: Any) -> Iterator[av.Packet[Any]]:
+    """Yield the packets of all streams, or of these. Raises VideoError where one begins that was not announced."""
+    packets = container.demux(*streams)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except IndexError as error:  # PyAV knows the streams that were there when it opened the file
+            raise VideoError(
+                "a stream begins in the middle of it that its beginning does not announce"
+            ) from error
+        yield packet
+
+
 def _walk(
     container: av.container.InputContainer, video: av.video.stream.VideoStream
 ) -> tuple[list[Packet], dict[int, float], float | None]:
@@ -212,9 +235,9 @@ def _walk(
     packets: list[Packet] = []
     ends_s = {stream.index: 0.0 for stream in container.streams}
     cut: float | None = None
-    nal_length_size = _nal_length_size(video)
+    length_size = nal_length_size(video)
     try:
-        for packet in container.demux():
+        for packet in demuxed(container):
             if packet.size == 0 and packet.pts is None:
                 continue  # the end of a stream, or a repeated frame in AVI
             instant = packet.pts if packet.pts is not None else packet.dts
@@ -226,11 +249,11 @@ def _walk(
             if packet.is_corrupt and cut is None:
                 cut = ends_s[video.index]
             key = packet.is_keyframe
-            idr, reference = key, True
-            if nal_length_size is not None:
-                idr, reference = _h264_picture(packet, nal_length_size)
-            discard = packet.is_discard
-            packets.append(Packet(packet.pts, packet.dts, packet.duration or 0, key, discard, idr, reference))
+            idr, reference, picture = key, True, True
+            if length_size is not None:
+                idr, reference, picture = h264_picture(packet, length_size)
+            times = packet.pts, packet.dts, packet.duration or 0
+            packets.append(Packet(*times, key, packet.is_discard, idr, reference, picture))
     except av.FFmpegError as error:
         raise VideoError(f"damaged container after {ends_s[video.index]:.1f} s: {_reason(error)}") from error
     return packets, ends_s, cut
@@ -259,26 +282,6 @@ def _promised_duration_s(
     return None
 
 
-def _shown(packets: list[Packet]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return pts and durations, in ticks and in order, of the packets that become frames on screen.
-
-    Not shown: what an edit list discards; what precedes the first key frame (a recording that starts in the
-    middle of a group of pictures), which cannot be decoded; a packet without a time of its own (the second
-    field of an interlaced frame).
-    """
-    keys = [packet.pts for packet in packets if packet.key and packet.pts is not None]
-    first = keys[0] if keys else min(packet.pts for packet in packets if packet.pts is not None)
-    shown = sorted(
-        (packet.pts, packet.duration)
-        for packet in packets
-        if packet.pts is not None and packet.pts >= first and not packet.discard
-    )
-    if not shown:
-        raise VideoError("no frames: its edit list discards them all")
-    table = np.array(shown, np.int64)
-    return table[:, 0], table[:, 1]
-
-
 def _decord_objection(
     packets: list[Packet], container_format: str, codec: str, timed: bool, closed_groups: bool
 ) -> str | None:
@@ -293,7 +296,7 @@ def _decord_objection(
         reason = f"{codec} in {container_format}"
     elif not timed or any(packet.pts is None for packet in packets):
         reason = "missing timestamps"
-    elif _repeats(packets):
+    elif repeats(packets):
         reason = "repeated timestamps"
     elif any(packet.discard for packet in packets):
         reason = "edit list"
@@ -302,61 +305,6 @@ def _decord_objection(
     return reason
 
 
-def _repeats(packets: list[Packet]) -> bool:
-    return len({packet.pts for packet in packets}) < len(packets)
-
-
-def _has_closed_groups(packets: list[Packet]) -> bool:
-    """Whether it starts with a key frame, no frame after a key frame is shown before it, and all are IDRs.
-
-    A key frame of H.264 that is none may be a recovery point, which needs some frames until all is refreshed.
-    """
-    key_pts: int | None = None
-    for packet in packets:
-        if packet.key:
-            key_pts = packet.pts
-        if packet.pts is None or key_pts is None or packet.pts < key_pts or packet.key != packet.idr:
-            return False
-    return True
-
-
-def _nal_length_size(video: av.video.stream.VideoStream) -> int | None:
-    """Return how many bytes precede each H.264 unit with its length (MP4, Matroska), else None."""
-    extradata = video.codec_context.extradata
-    if video.codec_context.name != "h264" or not extradata or len(extradata) < 7 or extradata[0] != 1:
-        return None
-    return (extradata[4] & 3) + 1
-
-
-def _is_cavlc(video: av.video.stream.VideoStream) -> bool:
-    """Whether H.264 is coded by CAVLC (as all Baseline is), of which damage often decodes without an error.
-
-    PyAV's decoder can be told to check that each slice ends where it should; decord's cannot. The picture
-    parameter set says which: a header byte, two Exp-Golomb numbers, then the flag (ITU-T H.264, 7.3.2.2).
-    """
-    if _nal_length_size(video) is None:
-        return False
-    content = video.codec_context.extradata or b""
-    at = 6
-    for _ in range(content[5] & 31):  # sequence parameter sets
-        at += 2 + int.from_bytes(content[at : at + 2], "big")
-    bits = "".join(f"{byte:08b}" for byte in content[at + 4 : at + 12]) + "1" * 64
-    at = 0
-    for _ in range(2):
-        at += 2 * (bits.index("1", at) - at) + 1
-    return bits[at] == "0"
-
-
-def _h264_picture(packet: av.Packet[Any], nal_length_size: int) -> tuple[bool, bool]:
-    """Return whether an H.264 packet holds an IDR picture, and whether other pictures may refer to it.
-
-    Each unit begins with a byte: 2 bits nal_ref_idc, 5 bits nal_unit_type; 1 to 5 are slices (ITU-T H.264, 7.4.1).
-    """
-    content = memoryview(packet)
-    at = 0
-    while at + nal_length_size < len(content):
-        header = content[at + nal_length_size]
-        if 1 <= header & 31 <= _H264_IDR_SLICE:
-            return header & 31 == _H264_IDR_SLICE, bool(header & 0x60)
-        at += nal_length_size + int.from_bytes(content[at : at + nal_length_size], "big")
-    return False, True
+def _bits_a_sample(codec_context: Any) -> int:
+    picture = codec_context.format  # None where the header does not say
+    return 8 if picture is None else max((component.bits for component in picture.components), default=8)

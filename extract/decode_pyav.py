@@ -8,7 +8,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.decode_index import VideoError, VideoIndex, heard_errors, open_container
+from extract.decode_index import VideoIndex, demuxed, heard_errors, open_container
+from extract.decode_packets import VideoError
 
 
 def pyav_frames(index: VideoIndex, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
@@ -19,7 +20,7 @@ def pyav_frames(index: VideoIndex, wanted: NDArray[np.int64]) -> Iterator[NDArra
     without timestamps of their own are counted, and the count is checked at the end.
     """
     remaining = iter(wanted.tolist())
-    number = next(remaining, None)
+    target = next(remaining, None)
     size: tuple[int, int] | None = None
     with open_container(index.path) as container:
         stream = container.streams[index.stream]
@@ -27,31 +28,52 @@ def pyav_frames(index: VideoIndex, wanted: NDArray[np.int64]) -> Iterator[NDArra
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
         decoded = 0
-        for frame in _decoded(container, stream, index, _needed(index, wanted)):
-            at, decoded = decoded, decoded + 1
-            if number is None:
-                if index.timed:
-                    break
-                continue  # to the end, to count
-            if index.timed:
-                if frame.pts is None or frame.pts < index.frame_pts[number]:
-                    continue
-                if frame.pts > index.frame_pts[number]:
-                    break
-            elif at < number:
-                continue
+        for number, frame in _numbered(_decoded(container, stream, index, _needed(index, wanted)), index):
+            decoded += 1
+            if index.timed and (target is None or number > target):
+                break
+            if number != target:
+                continue  # if there are no times, to the end, to count
             if size is None:
                 size = frame.width, frame.height
-            picture = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
-            image = picture.astype(np.uint8, copy=False)  # it is, but to_ndarray's type cannot say so
-            # libav's angle is counter-clockwise, as is rot90's.
-            quarter_turns = round(frame.rotation / 90) % 4
-            yield np.rot90(image, quarter_turns) if quarter_turns else image
-            number = next(remaining, None)
-    if number is not None:
-        raise VideoError(f"damaged: no frame could be decoded at {index.frame_starts_s[number]:.2f} s")
+            yield _upright_rgb(frame, *size)
+            target = next(remaining, None)
+    if target is not None:
+        raise VideoError(f"damaged: no frame could be decoded at {index.frame_starts_s[target]:.2f} s")
     if not index.timed and decoded != len(index.frame_pts):
         raise VideoError(f"damaged: {decoded} frames decoded from {len(index.frame_pts)} packets")
+
+
+def _numbered(frames: Iterator[av.VideoFrame], index: VideoIndex) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield each frame with its number in the index. Raises VideoError where the timestamps go back."""
+    if not index.timed:
+        yield from enumerate(frames)
+        return
+    last_pts: int | None = None
+    alike = 0  # how many came before it at the very same time
+    for frame in frames:
+        if frame.pts is None:
+            continue
+        if last_pts is not None and frame.pts < last_pts:
+            at_s = float((last_pts - index.frame_pts[0]) * (frame.time_base or 0))
+            raise VideoError(f"damaged timestamps: they go back after {at_s:.2f} s")
+        alike = alike + 1 if frame.pts == last_pts else 0
+        last_pts = frame.pts
+        number = int(np.searchsorted(index.frame_pts, frame.pts)) + alike
+        if number < len(index.frame_pts) and index.frame_pts[number] == frame.pts:
+            yield number, frame
+
+
+def _upright_rgb(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
+    try:
+        picture = frame.to_ndarray(format="rgb24", width=width, height=height)
+    except (av.FFmpegError, ValueError) as error:  # libav has no arithmetic for its colour matrix, say
+        reason = error.strerror if isinstance(error, av.FFmpegError) else error
+        raise VideoError(f"its pixels cannot be turned into RGB ({reason})") from error
+    image = picture.astype(np.uint8, copy=False)  # it is, but to_ndarray's type cannot say so
+    # libav's angle is counter-clockwise, as is rot90's.
+    quarter_turns = round(frame.rotation / 90) % 4
+    return np.rot90(image, quarter_turns) if quarter_turns else image
 
 
 def _needed(index: VideoIndex, wanted: NDArray[np.int64]) -> list[bool]:
@@ -102,15 +124,16 @@ def _decoded(
     keys_seen = 0
     tick_s = float(stream.time_base or 0)
     at_s = 0.0
-    for packet in _sent(container, stream, needed):
+    for packet, parser_errors in _sent(container, stream, needed):
         keys_seen += packet.is_keyframe
         with heard_errors() as errors:
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
                 raise VideoError(f"damaged packets after {at_s:.2f} s: {error.strerror}") from error
-        if errors and not (from_middle and keys_seen < 2):
-            raise VideoError(f"damaged packets after {at_s:.2f} s: {errors[0]}")
+        heard = parser_errors + errors
+        if heard and not (from_middle and keys_seen < 2):
+            raise VideoError(f"damaged packets after {at_s:.2f} s: {heard[0]}")
         for frame in frames:
             if index.timed and frame.pts is not None:
                 if frame.pts < index.frame_pts[0]:
@@ -123,14 +146,22 @@ def _decoded(
 
 def _sent(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream, needed: list[bool]
-) -> Iterator[av.Packet[av.video.stream.VideoStream]]:
-    """Yield the needed packets of the stream, and the empty one at its end that makes the decoder finish."""
+) -> Iterator[tuple[av.Packet[av.video.stream.VideoStream], list[str]]]:
+    """Yield the needed packets of the stream, each with what was said of it when it was read.
+
+    And the empty one at its end that makes the decoder finish.
+    """
     at = 0
-    for packet in container.demux(stream):
+    packets = demuxed(container, stream)
+    while True:
+        with heard_errors() as errors:
+            packet = next(packets, None)
+        if packet is None:
+            return
         if packet.size == 0 and packet.pts is None:
             if packet.dts is None:
-                yield packet
+                yield packet, errors
             continue
         if at >= len(needed) or needed[at]:
-            yield packet
+            yield packet, errors
         at += 1

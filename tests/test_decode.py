@@ -83,7 +83,7 @@ KINDS: list[tuple[str, str, dict[str, Any]]] = [
     ("b_frames.mkv", "decord", {"options": B_FRAMES}),
     ("sound.mp4", "decord", {"audio_s": 4.0}),
     ("fragmented.mp4", "decord", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}),
-    ("ten_bit.mp4", "decord", {"pix_fmt": "yuv420p10le"}),
+    ("ten_bit.mp4", "pyav", {"pix_fmt": "yuv420p10le"}),
     ("full_chroma.mp4", "decord", {"pix_fmt": "yuv444p"}),
     ("mpeg4.mov", "decord", {"codec": "mpeg4"}),
     ("vp9.webm", "decord", {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}}),
@@ -235,7 +235,7 @@ def test_4k_portrait_with_rotation(tmp_path: Path) -> None:
     assert lengths == [2]
 
 
-@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuvj420p", "yuv420p10le"])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuvj420p"])
 def test_both_decoders_see_the_same_colours(tmp_path: Path, pix_fmt: str) -> None:
     path = tmp_path / "colours.mp4"
     write_video(
@@ -248,8 +248,7 @@ def test_both_decoders_see_the_same_colours(tmp_path: Path, pix_fmt: str) -> Non
         video.decoder = decoder
         rows[decoder] = rows_of(video).astype(int)
         assert video.decoder == decoder
-    difference = np.abs(rows["decord"] - rows["pyav"])
-    assert difference.mean() < 0.5  # 0 but for 10 bits, which the two round differently
+    assert np.array_equal(rows["decord"], rows["pyav"])
     original = np.stack([pictures[0], pictures[25]])
     assert (
         np.abs(rows["decord"] - original).mean() < 6
