@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import io
 import json
 import os
 import zlib
@@ -420,14 +421,14 @@ def write_index(folder: Path, table: Table) -> None:
         "columns": {name: _crc(values) for name, values in columns.items()},
     }
     text = json.dumps(about, sort_keys=True).encode()
-    with (
-        replacing(folder / INDEX_NAME) as temporary,
-        h5py.File(temporary, "w", libver=("v110", "v110")) as file,
-    ):
+    content = io.BytesIO()  # as a shard is: HDF5 bears no disk that is full
+    with h5py.File(content, "w", libver=("v110", "v110")) as file:
         for name, values in columns.items():
             file.create_dataset(name, data=values)
         file.attrs["about"] = np.bytes_(text)
         file.attrs["about_crc"] = zlib.crc32(text)
+    with replacing(folder / INDEX_NAME) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def read_index(folder: Path) -> Table | None:

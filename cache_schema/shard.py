@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.errors import CacheError
+from cache_schema.processes import machine, started
 from cache_schema.schema import SCHEMA_VERSION, StreamSpec, VideoRecord
 
 # Troubles of the machine, with which a shard must not be called damaged.
@@ -30,6 +33,8 @@ _NOT_THE_FILES_FAULT = frozenset(
         errno.ESTALE,
     }
 )
+# Writing a file takes seconds.
+_OLD_S = 24 * 3600.0
 _STRING_COLUMNS = ("id", "source", "fingerprint", "status", "error")
 _NUMBER_COLUMNS = {"offsets": np.int64, "duration_s": np.float64, "fps": np.float64, "checksum": np.uint32}
 
@@ -54,17 +59,21 @@ def write_shard(
     path = folder / f"shard-{header[:16]}.h5"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Not the library's default format: this one checksums its own metadata and takes attributes
-        # above 64 KiB (the names of many classes).
-        with replacing(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-            _write_rows(file, spec, records)
-            for name, values in columns.items():
-                file.create_dataset(f"videos/{name}", data=values)
-            file.attrs["schema_version"] = SCHEMA_VERSION
-            file.attrs["spec"] = np.bytes_(spec.to_json().encode())
-            file.attrs["weights_digest"] = np.bytes_(spec.weights_digest.encode())
-            file.attrs["tools"] = np.bytes_(json.dumps(dict(tools), sort_keys=True).encode())
-            file.attrs["header_checksum"] = np.bytes_(header.encode())
+        with replacing(path) as temporary:
+            # Made in memory: where a disk is full, HDF5 itself raises what it likes, prints, and may crash.
+            content = io.BytesIO()
+            # Not the library's default format: this one checksums its own metadata and takes attributes
+            # above 64 KiB (the names of many classes).
+            with h5py.File(content, "w", libver=("v110", "v110")) as file:
+                _write_rows(file, spec, records)
+                for name, values in columns.items():
+                    file.create_dataset(f"videos/{name}", data=values)
+                file.attrs["schema_version"] = SCHEMA_VERSION
+                file.attrs["spec"] = np.bytes_(spec.to_json().encode())
+                file.attrs["weights_digest"] = np.bytes_(spec.weights_digest.encode())
+                file.attrs["tools"] = np.bytes_(json.dumps(dict(tools), sort_keys=True).encode())
+                file.attrs["header_checksum"] = np.bytes_(header.encode())
+            temporary.write_bytes(content.getbuffer())
     except OSError as error:
         raise CacheError(f"{folder}: cannot write a shard: {error.strerror or error}") from error
     return path
@@ -81,7 +90,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: from the system, as it is.
     """
     # The thread, because two of one process may be at the same file; the process, to tell who has died.
-    writer = f"{threading.get_ident()}.{socket.gethostname()}-{os.getpid()}"
+    writer = f"{threading.get_ident()}.{_mark()}-{os.getpid()}"
     temporary = path.with_name(f".{path.name[:120]}.{writer}.tmp")
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(temporary.unlink, missing_ok=True)
@@ -93,12 +102,25 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Delete what writers of this machine that no longer run have left half-written."""
-    mine = f".{socket.gethostname()}-"
+    """Delete what writers have left half-written that can be seen to have ended, or that began a day ago."""
+    mine = f".{_mark()}-"
     for path in folder.glob(".*.tmp"):
-        _, _, pid = path.name.removesuffix(".tmp").rpartition(mine)
-        if pid.isdigit() and not _is_running(int(pid)):
+        _, found, pid = path.name.removesuffix(".tmp").rpartition(mine)
+        seen_dead = found and machine() and pid.isdigit() and not started(int(pid))
+        if seen_dead or (not found and _is_old(path)):
             path.unlink(missing_ok=True)
+
+
+def _mark() -> str:
+    """Short for the machine and the space of process numbers that a writer's number is of."""
+    return f"{zlib.crc32((machine() or socket.gethostname()).encode()):08x}"
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _OLD_S
+    except OSError:
+        return False  # gone meanwhile
 
 
 class Shard:
@@ -341,13 +363,3 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

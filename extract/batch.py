@@ -140,6 +140,7 @@ def extract_by_many(
                 report=report,
                 done=done,
                 warn=warn,
+                retry_failed=retry_failed,
             )
 
         # Few videos are shared out evenly: a job that does all of them in one shard helps nobody.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cache_schema import UserError
 from extract.backbones.backbone import Backbone
 from extract.views import PixelArray
 
@@ -70,6 +71,14 @@ class Batcher:
         yield from self._read_back()
 
     def _compute(self) -> Iterator[Rows]:
+        try:
+            yield from self._computed()
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"a batch of {len(self._buffers[0])} does not fit into the GPU's memory: use a smaller --batch"
+            ) from error
+
+    def _computed(self) -> Iterator[Rows]:
         segments, self._segments, self._filled = self._segments, [], 0
         if not self._gpu:
             self._running = _Running(segments, *self._backbone(self._buffers[0]), None)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_schema import CacheError
+from cache_schema.processes import machine, started
 
 _HEARTBEAT_S = 10.0
 # Older than this is its owner's death, where that cannot be seen: file servers tell of a change late.
@@ -81,8 +82,8 @@ class Claims:
             claim = Claim(self._folder / f"{self._run}-{self._number}.json", free)
             if free:
                 content = {"owner": _identity(), "videos": free}
+                self._mine[claim.path] = claim  # first: what a full disk cuts off is then removed, too
                 claim.path.write_text(json.dumps(content), encoding="utf-8", errors="surrogateescape")
-                self._mine[claim.path] = claim
         return claim, others
 
     def release(self, claim: Claim) -> None:
@@ -173,32 +174,12 @@ def _is_same(descriptor: int, path: Path) -> bool:
 
 def _identity() -> dict[str, str]:
     """Who this process is, among all that ever share the folder."""
-    return {"machine": _machine(), "process": str(os.getpid()), "started": _started(os.getpid())}
+    return {"machine": machine(), "process": str(os.getpid()), "started": started(os.getpid())}
 
 
 def _is_dead(owner: dict[str, str]) -> bool:
     """Whether a process can be seen, from here, to have ended."""
-    machine = _machine()
-    if not machine or owner.get("machine") != machine:
+    here = machine()
+    if not here or owner.get("machine") != here:
         return False
-    started = _started(int(owner.get("process", "0")))
-    return started != owner.get("started")
-
-
-def _machine() -> str:
-    """This boot of this machine and this space of process numbers; empty where that cannot be told."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _started(process: int) -> str:
-    """When a process began, in ticks since the boot; empty for none. A number alone may have been given again."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return ""
-    fields = stat.rpartition(")")[2].split()
-    return "" if fields[0] in "ZX" else fields[19]
+    return started(int(owner.get("process", "0"))) != owner.get("started")

@@ -12,6 +12,8 @@ import functools
 import itertools
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +81,7 @@ def extract_by_jobs(
     report: Callable[[Progress], None],
     done: Callable[[Sequence[SourceVideo]], None],
     warn: Callable[[str], None],
+    retry_failed: bool,
 ) -> None:
     """Extract work in `jobs` processes of a joblib backend ("loky", "dask").
 
@@ -106,9 +109,11 @@ def extract_by_jobs(
         with joblib.parallel_config(backend=backend, n_jobs=jobs):  # Parallel itself would not know "dask"
             parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1)
         task = joblib.delayed(_extract_work)
+        parent = os.getpid() if backend == "loky" else None
         try:
             for result in parallel(
-                task(part, recipe, dict(specs), cache, settings, dict(tools)) for part in handed_out(again)
+                task(part, recipe, dict(specs), cache, settings, dict(tools), parent)
+                for part in handed_out(again)
             ):
                 deaths_in_vain = 0
                 del pending[result.videos]
@@ -129,7 +134,7 @@ def extract_by_jobs(
             )
         lost = [video for videos in pending for video in videos]
         pending.clear()
-        plan = make_plan(lost, specs, cache, precision=recipe.precision, retry_failed=False)
+        plan = make_plan(lost, specs, cache, precision=recipe.precision, retry_failed=retry_failed)
         again = [Work(tuple(videos), streams) for streams, videos in plan.missing.items()]
         missing = {video.id for part in again for video in part.videos}
         written = tuple(video for video in lost if video.id not in missing)
@@ -148,9 +153,13 @@ def _extract_work(
     cache: Path,
     settings: Settings,
     tools: Mapping[str, str],
+    parent: int | None,
 ) -> Done:
-    """One piece of work, in a process of its own."""
-    backbones = _backbones(recipe)
+    """One piece of work, in a process of its own, which ends with its `parent`."""
+    if parent is not None:
+        _end_with(parent)
+    # Files of weights may have changed since a long-lived worker last read them: the digests tell.
+    backbones = _backbones(recipe, tuple(spec.weights_digest for spec in specs.values()))
     for name, backbone in backbones.items():
         if backbone.spec != specs[name]:
             raise UserError(
@@ -165,7 +174,23 @@ def _extract_work(
 
 
 @functools.lru_cache(maxsize=1)
-def _backbones(recipe: Recipe) -> Mapping[str, Any]:
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended: nobody is left to say that its videos are being done.
+
+    By asking who the parent is: the kernel's own signal would come when the thread ends that started the process.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+@functools.lru_cache(maxsize=1)
+def _backbones(recipe: Recipe, digests: tuple[str, ...]) -> Mapping[str, Any]:
+    """The networks, made once for the same recipe and weights with these digests."""
     import torch
 
     from extract.backbones.backbone import Backbone
@@ -182,6 +207,7 @@ def _backbones(recipe: Recipe) -> Mapping[str, Any]:
 _held: list[IO[str]] = []
 
 
+@functools.lru_cache(maxsize=1)
 def _free_gpu() -> str:
     """A GPU of this machine that no other such process has; when all are taken, they are shared.
 

@@ -19,6 +19,9 @@ from extract.sources import SourceVideo, fingerprint, printable
 from extract.views import View
 from extract.workers import DecodeJob, Frames, Opened, decode_all
 
+# Of rows, in all streams, that a shard may have; as many again are being written meanwhile, from one more copy.
+SHARD_BYTES = 512 << 20
+
 
 @dataclass(frozen=True)
 class Work:
@@ -81,8 +84,9 @@ def extract_shards(
 ) -> None:
     """Extract videos into shards of the cache.
 
-    A shard takes the next `shard_size` videos that are done, whatever their order: one slow video holds up no
-    other, and a run that is killed loses the shard it was filling and the videos it was at.
+    A shard takes the next `shard_size` videos that are done, whatever their order, or fewer where they are so long
+    that their rows would fill the memory: one slow video holds up no other, and a run that is killed loses the
+    shard it was filling and the videos it was at.
     A video that fails becomes an entry without rows: in every stream where it cannot be decoded, in one where
     only that one's rows cannot be kept. Shards are written by a thread while the next ones are computed.
 
@@ -109,6 +113,7 @@ def extract_shards(
         )
         stack.enter_context(contextlib.closing(messages))
         for message in messages:
+            run.raise_failed_writes()
             video = run.decoding[message.key]
             if isinstance(message, Opened):
                 run.opened(video, message)
@@ -134,6 +139,7 @@ class _Group:
 
     streams: Mapping[str, View]
     done: list[_Video] = field(default_factory=list)
+    nbytes: int = 0
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -201,6 +207,10 @@ class _Video:
         self.error = reason
         self.features.clear()
         self.scores.clear()
+
+    @property
+    def nbytes(self) -> int:
+        return sum(rows.nbytes for part in (self.features, self.scores) for rows in part.values())
 
     @property
     def reason(self) -> str | None:
@@ -307,9 +317,11 @@ class _Run:
         self.progress.videos_done += 1
         if video.reason is not None:
             self.progress.failures[video.source.id] = video.reason
-        video.group.done.append(video)
-        if len(video.group.done) == self.shard_size:
-            self._submit(video.group)
+        group = video.group
+        group.done.append(video)
+        group.nbytes += video.nbytes
+        if len(group.done) == self.shard_size or group.nbytes > SHARD_BYTES:
+            self._submit(group)
         self.report(self.progress)
 
     def write_rest(self) -> None:
@@ -321,8 +333,9 @@ class _Run:
                 self._submit(group)
 
     def _submit(self, group: _Group) -> None:
-        self.raise_failed_writes()
-        videos, group.done = group.done, []
+        while len(self._writes) > 1:  # what waits to be written is in memory
+            self._writes.pop(0).result()
+        videos, group.done, group.nbytes = group.done, [], 0
         self._writes.append(self.writer.submit(self._write, tuple(group.streams), videos))
 
     def _write(self, streams: Sequence[str], videos: Sequence[_Video]) -> None:

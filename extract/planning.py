@@ -69,7 +69,11 @@ def added_since(plan: Plan, cache: Path, specs: Mapping[str, StreamSpec]) -> set
         for path in shard_paths(cache / name):
             if path.name not in known:
                 known.add(path.name)
-                plan.arrived.update(Shard(path).ids)
+                try:
+                    plan.arrived.update(Shard(path).ids)
+                except CacheError:
+                    if path.exists():
+                        raise  # else `feature-cache drop` has just deleted it
     return plan.arrived
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,16 +206,34 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+# Begins to write a file, says so, and ends without a word when its standard input does.
+WRITER = """
+import os, pathlib, sys
+from cache_schema.shard import replacing
+with replacing(pathlib.Path(sys.argv[1])) as temporary:
+    temporary.touch()
+    print(flush=True)
+    sys.stdin.read()
+    os._exit(1)
+"""
+
+
 def test_only_dead_writers_are_cleaned_up_after(tmp_path: Path) -> None:
-    host = os.uname().nodename
-    alive, dead, elsewhere = (
-        tmp_path / f".shard-0.h5.{name}.tmp"
-        for name in (f"{host}-{os.getpid()}", f"{host}-99999999", "far-1")
-    )
-    for path in (alive, dead, elsewhere):
-        path.touch()
-    remove_stale_temporaries(tmp_path)
-    assert alive.exists() and elsewhere.exists() and not dead.exists()
+    begin = [sys.executable, "-c", WRITER]
+    with subprocess.Popen(
+        [*begin, tmp_path / "alive.h5"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == b"\n"
+        subprocess.run([*begin, tmp_path / "dead.h5"], stdin=subprocess.DEVNULL, check=False)
+        elsewhere, forgotten = (tmp_path / f".{name}.h5.1.another-1.tmp" for name in ("new", "old"))
+        elsewhere.touch()
+        forgotten.touch()
+        os.utime(forgotten, (0, 0))
+        assert len(list(tmp_path.iterdir())) == 4
+        remove_stale_temporaries(tmp_path)
+        left = {path.name.split(".")[1] for path in tmp_path.iterdir()}
+        writer.communicate(b"")
+    assert left == {"alive", "new"}
 
 
 def refuse_or_same(path: Path, expected: list[VideoRecord]) -> bool:

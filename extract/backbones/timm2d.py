@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cache_schema import Preprocessing, UserError
 from extract.backbones import StreamRequest
 from extract.backbones.network import Network, count
-from extract.backbones.weights import first_line, load_into, random_seed, read_weights
+from extract.backbones.weights import classes_of, first_line, load_into, random_seed, read_weights
 
 
 class _FeaturesAndScores(nn.Module):
@@ -72,8 +72,7 @@ def _create(request: StreamRequest, weights: str) -> tuple[Any, str, tuple[str, 
     model = _new_model(request)
     head = model.pretrained_cfg.get("classifier")
     if isinstance(head, str):
-        weight = state.get(f"{head}.weight")
-        model.reset_classifier(0 if weight is None else weight.shape[0])
+        model.reset_classifier(classes_of(state, f"{head}.weight", path) or 0)
     load_into(model, state, path)
     # Not the file's name: the digest tells weights apart, and the same ones may be called otherwise tomorrow.
     return model, "file", classes

@@ -17,7 +17,7 @@ from extract.backbones.i3d import I3D, I3D_FLOW_URL, I3D_RGB_URL
 from extract.backbones.network import Network, count
 from extract.backbones.raft import RaftFlow, create_raft
 from extract.backbones.slowfast import SLOWFAST_8X8_R50, SlowFast
-from extract.backbones.weights import first_line, load_into, random_seed, read_weights
+from extract.backbones.weights import classes_of, first_line, load_into, random_seed, read_weights
 from extract.backbones.x3d import X3D, X3D_VARIANTS
 
 _Triple = tuple[float, float, float]
@@ -92,8 +92,7 @@ def build(request: StreamRequest, weights: str) -> Network:
             # Not the file's name: the digest tells weights apart, and the same ones may be renamed.
             path, chosen = Path(weights), "file"
         state, classes = read_weights(path)
-        head = state.get(family.classifier)
-        model = family.make(_CLASSES if head is None else head.shape[0])
+        model = family.make(classes_of(state, family.classifier, path) or _CLASSES)
         load_into(model, state, path)
     flow, flow_model, parameters = request.flow, None, model
     if flow is not None and flow.startswith("raft"):

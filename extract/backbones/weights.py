@@ -36,8 +36,12 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            return state, _class_names(metadata["classes"]) if "classes" in metadata else None
+            classes = _class_names(metadata["classes"]) if "classes" in metadata else None
+            _require_plain(state, path)
+            return state, classes
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot read the weights: {error.strerror or error}") from error
     except Exception as error:  # a damaged file makes torch's unpickler raise whatever Python can
@@ -53,7 +57,29 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]
     if not isinstance(checkpoint, dict) or not any(isinstance(v, Tensor) for v in checkpoint.values()):
         raise UserError(f"{path}: not a file of weights: it holds no tensors by name")
     tensors = {str(k).removeprefix("module."): v for k, v in checkpoint.items() if isinstance(v, Tensor)}
+    _require_plain(tensors, path)
     return tensors, None
+
+
+def _require_plain(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise UserError for what torch saves beside plain numbers: networks cannot compute with it."""
+    for name, tensor in state.items():
+        dense = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+        if not dense or tensor.is_complex():
+            raise UserError(f"{path}: not a file of weights: {name} is no plain tensor ({tensor.type()})")
+        if tensor.numel() * tensor.element_size() > path.stat().st_size:  # one number, expanded to many
+            raise UserError(f"{path}: not a file of weights: {name} is larger than the file")
+
+
+def classes_of(state: Mapping[str, Tensor], classifier: str, path: Path) -> int | None:
+    """How many classes the classifier with this weight tells apart; None where the file has none."""
+    weight = state.get(classifier)
+    if weight is not None and (weight.ndim == 0 or len(weight) == 0):
+        shape = tuple(weight.shape)
+        raise UserError(
+            f"{path}: weights of another network: does not fit: {classifier} is {shape}, not (C, …)"
+        )
+    return None if weight is None else len(weight)
 
 
 @contextmanager
