@@ -58,7 +58,7 @@ def serve_counted(pipe: Connection) -> None:
     serve(pipe, counted)
 
 
-def counted(job: DecodeJob) -> Iterator[Message]:
+def counted(job: DecodeJob, alive: Callable[[], None]) -> Iterator[Message]:
     from extract.decode import Video
 
     counts = Counts(opened=1)
@@ -79,7 +79,9 @@ def counted(job: DecodeJob) -> Iterator[Message]:
     changed.frames = frames
     started = time.process_time()
     try:
-        *messages, last = decode(job)  # all before any is sent: waiting for the network takes no processor
+        *messages, last = decode(
+            job, alive
+        )  # all before any is sent: waiting for the network takes no processor
         yield from messages
         counts.process_s = time.process_time() - started
     finally:

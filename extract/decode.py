@@ -9,11 +9,11 @@ packet is incomplete (MP4, Matroska, AVI, FLV, ASF; not MPEG-TS or bare streams,
 demuxer of Matroska or AVI had to skip; timestamps that jump, go back or are in disorder; lost frames; and all
 damage that libav's parser or decoder notices in what has to be decoded for the rows.
 
-What is not: damage where no row looks; and damage that leaves a valid bitstream with another content; no decoder can tell. How often that is
-depends on the codec (`python -m benchmarks.damage`). Of 60 files in which 200 bytes were overwritten at random,
-wrong rows passed for right in 0 of H.264, HEVC and MPEG-4, and in 19 of VP9, whose decoder checks next to nothing;
-of 60 files in which one bit was flipped, in 0 of H.264 (1 of its Baseline profile, invisible), 15 of MPEG-4
-(invisible, off by at most 0.25 grey levels on average), 13 of HEVC and 18 of VP9.
+What is not: damage where no row looks; and damage that leaves a valid bitstream with another content; no decoder
+can tell. How often that is depends on the codec (`python -m benchmarks.damage`). Of 60 files in which 200 bytes
+were overwritten at random, wrong rows passed for right in 0 of H.264, HEVC and MPEG-4, and in 19 of VP9, whose
+decoder checks next to nothing; of 60 files in which one bit was flipped, in 0 of H.264 (1 of its Baseline profile,
+invisible), 15 of MPEG-4 (invisible, off by at most 0.25 grey levels on average), 13 of HEVC and 18 of VP9.
 """
 
 from __future__ import annotations

@@ -254,11 +254,14 @@ def main() -> None:
     getattr(importlib.import_module(module), function)(Connection(int(descriptor)))
 
 
-def serve(pipe: Connection, work: Callable[[DecodeJob], Iterator[Message]] | None = None) -> None:
+def serve(
+    pipe: Connection, work: Callable[[DecodeJob, Callable[[], None]], Iterator[Message]] | None = None
+) -> None:
     """Decode one job after another until the other side is gone; None says that it is ready, or still at it.
 
     `work` is `decode`, but for tests and for other ways to cut a video up.
     """
+    work = work or decode
     said_s = float("-inf")
 
     def alive() -> None:
@@ -275,7 +278,7 @@ def serve(pipe: Connection, work: Callable[[DecodeJob], Iterator[Message]] | Non
         alive()
         while True:
             job: DecodeJob = pipe.recv()
-            for message in decode(job, alive) if work is None else work(job):
+            for message in work(job, alive):
                 pipe.send(message)
 
 

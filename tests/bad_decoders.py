@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def misbehaving(pipe: Connection) -> None:
     serve(pipe, _misbehave)
 
 
-def _misbehave(job: DecodeJob) -> Iterator[Message]:
+def _misbehave(job: DecodeJob, alive: Callable[[], None]) -> Iterator[Message]:
     name = "" if "decord" in job.path.name and job.decoder == "pyav" else job.path.name
     if "hang" in name:
         ctypes.CDLL(None).sleep(1000)  # in C, holding on to nothing that Python could interrupt
@@ -26,7 +26,7 @@ def _misbehave(job: DecodeJob) -> Iterator[Message]:
         _until_shards(job.path.parents[1], 4)
     if "crash" in name:
         os.kill(os.getpid(), signal.SIGSEGV)
-    for message in decode(job):
+    for message in decode(job, alive):
         yield message
         if isinstance(message, Frames) and "die_midway" in name:
             os._exit(3)
@@ -48,10 +48,10 @@ def recording(pipe: Connection) -> None:
     serve(pipe, _record)
 
 
-def _record(job: DecodeJob) -> Iterator[Message]:
+def _record(job: DecodeJob, alive: Callable[[], None]) -> Iterator[Message]:
     with Path(f"{job.path}.decoded").open("a") as file:
         file.write("once\n")
-    return decode(job)
+    return decode(job, alive)
 
 
 def killing_job(pipe: Connection) -> None:
@@ -59,13 +59,13 @@ def killing_job(pipe: Connection) -> None:
     serve(pipe, _kill_job)
 
 
-def _kill_job(job: DecodeJob) -> Iterator[Message]:
+def _kill_job(job: DecodeJob, alive: Callable[[], None]) -> Iterator[Message]:
     once = Path(f"{job.path}.killed")
     if "fatal" in job.path.name and not once.exists():
         once.write_text(str(os.getppid()))
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(1000)  # this process dies with it
-    yield from decode(job)
+    yield from decode(job, alive)
 
 
 def always_killing_job(pipe: Connection) -> None:
@@ -73,7 +73,7 @@ def always_killing_job(pipe: Connection) -> None:
     serve(pipe, _always_kill_job)
 
 
-def _always_kill_job(job: DecodeJob) -> Iterator[Message]:
+def _always_kill_job(job: DecodeJob, alive: Callable[[], None]) -> Iterator[Message]:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(1000)
-    yield from decode(job)
+    yield from decode(job, alive)

@@ -10,10 +10,16 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["extraction", "reading", "damage"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("extraction", "usual_script", "second_stream", "memory", "gpu --device cpu"),
+        *("flow", "opening", "reading", "damage"),
+    ],
+)
 def test_quick_run(name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", "--quick"],
+        [sys.executable, "-m", *f"benchmarks.{name}".split(), "--quick"],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,

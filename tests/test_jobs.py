@@ -92,7 +92,14 @@ def test_jobs_make_what_one_process_makes(videos: Path, tmp_path: Path, expected
 
 
 def run_by_many(
-    videos: Path, cache: Path, *, target: str, notes: list[str], backend: str = "loky", scheduler: str = ""
+    videos: Path,
+    cache: Path,
+    *,
+    target: str,
+    notes: list[str],
+    backend: str = "loky",
+    scheduler: str = "",
+    retry_failed: bool = False,
 ) -> Outcome:
     return extract_by_many(
         find_videos([videos]),
@@ -104,6 +111,7 @@ def run_by_many(
         scheduler=scheduler,
         shard_size=1,
         warn=notes.append,
+        retry_failed=retry_failed,
     )
 
 
@@ -124,6 +132,53 @@ def test_jobs_that_always_die_are_given_up_in_one_line(videos: Path, tmp_path: P
         run_by_many(videos, tmp_path / "cache", target="always_killing_job", notes=notes)
     assert "\n" not in str(caught.value) and len(notes) == 2
     assert not (tmp_path / "cache" / ".claims").exists()
+
+
+def test_failures_are_tried_again_though_a_job_dies(videos: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    run_by_many(videos, tmp_path / "cache", target="recording", notes=notes)
+    shutil.copy(videos / "v5.mp4", videos / "fatal.mp4")
+    outcome = run_by_many(videos, tmp_path / "cache", target="killing_job", notes=notes, retry_failed=True)
+    assert len(notes) == 1 and outcome.extracted == 1
+    assert "known from an earlier run" not in outcome.failed["broken"]
+
+
+# A run whose decoders do not come to an end, to be killed.
+STAYING = """
+import sys
+from pathlib import Path
+from tests.test_jobs import run_by_many
+run_by_many(Path(sys.argv[1]), Path(sys.argv[2]), target="misbehaving", notes=[])
+"""
+
+
+def test_jobs_end_with_the_command_that_started_them(videos: Path, tmp_path: Path, expected: str) -> None:
+    """Else they would go on with videos that a second command takes, too."""
+    for i in range(4):
+        (videos / f"stay{i}.mp4").hardlink_to(videos / "v5.mp4")
+    arguments = [sys.executable, "-c", STAYING, str(videos), str(tmp_path / "cache")]
+    process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL)
+    command = psutil.Process(process.pid)
+
+    def decoders() -> int:
+        return sum("extract.workers" in " ".join(child.cmdline()) for child in below())
+
+    def below() -> list[psutil.Process]:
+        found: list[psutil.Process] = command.children(recursive=True)
+        return [child for child in found if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+    while decoders() < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    others = below()
+    process.kill()  # it alone
+    process.wait()
+    _, alive = psutil.wait_procs(others, timeout=300)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    for i in range(4):
+        (videos / f"stay{i}.mp4").unlink()
+    run_by_many(videos, tmp_path / "cache", target="recording", notes=[])
+    assert_whole(tmp_path / "cache", expected)
 
 
 # ------------------------------------------------------------------------------------------------- a Dask cluster

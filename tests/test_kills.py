@@ -61,7 +61,7 @@ def batch_extract(videos: Path, cache: Path) -> Iterator[subprocess.Popen[str]]:
 
 def finish(videos: Path, cache: Path) -> None:
     with batch_extract(videos, cache) as process:
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=500)
         assert process.returncode == 0, out
 
 
@@ -97,7 +97,7 @@ def test_killed_runs_end_with_the_same_cache(videos: Path, tmp_path: Path) -> No
         started = time.monotonic()
         assert wait_for_workers(process)
         imports_s = time.monotonic() - started
-        process.communicate(timeout=120)
+        process.communicate(timeout=500)
         works_s = time.monotonic() - started - imports_s
     expected = contents(tmp_path / "undisturbed")
     shards = shard_count(tmp_path / "undisturbed")
@@ -126,7 +126,7 @@ def test_killed_runs_end_with_the_same_cache(videos: Path, tmp_path: Path) -> No
                 if kill % 2:
                     process.kill()  # the parent alone: its workers must notice
                     process.wait()
-                    _, alive = psutil.wait_procs(workers, timeout=10)
+                    _, alive = psutil.wait_procs(workers, timeout=120)
                     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
                 else:
                     with suppress(ProcessLookupError):  # it was done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -60,16 +60,16 @@ def serve_samples(pipe: Connection) -> None:
     serve(pipe, answer)
 
 
-def answer(job: DecodeJob) -> Iterator[Message]:
-    """Do one of the jobs above in this process."""
+def answer(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator[Message]:
+    """Do one of the jobs above in this process, calling `alive` whenever it has got further."""
     try:
         if isinstance(job, Pause):
             time.sleep(_PAUSE_S)
         elif isinstance(job, TrainingJob):
-            yield from _training(job)
+            yield from _training(job, alive)
         else:
             assert isinstance(job, ValidationJob)
-            yield from _validation(job)
+            yield from _validation(job, alive)
         yield Finished(job.key, None)
     except VideoError as error:
         yield Finished(job.key, " ".join(str(error).split()))
@@ -81,7 +81,7 @@ def answer(job: DecodeJob) -> Iterator[Message]:
         yield Finished(job.key, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _training(job: TrainingJob) -> Iterator[Message]:
+def _training(job: TrainingJob, alive: Callable[[], None]) -> Iterator[Message]:
     (view,) = job.views
     video = _opened(Video(read_index(job.path)), job)
     chance = draws.generator(job.seed, job.epoch, job.video_id)
@@ -94,9 +94,11 @@ def _training(job: TrainingJob) -> Iterator[Message]:
     pieces = [_Piece(view, job, chance) for _ in range(job.rows)]
     places = places.reshape(numbers.shape)
     for at, frame in enumerate(video.frames(distinct)):
+        alive()
         for piece, wanted in zip(pieces, places, strict=True):
             piece.add(frame, int((wanted == at).sum()))
     for row, piece in enumerate(pieces):
+        alive()  # flow takes its time
         yield Frames(job.key, 0, row, piece.pixels()[None], len(distinct))
 
 
@@ -151,9 +153,9 @@ class _Piece:
         return np.clip(flow, -BOUND_PX, BOUND_PX).astype(np.float16)
 
 
-def _validation(job: ValidationJob) -> Iterator[Message]:
+def _validation(job: ValidationJob, alive: Callable[[], None]) -> Iterator[Message]:
     video = _opened(_ThinnedVideo(read_index(job.path), job.rows), job)
-    cutter = Cutter(video, job.views)
+    cutter = Cutter(video, job.views, alive)
     yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
     for chunk in cutter.chunks(max_bytes=CHUNK_BYTES):
         yield Frames(job.key, *chunk, cutter.decoded)
