@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,26 +13,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cache_schema import UserError
+from cache_schema.run_folder import write_atomically
 
 _JSON = "state"  # key of the file's metadata that holds all that is not a tensor
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content: a reader, or a restart after a kill, sees the old or the new, never a part.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_weights(path: Path, model: nn.Module) -> None:

@@ -12,8 +12,8 @@ import torch
 
 from cache_schema import UserError
 from cache_schema.costs import stream_cost
+from cache_schema.run_folder import write_atomically
 from policy.accounting import Costs, IntArray, costs
-from policy.checkpoint import write_atomically
 from policy.data import VideoSet, batches, read_ahead
 from policy.method import Method
 from policy.metrics import mean_average_precision, top1

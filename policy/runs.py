@@ -10,12 +10,10 @@ RUN/result.json              the summary; written last, so that its presence mea
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,10 +24,11 @@ import torch
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
+from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_json
 from policy.baselines.lstm import CoarseFineLSTM, CoarseOnly, FineLSTM
 from policy.baselines.random_gating import RandomGating
 from policy.baselines.uniform import Uniform, UniformCF
-from policy.checkpoint import write_atomically, write_weights
+from policy.checkpoint import write_weights
 from policy.config import RunConfig
 from policy.data import Dataset, Role, open_dataset
 from policy.evaluation import Predictions, evaluate
@@ -50,7 +49,12 @@ METHODS: Mapping[str, type[Method]] = {
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
 """What JSON has for the types of the fields of a Result."""
-_COMPARED = ("config", "data")  # the parts of config.json that decide what a run is
+RESULT = "result.json"
+
+_COMPARED = {
+    "config": "value of ",
+    "data": "content of ",
+}  # the parts of config.json that decide what a run is
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ class Result:
             or held.keys() != kinds.keys()
             or not all(isinstance(held[name], kind) for name, kind in kinds.items())
         ):
-            raise _not_ours(path)
+            raise not_ours(path)
         return Result(**held)
 
 
@@ -208,9 +212,11 @@ def run_method(
     if class_scores:
         listener.note(f"class scores: {class_scores}")
     described = _description(config, data)
-    with _alone(folder):
-        if _claim(folder, described):
-            if (folder / "result.json").exists():
+    with alone(folder):
+        mine = {**described, "key": _key(described)}
+        begun = (CHECKPOINT, RESULT)
+        if claim(folder, mine, decisive=_COMPARED, begun=begun, is_own=_FILES.__contains__):
+            if (folder / RESULT).exists():
                 return Run(folder, read_result(folder), True, class_scores)
             if (folder / CHECKPOINT).exists():
                 listener.note(f"{folder}: going on with an unfinished run")
@@ -233,7 +239,7 @@ def _carry_out(
     predictions = evaluate(method, data.evaluation, device=device)
     predictions.save(folder / "predictions.npz")
     result = Result.of(config.method, method, predictions)
-    _write_json(folder / "result.json", {"result": asdict(result), "device": str(device)})
+    write_json(folder / RESULT, {"result": asdict(result), "device": str(device)})
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return result
 
@@ -252,7 +258,7 @@ def choose_device(name: str) -> torch.device:
 
 def read_result(folder: Path) -> Result:
     """The result of a finished run. Raises UserError if there is none in the folder."""
-    return Result.read(folder / "result.json")
+    return Result.read(folder / RESULT)
 
 
 def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
@@ -279,79 +285,7 @@ def _key(described: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it: two programs in one run folder would undo each other's work.
-
-    Raises:
-        UserError: it cannot be made or written to, or another program is at work in it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be used as a run folder: {error.strerror or error}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: another program is at work in this run folder") from error
-        except OSError:
-            pass  # a file system without locks
-        yield
-
-
-def _claim(folder: Path, described: Mapping[str, Any]) -> bool:
-    """Make the folder this run's. True: it already was. Raises UserError if it is another's."""
-    path = folder / "config.json"
-    if any((folder / name).exists() for name in (CHECKPOINT, "result.json")):
-        held = read_json(path)
-        if not all(isinstance(held.get(part), dict) for part in _COMPARED):
-            raise _not_ours(path)
-        for part in _COMPARED:
-            ours, theirs = described[part], held[part]
-            for name in sorted({*ours, *theirs}):
-                if ours.get(name) != theirs.get(name):
-                    raise UserError(
-                        f"{folder}: holds a run with another {_WHAT[part]} {name.replace('_', '-')} "
-                        f"({_shown(theirs.get(name))}, not {_shown(ours.get(name))}); choose another folder"
-                    )
-        return True
-    # Of a run that ended before its first checkpoint nothing is lost, so another may take its place.
-    if any(not entry.name.startswith(".") and entry.name not in _FILES for entry in folder.iterdir()):
-        raise UserError(f"{folder}: is neither empty nor a run folder; choose another")
-    _write_json(path, {**described, "key": _key(described)})
-    return False
-
-
-_FILES = {"config.json", METRICS, CHECKPOINT, "model.safetensors", "predictions.npz", "result.json"}
-_WHAT = {"config": "value of", "data": "content of"}
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of a run folder. Raises UserError where there is none."""
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent}: not a finished run: it has no {path.name}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read; delete the run folder to start again") from error
-    if not isinstance(read, dict):
-        raise _not_ours(path)
-    return read
-
-
-def _not_ours(path: Path) -> UserError:
-    return UserError(f"{path}: not a {path.stem} of this version; delete the run folder")
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+_FILES = frozenset({CONFIG, METRICS, CHECKPOINT, "model.safetensors", "predictions.npz", RESULT})
 
 
 def _versions() -> dict[str, str]:

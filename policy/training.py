@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from cache_schema import UserError
-from policy.checkpoint import read_checkpoint, write_atomically, write_checkpoint
+from cache_schema.run_folder import write_atomically
+from policy.checkpoint import read_checkpoint, write_checkpoint
 from policy.data import VideoSet, batches, read_ahead
 from policy.method import Losses, Method
 

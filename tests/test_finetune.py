@@ -366,7 +366,7 @@ finetune_backbone()
 def test_a_killed_run_goes_on_to_the_same_bits(originals: Path, finished: Path, tmp_path: Path) -> None:
     moments = [
         ("training", "write_checkpoint", 1),  # after the first epoch, its weights written, its checkpoint not
-        ("training", "write_text", 2),  # its checkpoint written, its line of metrics not
+        ("training", "write_atomically", 2),  # its checkpoint written, its line of metrics not
         ("training", "classification_loss", 2),  # in the second epoch's second step
         ("runs", "write_json", 1),  # all done but the result
     ]

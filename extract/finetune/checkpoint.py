@@ -18,20 +18,6 @@ from cache_schema.shard import replacing
 _JSON = "state"  # key of the file's metadata that holds all that is not a tensor
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Raises UserError where it cannot be written."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """Raises UserError where it cannot be written."""
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
 def write_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
     """Write a model's parameters and buffers. Raises UserError where it cannot be written."""
     _write_tensors(path, model.state_dict(), metadata)

@@ -11,21 +11,19 @@ RUN/result.json              the summary; written last, so that its presence mea
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cache_schema import UserError
 from cache_schema.annotations import LabelSet
+from cache_schema.run_folder import CONFIG, alone, claim, read_json, write_json
 from cache_schema.shard import remove_stale_temporaries
 from extract.backbones import StreamRequest
 from extract.batch import tool_versions
-from extract.finetune.checkpoint import write_json
 from extract.finetune.choices import Choices
 from extract.finetune.collection import Collection, divide
 from extract.finetune.network import Start, build
@@ -43,7 +41,6 @@ from extract.sources import Sources
 
 WEIGHTS = "weights.safetensors"
 RESULT = "result.json"
-CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -88,10 +85,11 @@ def fine_tune(
         listener.note(note)
     start = build(request, choices.weights, collection.classes, seed=choices.seed)
     described = _description(choices, request, collection, start)
-    with _alone(folder):
-        if _claim(folder, described):
+    with alone(folder):
+        begun = (CHECKPOINT, RESULT)
+        if claim(folder, described, decisive=_COMPARED, begun=begun, is_own=_is_own):
             if (folder / RESULT).exists():
-                return Run(folder, _read_json(folder / RESULT), True)
+                return Run(folder, read_json(folder / RESULT), True)
             if (folder / CHECKPOINT).exists():
                 listener.note(f"{folder}: going on with an unfinished run")
         remove_stale_temporaries(folder)
@@ -161,62 +159,5 @@ _FILES = {CONFIG, METRICS, CHECKPOINT, WEIGHTS, RESULT}
 _COMPARED = {"config": "value of --", "content": "content of the "}
 
 
-def _claim(folder: Path, described: Mapping[str, Any]) -> bool:
-    """Make the folder this run's. True: it already was. Raises UserError if it is another's."""
-    path = folder / CONFIG
-    if any((folder / name).exists() for name in (CHECKPOINT, RESULT)):
-        held = _read_json(path)
-        for part, what in _COMPARED.items():
-            ours, theirs = described[part], held.get(part)
-            if not isinstance(theirs, dict):
-                raise UserError(f"{path}: not a config of this version; delete the run folder")
-            for name in sorted({*ours, *theirs}):
-                if ours.get(name) != theirs.get(name):
-                    raise UserError(
-                        f"{folder}: holds a run with another {what}{name.replace('_', '-')} "
-                        f"({_shown(theirs.get(name))}, not {_shown(ours.get(name))}); choose another folder"
-                    )
-        return True
-    # Of a run that ended before its first checkpoint nothing is lost, so another may take its place.
-    ours = {*_FILES, *(entry.name for entry in folder.glob("best-*.safetensors"))}
-    if any(not entry.name.startswith(".") and entry.name not in ours for entry in folder.iterdir()):
-        raise UserError(f"{folder}: is neither empty nor a run folder; choose another")
-    write_json(path, described)
-    return False
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read; delete the run folder to start again") from error
-    if not isinstance(read, dict):
-        raise UserError(f"{path}: not a {path.stem} of this version; delete the run folder")
-    return read
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it: two programs in one run folder would undo each other's work.
-
-    Raises:
-        UserError: it cannot be made or written to, or another program is at work in it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be used as a run folder: {error.strerror or error}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: another program is at work in this run folder") from error
-        except OSError:
-            pass  # a file system without locks
-        yield
+def _is_own(name: str) -> bool:
+    return name in _FILES or fnmatch(name, "best-*.safetensors")

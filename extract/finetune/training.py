@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from cache_schema import UserError
+from cache_schema.run_folder import write_atomically
 from extract.finetune import draws
-from extract.finetune.checkpoint import read_checkpoint, write_checkpoint, write_text, write_weights
+from extract.finetune.checkpoint import read_checkpoint, write_checkpoint, write_weights
 from extract.finetune.choices import Choices
 from extract.finetune.collection import Collection, LabelledVideos
 from extract.finetune.cutting import TrainingJob, ValidationJob
@@ -154,7 +155,7 @@ class _Training:
             state = read_checkpoint(checkpoint, self.trainee.parameters_of, self.optimizer)
             self.history = History(state["history"], state["failed"])
         # Lines that were written after the last checkpoint belong to an epoch that is done again.
-        write_text(self.folder / METRICS, "".join(map(_line, self.history.epochs)))
+        write_atomically(self.folder / METRICS, "".join(map(_line, self.history.epochs)).encode())
         self._clear_weights()
         done = len(self.history.epochs)
         videos = len(self.collection.train) + len(self.collection.validation)
@@ -335,7 +336,7 @@ class _Training:
         state = {"history": self.history.epochs, "failed": self.history.failed}
         write_checkpoint(self.folder / CHECKPOINT, self.trainee.parameters_of, self.optimizer, state)
         self._clear_weights()
-        write_text(self.folder / METRICS, "".join(map(_line, self.history.epochs)))
+        write_atomically(self.folder / METRICS, "".join(map(_line, self.history.epochs)).encode())
         self.listener.epoch(said)
 
     def _clear_weights(self) -> None:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from cache_schema import UserError
-from policy.checkpoint import write_atomically
+from cache_schema.run_folder import write_atomically
 from policy.tables import figure, text
 from policy.tables.report import Report
 

@@ -12,9 +12,10 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
+from cache_schema.run_folder import read_json
 from policy.config import RunConfig
 from policy.data import Dataset, Role
-from policy.runs import METHODS, Run, key_of, open_data, read_json, read_result, run_key, run_method
+from policy.runs import METHODS, Run, key_of, open_data, read_result, run_key, run_method
 from policy.tables.experiment import Experiment
 from policy.tables.progress import Progress, Silent
 from policy.training import CHECKPOINT

@@ -1,0 +1,120 @@
+"""A folder that holds one run of a program: what the run is, and files each of which is replaced as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cache_schema.errors import UserError
+from cache_schema.shard import replacing
+
+CONFIG = "config.json"
+"""What the run is. Written first."""
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Make the folder and hold it: two programs in one run folder would undo each other's work.
+
+    Raises:
+        UserError: it cannot be made or written to, or another program is at work in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be used as a run folder: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: another program is at work in this run folder") from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+def claim(
+    folder: Path,
+    described: Mapping[str, Any],
+    *,
+    decisive: Mapping[str, str],
+    begun: tuple[str, ...],
+    is_own: Callable[[str], bool],
+) -> bool:
+    """Make the folder this run's. True: it already was, and holds some of its results.
+
+    Args:
+        described: what config.json is to hold, as JSON has it.
+        decisive: the parts of it (objects) in which two runs that are one must agree, and what to call their
+            fields: "value of --" makes "another value of --lr".
+        begun: files either of which says that something would be lost.
+        is_own: whether a file of this name may be overwritten otherwise.
+
+    Raises:
+        UserError: the folder holds another run, or something else.
+    """
+    path = folder / CONFIG
+    if any((folder / name).exists() for name in begun):
+        held = read_json(path)
+        if not all(isinstance(held.get(part), dict) for part in decisive):
+            raise not_ours(path)
+        for part, what in decisive.items():
+            ours, theirs = described[part], held[part]
+            for name in sorted({*ours, *theirs}):
+                if ours.get(name) != theirs.get(name):
+                    raise UserError(
+                        f"{folder}: holds a run with another {what}{name.replace('_', '-')} "
+                        f"({_shown(theirs.get(name))}, not {_shown(ours.get(name))}); choose another folder"
+                    )
+        return True
+    # Of a run that ended before its first checkpoint nothing is lost, so another may take its place.
+    if any(not entry.name.startswith(".") and not is_own(entry.name) for entry in folder.iterdir()):
+        raise UserError(f"{folder}: is neither empty nor a run folder; choose another")
+    write_json(path, described)
+    return False
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a run folder. Raises UserError where there is none."""
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent}: not a finished run: it has no {path.name}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read; delete the run folder to start again") from error
+    if not isinstance(read, dict):
+        raise not_ours(path)
+    return read
+
+
+def not_ours(path: Path) -> UserError:
+    """A file of a run folder that some other program, or version, has written."""
+    return UserError(f"{path}: not a {path.stem} of this version; delete the run folder")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Raises UserError where it cannot be written."""
+    write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file's content: a reader, or a restart after a kill, sees the old or the new, never a part.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
