@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from cache_schema.errors import CacheError, MissingVideoError
 from cache_schema.index import keep_index, open_table
@@ -220,6 +221,20 @@ class Stream(Mapping[str, VideoRecord]):
         entry = self._known(video_id)
         position = int(self.table.entries.position[entry])
         return self._shard(int(self.table.entries.shard[entry])).sources[position]
+
+    def source_lengths(self, video_ids: Sequence[str]) -> npt.NDArray[np.float64]:
+        """(M, 2): seconds, and average frames a second, of the files that videos were taken from.
+
+        Their product is the number of frames. Opens each shard once, and reads its header only.
+        """
+        entries = np.array([self._known(video_id) for video_id in video_ids], np.int64)
+        lengths = np.empty((len(entries), 2))
+        shards = self.table.entries.shard[entries]
+        for video in np.argsort(shards, kind="stable"):  # shard by shard, however many there are
+            shard = self._shard(int(shards[video]))
+            position = int(self.table.entries.position[entries[video]])
+            lengths[video] = shard.durations_s[position], shard.fps[position]
+        return lengths
 
     def digest(self, video_ids: Iterable[str] | None = None) -> str:
         """SHA-256 of what the stream says about some videos (all by default), however they are sharded."""

@@ -46,12 +46,17 @@ COARSE = setting("--coarse", "Stream with the cheap features.", metavar="STREAM"
 FINE = setting("--fine", "Stream with the expensive features.", metavar="STREAM", required=True)
 DATA = options(
     click.option("--cache", required=True, type=click.Path(path_type=Path), help="Feature cache."),
-    click.option("--labels", required=True, type=click.Path(path_type=Path), help="Annotation file."),
+    click.option(
+        "--labels",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="Annotation file, or the folder of a benchmark's own files.",
+    ),
     click.option(
         "--format",
         "labels_format",
         type=click.Choice(sorted(READERS)),
-        help="Format of the labels; by default what their file name says.",
+        help="Format of the labels; by default what names and first lines say.",
     ),
     setting("--train-subset", "Subset to train on; by default the usual name that has labels."),
     setting("--eval-subset", "Subset to evaluate on; by default the usual name that has labels."),

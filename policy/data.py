@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import CacheError, LabelError
+from policy.lengths import differing_lengths
 
 Role = Literal["coarse", "fine"]
 RowChoice = Callable[[int], npt.NDArray[np.int64]]
@@ -290,7 +291,8 @@ def open_dataset(
 
     A label's video is looked for in the cache by its id, then by its aliases. Videos of other subsets, and
     videos whose labels the benchmark keeps back, are passed over; anything else that lacks its counterpart
-    is an error unless `skip_missing`, which leaves it out and says so in the notes.
+    is an error unless `skip_missing`, which leaves it out and says so in the notes. Where the labels say how long
+    videos are, the notes also say which are not as long in the cache.
 
     Args:
         streams: names of the streams that are read, by role.
@@ -323,9 +325,11 @@ def open_dataset(
 
     classes = labels.classes
     parts = []
+    matched: list[tuple[str, VideoLabel]] = []
     for asked, usual in ((train_subset, TRAIN_SUBSETS), (eval_subset, EVAL_SUBSETS)):
         subset = asked or _usual_subset(labels, usual)
         ids, found = _match(opened, labels.subset(subset), labels, skip_missing, notes)
+        matched += zip(ids, found, strict=True)
         parts.append(VideoSet(subset, opened, ids, *_indices(found, classes), several, l2))
         purpose = "training" if usual is TRAIN_SUBSETS else "evaluation"
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
@@ -342,6 +346,9 @@ def open_dataset(
         which = _some(_quoted(sorted(both)), "video", "videos")
         raise LabelError(f"{labels.source}: {which} both for training and evaluation; choose other subsets")
     _check_lengths(opened, [*train.ids, *evaluation.ids])
+    differing = differing_lengths(next(iter(opened.values())), labels, matched)
+    if differing:
+        notes.append(differing)
     first_of = int((train.labels.sum(axis=1) > 1).sum()) if not several else 0
     if first_of:
         notes.append(f"{_of(first_of, len(train), 'training videos')} several classes: trained on the first")

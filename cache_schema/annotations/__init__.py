@@ -1,42 +1,80 @@
 """Labels, splits and temporal segments: one reader per benchmark's own file format.
 
-A reader takes a path and returns a LabelSet; adding a format is adding a file here and a line to READERS.
+A reader takes the path of a file, or of a folder with a benchmark's files, and returns a LabelSet; adding a format
+is adding a file here and a line to READERS, and to SNIFFED where names or first lines tell its files from others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-from cache_schema.annotations import activitynet, table
+from cache_schema.annotations import (
+    activitynet,
+    activitynet_lists,
+    breakfast,
+    fcvid,
+    kinetics,
+    mini_kinetics,
+    table,
+)
 from cache_schema.annotations.labels import LabelSet, Segment, VideoLabel
 from cache_schema.errors import LabelError
 
 READERS: Mapping[str, Callable[[Path], LabelSet]] = {
     "csv": table.read,
     "activitynet": activitynet.read,
+    "activitynet-lists": activitynet_lists.read,
+    "mini-kinetics": mini_kinetics.read,
+    "kinetics": kinetics.read,
+    "fcvid": fcvid.read,
+    "breakfast": breakfast.read,
+    **{f"breakfast-s{split}": partial(breakfast.read, split=split) for split in (1, 2, 3, 4)},
+}
+SNIFFED: Mapping[str, Callable[[Path], bool]] = {
+    "activitynet-lists": activitynet_lists.fits,
+    "mini-kinetics": mini_kinetics.fits,
+    "kinetics": kinetics.fits,
+    "fcvid": fcvid.fits,
+    "breakfast": breakfast.fits,
 }
 _BY_SUFFIX = {".csv": "csv", ".json": "activitynet"}
 
 
 def read_labels(path: Path, format_name: str | None = None) -> LabelSet:
-    """Read an annotation file.
+    """Read an annotation file, or the folder of a benchmark's own files.
 
     Args:
-        format_name: a key of READERS; by default what the file's ending says.
+        format_name: a key of READERS; by default what names and first lines say.
 
     Raises:
-        LabelError: the file cannot be read, is not in that format, or contradicts itself.
+        LabelError: a file cannot be read, is not in that format, or contradicts itself.
     """
-    chosen = format_name or _BY_SUFFIX.get(path.suffix.lower())
-    if chosen is None:
-        raise LabelError(f"{path}: cannot tell its format from its name; say one of {', '.join(READERS)}")
     try:
-        return READERS[chosen](path)
+        return READERS[format_name or _format_of(path)](path)
     except OSError as error:
-        raise LabelError(f"{path}: cannot read the labels: {error.strerror or error}") from error
+        raise LabelError(
+            f"{error.filename or path}: cannot read the labels: {error.strerror or error}"
+        ) from error
     except UnicodeDecodeError as error:
         raise LabelError(f"{path}: not a text file in UTF-8") from error
+
+
+def _format_of(path: Path) -> str:
+    fitting = [name for name, fits in SNIFFED.items() if fits(path)]
+    if len(fitting) > 1:
+        raise LabelError(f"{path}: holds labels of {' and of '.join(fitting)}; say which with --format")
+    if fitting:
+        return fitting[0]
+    if path.is_dir():
+        raise LabelError(f"{path}: a folder without the label files of {', '.join(SNIFFED)}; name a file")
+    try:
+        return _BY_SUFFIX[path.suffix.lower()]
+    except KeyError:
+        raise LabelError(
+            f"{path}: cannot tell its format from its name; say one of {', '.join(READERS)}"
+        ) from None
 
 
 __all__ = ["READERS", "LabelSet", "Segment", "VideoLabel", "read_labels"]

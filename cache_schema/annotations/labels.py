@@ -26,6 +26,8 @@ class VideoLabel:
         video_id: the id under which the cache is expected to hold the video.
         labels: its classes, each once, in the order of the file; empty where the benchmark keeps them back.
         aliases: other ids that the video goes by in practice.
+        frames: its length as the benchmark's own list gives it; None: it gives none.
+        frames_per_s: the rate at which `frames` was counted; None: the video's own.
     """
 
     video_id: str
@@ -33,6 +35,8 @@ class VideoLabel:
     subset: str
     segments: tuple[Segment, ...] = ()
     aliases: tuple[str, ...] = ()
+    frames: int | None = None
+    frames_per_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,12 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
 @click.command()
 @click.version_option(package_name="thriftvid")
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--labels", required=True, type=click.Path(path_type=Path), help="Annotation file.")
+@click.option(
+    "--labels",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Annotation file, or the folder of a benchmark's own files.",
+)
 @click.option(
     "--stream",
     required=True,
@@ -53,7 +58,7 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
     "--format",
     "labels_format",
     type=click.Choice(sorted(READERS)),
-    help="Format of the labels; by default what their file name says.",
+    help="Format of the labels; by default what names and first lines say.",
 )
 @setting("--train-subset", "Subset to train on. [default: training or train]", metavar="NAME")
 @setting("--val-subset", "Subset to choose the best epoch on. [default: validation or val]", metavar="NAME")

@@ -1,0 +1,142 @@
+"""What the readers of benchmarks' own files share: finding the files, and reading numbered lines of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from cache_schema.errors import LabelError
+
+_ORDER = ("train", "val", "test")
+_SHOWN = 60  # characters of a wrong line in a message
+
+
+class Listed(NamedTuple):
+    """A line of a list: a video, the number of its frames where the list has that, and numbers of classes."""
+
+    name: str
+    frames: int | None
+    numbers: tuple[int, ...]
+    subset: str
+
+
+def is_named(path: Path, pattern: re.Pattern[str]) -> bool:
+    """Whether a file has such a name, or a folder holds one that does."""
+    if path.is_dir():
+        return any(pattern.fullmatch(entry.name) for entry in path.iterdir())
+    return pattern.fullmatch(path.name) is not None
+
+
+def by_subset(path: Path, pattern: re.Pattern[str], expected: str) -> dict[str, Path]:
+    """Those files of a folder whose names match, or the one file that is given, by the group "subset",
+    which is train, val or test, in this order.
+
+    Args:
+        expected: what the files are called, for the message.
+
+    Raises:
+        LabelError: there are none, or two for the same subset.
+    """
+    found: dict[str, Path] = {}
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        matched = pattern.fullmatch(file.name)
+        if matched is None:
+            continue
+        subset = matched["subset"]
+        if subset in found:
+            raise LabelError(
+                f"{path}: both {found[subset].name} and {file.name} list the {subset} videos; name a folder "
+                "with one of them"
+            )
+        found[subset] = file
+    if not found:
+        raise LabelError(f"{path}: expected {expected}")
+    return {subset: found[subset] for subset in _ORDER if subset in found}
+
+
+def start_of(path: Path, size: int = 4096) -> str:
+    """The first bytes of a file as text; empty where it cannot be read, which the reader will then say."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size).decode("utf-8-sig", errors="ignore")
+    except OSError:
+        return ""
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of each line that is not blank. Raises LabelError where it is not text."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                stripped = line.strip()
+                if stripped:
+                    yield number, stripped
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{path}: not a text file in UTF-8") from error
+
+
+def wrong(place: str, line: str, expected: str) -> LabelError:
+    """The error for a line of another form."""
+    shown = line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
+    return LabelError(f"{place}: {shown!r} is not {expected}")
+
+
+def read_lists(
+    files: Mapping[str, Path], *, frames: bool, separator: str | None = None, classes: int | None = None
+) -> list[Listed]:
+    """Lists with a line for each video: name, number of frames if `frames`, numbers of its classes.
+
+    Args:
+        files: by subset.
+        separator: by default any white space.
+        classes: how many there are, if that is known: numbers go from 0.
+
+    Raises:
+        LabelError: a line of another form, a video that occurs twice, or no video.
+    """
+    form = (separator or " ").join(["NAME", *(["FRAMES"] if frames else []), "LABEL"])
+    expected = f"'{form}', with more labels where a video has them"
+    listed: list[Listed] = []
+    places: dict[str, tuple[Path, int]] = {}
+    for subset, path in files.items():
+        before = len(listed)
+        for number, line in lines(path):
+            name, *fields = line.split(separator)
+            name = name.strip()
+            try:
+                values = [_number(field) for field in fields]
+            except ValueError:
+                values = []
+            if not name or len(values) < 1 + frames:
+                raise wrong(f"{path}, line {number}", line, expected)
+            numbers = tuple(dict.fromkeys(values[frames:]))
+            if classes is not None and max(numbers) >= classes:
+                raise LabelError(
+                    f"{path}, line {number}: video {name!r} has class {max(numbers)}, but the {classes} classes "
+                    f"are numbered from 0 to {classes - 1}"
+                )
+            if name in places:
+                first, at = places[name]
+                raise LabelError(
+                    f"{path}, line {number}: video {name!r} occurs twice, first in {first.name}, line {at}"
+                )
+            places[name] = path, number
+            listed.append(Listed(name, values[0] if frames else None, numbers, subset))
+        if len(listed) == before:
+            raise LabelError(f"{path}: no videos in it")
+    return listed
+
+
+def _number(text: str) -> int:
+    # int() alone is kind to "1_000", "-1" and "²", and slow with a million digits.
+    stripped = text.strip()
+    if not (stripped.isascii() and stripped.isdigit() and len(stripped) < 10):
+        raise ValueError(text)
+    return int(stripped)
+
+
+def numbered(numbers: tuple[int, ...]) -> tuple[str, ...]:
+    """Names for classes of which only numbers are published."""
+    return tuple(f"class {number}" for number in numbers)
