@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -290,17 +289,10 @@ def test_formats_are_told_apart(tmp_path: Path) -> None:
     assert len(read_labels(tmp_path, "activitynet-lists").videos) == 4
 
 
-def test_long_lists_are_read_in_one_pass(tmp_path: Path) -> None:
-    def seconds(videos: int) -> float:
-        names = (f"video{i:07d} 300 {i % 200}\n" for i in range(videos))
-        folder_of(tmp_path, {"mini_kinetics_train.txt": "".join(names)})
-        start = time.process_time()
-        assert len(read_labels(tmp_path).videos) == videos
-        return time.process_time() - start
-
-    seconds(100)
-    # Quadratic would be 64 times as long.
-    assert seconds(80_000) < 25 * max(seconds(10_000), 0.02)
+def test_long_lists(tmp_path: Path) -> None:
+    names = (f"video{i:07d} 300 {i % 200}\n" for i in range(200_000))
+    folder_of(tmp_path, {"mini_kinetics_train.txt": "".join(names)})
+    assert len(read_labels(tmp_path).videos) == 200_000  # in hours, were it quadratic
 
 
 def test_clips_are_found_under_both_of_their_names(tmp_path: Path) -> None:
@@ -324,9 +316,7 @@ def test_activitynet_as_published() -> None:
 
 @needs_published_files
 def test_mini_kinetics_as_published() -> None:
-    start = time.process_time()
     labels = read_labels(Path(str(PUBLISHED)) / "mini_kinetics")
-    assert time.process_time() - start < 2
     assert Counter(v.subset for v in labels.videos) == {"train": 121_070, "val": 9_864}
     assert set(labels.classes) == {f"class {n}" for n in range(200)}
     assert not labels.multi_label
