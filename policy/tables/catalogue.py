@@ -25,7 +25,11 @@ KNOWN: Mapping[str, str] = {
     "selection-1": "model selection beside the state of the art on HVU and Mini-Kinetics",
     "selection-fig3": "model selection on Kinetics-400: α, number of clips, computation by class",
     "selection-fig4": "model selection on Kinetics-400: selector backbones, latency",
-    "costs": "what one row of each backbone costs, the papers' figure beside the counted one",
+    "costs": "every cost that both papers print, computed again, and which do not add up",
 }
 
 BUILT: Mapping[str, PaperTable] = {table.name: table for table in (liteeval1.TABLE,)}
+"""Those that are made of runs."""
+
+COMMANDS = (*BUILT, "costs")
+"""All that are built."""

@@ -87,9 +87,9 @@ def _not_built(name: str) -> click.Command:
     )
     @tells_mistakes
     def say() -> None:
-        from policy.tables.catalogue import BUILT
+        from policy.tables.catalogue import COMMANDS
 
-        raise UserError(f"{name} is not built yet; built: {', '.join(BUILT)} (see paper-tables list)")
+        raise UserError(f"{name} is not built yet; built: {', '.join(COMMANDS)} (see paper-tables list)")
 
     return say
 
@@ -116,15 +116,38 @@ def list_tables(as_json: bool) -> None:
     Example:
       paper-tables list
     """
-    from policy.tables.catalogue import BUILT, KNOWN
+    from policy.tables.catalogue import COMMANDS, KNOWN
 
     if as_json:
-        said = [{"name": name, "what": what, "built": name in BUILT} for name, what in KNOWN.items()]
+        said = [{"name": name, "what": what, "built": name in COMMANDS} for name, what in KNOWN.items()]
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))
         return
     width = max(map(len, KNOWN))
     for name, what in KNOWN.items():
-        click.echo(f"{name:<{width}}  {'built        ' if name in BUILT else 'not built yet'}  {what}")
+        click.echo(f"{name:<{width}}  {'built        ' if name in COMMANDS else 'not built yet'}  {what}")
+
+
+@paper_tables.command("costs")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for costs.md and costs.csv.")
+@AS_JSON
+@tells_mistakes
+def costs(out: Path | None, as_json: bool) -> None:
+    """Every cost that the two papers print, computed again, and those that do not add up. Needs no cache.
+
+    Figures that depend on what a policy learned are taken apart as far as their table allows.
+
+    \b
+    Example:
+      paper-tables costs --out costs
+    """
+    from policy.tables.costs import terminal, text
+    from policy.tables.output import check_folder
+
+    if out is not None:
+        check_folder(out)
+        for path in text.write_report(out):
+            click.echo(f"wrote {path}", err=True)
+    _print(text.as_json() if as_json else terminal.render(colour=sys.stdout.isatty()))
 
 
 @paper_tables.command("liteeval-1")

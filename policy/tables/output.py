@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from cache_schema import UserError
@@ -34,6 +35,11 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         TABLE_CSV: text.comma_separated(report).encode(),
         FIGURE_PNG: figure.render(report),
     }
+    return write_files(contents, folder)
+
+
+def write_files(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
+    """Write files by name, each atomically, and return their paths. Raises UserError if one cannot be written."""
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return [folder / name for name in contents]

@@ -28,7 +28,7 @@ def render(report: Report, *, colour: bool = False, width: int | None = None) ->
     table = _table(report)
     console = Console(
         file=io.StringIO(),
-        width=max(width, _width_of(table)),
+        width=max(width, width_of(table)),
         force_terminal=colour,
         no_color=not colour,
         highlight=False,
@@ -36,7 +36,7 @@ def render(report: Report, *, colour: bool = False, width: int | None = None) ->
     with console.capture() as captured:
         console.print(Text(report.table.title, style="bold"), end="\n\n")
         console.print(table)
-    return "\n".join([*_stripped(captured.get()), "", *state_lines(report, min(width, _LONGEST_LINE))]) + "\n"
+    return "\n".join([*stripped(captured.get()), "", *state_lines(report, min(width, _LONGEST_LINE))]) + "\n"
 
 
 def state_lines(report: Report, width: int) -> list[str]:
@@ -75,10 +75,12 @@ def _row(row: Cells) -> list[str]:
     return [row.title, *row.ours.values(), *published]
 
 
-def _width_of(table: Table) -> int:
+def width_of(table: Table) -> int:
+    """Characters that the table takes where nothing is cut."""
     wide = Console(file=io.StringIO(), width=10_000)
     return Measurement.get(wide, wide.options, table).maximum
 
 
-def _stripped(text: str) -> list[str]:
+def stripped(text: str) -> list[str]:
+    """Lines without the blanks at their ends."""
     return [line.rstrip() for line in text.rstrip().splitlines()]

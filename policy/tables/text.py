@@ -21,15 +21,15 @@ def markdown(report: Report, figure: str | None = None) -> str:
         f"{dataset.title} {what}, paper" for dataset in DATASETS.values() for what in ("mAP %", "GFLOPs")
     ]
     header = ["method", *SHOWN.values(), *titles]
-    lines = [f"# {report.table.title}", "", _line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+    lines = [f"# {report.table.title}", "", line(header), line(["---", *["---:"] * (len(header) - 1)])]
     group = "methods"
     for row in cells(report, tuple(DATASETS)):
         if row.group != group:
             group = row.group
-            lines.append(_line([f"*{group}*", *[""] * (len(header) - 1)]))
+            lines.append(line([f"*{group}*", *[""] * (len(header) - 1)]))
         published = [cell for pair in row.published.values() for cell in pair]
         words = [row.title, *row.ours.values(), *published]
-        lines.append(_line([f"**{word}**" for word in words] if row.emphasised else words))
+        lines.append(line([f"**{word}**" for word in words] if row.emphasised else words))
     if figure is not None:
         lines += ["", f"![Accuracy against computation per video]({figure})"]
     lines += ["", *(f"- {sentence}" for sentence in report.state), "", "```sh", report.command, "```"]
@@ -107,6 +107,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _line(words: list[str]) -> str:
+def line(words: list[str]) -> str:
+    """A row of a Markdown table."""
     escaped = [word.replace("|", r"\|") for word in words]
     return f"| {' | '.join(escaped)} |"

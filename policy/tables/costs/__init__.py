@@ -1,0 +1,4 @@
+"""paper-tables costs: every cost that the two papers print, computed again where that needs no training.
+
+`printed.py` holds the papers' figures, `quantity.py` the arithmetic, `report.py` the verdicts.
+"""
