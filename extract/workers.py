@@ -114,13 +114,33 @@ def decode_all(
         listener.join()
 
 
+class AwakeClock:
+    """Seconds that this process has been running, as long as it looks at least every few seconds.
+
+    A program that is stopped for an hour (Ctrl-Z, a virtual machine that is taken away for a while) has its
+    decoders stopped with it, and they are not late when all go on.
+    """
+
+    _LONGEST_S = 5.0  # between two looks of one that runs
+
+    def __init__(self) -> None:
+        self._looked_s = time.monotonic()
+        self._awake_s = 0.0
+
+    def __call__(self) -> float:
+        now_s = time.monotonic()
+        self._awake_s += min(now_s - self._looked_s, self._LONGEST_S)
+        self._looked_s = now_s
+        return self._awake_s
+
+
 @dataclass
 class _Worker:
     process: subprocess.Popen[bytes]
     pipe: Connection
     ready: bool = False  # it has imported the decoders: what it does from now on is the video's time
     job: DecodeJob | None = None
-    seen_s: float = 0.0  # when it was last looked at, on the monotonic clock
+    seen_s: float = 0.0  # when it was last looked at, on the pool's clock
     spent_s: float = 0.0  # without a sign of life
 
 
@@ -133,6 +153,7 @@ class _Pool:
     again: list[DecodeJob] = field(default_factory=list)  # for PyAV, after decord
     troubles: dict[int, str] = field(default_factory=dict)  # what became of decord, by key
     stopping: threading.Event = field(default_factory=threading.Event)
+    clock: AwakeClock = field(default_factory=AwakeClock)
     answers: queue.Queue[Message | BaseException | None] = field(
         default_factory=lambda: queue.Queue(maxsize=_QUEUE_LENGTH)
     )
@@ -166,12 +187,12 @@ class _Pool:
             if not busy:
                 return
             ready = set(wait([worker.pipe for worker in busy], timeout=_TICK_S))
-            now_s = time.monotonic()
+            now_s = self.clock()
             for worker in busy:
                 if worker.pipe in ready:
                     # Held up by a slow consumer, perhaps: that time is not the worker's.
                     alive = self._receive(worker)
-                    worker.seen_s, worker.spent_s = time.monotonic(), 0.0
+                    worker.seen_s, worker.spent_s = self.clock(), 0.0
                 else:
                     # It has sent nothing since it was last looked at, so nobody but itself held it up.
                     worker.spent_s += max(0.0, now_s - worker.seen_s)
@@ -196,7 +217,7 @@ class _Pool:
 
     def _assign(self, worker: _Worker, job: DecodeJob) -> None:
         worker.job, worker.spent_s = job, 0.0
-        worker.seen_s = time.monotonic()
+        worker.seen_s = self.clock()
         with contextlib.suppress(OSError):  # it died while idle: found at the next wait
             worker.pipe.send(job)
 
@@ -240,6 +261,7 @@ class _Pool:
 
     def _put(self, answer: Message | BaseException | None) -> None:
         while not self.stopping.is_set():
+            self.clock()
             with contextlib.suppress(queue.Full):
                 self.answers.put(answer, timeout=_TICK_S)
                 return

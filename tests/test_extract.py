@@ -43,7 +43,7 @@ from extract.cli import batch_extract
 from extract.decode import open_video
 from extract.sources import find_videos
 from extract.transform import resize_and_crop
-from extract.workers import DecodeJob, Finished, Frames, Opened, decode_all
+from extract.workers import AwakeClock, DecodeJob, Finished, Frames, Opened, decode_all
 from tests.test_decode import B_FRAMES, FASTSTART, rows_of, trim_by_edit_list
 
 STREAM, NAME = "timm:test_resnet@64", "test_resnet_64"
@@ -558,6 +558,19 @@ def test_a_hanging_decoder_is_found_while_the_consumer_is_slow(videos: Path) -> 
                 break
     assert ended < 4000
     assert decoders() == []
+
+
+def test_time_that_all_were_stopped_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("extract.workers.time.monotonic", lambda: now_s)
+    clock = AwakeClock()
+    for now_s in (100.5, 101.0):
+        assert clock() == now_s - 100
+    now_s = 4000.0  # Ctrl-Z, and an hour later fg
+    assert clock() <= 1 + 5
+    awake_s = clock()
+    now_s = 4002.0
+    assert clock() == awake_s + 2
 
 
 @pytest.mark.slow
