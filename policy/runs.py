@@ -26,6 +26,9 @@ import torch
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
+from policy.baselines.fast_forward import FastForward
+from policy.baselines.frame_glimpse import FrameGlimpse
+from policy.baselines.liteeval_rl import LiteEvalRL
 from policy.baselines.lstm import CoarseFineLSTM, CoarseOnly, FineLSTM
 from policy.baselines.random_gating import RandomGating
 from policy.baselines.uniform import Uniform, UniformCF
@@ -43,6 +46,9 @@ METHODS: Mapping[str, type[Method]] = {
     "uniform-cf": UniformCF,
     "lstm": FineLSTM,
     "lstm-cf": CoarseFineLSTM,
+    "frame-glimpse": FrameGlimpse,
+    "fast-forward": FastForward,
+    "liteeval-rl": LiteEvalRL,
     "coarse-only": CoarseOnly,
     "random-gating": RandomGating,
 }
