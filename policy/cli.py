@@ -86,7 +86,7 @@ OPTIMIZATION = options(
         type=click.Choice(INPUT_NORMS),
     ),
 )
-TRAINING = options(OPTIMIZATION, setting("--seed", "Of weights, order of videos and gates.", type=int))
+TRAINING = options(OPTIMIZATION, setting("--seed", "Of weights, order of videos and draws.", type=int))
 FRAMES = setting("--frames", "K, uniformly spaced frames per video.", type=int)
 COARSE_HIDDEN = setting("--coarse-hidden", "Units of the coarse LSTM.", type=int)
 FINE_HIDDEN = setting("--fine-hidden", "Units of the fine LSTM.", type=int)
@@ -94,12 +94,31 @@ SYNC = setting("--sync/--no-sync", "Copy the coarse state where the gate is clos
 WARMUP = setting(
     "--warmup", "Share of the epochs over which the usage in training falls from 1 to its target.", type=float
 )
-LITEEVAL = options(
+EQ_7 = options(
     setting("--gamma", "Target usage of fine features (Eq. 7).", type=float),
     setting("--lam", "Weight of the usage penalty (Eq. 7).", type=float),
     WARMUP,
+)
+LITEEVAL = options(
+    EQ_7,
     setting("--tau-start", "Gumbel-softmax temperature at the start.", type=float),
     setting("--tau-end", "Gumbel-softmax temperature at the end.", type=float),
+)
+FRAME_GLIMPSE = options(
+    setting("--glimpses", "K of FrameGlimpse: how many times it looks.", type=int),
+    setting(
+        "--location-std",
+        "Of FrameGlimpse: spread of the locations drawn in training, as a share of the video.",
+        type=float,
+    ),
+)
+FAST_FORWARD = options(
+    setting("--strides", "Of FastForward: how many strides it chooses from, 1, 2, 4, … frames.", type=int),
+    setting(
+        "--frame-price",
+        "Of FastForward: what a frame after the first takes off a reward of at most 1.",
+        type=float,
+    ),
 )
 
 
@@ -185,6 +204,52 @@ def lstm_cf(**given: Any) -> None:
         --coarse mobilenetv2_112 --fine resnet101_224 --out runs/lstm-cf
     """
     _run("lstm-cf", given)
+
+
+@train_policy.command()
+@options(DATA, FINE, FRAME_GLIMPSE, FINE_HIDDEN, TRAINING, RUN)
+@tells_mistakes
+def frame_glimpse(**given: Any) -> None:
+    """FrameGlimpse: an agent looks at K frames, each time choosing the next from anywhere in the video.
+
+    Trained with REINFORCE. A frame that it looks at again is computed, and charged, once.
+
+    \b
+    Example:
+      train-policy frame-glimpse --cache CACHE --labels labels.csv --fine resnet101_224 --glimpses 4 \\
+        --out runs/frame-glimpse
+    """
+    _run("frame-glimpse", given)
+
+
+@train_policy.command()
+@options(DATA, FINE, FAST_FORWARD, FINE_HIDDEN, TRAINING, RUN)
+@tells_mistakes
+def fast_forward(**given: Any) -> None:
+    """FastForward: an agent starts at the first frame and decides at each how far to jump, or to stop.
+
+    Trained with REINFORCE, for recognition minus a price per frame.
+
+    \b
+    Example:
+      train-policy fast-forward --cache CACHE --labels labels.csv --fine resnet101_224 --frame-price 0.01 \\
+        --out runs/fast-forward
+    """
+    _run("fast-forward", given)
+
+
+@train_policy.command()
+@options(DATA, COARSE, FINE, EQ_7, COARSE_HIDDEN, FINE_HIDDEN, SYNC, TRAINING, RUN)
+@tells_mistakes
+def liteeval_rl(**given: Any) -> None:
+    """LiteEval-RL: LiteEval with gates learned by REINFORCE instead of Gumbel-softmax.
+
+    \b
+    Example:
+      train-policy liteeval-rl --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --gamma 0.05 --out runs/liteeval-rl
+    """
+    _run("liteeval-rl", given)
 
 
 @train_policy.command()

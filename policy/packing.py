@@ -26,3 +26,24 @@ def mean_per_video(rows: Tensor, packed: PackedSequence) -> Tensor:
     count = int(packed.batch_sizes[0])
     sums = rows.new_zeros(count, rows.shape[1]).index_add(0, video, rows)
     return sums / torch.bincount(video, minlength=count)[:, None]
+
+
+def lengths_of(packed: PackedSequence) -> Tensor:
+    """(B,) int64: rows T of each video in the caller's order, on the device of the data."""
+    _, lengths = place_of_row(packed.batch_sizes)
+    lengths, order = lengths.to(packed.data.device), packed.unsorted_indices
+    return lengths if order is None else lengths[order]
+
+
+def packed_rows(packed: PackedSequence, videos: Tensor, rows: Tensor) -> Tensor:
+    """(M,) int64: where in `packed.data` row `rows` (M,) of the caller's video `videos` (M,) is."""
+    starts = (packed.batch_sizes.cumsum(0) - packed.batch_sizes).to(rows.device)
+    order = packed.unsorted_indices
+    return starts[rows] + (videos if order is None else order[videos])
+
+
+def marked(lengths: Tensor, videos: Tensor, rows: Tensor) -> list[Tensor]:
+    """Per video (T,) float32 that is 1 on the given rows (M,) of the given videos (M,) and 0 elsewhere."""
+    marks = torch.zeros(int(lengths.sum()), device=rows.device)
+    marks[(lengths.cumsum(0) - lengths)[videos] + rows] = 1.0
+    return list(torch.split(marks, lengths.tolist()))

@@ -25,6 +25,9 @@ import torch
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_json
+from policy.baselines.fast_forward import FastForward
+from policy.baselines.frame_glimpse import FrameGlimpse
+from policy.baselines.liteeval_rl import LiteEvalRL
 from policy.baselines.lstm import CoarseFineLSTM, CoarseOnly, FineLSTM
 from policy.baselines.random_gating import RandomGating
 from policy.baselines.uniform import Uniform, UniformCF
@@ -42,6 +45,9 @@ METHODS: Mapping[str, type[Method]] = {
     "uniform-cf": UniformCF,
     "lstm": FineLSTM,
     "lstm-cf": CoarseFineLSTM,
+    "frame-glimpse": FrameGlimpse,
+    "fast-forward": FastForward,
+    "liteeval-rl": LiteEvalRL,
     "coarse-only": CoarseOnly,
     "random-gating": RandomGating,
 }

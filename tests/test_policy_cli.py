@@ -87,9 +87,11 @@ def test_liteeval(planted: Path, tmp_path: Path) -> None:
     assert used == said["usage"]
 
 
-@pytest.mark.parametrize("method", ["uniform", "uniform-cf", "lstm", "lstm-cf", "coarse-only"])
+@pytest.mark.parametrize(
+    "method", ["uniform", "uniform-cf", "lstm", "lstm-cf", "frame-glimpse", "fast-forward", "coarse-only"]
+)
 def test_baselines(method: str, planted: Path, tmp_path: Path) -> None:
-    streams = {"uniform": STREAMS[2:], "lstm": STREAMS[2:], "coarse-only": STREAMS[:2]}.get(method, STREAMS)
+    streams = {"uniform-cf": STREAMS, "lstm-cf": STREAMS, "coarse-only": STREAMS[:2]}.get(method, STREAMS[2:])
     result = run(planted, method, *streams, *SMALL, "--out", tmp_path / "run", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["method"] == method

@@ -115,7 +115,7 @@ def test_coarse_only(runs: dict[str, Run]) -> None:
     assert np.array_equal(said.macs[0, :, 2], lengths * LSTM + HEAD)
 
 
-@pytest.mark.parametrize("name", ["liteeval", "random-gating"])
+@pytest.mark.parametrize("name", ["liteeval", "liteeval-rl", "random-gating"])
 def test_gated_methods_pay_for_opened_rows(name: str, runs: dict[str, Run]) -> None:
     said = runs[name].predictions()
     coarse_step = 4 * 6 * (DIM + 6) + 2 * (DIM + HIDDEN)

@@ -289,7 +289,7 @@ def test_nothing_in_a_run_folder_is_pickled(undisturbed: Path) -> None:
         ({"epochs": -1}, "epochs must be positive"),
         ({"coarse": None}, "liteeval needs a coarse stream"),
         ({"fine": "resnet"}, "no stream 'resnet'"),
-        ({"method": "liteeval-rl"}, "no method 'liteeval-rl'"),
+        ({"method": "liteeval-2"}, "no method 'liteeval-2'"),
         ({"coarse_hidden": 64}, "coarse.hidden.*64.*fine.hidden.*12"),
     ],
 )

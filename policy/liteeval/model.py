@@ -28,12 +28,17 @@ class LiteEvalOutput:
     """(B,): mean of B_t over each video's own steps, differentiable like ``gates``."""
     gates: Tensor
     """(N,): B_t, 0 or 1. In training its gradient is that of Eq. 9 (straight-through)."""
-    probabilities: Tensor
-    """(N,): of opening, softmax(b_t)[OPEN], without noise."""
+    log_odds: Tensor
+    """(N,): of opening, b_t[OPEN] − b_t[CLOSED], without noise."""
     states: Tensor
     """(N, H_f): h^f after each step; the classifier on it is the prediction so far."""
     batch_sizes: Tensor
     unsorted_indices: Tensor | None
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(N,): of opening, softmax(b_t)[OPEN], without noise."""
+        return torch.sigmoid(self.log_odds)
 
     def split(self, packed: Tensor) -> list[Tensor]:
         """A per-step tensor (N, ...) as one (T, ...) tensor per video, in the caller's order."""
@@ -173,7 +178,7 @@ class LiteEval(nn.Module):
             logits=logits if unsorted is None else logits[unsorted],
             usage=usage if unsorted is None else usage[unsorted],
             gates=states.gates,
-            probabilities=torch.sigmoid(states.log_odds),
+            log_odds=states.log_odds,
             states=states.h,
             batch_sizes=coarse.batch_sizes,
             unsorted_indices=unsorted,

@@ -21,7 +21,9 @@ from policy.cli import (
     DATA,
     DEFAULTS,
     DEVICE,
+    FAST_FORWARD,
     FINE_HIDDEN,
+    FRAME_GLIMPSE,
     FRAMES,
     LITEEVAL,
     OPTIMIZATION,
@@ -151,7 +153,19 @@ def costs(out: Path | None, as_json: bool) -> None:
 
 
 @paper_tables.command("liteeval-1")
-@options(DATA, STREAMS, LITEEVAL, FRAMES, COARSE_HIDDEN, FINE_HIDDEN, SYNC, OPTIMIZATION, TABLE)
+@options(
+    DATA,
+    STREAMS,
+    LITEEVAL,
+    FRAMES,
+    FRAME_GLIMPSE,
+    FAST_FORWARD,
+    COARSE_HIDDEN,
+    FINE_HIDDEN,
+    SYNC,
+    OPTIMIZATION,
+    TABLE,
+)
 @click.pass_context
 @tells_mistakes
 def liteeval_1(context: click.Context, /, **given: Any) -> None:

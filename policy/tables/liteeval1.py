@@ -16,9 +16,15 @@ EXPERIMENTS = (
         "Uniform+CF", "uniform-cf", published=_published(fcvid=(80.1, 197.5), activitynet=(70.1, 197.5))
     ),
     Experiment("LSTM+CF", "lstm-cf", published=_published(fcvid=(80.1, 198.0), activitynet=(71.5, 197.8))),
-    Experiment("FrameGlimpse", published=_published(fcvid=(71.2, 29.9), activitynet=(60.2, 32.9))),
-    Experiment("FastForward", published=_published(fcvid=(67.6, 66.2), activitynet=(54.7, 17.2))),
-    Experiment("LiteEval-RL", published=_published(fcvid=(74.2, 245.9), activitynet=(65.2, 269.3))),
+    Experiment(
+        "FrameGlimpse", "frame-glimpse", published=_published(fcvid=(71.2, 29.9), activitynet=(60.2, 32.9))
+    ),
+    Experiment(
+        "FastForward", "fast-forward", published=_published(fcvid=(67.6, 66.2), activitynet=(54.7, 17.2))
+    ),
+    Experiment(
+        "LiteEval-RL", "liteeval-rl", published=_published(fcvid=(74.2, 245.9), activitynet=(65.2, 269.3))
+    ),
     Experiment("LiteEval", "liteeval", published=_published(fcvid=(80.0, 94.3), activitynet=(72.7, 95.1))),
     Experiment("Coarse only", "coarse-only", "null controls"),
     Experiment("Random gating", "random-gating", "null controls", usage_of="liteeval"),

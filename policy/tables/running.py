@@ -20,6 +20,7 @@ from policy.tables.experiment import Experiment
 from policy.tables.progress import Progress, Silent
 from policy.training import CHECKPOINT
 
+_LONGEST = ("liteeval-rl", "liteeval")  # they see every frame, and the first does so three times a step
 _KEY_DIGITS = 12  # 48 bits: two of a million runs share them with a chance of 1 in 500
 
 
@@ -108,7 +109,7 @@ def carry_out(
                 progress.reused(experiment.title, len(reused))
             missing += [task for task in mine if task not in reused]
         # The longest trainings first, so that several processes end together.
-        missing.sort(key=lambda task: task.config.method != "liteeval")
+        missing.sort(key=lambda task: (*_LONGEST, task.config.method).index(task.config.method))
         with progress.watch({task.folder: task.name for task in missing}):
             for task, run, seconds, how in _train_all(missing, source, device, jobs):
                 found[_place(task)] = run

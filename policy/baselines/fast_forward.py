@@ -1,0 +1,163 @@
+"""FastForward: an agent that starts at the first frame and decides at each frame how far to jump, or to stop.
+
+After Fan, Xu, Zhu, Yan, Ge and Yang (IJCAI 2018). The LiteEval paper (Sec. 4.2.1) compares with an agent that
+learns "how many steps to jump forward at each time step with REINFORCE"; what it leaves open, and what is done
+here:
+
+- Jumps are of 1, 2, 4, … frames, beside stopping; a jump past the last frame ends the video like a stop.
+- The agent knows its place in the video: it is an input beside the features.
+- The reward is `recognition_reward` at the end minus a price for each frame after the first. A decision is
+  credited with the price of the frames after it only, since those before it are none of its doing.
+- The baseline is learned from the state in which each decision was made, so it knows what the agent knew. It
+  reads the state and does not shape it.
+- In training, decisions are drawn; at test the likeliest is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from policy.accounting import linear_macs, lstm_step_macs
+from policy.config import RunConfig
+from policy.data import Batch, Dataset, Role
+from policy.liteeval.standardize import Standardize
+from policy.losses import classification_loss
+from policy.method import (
+    TRAINING_OPTIONS,
+    IntArray,
+    Losses,
+    Method,
+    Prediction,
+    class_probabilities,
+)
+from policy.packing import lengths_of, marked, packed_rows
+from policy.reinforce import policy_gradient, recognition_reward
+from policy.scales import fit_scale
+
+STOP = 0
+"""Index of the decision to stop; decision k jumps 2^(k−1) frames."""
+
+
+@dataclass(frozen=True)
+class Journey:
+    """What an agent did with B videos, in the caller's order, and at M frames in all.
+
+    Attributes:
+        logits: (B, C) from each video's last state.
+        videos, rows: (M,) int64, the frames looked at.
+        steps: (M,) int64, how many frames of its video were looked at before.
+        log_probabilities: (M,) of the decision made at each frame.
+        values: (M,) the reward expected there.
+    """
+
+    logits: Tensor
+    videos: Tensor
+    rows: Tensor
+    steps: Tensor
+    log_probabilities: Tensor
+    values: Tensor
+
+
+class JumpAgent(nn.Module):
+    """LSTM over what is seen; from its state a decision, a value and, at the end, the classes.
+
+    Args:
+        dim: D of the features.
+        strides: number of strides, 1, 2, 4, … frames.
+    """
+
+    def __init__(self, dim: int, hidden: int, num_classes: int, strides: int) -> None:
+        super().__init__()
+        self.scale = Standardize(dim)
+        self.cell = nn.LSTMCell(dim + 1, hidden)
+        self.decision = nn.Linear(hidden, 1 + strides)
+        self.value = nn.Linear(hidden, 1)
+        self.classifier = nn.Linear(hidden, num_classes)
+
+    def forward(self, features: PackedSequence, generator: torch.Generator | None = None) -> Journey:
+        """Travel through B videos, (N, D) features packed; only rows that are looked at are read.
+
+        Args:
+            generator: draws the decisions; None takes the likeliest.
+        """
+        lengths = lengths_of(features)
+        videos = torch.arange(len(lengths), device=lengths.device)
+        rows = torch.zeros_like(videos)
+        h = c = self.value.weight.new_zeros(len(lengths), self.cell.hidden_size)
+        last = h  # states of the videos that have ended
+        at: list[tuple[Tensor, ...]] = []
+        while len(videos):
+            seen = self.scale(features.data[packed_rows(features, videos, rows)])
+            # In the middle of the frame's part of the video, between 0 and 1.
+            place = ((rows + 0.5) / lengths[videos]).to(seen.dtype)
+            h, c = self.cell(torch.cat([seen, place[:, None]], 1), (h, c))
+            log_probabilities = self.decision(h).log_softmax(1)
+            drawn = log_probabilities.detach()
+            if generator is not None:
+                # The largest of logits with Gumbel noise is a draw from their softmax.
+                exponential = torch.empty(drawn.shape).exponential_(generator=generator)
+                drawn = drawn - exponential.log().to(drawn)
+            decision = drawn.argmax(1)
+            log_probability = log_probabilities.gather(1, decision[:, None]).squeeze(1)
+            value = self.value(h.detach()).squeeze(1)
+            at.append((videos, rows, torch.full_like(rows, len(at)), log_probability, value))
+
+            landing = rows + 2 ** (decision - 1).clamp_min(0)
+            goes_on = (decision != STOP) & (landing < lengths[videos])
+            last = last.index_copy(0, videos[~goes_on], h[~goes_on])
+            videos, rows, h, c = videos[goes_on], landing[goes_on], h[goes_on], c[goes_on]
+        return Journey(self.classifier(last), *(torch.cat(parts) for parts in zip(*at, strict=True)))
+
+
+class FastForward(Method):
+    """Trained by the classification loss, and REINFORCE for the jumps."""
+
+    title = "FastForward"
+    roles: ClassVar[tuple[Role, ...]] = ("fine",)
+    options = TRAINING_OPTIONS | {"fine_hidden", "strides", "frame_price"}
+
+    model: JumpAgent
+
+    def __init__(self, config: RunConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        dim = data.train.streams["fine"].spec.feature_dim
+        self.model = JumpAgent(dim, config.fine_hidden, len(data.classes), config.strides)
+        if config.input_norm == "standard":
+            fit_scale(self.model.scale, data.train, "fine")
+
+    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
+        fine = batch.inputs["fine"]
+        out: Journey = self.model(fine, generator)
+        correct = recognition_reward(out.logits, batch.targets)
+        frames = torch.bincount(out.videos, minlength=len(correct))
+        still_to_come = frames[out.videos] - 1 - out.steps
+        reward = correct[out.videos] - self.config.frame_price * still_to_come
+        classification = classification_loss(out.logits, batch.targets)
+        policy = policy_gradient(out.log_probabilities, reward - out.values) / len(correct)
+        # Long journeys count no more than short ones.
+        value = ((reward - out.values) ** 2 / frames[out.videos]).sum() / len(correct)
+        return {
+            "loss": classification + policy + value,
+            "classification": classification,
+            "value_error": value,
+            "reward": (correct - self.config.frame_price * (frames - 1)).mean(),
+            "usage": (frames / lengths_of(fine)).mean(),
+        }
+
+    def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
+        fine = batch.inputs["fine"]
+        out: Journey = self.model(fine)
+        gates = marked(lengths_of(fine), out.videos, out.rows)
+        return Prediction(class_probabilities(out.logits, self.multi_label), gates)
+
+    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
+        # A step and a decision at every frame that is looked at; the value is for training only.
+        cell, classifier = self.model.cell, self.model.classifier
+        step = lstm_step_macs(cell.input_size, cell.hidden_size)
+        step += linear_macs(cell.hidden_size, self.model.decision.out_features)
+        return fine * step + linear_macs(cell.hidden_size, classifier.out_features)
