@@ -143,13 +143,13 @@ def batch_extract(
       batch-extract VIDEOS/ --cache CACHE --stream timm:resnet18@224 --weights random:0
     """
     sources = find_videos(videos, ids=ids)
-    requests = [
-        parse_stream(name, fps=fps, clips=clips, crops=crops, flow=flow) for name in dict.fromkeys(streams)
-    ]
+    streams = tuple(dict.fromkeys(streams))
+    requests = [parse_stream(name, fps=fps, clips=clips, crops=crops, flow=flow) for name in streams]
     if (backend == "dask") != (scheduler is not None):
         raise UserError("--backend dask and --scheduler ADDRESS go together")
     _all_apply(requests, fps=fps, clips=clips, crops=crops, flow=flow)
-    chosen = _weights_by_stream(weights, streams)
+    names = [request.name for request in requests]
+    chosen = _weights_by_stream(weights, dict(zip(names, streams, strict=True)))
     if sources.ignored:
         click.echo(f"left out for not ending like a video's: {sources.ignored} of the files found", err=True)
 
@@ -169,10 +169,7 @@ def batch_extract(
     where = find_device(device)
     if precision == "auto":
         precision = "bf16" if where.type == "cuda" else "fp32"
-    pairs = {
-        request.name: (request, chosen[text])
-        for text, request in zip(dict.fromkeys(streams), requests, strict=True)
-    }
+    pairs = {request.name: (request, chosen[text]) for text, request in zip(streams, requests, strict=True)}
     settings = Settings(
         decode_workers=workers or cores,
         batch=batch or (128 if where.type == "cuda" else 16),
@@ -241,16 +238,22 @@ def _all_apply(requests: list[StreamRequest], **options: object) -> None:
             raise UserError(f"--{option} {value}: applies to none of the streams asked for")
 
 
-def _weights_by_stream(weights: tuple[str, ...], streams: tuple[str, ...]) -> dict[str, str]:
-    """STREAM=WEIGHTS for that stream, a plain WEIGHTS for the rest."""
+def _weights_by_stream(weights: tuple[str, ...], streams: dict[str, str]) -> dict[str, str]:
+    """STREAM=WEIGHTS for that stream, a plain WEIGHTS for the rest.
+
+    Args:
+        streams: as they were asked for, by name; STREAM may be either.
+    """
     chosen: dict[str, str] = {}
     rest = "pretrained"
     for value in weights:
         stream, equals, given = value.partition("=")
-        if equals and stream in streams:
+        stream = streams.get(stream, stream)
+        if equals and stream in streams.values():
             chosen[stream] = given
         elif equals and not Path(value).exists():
-            raise UserError(f"--weights {value}: {stream!r} is none of the streams asked for")
+            asked = ", ".join(streams.values())
+            raise UserError(f"--weights {value}: {stream!r} is none of the streams asked for ({asked})")
         else:
             rest = value
-    return {stream: chosen.get(stream, rest) for stream in streams}
+    return {stream: chosen.get(stream, rest) for stream in streams.values()}

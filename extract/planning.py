@@ -103,13 +103,20 @@ def _open_streams(cache: Path, specs: Mapping[str, StreamSpec], precision: str) 
         if theirs != ours:
             differing = [k for k in vars(ours) if getattr(ours, k) != getattr(theirs, k)]
             described = ", ".join(
-                f"{k} {getattr(theirs, k)} is not {getattr(ours, k)}" for k in differing[:2]
+                f"{k} {_short(getattr(theirs, k))} is not {_short(getattr(ours, k))}" for k in differing[:2]
             )
             raise CacheError(
                 f"{cache}: stream {name} is there already, but made otherwise ({described}); "
-                "use another --cache, or the same options"
+                f"`feature-cache drop {cache} --stream {name}` makes room for it; or use another --cache, or the "
+                "same options"
             )
     return streams
+
+
+def _short(value: object) -> str:
+    """A digest is told from another by its beginning."""
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == 64 else text
 
 
 class _Refused(Exception):

@@ -308,6 +308,15 @@ def test_a_stream_made_otherwise_is_refused(videos: Path, tmp_path: Path) -> Non
     extract(videos, tmp_path / "cache")
     error = extract(videos, tmp_path / "cache", "--weights", "random:1").error
     assert f"stream {NAME} is there already, but made otherwise (weights random:0 is not random:1" in error
+    assert f"`feature-cache drop {tmp_path / 'cache'} --stream {NAME}` makes room for it" in error
+
+
+def test_weights_for_one_stream_by_either_of_its_names(videos: Path, tmp_path: Path) -> None:
+    for number, name in enumerate((STREAM, NAME)):
+        assert extract(videos, tmp_path / str(number), "--weights", f"{name}=random:1").code == 0
+        assert FeatureCache(tmp_path / str(number))[NAME].spec.weights == "random:1"
+    error = extract(videos, tmp_path / "other", "--weights", "resnet=random:1").error
+    assert f"'resnet' is none of the streams asked for ({STREAM})" in error
 
 
 @pytest.mark.parametrize(
@@ -640,7 +649,8 @@ def test_interrupted_is_one_line_and_resumable(videos: Path, tmp_path: Path) -> 
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group
     out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (130, "")
-    assert err == "Error: interrupted; run the same command again to finish\n"
+    told = [line for line in err.splitlines() if " frames/s, " not in line]  # progress, every half minute
+    assert told == ["Error: interrupted; run the same command again to finish"]
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert 0 < len(FeatureCache(tmp_path / "cache")[NAME]) <= 3

@@ -50,7 +50,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]
                 f"{path}: refused: it holds more than tensors, and reading it could run code from it; "
                 "convert it to .safetensors"
             ) from error
-        raise UserError(f"{path}: not a file of weights ({first_line(error)})") from error
+        # Of an odd pickle torch says how to read it without care: nothing to pass on.
+        odd = isinstance(error, pickle.UnpicklingError)
+        said = "no checkpoint of tensors" if odd else first_line(error)
+        raise UserError(f"{path}: not a file of weights ({said})") from error
     for key in _WRAPPERS:
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]

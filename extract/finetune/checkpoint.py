@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from cache_schema import UserError
-from cache_schema.shard import replacing
+from cache_schema.run_folder import write_atomically
 
 _JSON = "state"  # key of the file's metadata that holds all that is not a tensor
 
@@ -78,12 +78,5 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in tensors.items()
     }
-    try:
-        with replacing(path) as temporary:
-            save_file(copies, temporary, metadata=dict(metadata))
-    except (OSError, SafetensorError) as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}")
+    # Not by save_file, whose file nobody else may read, whatever the umask.
+    write_atomically(path, save(copies, metadata=dict(metadata)))
