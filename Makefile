@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test check quick clean
 
-demo: $(INSTALLED)  ## real videos -> cache -> LiteEval -> the paper's Table 1, 2 to 4 minutes on 2 cores
+demo: $(INSTALLED)  ## real videos -> cache -> LiteEval -> the paper's Table 1, 3 to 5 minutes on 2 cores
 	$(BIN)/python -m benchmarks.demo
 
 test: $(INSTALLED) check  ## lint, types, and every test
