@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import io
 import json
 import os
 import zlib
@@ -32,7 +31,7 @@ import numpy.typing as npt
 
 from cache_schema.errors import CacheError
 from cache_schema.schema import StreamSpec
-from cache_schema.shard import Shard, replacing
+from cache_schema.shard import Shard, replacing_hdf5
 
 INDEX_NAME = "index.h5"
 INDEX_VERSION = 1
@@ -421,14 +420,11 @@ def write_index(folder: Path, table: Table) -> None:
         "columns": {name: _crc(values) for name, values in columns.items()},
     }
     text = json.dumps(about, sort_keys=True).encode()
-    content = io.BytesIO()  # as a shard is: HDF5 bears no disk that is full
-    with h5py.File(content, "w", libver=("v110", "v110")) as file:
+    with replacing_hdf5(folder / INDEX_NAME) as file:
         for name, values in columns.items():
             file.create_dataset(name, data=values)
         file.attrs["about"] = np.bytes_(text)
         file.attrs["about_crc"] = zlib.crc32(text)
-    with replacing(folder / INDEX_NAME) as temporary:
-        temporary.write_bytes(content.getbuffer())
 
 
 def read_index(folder: Path) -> Table | None:

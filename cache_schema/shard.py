@@ -59,21 +59,15 @@ def write_shard(
     path = folder / f"shard-{header[:16]}.h5"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            # Made in memory: where a disk is full, HDF5 itself raises what it likes, prints, and may crash.
-            content = io.BytesIO()
-            # Not the library's default format: this one checksums its own metadata and takes attributes
-            # above 64 KiB (the names of many classes).
-            with h5py.File(content, "w", libver=("v110", "v110")) as file:
-                _write_rows(file, spec, records)
-                for name, values in columns.items():
-                    file.create_dataset(f"videos/{name}", data=values)
-                file.attrs["schema_version"] = SCHEMA_VERSION
-                file.attrs["spec"] = np.bytes_(spec.to_json().encode())
-                file.attrs["weights_digest"] = np.bytes_(spec.weights_digest.encode())
-                file.attrs["tools"] = np.bytes_(json.dumps(dict(tools), sort_keys=True).encode())
-                file.attrs["header_checksum"] = np.bytes_(header.encode())
-            temporary.write_bytes(content.getbuffer())
+        with replacing_hdf5(path) as file:
+            _write_rows(file, spec, records)
+            for name, values in columns.items():
+                file.create_dataset(f"videos/{name}", data=values)
+            file.attrs["schema_version"] = SCHEMA_VERSION
+            file.attrs["spec"] = np.bytes_(spec.to_json().encode())
+            file.attrs["weights_digest"] = np.bytes_(spec.weights_digest.encode())
+            file.attrs["tools"] = np.bytes_(json.dumps(dict(tools), sort_keys=True).encode())
+            file.attrs["header_checksum"] = np.bytes_(header.encode())
     except OSError as error:
         raise CacheError(f"{folder}: cannot write a shard: {error.strerror or error}") from error
     return path
@@ -99,6 +93,24 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         on_failure.pop_all()
     fsync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_hdf5(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to fill, which takes the place of `path` when the block ends well, as `replacing` does.
+
+    It is made in memory: where a disk is full, HDF5 itself raises what it likes, prints, and may crash.
+
+    Raises:
+        OSError: from the system, as it is.
+    """
+    content = io.BytesIO()
+    # Not the library's default format: this one checksums its own metadata and takes attributes above 64 KiB (the
+    # names of many classes).
+    with h5py.File(content, "w", libver=("v110", "v110")) as file:
+        yield file
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def remove_stale_temporaries(folder: Path) -> None:
