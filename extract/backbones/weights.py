@@ -31,17 +31,19 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]
     Raises:
         UserError: the file cannot be read, or reading it would mean running code from it.
     """
+    state, classes = _read(path)
+    _require_plain(state, path)
+    return state, classes
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            classes = _class_names(metadata["classes"]) if "classes" in metadata else None
-            _require_plain(state, path)
-            return state, classes
+            return state, _class_names(metadata["classes"]) if "classes" in metadata else None
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
     except OSError as error:
         raise UserError(f"{path}: cannot read the weights: {error.strerror or error}") from error
     except Exception as error:  # a damaged file makes torch's unpickler raise whatever Python can
@@ -60,17 +62,17 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]
     if not isinstance(checkpoint, dict) or not any(isinstance(v, Tensor) for v in checkpoint.values()):
         raise UserError(f"{path}: not a file of weights: it holds no tensors by name")
     tensors = {str(k).removeprefix("module."): v for k, v in checkpoint.items() if isinstance(v, Tensor)}
-    _require_plain(tensors, path)
     return tensors, None
 
 
 def _require_plain(state: Mapping[str, Tensor], path: Path) -> None:
     """Raise UserError for what torch saves beside plain numbers: networks cannot compute with it."""
+    bytes_in_file = path.stat().st_size
     for name, tensor in state.items():
         dense = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
         if not dense or tensor.is_complex():
             raise UserError(f"{path}: not a file of weights: {name} is no plain tensor ({tensor.type()})")
-        if tensor.numel() * tensor.element_size() > path.stat().st_size:  # one number, expanded to many
+        if tensor.numel() * tensor.element_size() > bytes_in_file:  # one number, expanded to many
             raise UserError(f"{path}: not a file of weights: {name} is larger than the file")
 
 
