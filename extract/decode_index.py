@@ -141,12 +141,7 @@ def read_index(path: Path) -> VideoIndex:
         raise VideoError(f"truncated or damaged: the packet at {cut:.1f} s is incomplete")
 
     closed_groups = timed and has_closed_groups(packets)
-    objection = _decord_objection(packets, container_format, codec, timed, closed_groups)
-    if objection is None and cavlc:
-        objection = "h264 coded by CAVLC"  # see `_is_cavlc`
-    if objection is None and bits > 8:
-        # It scales the chroma of these by another method: up to 14 grey levels from PyAV's picture at an edge.
-        objection = f"{bits} bits a sample"
+    objection = _decord_objection(packets, container_format, codec, timed, closed_groups, cavlc, bits)
     return VideoIndex(
         path=path,
         frame_pts=frame_pts,
@@ -283,13 +278,20 @@ def _promised_duration_s(
 
 
 def _decord_objection(
-    packets: list[Packet], container_format: str, codec: str, timed: bool, closed_groups: bool
+    packets: list[Packet],
+    container_format: str,
+    codec: str,
+    timed: bool,
+    closed_groups: bool,
+    cavlc: bool,
+    bits: int,
 ) -> str | None:
     """Say why decord would return wrong frames, or None.
 
     decord numbers packets by pts, seeks to the last key frame before the one wanted and counts decoded frames
     from there. That is right only if every packet becomes one frame, the seek lands where it should, and
-    nothing that follows a key frame in the file is shown before it or needs what came earlier.
+    nothing that follows a key frame in the file is shown before it or needs what came earlier. And its decoder
+    must notice damage, and show the colours that others do.
     """
     reason = None
     if container_format not in _DECORD_FORMATS or codec not in _DECORD_CODECS:
@@ -302,6 +304,11 @@ def _decord_objection(
         reason = "edit list"
     elif not closed_groups:
         reason = "open groups of pictures"
+    elif cavlc:
+        reason = "h264 coded by CAVLC"  # see `is_cavlc`
+    elif bits > 8:
+        # It scales the chroma of these by another method: up to 14 grey levels from PyAV's picture at an edge.
+        reason = f"{bits} bits a sample"
     return reason
 
 
