@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
 from cache_schema.command import tells_mistakes
-from policy.config import INPUT_NORMS, RunConfig
+from policy.config import CELLS, GATE_STATES, INPUT_NORMS, PRECISIONS, USAGE_LOSSES, RunConfig
+from policy.recipes import RECIPES, with_recipe
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -78,6 +80,13 @@ OPTIMIZATION = options(
     setting("--epochs", "Passes over the training videos.", type=int),
     setting("--batch", "Videos per step.", type=int),
     setting("--lr", "Learning rate of Adam.", type=float),
+    setting("--weight-decay", "Of Adam.", type=float),
+    setting(
+        "--lr-drop",
+        "Epochs after which the learning rate falls to a tenth; repeat it.",
+        type=int,
+        multiple=True,
+    ),
     setting("--grad-clip", "Largest norm of the gradient; by default none.", type=float),
     setting(
         "--input-norm",
@@ -91,18 +100,52 @@ FRAMES = setting("--frames", "K, uniformly spaced frames per video.", type=int)
 COARSE_HIDDEN = setting("--coarse-hidden", "Units of the coarse LSTM.", type=int)
 FINE_HIDDEN = setting("--fine-hidden", "Units of the fine LSTM.", type=int)
 SYNC = setting("--sync/--no-sync", "Copy the coarse state where the gate is closed (Eq. 5).")
+NETWORK = options(
+    COARSE_HIDDEN,
+    FINE_HIDDEN,
+    SYNC,
+    setting("--cell", "Recurrent networks (Table 6).", type=click.Choice(CELLS)),
+    setting("--coarse-projection", "Width of a learned layer before the coarse features; 0: none.", type=int),
+    setting("--fine-projection", "The same for the fine features.", type=int),
+    setting(
+        "--gate-state", "What the gate sees of the fine network's state.", type=click.Choice(GATE_STATES)
+    ),
+    setting("--precision", "Of matrix products in training.", type=click.Choice(PRECISIONS)),
+)
+RECIPE = click.option(
+    "--recipe",
+    type=click.Choice(sorted(RECIPES)),
+    help="Set what is not given as the paper's text has it, or as its authors' released code (docs/recipes.md).",
+)
 WARMUP = setting(
     "--warmup", "Share of the epochs over which the usage in training falls from 1 to its target.", type=float
 )
 EQ_7 = options(
     setting("--gamma", "Target usage of fine features (Eq. 7).", type=float),
     setting("--lam", "Weight of the usage penalty (Eq. 7).", type=float),
+    setting("--lam-start", "λ at the beginning, growing linearly to --lam; by default --lam.", type=float),
     WARMUP,
 )
 LITEEVAL = options(
     EQ_7,
     setting("--tau-start", "Gumbel-softmax temperature at the start.", type=float),
     setting("--tau-end", "Gumbel-softmax temperature at the end.", type=float),
+    setting("--tau-decay", "Let it fall by exp(-this) each step instead, anew in each epoch.", type=float),
+    setting("--noise", "Scale of the Gumbel noise.", type=float),
+    setting(
+        "--usage-loss",
+        "video: Eq. 7; batch: for the mean of a batch; constrained: a learned multiplier, and a gate threshold "
+        "that makes the usage of the training videos γ.",
+        type=click.Choice(USAGE_LOSSES),
+    ),
+    setting("--step-loss", "Weight of the classification loss averaged over all steps.", type=float),
+    setting("--distill", "Weight of a teacher's opinion of the training videos.", type=float),
+    setting("--distill-tau", "Temperature of that comparison.", type=float),
+    setting(
+        "--teacher",
+        "The teacher: run folder of a finished run on the same videos.",
+        type=click.Path(exists=True, file_okay=False),
+    ),
 )
 FRAME_GLIMPSE = options(
     setting("--glimpses", "K of FrameGlimpse: how many times it looks.", type=int),
@@ -135,7 +178,7 @@ def train_policy() -> None:
 
 
 @train_policy.command()
-@options(DATA, COARSE, FINE, LITEEVAL, COARSE_HIDDEN, FINE_HIDDEN, SYNC, TRAINING, RUN)
+@options(DATA, COARSE, FINE, RECIPE, LITEEVAL, NETWORK, TRAINING, RUN)
 @tells_mistakes
 def liteeval(**given: Any) -> None:
     """LiteEval: coarse features of every frame, fine ones where a learned gate opens.
@@ -239,7 +282,7 @@ def fast_forward(**given: Any) -> None:
 
 
 @train_policy.command()
-@options(DATA, COARSE, FINE, EQ_7, COARSE_HIDDEN, FINE_HIDDEN, SYNC, TRAINING, RUN)
+@options(DATA, COARSE, FINE, RECIPE, EQ_7, NETWORK, TRAINING, RUN)
 @tells_mistakes
 def liteeval_rl(**given: Any) -> None:
     """LiteEval-RL: LiteEval with gates learned by REINFORCE instead of Gumbel-softmax.
@@ -273,10 +316,9 @@ def coarse_only(**given: Any) -> None:
     setting("--usage", "Probability that a gate opens.", type=float),
     click.option("--like", type=click.Path(path_type=Path), help="A finished run whose usage to match."),
     setting("--gate-draws", "Draws of the gates that the metrics are averaged over.", type=int),
+    RECIPE,
     WARMUP,
-    COARSE_HIDDEN,
-    FINE_HIDDEN,
-    SYNC,
+    NETWORK,
     TRAINING,
     RUN,
 )
@@ -298,11 +340,21 @@ def random_gating(like: Path | None, **given: Any) -> None:
     _run("random-gating", given)
 
 
+def given_options() -> set[str]:
+    """The options of the running command that the user has given a value."""
+    context = click.get_current_context()
+    return {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    }
+
+
 def _run(method: str, given: dict[str, Any]) -> None:
     from policy.runs import Listener, run_method
 
     settings = {name: value for name, value in given.items() if name in DEFAULTS}
-    config = RunConfig(method=method, **settings)
+    config = with_recipe(RunConfig(method=method, **settings), given.get("recipe"), given_options())
     config.check()
     cache = FeatureCache(given["cache"])
     labels = read_labels(given["labels"], given["labels_format"])

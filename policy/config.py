@@ -10,6 +10,14 @@ from cache_schema import UserError
 
 InputNorm = Literal["standard", "l2", "none"]
 INPUT_NORMS: tuple[InputNorm, ...] = ("standard", "l2", "none")
+Cell = Literal["lstm", "gru", "sru"]
+CELLS: tuple[Cell, ...] = ("lstm", "gru", "sru")
+GateState = Literal["hidden", "hidden+cell"]
+GATE_STATES: tuple[GateState, ...] = ("hidden", "hidden+cell")
+UsageLoss = Literal["video", "batch", "constrained"]
+USAGE_LOSSES: tuple[UsageLoss, ...] = ("video", "batch", "constrained")
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -25,17 +33,35 @@ class RunConfig:
         seed: of weights, order of videos and all draws (gates, locations, jumps).
         epochs, batch, lr: of Adam; batch in videos. Sec. 4.1: lr 1e-4, batch 128 on ActivityNet.
         grad_clip: largest norm of the gradient; None does not clip.
+        weight_decay: of Adam, added to the gradient.
+        lr_drop: after how many epochs the learning rate falls to a tenth, each time.
+        precision: of the recurrent networks' matrix products in training; weights, states and sums stay float32.
         input_norm: "standard" (our addition) brings each feature to zero mean and unit variance over the
             training videos, "l2" each frame's features to length 1 (as the authors' released code), "none"
             neither (as Sec. 3 has it).
         frames: K of the methods that look at K uniformly spaced frames. Sec. 4.2.1: 25.
         coarse_hidden, fine_hidden: units of the LSTMs. Sec. 4.1: 64 and 512 on ActivityNet.
         sync: Eq. 5; False is the ablation of Table 8.
+        cell: of both recurrent networks of LiteEval. Table 6.
+        coarse_projection, fine_projection: outputs of a learned layer (batch norm, linear, batch norm, ReLU) that
+            the features of each stream pass first; 0 is no such layer.
+        gate_state: what the gate sees of the fine network beside the coarse features: its hidden state (Eq. 2),
+            or its cell state, too.
+        noise: scale of the Gumbel noise; 1 is Eq. 8.
         gamma, lam: γ and λ of Eq. 7, of LiteEval and LiteEval-RL. Sec. 4.1: λ = 2.
+        lam_start: λ at the beginning, from which it grows linearly, epoch by epoch; None is λ throughout.
+        usage_loss: "video" is Eq. 7, "batch" the same for the mean of a batch, "constrained" a Lagrange multiplier
+            that is learned and, after training, a gate threshold at which the training videos' usage is γ.
+        step_loss: weight of the classification loss averaged over all steps, beside that of the last step.
+        distill: weight of what a teacher says of the training videos (Hinton et al., 2015).
+        distill_tau: temperature of that comparison.
+        teacher: run folder of the teacher, a finished run on the same videos (LSTM+CF, say).
         warmup: share of the epochs during which the usage aimed at falls from 1 to γ (of random
             gating, to `usage`); see `policy.liteeval.method`. 0 is Eq. 7 as it stands.
         tau_start, tau_end: the Gumbel-softmax temperature falls exponentially between the two, epoch by epoch.
             Sec. 3.2 anneals it and gives no values; 5 is AR-Net's and AdaMML's start.
+        tau_decay: if given, τ = tau_start · exp(−tau_decay · step) instead, not below tau_end, the steps counted
+            anew in each epoch.
         usage: of random gating, the probability that a gate opens.
         gate_draws: of random gating, how many draws of the gates its metrics are averaged over.
         glimpses: K of FrameGlimpse, how many times it looks. Table 1: 29.9 and 32.9 GFLOPs, 4 frames at 7.82.
@@ -57,16 +83,31 @@ class RunConfig:
     batch: int = 128
     lr: float = 1e-4
     grad_clip: float | None = None
+    weight_decay: float = 0.0
+    lr_drop: tuple[int, ...] = ()
+    precision: Precision = "float32"
     input_norm: InputNorm = "standard"
     frames: int = 25
     coarse_hidden: int = 64
     fine_hidden: int = 512
     sync: bool = True
+    cell: Cell = "lstm"
+    coarse_projection: int = 0
+    fine_projection: int = 0
+    gate_state: GateState = "hidden"
+    noise: float = 1.0
     gamma: float = 0.05
     lam: float = 2.0
+    lam_start: float | None = None
+    usage_loss: UsageLoss = "video"
+    step_loss: float = 0.0
+    distill: float = 0.0
+    distill_tau: float = 2.0
+    teacher: str | None = None
     warmup: float = 0.0
     tau_start: float = 5.0
     tau_end: float = 0.5
+    tau_decay: float | None = None
     usage: float | None = None
     gate_draws: int = 10
     glimpses: int = 4
@@ -78,21 +119,46 @@ class RunConfig:
         """Raises UserError, one line, where a value makes no sense."""
         for name in ("epochs", "batch", "lr", "frames", "coarse_hidden", "fine_hidden", "gate_draws"):
             _require(getattr(self, name) > 0, name, "must be positive", self)
-        for name in ("tau_start", "tau_end", "glimpses", "location_std", "strides"):
+        for name in ("tau_start", "tau_end", "distill_tau", "glimpses", "location_std", "strides"):
             _require(getattr(self, name) > 0, name, "must be positive", self)
         for name in ("gamma", "warmup"):
             _require(0 <= getattr(self, name) <= 1, name, "must be between 0 and 1", self)
         _require(self.usage is None or 0 <= self.usage <= 1, "usage", "must be between 0 and 1", self)
-        for name in ("lam", "frame_price"):
+        for name in ("lam", "frame_price", "weight_decay", "noise", "step_loss", "distill"):
             _require(getattr(self, name) >= 0, name, "must not be negative", self)
+        for name in ("coarse_projection", "fine_projection"):
+            _require(getattr(self, name) >= 0, name, "must not be negative", self)
+        for name in ("lam_start", "tau_decay"):
+            value = getattr(self, name)
+            _require(value is None or value >= 0, name, "must not be negative", self)
+        _require(all(epoch > 0 for epoch in self.lr_drop), "lr_drop", "must be positive", self)
         _require(self.grad_clip is None or self.grad_clip > 0, "grad_clip", "must be positive", self)
         _require(self.seed >= 0, "seed", "must not be negative", self)
-        _require(self.input_norm in INPUT_NORMS, "input_norm", f"must be one of {INPUT_NORMS}", self)
+        choices: dict[str, tuple[str, ...]] = {
+            "input_norm": INPUT_NORMS,
+            "cell": CELLS,
+            "gate_state": GATE_STATES,
+            "usage_loss": USAGE_LOSSES,
+            "precision": PRECISIONS,
+        }
+        for name, values in choices.items():
+            _require(getattr(self, name) in values, name, f"must be one of {', '.join(values)}", self)
+        _require(
+            self.gate_state == "hidden" or self.cell != "gru",
+            "gate_state",
+            "must be hidden with a GRU, which has no cell state",
+            self,
+        )
+        if self.distill > 0 and self.teacher is None:
+            raise UserError(
+                "distill needs a teacher: a finished run on the same videos, of lstm-cf for example"
+            )
 
     def relevant(self, names: Iterable[str]) -> dict[str, Any]:
         """The values of the fields that a method reads, by name, ready for JSON."""
         chosen = set(names)
-        return {name: value for name, value in asdict(self).items() if name in chosen}
+        values = {name: value for name, value in asdict(self).items() if name in chosen}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _require(condition: bool, name: str, what: str, config: RunConfig) -> None:

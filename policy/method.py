@@ -13,13 +13,28 @@ import torch
 from torch import Tensor, nn
 
 from policy.config import RunConfig
-from policy.data import Batch, Dataset, Role, every_row
+from policy.data import Batch, Dataset, Role, VideoSet, every_row
 
 IntArray = npt.NDArray[np.int64]
 Losses = Mapping[str, Tensor | float]
 """What one batch gives to the metrics; "loss" is what is minimised. Tensors are scalars."""
 
-TRAINING_OPTIONS = frozenset({"epochs", "batch", "lr", "grad_clip", "seed", "input_norm"})
+TRAINING_OPTIONS = frozenset(
+    {"epochs", "batch", "lr", "weight_decay", "lr_drop", "grad_clip", "seed", "input_norm"}
+)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where training is.
+
+    Attributes:
+        progress: from 0 in the first epoch to 1 in the last.
+        step: batches of this epoch that are behind it.
+    """
+
+    progress: float
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,12 +99,19 @@ class Method(ABC):
         return every_row(length)
 
     @abstractmethod
-    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         """The loss of a training batch, differentiable, and whatever else is worth a log.
 
         Args:
-            progress: from 0 in the first epoch to 1 in the last.
+            moment: how far the training is.
             generator: on the CPU; the only source of randomness.
+        """
+
+    def finish(self, videos: VideoSet, device: torch.device) -> None:  # noqa: B027  # most have nothing to set
+        """Called once after training, with the training videos: for what is set when the weights are final.
+
+        The model is on the device and in evaluation mode. What is set must be in the model's state, and the same
+        whenever this is called again.
         """
 
     @abstractmethod

@@ -31,7 +31,7 @@ from policy.baselines.liteeval_rl import LiteEvalRL
 from policy.baselines.lstm import CoarseFineLSTM, CoarseOnly, FineLSTM
 from policy.baselines.random_gating import RandomGating
 from policy.baselines.uniform import Uniform, UniformCF
-from policy.checkpoint import write_weights
+from policy.checkpoint import read_weights, write_weights
 from policy.config import RunConfig
 from policy.data import Dataset, Role, open_dataset
 from policy.evaluation import Predictions, evaluate
@@ -56,6 +56,7 @@ METHODS: Mapping[str, type[Method]] = {
 _KINDS: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
 """What JSON has for the types of the fields of a Result."""
 RESULT = "result.json"
+WEIGHTS = "model.safetensors"
 
 _COMPARED = {
     "config": "value of ",
@@ -236,18 +237,56 @@ def _carry_out(
     device: torch.device,
     listener: Listener,
 ) -> Result:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        method = METHODS[config.method](config, data)
+    method = _make(config, data)
     if method.trains:
         train(method, data.train, folder, device=device, on_epoch=listener.epoch)
-    write_weights(folder / "model.safetensors", method.model)
+    method.model.to(device).eval()
+    method.finish(data.train, device)
+    write_weights(folder / WEIGHTS, method.model)
     predictions = evaluate(method, data.evaluation, device=device)
     predictions.save(folder / "predictions.npz")
     result = Result.of(config.method, method, predictions)
     write_json(folder / RESULT, {"result": asdict(result), "device": str(device)})
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return result
+
+
+def _make(config: RunConfig, data: Dataset) -> Method:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return METHODS[config.method](config, data)
+
+
+def load_method(folder: Path, config: RunConfig, data: Dataset) -> Method:
+    """The trained method of a finished run, on the CPU and in evaluation mode.
+
+    Args:
+        config, data: of that run.
+
+    Raises:
+        UserError: the folder holds no finished run, or that of another model.
+    """
+    read_result(folder)
+    method = _make(config, data)
+    read_weights(folder / WEIGHTS, method.model)
+    method.model.eval()
+    return method
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The configuration of a run: what its method reads, and how its data was chosen.
+
+    Raises:
+        UserError: the folder holds no run, or one of another version.
+    """
+    held = read_json(folder / CONFIG)
+    try:
+        values = {**held["config"], "multi_label": held["multi_label"], "skip_missing": True}
+        values |= {name: held["data"][name] for name in ("train_subset", "eval_subset")}
+        values["lr_drop"] = tuple(values.get("lr_drop", ()))
+        return RunConfig(**values)
+    except (KeyError, TypeError) as error:
+        raise not_ours(folder / CONFIG) from error
 
 
 def choose_device(name: str) -> torch.device:
@@ -271,8 +310,11 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
     method = METHODS[config.method]
     # How subsets were named and gaps treated is no part of it: the digests say what came of that.
     names = {"method", *method.roles, *method.options}
+    said = config.relevant(names)
+    if said.get("teacher") is not None:  # what it is, not where
+        said["teacher"] = read_json(Path(said["teacher"]) / CONFIG).get("key")
     return {
-        "config": config.relevant(names),
+        "config": said,
         "data": {
             **data.digest(),
             "train_subset": data.train.subset,
@@ -291,7 +333,7 @@ def _key(described: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-_FILES = frozenset({CONFIG, METRICS, CHECKPOINT, "model.safetensors", "predictions.npz", RESULT})
+_FILES = frozenset({CONFIG, METRICS, CHECKPOINT, WEIGHTS, "predictions.npz", RESULT})
 
 
 def _versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from cache_schema import UserError
 from cache_schema.run_folder import write_atomically
 from policy.checkpoint import read_checkpoint, write_checkpoint
 from policy.data import VideoSet, batches, read_ahead
-from policy.method import Losses, Method
+from policy.method import Losses, Method, Moment
 
 Epoch = Mapping[str, float]
 """One line of metrics.jsonl: "epoch" (from 1), what `Method.losses` said, averaged over videos, "lr",
@@ -51,7 +51,9 @@ def train(
     config = method.config
     model = method.model.to(device)
     # One implementation everywhere, so that a resumed run computes what an undisturbed one does.
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, foreach=False)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=False
+    )
     generator = torch.Generator().manual_seed(config.seed)
     checkpoint = folder / CHECKPOINT
     history: list[Epoch] = []
@@ -64,12 +66,15 @@ def train(
     for epoch in range(len(history), config.epochs):
         started = time.monotonic()
         progress = epoch / max(1, config.epochs - 1)
+        rate = config.lr * 0.1 ** sum(epoch >= drop for drop in config.lr_drop)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         order = torch.randperm(len(videos), generator=generator).tolist()
         means = _Means()
         read = batches(videos, config.batch, rows=method.rows, scored=method.scored, order=order)
         # On the CPU there is nobody to read ahead for: the thread would only take the cores from the network.
-        for batch in read_ahead(read) if device.type != "cpu" else read:
-            losses = method.losses(batch.to(device), progress, generator)
+        for step, batch in enumerate(read_ahead(read) if device.type != "cpu" else read):
+            losses = method.losses(batch.to(device), Moment(progress, step), generator)
             loss = losses["loss"]
             assert isinstance(loss, Tensor)
             optimizer.zero_grad(set_to_none=True)
@@ -78,7 +83,7 @@ def train(
                 torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
             optimizer.step()
             means.add(losses, len(batch.targets))
-        said = {"epoch": epoch + 1, **means.values(), "lr": config.lr}
+        said = {"epoch": epoch + 1, **means.values(), "lr": rate}
         if not all(abs(value) < float("inf") for value in said.values()):
             raise UserError(
                 f"{folder}: in epoch {epoch + 1} the loss is not finite any more; try a lower learning rate or "

@@ -26,7 +26,7 @@ from policy.cli import train_policy
 from policy.config import RunConfig
 from policy.data import Batch
 from policy.liteeval.loss import liteeval_loss
-from policy.method import TRAINING_OPTIONS, Method
+from policy.method import TRAINING_OPTIONS, Method, Moment
 from policy.packing import lengths_of, packed_rows
 from policy.reinforce import policy_gradient, recognition_reward
 from policy.runs import METHODS, Listener, open_data, run_method
@@ -171,7 +171,7 @@ def monte_carlo(
     drawn = []
     for _ in range(chunks):
         method.model.zero_grad()
-        loss = method.losses(batch, 1.0, generator)["loss"]
+        loss = method.losses(batch, Moment(1.0), generator)["loss"]
         assert isinstance(loss, Tensor)
         loss.backward()  # type: ignore[no-untyped-call]
         drawn.append({n: p.grad.clone() for n, p in method.model.named_parameters() if p.grad is not None})
@@ -327,7 +327,7 @@ def test_policy_gradient_has_no_value() -> None:
 @pytest.mark.parametrize("name", AGENTS)
 def test_the_logged_loss_is_that_without_the_policy(name: str, small: Data) -> None:
     method = made(name, small)
-    losses = method.losses(batch_of(method, [5, 3, 7]), 0.0, torch.Generator().manual_seed(0))
+    losses = method.losses(batch_of(method, [5, 3, 7]), Moment(0.0), torch.Generator().manual_seed(0))
     said = {key: float(torch.as_tensor(value).detach()) for key, value in losses.items()}
     if name == "liteeval-rl":
         assert said["loss"] >= said["classification"] > 0
@@ -497,7 +497,7 @@ def test_options_are_what_a_method_reads(name: str, small: Data) -> None:
     values = {field.name: getattr(plain, field.name) for field in fields(RunConfig)}
     method = METHODS[name](Watched(**values), open_data(plain, cache, labels))
     batch = batch_of(method, [5, 3])
-    method.losses(batch, 0.5, torch.Generator())
+    method.losses(batch, Moment(0.5), torch.Generator())
     method.model.eval()
     method.predict(batch, torch.Generator())
     method.network_macs(np.array([5]), np.array([2]))

@@ -32,6 +32,7 @@ from policy.method import (
     IntArray,
     Losses,
     Method,
+    Moment,
     Prediction,
     class_probabilities,
 )
@@ -130,7 +131,7 @@ class FastForward(Method):
         if config.input_norm == "standard":
             fit_scale(self.model.scale, data.train, "fine")
 
-    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         fine = batch.inputs["fine"]
         out: Journey = self.model(fine, generator)
         correct = recognition_reward(out.logits, batch.targets)

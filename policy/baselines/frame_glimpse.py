@@ -36,6 +36,7 @@ from policy.method import (
     IntArray,
     Losses,
     Method,
+    Moment,
     Prediction,
     class_probabilities,
 )
@@ -130,7 +131,7 @@ class FrameGlimpse(Method):
         if config.input_norm == "standard":
             fit_scale(self.model.scale, data.train, "fine")
 
-    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         fine = batch.inputs["fine"]
         noise = torch.randn(len(batch.targets), self.config.glimpses, generator=generator)
         out: Glimpses = self.model(fine, noise.to(fine.data.device))

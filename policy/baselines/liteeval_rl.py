@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 from policy.data import Batch
 from policy.liteeval.loss import liteeval_loss
-from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
 from policy.liteeval.model import LiteEvalOutput
 from policy.losses import classification_losses
-from policy.method import TRAINING_OPTIONS, Losses
+from policy.method import TRAINING_OPTIONS, Losses, Moment
 from policy.packing import video_of_row
 from policy.reinforce import policy_gradient
 
@@ -31,11 +31,11 @@ class LiteEvalRL(LiteEvalMethod):
     """Predicts and is charged as LiteEval is."""
 
     title = "LiteEval-RL"
-    options = TRAINING_OPTIONS | {"coarse_hidden", "fine_hidden", "sync", "gamma", "lam", "warmup"}
+    options = TRAINING_OPTIONS | NETWORK_OPTIONS | {"gamma", "lam", "lam_start", "warmup"}
 
-    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
-        gamma, lam = self.target_usage(progress), self.config.lam
+        gamma, lam = self.target_usage(moment.progress), self.config.lam
 
         def reward(out: LiteEvalOutput) -> Tensor:
             """(B,): minus Eq. 7 of each video."""

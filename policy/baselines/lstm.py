@@ -18,6 +18,7 @@ from policy.method import (
     IntArray,
     Losses,
     Method,
+    Moment,
     Prediction,
     class_probabilities,
 )
@@ -63,7 +64,7 @@ class FineLSTM(Method):
     def rows(self, length: int) -> IntArray:
         return uniform_rows(length, self.config.frames)
 
-    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         return {"loss": classification_loss(self._logits(batch), batch.targets)}
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:

@@ -8,10 +8,10 @@ from torch import Tensor
 from cache_schema import UserError
 from policy.config import RunConfig
 from policy.data import Batch, Dataset
-from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
 from policy.liteeval.model import LiteEvalOutput
 from policy.losses import classification_loss
-from policy.method import TRAINING_OPTIONS, Losses, Prediction, class_probabilities
+from policy.method import TRAINING_OPTIONS, Losses, Moment, Prediction, class_probabilities
 
 
 class RandomGating(LiteEvalMethod):
@@ -22,7 +22,7 @@ class RandomGating(LiteEvalMethod):
     """
 
     title = "Random gating"
-    options = TRAINING_OPTIONS | {"coarse_hidden", "fine_hidden", "sync", "usage", "gate_draws", "warmup"}
+    options = TRAINING_OPTIONS | NETWORK_OPTIONS | {"usage", "gate_draws", "warmup"}
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         super().__init__(config, data)
@@ -35,8 +35,8 @@ class RandomGating(LiteEvalMethod):
     def draws(self) -> int:
         return self.config.gate_draws
 
-    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
-        usage = self.target_usage(progress)
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
+        usage = self.target_usage(moment.progress)
         out = self._run(batch, usage, generator)
         loss = classification_loss(out.logits, batch.targets)
         return {"loss": loss, "usage": out.usage.mean(), "target_usage": usage}

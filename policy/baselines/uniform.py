@@ -19,6 +19,7 @@ from policy.method import (
     IntArray,
     Losses,
     Method,
+    Moment,
     Prediction,
     class_probabilities,
 )
@@ -87,7 +88,7 @@ class Uniform(Method):
     def rows(self, length: int) -> IntArray:
         return uniform_rows(length, self.config.frames)
 
-    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         losses = []
         for role, classifier in self.model.items():
             packed = batch.inputs[role]  # type: ignore[index]  # the keys of `model` are roles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -12,8 +13,22 @@ from policy.config import RunConfig
 from policy.data import Batch, Dataset, Role
 from policy.liteeval.loss import liteeval_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
-from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Prediction, class_probabilities
+from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.scales import fit_scale
+
+NETWORK_OPTIONS = frozenset(
+    {
+        "coarse_hidden",
+        "fine_hidden",
+        "sync",
+        "cell",
+        "coarse_projection",
+        "fine_projection",
+        "gate_state",
+        "precision",
+    }
+)
+"""What decides the network."""
 
 
 class LiteEvalMethod(Method):
@@ -21,16 +36,12 @@ class LiteEvalMethod(Method):
 
     title = "LiteEval"
     roles: ClassVar[tuple[Role, ...]] = ("coarse", "fine")
-    options = TRAINING_OPTIONS | {
-        "coarse_hidden",
-        "fine_hidden",
-        "sync",
-        "gamma",
-        "lam",
-        "warmup",
-        "tau_start",
-        "tau_end",
-    }
+    options = (
+        TRAINING_OPTIONS
+        | NETWORK_OPTIONS
+        | {"gamma", "lam", "lam_start", "usage_loss", "warmup"}
+        | {"tau_start", "tau_end", "tau_decay", "noise", "step_loss", "distill", "distill_tau", "teacher"}
+    )
 
     model: LiteEval
 
@@ -55,9 +66,9 @@ class LiteEvalMethod(Method):
             fit_scale(self.model.coarse_scale, data.train, "coarse")
             fit_scale(self.model.fine_scale, data.train, "fine")
 
-    def losses(self, batch: Batch, progress: float, generator: torch.Generator) -> Losses:
-        tau = self.temperature(progress)
-        gamma = self.target_usage(progress)
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
+        tau = self.temperature(moment)
+        gamma = self.target_usage(moment.progress)
         out = self.model(batch.inputs["coarse"], batch.inputs["fine"], temperature=tau, generator=generator)
         loss = liteeval_loss(out.logits, out.usage, batch.targets, gamma=gamma, lam=self.config.lam)
         return {
@@ -78,10 +89,12 @@ class LiteEvalMethod(Method):
             [cost.total(steps=int(s), opened=int(o)) for s, o in zip(seen, fine, strict=True)], np.int64
         )
 
-    def temperature(self, progress: float) -> float:
-        """τ, falling exponentially from its start to its end."""
-        start, end = self.config.tau_start, self.config.tau_end
-        return float(start * (end / start) ** progress)
+    def temperature(self, moment: Moment) -> float:
+        """τ, falling exponentially from its start to its end: over the training, or step by step in each epoch."""
+        start, end, decay = self.config.tau_start, self.config.tau_end, self.config.tau_decay
+        if decay is not None:
+            return max(end, start * math.exp(-decay * moment.step))
+        return float(start * (end / start) ** moment.progress)
 
     def target_usage(self, progress: float) -> float:
         """The final usage, γ, after a linear descent from 1 during the share `warmup` of the training.

@@ -64,8 +64,8 @@ class LiteEval(nn.Module):
     """Coarse LSTM, gate, fine LSTM and classifier (Eq. 1-6).
 
     In training, gates are sampled by Gumbel-softmax: hard forward, soft gradient (Eq. 9). In evaluation, the
-    gate opens where b_t[OPEN] > b_t[CLOSED] (Algorithm 1), and the fine LSTM is computed for opened rows
-    only: fine features of other rows are not read, so they may be missing (NaN).
+    gate opens where b_t[OPEN] − b_t[CLOSED] > ``threshold`` (a buffer; 0 is Algorithm 1), and the fine LSTM is
+    computed for opened rows only: fine features of other rows are not read, so they may be missing (NaN).
 
     ``coarse_cell`` and ``fine_cell`` are plain ``nn.LSTMCell`` as far as their parameters go; features pass
     through ``coarse_scale`` and ``fine_scale`` first (:class:`Standardize`, our addition, the identity until
@@ -84,6 +84,8 @@ class LiteEval(nn.Module):
         ValueError: when a size is not positive, or ``coarse_hidden`` > ``fine_hidden`` (Eq. 5 copies all of
             h^c).
     """
+
+    threshold: Tensor
 
     def __init__(
         self,
@@ -109,6 +111,7 @@ class LiteEval(nn.Module):
         self.fine_cell = nn.LSTMCell(coarse_dim + fine_dim, fine_hidden)
         self.gate = ConditionalGate(coarse_dim, fine_hidden)
         self.classifier = nn.Linear(fine_hidden, num_classes)
+        self.register_buffer("threshold", torch.zeros(()))
         self.sync = sync
 
     @property
@@ -242,7 +245,7 @@ class LiteEval(nn.Module):
             rows = slice(start, start + n)
             h, c = h[:n], c[:n]
             log_odds = gate.log_odds[rows] + h @ gate.state_weight
-            opened = log_odds > 0 if gate.given is None else gate.given[rows] > 0
+            opened = log_odds > self.threshold if gate.given is None else gate.given[rows] > 0
             local = opened.nonzero().squeeze(1)
             inputs = torch.cat([seen[rows][local], self.fine_scale(fine[rows][local])], 1)
             sync = (coarse_states[0][rows], coarse_states[1][rows]) if self.sync else None
