@@ -25,13 +25,19 @@ class ConditionalGate(nn.Linear):
 
     def __init__(self, coarse_dim: int, fine_hidden: int, *, sees_cell_state: bool = False) -> None:
         super().__init__(coarse_dim + fine_hidden * (2 if sees_cell_state else 1), 2)
-        self.parts = [coarse_dim, fine_hidden, self.in_features - coarse_dim - fine_hidden]
+        self.coarse_dim = coarse_dim
+        self.fine_hidden = fine_hidden
+        self.sees_cell_state = sees_cell_state
 
     def gate_input(self, coarse: Tensor) -> GateInput:
         """What the features (N, D_c) and the bias give, and what the state of the fine network is weighed with."""
-        of_coarse, of_h, of_c = torch.split(self.weight[OPEN] - self.weight[CLOSED], self.parts)
-        given = coarse @ of_coarse + (self.bias[OPEN] - self.bias[CLOSED])
-        return GateInput(given, of_h, cell_weight=of_c if len(of_c) else None)
+        weight = self.weight[OPEN] - self.weight[CLOSED]
+        of_coarse, of_state = weight[: self.coarse_dim], weight[self.coarse_dim :]
+        return GateInput(
+            log_odds=coarse @ of_coarse + (self.bias[OPEN] - self.bias[CLOSED]),
+            state_weight=of_state[: self.fine_hidden],
+            cell_weight=of_state[self.fine_hidden :] if self.sees_cell_state else None,
+        )
 
 
 def gumbel_pairs(count: int, generator: torch.Generator) -> Tensor:

@@ -70,9 +70,8 @@ def segment_norm(norm: nn.BatchNorm1d, rows: Tensor, sizes: Sequence[int]) -> Te
     weight, bias = norm.weight, norm.bias
     blocks = [(size, len(list(equal))) for size, equal in groupby(sizes)]
     normalised, means, variances = [], [], []
-    for (size, count), block in zip(
-        blocks, rows.split([size * count for size, count in blocks]), strict=True
-    ):
+    parts = torch.split(rows, [size * count for size, count in blocks])
+    for (size, count), block in zip(blocks, parts, strict=True):
         x = block.view(count, size, -1)
         variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
         scale = weight * torch.rsqrt(variance + norm.eps)
