@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,17 +13,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
+from cache_schema import FeatureCache
+from cache_schema.annotations import LabelSet
+from policy.config import RunConfig
 from policy.liteeval import OPEN, LiteEval, LiteEvalOutput, PolicyCost
 from policy.liteeval.gate import gumbel_pairs
 from policy.liteeval.gru import GRU
 from policy.liteeval.networks import NETWORKS
 from policy.liteeval.projection import Projection, segments
 from policy.liteeval.sru import SRU
+from policy.recipes import with_recipe
+from policy.runs import Listener, run_method
+from policy.training import Epoch
+from tests.planted import write_planted
 
 Array = NDArray[np.float64]
 SIZES = {"coarse_dim": 3, "fine_dim": 4, "num_classes": 5, "coarse_hidden": 2, "fine_hidden": 6}
@@ -510,3 +520,68 @@ def test_errors_are_clear() -> None:
         LiteEval(**SIZES, cell="gru", gate_state="hidden+cell")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="projection"):
         LiteEval(**SIZES, coarse_projection=-1)  # type: ignore[arg-type]
+
+
+# --- runs ---
+
+RUN = RunConfig(
+    "liteeval",
+    coarse="coarse_112",
+    fine="fine_224",
+    epochs=2,
+    batch=8,
+    lr=1e-3,
+    usage=0.3,
+    gate_draws=2,
+    coarse_hidden=4,
+    fine_hidden=6,
+)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, LabelSet]:
+    return write_planted(tmp_path_factory.mktemp("planted"), train=16, test=8, classes=4, dim=10)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("liteeval", {"cell": "gru"}),
+        ("liteeval", {"cell": "sru", "gate_state": "hidden+cell"}),
+        ("liteeval-rl", {"cell": "sru", "coarse_projection": 3}),
+        ("random-gating", {"gate_state": "hidden+cell", "coarse_projection": 3, "fine_projection": 5}),
+    ],
+)
+def test_runs_train_and_pay_for_their_network(
+    method: str, options: dict[str, Any], planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    done = run_method(replace(RUN, method=method, **options), *planted, tmp_path / "run", device="cpu")
+    said = done.predictions()
+    cost = PolicyCost.of(coarse_dim=10, fine_dim=10, num_classes=4, coarse_hidden=4, fine_hidden=6, **options)
+    for draw, macs in enumerate(said.macs):
+        expected = [
+            cost.total(steps=int(length), opened=int(opened))
+            for length, opened in zip(said.lengths, said.fine_rows[draw], strict=True)
+        ]
+        assert macs[:, 2].tolist() == expected
+
+
+def test_a_stopped_run_of_the_released_recipe_comes_to_the_same_bits(
+    planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    """With batch norms, whose running statistics are part of the checkpoint."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(epoch: Epoch) -> None:
+        raise Stop
+
+    config = with_recipe(RUN, "released")
+    run_method(config, *planted, tmp_path / "whole", device="cpu")
+    with pytest.raises(Stop):
+        run_method(config, *planted, tmp_path / "parts", device="cpu", listener=Listener(epoch=stop))
+    run_method(config, *planted, tmp_path / "parts", device="cpu")
+    ours, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("parts", "whole"))
+    assert ours.keys() == whole.keys() and all(torch.equal(ours[name], whole[name]) for name in ours)
+    assert "fine_projection.norm.running_mean" in ours
