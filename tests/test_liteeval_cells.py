@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -441,11 +442,12 @@ def test_segments_are_steps_with_enough_rows(batch_sizes: list[int]) -> None:
         assert size - batch_sizes[int(np.searchsorted(steps, end))] < 8
 
 
-def test_a_single_row_is_normalised_to_zero() -> None:
-    projection = Projection(3, 5).train()
-    out = projection(torch.randn(1, 3), [1])
-    torch.testing.assert_close(out, projection.output_norm.bias.relu()[None])
-    assert all(value.isfinite().all() for value in projection.state_dict().values())
+def test_a_single_row_is_normalised_as_in_evaluation() -> None:
+    projection = Projection(3, 5)
+    projection(torch.randn(9, 3), [9])
+    row, before = torch.randn(1, 3), copy.deepcopy(projection.state_dict())
+    assert torch.equal(projection(row, [1]), projection.eval()(row, [1]))
+    assert all(torch.equal(value, before[name]) for name, value in projection.state_dict().items())
 
 
 # --- sizes and costs ---

@@ -224,6 +224,7 @@ class Foreign:
     """Something that a torch checkpoint may hold and that only unpickling can bring back."""
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse")
 def test_wrong_files(tmp_path: Path) -> None:
     weights = random_weights()
 

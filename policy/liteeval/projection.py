@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from policy.accounting import linear_macs
 
@@ -34,12 +36,41 @@ class Projection(nn.Module):
         return linear_macs(self.linear.in_features, self.linear.out_features)
 
     def forward(self, rows: Tensor, batch_sizes: Sequence[int]) -> Tensor:
-        """Of rows (N, D), packed; ``batch_sizes`` (rows of each step) matter in training only."""
-        if not self.training:
-            projected: Tensor = self.output_norm(self.linear(self.norm(rows)))
+        """Of rows (N, D), packed; ``batch_sizes`` (rows of each step) matter in training only.
+
+        A single row has no variance: in training, too, it is normalised as in evaluation.
+        """
+        if not self.training or len(rows) == 1:
+            projected = batch_norm(self.linear(batch_norm(rows, self.norm)), self.output_norm)
             return projected.relu()
-        sizes = segments(batch_sizes)
-        return segment_norm(self.output_norm, self.linear(segment_norm(self.norm, rows, sizes)), sizes).relu()
+        blocks = [Block(size, len(list(equal))) for size, equal in groupby(segments(batch_sizes))]
+        rows = torch.cat([side_by_side(part, block) for part, block in split(rows, blocks)])
+        projected = segment_norm(self.linear(segment_norm(rows, self.norm, blocks)), self.output_norm, blocks)
+        return torch.cat([in_turn(part, block) for part, block in split(projected.relu(), blocks)])
+
+
+class Block(NamedTuple):
+    """Consecutive segments with as many rows each."""
+
+    size: int
+    """Rows of a segment."""
+    number: int
+    """Segments."""
+
+
+def split(rows: Tensor, blocks: Sequence[Block]) -> Iterator[tuple[Tensor, Block]]:
+    """The rows of each block."""
+    return zip(torch.split(rows, [block.size * block.number for block in blocks]), blocks, strict=True)
+
+
+def side_by_side(rows: Tensor, block: Block) -> Tensor:
+    """Rows segment after segment -> first row of every segment, second row of every segment, …"""
+    return rows.view(block.number, block.size, -1).transpose(0, 1).flatten(0, 1)
+
+
+def in_turn(rows: Tensor, block: Block) -> Tensor:
+    """The way back."""
+    return rows.view(block.size, block.number, -1).transpose(0, 1).flatten(0, 1)
 
 
 def segments(batch_sizes: Sequence[int], least: int = LEAST_ROWS) -> list[int]:
@@ -59,25 +90,38 @@ def segments(batch_sizes: Sequence[int], least: int = LEAST_ROWS) -> list[int]:
     return sizes or [rows]
 
 
-def segment_norm(norm: nn.BatchNorm1d, rows: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Call a batch norm in training on one segment of the rows after another, but on equal ones at once.
+def batch_norm(rows: Tensor, norm: nn.BatchNorm1d) -> Tensor:
+    """At test time."""
+    return functional.batch_norm(
+        rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
+    )
+
+
+def segment_norm(rows: Tensor, norm: nn.BatchNorm1d, blocks: Sequence[Block]) -> Tensor:
+    """Batch norm in training: called on one segment after another, but on those of a block at once.
 
     Args:
+        rows: (N, D), each block :func:`side_by_side`: the columns of a segment are then columns of a matrix
+            (size, number · D), which batch norm treats as one by one.
         norm: its running statistics move once per segment.
-        rows: (N, D).
-        sizes: of the segments, N in all.
+        blocks: N rows in all.
     """
-    weight, bias = norm.weight, norm.bias
-    blocks = [(size, len(list(equal))) for size, equal in groupby(sizes)]
     normalised, means, variances = [], [], []
-    parts = torch.split(rows, [size * count for size, count in blocks])
-    for (size, count), block in zip(blocks, parts, strict=True):
-        x = block.view(count, size, -1)
-        variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
-        scale = weight * torch.rsqrt(variance + norm.eps)
-        normalised.append(torch.addcmul(bias, x - mean, scale).flatten(0, 1))
-        means.append(mean.detach().squeeze(1))
-        variances.append(variance.detach().squeeze(1) * (size / max(1, size - 1)))  # without bias, as torch's
+    for part, (size, number) in split(rows, blocks):
+        mean, variance = rows.new_zeros(2, number * norm.num_features)
+        out = functional.batch_norm(
+            part.view(size, -1),
+            mean,
+            variance,
+            norm.weight.repeat(number),
+            norm.bias.repeat(number),
+            training=True,
+            momentum=1.0,  # which makes "running" statistics those of each segment
+            eps=norm.eps,
+        )
+        normalised.append(out.view(part.shape))
+        means.append(mean.view(number, -1))
+        variances.append(variance.view(number, -1))
     _move(norm, torch.cat(means), torch.cat(variances))
     return torch.cat(normalised)
 
