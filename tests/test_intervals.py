@@ -111,7 +111,7 @@ def test_runs_are_resampled_together_and_averaged() -> None:
     runs = [predictions(seed=seed, draws=2) for seed in range(3)]
     said = intervals(runs, resamples=40)
     drawn = [np.repeat(np.arange(40), column) for column in resampled_weights(40, 40, 0).astype(int).T]
-    measured: dict[str, Callable[[Predictions, np.ndarray], float]] = {
+    measured: dict[str, Callable[[Predictions, np.ndarray], object]] = {
         "top1": lambda run, videos: np.mean(
             [run.labels[v, run.scores[d, v].argmax()] for d in range(2) for v in videos]
         ),
@@ -121,7 +121,7 @@ def test_runs_are_resampled_together_and_averaged() -> None:
         "gflops": lambda run, videos: run.macs[:, videos].sum(axis=2).mean() / 1e9,
     }
     for name, measure in measured.items():
-        samples = [np.mean([measure(run, videos) for run in runs]) for videos in drawn]
+        samples = [np.mean([np.asarray(measure(run, videos)) for run in runs]) for videos in drawn]
         low, high = np.quantile(samples, [0.025, 0.975])
         assert (said[name].low, said[name].high) == pytest.approx((low, high), rel=1e-5)
     # Runs that err alike say no more than one of them.
