@@ -38,9 +38,10 @@ def threshold_curve(
         usages: means over the calibration videos, each in [0, 1].
         calibration: the training videos: thresholds chosen on the videos that are judged would be flattered.
     """
-    thresholds = [calibrated_threshold(method, calibration, usage, device) for usage in usages]
+    tried: dict[float, float] = {}
     points = []
-    for threshold in thresholds:
+    for usage in usages:
+        threshold = calibrated_threshold(method, calibration, usage, device, tried=tried)
         with gate_threshold(method.model, threshold):
             points.append(OperatingPoint(threshold, evaluate(method, videos, device=device)))
     return Curve(method.title, tuple(points))
@@ -110,8 +111,8 @@ def oracle_curve(curve: Curve, *, points: int = 20) -> Curve:
         points: how many trade-offs at most; at least 2.
 
     Returns:
-        By rising λ; the values are λ. mAP says little here: the scores of different
-        points are ranked against each other.
+        By rising λ, which is the value. mAP says little here: it ranks the scores of different points against
+        each other.
 
     Raises:
         ValueError: the curve has no points, or more than one draw, or other videos at one point than at another.

@@ -20,6 +20,7 @@ from policy.config import RunConfig
 from policy.curves import upper_hull
 from policy.data import Dataset
 from policy.evaluation import Predictions, evaluate
+from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.method import LiteEvalMethod
 from policy.operating import Curve, OperatingPoint
 from policy.runs import open_data
@@ -76,6 +77,21 @@ def test_threshold_curve(method: LiteEvalMethod, data: Dataset) -> None:
         assert np.array_equal(point.predictions.macs, said.macs)
     assert not curve.points[0].predictions.gates.any()
     assert curve.points[-1].predictions.gates.all()
+
+
+def test_calibration_spares_passes(method: LiteEvalMethod, data: Dataset) -> None:
+    """What is known need not be measured again, and changes nothing but the work."""
+    passes: list[int] = []
+    hook = method.model.register_forward_hook(lambda *_: passes.append(1))
+    try:
+        tried: dict[float, float] = {}
+        first = calibrated_threshold(method, data.train, 0.3, CPU, tried=tried)
+        fresh = len(passes)
+        assert tried[first] == pytest.approx(0.3, abs=0.02)
+        assert calibrated_threshold(method, data.train, 0.3, CPU, tried=tried) == first
+        assert len(passes) == fresh > 0
+    finally:
+        hook.remove()
 
 
 def test_the_threshold_comes_back_whatever_happens(method: LiteEvalMethod) -> None:
