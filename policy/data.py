@@ -22,10 +22,13 @@ from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import CacheError, LabelError
 from policy.lengths import differing_lengths
+from policy.unit_length import unit_length
 
 Role = Literal["coarse", "fine"]
 RowChoice = Callable[[int], npt.NDArray[np.int64]]
 """From the number of rows of a video to those of them that a method looks at, in order."""
+Rows = RowChoice | Sequence[npt.NDArray[np.int64]]
+"""Which rows are looked at: a choice by length, or those of each of the M videos of a set."""
 
 TRAIN_SUBSETS = ("training", "train")
 EVAL_SUBSETS = ("validation", "val", "testing", "test")
@@ -110,11 +113,7 @@ class VideoSet:
             CacheError: a value is not finite, or the shard is damaged.
         """
         features = self._finite(self.streams[role][self.ids[index]].features, role, index, "features")
-        if self.l2:
-            values = features.astype(np.float32)
-            norms = np.linalg.norm(values, axis=1, keepdims=True)
-            features = (values / np.maximum(norms, 1e-12)).astype(np.float16)
-        return features
+        return unit_length(features) if self.l2 else features
 
     def scores(self, role: Role, index: int) -> npt.NDArray[np.float16]:
         """(T, C') class logits of a video: a view of the cache.
@@ -140,9 +139,7 @@ class VideoSet:
         trained[np.flatnonzero(self.labels.any(axis=0)) if self.multi_label else self.first] = True
         return trained
 
-    def batch(
-        self, indices: Sequence[int], rows: RowChoice = every_row, scored: Sequence[Role] = ()
-    ) -> Batch:
+    def batch(self, indices: Sequence[int], rows: Rows = every_row, scored: Sequence[Role] = ()) -> Batch:
         """Read and pack some videos.
 
         Args:
@@ -150,7 +147,7 @@ class VideoSet:
             rows: which rows of each.
             scored: the streams of which the class scores are wanted instead of the features.
         """
-        chosen = [rows(self.length(i)) for i in indices]
+        chosen = [rows(self.length(i)) if callable(rows) else rows[i] for i in indices]
         layout = _Packing.of(np.array([len(part) for part in chosen], np.int64))
 
         def packed(read: Callable[[Role, int], npt.NDArray[np.float16]], role: Role) -> PackedSequence:
@@ -213,7 +210,7 @@ def batches(
     videos: VideoSet,
     size: int,
     *,
-    rows: RowChoice = every_row,
+    rows: Rows = every_row,
     scored: Sequence[Role] = (),
     order: Sequence[int] | None = None,
 ) -> Iterator[Batch]:

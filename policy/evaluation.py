@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,17 @@ from cache_schema import UserError
 from cache_schema.costs import stream_cost
 from cache_schema.run_folder import write_atomically
 from policy.accounting import Costs, IntArray, costs
-from policy.data import VideoSet, batches, read_ahead
-from policy.method import Method
-from policy.metrics import mean_average_precision, top1
+from policy.data import Batch, VideoSet, batches, read_ahead
+from policy.method import Method, Prediction
+from policy.metrics import (
+    Interval,
+    mean_average_precision,
+    percentile_interval,
+    resampled_weights,
+    top1,
+    weighted_mean,
+    weighted_mean_average_precision,
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,11 @@ class Predictions:
         """(R, M): 10⁹ MACs per video, all included."""
         return np.asarray(self.macs.sum(axis=2) / 1e9)
 
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """(R, M): whether the best-scored class is one of the video's; of equal scores the first class counts."""
+        return np.asarray(self.labels[np.arange(len(self.labels)), self.scores.argmax(axis=2)])
+
     def mean_average_precision(self) -> float:
         """mAP, averaged over the draws."""
         return float(np.mean([mean_average_precision(draw, self.labels) for draw in self.scores]))
@@ -90,37 +104,116 @@ class Predictions:
             raise UserError(f"{path}: cannot be read as predictions: {error}") from error
 
 
+Predict = Callable[[Batch, torch.Generator], Prediction]
+"""As `Method.predict`."""
+
+
 @torch.no_grad()
-def evaluate(method: Method, videos: VideoSet, *, device: torch.device) -> Predictions:
-    """Run a method on videos. Draws, where it has any, follow from the seed of its configuration."""
+def evaluate(
+    method: Method,
+    videos: VideoSet,
+    *,
+    device: torch.device,
+    rows: Sequence[IntArray] | None = None,
+    predict: Predict | None = None,
+    draws: int | None = None,
+) -> Predictions:
+    """Run a method on videos. Draws, where it has any, follow from the seed of its configuration.
+
+    Args:
+        rows: per video those it looks at, instead of `method.rows`.
+        predict: the same network under another rule, instead of `method.predict`.
+        draws: how often, instead of `method.draws`.
+    """
     method.model.to(device).eval()
     generator = torch.Generator().manual_seed(method.config.seed)
-    lengths = np.array([videos.length(i) for i in range(len(videos))], np.int64)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    looked = [method.rows(int(length)) for length in lengths]
-    seen = np.array([len(rows) for rows in looked], np.int64)
+    predict = predict or method.predict
+    draws = draws or method.draws
+    offsets = row_offsets(videos)
+    looked = rows or [method.rows(int(length)) for length in np.diff(offsets)]
+    seen = np.array([len(chosen) for chosen in looked], np.int64)
 
-    scores = np.empty((method.draws, *videos.labels.shape), np.float32)
-    gates = np.zeros((method.draws, int(offsets[-1])), np.uint8)
-    macs = np.empty((method.draws, len(videos), 3), np.int64)
-    for draw in range(method.draws):
+    scores = np.empty((draws, *videos.labels.shape), np.float32)
+    gates = np.zeros((draws, int(offsets[-1])), np.uint8)
+    for draw in range(draws):
         start = 0
-        read = batches(videos, method.config.batch, rows=method.rows, scored=method.scored)
+        read = batches(videos, method.config.batch, rows=looked, scored=method.scored)
         for batch in read_ahead(read) if device.type != "cpu" else read:
-            predicted = method.predict(batch.to(device), generator)
+            predicted = predict(batch.to(device), generator)
             stop = start + len(predicted.scores)
             scores[draw, start:stop] = predicted.scores.float().cpu().numpy()
             for k, video in enumerate(range(start, stop)):
-                rows = looked[video] + offsets[video]
+                at = looked[video] + offsets[video]
                 if predicted.gates is not None:
-                    gates[draw, rows] = predicted.gates[k].cpu().numpy() > 0
+                    gates[draw, at] = predicted.gates[k].cpu().numpy() > 0
                 else:
-                    gates[draw, rows] = "fine" in method.roles
+                    gates[draw, at] = "fine" in method.roles
             start = stop
-        fine = np.add.reduceat(gates[draw].astype(np.int64), offsets[:-1])
+    return with_costs(method, videos, scores, offsets, gates, seen)
+
+
+def row_offsets(videos: VideoSet) -> IntArray:
+    """(M+1,): where each video's rows begin, and where the last ends, were all rows laid end to end."""
+    lengths = [videos.length(i) for i in range(len(videos))]
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def with_costs(
+    method: Method,
+    videos: VideoSet,
+    scores: npt.NDArray[np.float32],
+    offsets: IntArray,
+    gates: npt.NDArray[np.uint8],
+    seen: IntArray,
+) -> Predictions:
+    """What was decided, charged by the cost table and for the method's networks; arrays as in Predictions."""
+    macs = np.empty((len(gates), len(videos), 3), np.int64)
+    for draw, opened in enumerate(gates):
+        fine = np.add.reduceat(opened.astype(np.int64), offsets[:-1])
         spent = _costs(method, videos, seen, fine)
         macs[draw] = np.stack([spent.coarse, spent.fine, spent.networks], axis=1)
     return Predictions(videos.ids, videos.labels, scores, offsets, gates, seen, macs)
+
+
+def intervals(
+    runs: Sequence[Predictions], *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Bootstrap intervals of mean_average_precision, top1, gflops, usage and fine_features (means over videos).
+
+    Videos are drawn with replacement, the same ones for every run, and each figure is averaged over the runs (and
+    their draws): the interval says how far it depends on which videos happen to be in the evaluation subset, and
+    not on the seeds, of which there are too few to be drawn again.
+
+    Args:
+        runs: one method's predictions of the same videos; several for several seeds.
+        resamples: how many bootstrap samples. The same seed draws the same ones for every method.
+
+    Raises:
+        ValueError: no run, or the runs have different videos or labels, or no video has a class.
+    """
+    if not runs:
+        raise ValueError("no predictions to take an interval of")
+    labels = runs[0].labels
+    for other in runs[1:]:
+        if other.video_ids != runs[0].video_ids or not np.array_equal(other.labels, labels):
+            raise ValueError("the runs have different videos or labels")
+    weights = resampled_weights(len(labels), resamples, seed)
+    mean_ap = float(np.mean([run.mean_average_precision() for run in runs]))
+    resampled = [
+        np.mean([weighted_mean_average_precision(draw, labels, weights) for draw in run.scores], axis=0)
+        for run in runs
+    ]
+    said = {"mean_average_precision": percentile_interval(mean_ap, np.mean(resampled, axis=0), confidence)}
+    per_video: dict[str, Callable[[Predictions], npt.NDArray[np.float64]]] = {
+        "top1": lambda run: run.correct.astype(np.float64),
+        "gflops": lambda run: run.gflops,
+        "usage": lambda run: run.usage,
+        "fine_features": lambda run: run.fine_rows.astype(np.float64),
+    }
+    for name, measure in per_video.items():
+        values = np.mean([measure(run).mean(axis=0) for run in runs], axis=0)
+        said[name] = percentile_interval(float(values.mean()), weighted_mean(values, weights), confidence)
+    return said
 
 
 def _costs(method: Method, videos: VideoSet, seen: IntArray, fine: IntArray) -> Costs:

@@ -1,6 +1,9 @@
-"""How good class scores are. Arrays in, numbers out."""
+"""How good class scores are, and how sure that is. Arrays in, numbers out."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +43,95 @@ def top1(scores: FloatArray, labels: BoolArray) -> float:
     """
     _check(scores, labels)
     return float(labels[np.arange(len(scores)), scores.argmax(axis=1)].mean())
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def resampled_weights(videos: int, resamples: int, seed: int) -> npt.NDArray[np.float32]:
+    """(M, B): how often each of M videos is in each of B bootstrap samples, M drawn with replacement.
+
+    All that follows takes a sample as such weights, because what is weighted need not be sorted again for every
+    sample. `scipy.stats.bootstrap` hands its statistic the observations themselves instead (and refuses a
+    single one): for mAP that is a sort per class and sample, a hundred times slower.
+    """
+    drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), size=resamples)
+    return np.ascontiguousarray(drawn.T, np.float32)
+
+
+def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """(B,): means of values (M,) under each column of weights (M, B)."""
+    return np.asarray(values @ weights.astype(np.float64) / weights.sum(axis=0, dtype=np.float64))
+
+
+def weighted_average_precision(scores: FloatArray, positive: BoolArray, weights: FloatArray) -> FloatArray:
+    """scikit-learn's average precision of one class under many sets of sample weights at once.
+
+    Sum over the distinct scores of positives of (their weight · precision among all that score at least as
+    much), divided by the weight of all positives. One sort serves all the sets.
+
+    Args:
+        scores: (M,).
+        positive: (M,), at least one of them true.
+        weights: (M, B), not negative. Sums are taken in their type: float32 is exact for counts below 2²⁴.
+
+    Returns:
+        (B,), NaN where no positive has weight.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    hits = np.flatnonzero(positive[order])
+    # Of equal scores all or none are retrieved: a group of positives per distinct score.
+    groups = [0, *np.flatnonzero(np.diff(ranked[hits])) + 1, len(hits)]
+    ends = [0, *np.searchsorted(-ranked, -ranked[hits[groups[:-1]]], side="right")]
+    # Slice by slice: np.add.reduceat does the same several times slower along this axis.
+    found = np.stack([weights[order[hits[a:b]]].sum(axis=0) for a, b in pairwise(groups)])
+    retrieved = np.stack([weights[order[a:b]].sum(axis=0) for a, b in pairwise(ends)])
+    found_so_far, retrieved_so_far = found.cumsum(axis=0), retrieved.cumsum(axis=0)
+    precision = np.divide(
+        found_so_far, retrieved_so_far, out=np.zeros_like(found), where=retrieved_so_far > 0
+    )
+    total = found_so_far[-1]
+    area = (found * precision).sum(axis=0)
+    return np.asarray(np.divide(area, total, out=np.full_like(total, np.nan), where=total > 0))
+
+
+def weighted_mean_average_precision(scores: FloatArray, labels: BoolArray, weights: FloatArray) -> FloatArray:
+    """`mean_average_precision` under each column of weights (M, B): (B,).
+
+    As there, a class without a positive (here: one of positive weight) is left out; NaN where there is no other.
+    5,000 videos, 200 classes and 1,000 samples take about 2 s of a core.
+
+    Raises:
+        ValueError: the shapes of scores and labels differ.
+    """
+    _check(scores, labels)
+    total = np.zeros(weights.shape[1])
+    classes = np.zeros(weights.shape[1])
+    for c in np.flatnonzero(labels.any(axis=0)):
+        precision = weighted_average_precision(scores[:, c], labels[:, c], weights)
+        total += np.nan_to_num(precision)
+        classes += ~np.isnan(precision)
+    return np.divide(total, classes, out=np.full_like(total, np.nan), where=classes > 0)
+
+
+def percentile_interval(value: float, resampled: FloatArray, confidence: float = 0.95) -> Interval:
+    """The percentile bootstrap interval (Efron and Tibshirani, 1993, chapter 13).
+
+    Args:
+        value: of the videos as they are.
+        resampled: (B,), of the bootstrap samples; those where it is not defined (NaN) are left out.
+        confidence: the share of the samples between the ends.
+    """
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(resampled, [tail, 1 - tail])
+    return Interval(value, float(low), float(high))
 
 
 def _check(scores: FloatArray, labels: BoolArray) -> None:

@@ -9,7 +9,7 @@ from cache_schema import UserError
 from policy.config import RunConfig
 from policy.data import Batch, Dataset
 from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
-from policy.liteeval.model import LiteEvalOutput
+from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.losses import classification_loss
 from policy.method import TRAINING_OPTIONS, Losses, Moment, Prediction, class_probabilities
 
@@ -46,7 +46,14 @@ class RandomGating(LiteEvalMethod):
         return Prediction(class_probabilities(out.logits, self.multi_label), out.split(out.gates))
 
     def _run(self, batch: Batch, usage: float, generator: torch.Generator) -> LiteEvalOutput:
-        coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
-        gates: Tensor = (torch.rand(len(coarse.data), generator=generator) < usage).float()
-        out: LiteEvalOutput = self.model(coarse, fine, gates=gates.to(coarse.data.device))
-        return out
+        return with_random_gates(self.model, batch, usage, generator)
+
+
+def with_random_gates(
+    model: LiteEval, batch: Batch, usage: float, generator: torch.Generator
+) -> LiteEvalOutput:
+    """Run a batch with gates that open independently with probability `usage`."""
+    coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
+    gates: Tensor = (torch.rand(len(coarse.data), generator=generator) < usage).float()
+    out: LiteEvalOutput = model(coarse, fine, gates=gates.to(coarse.data.device))
+    return out

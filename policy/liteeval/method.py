@@ -53,11 +53,19 @@ class LiteEvalMethod(Method):
                 f"coarse-hidden ({config.coarse_hidden}) must not exceed fine-hidden ({config.fine_hidden}): "
                 "the coarse state is copied into the fine one (Eq. 5)"
             )
-        streams = data.train.streams
-        self.model = LiteEval(
-            coarse_dim=streams["coarse"].spec.feature_dim,
-            fine_dim=streams["fine"].spec.feature_dim,
-            num_classes=len(data.classes),
+        dims = {role: stream.spec.feature_dim for role, stream in data.train.streams.items()}
+        self.model = self.network(config, dims["coarse"], dims["fine"], len(data.classes))
+        if config.input_norm == "standard":
+            fit_scale(self.model.coarse_scale, data.train, "coarse")
+            fit_scale(self.model.fine_scale, data.train, "fine")
+
+    @staticmethod
+    def network(config: RunConfig, coarse_dim: int, fine_dim: int, num_classes: int) -> LiteEval:
+        """The network that a configuration asks for, without its data."""
+        return LiteEval(
+            coarse_dim=coarse_dim,
+            fine_dim=fine_dim,
+            num_classes=num_classes,
             coarse_hidden=config.coarse_hidden,
             fine_hidden=config.fine_hidden,
             sync=config.sync,
@@ -67,9 +75,6 @@ class LiteEvalMethod(Method):
             gate_state=config.gate_state,
             precision=config.precision,
         )
-        if config.input_norm == "standard":
-            fit_scale(self.model.coarse_scale, data.train, "coarse")
-            fit_scale(self.model.fine_scale, data.train, "fine")
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         tau = self.temperature(moment)

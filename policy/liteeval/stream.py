@@ -1,0 +1,141 @@
+"""LiteEval online: one frame at a time, the fine features asked for when they are worth their cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from policy.liteeval.model import LiteEval, LiteEvalState
+from policy.unit_length import unit_length
+
+Features = Tensor | NDArray[np.floating[Any]]
+
+
+class LiteEvalStream:
+    """One video, as it arrives (Algorithm 1)::
+
+        stream = LiteEvalStream(model)
+        for frame in video:
+            if stream.look(coarse_features(frame)):
+                stream.fine(fine_features(frame))
+            print(stream.probabilities)
+
+    It decides and predicts what the model does given the whole video at once. `policy.streaming.open_stream` makes
+    one of a run folder.
+
+    Attributes:
+        frames: looked at so far.
+        fine_features: asked for and given so far.
+        wants_fine: whether the last frame's fine features are still to be given.
+
+    Args:
+        model: trained; it is put in evaluation mode.
+        l2: the model was trained on features brought to length 1 (input_norm "l2"): do the same to those given,
+            so that what a backbone says can be passed on as it is.
+        multi_label: it was trained with a sigmoid for each class instead of a softmax.
+        coarse_macs, fine_macs: of the backbones for one frame, where `macs` is to hold them.
+        classes: the names of the C classes, for whoever shows them.
+    """
+
+    def __init__(
+        self,
+        model: LiteEval,
+        *,
+        l2: bool = False,
+        multi_label: bool = False,
+        coarse_macs: int = 0,
+        fine_macs: int = 0,
+        classes: tuple[str, ...] = (),
+    ) -> None:
+        self.model = model.eval()
+        self.classes = classes
+        self._l2 = l2
+        self._multi_label = multi_label
+        self._coarse_macs, self._fine_macs = coarse_macs, fine_macs
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Forget everything: the next frame is the first of another video."""
+        self.frames = 0
+        self.fine_features = 0
+        self._state: LiteEvalState = self.model.initial_state(1)
+        self._waiting: tuple[Tensor, LiteEvalState] | None = None
+
+    @property
+    def wants_fine(self) -> bool:
+        return self._waiting is not None
+
+    @torch.no_grad()
+    def look(self, coarse: Features) -> bool:
+        """See the next frame's coarse features (D_c,).
+
+        Returns:
+            Whether its fine features are wanted: then `fine` comes next; else the frame is done.
+
+        Raises:
+            ValueError: the frame before still waits for its fine features, or these are not D_c finite numbers.
+        """
+        if self._waiting is not None:
+            raise ValueError(f"frame {self.frames} waits for its fine features: call fine() before look()")
+        seen = self._checked(coarse, len(self.model.coarse_scale.mean), "coarse")
+        log_odds, state = self.model.look(seen, self._state)
+        self.frames += 1
+        if bool(log_odds > self.model.threshold):
+            self._waiting = seen, state
+            return True
+        nothing = seen.new_empty(0, len(self.model.fine_scale.mean))
+        self._state = self.model.update(seen, nothing, self._rows(0), state)
+        return False
+
+    @torch.no_grad()
+    def fine(self, features: Features) -> None:
+        """See the fine features (D_f,) of the frame that `look` asked them for.
+
+        Raises:
+            ValueError: they were not asked for, or are not D_f finite numbers.
+        """
+        if self._waiting is None:
+            raise ValueError("no fine features were asked for: call fine() only after look() returned True")
+        checked = self._checked(features, len(self.model.fine_scale.mean), "fine")
+        seen, state = self._waiting
+        self._state = self.model.update(seen, checked, self._rows(1), state)
+        self._waiting = None
+        self.fine_features += 1
+
+    @property
+    @torch.no_grad()
+    def logits(self) -> Tensor:
+        """(C,): after the frames that are done; before the first, what the model says of nothing."""
+        logits: Tensor = self.model.classifier(self._state.fine_h)
+        return logits[0]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(C,): of the classes, after the frames that are done."""
+        return self.logits.sigmoid() if self._multi_label else self.logits.softmax(0)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates so far, with one prediction: the networks' and, if known, the backbones'."""
+        networks = self.model.cost.total(steps=self.frames, opened=self.fine_features)
+        return int(networks) + self.frames * self._coarse_macs + self.fine_features * self._fine_macs
+
+    def _checked(self, features: Features, dim: int, name: str) -> Tensor:
+        """(1, D), as the model takes them."""
+        if features.shape != (dim,):
+            raise ValueError(f"{name} features have shape {tuple(features.shape)}, not ({dim},)")
+        # A copy, for a slice of the cache is read-only, which torch cannot express.
+        given = features if isinstance(features, Tensor) else torch.from_numpy(np.array(features))
+        if not given.isfinite().all():
+            raise ValueError(f"{name} features of frame {self.frames + (name == 'coarse')} are not finite")
+        if self._l2:
+            given = torch.from_numpy(unit_length(given.detach().cpu().numpy()))
+        return given.to(self.model.classifier.weight.device)[None]
+
+    def _rows(self, opened: int) -> Tensor:
+        return torch.arange(opened, device=self.model.classifier.weight.device)
