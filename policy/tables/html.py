@@ -15,9 +15,10 @@ from functools import singledispatch
 from importlib import resources
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from policy.tables.plots.words import valid
+
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -275,14 +276,9 @@ def _text(
 def _clean(root: Element) -> None:
     """Replace in all texts what no document may contain, and end blocks with a line break."""
     for element in root.iter():
-        element.text = None if element.text is None else _allowed(element.text)
+        element.text = None if element.text is None else valid(element.text)
         for name, value in element.attrib.items():
             if not value.startswith("data:"):
-                element.attrib[name] = _allowed(value)
+                element.attrib[name] = valid(value)
         if element.tag in ("section", "p", "li", "tr", "table", "figure", "style", "h1", "h2", "pre", "ul"):
             element.tail = "\n"
-
-
-def _allowed(text: str) -> str:
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _NO_TEXT.sub("�", text)

@@ -278,11 +278,11 @@ def _label(
 
 
 def _strokes(axes: Axes, line: Line) -> list[Box]:
-    """Small boxes along a line, in pixels: labels keep off it."""
+    """Small boxes along a line, in pixels: labels, which are larger than the gaps between, keep off it."""
     points = axes.transData.transform(list(zip(line.xs, line.ys, strict=True)))
     boxes = []
     for (x0, y0), (x1, y1) in pairwise(points.tolist()):
-        steps = max(1, round(math.hypot(x1 - x0, y1 - y0) / 12))
+        steps = max(1, round(math.hypot(x1 - x0, y1 - y0) / 16))
         for step in range(1, steps):
             x, y = x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps
             boxes.append(Box(x - 3, y - 3, x + 3, y + 3))

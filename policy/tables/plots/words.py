@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
+
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def valid(text: str) -> str:
+    """Without what no document may contain. Bytes of a file name that are not UTF-8 become \\xNN."""
+    return _NO_TEXT.sub(_replacement, text)
+
+
+def _replacement(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else "�"  # PEP 383
 
 
 def one_line(text: str) -> str:
-    """Without line breaks and control characters; bytes of a file name that are not UTF-8 become \\xNN."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join("�" if unicodedata.category(c) == "Cc" else c for c in " ".join(text.split()))
+    """Valid, and without line breaks."""
+    return valid(" ".join(text.split()))
 
 
 def shorten(text: str, limit: int) -> str:
