@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from cache_schema import FeatureCache, Sampling, UserError, write_shard
 from extract.backbones import BUILT_IN, parse_stream
 from extract.backbones.backbone import Backbone
 from policy.config import RunConfig
-from policy.data import Dataset, open_dataset
+from policy.data import Batch, Dataset, VideoSet, open_dataset
 from policy.evaluation import evaluate
 from policy.method import Method
 from policy.run import speed
@@ -124,7 +125,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 def test_the_median_time_of_a_batch_is_divided_by_its_rows(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = iter([100.0, 8.0, 2.0, 4.0])  # the first does not count
+    seconds = iter([9.0, 8.0, 2.0, 4.0, 99.0, 50.0])  # the first does not count
     seen = []
 
     def call(self: Backbone, pixels: torch.Tensor) -> None:
@@ -134,6 +135,7 @@ def test_the_median_time_of_a_batch_is_divided_by_its_rows(
     monkeypatch.setattr(Backbone, "__call__", call)
     assert seconds_per_row(TINY, batch=2, repeats=3, device=CPU) == 2.0
     assert seen == [("timm:resnet10t", (2, 32, 32, 3), torch.uint8)] * 4
+    assert seconds_per_row(TINY, batch=2, repeats=3, device=CPU) == 25.0  # one of 99 s is not repeated
 
 
 def test_a_real_backbone_takes_time() -> None:
@@ -199,6 +201,21 @@ def test_a_policy_is_timed_on_every_video_once(
     seconds = policy_seconds(method, data.evaluation, batch=8, repeats=2, device=CPU)
     assert sizes == [8] * 6 + [4] * 3  # 20 videos; each batch once unmeasured, twice measured
     assert seconds == pytest.approx(0.5)
+
+
+def test_of_many_videos_a_sample_is_timed(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, _ = made("lstm-cf", data)
+    monkeypatch.setattr(speed, "SAMPLED", 3)
+    timed: list[int] = []
+    read = VideoSet.batch
+
+    def batch(self: VideoSet, indices: Sequence[int], *more: Any) -> Batch:
+        timed.extend(indices)
+        return read(self, indices, *more)
+
+    monkeypatch.setattr(VideoSet, "batch", batch)
+    assert policy_seconds(method, data.evaluation, batch=2, repeats=1, device=CPU) > 0
+    assert timed == [0, 1, 8, 9, 18, 19]
 
 
 def test_rows_add_up(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
