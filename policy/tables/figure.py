@@ -2,54 +2,37 @@
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from policy.tables.datasets import DATASETS
-from policy.tables.placement import Box, place
+from policy.tables.placement import Box
+from policy.tables.plots.labels import Mark, write_labels
+from policy.tables.plots.style import (
+    BLUE,
+    GREY,
+    LIGHT,
+    VERMILLION,
+    Style,
+    heading,
+    legend,
+    new_figure,
+    plain_axes,
+    png,
+    scale_cost,
+    scale_percent,
+)
+from policy.tables.plots.words import drawn
 from policy.tables.report import Report, Row
 
-_DPI = 200
-_LOG_FROM = 5  # times the smallest cost: from here on a linear axis would crowd the cheap methods
-_MARGIN = 3.5  # between a marker and its label, in units of 1/72 inch
-
-
-@dataclass(frozen=True)
-class Style:
-    """Of a kind of row. Colours are Okabe and Ito's, told apart by colour-blind eyes."""
-
-    name: str
-    colour: str
-    marker: str
-    size: float
-    filled: bool = True
-    weight: str = "normal"
-
-
-EMPHASIS = Style("proposed", "#D55E00", "*", 15, weight="bold")
-METHOD = Style("methods compared", "#0072B2", "o", 7)
-CONTROL = Style("null controls", "#666666", "D", 6, filled=False)
-PAPER = Style("paper", "#999999", "x", 6)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A point of the figure. x: GFLOPs per video, y: mAP in percent."""
-
-    label: str
-    style: Style
-    x: float
-    y: float
-    x_error: float = 0.0
-    y_error: float = 0.0
+EMPHASIS = Style("proposed", VERMILLION, "*", 15, weight="bold")
+METHOD = Style("methods compared", BLUE, "o", 7)
+CONTROL = Style("null controls", GREY, "D", 6, filled=False)
+PAPER = Style("paper", LIGHT, "x", 6)
 
 
 def render(report: Report) -> bytes:
@@ -59,9 +42,7 @@ def render(report: Report) -> bytes:
         ValueError: no row is built.
     """
     figure, _ = draw(report)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=_DPI, metadata={"Software": None})
-    return content.getvalue()
+    return png(figure)
 
 
 def draw(report: Report) -> tuple[Figure, list[Box]]:
@@ -69,15 +50,16 @@ def draw(report: Report) -> tuple[Figure, list[Box]]:
     marks = _marks(report)
     if not marks:
         raise ValueError(f"{report.table.name}: no row to draw")
-    figure = Figure(figsize=(7.0, 4.8), dpi=_DPI)
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(4.8)
     axes = figure.add_axes((0.1, 0.115, 0.87, 0.705))
     _axes(axes, marks)
     for mark in marks:
         _mark(axes, mark)
     _heading(figure, report, marks)
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
     canvas.draw()  # type: ignore[no-untyped-call]
-    return figure, _label(figure, axes, marks)
+    return figure, write_labels(figure, axes, marks)
 
 
 def _marks(report: Report) -> list[Mark]:
@@ -113,28 +95,11 @@ def _ours(row: Row, style: Style) -> Mark:
 
 
 def _axes(axes: Axes, marks: Sequence[Mark]) -> None:
-    axes.set_xlabel("GFLOPs per video (10⁹ multiply-accumulates)")
-    axes.set_ylabel("mAP (%)")
-    low, high = min(mark.x for mark in marks), max(mark.x for mark in marks)
-    if low > 0 and high > _LOG_FROM * low:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        room = (high / low) ** 0.12
-        axes.set_xlim(low / room, high * room)
-    else:
-        room = 0.15 * (high - low) or 0.2 * high
-        axes.set_xlim(max(0.0, low - room), high + room)
-    bottom = min(mark.y - mark.y_error for mark in marks)
-    top = max(mark.y + mark.y_error for mark in marks)
-    room = max(0.12 * (top - bottom), 2.0)
-    # No higher above 100 % than a marker there takes.
-    axes.set_ylim(max(bottom - room, -1.0), min(top + room, 100 + 0.06 * (top - bottom + room)))
-    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axes.grid(color="#E4E4E4", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain_axes(axes, "GFLOPs per video (10⁹ multiply-accumulates)", "mAP (%)")
+    scale_cost(axes, min(mark.x for mark in marks), max(mark.x for mark in marks))
+    scale_percent(
+        axes, min(mark.y - mark.y_error for mark in marks), max(mark.y + mark.y_error for mark in marks)
+    )
 
 
 def _mark(axes: Axes, mark: Mark) -> None:
@@ -158,8 +123,7 @@ def _mark(axes: Axes, mark: Mark) -> None:
 def _heading(figure: Figure, report: Report, marks: Sequence[Mark]) -> None:
     seeds = len(report.seeds)
     spread = f", mean and standard deviation of {seeds} seeds" if seeds > 1 else ""
-    figure.text(0.014, 0.957, report.table.title, fontsize=11, fontweight="bold", va="center")
-    figure.text(0.014, 0.908, f"{report.labels_name}{spread}", fontsize=8.5, color="#444444", va="center")
+    heading(figure, report.table.title, f"{report.labels_name}{spread}")
     present = dict.fromkeys(mark.style for mark in marks)
     handles = [
         Line2D(
@@ -170,20 +134,11 @@ def _heading(figure: Figure, report: Report, marks: Sequence[Mark]) -> None:
             markersize=style.size * 0.8,
             color=style.colour,
             markerfacecolor=style.colour if style.filled else "white",
-            label=_legend(style, report),
+            label=drawn(_legend(style, report)),
         )
         for style in present
     ]
-    figure.legend(
-        handles=handles,
-        loc="center left",
-        bbox_to_anchor=(0.0, 0.858),
-        ncols=len(handles),
-        frameon=False,
-        fontsize=8,
-        handletextpad=0.2,
-        columnspacing=1.2,
-    )
+    legend(figure, handles)
 
 
 def _legend(style: Style, report: Report) -> str:
@@ -193,49 +148,3 @@ def _legend(style: Style, report: Report) -> str:
         ]
         return titles[0]
     return f"paper, {DATASETS[report.dataset].title}" if style is PAPER and report.dataset else style.name
-
-
-def _label(figure: Figure, axes: Axes, marks: Sequence[Mark]) -> list[Box]:
-    """Write each label where there is room, with a line to its point where it is not beside it."""
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
-    pixel = figure.dpi / 72
-    named = [mark for mark in marks if mark.label]
-    points = [(float(x), float(y)) for x, y in (axes.transData.transform((m.x, m.y)) for m in named)]
-    texts = [
-        axes.text(0, 0, m.label, fontsize=8, color=m.style.colour, fontweight=m.style.weight, zorder=5)
-        for m in named
-    ]
-    extents = [text.get_window_extent(renderer) for text in texts]
-    # A pixel or two around each, so that labels do not touch.
-    sizes = [(extent.width + 3 * pixel, extent.height + 1.5 * pixel) for extent in extents]
-    gaps = [(mark.style.size / 2 + _MARGIN) * pixel for mark in named]
-    window = axes.get_window_extent(renderer)
-    frame = Box(window.x0, window.y0, window.x1, window.y1)
-    obstacles = [box for mark in marks for box in _obstacles(axes, mark, pixel)]
-    boxes = place(points, sizes, gaps, obstacles, frame)
-    to_data = axes.transData.inverted()
-    for mark, point, text, box, gap in zip(named, points, texts, boxes, gaps, strict=True):
-        text.set_position(tuple(to_data.transform(((box.left + box.right) / 2, (box.bottom + box.top) / 2))))
-        text.set_horizontalalignment("center")
-        text.set_verticalalignment("center")
-        near = box.nearest(point)
-        if math.dist(near, point) > 1.6 * gap:
-            x, y = zip(*(to_data.transform(at) for at in (point, near)), strict=True)
-            axes.plot(x, y, color=mark.style.colour, linewidth=0.6, alpha=0.7, zorder=2)
-    return boxes
-
-
-def _obstacles(axes: Axes, mark: Mark, pixel: float) -> list[Box]:
-    """The marker and its two error bars, in pixels."""
-    x, y = axes.transData.transform((mark.x, mark.y))
-    half = mark.style.size / 2 * pixel
-    left, bottom = axes.transData.transform((max(mark.x - mark.x_error, mark.x / 10), mark.y - mark.y_error))
-    right, top = axes.transData.transform((mark.x + mark.x_error, mark.y + mark.y_error))
-    cap = 2.0 * pixel
-    return [
-        Box(x - half, y - half, x + half, y + half),
-        Box(x - cap, bottom, x + cap, top),
-        Box(left, y - cap, right, y + cap),
-    ]

@@ -1,0 +1,154 @@
+"""What the drawings have in common: size, colours, heading, legend, axes."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from policy.tables.plots.words import drawn, one_line
+
+DPI = 200
+WIDTH_IN = 7.0
+_LEFT = 0.014  # of the width
+
+# Okabe and Ito's colours, told apart by colour-blind eyes.
+VERMILLION, BLUE, SKY, PURPLE = "#D55E00", "#0072B2", "#56B4E9", "#CC79A7"
+ORANGE, GREEN, YELLOW = "#E69F00", "#009E73", "#F0E442"
+INK, GREY, LIGHT = "#444444", "#666666", "#999999"
+
+_LOG_FROM = 5  # times the smallest value: from here on a linear axis would crowd the small ones
+_TITLE_IN, _SUBTITLE_IN, _LEGEND_IN = 0.206, 0.442, 0.61  # below the upper edge
+
+
+@dataclass(frozen=True)
+class Style:
+    """Of a kind of mark."""
+
+    name: str
+    colour: str
+    marker: str
+    size: float
+    filled: bool = True
+    weight: str = "normal"
+
+
+def new_figure(height_in: float) -> Figure:
+    """A figure with a canvas of its own: pyplot, and with it global state, has no part in it."""
+    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The same bytes for the same figure and version of matplotlib."""
+    content = io.BytesIO()
+    with missing_glyphs_allowed():
+        figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+    return content.getvalue()
+
+
+@contextmanager
+def missing_glyphs_allowed() -> Iterator[None]:
+    """Names are in whatever script their data set is: those that the font lacks are boxes, not a warning each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+        yield
+
+
+def heading(figure: Figure, title: str, subtitle: str = "") -> None:
+    height = figure.get_size_inches()[1]
+    for text, below, size, weight, colour in (
+        (title, _TITLE_IN, 11, "bold", "black"),
+        (subtitle, _SUBTITLE_IN, 8.5, "normal", INK),
+    ):
+        place = _LEFT, 1 - below / height
+        made = figure.text(
+            *place, drawn(text, 200), va="center", fontsize=size, fontweight=weight, color=colour
+        )
+        fit(figure, made, one_line(text), 0.98 * figure.bbox.width)
+
+
+def fit(figure: Figure, text: Text, said: str, width: float) -> None:
+    """Shorten a text of the figure that is wider than so many pixels."""
+    renderer = renderer_of(figure)
+    limit = len(said)
+    with missing_glyphs_allowed():
+        while (extent := text.get_window_extent(renderer).width) > width and limit > 4:
+            limit = max(4, min(limit - 1, int(limit * width / extent)))
+            text.set_text(drawn(said, limit))
+
+
+def renderer_of(figure: Figure) -> RendererAgg:
+    """What measures texts."""
+    assert isinstance(figure.canvas, FigureCanvasAgg)
+    renderer: RendererAgg = figure.canvas.get_renderer()  # type: ignore[no-untyped-call]
+    return renderer
+
+
+def legend(figure: Figure, handles: Sequence[Artist]) -> float:
+    """A legend below the heading, in as many rows as it takes.
+
+    Returns:
+        How many inches below the upper edge it ends.
+    """
+    height = figure.get_size_inches()[1]
+    renderer = renderer_of(figure)
+    for rows in range(1, len(handles) + 1):
+        made = figure.legend(
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(_LEFT, 1 - _LEGEND_IN / height),
+            ncols=-(-len(handles) // rows),
+            frameon=False,
+            fontsize=8,
+            borderaxespad=0.0,
+            borderpad=0.0,
+            handletextpad=0.4,
+            columnspacing=1.2,
+        )
+        with missing_glyphs_allowed():
+            extent = made.get_window_extent(renderer)
+        if extent.x1 <= figure.bbox.width or rows == len(handles):
+            return float(height - extent.y0 / figure.dpi)
+        made.remove()
+    return _LEGEND_IN
+
+
+def plain_axes(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(color="#E4E4E4", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def scale_cost(axes: Axes, low: float, high: float) -> None:
+    """The x axis of costs from `low` to `high`: logarithmic where they are far apart."""
+    if low > 0 and high > _LOG_FROM * low:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        room = (high / low) ** 0.12
+        axes.set_xlim(low / room, high * room)
+    else:
+        room = 0.15 * (high - low) or 0.2 * high
+        axes.set_xlim(max(0.0, low - room), high + room)
+
+
+def scale_percent(axes: Axes, bottom: float, top: float) -> None:
+    """The y axis of percentages from `bottom` to `top`."""
+    room = max(0.12 * (top - bottom), 2.0)
+    # No higher above 100 % than a marker there takes.
+    axes.set_ylim(max(bottom - room, -1.0), min(top + room, 100 + 0.06 * (top - bottom + room)))
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))

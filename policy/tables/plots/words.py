@@ -1,0 +1,35 @@
+"""Names that others chose (classes, files, videos) as one line of text that can be drawn and written."""
+
+from __future__ import annotations
+
+import re
+
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def valid(text: str) -> str:
+    """Without what no document may contain. Bytes of a file name that are not UTF-8 become \\xNN."""
+    return _NO_TEXT.sub(_replacement, text)
+
+
+def _replacement(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else "�"  # PEP 383
+
+
+def one_line(text: str) -> str:
+    """Valid, and without line breaks."""
+    return valid(" ".join(text.split()))
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most `limit` characters: from a long name the middle is left out."""
+    if len(text) <= limit:
+        return text
+    head = limit // 2
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def drawn(text: str, limit: int = 60) -> str:
+    """As matplotlib is to draw it: short, and a dollar sign is no formula."""
+    return shorten(one_line(text), limit).replace("$", r"\$")
