@@ -1,0 +1,114 @@
+"""A figure with the numbers behind it, and what it is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from policy.baselines.uniform import Uniform
+from policy.config import RunConfig
+from policy.data import Dataset, VideoSet
+from policy.liteeval.method import LiteEvalMethod
+from policy.method import Method
+from policy.runs import Run, load_method
+from policy.tables.exhibits.sheet import Sheet
+from policy.tables.experiment import PaperTable
+from policy.tables.html import Thumbnails
+from policy.tables.report import Report
+from policy.tables.running import Request
+from policy.tables.source import Source
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG; `alt` says what it shows to those who do not see it."""
+
+    png: bytes
+    alt: str
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """Attributes:
+    report: of the runs that it is made from.
+    thumbnails: for the page only.
+    notes: how to read it, a sentence each.
+    """
+
+    report: Report
+    sheets: tuple[Sheet, ...]
+    picture: Picture | None = None
+    thumbnails: tuple[Thumbnails, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """All the sentences below it."""
+        return (*self.notes, *self.report.state)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run and what it was made from."""
+
+    run: Run
+    config: RunConfig
+    data: Dataset
+
+    @property
+    def evaluation(self) -> VideoSet:
+        return self.data.evaluation
+
+    def method(self) -> Method:
+        return load_method(self.run.folder, self.config, self.data)
+
+    def liteeval(self) -> LiteEvalMethod:
+        method = self.method()
+        assert isinstance(method, LiteEvalMethod), "the rows of our own figures are what they are"
+        return method
+
+    def uniform(self) -> Uniform:
+        method = self.method()
+        assert isinstance(method, Uniform), "the rows of our own figures are what they are"
+        return method
+
+
+@dataclass(frozen=True)
+class Material:
+    """What an exhibit is made from.
+
+    Attributes:
+        runs: by row of the table, one per seed.
+        asked: what those rows asked for.
+        videos: folder of the videos themselves, where there is one.
+    """
+
+    table: PaperTable
+    report: Report
+    runs: Mapping[str, Sequence[Run]]
+    asked: Mapping[str, Request]
+    seeds: Sequence[int]
+    source: Source
+    device: torch.device
+    resamples: int
+    videos: Path | None = None
+    _opened: dict[tuple[str, int], Trained] = field(default_factory=dict, init=False, repr=False)
+
+    def trained(self, row: str) -> list[Trained]:
+        """The runs of a row, by seed."""
+        config = self.asked[row].config
+        data = self.source.dataset(config)
+        return [
+            # The usage of random gates came of another run; it decides no weight, only draws.
+            Trained(run, replace(config, seed=seed), data)
+            for seed, run in zip(self.seeds, self.runs[row], strict=True)
+        ]
+
+    @property
+    def subtitle(self) -> str:
+        """What stands below a figure's title."""
+        seeds = len(self.seeds)
+        return f"{self.report.labels_name}{f', mean of {seeds} seeds' if seeds > 1 else ''}"
