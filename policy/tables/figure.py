@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from policy.tables.datasets import DATASETS
+from policy.tables.datasets import dataset_title
+from policy.tables.experiment import CONTROLS_GROUP, MEASURES
 from policy.tables.placement import Box, place
-from policy.tables.report import Report, Row
+from policy.tables.report import MARK, Report, Row
 
 _DPI = 200
 _LOG_FROM = 5  # times the smallest cost: from here on a linear axis would crowd the cheap methods
@@ -42,7 +43,7 @@ PAPER = Style("paper", "#999999", "x", 6)
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of the figure. x: GFLOPs per video, y: mAP in percent."""
+    """A point of the figure. x: GFLOPs per video, y: mAP or top-1 in percent."""
 
     label: str
     style: Style
@@ -72,7 +73,7 @@ def draw(report: Report) -> tuple[Figure, list[Box]]:
     figure = Figure(figsize=(7.0, 4.8), dpi=_DPI)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.1, 0.115, 0.87, 0.705))
-    _axes(axes, marks)
+    _axes(axes, marks, MEASURES[report.table.accuracy])
     for mark in marks:
         _mark(axes, mark)
     _heading(figure, report, marks)
@@ -83,38 +84,39 @@ def draw(report: Report) -> tuple[Figure, list[Box]]:
 def _marks(report: Report) -> list[Mark]:
     """The proposed method first: where there is little room, the first label is the nearest to its point."""
     built = [row for row in report.rows if row.built]
-    ours = [_ours(row, _style(row, report)) for row in built]
+    ours = [_ours(row, _style(row), report) for row in built]
     ours.sort(key=lambda mark: mark.style is not EMPHASIS)
     if report.dataset is None:
         return ours
     paper = [
-        Mark(_paper_label(row, report), PAPER, value.gflops, value.map_percent)
+        Mark(_paper_label(row), PAPER, values["gflops"].value, values[report.table.accuracy].value)
         for row in report.rows
-        if (value := row.experiment.published.get(report.dataset))
+        if {"gflops", report.table.accuracy}
+        <= (values := row.experiment.published.get(report.dataset, {})).keys()
     ]
     return [*ours, *paper]
 
 
-def _paper_label(row: Row, report: Report) -> str:
+def _paper_label(row: Row) -> str:
     """Of the methods that we have, only the proposed one: the others are where the paper's crosses crowd."""
-    wanted = not row.built or row.experiment.method == report.table.emphasis
+    wanted = not row.built or row.experiment.emphasised
     return f"{row.experiment.title} (paper)" if wanted else ""
 
 
-def _style(row: Row, report: Report) -> Style:
-    if row.experiment.method == report.table.emphasis:
+def _style(row: Row) -> Style:
+    if row.experiment.emphasised:
         return EMPHASIS
-    return METHOD if row.experiment.group == "methods" else CONTROL
+    return CONTROL if row.experiment.group == CONTROLS_GROUP else METHOD
 
 
-def _ours(row: Row, style: Style) -> Mark:
-    cost, accuracy = row.measures["gflops"], row.measures["map_percent"]
-    return Mark(row.experiment.title, style, cost.mean, accuracy.mean, cost.std or 0.0, accuracy.std or 0.0)
+def _ours(row: Row, style: Style, report: Report) -> Mark:
+    cost, accuracy = row.measures["gflops"], row.measures[report.table.accuracy]
+    return Mark(row.title, style, cost.mean, accuracy.mean, cost.std or 0.0, accuracy.std or 0.0)
 
 
-def _axes(axes: Axes, marks: Sequence[Mark]) -> None:
+def _axes(axes: Axes, marks: Sequence[Mark], accuracy: str) -> None:
     axes.set_xlabel("GFLOPs per video (10⁹ multiply-accumulates)")
-    axes.set_ylabel("mAP (%)")
+    axes.set_ylabel(f"{accuracy.removesuffix(' %')} (%)")
     low, high = min(mark.x for mark in marks), max(mark.x for mark in marks)
     if low > 0 and high > _LOG_FROM * low:
         axes.set_xscale("log")
@@ -159,7 +161,10 @@ def _heading(figure: Figure, report: Report, marks: Sequence[Mark]) -> None:
     seeds = len(report.seeds)
     spread = f", mean and standard deviation of {seeds} seeds" if seeds > 1 else ""
     figure.text(0.014, 0.957, report.table.title, fontsize=11, fontweight="bold", va="center")
-    figure.text(0.014, 0.908, f"{report.labels_name}{spread}", fontsize=8.5, color="#444444", va="center")
+    replaced = f"; {MARK} streams replaced" if any(row.marked for row in report.rows) else ""
+    figure.text(
+        0.014, 0.908, f"{report.labels_name}{spread}{replaced}", fontsize=8.5, color="#444444", va="center"
+    )
     present = dict.fromkeys(mark.style for mark in marks)
     handles = [
         Line2D(
@@ -188,11 +193,9 @@ def _heading(figure: Figure, report: Report, marks: Sequence[Mark]) -> None:
 
 def _legend(style: Style, report: Report) -> str:
     if style is EMPHASIS:
-        titles = [
-            row.experiment.title for row in report.rows if row.experiment.method == report.table.emphasis
-        ]
-        return titles[0]
-    return f"paper, {DATASETS[report.dataset].title}" if style is PAPER and report.dataset else style.name
+        rows = [row for row in report.rows if row.built and row.experiment.emphasised]
+        return rows[0].experiment.title if len(rows) == 1 else rows[0].runs[0].result.title
+    return f"paper, {dataset_title(report.dataset)}" if style is PAPER and report.dataset else style.name
 
 
 def _label(figure: Figure, axes: Axes, marks: Sequence[Mark]) -> list[Box]:
