@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 from cache_schema import StreamSpec
+from cache_schema.cluster import cluster
 from extract.backbones.backbone import Backbone
 from extract.claims import Claim, Claims, clear_dead, wait_for
-from extract.cluster import cluster
 from extract.jobs import Recipe, extract_by_jobs
 from extract.pipeline import Progress, Settings, Work, extract_shards
 from extract.planning import Plan, added_since, make_plan

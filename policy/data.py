@@ -426,15 +426,25 @@ def _indices(
 def _check_sampling(streams: Mapping[Role, Stream]) -> None:
     first, *others = streams.values()
     for other in others:
-        if other.spec.sampling != first.spec.sampling:
+        if _grid(other) != _grid(first):
             raise CacheError(
                 f"streams {first.name!r} and {other.name!r} look at different instants "
                 f"({_said(first)} and {_said(other)}): choose two that are sampled alike"
             )
 
 
+def _grid(stream: Stream) -> object:
+    """Where rows are. A snippet is around its instant: the frame there, and those of some seconds, go together."""
+    sampling = stream.spec.sampling
+    if sampling.kind == "frames":
+        return sampling.fps
+    return sampling.rows_per_s if sampling.kind == "snippets" else sampling
+
+
 def _said(stream: Stream) -> str:
-    return f"{stream.spec.sampling.kind} at {stream.spec.sampling.fps:g} fps"
+    sampling = stream.spec.sampling
+    rate = sampling.rows_per_s if sampling.kind == "snippets" else sampling.fps
+    return f"{sampling.kind} at {rate:g} fps"
 
 
 def _check_lengths(streams: Mapping[Role, Stream], ids: Sequence[str]) -> None:

@@ -20,9 +20,9 @@ from click.testing import CliRunner
 
 from benchmarks.videos import numbered_frames, write_video
 from cache_schema import CacheError, FeatureCache, UserError
+from cache_schema import cluster as cluster_module
 from cache_schema.cli import feature_cache
 from extract import claims as claims_module
-from extract import cluster as cluster_module
 from extract.backbones import parse_stream
 from extract.batch import Outcome, extract_by_many
 from extract.claims import STALE_S, Claims, clear_dead, wait_for

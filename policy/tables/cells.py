@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from policy.tables.experiment import Group
-from policy.tables.report import Measure, Report, Row, Spread
-
-SHOWN: Mapping[Measure, str] = {
-    "map_percent": "mAP %",
-    "top1_percent": "top-1 %",
-    "gflops": "GFLOPs",
-    "fine_features": "fine features",
-}
-"""The measures that have a column, and its title."""
+from policy.tables.experiment import MEASURES, METHODS_GROUP, Measure
+from policy.tables.report import Report, Row, Spread
 
 NOT_BUILT = "not built yet"
 NO_VALUE = "–"
@@ -27,50 +19,73 @@ class Cells:
     """One row.
 
     Attributes:
-        ours: by measure of SHOWN.
-        published: per data set of the paper, mAP and GFLOPs as it prints them.
-        emphasised: the method that the paper proposes.
+        title: with a mark where streams are replaced.
+        heading: the name of its group, if it is the first of one that is not the table's main group.
+        columns: texts of the table's own columns.
+        ours: by measure of the table.
+        published: per data set of the paper and measure that it prints, as it prints them.
+        emphasised: the paper proposes it.
     """
 
     title: str
-    group: Group
+    heading: str
+    columns: Sequence[str]
     ours: Mapping[Measure, str]
-    published: Mapping[str, tuple[str, str]]
+    published: Mapping[str, Mapping[Measure, str]]
     emphasised: bool
 
 
-def cells(report: Report, datasets: tuple[str, ...]) -> Iterator[Cells]:
-    """The rows, with the paper's values for some of its data sets."""
-    decimals = {measure: _decimals(report, measure) for measure in SHOWN}
+def cells(report: Report, *, intervals: bool = True) -> Iterator[Cells]:
+    """The rows.
+
+    Args:
+        intervals: add them, where there are any.
+    """
+    table = report.table
+    decimals = {measure: _decimals(report, measure) for measure in table.measures}
+    group = METHODS_GROUP
     for row in report.rows:
-        published = row.experiment.published
+        one = row.experiment
         yield Cells(
-            title=row.experiment.title,
-            group=row.experiment.group,
-            ours=_ours(row, decimals),
+            title=row.title,
+            heading=one.group if one.group != group else "",
+            columns=one.columns or ("",) * len(table.columns),
+            ours=_ours(row, decimals, intervals),
             published={
-                name: (f"{value.map_percent:.1f}", f"{value.gflops:.1f}")
-                if (value := published.get(name))
-                else (NO_VALUE, NO_VALUE)
-                for name in datasets
+                name: {
+                    measure: value.text if (value := one.published.get(name, {}).get(measure)) else NO_VALUE
+                    for measure in table.printed
+                }
+                for name in table.datasets
             },
-            emphasised=row.experiment.method == report.table.emphasis,
+            emphasised=one.emphasised,
         )
+        group = one.group
 
 
-def _ours(row: Row, decimals: Mapping[Measure, int]) -> dict[Measure, str]:
+def titles(measures: Sequence[Measure]) -> list[str]:
+    """Of columns."""
+    return [MEASURES[measure] for measure in measures]
+
+
+def _ours(row: Row, decimals: Mapping[Measure, int], intervals: bool) -> dict[Measure, str]:
     if not row.built:
-        return {m: NOT_BUILT if place == 0 else NO_VALUE for place, m in enumerate(SHOWN)}
-    return {measure: _spread(row.measures[measure], decimals[measure]) for measure in SHOWN}
+        first = NOT_BUILT if row.status == "not built yet" else NO_VALUE
+        return {measure: NO_VALUE if place else first for place, measure in enumerate(decimals)}
+    return {m: _spread(row.measures[m], digits, intervals) for m, digits in decimals.items()}
 
 
-def _spread(value: Spread, decimals: int) -> str:
-    mean = f"{value.mean:.{decimals}f}"
-    return mean if value.std is None else f"{mean} ± {value.std:.{decimals}f}"
+def _spread(value: Spread, decimals: int, interval: bool) -> str:
+    text = f"{value.mean:.{decimals}f}"
+    if value.std is not None:
+        text += f" ± {value.std:.{decimals}f}"
+    if interval and value.low is not None and value.high is not None:
+        text += f" [{value.low:.{decimals}f}, {value.high:.{decimals}f}]"
+    return text
 
 
 def _decimals(report: Report, measure: Measure) -> int:
-    """As many as the paper prints (one for mAP and GFLOPs), or what two digits of the smallest mean take."""
+    """As many as Table 1 prints (one for mAP and GFLOPs), or what two digits of the smallest mean take."""
     if measure != "gflops":
         return 1
     means = [row.measures[measure].mean for row in report.rows if row.built]

@@ -7,7 +7,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -17,28 +17,41 @@ from cache_schema.annotations import read_labels
 from cache_schema.command import tells_mistakes
 from policy.cli import (
     AS_JSON,
-    COARSE_HIDDEN,
     DATA,
     DEFAULTS,
     DEVICE,
     FAST_FORWARD,
-    FINE_HIDDEN,
     FRAME_GLIMPSE,
     FRAMES,
     LITEEVAL,
+    NETWORK,
     OPTIMIZATION,
-    SYNC,
+    RECIPE,
+    given_options,
     options,
 )
 from policy.config import RunConfig
+from policy.recipes import with_recipe
+from policy.tables.catalogue import COMMANDS, KNOWN, TABLES
 from policy.tables.datasets import DATASETS
+
+if TYPE_CHECKING:
+    from policy.tables.experiment import PaperTable
 
 STREAMS = options(
     click.option(
-        "--coarse", default="mobilenetv2_112", show_default=True, help="Stream with the cheap features."
+        "--coarse", metavar="STREAM", help="Cheap features, in place of those that the paper takes."
     ),
     click.option(
-        "--fine", default="resnet101_224", show_default=True, help="Stream with the expensive ones."
+        "--fine",
+        metavar="STREAM",
+        help="Expensive features, where all rows take the same ones: in their place.",
+    ),
+    click.option(
+        "--substitute",
+        metavar="PAPER=OURS",
+        multiple=True,
+        help="Read stream OURS where the paper has PAPER, and mark the rows; repeat it.",
     ),
     click.option(
         "--dataset",
@@ -61,10 +74,25 @@ TABLE = options(
         help="Folder of the run folders, which later calls reuse.",
     ),
     click.option(
-        "--out", type=click.Path(path_type=Path), help="Folder for table.md, table.csv and figure.png."
+        "--resamples",
+        type=click.IntRange(min=0),
+        default=1000,
+        show_default=True,
+        help="Bootstrap samples of the videos for the intervals; 0: no intervals.",
+    ),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="Folder for table.md, table.csv, table.tex and figure.png.",
     ),
     click.option(
         "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings at a time."
+    ),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Train on the Dask cluster of this scheduler instead, such as tcp://10.0.0.1:8786. Cache and --runs "
+        "must have the same paths on every machine.",
     ),
     DEVICE,
     AS_JSON,
@@ -75,8 +103,6 @@ class Tables(click.Group):
     """The built tables, and for the others a line that says that they are not built."""
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        from policy.tables.catalogue import KNOWN
-
         command = super().get_command(context, name)
         return _not_built(name) if command is None and name in KNOWN else command
 
@@ -89,8 +115,6 @@ def _not_built(name: str) -> click.Command:
     )
     @tells_mistakes
     def say() -> None:
-        from policy.tables.catalogue import COMMANDS
-
         raise UserError(f"{name} is not built yet; built: {', '.join(COMMANDS)} (see paper-tables list)")
 
     return say
@@ -105,6 +129,8 @@ def paper_tables() -> None:
     Example:
       paper-tables list
       paper-tables liteeval-1 --cache CACHE --labels labels.csv --out table
+
+    docs/tables.md says for each table what to extract, and how to make one of your own.
     """
 
 
@@ -118,8 +144,6 @@ def list_tables(as_json: bool) -> None:
     Example:
       paper-tables list
     """
-    from policy.tables.catalogue import COMMANDS, KNOWN
-
     if as_json:
         said = [{"name": name, "what": what, "built": name in COMMANDS} for name, what in KNOWN.items()]
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))
@@ -152,74 +176,118 @@ def costs(out: Path | None, as_json: bool) -> None:
     _print(text.as_json() if as_json else terminal.render(colour=sys.stdout.isatty()))
 
 
-@paper_tables.command("liteeval-1")
-@options(
+OPTIONS = options(
     DATA,
     STREAMS,
+    RECIPE,
     LITEEVAL,
     FRAMES,
     FRAME_GLIMPSE,
     FAST_FORWARD,
-    COARSE_HIDDEN,
-    FINE_HIDDEN,
-    SYNC,
+    NETWORK,
     OPTIMIZATION,
     TABLE,
 )
+"""Of every table that is made of runs."""
+
+
+@paper_tables.command("run")
+@click.argument("folder", type=click.Path(path_type=Path))
+@OPTIONS
 @click.pass_context
 @tells_mistakes
-def liteeval_1(context: click.Context, /, **given: Any) -> None:
-    """Table 1 of the LiteEval paper: offline recognition, accuracy and computation of each method.
+def run(context: click.Context, /, folder: Path, **given: Any) -> None:
+    """A table of your own: a FOLDER with table.toml and a file for each row, as docs/tables.md has them.
 
-    Trains what is missing and reuses what --runs holds of the same configuration, features and labels. A
-    command that was stopped goes on where it stopped when it is given again.
+    Trains what is missing and reuses what --runs holds, also of other tables.
 
     \b
     Example:
-      paper-tables liteeval-1 --cache CACHE --labels labels.csv \\
-        --coarse mobilenetv2_112 --fine resnet101_224 --gamma 0.05 --seeds 3 --out table
+      paper-tables run my-table --cache CACHE --labels labels.csv --seeds 3 --out table
     """
-    _make("liteeval-1", context, given)
+    from policy.tables.reading import read_table
+
+    _make(read_table(folder), context, given)
 
 
-def _make(name: str, context: click.Context, given: dict[str, Any]) -> None:
+def _add_table(name: str) -> None:
+    @OPTIONS
+    @click.pass_context
+    @tells_mistakes
+    def command(context: click.Context, /, **given: Any) -> None:
+        from policy.tables.reading import EXPERIMENTS, read_table
+
+        _make(read_table(EXPERIMENTS / name), context, given)
+
+    number = name.removeprefix("liteeval-")
+    help_text = f"""Table {number} of the LiteEval paper: {KNOWN[name]}.
+
+    Trains what is missing and reuses what --runs holds of the same configuration, features and labels, also of
+    other tables. A command that was stopped goes on where it stopped when it is given again.
+
+    \b
+    Example:
+      paper-tables {name} --cache CACHE --labels labels.csv \\
+        --dataset {TABLES[name]} --seeds 3 --out table
+    """
+    paper_tables.command(name, help=help_text, short_help=KNOWN[name])(command)
+
+
+for _name in TABLES:
+    _add_table(_name)
+
+
+def _make(table: PaperTable, context: click.Context, given: dict[str, Any]) -> None:
     # Late, because torch and matplotlib take a second or two and --help has no use for them.
     from policy.runs import choose_device
     from policy.tables import terminal, text
-    from policy.tables.catalogue import BUILT
     from policy.tables.output import check_folder, write_report
     from policy.tables.progress import Told
     from policy.tables.report import make_report
-    from policy.tables.running import Source, carry_out
+    from policy.tables.running import carry_out, requests
+    from policy.tables.source import Source
+    from policy.tables.streams import check_streams, substitution
+    from policy.tables.uncertainty import find_intervals
+    from policy.tables.workers import Workers
 
-    table = BUILT[name]
-    config = _config(context, given)
+    config = _config(given)
     # All that can be wrong with the request is looked for before the first training.
     config.check()
-    choose_device(given["device"])
+    workers = Workers(given["jobs"], given["scheduler"])
+    if not workers.elsewhere:
+        choose_device(given["device"])
     out: Path | None = given["out"]
     if out is not None:
         check_folder(out)
+    chosen = substitution(table, given["substitute"], coarse=given["coarse"], fine=given["fine"])
+    cache = FeatureCache(given["cache"])
+    check_streams(table, chosen, cache)
+    asked = requests(table, config, chosen)
     labels = read_labels(given["labels"], given["labels_format"])
-    source = Source.open(config, FeatureCache(given["cache"]), labels)
-    for note in source.both.notes:
+    source = Source.open([one.config for one in asked.values()], cache, labels)
+    for note in (*_overridden(table, given), *source.notes):
         click.echo(note, err=True)
     seeds = range(given["seeds"])
-    built = [experiment for experiment in table.experiments if experiment.method is not None]
+    progress = Told(len(set(asked.values())) * len(seeds), config.epochs)
     runs = carry_out(
-        built,
-        config,
+        table,
+        asked,
         seeds,
         source,
         given["runs"],
         device=given["device"],
-        jobs=given["jobs"],
-        progress=Told(len(built) * len(seeds), config.epochs),
+        workers=workers,
+        progress=progress,
+    )
+    intervals = find_intervals(
+        runs, given["runs"], resamples=given["resamples"], workers=workers, progress=progress
     )
     report = make_report(
         table,
         runs,
-        source.both,
+        source,
+        chosen=chosen,
+        intervals=intervals,
         seeds=seeds,
         labels_name=given["labels"].name,
         dataset=None if given["dataset"] == "none" else given["dataset"],
@@ -231,25 +299,33 @@ def _make(name: str, context: click.Context, given: dict[str, Any]) -> None:
     _print(text.as_json(report) if given["as_json"] else terminal.render(report, colour=sys.stdout.isatty()))
 
 
-def _config(context: click.Context, given: dict[str, Any]) -> RunConfig:
-    """What is common to all rows; the paper's settings for a data set stand in for what was not given."""
-    config = RunConfig(
-        method="liteeval", **{name: value for name, value in given.items() if name in DEFAULTS}
-    )
+def _config(given: dict[str, Any]) -> RunConfig:
+    """What is common to all rows: what was given, then the paper's settings for a data set, then a recipe's."""
+    streams = ("coarse", "fine")
+    values = {name: value for name, value in given.items() if name in DEFAULTS and name not in streams}
+    asked = given_options()
+    config = with_recipe(RunConfig(method="liteeval", **values), given["recipe"], asked)
     if given["dataset"] == "none":
         return config
-    paper = DATASETS[given["dataset"]]
+    paper: dict[str, Any] = {
+        name: value for name, value in DATASETS[given["dataset"]].settings.items() if name not in asked
+    }
+    return replace(config, **paper)
 
-    def chosen(name: str, preset: int) -> int:
-        asked = context.get_parameter_source(name) is not ParameterSource.DEFAULT
-        return int(given[name]) if asked else preset
 
-    return replace(
-        config,
-        coarse_hidden=chosen("coarse_hidden", paper.coarse_hidden),
-        fine_hidden=chosen("fine_hidden", paper.fine_hidden),
-        batch=chosen("batch", paper.batch),
-    )
+def _overridden(table: PaperTable, given: dict[str, Any]) -> list[str]:
+    """A line for each option that was given, and that rows have a setting of their own for."""
+    own = {
+        name: sum(name in one.settings for one in table.experiments)
+        for one in table.experiments
+        for name in one.settings
+    }
+    asked = given_options()
+    return [
+        f"--{name.replace('_', '-')}: not for {count} of the rows, whose own setting it is"
+        for name, count in own.items()
+        if name in asked
+    ]
 
 
 def _command(context: click.Context) -> str:
@@ -258,13 +334,16 @@ def _command(context: click.Context) -> str:
     for parameter in context.command.params:
         name = str(parameter.name)
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if not isinstance(parameter, click.Option) or not given or name == "as_json":
+        if not given or name == "as_json":
             continue
         value = context.params[name]
-        if parameter.is_flag:
+        if not isinstance(parameter, click.Option):
+            words.append(str(value))
+        elif parameter.is_flag:
             words += parameter.opts[:1] if value else parameter.secondary_opts[:1]
         else:
-            words += [parameter.opts[0], str(value)]
+            for one in value if parameter.multiple else [value]:
+                words += [parameter.opts[0], str(one)]
     return shlex.join(words)
 
 

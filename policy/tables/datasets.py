@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class PaperDataset:
     """Attributes:
-    coarse_hidden, fine_hidden: units of the LSTMs.
-    batch: videos per step.
-    train_videos, eval_videos: of the splits the paper uses.
+    settings: fields of RunConfig: units of the LSTMs and videos per step; empty where the paper gives none.
+    train_videos, eval_videos: of the splits the paper uses; None where it does not say.
+    about: the paper rounds these two.
     """
 
     title: str
-    coarse_hidden: int
-    fine_hidden: int
-    batch: int
-    train_videos: int
-    eval_videos: int
+    settings: Mapping[str, int] = field(default_factory=dict)
+    train_videos: int | None = None
+    eval_videos: int | None = None
+    about: bool = False
+
+    def differs(self, train_videos: int, eval_videos: int) -> str:
+        """What the paper's splits are, if they are not of these sizes; else empty."""
+        if self.train_videos is None or self.eval_videos is None:
+            return ""
+        slack = 0.05 if self.about else 0.0
+        pairs = ((self.train_videos, train_videos), (self.eval_videos, eval_videos))
+        if all(abs(theirs - ours) <= slack * theirs for theirs, ours in pairs):
+            return ""
+        about = "about " if self.about else ""
+        return f"{about}{self.train_videos:,} training and {self.eval_videos:,} evaluation videos of {self.title}"
+
+
+def _sizes(coarse_hidden: int, fine_hidden: int, batch: int) -> dict[str, int]:
+    return {"coarse_hidden": coarse_hidden, "fine_hidden": fine_hidden, "batch": batch}
 
 
 DATASETS: Mapping[str, PaperDataset] = {
-    "fcvid": PaperDataset("FCVID", 512, 2048, 256, 45_611, 45_612),
-    "activitynet": PaperDataset("ActivityNet", 64, 512, 128, 10_024, 4_926),
+    "fcvid": PaperDataset("FCVID", _sizes(512, 2048, 256), 45_611, 45_612),
+    "activitynet": PaperDataset("ActivityNet", _sizes(64, 512, 128), 10_024, 4_926),
+    "kinetics": PaperDataset("Kinetics", _sizes(1024, 2048, 512), 240_000, 20_000, about=True),
+    "breakfast": PaperDataset("Breakfast"),
 }
+
+
+def dataset_title(name: str) -> str:
+    """As the paper writes it; a name that is not the paper's stays as it is."""
+    return DATASETS[name].title if name in DATASETS else name

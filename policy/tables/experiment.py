@@ -1,20 +1,80 @@
-"""What a table is: rows, each one method with the values that a paper prints for it."""
+"""What a table is: rows, each one run of a method with the values that a paper prints for it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-Group = Literal["methods", "null controls"]
+from policy.data import Role
+
+Measure = Literal[
+    "map_percent", "top1_percent", "gflops", "fine_features", "fine_features_std", "usage_percent"
+]
+Accuracy = Literal["map_percent", "top1_percent"]
+
+MEASURES: Mapping[Measure, str] = {
+    "map_percent": "mAP %",
+    "top1_percent": "top-1 %",
+    "gflops": "GFLOPs",
+    "fine_features": "fine features",
+    "fine_features_std": "± over videos",
+    "usage_percent": "usage %",
+}
+"""What is reported of a run, and the title of its column."""
+
+METHODS_GROUP = "methods"
+CONTROLS_GROUP = "null controls"
+
+_PRINTED = re.compile(r"(?P<mean>\d+(\.\d+)?)( ± (?P<std>\d+(\.\d+)?))?")
 
 
 @dataclass(frozen=True)
-class Published:
-    """What a paper prints for a method on a data set: mAP in percent, cost in GFLOPs per video."""
+class Printed:
+    """A value as a paper prints it: "183.40", or "8.00 ± 5.90"."""
 
-    map_percent: float
-    gflops: float
+    text: str
+
+    def __post_init__(self) -> None:
+        if not _PRINTED.fullmatch(self.text):
+            raise ValueError(f"{self.text!r} is not a number as printed, such as '80.0' or '8.00 ± 5.90'")
+
+    @property
+    def mean(self) -> str:
+        """The digits before the ±."""
+        return self._part("mean") or ""
+
+    @property
+    def std(self) -> str | None:
+        """The digits after the ±, if there is one."""
+        return self._part("std")
+
+    @property
+    def value(self) -> float:
+        return float(self.mean)
+
+    def _part(self, name: str) -> str | None:
+        match = _PRINTED.fullmatch(self.text)
+        assert match is not None
+        return match[name]
+
+
+Published = Mapping[Measure, Printed]
+"""What a paper prints for a row on one data set."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a trained run is asked for, where it is not its predictions for whole videos.
+
+    Attributes:
+        online: K: LiteEval's prediction after its K-th fine feature, or UNIFORM-K's (LiteEval paper, Sec. 4.2.1).
+        follows: of UNIFORM-K, the experiment whose K-th fine feature says how much of a video it may see.
+    """
+
+    online: int
+    follows: str | None = None
 
 
 @dataclass(frozen=True)
@@ -22,31 +82,72 @@ class Experiment:
     """One row.
 
     Attributes:
-        title: as the paper prints it.
-        method: a key of `policy.runs.METHODS`; None where the method is not built yet.
-        published: the paper's values by data set, a key of `datasets.DATASETS`.
-        usage_of: the method whose run with the same seed says how often gates open here.
+        name: what other rows call it, unique in its table.
+        title: as the paper prints it, made unique in its table.
+        method: a key of `policy.runs.METHODS`; None where the paper only cites a result of others.
+        group: rows of one group stand together under its name.
+        streams: the paper's stream for each role that the method reads.
+        settings: fields of RunConfig that are what this row is about; they win over the command line.
+        usage_of: the experiment whose run with the same seed says how often gates open here.
+        view: None: whole videos.
+        columns: texts for the table's `columns`.
+        published: the paper's values by data set.
+        emphasised: the paper proposes it.
     """
 
+    name: str
     title: str
     method: str | None = None
-    group: Group = "methods"
-    published: Mapping[str, Published] = field(default_factory=dict)
+    group: str = METHODS_GROUP
+    streams: Mapping[Role, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     usage_of: str | None = None
+    view: View | None = None
+    columns: Sequence[str] = ()
+    published: Mapping[str, Published] = field(default_factory=dict)
+    emphasised: bool = False
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of a paper.
+    """A table of a paper, or one made like it.
 
     Attributes:
         source: the paper and the number of the table in it.
+        measures: of ours, one column each.
+        datasets: of the paper, with values for some row; keys of `datasets.DATASETS`, or names of the user's own.
         experiments: in the paper's order, then what we add.
-        emphasis: the method that the paper proposes.
+        columns: titles of columns of text beside the rows' titles.
+        notes: what one should know of the paper's values, a sentence each.
     """
 
     name: str
     title: str
     source: str
+    measures: Sequence[Measure]
+    datasets: Sequence[str]
     experiments: Sequence[Experiment]
-    emphasis: str
+    columns: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """The first of the two that it shows."""
+        return "top1_percent" if "map_percent" not in self.measures else "map_percent"
+
+    @property
+    def printed(self) -> tuple[Measure, ...]:
+        """The measures that the paper prints for some row, in the order of MEASURES."""
+        found = {
+            measure for one in self.experiments for values in one.published.values() for measure in values
+        }
+        return tuple(measure for measure in MEASURES if measure in found)
+
+    @property
+    def streams(self) -> Mapping[Role, tuple[str, ...]]:
+        """The paper's streams that its rows read, by role."""
+        found: dict[Role, dict[str, None]] = {"coarse": {}, "fine": {}}
+        for one in self.experiments:
+            for role, stream in one.streams.items():
+                found[role][stream] = None
+        return {role: tuple(streams) for role, streams in found.items()}

@@ -9,7 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from policy.tables.datasets import DATASETS
+from policy.tables.datasets import dataset_title
+from policy.tables.experiment import CONTROLS_GROUP, MEASURES
 from policy.tables.placement import Box
 from policy.tables.plots.labels import Mark, write_labels
 from policy.tables.plots.style import (
@@ -27,7 +28,7 @@ from policy.tables.plots.style import (
     scale_percent,
 )
 from policy.tables.plots.words import drawn
-from policy.tables.report import Report, Row
+from policy.tables.report import MARK, Report, Row
 
 EMPHASIS = Style("proposed", VERMILLION, "*", 15, weight="bold")
 METHOD = Style("methods compared", BLUE, "o", 7)
@@ -52,7 +53,7 @@ def draw(report: Report) -> tuple[Figure, list[Box]]:
         raise ValueError(f"{report.table.name}: no row to draw")
     figure = new_figure(4.8)
     axes = figure.add_axes((0.1, 0.115, 0.87, 0.705))
-    _axes(axes, marks)
+    _axes(axes, marks, MEASURES[report.table.accuracy])
     for mark in marks:
         _mark(axes, mark)
     _heading(figure, report, marks)
@@ -65,37 +66,38 @@ def draw(report: Report) -> tuple[Figure, list[Box]]:
 def _marks(report: Report) -> list[Mark]:
     """The proposed method first: where there is little room, the first label is the nearest to its point."""
     built = [row for row in report.rows if row.built]
-    ours = [_ours(row, _style(row, report)) for row in built]
+    ours = [_ours(row, _style(row), report) for row in built]
     ours.sort(key=lambda mark: mark.style is not EMPHASIS)
     if report.dataset is None:
         return ours
     paper = [
-        Mark(_paper_label(row, report), PAPER, value.gflops, value.map_percent)
+        Mark(_paper_label(row), PAPER, values["gflops"].value, values[report.table.accuracy].value)
         for row in report.rows
-        if (value := row.experiment.published.get(report.dataset))
+        if {"gflops", report.table.accuracy}
+        <= (values := row.experiment.published.get(report.dataset, {})).keys()
     ]
     return [*ours, *paper]
 
 
-def _paper_label(row: Row, report: Report) -> str:
+def _paper_label(row: Row) -> str:
     """Of the methods that we have, only the proposed one: the others are where the paper's crosses crowd."""
-    wanted = not row.built or row.experiment.method == report.table.emphasis
+    wanted = not row.built or row.experiment.emphasised
     return f"{row.experiment.title} (paper)" if wanted else ""
 
 
-def _style(row: Row, report: Report) -> Style:
-    if row.experiment.method == report.table.emphasis:
+def _style(row: Row) -> Style:
+    if row.experiment.emphasised:
         return EMPHASIS
-    return METHOD if row.experiment.group == "methods" else CONTROL
+    return CONTROL if row.experiment.group == CONTROLS_GROUP else METHOD
 
 
-def _ours(row: Row, style: Style) -> Mark:
-    cost, accuracy = row.measures["gflops"], row.measures["map_percent"]
-    return Mark(row.experiment.title, style, cost.mean, accuracy.mean, cost.std or 0.0, accuracy.std or 0.0)
+def _ours(row: Row, style: Style, report: Report) -> Mark:
+    cost, accuracy = row.measures["gflops"], row.measures[report.table.accuracy]
+    return Mark(row.title, style, cost.mean, accuracy.mean, cost.std or 0.0, accuracy.std or 0.0)
 
 
-def _axes(axes: Axes, marks: Sequence[Mark]) -> None:
-    plain_axes(axes, "GFLOPs per video (10⁹ multiply-accumulates)", "mAP (%)")
+def _axes(axes: Axes, marks: Sequence[Mark], accuracy: str) -> None:
+    plain_axes(axes, "GFLOPs per video (10⁹ multiply-accumulates)", f"{accuracy.removesuffix(' %')} (%)")
     scale_cost(axes, min(mark.x for mark in marks), max(mark.x for mark in marks))
     scale_percent(
         axes, min(mark.y - mark.y_error for mark in marks), max(mark.y + mark.y_error for mark in marks)
@@ -123,7 +125,8 @@ def _mark(axes: Axes, mark: Mark) -> None:
 def _heading(figure: Figure, report: Report, marks: Sequence[Mark]) -> None:
     seeds = len(report.seeds)
     spread = f", mean and standard deviation of {seeds} seeds" if seeds > 1 else ""
-    heading(figure, report.table.title, f"{report.labels_name}{spread}")
+    replaced = f"; {MARK} streams replaced" if any(row.marked for row in report.rows) else ""
+    heading(figure, report.table.title, f"{report.labels_name}{spread}{replaced}")
     present = dict.fromkeys(mark.style for mark in marks)
     handles = [
         Line2D(
@@ -143,8 +146,6 @@ def _heading(figure: Figure, report: Report, marks: Sequence[Mark]) -> None:
 
 def _legend(style: Style, report: Report) -> str:
     if style is EMPHASIS:
-        titles = [
-            row.experiment.title for row in report.rows if row.experiment.method == report.table.emphasis
-        ]
-        return titles[0]
-    return f"paper, {DATASETS[report.dataset].title}" if style is PAPER and report.dataset else style.name
+        rows = [row for row in report.rows if row.built and row.experiment.emphasised]
+        return rows[0].experiment.title if len(rows) == 1 else rows[0].runs[0].result.title
+    return f"paper, {dataset_title(report.dataset)}" if style is PAPER and report.dataset else style.name

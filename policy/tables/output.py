@@ -1,4 +1,4 @@
-"""A report's files: table.md, table.csv and figure.png in a folder."""
+"""A report's files in a folder: table.md, table.csv, table.tex and figure.png."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cache_schema import UserError
 from cache_schema.run_folder import write_atomically
-from policy.tables import figure, text
+from policy.tables import figure, latex, text
 from policy.tables.report import Report
 
-TABLE_MD, TABLE_CSV, FIGURE_PNG = "table.md", "table.csv", "figure.png"
+TABLE_MD, TABLE_CSV, TABLE_TEX, FIGURE_PNG = "table.md", "table.csv", "table.tex", "figure.png"
 
 
 def check_folder(folder: Path) -> None:
@@ -33,6 +33,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     contents = {
         TABLE_MD: text.markdown(report, FIGURE_PNG).encode(),
         TABLE_CSV: text.comma_separated(report).encode(),
+        TABLE_TEX: latex.latex(report).encode(),
         FIGURE_PNG: figure.render(report),
     }
     return write_files(contents, folder)

@@ -25,6 +25,9 @@ class Progress(Protocol):
     def trained(self, name: str, folder: Path, *, seconds: float, how: str) -> None:
         """A run is done; `how`: trained, or something like it."""
 
+    def note(self, line: str) -> None:
+        """Something else is done."""
+
     def watch(self, active: Mapping[Path, str]) -> AbstractContextManager[None]:
         """While these run folders, with the names of their runs, are worked on."""
 
@@ -35,6 +38,8 @@ class Silent:
     def reused(self, title: str, runs: int) -> None: ...
 
     def trained(self, name: str, folder: Path, *, seconds: float, how: str) -> None: ...
+
+    def note(self, line: str) -> None: ...
 
     def watch(self, active: Mapping[Path, str]) -> AbstractContextManager[None]:
         return nullcontext()
@@ -78,6 +83,9 @@ class Told:
         self.active.pop(folder, None)
         self._show()
         self._say(f"{name}: {how} in {_duration(seconds)}, {folder}")
+
+    def note(self, line: str) -> None:
+        click.echo(line, err=True)
 
     @contextmanager
     def watch(self, active: Mapping[Path, str]) -> Iterator[None]:

@@ -1,39 +1,47 @@
-"""What the runs of a table come to: means and spreads over seeds, and the state under the table."""
+"""What the runs of a table come to: means, spreads and intervals, and the state under the table."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
+from cache_schema import StreamSpec
 from cache_schema.costs import cost_table, stream_cost
 from policy.data import Dataset, Role
 from policy.runs import Result, Run
-from policy.tables.datasets import DATASETS
-from policy.tables.experiment import Experiment, PaperTable
+from policy.tables.datasets import DATASETS, dataset_title
+from policy.tables.experiment import Experiment, Measure, PaperTable
+from policy.tables.source import Source
+from policy.tables.streams import Substitution
+from policy.tables.uncertainty import Intervals
 
-Measure = Literal["map_percent", "top1_percent", "gflops", "fine_features", "usage_percent"]
+MARK = "†"
+"""Beside the title of a row that reads another stream than the paper's."""
 
-MEASURES: Mapping[Measure, Callable[[Result], float]] = {
+Status = Literal["built", "cited", "not built yet"]
+
+_OF_A_RUN: Mapping[Measure, Callable[[Result], float]] = {
     "map_percent": lambda result: 100 * result.mean_average_precision,
     "top1_percent": lambda result: 100 * result.top1,
     "gflops": lambda result: result.gflops_mean,
     "fine_features": lambda result: result.fine_features_mean,
+    "fine_features_std": lambda result: result.fine_features_std,
     "usage_percent": lambda result: 100 * result.usage,
 }
-"""What is reported of a run: each a mean over the videos of the evaluation subset."""
-
-PAPER_STREAMS: Mapping[Role, str] = {"coarse": "mobilenetv2_112", "fine": "resnet101_224"}
-"""Sec. 4.1."""
+"""Each a mean over the videos of the evaluation subset, or their standard deviation."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation over seeds (of a sample: n − 1); None of a single one."""
+    """Mean and standard deviation over seeds (of a sample: n − 1; None of a single one), and the ends of the
+    bootstrap interval over videos, where there is one."""
 
     mean: float
     std: float | None
+    low: float | None = None
+    high: float | None = None
 
     @staticmethod
     def of(values: Sequence[float]) -> Spread:
@@ -42,21 +50,45 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One experiment and its runs: one per seed, or none if it is not built yet."""
+    """One experiment and its runs: one per seed, or none.
+
+    Attributes:
+        substituted: the cache's stream by the paper's, for those it reads that are not the same.
+        marked: whether its title bears a mark for that.
+    """
 
     experiment: Experiment
     runs: tuple[Run, ...]
+    intervals: Intervals = field(default_factory=dict)
+    substituted: Mapping[str, str] = field(default_factory=dict)
+    marked: bool = False
 
     @property
     def built(self) -> bool:
         return bool(self.runs)
 
     @property
+    def status(self) -> Status:
+        if self.runs:
+            return "built"
+        return "cited" if self.experiment.method is None else "not built yet"
+
+    @property
+    def title(self) -> str:
+        """With the mark."""
+        return f"{self.experiment.title} {MARK}" if self.marked else self.experiment.title
+
+    @property
     def measures(self) -> Mapping[Measure, Spread]:
-        """Empty if it is not built yet."""
+        """Empty without runs."""
         if not self.runs:
             return {}
-        return {name: Spread.of([of(run.result) for run in self.runs]) for name, of in MEASURES.items()}
+        return {name: self._spread(name, of) for name, of in _OF_A_RUN.items()}
+
+    def _spread(self, name: Measure, of: Callable[[Result], float]) -> Spread:
+        spread = Spread.of([of(run.result) for run in self.runs])
+        found = self.intervals.get(name)
+        return Spread(spread.mean, spread.std, found.low, found.high) if found else spread
 
 
 @dataclass(frozen=True)
@@ -77,27 +109,49 @@ class Report:
     state: tuple[str, ...]
     command: str
 
+    @property
+    def has_intervals(self) -> bool:
+        return any(row.intervals for row in self.rows)
+
 
 def make_report(
     table: PaperTable,
     runs: Mapping[str, tuple[Run, ...]],
-    data: Dataset,
+    source: Source,
     *,
+    chosen: Substitution,
+    intervals: Mapping[str, Intervals],
     seeds: Sequence[int],
     labels_name: str,
     dataset: str | None,
     command: str,
 ) -> Report:
     """Args:
-    runs: by method, as `running.carry_out` returns them.
-    data: with both streams.
+    runs, intervals: by row, as `running.carry_out` and `uncertainty.find_intervals` return them.
     """
-    rows = tuple(Row(one, runs.get(one.method or "", ())) for one in table.experiments)
+    rows = tuple(
+        Row(
+            one,
+            runs.get(one.name, ()),
+            intervals.get(one.name, {}),
+            chosen.of(one),
+            marked=chosen.marks(one),
+        )
+        for one in table.experiments
+    )
+    data = next(iter(source.datasets.values()))
+    specs = {
+        role: {paper: source.cache[chosen.stream(paper)].spec for paper in streams}
+        for role, streams in table.streams.items()
+        if streams
+    }
     state = (
         _videos(data, labels_name),
-        *(f"{_stream(data, role)}." for role in ("coarse", "fine")),
-        _reading(seeds),
-        *_differences(data, table, dataset),
+        *(_stream(role, ours) for role, found in specs.items() for ours in _by_stream(found)),
+        *_replaced(chosen),
+        _reading(table, rows, seeds),
+        *_differences(table, data, specs, dataset),
+        *table.notes,
     )
     return Report(table, rows, tuple(seeds), labels_name, dataset, state, command)
 
@@ -113,37 +167,69 @@ def _videos(data: Dataset, labels_name: str) -> str:
     )
 
 
-def _stream(data: Dataset, role: Role) -> str:
-    spec = data.train.streams[role].spec
+def _by_stream(specs: Mapping[str, StreamSpec]) -> Iterator[StreamSpec]:
+    """Each stream of the cache once."""
+    yield from {spec.name: spec for spec in specs.values()}.values()
+
+
+def _stream(role: Role, spec: StreamSpec) -> str:
     cost = stream_cost(spec)
     title = spec.name if cost.title == spec.name else f"{spec.name} ({cost.title})"
-    return f"{role.capitalize()}: {title}, weights {spec.weights}, {_figure(cost.gflops())} GFLOPs per frame"
+    return f"{role.capitalize()}: {title}, weights {spec.weights}, {_figure(cost.gflops())} GFLOPs per frame."
 
 
-def _reading(seeds: Sequence[int]) -> str:
+def _replaced(chosen: Substitution) -> list[str]:
+    """What stands for what, with the mark where rows bear it."""
+    sentences = []
+    for marked in (True, False):
+        pairs = [
+            f"{ours} in place of {paper}"
+            for paper, ours in chosen.replaced.items()
+            if (paper in chosen.marked) == marked
+        ]
+        if pairs:
+            sentences.append(f"{f'{MARK} ' if marked else ''}Streams replaced: {', '.join(pairs)}.")
+    return sentences
+
+
+def _reading(table: PaperTable, rows: Sequence[Row], seeds: Sequence[int]) -> str:
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
+    bootstrap = ""
+    if any(row.intervals for row in rows):
+        bootstrap = ", in brackets the 95 % bootstrap interval over videos (where there is room)"
+    videos = "; the paper's ± of those two is over videos" if "fine_features_std" in table.measures else ""
     return (
-        f"Numbers: {spread} {', '.join(map(str, seeds))}. GFLOPs and fine features are per video; 1 GFLOP is 10⁹ "
-        "multiply-accumulates, as in the papers, and the methods' own networks are counted in."
+        f"Numbers: {spread} {', '.join(map(str, seeds))}{bootstrap}. GFLOPs and fine features are per "
+        f"video{videos}; 1 GFLOP is 10⁹ multiply-accumulates, as in the papers, and the methods' own networks are "
+        "counted in."
     )
 
 
-def _differences(data: Dataset, table: PaperTable, dataset: str | None) -> list[str]:
+def _differences(
+    table: PaperTable,
+    data: Dataset,
+    specs: Mapping[Role, Mapping[str, StreamSpec]],
+    dataset: str | None,
+) -> list[str]:
     """Why the paper's values need not be ours."""
+    if not table.datasets:
+        return []
     why = []
-    if dataset is None:
-        why.append("FCVID and ActivityNet")
-    else:
-        paper = DATASETS[dataset]
-        theirs = (paper.train_videos, paper.eval_videos)
-        if theirs != (len(data.train), len(data.evaluation)):
-            why.append(f"{theirs[0]:,} training and {theirs[1]:,} evaluation videos of {paper.title}")
-    specs = {role: stream.spec for role, stream in data.train.streams.items()}
+    if dataset is None or dataset not in table.datasets:
+        why.append(" and ".join(map(dataset_title, table.datasets)))
+    elif theirs := DATASETS[dataset].differs(len(data.train), len(data.evaluation)):
+        why.append(theirs)
+    known = cost_table()
     tuned = "fine-tuned on the target videos"
-    if any(spec.name != PAPER_STREAMS[role] for role, spec in specs.items()):
-        titles = " and ".join(cost_table()[name].title for name in PAPER_STREAMS.values())
-        tuned = f"{titles}, {tuned}"
-    ours = ", ".join(f"{spec.weights} ({role})" for role, spec in specs.items())
+    if any(spec.name != paper for found in specs.values() for paper, spec in found.items()):
+        papers = [paper for found in specs.values() for paper in found]
+        titles = [known[paper].title if paper in known else paper for paper in papers]
+        tuned = f"{' and '.join(titles)}, {tuned}"
+    ours = ", ".join(
+        f"{spec.weights} ({role if len(found) == 1 else spec.name})"
+        for role, found in specs.items()
+        for spec in _by_stream(found)
+    )
     why.append(f"their backbones are {tuned}; the weights here are {ours}")
     return [f"The paper's values ({table.source}) are for another setting: {'; '.join(why)}."]
 
@@ -153,4 +239,4 @@ def _figure(value: float) -> str:
     return f"{value:.3g}" if value >= 0.001 else f"{value:.6f}"
 
 
-__all__ = ["MEASURES", "Measure", "Report", "Row", "Spread", "make_report"]
+__all__ = ["MARK", "Report", "Row", "Spread", "make_report"]

@@ -1,23 +1,26 @@
-"""Runs of a table: those that are there are reused, the others trained, in this process or several."""
+"""Runs of a table: those that are there are reused, the others trained; then what they say in other views."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from typing import Any
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
-from cache_schema.run_folder import read_json
+from cache_schema.run_folder import CONFIG, read_json
 from policy.config import RunConfig
-from policy.data import Dataset, Role
-from policy.runs import METHODS, Run, key_of, open_data, read_result, run_key, run_method
-from policy.tables.experiment import Experiment
+from policy.runs import METHODS, RESULT, Run, key_of, read_result, run_key, run_method
+from policy.tables import views
+from policy.tables.experiment import Experiment, PaperTable, View
 from policy.tables.progress import Progress, Silent
+from policy.tables.source import Source
+from policy.tables.streams import Substitution
+from policy.tables.views import Trained, ViewTask
+from policy.tables.workers import Workers
 from policy.training import CHECKPOINT
 
 _LONGEST = ("liteeval-rl", "liteeval")  # they see every frame, and the first does so three times a step
@@ -25,163 +28,168 @@ _KEY_DIGITS = 12  # 48 bits: two of a million runs share them with a chance of 1
 
 
 @dataclass(frozen=True)
-class Source:
-    """Opened cache and labels, and the datasets that methods make of them."""
+class Request:
+    """What a row with a method asks for. Rows of one request share their runs.
 
-    cache: FeatureCache
-    labels: LabelSet
-    datasets: dict[tuple[Role, ...], Dataset]
+    Attributes:
+        config: of its runs; the seed does not matter.
+        usage_of: the one whose run with the same seed has the usage to match.
+    """
 
-    @staticmethod
-    def open(config: RunConfig, cache: FeatureCache, labels: LabelSet) -> Source:
-        """Args:
-            config: names both streams; its method and seed do not matter.
+    config: RunConfig
+    usage_of: Request | None = None
 
-        Raises:
-            UserError: configuration, cache and labels do not fit each other.
-        """
-        both = open_data(replace(config, method="liteeval"), cache, labels)
-        if config.skip_missing:
-            # A method that reads one stream must not be judged on videos that the others lack.
-            ids = {*both.train.ids, *both.evaluation.ids}
-            kept = [v for v in labels.videos if not ids.isdisjoint((v.video_id, *v.aliases))]
-            labels = LabelSet(labels.source, tuple(kept))
-        return Source(cache, labels, {("coarse", "fine"): both})
 
-    @property
-    def both(self) -> Dataset:
-        """With the coarse and the fine stream."""
-        return self.datasets["coarse", "fine"]
+def requests(table: PaperTable, config: RunConfig, chosen: Substitution) -> dict[str, Request]:
+    """By the rows' names; a row's own settings win over the configuration that was given.
 
-    def dataset(self, config: RunConfig) -> Dataset:
-        roles = METHODS[config.method].roles
-        if roles not in self.datasets:
-            self.datasets[roles] = open_data(config, self.cache, self.labels)
-        return self.datasets[roles]
+    Raises:
+        UserError: the two do not go together.
+    """
+    made = {}
+    for one in table.experiments:
+        if one.method is None:
+            continue
+        values: dict[str, Any] = {"coarse": None, "fine": None, **one.settings}
+        values |= {role: chosen.stream(paper) for role, paper in one.streams.items()}
+        mine = replace(config, method=one.method, **values)
+        try:
+            _check(mine)
+        except UserError as error:
+            raise UserError(f"{table.name}, row {one.title!r}: {error}") from error
+        made[one.name] = Request(mine)
+    for one in table.experiments:
+        if one.usage_of is not None:
+            made[one.name] = replace(made[one.name], usage_of=made[one.usage_of])
+    return made
+
+
+def _check(config: RunConfig) -> None:
+    config.check()
+    hidden = {"coarse_hidden", "fine_hidden"}
+    if hidden <= METHODS[config.method].options and config.coarse_hidden > config.fine_hidden:
+        # Its method says so too, but only when it is made: for the last row, hours into the table.
+        raise UserError(
+            f"coarse-hidden ({config.coarse_hidden}) must not exceed fine-hidden ({config.fine_hidden})"
+        )
 
 
 @dataclass(frozen=True)
 class Task:
-    """One run of an experiment, and where it is or will be."""
+    """One training."""
 
-    experiment: Experiment
+    title: str
     config: RunConfig
     key: str
     folder: Path
 
     @property
     def name(self) -> str:
-        return f"{self.experiment.title}, seed {self.config.seed}"
+        return f"{self.title}, seed {self.config.seed}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder holds this very run, finished. Says nothing about folders that hold something else:
+        `run_method` does."""
+        try:
+            held = read_json(self.folder / CONFIG)
+        except UserError:
+            return False
+        return held.get("key") == self.key and (self.folder / RESULT).exists()
 
 
 def carry_out(
-    experiments: Sequence[Experiment],
-    config: RunConfig,
+    table: PaperTable,
+    asked: Mapping[str, Request],
     seeds: Sequence[int],
     source: Source,
     runs: Path,
     *,
     device: str = "auto",
-    jobs: int = 1,
+    workers: Workers | None = None,
     progress: Progress | None = None,
-) -> Mapping[str, tuple[Run, ...]]:
-    """The runs of each experiment that is built, by method, in the order of the seeds.
+) -> dict[str, tuple[Run, ...]]:
+    """The runs of each row with a method, by its name, in the order of the seeds.
 
     Args:
-        config: of all runs; each experiment sets its method, seed and usage.
+        asked: as `requests` returns it.
         runs: folder of run folders, each named by its method and the key of its configuration and data.
-        jobs: processes that train at once.
 
     Raises:
         UserError: a run cannot be made, or a folder cannot be used.
     """
-    progress = progress or Silent()
-    found: dict[tuple[str, int], Run] = {}
-    for wave in _waves(experiments):
-        tasks = [_task(one, config, seed, source, runs, found) for one in wave for seed in seeds]
-        missing = []
-        for experiment in wave:
-            mine = [task for task in tasks if task.experiment is experiment]
-            reused = [task for task in mine if _finished(task)]
-            for task in reused:
-                found[_place(task)] = Run(task.folder, read_result(task.folder), reused=True)
-            if reused:
-                progress.reused(experiment.title, len(reused))
-            missing += [task for task in mine if task not in reused]
-        # The longest trainings first, so that several processes end together.
-        missing.sort(key=lambda task: (*_LONGEST, task.config.method).index(task.config.method))
+    workers, progress = workers or Workers(), progress or Silent()
+    if workers.elsewhere:
+        runs = runs.absolute()
+    rows = {one.name: one for one in table.experiments if one.name in asked}
+    # Of the rows that share their runs, the first stands for all.
+    first = {asked[name]: name for name in reversed(rows)}
+    tasks: dict[tuple[str, int], Task] = {}
+    made: dict[Path, Run] = {}
+    for wave in _waves(asked, first):
+        for name in wave:
+            for seed in seeds:
+                usage_of = asked[name].usage_of
+                other = tasks[first[usage_of], seed] if usage_of else None
+                usage = made[other.folder].result.usage if other else None
+                tasks[name, seed] = _task(rows[name].title, asked[name].config, seed, usage, source, runs)
+        missing = _reuse([[tasks[name, seed] for seed in seeds] for name in wave], made, progress)
         with progress.watch({task.folder: task.name for task in missing}):
-            for task, run, seconds, how in _train_all(missing, source, device, jobs):
-                found[_place(task)] = run
+            here = partial(_train, cache=source.cache, labels=source.labels, device=device)
+            away = partial(
+                _train_elsewhere, cache=source.cache.folder.absolute(), labels=source.labels, device=device
+            )
+            for task, run, seconds, how in workers.each(here, away, missing):
+                made[task.folder] = run
                 progress.trained(task.name, task.folder, seconds=seconds, how=how)
-    methods = dict.fromkeys(method for method, _ in found)
-    return {method: tuple(found[method, seed] for seed in seeds) for method in methods}
+    trained = {name: [tasks[first[asked[name]], seed] for seed in seeds] for name in rows}
+    seen = _look(rows.values(), trained, source, device, workers, progress)
+    return {name: seen.get(name) or tuple(made[task.folder] for task in trained[name]) for name in rows}
 
 
-def _waves(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
-    """First those that need no other run, then the others."""
-    built = [experiment for experiment in experiments if experiment.method is not None]
-    waves = [[e for e in built if e.usage_of is None], [e for e in built if e.usage_of is not None]]
+def _waves(asked: Mapping[str, Request], first: Mapping[Request, str]) -> list[list[str]]:
+    """Names of the rows to train for: first those that need no other's usage, then the others."""
+    names = [name for name, request in asked.items() if first[request] == name]
+    waves = [
+        [n for n in names if asked[n].usage_of is None],
+        [n for n in names if asked[n].usage_of is not None],
+    ]
     return [wave for wave in waves if wave]
 
 
-def _task(
-    experiment: Experiment,
-    config: RunConfig,
-    seed: int,
-    source: Source,
-    runs: Path,
-    found: Mapping[tuple[str, int], Run],
-) -> Task:
-    method = str(experiment.method)
-    usage = found[experiment.usage_of, seed].result.usage if experiment.usage_of else None
-    mine = replace(config, method=method, seed=seed, usage=usage)
+def _task(title: str, config: RunConfig, seed: int, usage: float | None, source: Source, runs: Path) -> Task:
+    mine = replace(config, seed=seed, usage=config.usage if usage is None else usage)
     key = key_of(mine, source.dataset(mine))
-    return Task(experiment, mine, key, runs / f"{method}-{key[:_KEY_DIGITS]}")
+    return Task(title, mine, key, runs / f"{config.method}-{key[:_KEY_DIGITS]}")
 
 
-def _place(task: Task) -> tuple[str, int]:
-    return task.config.method, task.config.seed
+def _reuse(rows: Sequence[Sequence[Task]], made: dict[Path, Run], progress: Progress) -> list[Task]:
+    """Enter the finished runs; return the tasks that are left, the longest first, each folder once."""
+    missing: dict[Path, Task] = {}
+    for tasks in rows:
+        finished = [task for task in tasks if task.folder in made or task.finished]
+        for task in finished:
+            if task.folder not in made:
+                made[task.folder] = Run(task.folder, read_result(task.folder), reused=True)
+        if finished:
+            progress.reused(tasks[0].title, len(finished))
+        missing |= {task.folder: task for task in tasks if task not in finished}
+    # So that several processes end together.
+    order = (*_LONGEST, *METHODS)
+    return sorted(missing.values(), key=lambda task: order.index(task.config.method))
 
 
-def _finished(task: Task) -> bool:
-    """Whether the folder holds this very run, finished. Says nothing about folders that hold something else:
-    `run_method` does."""
-    try:
-        held = read_json(task.folder / "config.json")
-    except UserError:
-        return False
-    return held.get("key") == task.key and (task.folder / "result.json").exists()
-
-
-def _train_all(
-    tasks: Sequence[Task], source: Source, device: str, jobs: int
-) -> Iterator[tuple[Task, Run, float, str]]:
-    """Train in some order; yields each run as it is done, with its seconds and what was done."""
-    if jobs == 1 or len(tasks) <= 1:
-        for task in tasks:
-            yield _train(task, source.cache, source.labels, device)
-        return
-    parallel = Parallel(n_jobs=min(jobs, len(tasks)), backend="loky", return_as="generator_unordered")
-    cache = source.cache.folder
-    try:
-        yield from parallel(delayed(_train_elsewhere)(task, cache, source.labels, device) for task in tasks)
-    except TerminatedWorkerError as error:
-        raise UserError(
-            "a training process was ended from outside, perhaps for lack of memory; run the same command again, "
-            "with fewer --jobs"
-        ) from error
-
-
-def _train_elsewhere(task: Task, folder: Path, labels: LabelSet, device: str) -> tuple[Task, Run, float, str]:
+def _train_elsewhere(
+    task: Task, *, cache: Path, labels: LabelSet, device: str
+) -> tuple[Task, Run, float, str]:
     """In a process of its own: memory maps do not travel, so it opens the cache anew."""
-    cache = FeatureCache(folder)
-    if run_key(task.config, cache, labels) != task.key:
-        raise UserError(f"{folder}: the cache has changed since this command began; run it again")
-    return _train(task, cache, labels, device)
+    opened = FeatureCache(cache)
+    if run_key(task.config, opened, labels) != task.key:
+        raise UserError(f"{cache}: the cache has changed since this command began; run it again")
+    return _train(task, cache=opened, labels=labels, device=device)
 
 
-def _train(task: Task, cache: FeatureCache, labels: LabelSet, device: str) -> tuple[Task, Run, float, str]:
+def _train(task: Task, *, cache: FeatureCache, labels: LabelSet, device: str) -> tuple[Task, Run, float, str]:
     resumed = (task.folder / CHECKPOINT).exists()
     started = time.monotonic()
     run = run_method(task.config, cache, labels, task.folder, device=device)
@@ -189,4 +197,52 @@ def _train(task: Task, cache: FeatureCache, labels: LabelSet, device: str) -> tu
     return task, run, time.monotonic() - started, f"resumed and {how}" if resumed else how
 
 
-__all__ = ["Source", "Task", "carry_out"]
+def _look(
+    rows: Iterable[Experiment],
+    trained: Mapping[str, Sequence[Task]],
+    source: Source,
+    device: str,
+    workers: Workers,
+    progress: Progress,
+) -> dict[str, tuple[Run, ...]]:
+    """What the runs say in the views of those rows that have one, by the rows' names."""
+    asked = {one.name: _view_tasks(one, one.view, trained) for one in rows if one.view is not None}
+    tasks = [task for mine in asked.values() for task in mine]
+    made = {task.folder: run for task in tasks if (run := views.kept(task))}
+    missing = [task for task in tasks if task.folder not in made]
+    here = partial(_see, cache=source.cache, labels=source.labels, device=device)
+    away = partial(_see_elsewhere, cache=source.cache.folder.absolute(), labels=source.labels, device=device)
+    for count, (task, run) in enumerate(workers.each(here, away, missing), 1):
+        made[task.folder] = run
+        progress.note(f"{task.title}: evaluated online, {count} of {len(missing)}")
+    return {name: tuple(made[task.folder] for task in mine) for name, mine in asked.items()}
+
+
+def _view_tasks(one: Experiment, view: View, trained: Mapping[str, Sequence[Task]]) -> list[ViewTask]:
+    follows: Sequence[Task | None] = (
+        trained[view.follows] if view.follows else [None] * len(trained[one.name])
+    )
+    return [
+        ViewTask(
+            f"{one.title}, seed {task.config.seed}",
+            view,
+            _as_trained(task),
+            _as_trained(other) if other else None,
+        )
+        for task, other in zip(trained[one.name], follows, strict=True)
+    ]
+
+
+def _as_trained(task: Task) -> Trained:
+    return Trained(task.config, task.key, task.folder)
+
+
+def _see(task: ViewTask, *, cache: FeatureCache, labels: LabelSet, device: str) -> tuple[ViewTask, Run]:
+    return task, views.make(task, cache, labels, device)
+
+
+def _see_elsewhere(task: ViewTask, *, cache: Path, labels: LabelSet, device: str) -> tuple[ViewTask, Run]:
+    return _see(task, cache=FeatureCache(cache), labels=labels, device=device)
+
+
+__all__ = ["Request", "Task", "carry_out", "requests"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import textwrap
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,8 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from policy.tables.cells import NO_VALUE, SHOWN, Cells, cells
-from policy.tables.datasets import DATASETS
+from policy.tables.cells import NO_VALUE, Cells, cells, titles
+from policy.tables.datasets import dataset_title
 from policy.tables.report import Report
 
 _LONGEST_LINE = 100  # of the sentences below, however wide the terminal is
@@ -21,21 +22,24 @@ _LONGEST_LINE = 100  # of the sentences below, however wide the terminal is
 
 def render(report: Report, *, colour: bool = False, width: int | None = None) -> str:
     """Args:
-    width: of the terminal in characters, by default as it is. The table is never narrower than its numbers:
-        a terminal that is too narrow wraps its lines, but no digit is lost.
+    width: of the terminal in characters, by default as it is. Where it has no room for all in one table, the
+        intervals go; then the paper's values go into a table of their own. No table is narrower than its
+        numbers: a terminal that is too narrow wraps its lines, but no digit is lost.
     """
     width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
-    table = _table(report)
+    tables = _layout(report, width)
     console = Console(
         file=io.StringIO(),
-        width=max(width, width_of(table)),
+        width=max(width, *map(width_of, tables)),
         force_terminal=colour,
         no_color=not colour,
         highlight=False,
     )
     with console.capture() as captured:
-        console.print(Text(report.table.title, style="bold"), end="\n\n")
-        console.print(table)
+        console.print(Text(report.table.title, style="bold"))
+        for table in tables:
+            console.print()
+            console.print(table)
     return "\n".join([*stripped(captured.get()), "", *state_lines(report, min(width, _LONGEST_LINE))]) + "\n"
 
 
@@ -47,32 +51,53 @@ def state_lines(report: Report, width: int) -> list[str]:
     return [*lines, f"$ {report.command}"]
 
 
-def _table(report: Report) -> Table:
+def _layout(report: Report, width: int) -> list[Table]:
+    """The fullest of the layouts that fits, or the last."""
+    rows, short = list(cells(report)), list(cells(report, intervals=False))
+    layouts = [[_table(report, rows)], [_table(report, short)]]
+    if report.table.printed:
+        layouts += [
+            [_table(report, part, paper=False), _table(report, part, ours=False)] for part in (rows, short)
+        ]
+    return next((one for one in layouts if all(width_of(table) <= width for table in one)), layouts[-1])
+
+
+def _table(report: Report, rows: Sequence[Cells], *, ours: bool = True, paper: bool = True) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("\n\nmethod", no_wrap=True)
-    for place, title in enumerate(SHOWN.values()):
-        table.add_column(f"{'ours' if place == 0 else ''}\n\n{title}", justify="right", no_wrap=True)
-    for name, dataset in DATASETS.items():
+    if ours:
+        for title in report.table.columns:
+            table.add_column(f"\n\n{title}", no_wrap=True)
+        for place, title in enumerate(titles(report.table.measures)):
+            table.add_column(f"{'ours' if place == 0 else ''}\n\n{title}", justify="right", no_wrap=True)
+    names = report.table.datasets if paper and report.table.printed else ()
+    for name in names:
         style = "bold" if name == report.dataset else ""
-        header = Text(f"paper\n{dataset.title}\nmAP / GFLOPs", style=style)
+        measures = " / ".join(title.removesuffix(" %") for title in titles(report.table.printed))
+        header = Text(f"paper\n{dataset_title(name)}\n{measures}", style=style)
         table.add_column(header, justify="right", no_wrap=True, style=style)
-    group = "methods"
-    for row in cells(report, tuple(DATASETS)):
-        if row.group != group:
-            group = row.group
+    published = [_published(rows, name) for name in names]
+    for row, *values in zip(rows, *published, strict=True):
+        if not ours and set(values) == {NO_VALUE}:
+            continue
+        if row.heading:
             table.add_section()
-            table.add_row(Text(group, style="italic"))
-        table.add_row(*_row(row), style="bold" if row.emphasised else None)
+            table.add_row(Text(row.heading, style="italic"))
+        words = [row.title, *((*row.columns, *row.ours.values()) if ours else ()), *values]
+        table.add_row(*words, style="bold" if row.emphasised else None)
     return table
 
 
-def _row(row: Cells) -> list[str]:
-    # Costs in line under each other, as the paper has them between 10 and 1000.
-    published = [
-        NO_VALUE if pair == (NO_VALUE,) * 2 else f"{pair[0]} / {pair[1]:>5}"
-        for pair in row.published.values()
+def _published(rows: Sequence[Cells], dataset: str) -> list[str]:
+    """A data set's values of each row, in line under each other."""
+    values = [list(row.published[dataset].values()) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*values, strict=True)]
+    return [
+        NO_VALUE
+        if set(mine) == {NO_VALUE}
+        else " / ".join(f"{text:>{width}}" for text, width in zip(mine, widths, strict=True))
+        for mine in values
     ]
-    return [row.title, *row.ours.values(), *published]
 
 
 def width_of(table: Table) -> int:

@@ -12,7 +12,7 @@ from policy.metrics import percentile_interval, resampled_weights, weighted_mean
 from policy.operating import Curve
 from policy.tables.exhibits.curves import COLUMNS, Averaged, averaged
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
-from policy.tables.exhibits.sheet import Column, Sheet
+from policy.tables.exhibits.sheet import Column, Sheet, Value
 from policy.tables.plots.curves import accuracy_against_cost
 
 USAGES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
@@ -35,7 +35,9 @@ AREAS = (
 
 def make(material: Material) -> Exhibit:
     """Rows it reads: all with LiteEval's gates; each is a way to train it."""
-    lines, curves, rows = [], {}, []
+    lines: list[Averaged] = []
+    curves: dict[str, list[Curve]] = {}
+    rows: list[list[Value]] = []
     for one, row in zip(material.table.experiments, material.report.rows, strict=True):
         if one.method != "liteeval":
             continue
@@ -99,7 +101,9 @@ def make(material: Material) -> Exhibit:
     return Exhibit(
         material.report,
         (Sheet(title, AREAS, rows), Sheet("One policy at many budgets", COLUMNS, every)),
-        Picture(picture, "Top-1 accuracy against GFLOPs per video, a curve of gate thresholds for each training"),
+        Picture(
+            picture, "Top-1 accuracy against GFLOPs per video, a curve of gate thresholds for each training"
+        ),
         notes=(
             "Usage, GFLOPs and accuracies of the first table are at the policy's own threshold. A curve is one "
             "trained policy at gate thresholds chosen on the training videos.",
@@ -123,10 +127,10 @@ def _area(
     drawn = np.zeros(resamples)
     for curve in curves:
         said = [point.predictions for point in curve.points]
-        costs = np.stack([weighted_mean(one.gflops.mean(axis=0), weights) for one in said])
-        correct = np.stack([weighted_mean(100.0 * one.correct.mean(axis=0), weights) for one in said])
-        areas = [_clipped_area(costs[:, b], correct[:, b], budgets) for b in range(resamples)]
-        drawn += np.array(areas) / len(curves)
+        costs = [weighted_mean(one.gflops.mean(axis=0), weights) for one in said]
+        correct = [weighted_mean(100.0 * one.correct.mean(axis=0), weights) for one in said]
+        samples = zip(np.array(costs, np.float64).T, np.array(correct, np.float64).T, strict=True)
+        drawn += np.array([_clipped_area(*sample, budgets) for sample in samples]) / len(curves)
     interval = percentile_interval(value, drawn)
     return value, interval.low, interval.high
 
@@ -136,6 +140,3 @@ def _clipped_area(costs: FloatArray, accuracies: FloatArray, budgets: tuple[floa
     videos, or an oracle, may have it)."""
     low, high = budgets
     return hull_area(costs, accuracies, min(max(low, float(costs.min())), np.nextafter(high, low)), high)
-
-
-

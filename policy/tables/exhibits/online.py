@@ -37,9 +37,7 @@ def make(material: Material) -> Exhibit:
                 ),
             )
         )
-        first.append(
-            Curve("SEQ-K", tuple(seq_k(uniform, other.evaluation, k, device=device) for k in ks))
-        )
+        first.append(Curve("SEQ-K", tuple(seq_k(uniform, other.evaluation, k, device=device) for k in ks)))
         usages = [float(point.predictions.usage.mean()) for point in curve.points]
         drawn.append(random_curve(method, trained.evaluation, usages, device=device))
         oracles.append(oracle_curve(curve))
@@ -59,10 +57,7 @@ def make(material: Material) -> Exhibit:
     )
     title = material.table.title
     picture = accuracy_against_cost(
-        [
-            line.against_cost(labels=[f"{k}" for k in ks] if line.kind == "proposed" else ())
-            for line in lines
-        ],
+        [line.against_cost(labels=[f"{k}" for k in ks] if line.kind == "proposed" else ()) for line in lines],
         title=title,
         subtitle=material.subtitle,
         accuracy="top-1 (%)",
@@ -75,8 +70,8 @@ def make(material: Material) -> Exhibit:
             "LiteEval answers after its K-th fine feature, or at the end of a video in which it computes fewer; "
             "UNIFORM-K averages K frames of what LiteEval has seen by then, SEQ-K the first K frames.",
             "Random gates: the same networks over whole videos, gates opened at random with LiteEval's usage at "
-            f"each K. Oracle (seed {material.seeds[0]}): for each video the cheapest K at which LiteEval is right, "
-            "traded against cost.",
+            f"each K. Oracle (seed {material.seeds[0]}): for each video the cheapest K at which LiteEval is "
+            "right, traded against cost.",
         ),
     )
 

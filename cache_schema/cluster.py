@@ -1,4 +1,4 @@
-"""A Dask cluster to extract on."""
+"""A Dask cluster to work on: for extraction and for training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cluster(address: str) -> Iterator[int]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise UserError("--backend dask needs Dask: pip install 'thriftvid[dask]'") from error
+        raise UserError("a Dask cluster needs Dask: pip install 'thriftvid[dask]'") from error
     try:
         client = Client(address, timeout=_TIMEOUT_S)
     except (OSError, ValueError, TypeError) as error:

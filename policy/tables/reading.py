@@ -1,0 +1,276 @@
+"""Tables as folders of TOML files: table.toml, and a file for each row, in the order of their names.
+
+EXPERIMENTS/liteeval-2/table.toml            what the table is
+EXPERIMENTS/liteeval-2/03-liteeval-dpn.toml  a row, which the others call liteeval-dpn
+
+docs/tables.md says what may stand in them. All is checked here, before anything is trained.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from cache_schema import UserError
+from policy.config import RunConfig
+from policy.data import Role
+from policy.runs import METHODS
+from policy.tables.experiment import (
+    MEASURES,
+    METHODS_GROUP,
+    Experiment,
+    Measure,
+    PaperTable,
+    Printed,
+    Published,
+    View,
+)
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+EXPERIMENTS = Path(__file__).parent / "experiments"
+"""The papers' tables, a folder each."""
+
+TABLE = "table.toml"
+
+_ROLES: tuple[Role, ...] = ("coarse", "fine")
+_ONLINE = ("liteeval", "liteeval-rl")
+_FIELDS = get_type_hints(RunConfig)
+
+
+def read_table(folder: Path) -> PaperTable:
+    """Read a table.
+
+    Raises:
+        UserError: the folder is not a table, or a file of it is not what it should be; names file and field.
+    """
+    if not (folder / TABLE).is_file():
+        raise UserError(f"{folder}: not a table: it has no {TABLE}")
+    about = _File.read(folder / TABLE)
+    title, source = about.text("title"), about.text("source")
+    columns, notes = about.texts("columns"), about.texts("notes")
+    datasets, measures = about.texts("datasets"), about.texts("measures")
+    for measure in measures:
+        if measure not in MEASURES:
+            raise about.wrong(f"no measure {measure!r}; there are: {', '.join(MEASURES)}")
+    if not measures:
+        raise about.wrong("measures: at least one is needed")
+    about.done()
+    paths = sorted(path for path in folder.glob("*.toml") if path.name != TABLE)
+    rows = {path: _experiment(_File.read(path), columns, datasets) for path in paths}
+    _check_references(rows)
+    if not any(one.method for one in rows.values()):
+        raise UserError(
+            f"{folder}: a table needs at least one row with a method, a .toml file beside {TABLE}"
+        )
+    chosen = tuple(measure for measure in MEASURES if measure in measures)
+    return PaperTable(
+        folder.resolve().name, title, source, chosen, datasets, tuple(rows.values()), columns, notes
+    )
+
+
+def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]) -> Experiment:
+    method = file.text_or_none("method")
+    if method is not None and method not in METHODS:
+        raise file.wrong(f"no method {method!r}; there are: {', '.join(METHODS)}")
+    streams, view = file.part("streams"), file.part("view")
+    texts = file.texts("columns")
+    if texts and len(texts) != len(columns):
+        raise file.wrong(f"columns: {len(texts)} texts, but {TABLE} names {len(columns)} columns")
+    paper = file.part("paper")
+    published = {name: _published(paper.part(name), name, datasets) for name in list(paper.values)}
+    experiment = Experiment(
+        name=re.sub(r"^\d+-", "", file.path.stem),
+        title=file.text("title"),
+        method=method,
+        group=file.text_or_none("group") or METHODS_GROUP,
+        streams={role: streams.text(role) for role in _ROLES if role in streams.values},
+        settings=_settings(file.part("settings"), method),
+        usage_of=file.text_or_none("usage_of"),
+        view=View(view.number("online"), view.text_or_none("follows")) if view.values else None,
+        columns=texts or ("",) * len(columns),
+        published=published,
+        emphasised=file.flag("emphasised"),
+    )
+    for part in (streams, view, paper, file):
+        part.done()
+    _check_method(file, experiment)
+    return experiment
+
+
+def _published(part: _File, dataset: str, datasets: tuple[str, ...]) -> Published:
+    if dataset not in datasets:
+        raise part.wrong(f"{TABLE} does not name this data set; it names: {', '.join(datasets) or 'none'}")
+    read: dict[Measure, Printed] = {}
+    for measure in MEASURES:
+        text = part.text_or_none(measure)
+        if text is not None:
+            try:
+                read[measure] = Printed(text)
+            except ValueError as error:
+                raise part.wrong(f"{measure}: {error}") from error
+    part.done()
+    return read
+
+
+def _settings(part: _File, method: str | None) -> Mapping[str, Any]:
+    """Checked against the fields of RunConfig that the method reads."""
+    allowed = METHODS[method].options - {"seed"} if method else frozenset()
+    for name, value in part.values.items():
+        if name not in allowed:
+            reads = f"{method} reads: {', '.join(sorted(allowed))}" if method else "there is no method"
+            raise part.wrong(f"unknown field {name!r}; {reads}")
+        if not _fits(value, _FIELDS[name]):
+            raise part.wrong(f"{name}: {value!r} is not of its type, {_said(_FIELDS[name])}")
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in part.values.items()}
+    try:
+        if method:
+            replace(RunConfig(method, teacher="given elsewhere"), **values).check()
+    except UserError as error:
+        raise part.wrong(str(error)) from error
+    part.values.clear()
+    return values
+
+
+def _check_method(file: _File, one: Experiment) -> None:
+    if one.method is None:
+        if one.streams or one.settings or one.view or one.usage_of:
+            raise file.wrong(
+                "a row without a method only cites: it has no streams, settings, view or usage_of"
+            )
+        return
+    roles = METHODS[one.method].roles
+    for role in _ROLES:
+        if (role in one.streams) != (role in roles):
+            needs = "needs" if role in roles else "does not read"
+            raise file.wrong(f"[streams]: {one.method} {needs} a {role} stream")
+    if one.method == "random-gating" and (one.usage_of is None) == ("usage" not in one.settings):
+        raise file.wrong("random-gating needs either usage_of, another row, or a usage in [settings]")
+    if one.usage_of is not None and one.method != "random-gating":
+        raise file.wrong(f"usage_of is for random-gating, not for {one.method}")
+    if one.view is None:
+        return
+    if one.view.online < 1:
+        raise file.wrong(f"[view]: online must be at least 1, not {one.view.online}")
+    if one.method not in (*_ONLINE, "uniform"):
+        raise file.wrong(f"[view]: online is for {', '.join(_ONLINE)} and uniform, not for {one.method}")
+    if (one.view.follows is None) == (one.method == "uniform"):
+        raise file.wrong("[view]: uniform, and nothing else, follows a row of LiteEval: follows = NAME")
+
+
+def _check_references(rows: Mapping[Path, Experiment]) -> None:
+    for what in ("name", "title"):
+        seen: dict[str, Path] = {}
+        for path, one in rows.items():
+            value = getattr(one, what)
+            if value in seen:
+                raise UserError(f"{path}: has the {what} {value!r} of {seen[value].name}; each needs its own")
+            seen[value] = path
+    by_name = {one.name: one for one in rows.values()}
+    for path, one in rows.items():
+        for what, other in (("usage_of", one.usage_of), ("follows", one.view.follows if one.view else None)):
+            if other is None:
+                continue
+            named = by_name.get(other)
+            if named is None:
+                raise UserError(f"{path}: {what}: no row {other!r}; there are: {', '.join(by_name)}")
+            if named.method is None or named.usage_of is not None:
+                raise UserError(f"{path}: {what}: the row {other!r} has no usage of its own")
+            if what == "follows" and named.method not in _ONLINE:
+                raise UserError(f"{path}: follows: the row {other!r} is not one of {', '.join(_ONLINE)}")
+
+
+class _File:
+    """The values of a TOML file, or of a part of it, that have not been asked for yet."""
+
+    def __init__(self, path: Path, values: dict[str, Any], where: str = "") -> None:
+        self.path, self.values, self.where = path, values, where
+        self.asked: dict[str, None] = {}
+
+    @staticmethod
+    def read(path: Path) -> _File:
+        try:
+            return _File(path, tomllib.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except ValueError as error:  # also TOMLDecodeError, and text that is not UTF-8
+            raise UserError(f"{path}: not TOML: {error}") from error
+
+    def wrong(self, what: str) -> UserError:
+        return UserError(f"{self.path}: {self.where}{what}")
+
+    def text(self, name: str) -> str:
+        value = self.text_or_none(name)
+        if not value:
+            raise self.wrong(f"{name} is missing")
+        return value
+
+    def text_or_none(self, name: str) -> str | None:
+        value = self._take(name, None)
+        return None if value is None else str(self._of(name, value, str, "a text"))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self._take(name, [])
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise self.wrong(f"{name}: {value!r} is not a list of texts")
+        return tuple(value)
+
+    def number(self, name: str) -> int:
+        value = self._take(name, None)
+        if value is None:
+            raise self.wrong(f"{name} is missing")
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.wrong(f"{name}: {value!r} is not a whole number")
+        return value
+
+    def flag(self, name: str) -> bool:
+        return bool(self._of(name, self._take(name, False), bool, "true or false"))
+
+    def part(self, name: str) -> _File:
+        value = self._of(name, self._take(name, {}), dict, f"a part [{name}]")
+        return _File(self.path, dict(value), f"{self.where}[{name}]: ".replace("]: [", "."))
+
+    def done(self) -> None:
+        """Raises UserError if something is left that nobody has asked for."""
+        if self.values:
+            raise self.wrong(f"unknown field {next(iter(self.values))!r}; there are: {', '.join(self.asked)}")
+
+    def _take(self, name: str, default: Any) -> Any:
+        self.asked[name] = None
+        return self.values.pop(name, default)
+
+    def _of(self, name: str, value: Any, kind: type, what: str) -> Any:
+        if not isinstance(value, kind):
+            raise self.wrong(f"{name}: {value!r} is not {what}")
+        return value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value of a TOML file is of the type of a field of RunConfig."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, list) and all(_fits(one, get_args(kind)[0]) for one in value)
+    if get_args(kind):  # a union; TOML has no None
+        return any(_fits(value, one) for one in get_args(kind) if one is not type(None))
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _said(kind: Any) -> str:
+    """A type for people who do not know Python."""
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return "a list of whole numbers"
+    kinds = [one for one in get_args(kind) if one is not type(None)] or [kind]
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return " or ".join(names[one] for one in kinds)

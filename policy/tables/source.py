@@ -1,0 +1,66 @@
+"""Cache and labels of a table, opened once, and the datasets that its rows make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cache_schema import FeatureCache
+from cache_schema.annotations import LabelSet
+from policy.config import RunConfig
+from policy.data import Dataset
+from policy.runs import METHODS, open_data
+
+_Kind = tuple[str | bool | None, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Attributes:
+    labels: of the videos that every row is judged on.
+    notes: what the user should know, a line each.
+    """
+
+    cache: FeatureCache
+    labels: LabelSet
+    notes: tuple[str, ...]
+    datasets: dict[_Kind, Dataset]
+
+    @staticmethod
+    def open(configs: Iterable[RunConfig], cache: FeatureCache, labels: LabelSet) -> Source:
+        """Args:
+            configs: of all runs; their seeds and options of training do not matter.
+
+        Raises:
+            UserError: configuration, cache and labels do not fit each other.
+        """
+        # First those that read both streams: what is said of them holds for the others.
+        by_roles = sorted(configs, key=lambda config: -len(METHODS[config.method].roles))
+        kinds = {_kind(config): config for config in by_roles}
+        datasets = {kind: open_data(config, cache, labels) for kind, config in kinds.items()}
+        first = next(iter(datasets.values()))
+        notes = list(first.notes)
+        common = set.intersection(*(_ids(data) for data in datasets.values()))
+        if any(_ids(data) != common for data in datasets.values()):
+            # Only with --skip-missing. A row must not be judged on videos that another one's streams lack.
+            more = len(_ids(first) - common)
+            if more:
+                notes.append(f"{more:,} more left out, which other streams of the table lack")
+            kept = [v for v in labels.videos if not common.isdisjoint((v.video_id, *v.aliases))]
+            labels = LabelSet(labels.source, tuple(kept))
+            datasets = {kind: open_data(config, cache, labels) for kind, config in kinds.items()}
+        return Source(cache, labels, tuple(notes), datasets)
+
+    def dataset(self, config: RunConfig) -> Dataset:
+        return self.datasets[_kind(config)]
+
+
+def _kind(config: RunConfig) -> _Kind:
+    """What decides how a dataset is opened, of what can differ between the rows of a table."""
+    roles = METHODS[config.method].roles
+    streams = (getattr(config, role) if role in roles else None for role in ("coarse", "fine"))
+    return (*streams, config.input_norm == "l2")
+
+
+def _ids(data: Dataset) -> set[str]:
+    return {*data.train.ids, *data.evaluation.ids}

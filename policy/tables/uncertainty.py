@@ -1,0 +1,115 @@
+"""Bootstrap intervals of a table's rows. They take a while on many videos and seeds, so they are kept.
+
+RUNS/intervals/3f2a….json    by the content of the predictions that they are of
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cache_schema import UserError
+from cache_schema.run_folder import read_json, write_json
+from policy.evaluation import Predictions, intervals
+from policy.metrics import Interval
+from policy.runs import Run
+from policy.tables.experiment import Measure
+from policy.tables.progress import Progress, Silent
+from policy.tables.views import PREDICTIONS
+from policy.tables.workers import Workers
+
+Intervals = Mapping[Measure, Interval]
+
+_MEASURES: Mapping[str, tuple[Measure, float]] = {
+    "mean_average_precision": ("map_percent", 100),
+    "top1": ("top1_percent", 100),
+    "gflops": ("gflops", 1),
+    "fine_features": ("fine_features", 1),
+    "usage": ("usage_percent", 100),
+}
+"""By the names of `policy.evaluation.intervals`: ours, and how many of our units one of theirs is."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Intervals of one row; `key` is of the predictions' content and of `resamples`."""
+
+    key: str
+    folders: tuple[Path, ...]
+    resamples: int
+    path: Path
+
+
+def find_intervals(
+    rows: Mapping[str, Sequence[Run]],
+    folder: Path,
+    *,
+    resamples: int,
+    workers: Workers | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Intervals]:
+    """By row: 95 % intervals over the evaluation videos (`policy.evaluation.intervals`), from the folder or new.
+
+    Args:
+        rows: the runs of each, one per seed.
+        folder: of the run folders.
+        resamples: bootstrap samples; 0 gives no intervals.
+
+    Raises:
+        UserError: predictions cannot be read, or the folder cannot be written to.
+    """
+    workers, progress = workers or Workers(), progress or Silent()
+    if not resamples:
+        return {}
+    tasks = {name: _task(runs, folder, resamples) for name, runs in rows.items()}
+    found = {task.key: held for task in tasks.values() if (held := _kept(task)) is not None}
+    missing = list({task.key: task for task in tasks.values() if task.key not in found}.values())
+    if missing:
+        progress.note(f"bootstrap intervals of {len(missing)} rows")
+    for task, made in workers.each(_compute, _compute, missing):
+        _keep(task, made)
+        found[task.key] = made
+    return {name: found[task.key] for name, task in tasks.items()}
+
+
+def _task(runs: Sequence[Run], folder: Path, resamples: int) -> _Task:
+    digest = hashlib.sha256(f"resamples {resamples}".encode())
+    for run in runs:
+        try:
+            digest.update(hashlib.sha256((run.folder / PREDICTIONS).read_bytes()).digest())
+        except OSError as error:
+            raise UserError(
+                f"{run.folder / PREDICTIONS}: cannot be read; delete the run folder to start again"
+            ) from error
+    key = digest.hexdigest()
+    return _Task(key, tuple(run.folder for run in runs), resamples, folder / "intervals" / f"{key[:16]}.json")
+
+
+def _compute(task: _Task) -> tuple[_Task, Intervals]:
+    said = [Predictions.load(folder / PREDICTIONS) for folder in task.folders]
+    found = intervals(said, resamples=task.resamples)
+    return task, {
+        measure: Interval(scale * one.value, scale * one.low, scale * one.high)
+        for name, (measure, scale) in _MEASURES.items()
+        for one in [found[name]]
+    }
+
+
+def _kept(task: _Task) -> Intervals | None:
+    try:
+        held = read_json(task.path)
+        if held["key"] != task.key:
+            return None
+        return {measure: Interval(**held["intervals"][measure]) for measure, _ in _MEASURES.values()}
+    except (UserError, KeyError, TypeError):
+        return None  # they are made anew
+
+
+def _keep(task: _Task, made: Intervals) -> None:
+    try:
+        task.path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{task.path.parent}: cannot be made: {error.strerror or error}") from error
+    write_json(task.path, {"key": task.key, "intervals": {name: asdict(one) for name, one in made.items()}})
