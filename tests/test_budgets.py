@@ -20,7 +20,6 @@ from policy.config import RunConfig
 from policy.curves import upper_hull
 from policy.data import Dataset
 from policy.evaluation import Predictions, evaluate
-from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.method import LiteEvalMethod
 from policy.operating import Curve, OperatingPoint
 from policy.runs import open_data
@@ -79,21 +78,6 @@ def test_threshold_curve(method: LiteEvalMethod, data: Dataset) -> None:
     assert curve.points[-1].predictions.gates.all()
 
 
-def test_calibration_spares_passes(method: LiteEvalMethod, data: Dataset) -> None:
-    """What is known need not be measured again, and changes nothing but the work."""
-    passes: list[int] = []
-    hook = method.model.register_forward_hook(lambda *_: passes.append(1))
-    try:
-        tried: dict[float, float] = {}
-        first = calibrated_threshold(method, data.train, 0.3, CPU, tried=tried)
-        fresh = len(passes)
-        assert tried[first] == pytest.approx(0.3, abs=0.02)
-        assert calibrated_threshold(method, data.train, 0.3, CPU, tried=tried) == first
-        assert len(passes) == fresh > 0
-    finally:
-        hook.remove()
-
-
 def test_the_threshold_comes_back_whatever_happens(method: LiteEvalMethod) -> None:
     method.model.threshold.fill_(0.25)
     with pytest.raises(KeyError), gate_threshold(method.model, 7.0):
@@ -141,7 +125,7 @@ def test_what_cannot_be_drawn(method: LiteEvalMethod, data: Dataset) -> None:
         random_curve(method, data.evaluation, [1.2], device=CPU)
     with pytest.raises(ValueError, match="draws must be at least 1"):
         random_curve(method, data.evaluation, [0.2], device=CPU, draws=0)
-    with pytest.raises(ValueError, match="usage must be between 0 and 1"):
+    with pytest.raises(ValueError, match="usages must be between 0 and 1"):
         threshold_curve(method, data.evaluation, [-0.1], data.train, device=CPU)
 
 

@@ -14,7 +14,6 @@ from policy.liteeval.gate import CLOSED, OPEN, ConditionalGate
 from policy.liteeval.loss import LiteEvalLoss, liteeval_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput, LiteEvalState
 from policy.liteeval.standardize import Standardize
-from policy.liteeval.stream import LiteEvalStream
 
 __all__ = [
     "CLOSED",
@@ -24,7 +23,6 @@ __all__ = [
     "LiteEvalLoss",
     "LiteEvalOutput",
     "LiteEvalState",
-    "LiteEvalStream",
     "PolicyCost",
     "Standardize",
     "liteeval_loss",

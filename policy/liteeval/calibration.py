@@ -2,72 +2,95 @@
 
 from __future__ import annotations
 
-from math import inf
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from policy.data import VideoSet, batches
-from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.model import LiteEval
+from policy.packing import place_of_row
 
-_TOLERANCE = 5e-4  # of the usage: a tenth of what a budget may be missed by
-_RESOLUTION = 1e-4  # of the threshold, a log-odds
-_PASSES = 40
+FloatArray = npt.NDArray[np.float64]
+
+PASSES = 50  # over the videos, at most; some five are usual
+TOLERANCE = 1e-3  # of the usage asked for, as a share of it
+
+
+class Usage(NamedTuple):
+    """What a model does with videos of N rows in all at one threshold.
+
+    Attributes:
+        mean: over videos, of the share of rows that it opens.
+        log_odds: (N,) of opening, in no order.
+        weights: (N,) share of each row in `mean`, were it opened.
+    """
+
+    mean: float
+    log_odds: FloatArray
+    weights: FloatArray
+
+
+def calibrated_threshold(
+    model: LiteEval, videos: VideoSet, usage: float, *, batch: int, device: torch.device
+) -> float:
+    """The threshold on the log-odds of opening at which the mean usage of some videos is what is asked for.
+
+    Bisection, over log-odds that were met. Were these fixed, their quantile would be the answer; but a gate that
+    opens changes the state behind it, and with it the log-odds of later rows. So the quantile is tried, and the
+    videos are run again; where it lies outside the thresholds between which the answer must be, the median of what
+    lies between them is tried instead. The usage is a staircase of the threshold, on which no step may be the one
+    asked for: of those tried the nearest is returned.
+
+    Args:
+        model: on the device. It is left in evaluation mode, with the threshold it had.
+        usage: mean over videos of the share of rows with fine features, in [0, 1].
+        batch: videos per batch.
+    """
+    model.eval()
+    before = model.threshold.clone()
+    low, high = -np.inf, np.inf  # above what is asked for at `low`, not above it at `high`
+    threshold, tried = 0.0, {}
+    for _ in range(PASSES):
+        model.threshold.fill_(threshold)
+        threshold = float(model.threshold)  # as the model has rounded it
+        found = usage_of(model, videos, batch=batch, device=device)
+        tried[threshold] = found.mean
+        if abs(found.mean - usage) <= TOLERANCE * usage:
+            break
+        low, high = (threshold, high) if found.mean > usage else (low, threshold)
+        threshold = _quantile(found, usage)
+        if not low < threshold < high:
+            between = found.log_odds[(found.log_odds > low) & (found.log_odds < high)]
+            if not len(between):
+                break
+            threshold = float(np.median(between))
+        if np.float32(threshold) in tried:
+            break
+    model.threshold.copy_(before)
+    return min(tried, key=lambda one: (abs(tried[one] - usage), abs(one)))
 
 
 @torch.no_grad()
-def calibrated_threshold(
-    method: LiteEvalMethod,
-    videos: VideoSet,
-    usage: float,
-    device: torch.device,
-    *,
-    tried: dict[float, float] | None = None,
-) -> float:
-    """Bisect for the threshold on the log-odds of opening at which the mean usage of the videos is `usage`.
-
-    The usage falls with the threshold as a staircase, and not strictly, for what opens changes the states behind
-    it: of the thresholds tried, the one whose usage is nearest is returned. The model keeps its own threshold.
-
-    Args:
-        videos: the training videos.
-        usage: mean over videos of the share of rows with fine features, in [0, 1].
-        tried: usages of these videos by threshold, known from other calls; those found are added. Each spares a
-            pass over the videos.
-
-    Raises:
-        ValueError: the usage is not in [0, 1].
-    """
-    if not 0 <= usage <= 1:
-        raise ValueError(f"usage must be between 0 and 1, not {usage}")
-    model = method.model.to(device).eval()
-    before = model.threshold.clone()
-    tried = {} if tried is None else tried
-    tolerance = _TOLERANCE if 0 < usage < 1 else 0.0  # none at all, and all, are meant
-
-    def used(threshold: float) -> float:
-        model.threshold.fill_(threshold)
-        total = 0.0
-        for batch in batches(videos, method.config.batch):
-            moved = batch.to(device)
-            total += float(model(moved.inputs["coarse"], moved.inputs["fine"]).usage.sum())
-        return total / len(videos)
-
-    try:
-        for _ in range(_PASSES):
-            low = max((at for at, reached in tried.items() if reached > usage), default=-inf)
-            high = min((at for at, reached in tried.items() if reached < usage and at > low), default=inf)
-            met = any(abs(reached - usage) <= tolerance for reached in tried.values())
-            if met or high - low <= _RESOLUTION:
-                break
-            middle = _between(low, high)
-            tried[middle] = used(middle)
-    finally:
-        model.threshold.copy_(before)
-    return min(tried, key=lambda at: (abs(tried[at] - usage), abs(at)))
+def usage_of(model: LiteEval, videos: VideoSet, *, batch: int, device: torch.device) -> Usage:
+    """Run a model in evaluation mode on videos, at the threshold it has."""
+    means, log_odds, weights = [], [], []
+    for read in batches(videos, batch):
+        moved = read.to(device)
+        out = model(moved.inputs["coarse"], moved.inputs["fine"])
+        place, lengths = place_of_row(out.batch_sizes)
+        means.append(out.usage.double().cpu().numpy())
+        log_odds.append(out.log_odds.double().cpu().numpy())
+        weights.append(1 / (lengths[place].double().numpy() * len(videos)))
+    return Usage(float(np.concatenate(means).mean()), np.concatenate(log_odds), np.concatenate(weights))
 
 
-def _between(low: float, high: float) -> float:
-    """The middle; where an end is not known yet, further out on that side."""
-    if low == -inf:
-        return 0.0 if high == inf else min(-1.0, 4 * high)
-    return max(1.0, 4 * low) if high == inf else (low + high) / 2
+def _quantile(found: Usage, usage: float) -> float:
+    """Between the log-odds of the last row to open and of the first to stay closed, were they all fixed."""
+    order = np.argsort(-found.log_odds, kind="stable")
+    falling = found.log_odds[order]
+    edges = np.concatenate([falling[:1] + 1, falling, falling[-1:] - 1])
+    reached = np.concatenate([[0.0], np.cumsum(found.weights[order])])
+    opened = int(np.argmin(np.abs(reached - usage)))
+    return float(edges[opened : opened + 2].mean())

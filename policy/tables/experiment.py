@@ -89,6 +89,7 @@ class Experiment:
         streams: the paper's stream for each role that the method reads.
         settings: fields of RunConfig that are what this row is about; they win over the command line.
         usage_of: the experiment whose run with the same seed says how often gates open here.
+        teacher_of: the experiment whose run with the same seed is the teacher here.
         view: None: whole videos.
         columns: texts for the table's `columns`.
         published: the paper's values by data set.
@@ -102,6 +103,7 @@ class Experiment:
     streams: Mapping[Role, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     usage_of: str | None = None
+    teacher_of: str | None = None
     view: View | None = None
     columns: Sequence[str] = ()
     published: Mapping[str, Published] = field(default_factory=dict)

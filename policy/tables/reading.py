@@ -94,6 +94,7 @@ def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]
         streams={role: streams.text(role) for role in _ROLES if role in streams.values},
         settings=_settings(file.part("settings"), method),
         usage_of=file.text_or_none("usage_of"),
+        teacher_of=file.text_or_none("teacher_of"),
         view=View(view.number("online"), view.text_or_none("follows")) if view.values else None,
         columns=texts or ("",) * len(columns),
         published=published,
@@ -141,9 +142,9 @@ def _settings(part: _File, method: str | None) -> Mapping[str, Any]:
 
 def _check_method(file: _File, one: Experiment) -> None:
     if one.method is None:
-        if one.streams or one.settings or one.view or one.usage_of:
+        if one.streams or one.settings or one.view or one.usage_of or one.teacher_of:
             raise file.wrong(
-                "a row without a method only cites: it has no streams, settings, view or usage_of"
+                "a row without a method only cites: it has no streams, settings, view, usage_of or teacher_of"
             )
         return
     roles = METHODS[one.method].roles
@@ -155,6 +156,8 @@ def _check_method(file: _File, one: Experiment) -> None:
         raise file.wrong("random-gating needs either usage_of, another row, or a usage in [settings]")
     if one.usage_of is not None and one.method != "random-gating":
         raise file.wrong(f"usage_of is for random-gating, not for {one.method}")
+    if (one.teacher_of is None) == bool(one.settings.get("distill")):
+        raise file.wrong("teacher_of, another row, and a distill in [settings] need each other")
     if one.view is None:
         return
     if one.view.online < 1:
@@ -175,14 +178,19 @@ def _check_references(rows: Mapping[Path, Experiment]) -> None:
             seen[value] = path
     by_name = {one.name: one for one in rows.values()}
     for path, one in rows.items():
-        for what, other in (("usage_of", one.usage_of), ("follows", one.view.follows if one.view else None)):
+        others = {
+            "usage_of": one.usage_of,
+            "teacher_of": one.teacher_of,
+            "follows": one.view.follows if one.view else None,
+        }
+        for what, other in others.items():
             if other is None:
                 continue
             named = by_name.get(other)
             if named is None:
                 raise UserError(f"{path}: {what}: no row {other!r}; there are: {', '.join(by_name)}")
-            if named.method is None or named.usage_of is not None:
-                raise UserError(f"{path}: {what}: the row {other!r} has no usage of its own")
+            if named.method is None or named.usage_of is not None or named.teacher_of is not None:
+                raise UserError(f"{path}: {what}: the row {other!r} has no run that depends on no other")
             if what == "follows" and named.method not in _ONLINE:
                 raise UserError(f"{path}: follows: the row {other!r} is not one of {', '.join(_ONLINE)}")
 
