@@ -10,7 +10,7 @@ from typing import Any, Literal
 from policy.data import Role
 
 Measure = Literal[
-    "map_percent", "top1_percent", "gflops", "fine_features", "fine_features_std", "usage_percent"
+    "map_percent", "top1_percent", "gflops", "fine_features", "fine_features_spread", "usage_percent"
 ]
 Accuracy = Literal["map_percent", "top1_percent"]
 
@@ -19,7 +19,7 @@ MEASURES: Mapping[Measure, str] = {
     "top1_percent": "top-1 %",
     "gflops": "GFLOPs",
     "fine_features": "fine features",
-    "fine_features_std": "± over videos",
+    "fine_features_spread": "± over videos",
     "usage_percent": "usage %",
 }
 """What is reported of a run, and the title of its column."""

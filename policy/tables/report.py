@@ -20,6 +20,8 @@ from policy.tables.uncertainty import Intervals
 MARK = "†"
 """Beside the title of a row that reads another stream than the paper's."""
 
+INTERVALS = "In brackets: the 95 % bootstrap interval over the evaluation videos."
+
 Status = Literal["built", "cited", "not built yet"]
 
 _OF_A_RUN: Mapping[Measure, Callable[[Result], float]] = {
@@ -27,7 +29,7 @@ _OF_A_RUN: Mapping[Measure, Callable[[Result], float]] = {
     "top1_percent": lambda result: 100 * result.top1,
     "gflops": lambda result: result.gflops_mean,
     "fine_features": lambda result: result.fine_features_mean,
-    "fine_features_std": lambda result: result.fine_features_std,
+    "fine_features_spread": lambda result: result.fine_features_std,
     "usage_percent": lambda result: 100 * result.usage,
 }
 """Each a mean over the videos of the evaluation subset, or their standard deviation."""
@@ -109,10 +111,6 @@ class Report:
     state: tuple[str, ...]
     command: str
 
-    @property
-    def has_intervals(self) -> bool:
-        return any(row.intervals for row in self.rows)
-
 
 def make_report(
     table: PaperTable,
@@ -149,7 +147,8 @@ def make_report(
         _videos(data, labels_name),
         *(_stream(role, ours) for role, found in specs.items() for ours in _by_stream(found)),
         *_replaced(chosen),
-        _reading(table, rows, seeds),
+        _reading(table, seeds),
+        *([INTERVALS] if any(row.intervals for row in rows) else []),
         *_differences(table, data, specs, dataset),
         *table.notes,
     )
@@ -192,14 +191,11 @@ def _replaced(chosen: Substitution) -> list[str]:
     return sentences
 
 
-def _reading(table: PaperTable, rows: Sequence[Row], seeds: Sequence[int]) -> str:
+def _reading(table: PaperTable, seeds: Sequence[int]) -> str:
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
-    bootstrap = ""
-    if any(row.intervals for row in rows):
-        bootstrap = ", in brackets the 95 % bootstrap interval over videos (where there is room)"
-    videos = "; the paper's ± of those two is over videos" if "fine_features_std" in table.measures else ""
+    videos = "; the paper's ± of those two is over videos" if "fine_features_spread" in table.measures else ""
     return (
-        f"Numbers: {spread} {', '.join(map(str, seeds))}{bootstrap}. GFLOPs and fine features are per "
+        f"Numbers: {spread} {', '.join(map(str, seeds))}. GFLOPs and fine features are per "
         f"video{videos}; 1 GFLOP is 10⁹ multiply-accumulates, as in the papers, and the methods' own networks are "
         "counted in."
     )
@@ -239,4 +235,4 @@ def _figure(value: float) -> str:
     return f"{value:.3g}" if value >= 0.001 else f"{value:.6f}"
 
 
-__all__ = ["MARK", "Report", "Row", "Spread", "make_report"]
+__all__ = ["INTERVALS", "MARK", "Report", "Row", "Spread", "make_report"]

@@ -15,8 +15,11 @@ from rich.text import Text
 
 from policy.tables.cells import NO_VALUE, Cells, cells, titles
 from policy.tables.datasets import dataset_title
-from policy.tables.report import Report
+from policy.tables.report import INTERVALS, Report
 
+_ELSEWHERE = (
+    "Intervals over videos are in the files of --out and in --json; a wider terminal shows them, too."
+)
 _LONGEST_LINE = 100  # of the sentences below, however wide the terminal is
 
 
@@ -27,7 +30,7 @@ def render(report: Report, *, colour: bool = False, width: int | None = None) ->
         numbers: a terminal that is too narrow wraps its lines, but no digit is lost.
     """
     width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
-    tables = _layout(report, width)
+    tables, intervals = _layout(report, width)
     console = Console(
         file=io.StringIO(),
         width=max(width, *map(width_of, tables)),
@@ -40,26 +43,26 @@ def render(report: Report, *, colour: bool = False, width: int | None = None) ->
         for table in tables:
             console.print()
             console.print(table)
-    return "\n".join([*stripped(captured.get()), "", *state_lines(report, min(width, _LONGEST_LINE))]) + "\n"
+    state = [_ELSEWHERE if one == INTERVALS and not intervals else one for one in report.state]
+    return "\n".join([*stripped(captured.get()), "", *_wrapped(state, width), f"$ {report.command}"]) + "\n"
 
 
-def state_lines(report: Report, width: int) -> list[str]:
-    """The sentences under the table, wrapped, and the command in one line for the clipboard."""
-    lines = [
-        line for sentence in report.state for line in textwrap.wrap(sentence, width, subsequent_indent="  ")
-    ]
-    return [*lines, f"$ {report.command}"]
+def _wrapped(state: Sequence[str], width: int) -> list[str]:
+    """The sentences under the table; the command after them stays in one line for the clipboard."""
+    longest = min(width, _LONGEST_LINE)
+    return [line for sentence in state for line in textwrap.wrap(sentence, longest, subsequent_indent="  ")]
 
 
-def _layout(report: Report, width: int) -> list[Table]:
-    """The fullest of the layouts that fits, or the last."""
-    rows, short = list(cells(report)), list(cells(report, intervals=False))
-    layouts = [[_table(report, rows)], [_table(report, short)]]
-    if report.table.printed:
-        layouts += [
-            [_table(report, part, paper=False), _table(report, part, ours=False)] for part in (rows, short)
-        ]
-    return next((one for one in layouts if all(width_of(table) <= width for table in one)), layouts[-1])
+def _layout(report: Report, width: int) -> tuple[list[Table], bool]:
+    """The fullest of the layouts that fits, or the last; and whether it has intervals."""
+    layouts = []
+    for apart in (False, True) if report.table.printed else (False,):
+        for intervals in (True, False):
+            rows = list(cells(report, intervals=intervals))
+            parts = ({"paper": False}, {"ours": False}) if apart else ({},)
+            layouts.append(([_table(report, rows, **part) for part in parts], intervals))
+    fitting = (one for one in layouts if all(width_of(table) <= width for table in one[0]))
+    return next(fitting, layouts[-1])
 
 
 def _table(report: Report, rows: Sequence[Cells], *, ours: bool = True, paper: bool = True) -> Table:
