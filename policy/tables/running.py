@@ -34,10 +34,17 @@ class Request:
     Attributes:
         config: of its runs; the seed does not matter.
         usage_of: the one whose run with the same seed has the usage to match.
+        teacher_of: the one whose run with the same seed is the teacher.
     """
 
     config: RunConfig
     usage_of: Request | None = None
+    teacher_of: Request | None = None
+
+    @property
+    def needs(self) -> Request | None:
+        """The one whose runs come first."""
+        return self.usage_of or self.teacher_of
 
 
 def requests(table: PaperTable, config: RunConfig, chosen: Substitution) -> dict[str, Request]:
@@ -54,13 +61,15 @@ def requests(table: PaperTable, config: RunConfig, chosen: Substitution) -> dict
         values |= {role: chosen.stream(paper) for role, paper in one.streams.items()}
         mine = replace(config, method=one.method, **values)
         try:
-            _check(mine)
+            _check(replace(mine, teacher=one.teacher_of))
         except UserError as error:
             raise UserError(f"{table.name}, row {one.title!r}: {error}") from error
         made[one.name] = Request(mine)
     for one in table.experiments:
         if one.usage_of is not None:
             made[one.name] = replace(made[one.name], usage_of=made[one.usage_of])
+        if one.teacher_of is not None:
+            made[one.name] = replace(made[one.name], teacher_of=made[one.teacher_of])
     return made
 
 
@@ -129,10 +138,10 @@ def carry_out(
     for wave in _waves(asked, first):
         for name in wave:
             for seed in seeds:
-                usage_of = asked[name].usage_of
-                other = tasks[first[usage_of], seed] if usage_of else None
-                usage = made[other.folder].result.usage if other else None
-                tasks[name, seed] = _task(rows[name].title, asked[name].config, seed, usage, source, runs)
+                needed = asked[name].needs
+                other = made[tasks[first[needed], seed].folder] if needed else None
+                config = replace(_completed(asked[name], other), seed=seed)
+                tasks[name, seed] = _task(rows[name].title, config, source, runs)
         missing = _reuse([[tasks[name, seed] for seed in seeds] for name in wave], made, progress)
         with progress.watch({task.folder: task.name for task in missing}):
             here = partial(_train, cache=source.cache, labels=source.labels, device=device)
@@ -148,19 +157,27 @@ def carry_out(
 
 
 def _waves(asked: Mapping[str, Request], first: Mapping[Request, str]) -> list[list[str]]:
-    """Names of the rows to train for: first those that need no other's usage, then the others."""
+    """Names of the rows to train for: first those that need no other's runs, then the others."""
     names = [name for name, request in asked.items() if first[request] == name]
     waves = [
-        [n for n in names if asked[n].usage_of is None],
-        [n for n in names if asked[n].usage_of is not None],
+        [n for n in names if asked[n].needs is None],
+        [n for n in names if asked[n].needs is not None],
     ]
     return [wave for wave in waves if wave]
 
 
-def _task(title: str, config: RunConfig, seed: int, usage: float | None, source: Source, runs: Path) -> Task:
-    mine = replace(config, seed=seed, usage=config.usage if usage is None else usage)
-    key = key_of(mine, source.dataset(mine))
-    return Task(title, mine, key, runs / f"{config.method}-{key[:_KEY_DIGITS]}")
+def _completed(request: Request, other: Run | None) -> RunConfig:
+    """Its configuration, with what it takes from another's run of the same seed."""
+    if other is None:
+        return request.config
+    if request.usage_of is not None:
+        return replace(request.config, usage=other.result.usage)
+    return replace(request.config, teacher=str(other.folder))
+
+
+def _task(title: str, config: RunConfig, source: Source, runs: Path) -> Task:
+    key = key_of(config, source.dataset(config))
+    return Task(title, config, key, runs / f"{config.method}-{key[:_KEY_DIGITS]}")
 
 
 def _reuse(rows: Sequence[Sequence[Task]], made: dict[Path, Run], progress: Progress) -> list[Task]:
