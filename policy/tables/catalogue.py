@@ -19,6 +19,7 @@ KNOWN: Mapping[str, str] = {
     "liteeval-fig3": "online recognition: accuracy and computation against the share of the video seen",
     "liteeval-fig4": "usage of fine features by class on FCVID",
     "liteeval-fig5": "frames for which LiteEval computes fine features",
+    "liteeval-budgets": "beyond the paper: LiteEval trained in several ways, each at many budgets",
     "selection-1": "model selection beside the state of the art on HVU and Mini-Kinetics",
     "selection-fig3": "model selection on Kinetics-400: α, number of clips, computation by class",
     "selection-fig4": "model selection on Kinetics-400: selector backbones, latency",
@@ -38,5 +39,15 @@ TABLES: Mapping[str, str] = {
 }
 """Those that are a folder of experiments (`reading.EXPERIMENTS`), and a data set that the paper has them for."""
 
-COMMANDS = (*TABLES, "costs")
+EXHIBITS: Mapping[str, str] = {
+    "liteeval-10": "fcvid",
+    "liteeval-fig2": "activitynet",
+    "liteeval-fig3": "activitynet",
+    "liteeval-fig4": "fcvid",
+    "liteeval-fig5": "fcvid",
+    "liteeval-budgets": "activitynet",
+}
+"""Those that make more of their runs than a table (`exhibits.MAKERS`), alike."""
+
+COMMANDS = (*TABLES, *EXHIBITS, "costs")
 """All that are built."""

@@ -32,11 +32,12 @@ from policy.cli import (
 )
 from policy.config import RunConfig
 from policy.recipes import with_recipe
-from policy.tables.catalogue import COMMANDS, KNOWN, TABLES
+from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, TABLES
 from policy.tables.datasets import DATASETS
 
 if TYPE_CHECKING:
     from policy.tables.experiment import PaperTable
+    from policy.tables.making import Setting
 
 STREAMS = options(
     click.option(
@@ -96,6 +97,13 @@ TABLE = options(
     ),
     DEVICE,
     AS_JSON,
+)
+
+
+VIDEOS = click.option(
+    "--videos",
+    type=click.Path(path_type=Path),
+    help="Folder of the videos, searched recursively, to show the frames that were chosen.",
 )
 
 
@@ -237,66 +245,140 @@ for _name in TABLES:
     _add_table(_name)
 
 
+def _add_exhibit(name: str) -> None:
+    @options(OPTIONS, *([VIDEOS] if name == "liteeval-fig5" else []))
+    @click.pass_context
+    @tells_mistakes
+    def command(context: click.Context, /, **given: Any) -> None:
+        from policy.tables.reading import EXPERIMENTS, read_table
+
+        _make(read_table(EXPERIMENTS / name), context, given)
+
+    help_text = f"""{KNOWN[name][0].upper()}{KNOWN[name][1:]}{_of_the_paper(name)}.
+
+    Trains what is missing and reuses what --runs holds, also of tables. --out gets the picture, the numbers behind
+    it and a page, report.html, that needs nothing beside it.
+
+    \b
+    Example:
+      paper-tables {name} --cache CACHE --labels labels.csv \\
+        --dataset {EXHIBITS[name]} --seeds 3 --out {name}{" --videos VIDEOS" * (name == "liteeval-fig5")}
+    """
+    paper_tables.command(name, help=help_text, short_help=KNOWN[name])(command)
+
+
+def _of_the_paper(name: str) -> str:
+    number = name.removeprefix("liteeval-")
+    if number.startswith("fig"):
+        return f" (LiteEval paper, Figure {number.removeprefix('fig')})"
+    return f" (LiteEval paper, Table {number})" if number.isdigit() else ""
+
+
+for _name in EXHIBITS:
+    _add_exhibit(_name)
+
+
+@paper_tables.command("all")
+@options(OPTIONS, VIDEOS)
+@click.option("--only", metavar="NAME", multiple=True, help="Of these only; repeat it.")
+@click.pass_context
+@tells_mistakes
+def all_tables(context: click.Context, /, only: tuple[str, ...], **given: Any) -> None:
+    """Every table and figure of the LiteEval paper from one cache, and one page with all of them.
+
+    Needs --out, which gets a folder for each and report.html. Stopped, it goes on where it stopped.
+
+    \b
+    Example:
+      paper-tables all --cache CACHE --labels labels.csv --out report \\
+        --substitute dpn107_224=resnet101_224 --substitute slowfast_8x8_256=resnet101_224
+    """
+    from policy.tables import output, page
+    from policy.tables.exhibits import Exhibit
+    from policy.tables.making import fill, order
+    from policy.tables.reading import EXPERIMENTS, read_table
+    from policy.tables.streams import for_each
+
+    out: Path | None = given["out"]
+    if out is None:
+        raise UserError("--out FOLDER: say where the tables go")
+    if given["coarse"] or given["fine"]:
+        raise UserError(
+            "tables have several fine streams: say which by --substitute, not by --coarse and --fine"
+        )
+    names = [name for name in KNOWN if name in (*TABLES, *EXHIBITS)]
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise UserError(f"--only {unknown[0]}: there are: {', '.join(names)}")
+    setting = _setting(given)
+    output.check_folder(out)
+    tables = [read_table(EXPERIMENTS / name) for name in names if not only or name in only]
+    ordered = [
+        order(table, setting, substitutes)
+        for table, substitutes in zip(tables, for_each(tables, given["substitute"]), strict=True)
+    ]
+    sections = []
+    for number, one in enumerate(ordered, 1):
+        _say(f"{number}/{len(ordered)} {one.table.title}")
+        made = fill(one, _command(context), _say)
+        files = output.of_exhibit(made) if isinstance(made, Exhibit) else output.of_report(made)
+        output.check_folder(out / one.table.name)
+        files.write(out / one.table.name)
+        sections.append(files.section)
+    title = "LiteEval: every table and figure"
+    for path in output.write_files({output.REPORT_HTML: page.render(title, sections)}, out):
+        _say(f"wrote {path}")
+
+
 def _make(table: PaperTable, context: click.Context, given: dict[str, Any]) -> None:
     # Late, because torch and matplotlib take a second or two and --help has no use for them.
-    from policy.runs import choose_device
-    from policy.tables import terminal, text
-    from policy.tables.output import check_folder, write_report
-    from policy.tables.progress import Told
-    from policy.tables.report import make_report
-    from policy.tables.running import carry_out, requests
-    from policy.tables.source import Source
-    from policy.tables.streams import check_streams, substitution
-    from policy.tables.uncertainty import find_intervals
+    from policy.tables import output, terminal, text
+    from policy.tables.exhibits import Exhibit, forms
+    from policy.tables.making import fill, order
+
+    setting = _setting(given)
+    if given["out"] is not None:
+        output.check_folder(given["out"])
+    ordered = order(table, setting, given["substitute"], coarse=given["coarse"], fine=given["fine"])
+    for line in _overridden(table, given):
+        _say(line)
+    made = fill(ordered, _command(context), _say)
+    colour = sys.stdout.isatty()
+    if isinstance(made, Exhibit):
+        said = forms.as_json(made) if given["as_json"] else forms.terminal(made, colour=colour)
+        written = output.of_exhibit(made) if given["out"] else None
+    else:
+        said = text.as_json(made) if given["as_json"] else terminal.render(made, colour=colour)
+        written = output.of_report(made) if given["out"] else None
+    if written is not None:
+        for path in written.write(given["out"]):
+            _say(f"wrote {path}")
+    _print(said)
+
+
+def _setting(given: dict[str, Any]) -> Setting:
+    """Raises UserError where it makes no sense, whatever the table."""
+    from policy.tables.making import Setting
     from policy.tables.workers import Workers
 
-    config = _config(given)
-    # All that can be wrong with the request is looked for before the first training.
-    config.check()
-    workers = Workers(given["jobs"], given["scheduler"])
-    if not workers.elsewhere:
-        choose_device(given["device"])
-    out: Path | None = given["out"]
-    if out is not None:
-        check_folder(out)
-    chosen = substitution(table, given["substitute"], coarse=given["coarse"], fine=given["fine"])
-    cache = FeatureCache(given["cache"])
-    check_streams(table, chosen, cache)
-    asked = requests(table, config, chosen)
-    labels = read_labels(given["labels"], given["labels_format"])
-    source = Source.open([one.config for one in asked.values()], cache, labels)
-    for note in (*_overridden(table, given), *source.notes):
-        click.echo(note, err=True)
-    seeds = range(given["seeds"])
-    progress = Told(len(set(asked.values())) * len(seeds), config.epochs)
-    runs = carry_out(
-        table,
-        asked,
-        seeds,
-        source,
-        given["runs"],
-        device=given["device"],
-        workers=workers,
-        progress=progress,
-    )
-    intervals = find_intervals(
-        runs, given["runs"], resamples=given["resamples"], workers=workers, progress=progress
-    )
-    report = make_report(
-        table,
-        runs,
-        source,
-        chosen=chosen,
-        intervals=intervals,
-        seeds=seeds,
-        labels_name=given["labels"].name,
+    setting = Setting(
+        config=_config(given),
+        cache=FeatureCache(given["cache"]),
+        labels=read_labels(given["labels"], given["labels_format"]),
         dataset=None if given["dataset"] == "none" else given["dataset"],
-        command=_command(context),
+        seeds=range(given["seeds"]),
+        runs=given["runs"],
+        resamples=given["resamples"],
+        workers=Workers(given["jobs"], given["scheduler"]),
+        device=given["device"],
+        videos=given.get("videos"),
     )
-    if out is not None:
-        for path in write_report(report, out):
-            click.echo(f"wrote {path}", err=True)
-    _print(text.as_json(report) if given["as_json"] else terminal.render(report, colour=sys.stdout.isatty()))
+    setting.check()
+    return setting
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _config(given: dict[str, Any]) -> RunConfig:

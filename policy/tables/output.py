@@ -1,17 +1,21 @@
-"""A report's files in a folder: table.md, table.csv, table.tex and figure.png."""
+"""The files of a table or figure in a folder: table.md, .csv and .tex, figure.png and report.html."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schema import UserError
 from cache_schema.run_folder import write_atomically
-from policy.tables import figure, latex, text
+from policy.tables import figure, html, latex, page, text
+from policy.tables.exhibits import forms
+from policy.tables.exhibits.exhibit import Exhibit
 from policy.tables.report import Report
 
 TABLE_MD, TABLE_CSV, TABLE_TEX, FIGURE_PNG = "table.md", "table.csv", "table.tex", "figure.png"
+REPORT_HTML = "report.html"
 
 
 def check_folder(folder: Path) -> None:
@@ -28,15 +32,47 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder}: cannot write the table there: {error.strerror or error}") from error
 
 
-def write_report(report: Report, folder: Path) -> list[Path]:
-    """Write the files, each atomically, and return their paths. Raises UserError if one cannot be written."""
+@dataclass(frozen=True)
+class Files:
+    """Attributes:
+    contents: by name of the file.
+    section: the same for a page.
+    """
+
+    contents: Mapping[str, bytes]
+    section: html.Section
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write them with a page of their own. Raises UserError if one cannot be written."""
+        pages = {REPORT_HTML: page.render(self.section.title, [self.section])}
+        return write_files({**self.contents, **pages}, folder)
+
+
+def of_report(report: Report) -> Files:
+    """A table's."""
+    png = figure.render(report)
     contents = {
         TABLE_MD: text.markdown(report, FIGURE_PNG).encode(),
         TABLE_CSV: text.comma_separated(report).encode(),
         TABLE_TEX: latex.latex(report).encode(),
-        FIGURE_PNG: figure.render(report),
+        FIGURE_PNG: png,
     }
-    return write_files(contents, folder)
+    return Files(contents, page.of_report(report, png))
+
+
+def of_exhibit(exhibit: Exhibit) -> Files:
+    """A figure's; table.csv is of its first sheet, table-2.csv of the second."""
+    picture = exhibit.picture
+    contents = {
+        TABLE_MD: forms.markdown(exhibit, None if picture is None else FIGURE_PNG).encode(),
+        TABLE_TEX: forms.latex(exhibit).encode(),
+    }
+    for number, sheet in enumerate(exhibit.sheets, 1):
+        name = TABLE_CSV if number == 1 else TABLE_CSV.replace(".", f"-{number}.")
+        contents[name] = forms.comma_separated(sheet).encode()
+    if picture is not None:
+        contents[FIGURE_PNG] = picture.png
+    return Files(contents, page.of_exhibit(exhibit))
 
 
 def write_files(contents: Mapping[str, bytes], folder: Path) -> list[Path]:

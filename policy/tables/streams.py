@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cache_schema import FeatureCache, UserError
@@ -83,6 +83,21 @@ def substitution(
             raise UserError(f"--{role} {name}: {streams[0]} is replaced twice")
         replaced[streams[0]] = name
     return Substitution({p: o for p, o in replaced.items() if p != o}, frozenset(marked))
+
+
+def for_each(tables: Iterable[PaperTable], given: Sequence[str]) -> list[list[str]]:
+    """For each of several tables, what of "PAPER=OURS" is about its streams.
+
+    Raises:
+        UserError: something is about no table's.
+    """
+    known = [{stream for streams in table.streams.values() for stream in streams} for table in tables]
+    for text in given:
+        paper = text.partition("=")[0]
+        if not any(paper in streams for streams in known):
+            every = _all(sorted(set().union(*known)))
+            raise UserError(f"--substitute {text}: no table reads {paper}; they read: {every}")
+    return [[text for text in given if text.partition("=")[0] in streams] for streams in known]
 
 
 def check_streams(table: PaperTable, chosen: Substitution, cache: FeatureCache) -> None:

@@ -44,10 +44,10 @@ def render(report: Report, *, colour: bool = False, width: int | None = None) ->
             console.print()
             console.print(table)
     state = [_ELSEWHERE if one == INTERVALS and not intervals else one for one in report.state]
-    return "\n".join([*stripped(captured.get()), "", *_wrapped(state, width), f"$ {report.command}"]) + "\n"
+    return "\n".join([*stripped(captured.get()), "", *wrapped(state, width), f"$ {report.command}"]) + "\n"
 
 
-def _wrapped(state: Sequence[str], width: int) -> list[str]:
+def wrapped(state: Sequence[str], width: int) -> list[str]:
     """The sentences under the table; the command after them stays in one line for the clipboard."""
     longest = min(width, _LONGEST_LINE)
     return [line for sentence in state for line in textwrap.wrap(sentence, longest, subsequent_indent="  ")]

@@ -1,0 +1,135 @@
+"""An exhibit as Markdown, CSV, LaTeX, JSON, and for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from policy.tables.exhibits.exhibit import Exhibit
+from policy.tables.exhibits.sheet import Sheet
+from policy.tables.latex import escape
+from policy.tables.terminal import stripped, width_of, wrapped
+from policy.tables.text import line
+
+_LONGEST_LINE = 100
+
+
+def markdown(exhibit: Exhibit, figure: str | None = None) -> str:
+    """Args:
+    figure: path of the picture as seen from the file that this is written to.
+    """
+    lines = [f"# {exhibit.report.table.title}"]
+    if figure is not None and exhibit.picture is not None:
+        lines += ["", f"![{exhibit.picture.alt}]({figure})"]
+    for sheet in exhibit.sheets:
+        if sheet.title != exhibit.report.table.title:
+            lines += ["", f"## {sheet.title}"]
+        rules = ["---:" if numeric else "---" for numeric in sheet.numeric]
+        lines += ["", line(sheet.header), line(rules), *map(line, sheet.words)]
+    lines += [
+        "",
+        *(f"- {sentence}" for sentence in exhibit.state),
+        "",
+        "```sh",
+        exhibit.report.command,
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def comma_separated(sheet: Sheet) -> str:
+    """Numbers as they are; an empty field is a value that does not exist."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column.key for column in sheet.columns])
+    for row in sheet.rows:
+        writer.writerow(["" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in row])
+    return text.getvalue()
+
+
+def latex(exhibit: Exhibit) -> str:
+    """A `table` environment for each sheet, to \\input; needs booktabs."""
+    lines = [r"% Needs \usepackage{booktabs}. Made by:", f"% {exhibit.report.command}"]
+    for sheet in exhibit.sheets:
+        places = "".join("r" if numeric else "l" for numeric in sheet.numeric)
+        lines += [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{escape(sheet.title)}}}",
+            rf"  \begin{{tabular}}{{{places}}}",
+            r"    \toprule",
+            f"    {_row(sheet.header)}",
+            r"    \midrule",
+            *(f"    {_row(words)}" for words in sheet.words),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+        ]
+    return "\n".join([*lines, *(f"% {sentence}" for sentence in exhibit.state)]) + "\n"
+
+
+def _row(words: list[str]) -> str:
+    return rf"{' & '.join(map(escape, words))} \\"
+
+
+def as_json(exhibit: Exhibit) -> str:
+    """Every number, and where the runs are."""
+    report = exhibit.report
+    said = {
+        "table": report.table.name,
+        "title": report.table.title,
+        "labels": report.labels_name,
+        "seeds": report.seeds,
+        "sheets": [
+            {
+                "title": sheet.title,
+                "rows": [
+                    dict(zip((column.key for column in sheet.columns), row, strict=True))
+                    for row in sheet.rows
+                ],
+            }
+            for sheet in exhibit.sheets
+        ],
+        "runs": {row.experiment.name: [str(run.folder) for run in row.runs] for row in report.rows},
+        "state": exhibit.state,
+        "command": report.command,
+    }
+    return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+
+
+def terminal(exhibit: Exhibit, *, colour: bool = False, width: int | None = None) -> str:
+    """Args:
+    width: of the terminal in characters, by default as it is; no table is narrower than its numbers.
+    """
+    width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
+    tables = [_table(sheet) for sheet in exhibit.sheets]
+    console = Console(
+        file=io.StringIO(),
+        width=max(width, *map(width_of, tables)),
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+    )
+    with console.capture() as captured:
+        for sheet, table in zip(exhibit.sheets, tables, strict=True):
+            console.print(Text(sheet.title, style="bold"), end="\n\n")
+            console.print(table)
+            console.print()
+    below = [*wrapped(exhibit.state, width), f"$ {exhibit.report.command}"]
+    return "\n".join([*stripped(captured.get()), "", *below]) + "\n"
+
+
+def _table(sheet: Sheet) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for title, numeric in zip(sheet.header, sheet.numeric, strict=True):
+        table.add_column(title, justify="right" if numeric else "left", no_wrap=True)
+    for words in sheet.words:
+        table.add_row(*map(Text, words))
+    return table

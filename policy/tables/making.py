@@ -1,0 +1,141 @@
+"""A table or figure from a cache: what is wrong with the request first, then its runs, then what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache_schema import FeatureCache, UserError
+from cache_schema.annotations import LabelSet
+from policy.config import RunConfig
+from policy.runs import choose_device
+from policy.tables.exhibits import MAKERS, Exhibit, Material
+from policy.tables.experiment import PaperTable
+from policy.tables.progress import Told
+from policy.tables.report import Report, make_report
+from policy.tables.running import Request, carry_out, requests
+from policy.tables.source import Source
+from policy.tables.streams import Substitution, check_streams, substitution
+from policy.tables.uncertainty import find_intervals
+from policy.tables.workers import Workers
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What several tables may have in common.
+
+    Attributes:
+        config: of all rows, where they have no setting of their own.
+        dataset: the paper's data set that the cache holds, or None.
+        runs: folder of the run folders.
+        resamples: of the bootstrap.
+        videos: folder of the videos themselves, where there is one.
+    """
+
+    config: RunConfig
+    cache: FeatureCache
+    labels: LabelSet
+    dataset: str | None
+    seeds: Sequence[int]
+    runs: Path
+    resamples: int
+    workers: Workers
+    device: str
+    videos: Path | None = None
+
+    def check(self) -> None:
+        """Raises UserError where it makes no sense, whatever the table."""
+        self.config.check()
+        if not self.workers.elsewhere:
+            choose_device(self.device)
+        if self.videos is not None and not self.videos.is_dir():
+            raise UserError(f"{self.videos}: no such folder of videos")
+
+
+@dataclass(frozen=True)
+class Order:
+    """A table whose request is in order, and what is read for it."""
+
+    table: PaperTable
+    setting: Setting
+    chosen: Substitution
+    asked: dict[str, Request]
+    source: Source
+
+
+def order(
+    table: PaperTable,
+    setting: Setting,
+    substitutes: Sequence[str],
+    *,
+    coarse: str | None = None,
+    fine: str | None = None,
+) -> Order:
+    """Find all that can be wrong with a request before the first training.
+
+    Raises:
+        UserError: something is.
+    """
+    chosen = substitution(table, substitutes, coarse=coarse, fine=fine)
+    check_streams(table, chosen, setting.cache)
+    asked = requests(table, setting.config, chosen)
+    source = Source.open([one.config for one in asked.values()], setting.cache, setting.labels)
+    return Order(table, setting, chosen, asked, source)
+
+
+def fill(ordered: Order, command: str, say: Callable[[str], None]) -> Report | Exhibit:
+    """Train what is missing, and make the table, or the figure where it is one of `exhibits.MAKERS`.
+
+    Args:
+        command: makes it again.
+        say: told what is worth a line.
+
+    Raises:
+        UserError: a run cannot be made, or a folder cannot be used.
+    """
+    table, setting, source = ordered.table, ordered.setting, ordered.source
+    for note in source.notes:
+        say(note)
+    progress = Told(len(set(ordered.asked.values())) * len(setting.seeds), setting.config.epochs)
+    runs = carry_out(
+        table,
+        ordered.asked,
+        setting.seeds,
+        source,
+        setting.runs,
+        device=setting.device,
+        workers=setting.workers,
+        progress=progress,
+    )
+    intervals = find_intervals(
+        runs, setting.runs, resamples=setting.resamples, workers=setting.workers, progress=progress
+    )
+    report = make_report(
+        table,
+        runs,
+        source,
+        chosen=ordered.chosen,
+        intervals=intervals,
+        seeds=setting.seeds,
+        labels_name=setting.labels.source.name,
+        dataset=setting.dataset,
+        command=command,
+    )
+    make = MAKERS.get(table.name)
+    if make is None:
+        return report
+    device = choose_device("auto" if setting.workers.elsewhere else setting.device)
+    return make(
+        Material(
+            table=table,
+            report=report,
+            runs=runs,
+            asked=ordered.asked,
+            seeds=setting.seeds,
+            source=source,
+            device=device,
+            resamples=setting.resamples,
+            videos=setting.videos,
+        )
+    )
