@@ -312,18 +312,22 @@ def all_tables(context: click.Context, /, only: tuple[str, ...], **given: Any) -
         raise UserError(f"--only {unknown[0]}: there are: {', '.join(names)}")
     setting = _setting(given)
     output.check_folder(out)
-    tables = [read_table(EXPERIMENTS / name) for name in names if not only or name in only]
+    tables = [read_table(EXPERIMENTS / name) for name in names]
     ordered = [
-        order(table, setting, substitutes)
+        (order(table, setting, substitutes), tuple(substitutes))
         for table, substitutes in zip(tables, for_each(tables, given["substitute"]), strict=True)
+        if not only or table.name in only
     ]
     sections = []
-    for number, one in enumerate(ordered, 1):
+    for number, (one, substitutes) in enumerate(ordered, 1):
+        name = one.table.name
         _say(f"{number}/{len(ordered)} {one.table.title}")
-        made = fill(one, _command(context), _say)
+        alone = {} if name == "liteeval-fig5" else {"videos": None}
+        command = _command(context, name, only=None, out=out / name, substitute=substitutes, **alone)
+        made = fill(one, command, _say)
         files = output.of_exhibit(made) if isinstance(made, Exhibit) else output.of_report(made)
-        output.check_folder(out / one.table.name)
-        files.write(out / one.table.name)
+        output.check_folder(out / name)
+        files.write(out / name)
         sections.append(files.section)
     title = "LiteEval: every table and figure"
     for path in output.write_files({output.REPORT_HTML: page.render(title, sections)}, out):
@@ -410,15 +414,20 @@ def _overridden(table: PaperTable, given: dict[str, Any]) -> list[str]:
     ]
 
 
-def _command(context: click.Context) -> str:
-    """The command line, with what was given and nothing else; what only concerns the printing is left out."""
-    words = ["paper-tables", str(context.info_name)]
+def _command(context: click.Context, table: str | None = None, **changed: Any) -> str:
+    """The command line, with what was given and nothing else; what only concerns the printing is left out.
+
+    Args:
+        table: one of those that `all` makes, for the command that makes it alone.
+        changed: values of options that are other for it; None for those that it has not.
+    """
+    words = ["paper-tables", table or str(context.info_name)]
     for parameter in context.command.params:
         name = str(parameter.name)
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if not given or name == "as_json":
+        value = changed.get(name, context.params[name])
+        if not given or name == "as_json" or value is None:
             continue
-        value = context.params[name]
         if not isinstance(parameter, click.Option):
             words.append(str(value))
         elif parameter.is_flag:

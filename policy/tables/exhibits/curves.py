@@ -64,7 +64,8 @@ class Averaged:
     def top1_over(self, xs: Sequence[float] | FloatArray, order: Sequence[int] | None = None) -> Line:
         """Its top-1 over values (P,), joined in some order."""
         order = range(len(self.points)) if order is None else order
-        found = self.top1_intervals
+        # Of one curve only: several bands on top of each other say nothing.
+        found = self.top1_intervals if self.kind == "proposed" else ()
         return Line(
             self.name,
             self.kind,
