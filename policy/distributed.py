@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -63,15 +64,18 @@ class Ranks:
         mine = batch[self.rank :: self.size]
         return (mine, len(mine) / len(batch)) if mine else (batch[:1], 0.0)
 
-    def generator(self, common: torch.Generator) -> torch.Generator:
-        """What a step draws from: of several processes each has a generator of its own, made from the common one.
+    def generator(self, common: torch.Generator, *moment: int) -> torch.Generator:
+        """What a step draws from: the common generator, or of several processes one made for this and the moment.
 
-        The common generator moves on alike in all.
+        The common one is left alone then, so that it goes on giving the same orders of videos everywhere.
+
+        Args:
+            moment: numbers that tell one step from another, and one seed.
         """
         if self.size == 1:
             return common
-        seeds = torch.randint(2**63 - 1, (self.size,), generator=common)
-        return torch.Generator().manual_seed(int(seeds[self.rank]))
+        seed = np.random.SeedSequence((*moment, self.rank)).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(seed[0]))
 
     def average(self, model: nn.Module, losses: Losses, weight: float) -> Losses:
         """Make gradients those of the whole batch, and return the losses of it.

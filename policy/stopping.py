@@ -18,11 +18,17 @@ class Terminated(BaseException):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM raises Terminated in this block, so that what is half-written is cleared away."""
+    """SIGTERM raises Terminated in this block, so that what is half-written is cleared away.
+
+    Outside the main thread, where Python has no say in signals, nothing changes.
+    """
 
     def end(signum: int, frame: FrameType | None) -> None:
         raise Terminated
 
+    if not _in_charge():
+        yield
+        return
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
@@ -72,13 +78,18 @@ class Held:
 def held_back() -> Iterator[Held]:
     """SIGTERM and Ctrl-C wait until they are delivered, at the latest at the end of the block.
 
-    A second one does not wait. Outside the main thread, where Python has no say in signals, nothing is held back.
+    A second one does not wait. An error that ends the block ends the program, too: what was held back is dropped.
+    Outside the main thread nothing is held back.
     """
     held = Held()
-    if threading.current_thread() is threading.main_thread():
+    if _in_charge():
         held._hold()
     try:
         yield held
     finally:
         held._release()
-        held.deliver()
+    held.deliver()
+
+
+def _in_charge() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -148,7 +148,8 @@ class _Training:
     def _step(self, batch: Batch, moment: Moment, weight: float) -> Losses:
         """A step of the optimiser; `batch` is this process's share of it. Returns the losses of the whole."""
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.method.losses(batch, moment, self.ranks.generator(self.generator))
+        now = self.method.config.seed, len(self.history), moment.step
+        losses = self.method.losses(batch, moment, self.ranks.generator(self.generator, *now))
         loss = losses["loss"]
         assert isinstance(loss, Tensor)
         loss.backward()  # type: ignore[no-untyped-call]
