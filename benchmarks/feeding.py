@@ -5,10 +5,10 @@
     python -m benchmarks.feeding --quick            # a smoke test of seconds
 
 Writes a cache of videos of 129 rows, 1280 coarse and 2048 fine float16 features each, and reads random batches of
-it as training does. The first table is reading alone: with the files out of the page cache, where the system can put
-them out; the first reading of each video in a process, whose rows are compared with their checksum; what every later
-epoch sees; and the same brought to length 1. The second is training: the time that the loop waited for a batch
-beside that of the step, with a thread that reads ahead and without.
+it as training does. The first table is reading alone: with the files out of the page cache, where the system can
+put them out; the first reading of each video in a process, whose rows are compared with their checksum; what every
+later epoch sees; and the same brought to length 1. The second is training: the time that the loop waited for a
+batch beside that of the step, with a thread that reads ahead and without.
 """
 
 from __future__ import annotations
@@ -161,17 +161,17 @@ def main(
         click.echo(f"{videos} videos of {ROWS}×{sum(DIMS.values())} float16, batches of {batch}; {machine()}")
         order = np.random.default_rng(seed).permutation(len(opened())).tolist()
         parts = [order[start : start + batch] for start in range(0, len(order) - batch + 1, batch)]
-        rows = []
+        rows: list[tuple[str, float]] = []
         if cold:
-            rows.append(["first reading, from the disk", reading_ms(opened(), parts)])
+            rows.append(("first reading, from the disk", reading_ms(opened(), parts)))
         else:
             reading_ms(opened(), parts)  # into the page cache
         train = opened()
-        rows.append(["first reading, from memory", reading_ms(train, parts)])
-        rows.append(["later readings", reading_ms(train, parts)])
+        rows.append(("first reading, from memory", reading_ms(train, parts)))
+        rows.append(("later readings", reading_ms(train, parts)))
         unit = opened(replace(config, input_norm="l2"))
         reading_ms(unit, parts)
-        rows.append(["later readings, l2", reading_ms(unit, parts)])
+        rows.append(("later readings, l2", reading_ms(unit, parts)))
         megabytes = batch * ROWS * sum(DIMS.values()) * 2 / 1e6
         click.echo(
             markdown(
