@@ -49,11 +49,9 @@ class Ranks:
         """This process's own: of several GPUs of a machine, each process takes one."""
         if self.size == 1 or device.type != "cuda":
             return device
-        local, found = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= found:
-            raise UserError(f"{local + 1} processes on this machine, which has {found} GPUs: start fewer")
-        torch.cuda.set_device(local)
-        return torch.device("cuda", local)
+        if _local_rank() >= torch.cuda.device_count():
+            raise UserError(f"more processes than this machine has GPUs ({torch.cuda.device_count()})")
+        return torch.device("cuda", _local_rank())
 
     def share(self, batch: Sequence[int]) -> tuple[Sequence[int], float]:
         """The videos of a batch that are this process's, and their share of it.
@@ -126,12 +124,18 @@ def joined() -> Iterator[Ranks]:
     if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["WORLD_SIZE"] == "1":
         yield Ranks()
         return
+    if _local_rank() < torch.cuda.device_count():  # or all would begin by taking memory of the first one
+        torch.cuda.set_device(_local_rank())
     # What is on the CPU goes by gloo also where there are GPUs: it notices at once when a process has died.
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def _local_rank() -> int:
+    return int(os.environ["LOCAL_RANK"])
 
 
 @contextmanager
