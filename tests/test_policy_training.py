@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -268,6 +269,14 @@ def test_who_asks_twice_does_not_wait(planted: Path, tmp_path: Path, monkeypatch
     result = CliRunner().invoke(train_policy, words(planted, tmp_path / "run"))
     assert result.exit_code == 143
     assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_outside_the_main_thread(planted: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Where Python allows no handlers of signals."""
+    with ThreadPoolExecutor(1) as elsewhere:
+        invoked = elsewhere.submit(CliRunner().invoke, train_policy, words(planted, tmp_path / "run"))
+    assert invoked.result().exit_code == 0, invoked.result().output
+    assert same_run(tmp_path / "run", undisturbed)
 
 
 VARIANTS = {
