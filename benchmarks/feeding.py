@@ -8,7 +8,8 @@ Writes a cache of videos of 129 rows, 1280 coarse and 2048 fine float16 features
 it as training does. The first table is reading alone: with the files out of the page cache, where the system can
 put them out; the first reading of each video in a process, whose rows are compared with their checksum; what every
 later epoch sees; and the same brought to length 1. The second is training: the time that the loop waited for a
-batch beside that of the step, with a thread that reads ahead and without.
+batch beside that of the step, with a thread that reads ahead and without; first of a real step, then of one that
+takes as long as a quick GPU would and leaves the cores alone.
 """
 
 from __future__ import annotations
@@ -98,29 +99,37 @@ def reading_ms(videos: VideoSet, parts: list[list[int]]) -> float:
     return 1000 * statistics.median(times)
 
 
-def training_s(
-    method: Method, read: Iterator[Batch], device: torch.device, steps: int
-) -> tuple[float, float]:
-    """Seconds that `steps` steps waited for data, and that they took without it; a first step is not counted."""
+def training_step(method: Method, device: torch.device) -> Callable[[Batch], None]:
+    """A step as training makes it; returns when it is done, also on a GPU."""
     model = method.model.to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, foreach=False)
     generator = torch.Generator().manual_seed(0)
-    wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    waited = worked = 0.0
-    for step in range(steps + 1):
-        started = time.perf_counter()
-        batch = next(read).to(device)
-        arrived = time.perf_counter()
+
+    def step(batch: Batch) -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss = method.losses(batch, Moment(0.0, step), generator)["loss"]
+        loss = method.losses(batch.to(device), Moment(0.0), generator)["loss"]
         assert isinstance(loss, torch.Tensor)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        wait()
-        if step > 0:
-            waited += arrived - started
-            worked += time.perf_counter() - arrived
-    return waited, worked
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def waited(read: Iterator[Batch], step: Callable[[Batch], None], steps: int) -> list[str]:
+    """For the table: milliseconds that a step waited for its batch, and that it took. The first is not counted."""
+    step(next(read))
+    waits, works = [], []
+    for _ in range(steps):
+        started = time.perf_counter()
+        batch = next(read)
+        arrived = time.perf_counter()
+        step(batch)
+        waits.append(arrived - started)
+        works.append(time.perf_counter() - arrived)
+    wait, work = sum(waits), sum(works)
+    return [f"{1000 * wait / steps:.1f}", f"{1000 * work / steps:.1f}", f"{wait / (wait + work):.1%}"]
 
 
 @click.command(help=__doc__)
@@ -129,6 +138,7 @@ def training_s(
 @click.option("--fine-hidden", default=2048, show_default=True)
 @click.option("--coarse-hidden", default=512, show_default=True)
 @click.option("--steps", default=4, show_default=True, help="Training steps of each kind.")
+@click.option("--gpu-ms", default=30, show_default=True, help="Of a step that leaves the cores alone.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the cache is written and removed.")
 @click.option("--seed", default=0, show_default=True)
@@ -140,6 +150,7 @@ def main(
     fine_hidden: int,
     coarse_hidden: int,
     steps: int,
+    gpu_ms: int,
     device: str,
     folder: Path | None,
     seed: int,
@@ -181,18 +192,18 @@ def main(
         )
 
         method = LiteEvalMethod(config, open_data(config, FeatureCache(cache), labels))
-        told = []
-        for title, ahead in (("as they come", False), ("read ahead", True)):
-            read = batches(train, batch, order=order)
-            waited, worked = training_s(method, read_ahead(read) if ahead else read, chosen, steps)
-            share = waited / (waited + worked)
-            told.append(
-                [title, f"{1000 * waited / steps:.1f}", f"{1000 * worked / steps:.0f}", f"{share:.1%}"]
-            )
-        click.echo(
-            f"\nLiteEval, {fine_hidden}/{coarse_hidden} units, {chosen}, {torch.get_num_threads()} threads"
+        units = f"{fine_hidden}/{coarse_hidden} units, {chosen}"
+        kinds = (
+            (units, training_step(method, chosen), steps),
+            (f"{gpu_ms} ms elsewhere", lambda batch: time.sleep(gpu_ms / 1000), min(100, len(parts) - 2)),
         )
-        click.echo(markdown(["batches", "wait, ms", "step, ms", "share of the wait"], told))
+        told = []
+        for title, step, count in kinds:
+            for how, ahead in (("as they come", False), ("read ahead", True)):
+                read = batches(train, batch, order=order)
+                told.append([title, how, *waited(read_ahead(read) if ahead else read, step, count)])
+        click.echo(f"\n{torch.get_num_threads()} threads")
+        click.echo(markdown(["step", "batches", "wait, ms", "step, ms", "share of the wait"], told))
         click.echo(f"load {load()}")
 
 

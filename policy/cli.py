@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -364,7 +364,6 @@ def _run(method: str, given: dict[str, Any]) -> None:
 
     settings = {name: value for name, value in given.items() if name in DEFAULTS}
     config = with_recipe(RunConfig(method=method, **settings), given.get("recipe"), given_options())
-    config.check()
     leads = True
     try:
         with terminable(), joined() as ranks:
@@ -383,10 +382,14 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
     from policy.runs import Listener, assist, run_method
     from policy.tensorboard import Scalars
 
+    # The others wait until the first one has found nothing to complain about: one process tells a mistake.
+    if not ranks.leads and not ranks.told():
+        return
+    config.check()
     cache = FeatureCache(given["cache"])
     labels = read_labels(given["labels"], given["labels_format"])
     if not ranks.leads:
-        assist(config, cache, labels, given["out"], ranks=ranks, device=given["device"])
+        assist(config, cache, labels, given["out"], device=given["device"], ranks=ranks)
         return
     scalars = Scalars(given["out"] if given["tensorboard"] else None)
     with _progress(config.epochs) as on_epoch:
@@ -395,7 +398,12 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
             on_epoch(said)
             scalars.epoch(said)
 
-        listener = Listener(lambda line: click.echo(line, err=True), epoch, scalars.earlier)
+        def earlier(history: Sequence[Epoch]) -> None:
+            for said in history[-1:]:
+                on_epoch(said)
+            scalars.earlier(history)
+
+        listener = Listener(lambda line: click.echo(line, err=True), epoch, earlier)
         run = run_method(
             config, cache, labels, given["out"], device=given["device"], listener=listener, ranks=ranks
         )

@@ -109,7 +109,7 @@ class Ranks:
                     dist.broadcast(tensor, 0)
 
     def told(self, go: bool = False) -> bool:
-        """What the first process says to this question; the others wait for it."""
+        """Whether there is something to train: the first process says so, the others wait for it."""
         if self.size == 1:
             return go
         answer = torch.tensor([go], dtype=torch.uint8)

@@ -213,7 +213,8 @@ def run_method(
 
     Args:
         device: "auto" (a GPU when there is one), "cpu", "cuda", …
-        ranks: of several processes that train together; this is the first, the others call `assist`.
+        ranks: of several processes that train together; this is the first. It tells the others whether there is
+            anything to train, in which they `assist`.
 
     Raises:
         UserError: the request does not fit the data, or the folder holds another run or cannot be written to.
@@ -247,20 +248,19 @@ def assist(
     labels: LabelSet,
     folder: Path,
     *,
-    ranks: Ranks,
     device: str = "auto",
+    ranks: Ranks,
 ) -> None:
-    """What the other processes do while the first one is in `run_method`: their share of the training.
+    """Do the share of another process in the training that the first one does in `run_method`.
 
-    They begin when the first one has found nothing to complain about.
+    To be called when the first one has said that there is something to train (`Ranks.told`).
 
     Raises:
         UserError: as `run_method`.
     """
     chosen = ranks.device(choose_device(device))
-    if ranks.told():
-        data = open_data(config, cache, labels)
-        train(_make(config, data), data.train, folder, device=chosen, ranks=ranks)
+    data = open_data(config, cache, labels)
+    train(_make(config, data), data.train, folder, device=chosen, ranks=ranks)
 
 
 def _carry_out(
