@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import socket
 import threading
 import time
@@ -256,12 +257,18 @@ def _identity(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-@lru_cache(maxsize=64)
+def _mappings() -> int:
+    """How many shards may stay mapped: each keeps a file descriptor, and a process needs others too."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 4096 if allowed == resource.RLIM_INFINITY else min(4096, allowed // 4)
+
+
+@lru_cache(maxsize=_mappings())
 def _mapped(path: Path, identity: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     """The bytes of a shard, as a plain array: slicing the memmap subclass costs several times as much.
 
-    A mapping keeps a file descriptor, of which a process has a thousand or so and a cache may have more shards;
-    hence only the last few stay mapped, and those whose rows somebody still holds.
+    A cache may have more shards than can be mapped at once; hence only the last ones stay so, and those whose rows
+    somebody still holds. To read random videos of more shards than stay mapped costs twice the time.
     """
     try:
         if _identity(path) != identity:

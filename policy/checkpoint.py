@@ -42,20 +42,28 @@ def write_checkpoint(
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     state: Mapping[str, Any],
+    order: Tensor | None = None,
 ) -> None:
-    """Write all that training needs to go on as if it had not been stopped; `state` is JSON."""
+    """Write all that training needs to go on as if it had not been stopped.
+
+    Args:
+        state: JSON.
+        order: (M,) of the videos, in the middle of an epoch.
+    """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
     tensors["generator"] = generator.get_state()
+    if order is not None:
+        tensors["order"] = order
     saved = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_atomically(path, save(saved, metadata={_JSON: json.dumps(dict(state))}))
 
 
 def read_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
-) -> dict[str, Any]:
-    """Load what `write_checkpoint` wrote, and return its `state`.
+) -> tuple[dict[str, Any], Tensor | None]:
+    """Load what `write_checkpoint` wrote, and return its `state` and `order`.
 
     Raises:
         UserError: the file is damaged or of another model.
@@ -78,7 +86,7 @@ def read_checkpoint(
         state: dict[str, Any] = json.loads(metadata[_JSON])
     except (RuntimeError, KeyError, ValueError) as error:
         raise UserError(f"{path}: a checkpoint of another program; delete it to start again") from error
-    return state
+    return state, tensors.get("order")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

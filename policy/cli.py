@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -20,6 +21,10 @@ from cache_schema.annotations import READERS, read_labels
 from cache_schema.command import tells_mistakes
 from policy.config import CELLS, GATE_STATES, INPUT_NORMS, PRECISIONS, USAGE_LOSSES, RunConfig
 from policy.recipes import RECIPES, with_recipe
+
+if TYPE_CHECKING:
+    from policy.distributed import Ranks
+    from policy.training import Epoch
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -74,7 +79,10 @@ DATA = options(
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for scripts.")
 RUN = options(
-    click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder."), DEVICE, AS_JSON
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder."),
+    DEVICE,
+    click.option("--tensorboard", is_flag=True, help="Write scalars for TensorBoard to OUT/tensorboard."),
+    AS_JSON,
 )
 OPTIMIZATION = options(
     setting("--epochs", "Passes over the training videos.", type=int),
@@ -351,16 +359,55 @@ def given_options() -> set[str]:
 
 
 def _run(method: str, given: dict[str, Any]) -> None:
-    from policy.runs import Listener, run_method
+    from policy.distributed import PeerLost, joined
+    from policy.stopping import Terminated, terminable
 
     settings = {name: value for name, value in given.items() if name in DEFAULTS}
     config = with_recipe(RunConfig(method=method, **settings), given.get("recipe"), given_options())
+    leads = True
+    try:
+        with terminable(), joined() as ranks:
+            leads = ranks.leads
+            _train(config, given, ranks)
+    except (Terminated, KeyboardInterrupt) as stop:
+        if leads:
+            click.echo("stopped; give the same command again to go on", err=True)
+        # What shells expect of a program that a signal has ended.
+        raise SystemExit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)) from stop
+    except PeerLost as lost:  # the other process has said why
+        raise SystemExit(1) from lost
+
+
+def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
+    from policy.runs import Listener, assist, run_method
+    from policy.tensorboard import Scalars
+
+    # The others wait until the first one has found nothing to complain about: one process tells a mistake.
+    if not ranks.leads and not ranks.told():
+        return
     config.check()
     cache = FeatureCache(given["cache"])
     labels = read_labels(given["labels"], given["labels_format"])
+    if not ranks.leads:
+        assist(config, cache, labels, given["out"], device=given["device"], ranks=ranks)
+        return
+    scalars = Scalars(given["out"] if given["tensorboard"] else None)
     with _progress(config.epochs) as on_epoch:
-        listener = Listener(note=lambda line: click.echo(line, err=True), epoch=on_epoch)
-        run = run_method(config, cache, labels, given["out"], device=given["device"], listener=listener)
+
+        def epoch(said: Epoch) -> None:
+            on_epoch(said)
+            scalars.epoch(said)
+
+        def earlier(history: Sequence[Epoch]) -> None:
+            for said in history[-1:]:
+                on_epoch(said)
+            scalars.earlier(history)
+
+        listener = Listener(lambda line: click.echo(line, err=True), epoch, earlier)
+        run = run_method(
+            config, cache, labels, given["out"], device=given["device"], listener=listener, ranks=ranks
+        )
+        scalars.result(run.result)
     if run.reused:
         click.echo(f"{run.folder}: had already been finished with this configuration and data", err=True)
     result = run.result

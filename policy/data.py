@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from policy.unit_length import unit_length
 
 Role = Literal["coarse", "fine"]
 RowChoice = Callable[[int], npt.NDArray[np.int64]]
-"""From the number of rows of a video to those of them that a method looks at, in order."""
+"""From the number of rows of a video to those of them that a method looks at: in order, none twice."""
 Rows = RowChoice | Sequence[npt.NDArray[np.int64]]
 """Which rows are looked at: a choice by length, or those of each of the M videos of a set."""
 
@@ -34,6 +34,10 @@ TRAIN_SUBSETS = ("training", "train")
 EVAL_SUBSETS = ("validation", "val", "testing", "test")
 
 _NAMED = 3  # how many videos a message names before it only counts
+
+
+class _Read(Protocol):
+    def __call__(self, role: Role, index: int, rows: RowChoice) -> npt.NDArray[np.float16]: ...
 
 
 def every_row(length: int) -> npt.NDArray[np.int64]:
@@ -65,17 +69,22 @@ class Batch:
     scores: Mapping[Role, PackedSequence] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
+        """A copy on the device. To a GPU the program does not wait for it; what is computed there does."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=device.type == "cuda")
+
         return Batch(
-            {role: _moved(packed, device) for role, packed in self.inputs.items()},
-            self.targets.to(device),
-            {role: _moved(packed, device) for role, packed in self.scores.items()},
+            {role: _mapped(packed, moved) for role, packed in self.inputs.items()},
+            moved(self.targets),
+            {role: _mapped(packed, moved) for role, packed in self.scores.items()},
         )
 
 
-def _moved(packed: PackedSequence, device: torch.device) -> PackedSequence:
+def _mapped(packed: PackedSequence, change: Callable[[Tensor], Tensor]) -> PackedSequence:
     order, back = packed.sorted_indices, packed.unsorted_indices
     assert order is not None and back is not None
-    return PackedSequence(packed.data.to(device), packed.batch_sizes, order.to(device), back.to(device))
+    return PackedSequence(change(packed.data), packed.batch_sizes, change(order), change(back))
 
 
 @dataclass(frozen=True)
@@ -106,17 +115,18 @@ class VideoSet:
         """T, rows of a video."""
         return next(iter(self.streams.values())).rows(self.ids[index])
 
-    def features(self, role: Role, index: int) -> npt.NDArray[np.float16]:
-        """(T, D) of a video: a view of the cache, or with `l2` a normalised copy.
+    def features(self, role: Role, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
+        """(T, D) of a video, or those of its rows that are chosen: a view of the cache, or with `l2` a copy.
 
         Raises:
             CacheError: a value is not finite, or the shard is damaged.
         """
         features = self._finite(self.streams[role][self.ids[index]].features, role, index, "features")
+        features = _chosen(features, rows)
         return unit_length(features) if self.l2 else features
 
-    def scores(self, role: Role, index: int) -> npt.NDArray[np.float16]:
-        """(T, C') class logits of a video: a view of the cache.
+    def scores(self, role: Role, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
+        """(T, C') class logits of a video, or of those of its rows that are chosen: a view of the cache.
 
         Raises:
             CacheError: a value is not finite, the stream has no scores, or the shard is damaged.
@@ -124,7 +134,7 @@ class VideoSet:
         scores = self.streams[role][self.ids[index]].scores
         if scores is None:
             raise CacheError(f"stream {self.streams[role].name!r} has no class scores")
-        return self._finite(scores, role, index, "class scores")
+        return _chosen(self._finite(scores, role, index, "class scores"), rows)
 
     def targets(self, indices: Sequence[int]) -> Tensor:
         """What the loss compares with: see `Batch.targets`."""
@@ -139,19 +149,29 @@ class VideoSet:
         trained[np.flatnonzero(self.labels.any(axis=0)) if self.multi_label else self.first] = True
         return trained
 
-    def batch(self, indices: Sequence[int], rows: Rows = every_row, scored: Sequence[Role] = ()) -> Batch:
+    def batch(
+        self,
+        indices: Sequence[int],
+        rows: Rows = every_row,
+        scored: Sequence[Role] = (),
+        *,
+        pinned: bool = False,
+    ) -> Batch:
         """Read and pack some videos.
 
         Args:
             indices: positions in `ids`.
             rows: which rows of each.
             scored: the streams of which the class scores are wanted instead of the features.
+            pinned: in page-locked memory, from which a GPU copies without the program waiting for it.
         """
-        chosen = [rows(self.length(i)) if callable(rows) else rows[i] for i in indices]
-        layout = _Packing.of(np.array([len(part) for part in chosen], np.int64))
+        choices = [_choice(rows, i) for i in indices]
+        lengths = [len(choice(self.length(i))) for i, choice in zip(indices, choices, strict=True)]
+        layout = _Packing.of(np.array(lengths, np.int64))
 
-        def packed(read: Callable[[Role, int], npt.NDArray[np.float16]], role: Role) -> PackedSequence:
-            return layout.pack(read(role, i)[part] for i, part in zip(indices, chosen, strict=True))
+        def packed(read: _Read, role: Role) -> PackedSequence:
+            videos = zip(indices, choices, strict=True)
+            return layout.pack((read(role, i, choice) for i, choice in videos), pinned)
 
         return Batch(
             inputs={role: packed(self.features, role) for role in self.streams if role not in scored},
@@ -196,14 +216,14 @@ class _Packing:
             torch.from_numpy(running), torch.from_numpy(order), torch.from_numpy(unsorted), places
         )
 
-    def pack(self, videos: Iterator[npt.NDArray[np.float16]]) -> PackedSequence:
+    def pack(self, videos: Iterator[npt.NDArray[np.float16]], pinned: bool) -> PackedSequence:
         first = next(videos)
-        data = np.empty((int(self.batch_sizes.sum()), first.shape[1]), np.float16)
+        shape = int(self.batch_sizes.sum()), first.shape[1]
+        packed = torch.empty(shape, dtype=torch.float16, pin_memory=pinned)
+        data = packed.numpy()
         for rows, places in zip(chain([first], videos), self.places, strict=True):
             data[places] = rows
-        return PackedSequence(
-            torch.from_numpy(data), self.batch_sizes, self.sorted_indices, self.unsorted_indices
-        )
+        return PackedSequence(packed, self.batch_sizes, self.sorted_indices, self.unsorted_indices)
 
 
 def batches(
@@ -215,9 +235,31 @@ def batches(
     order: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """Batches of `size` videos (the last may be smaller), in the given order or that of the set."""
-    positions = range(len(videos)) if order is None else order
-    for start in range(0, len(positions), size):
-        yield videos.batch(positions[start : start + size], rows, scored)
+    for part in batched(range(len(videos)) if order is None else order, size):
+        yield videos.batch(part, rows, scored)
+
+
+def batched(positions: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Parts of `size` positions; the last may be smaller."""
+    return [positions[start : start + size] for start in range(0, len(positions), size)]
+
+
+def fed(
+    videos: VideoSet,
+    parts: Iterable[Sequence[int]],
+    device: torch.device,
+    *,
+    rows: Rows = every_row,
+    scored: Sequence[Role] = (),
+) -> Iterator[Batch]:
+    """Batches of the given positions on a device: the next one is read while the caller works on one.
+
+    Not on the CPU, where reading takes the cores from the network that it would save the time for
+    (benchmarks/feeding.py).
+    """
+    away = device.type != "cpu"
+    read = (videos.batch(part, rows, scored, pinned=device.type == "cuda") for part in parts)
+    return (batch.to(device) for batch in (read_ahead(read) if away else read))
 
 
 def read_ahead(source: Iterator[Batch]) -> Iterator[Batch]:
@@ -227,6 +269,15 @@ def read_ahead(source: Iterator[Batch]) -> Iterator[Batch]:
         while (batch := coming.result()) is not None:
             coming = reader.submit(next, source, None)
             yield batch
+
+
+def _chosen(values: npt.NDArray[np.float16], rows: RowChoice) -> npt.NDArray[np.float16]:
+    chosen = rows(len(values))
+    return values if len(chosen) == len(values) else values[chosen]
+
+
+def _choice(rows: Rows, index: int) -> RowChoice:
+    return rows if callable(rows) else lambda length: rows[index]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ RUN/checkpoint.safetensors   while unfinished: weights, optimiser, generator
 RUN/model.safetensors        the final weights
 RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs (policy.evaluation)
 RUN/result.json              the summary; written last, so that its presence means a finished run
+RUN/tensorboard/             scalars, if asked for (policy.tensorboard)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +26,7 @@ import torch
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_json
+from cache_schema.shard import remove_stale_temporaries
 from policy.baselines.fast_forward import FastForward
 from policy.baselines.frame_glimpse import FrameGlimpse
 from policy.baselines.liteeval_rl import LiteEvalRL
@@ -34,9 +36,11 @@ from policy.baselines.uniform import Uniform, UniformCF
 from policy.checkpoint import read_weights, write_weights
 from policy.config import RunConfig
 from policy.data import Dataset, Role, open_dataset
+from policy.distributed import Ranks
 from policy.evaluation import Predictions, evaluate
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method
+from policy.tensorboard import FOLDER as TENSORBOARD
 from policy.training import CHECKPOINT, METRICS, Epoch, train
 
 METHODS: Mapping[str, type[Method]] = {
@@ -155,6 +159,8 @@ class Listener:
 
     note: Callable[[str], None] = lambda line: None
     epoch: Callable[[Epoch], None] = lambda epoch: None
+    earlier: Callable[[Sequence[Epoch]], None] = lambda history: None
+    """Told of the epochs of earlier calls, if any, when training begins."""
 
 
 def open_data(config: RunConfig, cache: FeatureCache, labels: LabelSet) -> Dataset:
@@ -201,17 +207,21 @@ def run_method(
     *,
     device: str = "auto",
     listener: Listener | None = None,
+    ranks: Ranks | None = None,
 ) -> Run:
     """Train a method and judge it; go on with what the folder holds of the same run, or reuse it if finished.
 
     Args:
         device: "auto" (a GPU when there is one), "cpu", "cuda", …
+        ranks: of several processes that train together; this is the first. It tells the others whether there is
+            anything to train, in which they `assist`.
 
     Raises:
         UserError: the request does not fit the data, or the folder holds another run or cannot be written to.
     """
     listener = listener or Listener()
-    chosen = choose_device(device)
+    ranks = ranks or Ranks()
+    chosen = ranks.device(choose_device(device))
     data = open_data(config, cache, labels)
     for note in data.notes:
         listener.note(note)
@@ -220,14 +230,37 @@ def run_method(
         listener.note(f"class scores: {class_scores}")
     described = _description(config, data)
     with alone(folder):
+        remove_stale_temporaries(folder)
         mine = {**described, "key": _key(described)}
         begun = (CHECKPOINT, RESULT)
         if claim(folder, mine, decisive=_COMPARED, begun=begun, is_own=_FILES.__contains__):
             if (folder / RESULT).exists():
+                ranks.told(go=False)
                 return Run(folder, read_result(folder), True, class_scores)
             if (folder / CHECKPOINT).exists():
                 listener.note(f"{folder}: going on with an unfinished run")
-        return Run(folder, _carry_out(config, data, folder, chosen, listener), False, class_scores)
+        return Run(folder, _carry_out(config, data, folder, chosen, listener, ranks), False, class_scores)
+
+
+def assist(
+    config: RunConfig,
+    cache: FeatureCache,
+    labels: LabelSet,
+    folder: Path,
+    *,
+    device: str = "auto",
+    ranks: Ranks,
+) -> None:
+    """Do the share of another process in the training that the first one does in `run_method`.
+
+    To be called when the first one has said that there is something to train (`Ranks.told`).
+
+    Raises:
+        UserError: as `run_method`.
+    """
+    chosen = ranks.device(choose_device(device))
+    data = open_data(config, cache, labels)
+    train(_make(config, data), data.train, folder, device=chosen, ranks=ranks)
 
 
 def _carry_out(
@@ -236,17 +269,27 @@ def _carry_out(
     folder: Path,
     device: torch.device,
     listener: Listener,
+    ranks: Ranks,
 ) -> Result:
     method = _make(config, data)
+    ranks.told(go=method.trains)
     if method.trains:
-        train(method, data.train, folder, device=device, on_epoch=listener.epoch)
+        train(
+            method,
+            data.train,
+            folder,
+            device=device,
+            on_epoch=listener.epoch,
+            on_earlier=listener.earlier,
+            ranks=ranks,
+        )
     method.model.to(device).eval()
     method.finish(data.train, device)
     write_weights(folder / WEIGHTS, method.model)
     predictions = evaluate(method, data.evaluation, device=device)
     predictions.save(folder / "predictions.npz")
     result = Result.of(config.method, method, predictions)
-    write_json(folder / RESULT, {"result": asdict(result), "device": str(device)})
+    write_json(folder / RESULT, {"result": asdict(result), "device": str(device), "processes": ranks.size})
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return result
 
@@ -333,7 +376,7 @@ def _key(described: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-_FILES = frozenset({CONFIG, METRICS, CHECKPOINT, WEIGHTS, "predictions.npz", RESULT})
+_FILES = frozenset({CONFIG, METRICS, CHECKPOINT, WEIGHTS, "predictions.npz", RESULT, TENSORBOARD})
 
 
 def _versions() -> dict[str, str]:

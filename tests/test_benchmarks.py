@@ -14,7 +14,7 @@ import pytest
     "name",
     [
         *("extraction", "usual_script", "second_stream", "memory", "gpu --device cpu"),
-        *("flow", "opening", "reading", "damage"),
+        *("flow", "opening", "reading", "damage", "feeding --device cpu"),
     ],
 )
 def test_quick_run(name: str) -> None:

@@ -88,8 +88,23 @@ def test_uniform_rows(length: int, count: int) -> None:
 
 
 def test_l2_norm(tmp_path: Path) -> None:
-    norms = np.linalg.norm(video_set(tmp_path, [6], l2=True).features("fine", 0).astype(np.float64), axis=1)
-    assert np.allclose(norms, 1, atol=1e-3)
+    # Wide and long enough to be computed in several parts; a row of zeros has no direction.
+    features = np.random.default_rng(0).standard_normal((50, 1500)).astype(np.float16)
+    features[3] = 0
+    write_shard(tmp_path / "fine", make_spec("fine", dim=1500), [
+        make_record("v", 50, dim=1500, features=features)
+    ], tools=TOOLS)  # fmt: skip
+    streams = {"fine": FeatureCache(tmp_path)["fine"]}
+    one, first = np.ones((1, 1), np.bool_), np.zeros(1, np.int64)
+    videos = VideoSet("train", streams, ("v",), one, first, multi_label=False, l2=True)  # type: ignore[arg-type]
+    exact = features.astype(np.float64)
+    exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+    found = videos.features("fine", 0)
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-7)  # half a unit of float16's last digit
+    assert np.array_equal(streams["fine"]["v"].features, features)  # the cache's own stay as they are
+    chosen = videos.batch([0], lambda length: uniform_rows(length, 3)).inputs["fine"].data
+    assert np.array_equal(chosen.numpy(), found[uniform_rows(50, 3)])
 
 
 def test_means_per_video(tmp_path: Path) -> None:

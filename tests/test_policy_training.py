@@ -9,18 +9,33 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import cache_schema.run_folder
+import policy.checkpoint
+import policy.evaluation
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, read_labels
+from policy.cli import train_policy
 from policy.config import RunConfig
-from policy.runs import Listener, read_result, run_key, run_method
+from policy.data import Batch
+from policy.liteeval.method import LiteEvalMethod
+from policy.method import Losses, Moment
+from policy.recipes import with_recipe
+from policy.runs import METHODS, Listener, read_result, run_key, run_method
 from policy.training import CHECKPOINT, Epoch
 from tests.planted import write_planted, write_planted_labels
 
@@ -127,38 +142,189 @@ def test_a_stopped_run_goes_on(
     assert not (folder / CHECKPOINT).exists()
 
 
-def test_a_killed_run_goes_on(planted: Path, tmp_path: Path) -> None:
-    config = replace(CONFIG, epochs=80)
-    run_method(config, *opened(planted), tmp_path / "undisturbed", device="cpu")
+def words(planted: Path, out: Path, config: RunConfig = CONFIG) -> list[str]:
+    """The command line of a run."""
     options = {
         "--cache": planted,
         "--labels": planted / "labels.csv",
-        "--coarse": "coarse_112",
-        "--fine": "fine_224",
-        "--epochs": 80,
-        "--batch": 8,
-        "--lr": 1e-3,
-        "--coarse-hidden": 6,
-        "--fine-hidden": 12,
-        "--grad-clip": 5.0,
+        "--coarse": config.coarse,
+        "--fine": config.fine,
+        "--epochs": config.epochs,
+        "--batch": config.batch,
+        "--lr": config.lr,
+        "--coarse-hidden": config.coarse_hidden,
+        "--fine-hidden": config.fine_hidden,
+        "--grad-clip": config.grad_clip,
         "--device": "cpu",
-        "--out": tmp_path / "run",
+        "--out": out,
     }
-    words = [str(word) for pair in options.items() for word in pair]
+    return [config.method, *(str(word) for pair in options.items() for word in pair)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_goes_on(signum: signal.Signals, planted: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=80)
+    run_method(config, *opened(planted), tmp_path / "undisturbed", device="cpu")
     program = "from policy.cli import train_policy; train_policy()"
     # As many threads as here, or sums are rounded otherwise.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", program, "liteeval", *words], env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *words(planted, tmp_path / "run", config)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 120
     while not ((tmp_path / "run" / "metrics.jsonl").exists() and len(log(tmp_path / "run")) >= 3):
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    os.kill(process.pid, signum)
+    _, said = process.communicate()
+    if signum is signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 128 + signum
+        assert said.splitlines()[-1] == "stopped; give the same command again to go on"
+        assert "Traceback" not in said
     assert not (tmp_path / "run" / "result.json").exists()
     run_method(config, *opened(planted), tmp_path / "run", device="cpu")
     assert same_run(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def at_call(number: int, act: Callable[[], None], function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, before whose call of this number (from 1) something else happens."""
+    calls = count(1)
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == number:
+            act()
+        return function(*args, **kwargs)
+
+    return replaced
+
+
+STEPS = 3  # 24 videos in batches of 8
+
+MOMENTS = {
+    "before the first checkpoint": (LiteEvalMethod, "losses", 1),
+    "in the first epoch": (LiteEvalMethod, "losses", 2),
+    "in the last step of an epoch": (LiteEvalMethod, "losses", STEPS),
+    "in the last step": (LiteEvalMethod, "losses", 6 * STEPS),
+    "while a checkpoint is written": (policy.checkpoint, "write_atomically", 3),
+    "before the weights are written": (LiteEvalMethod, "finish", 1),
+    "in the evaluation": (LiteEvalMethod, "predict", 2),
+    "while the predictions are written": (policy.evaluation, "write_atomically", 1),
+    "while the result is written": (cache_schema.run_folder, "write_atomically", 2),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_is_told_to_stop(
+    signum: signal.Signals,
+    moment: str,
+    planted: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place, name, number = MOMENTS[moment]
+    folder, handler = tmp_path / "run", signal.getsignal(signum)
+    with monkeypatch.context() as patched:
+        act = partial(os.kill, os.getpid(), signum)
+        patched.setattr(place, name, at_call(number, act, getattr(place, name)))
+        result = CliRunner().invoke(train_policy, words(planted, folder))
+    assert result.exit_code == 128 + signum, result.output
+    assert result.stderr.splitlines()[-1] == "stopped; give the same command again to go on"
+    assert not result.stdout
+    assert (folder / CHECKPOINT).exists()
+    assert not list(folder.glob(".*.tmp"))
+    assert signal.getsignal(signum) is handler
+
+    moments: list[Moment] = []
+    losses = LiteEvalMethod.losses
+
+    def noted(self: LiteEvalMethod, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
+        moments.append(moment)
+        return losses(self, batch, moment, generator)
+
+    monkeypatch.setattr(LiteEvalMethod, "losses", noted)
+    result = CliRunner().invoke(train_policy, words(planted, folder))
+    assert result.exit_code == 0, result.output
+    assert "going on with an unfinished run" in result.stderr
+    assert same_run(folder, undisturbed)
+    if place is LiteEvalMethod:  # the step at hand was completed, and none is done twice
+        assert len(moments) == 6 * STEPS - (number if name == "losses" else 6 * STEPS)
+
+
+def test_who_asks_twice_does_not_wait(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it has waited")
+
+    monkeypatch.setattr(LiteEvalMethod, "losses", at_call(2, twice, LiteEvalMethod.losses))
+    result = CliRunner().invoke(train_policy, words(planted, tmp_path / "run"))
+    assert result.exit_code == 143
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_outside_the_main_thread(planted: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Where Python allows no handlers of signals."""
+    with ThreadPoolExecutor(1) as elsewhere:
+        invoked = elsewhere.submit(CliRunner().invoke, train_policy, words(planted, tmp_path / "run"))
+    assert invoked.result().exit_code == 0, invoked.result().output
+    assert same_run(tmp_path / "run", undisturbed)
+
+
+VARIANTS = {
+    "as the paper": CONFIG,
+    "as released": with_recipe(
+        replace(CONFIG, lr_drop=(2, 3), coarse_projection=6, fine_projection=5, tau_decay=0.1),
+        "released",
+        ("lr", "lr_drop", "coarse_projection", "fine_projection", "tau_decay"),
+    ),
+    "with a budget": replace(CONFIG, usage_loss="constrained", weight_decay=0.01, step_loss=0.5),
+    "by REINFORCE": replace(CONFIG, method="frame-glimpse"),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_long_epoch_is_saved_within(
+    variant: str, planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(VARIANTS[variant], epochs=4)
+    run_method(config, *opened(planted), tmp_path / "undisturbed", device="cpu")
+    method, folder = METHODS[config.method], tmp_path / "run"
+    monkeypatch.setattr("policy.training.CHECKPOINT_EVERY_S", 0)
+
+    def fail() -> None:
+        raise Stop
+
+    for steps in (2, 3, 4, 1):  # so many steps of each call are completed, the next one fails
+        with monkeypatch.context() as patched, pytest.raises(Stop):
+            patched.setattr(method, "losses", at_call(steps + 1, fail, method.losses))
+            run_method(config, *opened(planted), folder, device="cpu")
+    monkeypatch.setattr(method, "losses", at_call(4 * STEPS - 10 + 1, fail, method.losses))
+    run_method(config, *opened(planted), folder, device="cpu")
+    assert same_run(folder, tmp_path / "undisturbed")
+
+
+def test_what_a_kill_left_half_written_goes(planted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    program = (
+        "import os, pathlib, sys\n"
+        "from cache_schema.run_folder import write_atomically\n"
+        "pathlib.Path.replace = lambda *_: os.kill(os.getpid(), 9)\n"
+        "write_atomically(pathlib.Path(sys.argv[1]), bytes(100))"
+    )
+    folder.mkdir()
+    subprocess.run([sys.executable, "-c", program, folder / CHECKPOINT], check=False)
+    assert [path.name for path in folder.iterdir() if path.suffix == ".tmp"]
+    run_method(replace(CONFIG, epochs=1), *opened(planted), folder, device="cpu")
+    assert not [path.name for path in folder.iterdir() if path.suffix == ".tmp"]
 
 
 def test_a_finished_run_is_reused(planted: Path, undisturbed: Path) -> None:
@@ -272,6 +438,79 @@ def test_two_programs_in_one_folder(planted: Path, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite(planted: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"epoch \d the loss is not finite"):
         run_method(replace(CONFIG, lr=1e37), *opened(planted), tmp_path / "run", device="cpu")
+
+
+def test_a_checkpoint_of_another_version(planted: Path, tmp_path: Path) -> None:
+    def stop(epoch: Epoch) -> None:
+        raise Stop
+
+    folder = tmp_path / "run"
+    with pytest.raises(Stop):
+        run_method(CONFIG, *opened(planted), folder, device="cpu", listener=Listener(epoch=stop))
+    with safe_open(folder / CHECKPOINT, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, folder / CHECKPOINT, metadata={"state": '{"history": []}'})
+    with pytest.raises(
+        UserError, match=r"checkpoint\.safetensors: a checkpoint of another version; delete it"
+    ):
+        run_method(CONFIG, *opened(planted), folder, device="cpu")
+
+
+@pytest.mark.parametrize("change", [{"lr": 1e-2}, {"method": "frame-glimpse"}, {"fine": "coarse_112"}])
+def test_an_unfinished_run_holds_its_folder(change: dict[str, Any], planted: Path, tmp_path: Path) -> None:
+    def stop(epoch: Epoch) -> None:
+        raise Stop
+
+    folder = tmp_path / "run"
+    with pytest.raises(Stop):
+        run_method(CONFIG, *opened(planted), folder, device="cpu", listener=Listener(epoch=stop))
+    with pytest.raises(UserError, match=r"holds a run with another .*; choose another folder"):
+        run_method(replace(CONFIG, **change), *opened(planted), folder, device="cpu")
+    cache, labels = write_planted(tmp_path / "cache", train=24, test=12, classes=4, dim=10, seed=1)
+    with pytest.raises(UserError, match="holds a run with another content of coarse-112"):
+        run_method(CONFIG, cache, labels, folder, device="cpu")
+
+
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard shows: by tag, value by step. No step twice."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    shown = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert all(len(dict(points)) == len(points) for points in shown.values())
+    return {tag: dict(points) for tag, points in shown.items()}
+
+
+def test_tensorboard(
+    planted: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    command = [*words(planted, folder), "--tensorboard"]
+    for steps in (2 * STEPS + 1, 2 * STEPS):  # twice stopped in the middle of an epoch
+        with monkeypatch.context() as patched:
+            act = partial(os.kill, os.getpid(), signal.SIGTERM)
+            patched.setattr(LiteEvalMethod, "losses", at_call(steps, act, LiteEvalMethod.losses))
+            assert CliRunner().invoke(train_policy, command).exit_code == 143
+    result = CliRunner().invoke(train_policy, command)
+    assert result.exit_code == 0, result.output
+    assert same_run(folder, undisturbed)
+    shown = scalars(folder)
+    epochs = [json.loads(line) for line in log(folder)]
+    for name in ("loss", "usage", "lr"):
+        assert shown[f"train/{name}"] == pytest.approx({e["epoch"]: e[name] for e in epochs}, rel=1e-6)
+    held = read_result(folder)
+    assert shown["evaluation/mean_average_precision"] == pytest.approx({6: held.mean_average_precision})
+    # With scalars or without, it is the same run.
+    result = CliRunner().invoke(train_policy, words(planted, folder))
+    assert "had already been finished" in result.stderr
+    assert scalars(folder) == shown
+
+
+def test_tensorboard_is_not_installed(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    result = CliRunner().invoke(train_policy, [*words(planted, tmp_path / "run"), "--tensorboard"])
+    assert result.exit_code == 2
+    assert "pip install 'thriftvid[tensorboard]'" in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_in_a_run_folder_is_pickled(undisturbed: Path) -> None:
