@@ -312,6 +312,23 @@ def test_only_rows_with_replaced_streams_are_marked(cache: Path, tmp_path: Path)
     assert lines(tmp_path / "out")["GRU (DPN)"]["substituted"] == "dpn107_224=slowfast_8x8_256"
 
 
+def test_rows_of_other_streams_are_judged_on_the_same_videos(cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(cache, tmp_path / "cache")
+    stream = FeatureCache(cache)["fine_224"]
+    for name, missing in (("dpn107_224", "video_0019"), ("slowfast_8x8_256", "video_0000")):
+        some = [stream[video] for video in stream if video != missing]
+        write_shard(tmp_path / "cache" / name, replace(stream.spec, name=name), some, tools={})
+    words = ["--cache", tmp_path / "cache", "--labels", cache / "labels.csv", "--runs", tmp_path / "runs"]
+    words += ["--coarse", "coarse_112", "--epochs", 1, "--seeds", 1, "--fine-hidden", 64, "--device", "cpu"]
+    given = ["liteeval-3", *map(str, words), "--json"]
+    assert "'video_0019' (not in dpn107_224)" in told(CliRunner().invoke(paper_tables, given))
+    result = CliRunner().invoke(paper_tables, [*given, "--skip-missing"])
+    assert result.exit_code == 0, result.output
+    assert "1 more left out, which other streams of the table lack" in result.stderr
+    configs = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/config.json")]
+    assert [config["videos"] for config in configs] == [{"train": 11, "evaluation": 7}] * 5
+
+
 def test_other_samplings_do_not_go_together(cache: Path, tmp_path: Path) -> None:
     shutil.copytree(cache, tmp_path / "cache")
     stream = FeatureCache(cache)["fine_224"]

@@ -117,7 +117,9 @@ def _ours(row: Row, style: Style, report: Report) -> Mark:
 def _axes(axes: Axes, marks: Sequence[Mark], accuracy: str) -> None:
     axes.set_xlabel("GFLOPs per video (10⁹ multiply-accumulates)")
     axes.set_ylabel(f"{accuracy.removesuffix(' %')} (%)")
-    low, high = min(mark.x for mark in marks), max(mark.x for mark in marks)
+    # A spread that reaches zero or below does not, on a logarithmic axis.
+    low = min(mark.x - mark.x_error if mark.x_error < mark.x else mark.x for mark in marks)
+    high = max(mark.x + mark.x_error for mark in marks)
     if low > 0 and high > _LOG_FROM * low:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
