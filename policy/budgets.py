@@ -37,10 +37,15 @@ def threshold_curve(
     Args:
         usages: means over the calibration videos, each in [0, 1].
         calibration: the training videos: thresholds chosen on the videos that are judged would be flattered.
+
+    Raises:
+        ValueError: a usage is not in [0, 1].
     """
-    thresholds = [calibrated_threshold(method, calibration, usage, device) for usage in usages]
+    _check_usages(usages)
+    model = method.model.to(device)
     points = []
-    for threshold in thresholds:
+    for usage in usages:
+        threshold = calibrated_threshold(model, calibration, usage, batch=method.config.batch, device=device)
         with gate_threshold(method.model, threshold):
             points.append(OperatingPoint(threshold, evaluate(method, videos, device=device)))
     return Curve(method.title, tuple(points))
@@ -77,8 +82,7 @@ def random_curve(
     Raises:
         ValueError: a usage is not in [0, 1], or there is no draw.
     """
-    if not all(0 <= usage <= 1 for usage in usages):
-        raise ValueError(f"usages must be between 0 and 1, not {list(usages)}")
+    _check_usages(usages)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, not {draws}")
 
@@ -110,8 +114,8 @@ def oracle_curve(curve: Curve, *, points: int = 20) -> Curve:
         points: how many trade-offs at most; at least 2.
 
     Returns:
-        By rising λ; the values are λ. mAP says little here: the scores of different
-        points are ranked against each other.
+        By rising λ, which is the value. mAP says little here: it ranks the scores of different points against
+        each other.
 
     Raises:
         ValueError: the curve has no points, or more than one draw, or other videos at one point than at another.
@@ -136,6 +140,11 @@ def oracle_curve(curve: Curve, *, points: int = 20) -> Curve:
         chosen = np.where(extra <= limit, right, cheapest)
         result.append(OperatingPoint(price, _chosen(said, chosen)))
     return Curve(f"{curve.name}, oracle", tuple(result))
+
+
+def _check_usages(usages: Sequence[float]) -> None:
+    if not all(0 <= usage <= 1 for usage in usages):
+        raise ValueError(f"usages must be between 0 and 1, not {list(usages)}")
 
 
 def _chosen(said: Sequence[Predictions], chosen: npt.NDArray[np.int64]) -> Predictions:

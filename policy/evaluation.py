@@ -105,6 +105,7 @@ class Predictions:
 
 
 Predict = Callable[[Batch, torch.Generator], Prediction]
+"""As `Method.predict`."""
 
 
 @torch.no_grad()
@@ -197,21 +198,12 @@ def intervals(
         if other.video_ids != runs[0].video_ids or not np.array_equal(other.labels, labels):
             raise ValueError("the runs have different videos or labels")
     weights = resampled_weights(len(labels), resamples, seed)
-    said = {
-        "mean_average_precision": percentile_interval(
-            float(np.mean([run.mean_average_precision() for run in runs])),
-            np.mean(
-                [
-                    np.mean(
-                        [weighted_mean_average_precision(draw, labels, weights) for draw in run.scores], 0
-                    )
-                    for run in runs
-                ],
-                axis=0,
-            ),
-            confidence,
-        )
-    }
+    mean_ap = float(np.mean([run.mean_average_precision() for run in runs]))
+    resampled = [
+        np.mean([weighted_mean_average_precision(draw, labels, weights) for draw in run.scores], axis=0)
+        for run in runs
+    ]
+    said = {"mean_average_precision": percentile_interval(mean_ap, np.mean(resampled, axis=0), confidence)}
     per_video: dict[str, Callable[[Predictions], npt.NDArray[np.float64]]] = {
         "top1": lambda run: run.correct.astype(np.float64),
         "gflops": lambda run: run.gflops,

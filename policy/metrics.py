@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +11,6 @@ from sklearn.metrics import average_precision_score
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
-
-_BLOCK = 2**24  # weights of one block of resamples: 64 MB
 
 
 def mean_average_precision(scores: FloatArray, labels: BoolArray) -> float:
@@ -60,7 +59,7 @@ def resampled_weights(videos: int, resamples: int, seed: int) -> npt.NDArray[np.
 
     All that follows takes a sample as such weights, because what is weighted need not be sorted again for every
     sample. `scipy.stats.bootstrap` hands its statistic the observations themselves instead (and refuses a
-    single one), which for mAP is a sort per class and sample: hours instead of seconds.
+    single one): for mAP that is a sort per class and sample, a hundred times slower.
     """
     drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), size=resamples)
     return np.ascontiguousarray(drawn.T, np.float32)
@@ -89,27 +88,25 @@ def weighted_average_precision(scores: FloatArray, positive: BoolArray, weights:
     ranked = scores[order]
     hits = np.flatnonzero(positive[order])
     # Of equal scores all or none are retrieved: a group of positives per distinct score.
-    groups = np.flatnonzero(np.concatenate([[True], np.diff(ranked[hits]) != 0]))
-    ends = np.searchsorted(-ranked, -ranked[hits[groups]], side="right")
-    starts = np.concatenate([[0], ends[:-1]])
-    result = np.empty(weights.shape[1], weights.dtype)
-    width = max(1, _BLOCK // len(scores))
-    for block in (slice(start, start + width) for start in range(0, len(result), width)):
-        retrieved = np.add.reduceat(weights[order[: ends[-1]], block], starts, axis=0).cumsum(axis=0)
-        found = np.add.reduceat(weights[order[hits], block], groups, axis=0)
-        found_so_far = found.cumsum(axis=0)
-        precision = np.divide(found_so_far, retrieved, out=np.zeros_like(found), where=retrieved > 0)
-        total = found_so_far[-1]
-        area = (found * precision).sum(axis=0)
-        result[block] = np.divide(area, total, out=np.full_like(total, np.nan), where=total > 0)
-    return result
+    groups = [0, *np.flatnonzero(np.diff(ranked[hits])) + 1, len(hits)]
+    ends = [0, *np.searchsorted(-ranked, -ranked[hits[groups[:-1]]], side="right")]
+    # Slice by slice: np.add.reduceat does the same several times slower along this axis.
+    found = np.stack([weights[order[hits[a:b]]].sum(axis=0) for a, b in pairwise(groups)])
+    retrieved = np.stack([weights[order[a:b]].sum(axis=0) for a, b in pairwise(ends)])
+    found_so_far, retrieved_so_far = found.cumsum(axis=0), retrieved.cumsum(axis=0)
+    precision = np.divide(
+        found_so_far, retrieved_so_far, out=np.zeros_like(found), where=retrieved_so_far > 0
+    )
+    total = found_so_far[-1]
+    area = (found * precision).sum(axis=0)
+    return np.asarray(np.divide(area, total, out=np.full_like(total, np.nan), where=total > 0))
 
 
 def weighted_mean_average_precision(scores: FloatArray, labels: BoolArray, weights: FloatArray) -> FloatArray:
     """`mean_average_precision` under each column of weights (M, B): (B,).
 
     As there, a class without a positive (here: one of positive weight) is left out; NaN where there is no other.
-    5,000 videos, 200 classes and 1,000 samples take about 4 s of a core.
+    5,000 videos, 200 classes and 1,000 samples take about 2 s of a core.
 
     Raises:
         ValueError: the shapes of scores and labels differ.

@@ -125,7 +125,7 @@ def test_what_cannot_be_drawn(method: LiteEvalMethod, data: Dataset) -> None:
         random_curve(method, data.evaluation, [1.2], device=CPU)
     with pytest.raises(ValueError, match="draws must be at least 1"):
         random_curve(method, data.evaluation, [0.2], device=CPU, draws=0)
-    with pytest.raises(ValueError, match="usage must be between 0 and 1"):
+    with pytest.raises(ValueError, match="usages must be between 0 and 1"):
         threshold_curve(method, data.evaluation, [-0.1], data.train, device=CPU)
 
 

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from policy import metrics
 from policy.evaluation import Predictions, intervals
 from policy.metrics import (
     mean_average_precision,
@@ -62,9 +61,8 @@ def test_weighted_average_precision_is_scikit_learns(
             assert value == pytest.approx(average_precision_score(positive, scores, sample_weight=column))
 
 
-def test_weights_mean_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A video of weight 3 counts as three such videos, also when the samples are worked on in blocks."""
-    monkeypatch.setattr(metrics, "_BLOCK", 30 * 4)
+def test_weights_mean_repetition() -> None:
+    """A video of weight 3 counts as three such videos."""
     random = np.random.default_rng(1)
     scores, labels = random.random((30, 6)).round(1), random.random((30, 6)) < 0.1
     weights = resampled_weights(30, 50, seed=0)
