@@ -14,7 +14,7 @@ from policy.config import RunConfig
 from policy.runs import METHODS
 from policy.tables.catalogue import TABLES
 from policy.tables.datasets import DATASETS
-from policy.tables.experiment import Experiment, PaperTable, Printed
+from policy.tables.experiment import Experiment, PaperTable, Printed, View
 from policy.tables.reading import EXPERIMENTS, read_table
 from policy.tables.running import requests
 from policy.tables.streams import Substitution, substitution
@@ -170,6 +170,21 @@ def test_the_files_are_packaged() -> None:
     pattern = setup["options.package_data"]["policy.tables"]
     packaged = set((ROOT / "policy" / "tables").glob(pattern))
     assert packaged == set(EXPERIMENTS.rglob("*.*")) and len(packaged) > 80
+
+
+def test_the_example_of_the_documentation(tmp_path: Path) -> None:
+    shutil.copytree(EXPERIMENTS / "liteeval-1", tmp_path / "my-table")
+    (tmp_path / "my-table" / "table.toml").unlink()
+    text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n# (my-table/[\w.-]+\.toml).*\n((?:.*\n)*?)```", text)
+    assert [name for name, _ in blocks] == ["my-table/table.toml", "my-table/02-careful.toml"]
+    for name, block in blocks:
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    for path in (tmp_path / "my-table").glob("*.toml"):
+        if path.name not in ("table.toml", "02-careful.toml"):
+            path.unlink()
+    [careful] = read_table(tmp_path / "my-table").experiments
+    assert (careful.name, careful.settings, careful.view) == ("careful", {"gamma": 0.02}, View(5))
 
 
 @pytest.mark.parametrize("text", ["80", "80.0", "8.00 ± 5.90", "1642.75"])
