@@ -98,7 +98,9 @@ def _ours(row: Row, style: Style, report: Report) -> Mark:
 
 def _axes(axes: Axes, marks: Sequence[Mark], accuracy: str) -> None:
     plain_axes(axes, "GFLOPs per video (10⁹ multiply-accumulates)", f"{accuracy.removesuffix(' %')} (%)")
-    scale_cost(axes, min(mark.x for mark in marks), max(mark.x for mark in marks))
+    # A spread that reaches zero or below does not, on a logarithmic axis.
+    low = min(mark.x - mark.x_error if mark.x_error < mark.x else mark.x for mark in marks)
+    scale_cost(axes, low, max(mark.x + mark.x_error for mark in marks))
     scale_percent(
         axes, min(mark.y - mark.y_error for mark in marks), max(mark.y + mark.y_error for mark in marks)
     )

@@ -13,7 +13,7 @@ from policy.config import RunConfig
 from policy.data import Dataset, VideoSet
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method
-from policy.runs import Run, load_method
+from policy.runs import Run, load_method, read_config
 from policy.tables.exhibits.sheet import Sheet
 from policy.tables.experiment import PaperTable
 from policy.tables.html import Thumbnails
@@ -102,8 +102,8 @@ class Material:
         config = self.asked[row].config
         data = self.source.dataset(config)
         return [
-            # The usage of random gates came of another run; it decides no weight, only draws.
-            Trained(run, replace(config, seed=seed), data)
+            # What a row takes from another's run is written down with its own.
+            Trained(run, replace(config, seed=seed, usage=read_config(run.folder).usage), data)
             for seed, run in zip(self.seeds, self.runs[row], strict=True)
         ]
 
