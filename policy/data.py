@@ -55,17 +55,20 @@ class Batch:
         targets: (B,) int64 class indices, or with several labels per video (B, C) float32 of 0 and 1; in the
             caller's order.
         scores: class logits (N, C') float16 of those streams for which they were asked, packed alike.
+        indices: B, the videos' positions in the `ids` of their set.
     """
 
     inputs: Mapping[Role, PackedSequence]
     targets: Tensor
     scores: Mapping[Role, PackedSequence] = field(default_factory=dict)
+    indices: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         return Batch(
             {role: _moved(packed, device) for role, packed in self.inputs.items()},
             self.targets.to(device),
             {role: _moved(packed, device) for role, packed in self.scores.items()},
+            self.indices,
         )
 
 
@@ -160,6 +163,7 @@ class VideoSet:
             inputs={role: packed(self.features, role) for role in self.streams if role not in scored},
             targets=self.targets(indices),
             scores={role: packed(self.scores, role) for role in scored},
+            indices=tuple(indices),
         )
 
     def _finite(
@@ -359,6 +363,10 @@ def open_dataset(
             f"{labels.source}: {_some(names, 'class', 'classes')} of subset {evaluation.subset!r} without a "
             f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}"
         )
+    unseen = _quoted(classes[c] for c in np.flatnonzero(~evaluation.labels.any(axis=0)))
+    if unseen:
+        which = _some(unseen, "class", "classes")
+        notes.append(f"{which} without a video in subset {evaluation.subset!r}: mAP is over the others")
     return Dataset(train, evaluation, classes, tuple(notes))
 
 

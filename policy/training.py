@@ -82,6 +82,7 @@ def train(
             if config.grad_clip is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
             optimizer.step()
+            method.after_step(losses)
             means.add(losses, len(batch.targets))
         said = {"epoch": epoch + 1, **means.values(), "lr": rate}
         if not all(abs(value) < float("inf") for value in said.values()):
