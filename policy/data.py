@@ -62,11 +62,13 @@ class Batch:
         targets: (B,) int64 class indices, or with several labels per video (B, C) float32 of 0 and 1; in the
             caller's order.
         scores: class logits (N, C') float16 of those streams for which they were asked, packed alike.
+        indices: B, the videos' positions in the `ids` of their set.
     """
 
     inputs: Mapping[Role, PackedSequence]
     targets: Tensor
     scores: Mapping[Role, PackedSequence] = field(default_factory=dict)
+    indices: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """A copy on the device. To a GPU the program does not wait for it; what is computed there does."""
@@ -78,6 +80,7 @@ class Batch:
             {role: _mapped(packed, moved) for role, packed in self.inputs.items()},
             moved(self.targets),
             {role: _mapped(packed, moved) for role, packed in self.scores.items()},
+            self.indices,
         )
 
 
@@ -177,6 +180,7 @@ class VideoSet:
             inputs={role: packed(self.features, role) for role in self.streams if role not in scored},
             targets=self.targets(indices),
             scores={role: packed(self.scores, role) for role in scored},
+            indices=tuple(indices),
         )
 
     def _finite(
@@ -407,6 +411,10 @@ def open_dataset(
             f"{labels.source}: {_some(names, 'class', 'classes')} of subset {evaluation.subset!r} without a "
             f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}"
         )
+    unseen = _quoted(classes[c] for c in np.flatnonzero(~evaluation.labels.any(axis=0)))
+    if unseen:
+        which = _some(unseen, "class", "classes")
+        notes.append(f"{which} without a video in subset {evaluation.subset!r}: mAP is over the others")
     return Dataset(train, evaluation, classes, tuple(notes))
 
 

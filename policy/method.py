@@ -107,6 +107,12 @@ class Method(ABC):
             generator: on the CPU; the only source of randomness.
         """
 
+    def after_step(self, losses: Losses) -> None:  # noqa: B027  # most learn by gradient descent alone
+        """Called after each step of the optimiser, with the losses of its batch: for what learns otherwise.
+
+        What is set must be in the model's state.
+        """
+
     def finish(self, videos: VideoSet, device: torch.device) -> None:  # noqa: B027  # most have nothing to set
         """Called once after training, with the training videos: for what is set when the weights are final.
 

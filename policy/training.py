@@ -157,6 +157,7 @@ class _Training:
         if self.method.config.grad_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.method.config.grad_clip)
         self.optimizer.step()
+        self.method.after_step(losses)
         return losses
 
 

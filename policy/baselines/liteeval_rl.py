@@ -35,7 +35,7 @@ class LiteEvalRL(LiteEvalMethod):
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
-        gamma, lam = self.target_usage(moment.progress), self.config.lam
+        gamma, lam = self.target_usage(moment.progress), self.penalty_weight(moment.progress)
 
         def reward(out: LiteEvalOutput) -> Tensor:
             """(B,): minus Eq. 7 of each video."""
@@ -58,5 +58,6 @@ class LiteEvalRL(LiteEvalMethod):
             "classification": loss.classification,
             "usage": out.usage.detach().mean(),
             "target_usage": gamma,
+            "lam": lam,
             "advantage": advantage.mean(),
         }

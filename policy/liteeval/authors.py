@@ -117,6 +117,7 @@ def to_released(model: LiteEval) -> dict[str, Tensor]:
                 "the released code does not standardise features: train with input_norm l2 or none"
             )
     state["gate.bias"][OPEN] -= state.pop("threshold")
+    state.pop("multiplier")  # of no use once trained
     state = _reordered(state, model.gate.coarse_dim)
     theirs = {ours: name for name, ours in _MODULES.items()}
     return {_renamed(name, theirs): value for name, value in state.items()}

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cache_schema import UserError
 from policy.config import RunConfig
-from policy.data import Batch, Dataset, Role
-from policy.liteeval.loss import liteeval_loss
+from policy.data import Batch, Dataset, Role, VideoSet
+from policy.liteeval.budget import ascend
+from policy.liteeval.calibration import calibrated_threshold
+from policy.liteeval.distillation import distillation_loss, teacher_probabilities
+from policy.liteeval.loss import liteeval_loss, step_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.scales import fit_scale
@@ -48,6 +53,9 @@ class LiteEvalMethod(Method):
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         super().__init__(config, data)
         self.final_usage = config.gamma
+        self.data = data
+        self.batch_share = min(1.0, config.batch / len(data.train))
+        self._teacher: Tensor | None = None
         if config.coarse_hidden > config.fine_hidden:
             raise UserError(
                 f"coarse-hidden ({config.coarse_hidden}) must not exceed fine-hidden ({config.fine_hidden}): "
@@ -76,18 +84,66 @@ class LiteEvalMethod(Method):
             precision=config.precision,
         )
 
+    @property
+    def constrained(self) -> bool:
+        """Whether γ is kept by a multiplier and a threshold."""
+        return "usage_loss" in self.options and self.config.usage_loss == "constrained"
+
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
-        tau = self.temperature(moment)
-        gamma = self.target_usage(moment.progress)
-        out = self.model(batch.inputs["coarse"], batch.inputs["fine"], temperature=tau, generator=generator)
-        loss = liteeval_loss(out.logits, out.usage, batch.targets, gamma=gamma, lam=self.config.lam)
-        return {
-            "loss": loss.total,
+        config = self.config
+        tau, gamma = self.temperature(moment), self.target_usage(moment.progress)
+        lam = self.penalty_weight(moment.progress)
+        coarse = batch.inputs["coarse"]
+        out: LiteEvalOutput = self.model(
+            coarse, batch.inputs["fine"], temperature=tau, noise_scale=config.noise, generator=generator
+        )
+        loss = liteeval_loss(
+            out.logits,
+            out.usage,
+            batch.targets,
+            gamma=gamma,
+            lam=lam,
+            of_batch=config.usage_loss != "video",
+        )
+        total, usage = loss.total, out.usage.mean()
+        said: dict[str, Tensor | float] = {
             "classification": loss.classification,
-            "usage": out.usage.detach().mean(),
+            "usage": usage.detach(),
             "tau": tau,
             "target_usage": gamma,
+            "lam": lam,
         }
+        if self.constrained:
+            multiplier = said["multiplier"] = self.model.multiplier.clone()
+            total = total + multiplier * (usage - gamma)
+        if config.step_loss:
+            every_step = said["step_loss"] = step_loss(
+                self.model.classifier(out.states), batch.targets, coarse
+            )
+            total = total + config.step_loss * every_step
+        if config.distill:
+            taught = self._taught(coarse.data.device)[list(batch.indices)]
+            distance = said["distillation"] = distillation_loss(
+                out.logits, taught, tau=config.distill_tau, multi_label=self.multi_label
+            )
+            total = total + config.distill * distance
+        return {"loss": total, **said}
+
+    def after_step(self, losses: Losses) -> None:
+        if self.constrained:
+            ascend(
+                self.model.multiplier,
+                losses["usage"] - losses["target_usage"],
+                # An epoch moves it by λ times its mean gap, however many batches that makes.
+                rate=losses["lam"] * self.batch_share,
+            )
+
+    def finish(self, videos: VideoSet, device: torch.device) -> None:
+        if self.constrained:
+            threshold = calibrated_threshold(
+                self.model, videos, self.config.gamma, batch=self.config.batch, device=device
+            )
+            self.model.threshold.fill_(threshold)
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         out: LiteEvalOutput = self.model(batch.inputs["coarse"], batch.inputs["fine"])
@@ -106,6 +162,11 @@ class LiteEvalMethod(Method):
             return max(end, start * math.exp(-decay * moment.step))
         return float(start * (end / start) ** moment.progress)
 
+    def penalty_weight(self, progress: float) -> float:
+        """λ, growing linearly from `lam_start`, if that is given."""
+        start, end = self.config.lam_start, self.config.lam
+        return end if start is None else start + (end - start) * progress
+
     def target_usage(self, progress: float) -> float:
         """The final usage, γ, after a linear descent from 1 during the share `warmup` of the training.
 
@@ -116,3 +177,10 @@ class LiteEvalMethod(Method):
         if progress >= self.config.warmup:
             return self.final_usage
         return 1 - (1 - self.final_usage) * progress / self.config.warmup
+
+    def _taught(self, device: torch.device) -> Tensor:
+        """(M, C): what the teacher says of the training videos; it is asked once."""
+        if self._teacher is None:
+            assert self.config.teacher is not None  # as RunConfig.check has it
+            self._teacher = teacher_probabilities(Path(self.config.teacher), self.data, device=device)
+        return self._teacher

@@ -91,6 +91,8 @@ class LiteEval(nn.Module):
     gate opens where b_t[OPEN] − b_t[CLOSED] > ``threshold`` (a buffer; 0 is Algorithm 1), and the fine network
     is computed for opened rows only: fine features of other rows are not read, so they may be missing (NaN).
 
+    ``multiplier`` (a buffer, too) is that of a constrained usage (:mod:`.budget`), and matters in training only.
+
     ``coarse_cell`` and ``fine_cell`` are recurrent networks of one kind, an ``nn.LSTMCell`` by default as far as
     their parameters go. Features pass through ``coarse_scale`` and ``fine_scale`` first (:class:`Standardize`,
     our addition, the identity until fitted), and where asked for through learned layers (:class:`Projection`,
@@ -115,6 +117,7 @@ class LiteEval(nn.Module):
     """
 
     threshold: Tensor
+    multiplier: Tensor
 
     def __init__(
         self,
@@ -155,6 +158,7 @@ class LiteEval(nn.Module):
         self.gate = ConditionalGate(coarse_seen, fine_hidden, sees_cell_state=sees_cell_state)
         self.classifier = nn.Linear(fine_hidden, num_classes)
         self.register_buffer("threshold", torch.zeros(()))
+        self.register_buffer("multiplier", torch.zeros(()))
         self.sync = sync
         self.precision = precision
         self.cost = PolicyCost.of(
