@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +146,7 @@ def test_failures_are_tried_again_though_a_job_dies(videos: Path, tmp_path: Path
 STAYING = """
 import sys
 from pathlib import Path
+from tests.clusters import dask
 from tests.test_jobs import run_by_many
 run_by_many(Path(sys.argv[1]), Path(sys.argv[2]), target="misbehaving", notes=[])
 """
@@ -182,25 +182,6 @@ def test_jobs_end_with_the_command_that_started_them(videos: Path, tmp_path: Pat
 
 
 # ------------------------------------------------------------------------------------------------- a Dask cluster
-
-
-@contextmanager
-def dask(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The commands that the README names, as a process group of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "dask", *arguments]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        for child in (
-            [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
-        ):
-            child.kill()
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.slow
