@@ -29,6 +29,7 @@ from extract.cli import batch_extract
 from extract.jobs import Recipe
 from extract.pipeline import Progress, Settings
 from extract.sources import find_videos
+from tests.clusters import dask
 
 STREAM, NAME = "timm:test_resnet@64", "test_resnet_64"
 RECIPE = Recipe((parse_stream(STREAM),), ("random:0",), "cpu", "fp32", 1)
