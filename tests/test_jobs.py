@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,7 @@ from extract.cli import batch_extract
 from extract.jobs import Recipe
 from extract.pipeline import Progress, Settings
 from extract.sources import find_videos
+from tests.clusters import dask
 
 STREAM, NAME = "timm:test_resnet@64", "test_resnet_64"
 RECIPE = Recipe((parse_stream(STREAM),), ("random:0",), "cpu", "fp32", 1)
@@ -182,25 +182,6 @@ def test_jobs_end_with_the_command_that_started_them(videos: Path, tmp_path: Pat
 
 
 # ------------------------------------------------------------------------------------------------- a Dask cluster
-
-
-@contextmanager
-def dask(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The commands that the README names, as a process group of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "dask", *arguments]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        for child in (
-            [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
-        ):
-            child.kill()
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.slow

@@ -30,8 +30,8 @@ from policy.tables.cli import paper_tables
 from policy.tables.latex import escape, latex
 from policy.tables.reading import EXPERIMENTS, read_table
 from policy.tables.report import INTERVALS, Report, Row
+from tests.clusters import dask
 from tests.planted import write_planted, write_planted_labels
-from tests.test_jobs import dask
 
 PAPER_STREAMS = ("mobilenetv2_112", "resnet101_224", "dpn107_224", "slowfast_8x8_256")
 

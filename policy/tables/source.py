@@ -40,14 +40,14 @@ class Source:
         datasets = {kind: open_data(config, cache, labels) for kind, config in kinds.items()}
         first = next(iter(datasets.values()))
         notes = list(first.notes)
-        common = set.intersection(*(_ids(data) for data in datasets.values()))
-        if any(_ids(data) != common for data in datasets.values()):
+        matched = [_matched(data, labels) for data in datasets.values()]
+        common = set.intersection(*matched)
+        if any(videos != common for videos in matched):
             # Only with --skip-missing. A row must not be judged on videos that another one's streams lack.
-            more = len(_ids(first) - common)
+            more = len(matched[0] - common)
             if more:
                 notes.append(f"{more:,} more left out, which other streams of the table lack")
-            kept = [v for v in labels.videos if not common.isdisjoint((v.video_id, *v.aliases))]
-            labels = LabelSet(labels.source, tuple(kept))
+            labels = LabelSet(labels.source, tuple(v for v in labels.videos if v.video_id in common))
             datasets = {kind: open_data(config, cache, labels) for kind, config in kinds.items()}
         return Source(cache, labels, tuple(notes), datasets)
 
@@ -62,5 +62,7 @@ def _kind(config: RunConfig) -> _Kind:
     return (*streams, config.input_norm == "l2")
 
 
-def _ids(data: Dataset) -> set[str]:
-    return {*data.train.ids, *data.evaluation.ids}
+def _matched(data: Dataset, labels: LabelSet) -> set[str]:
+    """The dataset's videos by what the labels call them; in the cache they may have another name."""
+    ids = {*data.train.ids, *data.evaluation.ids}
+    return {v.video_id for v in labels.videos if not ids.isdisjoint((v.video_id, *v.aliases))}
