@@ -147,7 +147,6 @@ def test_failures_are_tried_again_though_a_job_dies(videos: Path, tmp_path: Path
 STAYING = """
 import sys
 from pathlib import Path
-from tests.clusters import dask
 from tests.test_jobs import run_by_many
 run_by_many(Path(sys.argv[1]), Path(sys.argv[2]), target="misbehaving", notes=[])
 """
