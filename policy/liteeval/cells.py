@@ -26,12 +26,14 @@ from torch.autograd.function import once_differentiable
 
 
 class GateInput(NamedTuple):
-    """All that decides B_t except h_{t−1}. Either ``given`` decides, or the noisy log-odds do."""
+    """All that decides B_t except the state. Either ``given`` decides, or the noisy log-odds do."""
 
     log_odds: Tensor
     """(N,): what the current input gives; h_{t−1} · ``state_weight`` is added to it."""
     state_weight: Tensor
     """(H,)."""
+    cell_weight: Tensor | None = None
+    """(H,): its product with c_{t−1} is added as well (the authors' code; Eq. 2 has no such term)."""
     noise: Tensor | None = None
     """(N,): added to the log-odds to make the decision. The difference of two Gumbel variables, to sample."""
     given: Tensor | None = None
@@ -119,7 +121,7 @@ def _apply(
     gate: GateInput | None,
     sync: tuple[Tensor, Tensor] | None,
 ) -> GatedStates:
-    gate_fields = gate or (None, None, None, None, 1.0, True)
+    gate_fields = gate or (None, None, None, None, None, 1.0, True)
     return GatedStates(
         *_GatedLSTM.apply(
             inputs,
@@ -161,6 +163,7 @@ class _GatedLSTM(torch.autograd.Function):
         sync_c: Tensor | None,
         gate_log_odds: Tensor | None,
         state_weight: Tensor | None,
+        cell_weight: Tensor | None,
         noise: Tensor | None,
         given: Tensor | None,
         temperature: float,
@@ -191,6 +194,8 @@ class _GatedLSTM(torch.autograd.Function):
             new_h = o * new_c.tanh()
             if state_weight is not None:
                 log_odds[rows] += h @ state_weight
+                if cell_weight is not None:
+                    log_odds[rows] += c @ cell_weight
                 if given is None:
                     decision = log_odds[rows] if noise is None else log_odds[rows] + noise[rows]
                     relaxed[rows] = torch.sigmoid(decision / temperature)
@@ -203,7 +208,7 @@ class _GatedLSTM(torch.autograd.Function):
             h, c = all_h[rows].lerp_(new_h, opened), all_c[rows].lerp_(new_c, opened)
 
         ctx.save_for_backward(
-            inputs, weight_ih, weight_hh, sync_h, sync_c, state_weight,
+            inputs, weight_ih, weight_hh, sync_h, sync_c, state_weight, cell_weight,
             activations, all_h, all_c, candidate_c, gates, relaxed,
         )  # fmt: skip
         ctx.batch_sizes = batch_sizes
@@ -217,10 +222,10 @@ class _GatedLSTM(torch.autograd.Function):
         ctx: Any, grad_h: Tensor, grad_c: Tensor, grad_gates: Tensor, grad_log_odds: Tensor
     ) -> tuple[Tensor | None, ...]:
         (
-            inputs, weight_ih, weight_hh, sync_h, sync_c, state_weight,
+            inputs, weight_ih, weight_hh, sync_h, sync_c, state_weight, cell_weight,
             activations, all_h, all_c, candidate_c, gates, relaxed,
         ) = ctx.saved_tensors  # fmt: skip
-        wants_given = ctx.needs_input_grad[9]
+        wants_given = ctx.needs_input_grad[10]
         recurrent = weight_hh.view(4, *all_h.shape[1:], -1)
         width = 0 if sync_h is None else sync_h.shape[1]
         steps = _steps(ctx.batch_sizes)
@@ -254,8 +259,7 @@ class _GatedLSTM(torch.autograd.Function):
 
             through = slice(last_opened[t - 1] if t else 0, last_opened[t])
             here = opened[through]
-            local = here - rows.start
-            share = gates[here, None]
+            local, share = here - rows.start, gates[here, None]
             dz, dc_through = grad_z[:, through], share * dc[local]
             _cell_backward(
                 activations=activations[:, here],
@@ -269,20 +273,22 @@ class _GatedLSTM(torch.autograd.Function):
             dh.mul_(1 - gates[rows, None])
             dc.mul_(1 - gates[rows, None])
             grad_sync_h[rows], grad_sync_c[rows] = dh[:, :width], dc[:, :width]
-            dh[:, :width] = 0
-            dc[:, :width] = 0
+            dh[:, :width] = dc[:, :width] = 0
             if t:
                 dh.index_add_(0, local, torch.bmm(dz, recurrent).sum(0))
                 dc.index_add_(0, local, dc_through)
                 if state_weight is not None:
                     dh.addr_(grad_decision[rows], state_weight)
+                if cell_weight is not None:
+                    dc.addr_(grad_decision[rows], cell_weight)
 
         grad_weight_ih = _weight_gradient(grad_z, inputs[opened]).view_as(weight_ih)
         # The first step started from zero, so its rows add nothing to what h_{t−1} is multiplied with.
         first = ctx.batch_sizes[0]
-        earlier_h = all_h[torch.cat([torch.arange(r.start, r.stop) for _, r, _ in steps])]
-        recurring = slice(last_opened[0], len(opened))
-        grad_weight_hh = _weight_gradient(grad_z[:, recurring], earlier_h[opened[recurring] - first])
+        earlier = torch.cat([torch.arange(r.start, r.stop) for _, r, _ in steps])
+        earlier_h = all_h[earlier]
+        again = last_opened[0]
+        grad_weight_hh = _weight_gradient(grad_z[:, again:], earlier_h[opened[again:] - first])
         grad_inputs = None
         if ctx.needs_input_grad[0]:
             flow = torch.bmm(grad_z, weight_ih.view(4, -1, weight_ih.shape[1])).sum(0)
@@ -296,6 +302,7 @@ class _GatedLSTM(torch.autograd.Function):
             grad_sync_c if width else None,
             None if state_weight is None else grad_decision,
             None if state_weight is None else grad_decision[first:] @ earlier_h,
+            None if cell_weight is None else grad_decision[first:] @ all_c[earlier],
             None,  # the noise is not learned
             grad_gates if wants_given else None,
             None,
