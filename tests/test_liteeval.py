@@ -34,12 +34,17 @@ SIZES = {"coarse_dim": 3, "fine_dim": 4, "num_classes": 5, "coarse_hidden": 2, "
 lengths_strategy = st.lists(st.integers(1, 7), min_size=1, max_size=5)
 
 
-def build(seed: int = 0, *, sync: bool = True, dtype: torch.dtype = torch.float64, **sizes: int) -> LiteEval:
+def build(seed: int = 0, *, sync: bool = True, dtype: torch.dtype = torch.float64, **sizes: Any) -> LiteEval:
     torch.manual_seed(seed)
     model = LiteEval(**(SIZES | sizes), sync=sync).to(dtype)
     with torch.no_grad():
         model.gate.weight.mul_(4)  # decisions far from a tie, open and closed both
     return model
+
+
+def cell_of(network: nn.Module) -> nn.LSTMCell:
+    assert isinstance(network, nn.LSTMCell)
+    return network
 
 
 def videos(lengths: list[int], seed: int = 0) -> tuple[list[Tensor], list[Tensor]]:
@@ -84,11 +89,11 @@ def numpy_liteeval(model: LiteEval, coarse: Array, fine: Array) -> tuple[Array, 
     w_g, b_g = model.gate.weight.detach().numpy(), model.gate.bias.detach().numpy()
     gates, scores = [], []
     for v_c, v_f in zip(coarse, fine, strict=True):
-        h_c, c_c = numpy_lstm(model.coarse_cell, v_c, h_c, c_c)  # Eq. 1
+        h_c, c_c = numpy_lstm(cell_of(model.coarse_cell), v_c, h_c, c_c)  # Eq. 1
         b_t = w_g @ np.concatenate([v_c, h_f]) + b_g  # Eq. 2
         gate = int(np.argmax(b_t))
         if gate == OPEN:
-            h_f, c_f = numpy_lstm(model.fine_cell, np.concatenate([v_c, v_f]), h_f, c_f)  # Eq. 3, 4
+            h_f, c_f = numpy_lstm(cell_of(model.fine_cell), np.concatenate([v_c, v_f]), h_f, c_f)  # Eq. 3, 4
         elif model.sync:
             h_f = np.concatenate([h_c, h_f[width:]])  # Eq. 5
             c_f = np.concatenate([c_c, c_f[width:]])
@@ -106,9 +111,9 @@ def test_one_step_by_hand(gate: int) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-        model.coarse_cell.weight_ih.copy_(torch.tensor([[1.0], [2.0], [3.0], [4.0]]))  # i, f, g, o
+        cell_of(model.coarse_cell).weight_ih.copy_(torch.tensor([[1.0], [2.0], [3.0], [4.0]]))  # i, f, g, o
         # Rows: i of both units, f, g, o; columns: v^c, v^f.
-        model.fine_cell.weight_ih.copy_(torch.arange(16, dtype=torch.float64).view(8, 2) / 10)
+        cell_of(model.fine_cell).weight_ih.copy_(torch.arange(16, dtype=torch.float64).view(8, 2) / 10)
         model.gate.bias[gate] = 1.0
         model.gate.weight[OPEN, 0] = 0.2
         model.classifier.weight.copy_(torch.tensor([[2.0, 3.0]]))
@@ -214,7 +219,7 @@ def test_all_open_is_an_lstm(training: bool) -> None:
     coarse, fine = videos([5, 2, 7])
     out = run(model, coarse, fine, gates=torch.ones(14))
     both = [torch.cat(pair, 1) for pair in zip(coarse, fine, strict=True)]
-    states, final = reference(model.fine_cell, both)
+    states, final = reference(cell_of(model.fine_cell), both)
     torch.testing.assert_close(out.states, states)
     torch.testing.assert_close(out.logits, model.classifier(final))
     assert out.usage.tolist() == [1, 1, 1]
@@ -225,7 +230,7 @@ def test_all_closed_is_the_coarse_lstm(training: bool) -> None:
     model = build().train(training)
     coarse, fine = videos([5, 2, 7])
     out = run(model, coarse, fine, gates=torch.zeros(14))
-    states, final = reference(model.coarse_cell, coarse)
+    states, final = reference(cell_of(model.coarse_cell), coarse)
     width = SIZES["coarse_hidden"]
     torch.testing.assert_close(out.states[:, :width], states)
     torch.testing.assert_close(out.logits, model.classifier(torch.nn.functional.pad(final, (0, 6 - width))))
@@ -357,10 +362,9 @@ def test_gradients_with_nothing_open() -> None:
     coarse, fine = videos([3, 2])
     out = run(model, coarse, fine, gates=torch.zeros(5))
     out.logits.sum().backward()  # type: ignore[no-untyped-call]
-    assert model.fine_cell.weight_ih.grad is not None
-    assert not model.fine_cell.weight_ih.grad.any()
-    assert model.coarse_cell.weight_ih.grad is not None
-    assert model.coarse_cell.weight_ih.grad.any()
+    of_fine, of_coarse = (cell_of(c).weight_ih.grad for c in (model.fine_cell, model.coarse_cell))
+    assert of_fine is not None and not of_fine.any()
+    assert of_coarse is not None and of_coarse.any()
 
 
 # --- sampling ---
@@ -496,7 +500,7 @@ def test_cost_against_the_flop_counter() -> None:
     def ones(dim: int) -> Tensor:
         return torch.ones(1, dim, dtype=torch.float64)
 
-    coarse, fine = model.coarse_cell, model.fine_cell
+    coarse, fine = cell_of(model.coarse_cell), cell_of(model.fine_cell)
     cost = model.cost
     assert cost.coarse_step == macs((ones(7), coarse.weight_ih), (ones(5), coarse.weight_hh))
     assert cost.gate_step == macs((ones(20), model.gate.weight))

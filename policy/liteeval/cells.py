@@ -13,7 +13,6 @@ f, g, o.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from policy.config import Precision
@@ -80,37 +79,6 @@ def gated_lstm(
         precision: of the matrix products; states and sums have the type of the parameters.
     """
     return _apply(cell, inputs, batch_sizes, gate, sync, precision)
-
-
-def closed_state(h: Tensor, c: Tensor, sync: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-    """The state after a step whose gate stayed closed (Eq. 5): (n, H) before, (n, S) to copy -> (n, H)."""
-    if sync is None:
-        return h, c
-    sync_h, sync_c = sync
-    width = sync_h.shape[1]
-    return torch.cat([sync_h, h[:, width:]], 1), torch.cat([sync_c, c[:, width:]], 1)
-
-
-def open_rows(
-    cell: nn.LSTMCell,
-    inputs: Tensor,
-    rows: Tensor,
-    before: tuple[Tensor, Tensor],
-    closed: tuple[Tensor, Tensor],
-) -> tuple[Tensor, Tensor]:
-    """One step of Eq. 3-5 that computes the LSTM for the opened rows only.
-
-    Args:
-        cell: the parameters.
-        inputs: (m, D), the inputs of the m opened rows; those of other rows need not exist.
-        rows: (m,), which of the n rows they are.
-        before: state (n, H) before the step.
-        closed: state (n, H) of every row, were its gate closed (:func:`closed_state`).
-    """
-    if len(rows) == 0:
-        return closed
-    h, c = cell(inputs, (before[0][rows], before[1][rows]))
-    return closed[0].index_copy(0, rows, h), closed[1].index_copy(0, rows, c)
 
 
 def _apply(

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from policy.accounting import linear_macs, lstm_step_macs
+from policy.accounting import linear_macs
+from policy.config import Cell, GateState
+from policy.liteeval.networks import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -14,30 +16,48 @@ class PolicyCost:
     """
 
     coarse_step: int
-    """Coarse LSTM, Eq. 1, paid at every step."""
+    """Coarse network, Eq. 1, paid at every step."""
     gate_step: int
     """Gate, Eq. 2, paid at every step."""
     fine_step: int
-    """Fine LSTM, Eq. 3, paid at opened steps only: a closed step copies (Eq. 5), which multiplies nothing."""
+    """Fine network, Eq. 3, paid at opened steps only: a closed step copies (Eq. 5), which multiplies nothing."""
     classifier: int
     """Classifier, Eq. 6, paid once per prediction."""
+    coarse_projection: int = 0
+    """Learned layer on the coarse features, paid at every step."""
+    fine_projection: int = 0
+    """Learned layer on the fine features, paid at opened steps only."""
 
     @classmethod
     def of(
-        cls, *, coarse_dim: int, fine_dim: int, num_classes: int, coarse_hidden: int, fine_hidden: int
+        cls,
+        *,
+        coarse_dim: int,
+        fine_dim: int,
+        num_classes: int,
+        coarse_hidden: int,
+        fine_hidden: int,
+        cell: Cell = "lstm",
+        coarse_projection: int = 0,
+        fine_projection: int = 0,
+        gate_state: GateState = "hidden",
     ) -> "PolicyCost":
-        """Count from the sizes."""
+        """Count from what :class:`policy.liteeval.LiteEval` is made from."""
+        coarse, fine = coarse_projection or coarse_dim, fine_projection or fine_dim
+        step_macs = NETWORKS[cell].step_macs
         return cls(
-            coarse_step=lstm_step_macs(coarse_dim, coarse_hidden),
-            gate_step=linear_macs(coarse_dim + fine_hidden, 2),
-            fine_step=lstm_step_macs(coarse_dim + fine_dim, fine_hidden),
+            coarse_step=step_macs(coarse, coarse_hidden),
+            gate_step=linear_macs(coarse + fine_hidden * (1 if gate_state == "hidden" else 2), 2),
+            fine_step=step_macs(coarse + fine, fine_hidden),
             classifier=linear_macs(fine_hidden, num_classes),
+            coarse_projection=linear_macs(coarse_dim, coarse_projection),
+            fine_projection=linear_macs(fine_dim, fine_projection),
         )
 
     def total(self, *, steps: float, opened: float, predictions: float = 1) -> float:
         """MACs of a video with ``steps`` steps, ``opened`` of them opened (or the means over many videos)."""
         return (
-            steps * (self.coarse_step + self.gate_step)
-            + opened * self.fine_step
+            steps * (self.coarse_projection + self.coarse_step + self.gate_step)
+            + opened * (self.fine_projection + self.fine_step)
             + predictions * self.classifier
         )

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from policy.liteeval.cells import GateInput
+
 CLOSED = 0
 """Index in b_t of "reuse the past" (B_t = 0)."""
 OPEN = 1
@@ -14,20 +16,28 @@ class ConditionalGate(nn.Linear):
 
     A softmax over two entries, with or without Gumbel noise, depends on their difference only. The recurrence
     therefore works with one number per step, the log-odds b_t[OPEN] − b_t[CLOSED].
+
+    Args:
+        coarse_dim: D_c of the coarse features as the recurrent networks see them.
+        fine_hidden: H_f.
+        sees_cell_state: of [v^c_t, h^f_{t−1}, c^f_{t−1}], as in the authors' code.
     """
 
-    def __init__(self, coarse_dim: int, fine_hidden: int) -> None:
-        super().__init__(coarse_dim + fine_hidden, 2)
+    def __init__(self, coarse_dim: int, fine_hidden: int, *, sees_cell_state: bool = False) -> None:
+        super().__init__(coarse_dim + fine_hidden * (2 if sees_cell_state else 1), 2)
         self.coarse_dim = coarse_dim
+        self.fine_hidden = fine_hidden
+        self.sees_cell_state = sees_cell_state
 
-    def coarse_log_odds(self, coarse: Tensor) -> Tensor:
-        """The part of the log-odds that v^c and the bias give: (N, D_c) -> (N,)."""
-        weight = self.weight[OPEN, : self.coarse_dim] - self.weight[CLOSED, : self.coarse_dim]
-        return coarse @ weight + (self.bias[OPEN] - self.bias[CLOSED])
-
-    def state_weight(self) -> Tensor:
-        """(H_f,): its product with h^f_{t−1} is the rest of the log-odds."""
-        return self.weight[OPEN, self.coarse_dim :] - self.weight[CLOSED, self.coarse_dim :]
+    def gate_input(self, coarse: Tensor) -> GateInput:
+        """What the features (N, D_c) and the bias give, and what the state of the fine network is weighed with."""
+        weight = self.weight[OPEN] - self.weight[CLOSED]
+        of_coarse, of_state = weight[: self.coarse_dim], weight[self.coarse_dim :]
+        return GateInput(
+            log_odds=coarse @ of_coarse + (self.bias[OPEN] - self.bias[CLOSED]),
+            state_weight=of_state[: self.fine_hidden],
+            cell_weight=of_state[self.fine_hidden :] if self.sees_cell_state else None,
+        )
 
 
 def gumbel_pairs(count: int, generator: torch.Generator) -> Tensor:

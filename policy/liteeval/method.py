@@ -61,6 +61,11 @@ class LiteEvalMethod(Method):
             coarse_hidden=config.coarse_hidden,
             fine_hidden=config.fine_hidden,
             sync=config.sync,
+            cell=config.cell,
+            coarse_projection=config.coarse_projection,
+            fine_projection=config.fine_projection,
+            gate_state=config.gate_state,
+            precision=config.precision,
         )
         if config.input_norm == "standard":
             fit_scale(self.model.coarse_scale, data.train, "coarse")

@@ -7,9 +7,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from policy.liteeval.cells import GatedStates, GateInput, closed_state, gated_lstm, lstm, open_rows
+from policy.config import Cell, GateState, Precision
+from policy.liteeval.cells import GateInput
 from policy.liteeval.cost import PolicyCost
 from policy.liteeval.gate import CLOSED, OPEN, ConditionalGate, gumbel_pairs
+from policy.liteeval.networks import NETWORKS
+from policy.liteeval.projection import Projection
+from policy.liteeval.recurrent import (
+    GatedRun,
+    State,
+    closed_state,
+    first_videos,
+    join_steps,
+    split_states,
+    split_steps,
+    state_log_odds,
+)
 from policy.liteeval.standardize import Standardize
 from policy.packing import place_of_row
 
@@ -52,37 +65,53 @@ class LiteEvalOutput:
 
 @dataclass(frozen=True)
 class LiteEvalState:
-    """What LiteEval remembers of n videos between two steps: (n, H_c) and (n, H_f) tensors."""
+    """What LiteEval remembers of n videos between two steps: (n, H_c) and (n, H_f) tensors.
+
+    A GRU has no cell state (None).
+    """
 
     coarse_h: Tensor
-    coarse_c: Tensor
+    coarse_c: Tensor | None
     fine_h: Tensor
-    fine_c: Tensor
+    fine_c: Tensor | None
+
+    @property
+    def coarse(self) -> State:
+        return State(self.coarse_h, self.coarse_c)
+
+    @property
+    def fine(self) -> State:
+        return State(self.fine_h, self.fine_c)
 
 
 class LiteEval(nn.Module):
-    """Coarse LSTM, gate, fine LSTM and classifier (Eq. 1-6).
+    """Coarse network, gate, fine network and classifier (Eq. 1-6).
 
     In training, gates are sampled by Gumbel-softmax: hard forward, soft gradient (Eq. 9). In evaluation, the
-    gate opens where b_t[OPEN] − b_t[CLOSED] > ``threshold`` (a buffer; 0 is Algorithm 1), and the fine LSTM is
-    computed for opened rows only: fine features of other rows are not read, so they may be missing (NaN).
+    gate opens where b_t[OPEN] − b_t[CLOSED] > ``threshold`` (a buffer; 0 is Algorithm 1), and the fine network
+    is computed for opened rows only: fine features of other rows are not read, so they may be missing (NaN).
 
-    ``coarse_cell`` and ``fine_cell`` are plain ``nn.LSTMCell`` as far as their parameters go; features pass
-    through ``coarse_scale`` and ``fine_scale`` first (:class:`Standardize`, our addition, the identity until
-    fitted).
+    ``coarse_cell`` and ``fine_cell`` are recurrent networks of one kind, an ``nn.LSTMCell`` by default as far as
+    their parameters go. Features pass through ``coarse_scale`` and ``fine_scale`` first (:class:`Standardize`,
+    our addition, the identity until fitted), and where asked for through learned layers (:class:`Projection`,
+    which is in the released code).
 
     Args:
         coarse_dim: D of the coarse features v^c.
         fine_dim: D of the fine features v^f.
         num_classes: C.
-        coarse_hidden: D^c, units of the coarse LSTM.
-        fine_hidden: D^f, units of the fine LSTM.
+        coarse_hidden: D^c, units of the coarse network.
+        fine_hidden: D^f, units of the fine network.
         sync: copy the coarse state where the gate is closed (Eq. 5, for hidden and cell state); False is the
             ablation of Table 8.
+        cell: of both networks (Table 6).
+        coarse_projection, fine_projection: outputs of the learned layers; 0 is none.
+        gate_state: what of the fine network the gate sees beside v^c: h^f, or c^f, too.
+        precision: of the recurrent networks' matrix products in training.
 
     Raises:
-        ValueError: when a size is not positive, or ``coarse_hidden`` > ``fine_hidden`` (Eq. 5 copies all of
-            h^c).
+        ValueError: when a size is not positive, ``coarse_hidden`` > ``fine_hidden`` (Eq. 5 copies all of h^c),
+            or the gate should see a cell state that the cell does not have.
     """
 
     threshold: Tensor
@@ -96,34 +125,48 @@ class LiteEval(nn.Module):
         coarse_hidden: int,
         fine_hidden: int,
         sync: bool = True,
+        cell: Cell = "lstm",
+        coarse_projection: int = 0,
+        fine_projection: int = 0,
+        gate_state: GateState = "hidden",
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
         if min(coarse_dim, fine_dim, num_classes, coarse_hidden, fine_hidden) < 1:
             raise ValueError("every size of LiteEval must be at least 1")
+        if min(coarse_projection, fine_projection) < 0:
+            raise ValueError("a projection of LiteEval has a positive size, or 0 where there is none")
         if coarse_hidden > fine_hidden:
             raise ValueError(
                 f"coarse_hidden ({coarse_hidden}) must not exceed fine_hidden ({fine_hidden}): where the "
                 "gate is closed, the whole coarse state is copied into the fine state (Eq. 5)"
             )
+        network = NETWORKS[cell]
+        sees_cell_state = gate_state == "hidden+cell"
+        if sees_cell_state and not network.has_cell_state:
+            raise ValueError(f"the gate cannot see the cell state of a {cell.upper()}, which has none")
         self.coarse_scale = Standardize(coarse_dim)
         self.fine_scale = Standardize(fine_dim)
-        self.coarse_cell = nn.LSTMCell(coarse_dim, coarse_hidden)
-        self.fine_cell = nn.LSTMCell(coarse_dim + fine_dim, fine_hidden)
-        self.gate = ConditionalGate(coarse_dim, fine_hidden)
+        self.coarse_projection = Projection(coarse_dim, coarse_projection) if coarse_projection else None
+        self.fine_projection = Projection(fine_dim, fine_projection) if fine_projection else None
+        coarse_seen, fine_seen = coarse_projection or coarse_dim, fine_projection or fine_dim
+        self.coarse_cell = network(coarse_seen, coarse_hidden)
+        self.fine_cell = network(coarse_seen + fine_seen, fine_hidden)
+        self.gate = ConditionalGate(coarse_seen, fine_hidden, sees_cell_state=sees_cell_state)
         self.classifier = nn.Linear(fine_hidden, num_classes)
         self.register_buffer("threshold", torch.zeros(()))
         self.sync = sync
-
-    @property
-    def cost(self) -> PolicyCost:
-        """Multiply-accumulates of these networks, per step and per prediction."""
-        coarse_dim = self.gate.coarse_dim
-        return PolicyCost.of(
+        self.precision = precision
+        self.cost = PolicyCost.of(
             coarse_dim=coarse_dim,
-            fine_dim=self.fine_cell.input_size - coarse_dim,
-            num_classes=self.classifier.out_features,
-            coarse_hidden=self.coarse_cell.hidden_size,
-            fine_hidden=self.fine_cell.hidden_size,
+            fine_dim=fine_dim,
+            num_classes=num_classes,
+            coarse_hidden=coarse_hidden,
+            fine_hidden=fine_hidden,
+            cell=cell,
+            coarse_projection=coarse_projection,
+            fine_projection=fine_projection,
+            gate_state=gate_state,
         )
 
     def forward(
@@ -132,6 +175,7 @@ class LiteEval(nn.Module):
         fine: PackedSequence,
         *,
         temperature: float = 1.0,
+        noise_scale: float = 1.0,
         generator: torch.Generator | None = None,
         gates: Tensor | None = None,
     ) -> LiteEvalOutput:
@@ -141,60 +185,58 @@ class LiteEval(nn.Module):
             coarse: features v^c, (N, D_c) packed. Any float type; computed in the model's own.
             fine: features v^f, (N, D_f), packed alike.
             temperature: τ of Eq. 9, used in training only.
+            noise_scale: what the Gumbel noise is multiplied with, in training only; 1 is Eq. 8.
             generator: source of the Gumbel noise, drawn once; needed in training unless ``gates`` are given.
                 The same generator state gives the same noise on every device.
             gates: (N,) of 0 and 1, packed alike: decide these instead (all open, all closed, random, oracle).
 
         Raises:
-            ValueError: when the two sequences or the gates do not fit each other, τ is not positive, or
-                training lacks a generator.
+            ValueError: when the two sequences or the gates do not fit each other, τ is not positive, the
+                noise's scale is negative, or training lacks a generator.
         """
-        _check(coarse, fine, gates, temperature)
+        _check(coarse, fine, gates, temperature, noise_scale)
         batch_sizes: list[int] = coarse.batch_sizes.tolist()
-        seen = self.coarse_scale(coarse.data)
-        coarse_states = lstm(self.coarse_cell, seen, batch_sizes)
-        gate = GateInput(
-            log_odds=self.gate.coarse_log_odds(seen),
-            state_weight=self.gate.state_weight(),
-            given=None if gates is None else gates.to(seen.dtype),
-            temperature=temperature,
+        seen = self._see_coarse(coarse.data, batch_sizes)
+        coarse_states = self.coarse_cell.run(seen, batch_sizes)
+        gate = self.gate.gate_input(seen)._replace(
+            given=None if gates is None else gates.to(seen.dtype), temperature=temperature
         )
+        sync = coarse_states if self.sync else None
         if self.training:
             if gates is None:
                 if generator is None:
                     raise ValueError("training samples its gates: pass a torch.Generator (or the gates)")
                 pairs = gumbel_pairs(len(seen), generator).to(seen)
-                gate = gate._replace(noise=pairs[:, OPEN] - pairs[:, CLOSED])
-            inputs = torch.cat([seen, self.fine_scale(fine.data)], 1)
-            sync = coarse_states if self.sync else None
-            states = gated_lstm(self.fine_cell, inputs, batch_sizes, gate, sync)
+                gate = gate._replace(noise=noise_scale * (pairs[:, OPEN] - pairs[:, CLOSED]))
+            inputs = torch.cat([seen, self._see_fine(fine.data, batch_sizes)], 1)
+            run = self.fine_cell.run_gated(inputs, batch_sizes, gate, sync)
         else:
-            states = self._evaluate(seen, coarse_states, fine.data, batch_sizes, gate)
+            run = self._evaluate(seen, fine.data, batch_sizes, gate, sync)
 
         video, lengths = place_of_row(coarse.batch_sizes)
         lengths = lengths.to(seen.device)
-        usage = seen.new_zeros(len(lengths)).index_add(0, video.to(seen.device), states.gates) / lengths
+        usage = seen.new_zeros(len(lengths)).index_add(0, video.to(seen.device), run.gates) / lengths
         last = _last_rows(coarse.batch_sizes).to(seen.device)
-        logits = self.classifier(states.h[last])
+        logits = self.classifier(run.states.h[last])
         unsorted = coarse.unsorted_indices
         return LiteEvalOutput(
             logits=logits if unsorted is None else logits[unsorted],
             usage=usage if unsorted is None else usage[unsorted],
-            gates=states.gates,
-            log_odds=states.log_odds,
-            states=states.h,
+            gates=run.gates,
+            log_odds=run.log_odds,
+            states=run.states.h,
             batch_sizes=coarse.batch_sizes,
             unsorted_indices=unsorted,
         )
 
     def initial_state(self, videos: int) -> LiteEvalState:
         """The zero state of ``videos`` videos."""
-        zeros = self.gate.weight.new_zeros
-        coarse, fine = (videos, self.coarse_cell.hidden_size), (videos, self.fine_cell.hidden_size)
-        return LiteEvalState(zeros(coarse), zeros(coarse), zeros(fine), zeros(fine))
+        like = self.gate.weight
+        coarse, fine = self.coarse_cell.zero_state(like, videos), self.fine_cell.zero_state(like, videos)
+        return LiteEvalState(*coarse, *fine)
 
     def look(self, coarse: Tensor, state: LiteEvalState) -> tuple[Tensor, LiteEvalState]:
-        """First half of a step (Eq. 1-2), one frame at a time: is the fine backbone worth running?
+        """First half of a step (Eq. 1-2) in evaluation mode: is the fine backbone worth running?
 
         Args:
             coarse: v^c_t of n videos, (n, D_c).
@@ -203,10 +245,10 @@ class LiteEval(nn.Module):
         Returns:
             The log-odds of opening (n,), and the state with its coarse half advanced, for :meth:`update`.
         """
-        seen = self.coarse_scale(coarse)
-        log_odds = self.gate.coarse_log_odds(seen) + state.fine_h @ self.gate.state_weight()
-        coarse_h, coarse_c = self.coarse_cell(seen, (state.coarse_h, state.coarse_c))
-        return log_odds, LiteEvalState(coarse_h, coarse_c, state.fine_h, state.fine_c)
+        seen = self._see_coarse(coarse, [len(coarse)])
+        gate = self.gate.gate_input(seen)
+        log_odds = gate.log_odds + state_log_odds(gate, state.fine)
+        return log_odds, LiteEvalState(*self.coarse_cell.step(seen, state.coarse), *state.fine)
 
     def update(
         self, coarse: Tensor, fine: Tensor, opened_rows: Tensor, state: LiteEvalState
@@ -222,40 +264,59 @@ class LiteEval(nn.Module):
         Returns:
             The state after the step; ``classifier(state.fine_h)`` are the class logits so far (Eq. 6).
         """
-        inputs = torch.cat([self.coarse_scale(coarse[opened_rows]), self.fine_scale(fine)], 1)
-        before = state.fine_h, state.fine_c
-        closed = closed_state(*before, (state.coarse_h, state.coarse_c) if self.sync else None)
-        h, c = open_rows(self.fine_cell, inputs, opened_rows, before, closed)
-        return LiteEvalState(state.coarse_h, state.coarse_c, h, c)
+        seen = self._see_coarse(coarse[opened_rows], [len(opened_rows)])
+        sync = state.coarse if self.sync else None
+        return LiteEvalState(*state.coarse, *self._fine_step(seen, fine, opened_rows, state.fine, sync))
+
+    def _see_coarse(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
+        seen: Tensor = self.coarse_scale(features)
+        return seen if self.coarse_projection is None else self.coarse_projection(seen, batch_sizes)
+
+    def _see_fine(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
+        seen: Tensor = self.fine_scale(features)
+        return seen if self.fine_projection is None else self.fine_projection(seen, batch_sizes)
+
+    def _fine_step(
+        self, seen: Tensor, fine: Tensor, opened_rows: Tensor, before: State, sync: State | None
+    ) -> State:
+        """Eq. 3-5 of one step, in evaluation. ``seen`` and ``fine`` are of the opened rows, ``fine`` as given."""
+        closed = closed_state(before, sync)
+        if len(opened_rows) == 0:
+            return closed
+        inputs = torch.cat([seen, self._see_fine(fine, [len(fine)])], 1)
+        return self.fine_cell.open(inputs, opened_rows, before, closed)
 
     def _evaluate(
-        self,
-        seen: Tensor,
-        coarse_states: tuple[Tensor, Tensor],
-        fine: Tensor,
-        batch_sizes: Sequence[int],
-        gate: GateInput,
-    ) -> GatedStates:
-        """The fine LSTM for opened rows only, without sampling. ``seen`` is scaled, ``fine`` is as given."""
-        initial = self.initial_state(batch_sizes[0])
-        h, c = initial.fine_h, initial.fine_c
-        steps: list[GatedStates] = []
-        start = 0
-        for n in batch_sizes:
-            rows = slice(start, start + n)
-            h, c = h[:n], c[:n]
-            log_odds = gate.log_odds[rows] + h @ gate.state_weight
-            opened = log_odds > self.threshold if gate.given is None else gate.given[rows] > 0
-            local = opened.nonzero().squeeze(1)
-            inputs = torch.cat([seen[rows][local], self.fine_scale(fine[rows][local])], 1)
-            sync = (coarse_states[0][rows], coarse_states[1][rows]) if self.sync else None
-            h, c = open_rows(self.fine_cell, inputs, local, (h, c), closed_state(h, c, sync))
-            steps.append(GatedStates(h, c, opened.to(h.dtype), log_odds))
-            start += n
-        return GatedStates(*(torch.cat(parts) for parts in zip(*steps, strict=True)))
+        self, seen: Tensor, fine: Tensor, batch_sizes: Sequence[int], gate: GateInput, sync: State | None
+    ) -> GatedRun:
+        """The fine network for opened rows only, without sampling. ``fine`` is as given."""
+        state = self.fine_cell.zero_state(seen, batch_sizes[0])
+        states, gates, log_odds = [], [], []
+        nothing = [None] * len(batch_sizes)
+        steps = zip(
+            batch_sizes,
+            split_steps(seen, batch_sizes),
+            split_steps(fine, batch_sizes),
+            split_steps(gate.log_odds, batch_sizes),
+            nothing if gate.given is None else split_steps(gate.given, batch_sizes),
+            nothing if sync is None else split_states(sync, batch_sizes),
+            strict=True,
+        )
+        for n, v_c, v_f, odds_of_input, given, copied in steps:
+            before = first_videos(state, n)
+            odds = odds_of_input + state_log_odds(gate, before)
+            opened = odds > self.threshold if given is None else given > 0
+            rows = opened.nonzero().squeeze(1)
+            state = self._fine_step(v_c[rows], v_f[rows], rows, before, copied)
+            states.append(state)
+            gates.append(opened.to(odds.dtype))
+            log_odds.append(odds)
+        return GatedRun(join_steps(states), torch.cat(gates), torch.cat(log_odds))
 
 
-def _check(coarse: PackedSequence, fine: PackedSequence, gates: Tensor | None, temperature: float) -> None:
+def _check(
+    coarse: PackedSequence, fine: PackedSequence, gates: Tensor | None, temperature: float, noise_scale: float
+) -> None:
     if not torch.equal(coarse.batch_sizes, fine.batch_sizes):
         raise ValueError("coarse and fine features have different lengths: pack the same videos and steps")
     a, b = coarse.sorted_indices, fine.sorted_indices
@@ -268,6 +329,8 @@ def _check(coarse: PackedSequence, fine: PackedSequence, gates: Tensor | None, t
             raise ValueError("given gates must be 0 or 1")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
+    if not noise_scale >= 0:
+        raise ValueError(f"noise_scale must not be negative, not {noise_scale}")
 
 
 def _last_rows(batch_sizes: Tensor) -> Tensor:

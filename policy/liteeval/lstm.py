@@ -1,0 +1,37 @@
+"""The LSTM that LiteEval mainly uses (Sec. 3.1), by the recurrence of :mod:`.cells`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from policy.accounting import lstm_step_macs
+from policy.liteeval.cells import GateInput, gated_lstm, lstm
+from policy.liteeval.recurrent import GatedRun, Recurrent, State
+
+
+class LSTM(nn.LSTMCell, Recurrent):
+    """Parameters and ``forward`` are those of ``nn.LSTMCell``."""
+
+    has_cell_state: ClassVar[bool] = True
+    step_macs = staticmethod(lstm_step_macs)
+
+    def run(self, inputs: Tensor, batch_sizes: Sequence[int]) -> State:
+        return State(*lstm(self, inputs, batch_sizes))
+
+    def run_gated(
+        self, inputs: Tensor, batch_sizes: Sequence[int], gate: GateInput, sync: State | None
+    ) -> GatedRun:
+        copied = None if sync is None else _pair(sync)
+        h, c, gates, log_odds = gated_lstm(self, inputs, batch_sizes, gate, copied)
+        return GatedRun(State(h, c), gates, log_odds)
+
+    def step(self, inputs: Tensor, before: State) -> State:
+        return State(*self(inputs, _pair(before)))
+
+
+def _pair(state: State) -> tuple[Tensor, Tensor]:
+    assert state.c is not None, "an LSTM has a cell state"
+    return state.h, state.c
