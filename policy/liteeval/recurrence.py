@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from policy.config import Precision
-from policy.liteeval.products import Product, weight_gradient
+from policy.liteeval.products import Product, rounded
 
 
 class _Step(NamedTuple):
@@ -59,9 +59,10 @@ class GatedLSTM(torch.autograd.Function):
         precision: Precision,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         total, hidden = len(inputs), weight_hh.shape[1]
-        recurrent = Product(weight_hh, precision)
+        factors, weight_ih, weight_hh = (rounded(x, precision) for x in (inputs, weight_ih, weight_hh))
+        recurrent = Product(weight_hh)
         # Starts as the input projection of every step; each step turns its rows into i, f, g, o.
-        activations = Product(weight_ih, precision)(inputs).add_(bias)
+        activations = Product(weight_ih)(factors).to(inputs.dtype).add_(bias)
         all_h, all_c = inputs.new_empty(total, hidden), inputs.new_empty(total, hidden)
         # new − closed, of h and c: what opening the gate changes.
         gain_h, gain_c = torch.empty_like(all_h), torch.empty_like(all_c)
@@ -94,7 +95,7 @@ class GatedLSTM(torch.autograd.Function):
             h.lerp_(new_h, opened), c.lerp_(new_c, opened)
 
         ctx.save_for_backward(
-            inputs, weight_ih, weight_hh, state_weight, cell_weight,
+            factors, weight_ih, weight_hh, state_weight, cell_weight,
             activations, all_h, all_c, gain_h, gain_c, gates, relaxed,
         )  # fmt: skip
         ctx.batch_sizes = batch_sizes
@@ -110,11 +111,11 @@ class GatedLSTM(torch.autograd.Function):
         ctx: Any, grad_h: Tensor, grad_c: Tensor, grad_gates: Tensor, grad_log_odds: Tensor
     ) -> tuple[Tensor | None, ...]:
         (
-            inputs, weight_ih, weight_hh, state_weight, cell_weight,
+            factors, weight_ih, weight_hh, state_weight, cell_weight,
             activations, all_h, all_c, gain_h, gain_c, gates, relaxed,
         ) = ctx.saved_tensors  # fmt: skip
         wants_given = ctx.needs_input_grad[10]
-        recurrent = Product(weight_hh.t(), ctx.precision)
+        recurrent = Product(weight_hh.t())
         width = ctx.width
         steps = _steps(ctx.batch_sizes)
 
@@ -122,9 +123,9 @@ class GatedLSTM(torch.autograd.Function):
         opened = gates.nonzero().squeeze(1)
         ends = torch.tensor([step.rows.stop for step in steps], device=opened.device)
         last_opened: list[int] = torch.searchsorted(opened, ends).tolist()
-        grad_z = inputs.new_empty(len(opened), weight_hh.shape[0])  # of their pre-activations
+        grad_z = all_h.new_empty(len(opened), weight_hh.shape[0])  # of their pre-activations
 
-        grad_sync_h, grad_sync_c = (inputs.new_zeros(len(inputs), width) for _ in range(2))
+        grad_sync_h, grad_sync_c = (all_h.new_zeros(len(all_h), width) for _ in range(2))
         grad_gates, grad_decision = grad_gates.clone(), grad_log_odds.clone()
         slope = relaxed * (1 - relaxed) / ctx.temperature
         zero_state = torch.zeros_like(all_h[: ctx.batch_sizes[0]])
@@ -169,14 +170,17 @@ class GatedLSTM(torch.autograd.Function):
         first, again = ctx.batch_sizes[0], last_opened[0]
         earlier = torch.cat([torch.arange(step.before.start, step.before.stop) for step in steps])
         earlier_h = all_h[earlier]
+        flow = rounded(grad_z, ctx.precision)
+        recurring_h = rounded(earlier_h[opened[again:] - first], ctx.precision)
         grad_inputs = None
         if ctx.needs_input_grad[0]:
-            flow = Product(weight_ih.t(), ctx.precision)(grad_z)
-            grad_inputs = torch.zeros_like(inputs).index_copy_(0, opened, flow)
+            grad_inputs = all_h.new_zeros(factors.shape).index_copy_(
+                0, opened, (flow @ weight_ih).to(all_h.dtype)
+            )
         return (
             grad_inputs,
-            weight_gradient(grad_z, inputs[opened], ctx.precision),
-            weight_gradient(grad_z[again:], earlier_h[opened[again:] - first], ctx.precision),
+            (flow.t() @ factors[opened]).to(all_h.dtype),
+            (flow[again:].t() @ recurring_h).to(all_h.dtype),
             grad_z.sum(0),
             grad_sync_h if width else None,
             grad_sync_c if width else None,
