@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from benchmarks.liteeval_step import QUICK, Setting
 from policy.config import CELLS, PRECISIONS, Cell, Precision, RunConfig
-from policy.liteeval import LiteEval
+from policy.liteeval import LiteEval, products
 from policy.liteeval.cells import GatedStates, GateInput, gated_lstm
 from policy.liteeval.sparse import LAY_OUT_AFTER
 from policy.runs import run_method
@@ -161,7 +161,7 @@ def gradients(precision: Precision, dtype: torch.dtype = torch.float32) -> dict[
 def test_float32_is_exact(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """To rounding, whether or not the weights are laid out for oneDNN. (float64 has no such layout.)"""
     expected = gradients("float32", torch.float64)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    monkeypatch.setattr(products, "WORTH_LAYING_OUT", 1 if onednn else 1 << 40)
     found = gradients("float32")
     for name, value in found.items():
         torch.testing.assert_close(value.double(), expected[name], rtol=1e-4, atol=1e-4, msg=name)
@@ -170,7 +170,7 @@ def test_float32_is_exact(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("onednn", [True, False])
 def test_bfloat16_rounds_products_alone(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = gradients("float32")
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    monkeypatch.setattr(products, "WORTH_LAYING_OUT", 1 if onednn else 1 << 40)
     found = gradients("bfloat16")
     for name, value in found.items():
         assert value.dtype == torch.float32
@@ -260,8 +260,9 @@ def test_videos_at_their_own_pace_equal_one_step_at_a_time(
             torch.testing.assert_close(out.logits[k], model.classifier(state.fine_h)[0])
 
 
-def test_evaluation_with_many_rounds() -> None:
+def test_evaluation_with_many_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than it takes to lay out the weights: the same states as an LSTM whose gates are all open."""
+    monkeypatch.setattr(products, "WORTH_LAYING_OUT", 1)
     torch.manual_seed(0)
     model = LiteEval(coarse_dim=3, fine_dim=4, num_classes=5, coarse_hidden=2, fine_hidden=6).eval()
     steps = LAY_OUT_AFTER + 5
@@ -279,7 +280,7 @@ def test_evaluation_with_many_rounds() -> None:
 
 @pytest.mark.slow
 def test_bfloat16_learns_as_well(tmp_path: Path) -> None:
-    """mAP on videos that were not trained on, and usage; means of three seeds (docs/training-speed.md has more)."""
+    """mAP on videos that were not trained on, and usage: means of three seeds (docs/training-speed.md: six)."""
     maps: dict[Precision, list[float]] = {precision: [] for precision in PRECISIONS}
     usages: dict[Precision, list[float]] = {precision: [] for precision in PRECISIONS}
     for seed in range(3):

@@ -12,6 +12,10 @@ from torch.nn import functional
 
 from policy.config import Precision
 
+WORTH_LAYING_OUT = 1 << 20
+"""Entries of a weight, those of 512 units. oneDNN prepares itself for every new number of rows; for a smaller
+weight that takes longer than it saves."""
+
 
 def rounded(x: Tensor, precision: Precision) -> Tensor:
     """As it enters a product; itself where nothing is rounded."""
@@ -52,8 +56,9 @@ class Product:
 
 def _for_onednn(weight: Tensor) -> Tensor | None:
     """The weight as oneDNN wants it; None where oneDNN has nothing for it."""
-    usable = weight.device.type == "cpu" and weight.numel() > 0 and torch.backends.mkldnn.enabled
-    if not usable or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if weight.device.type != "cpu" or weight.numel() < WORTH_LAYING_OUT or not torch.backends.mkldnn.enabled:
+        return None
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return None
