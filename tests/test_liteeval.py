@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -16,7 +15,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import liteeval_step
 from policy.liteeval import (
     CLOSED,
     OPEN,
@@ -515,19 +513,3 @@ def test_cost_of_the_paper_sizes() -> None:
     cost = PolicyCost.of(coarse_dim=1280, fine_dim=2048, num_classes=239, coarse_hidden=512, fine_hidden=2048)
     assert cost.coarse_step == 3_670_016
     assert cost.fine_step == 44_040_192
-
-
-def test_benchmark_agrees_with_the_plain_loop() -> None:
-    sizes = ["--fine-hidden", "16", "--coarse-hidden", "4", "--coarse-dim", "6", "--fine-dim", "8"]
-    result = CliRunner().invoke(
-        liteeval_step.main, ["--steps", "7", "--batch", "3", "--repeats", "0", *sizes], catch_exceptions=False
-    )
-    assert result.exit_code == 0, result.output
-    assert "gates that differ: 0 of 21" in result.output
-    differences = [
-        float(line.split(": ")[1].split(" (")[0])
-        for line in result.output.splitlines()
-        if line.startswith("largest difference")
-    ]
-    assert len(differences) == 13
-    assert max(differences) < 1e-4

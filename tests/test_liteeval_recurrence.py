@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
+from benchmarks.liteeval_step import QUICK, Setting
+from policy.config import CELLS, PRECISIONS, Cell, Precision, RunConfig
+from policy.liteeval import LiteEval, products
 from policy.liteeval.cells import GatedStates, GateInput, gated_lstm
+from policy.liteeval.sparse import LAY_OUT_AFTER
+from policy.runs import run_method
+from tests.planted import write_planted
 
+PLANTED = RunConfig(
+    "liteeval",
+    coarse="coarse_112",
+    fine="fine_224",
+    epochs=30,
+    batch=16,
+    lr=1e-3,
+    coarse_hidden=16,
+    fine_hidden=64,
+)
 SIZES = [3, 2, 2, 1]
 INPUTS, HIDDEN, WIDTH = 3, 4, 2
 
@@ -111,3 +131,165 @@ def test_gradient_where_the_gate_sees_the_cell_state(sync: bool) -> None:
 
     inputs = random(total, INPUTS), random(total, WIDTH), random(total, WIDTH)
     assert torch.autograd.gradcheck(relaxed, (*inputs, random(total), random(HIDDEN), random(HIDDEN)))
+
+
+# --- precision ---
+
+
+def gradients(precision: Precision, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """States and gradients of two videos with given gates; weights and inputs are the same in every precision."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(dtype).requires_grad_()
+
+    sizes, total = [2] * 9 + [1] * 3, 21
+    torch.manual_seed(0)
+    cell = nn.LSTMCell(48, 64).to(dtype)
+    inputs, sync, odds, weight = draw(total, 48), (draw(total, 16), draw(total, 16)), draw(total), draw(64)
+    gate = GateInput(odds, weight, given=(draw(total) > 0).to(dtype).requires_grad_())
+    states = gated_lstm(cell, inputs, sizes, gate, sync, precision)
+    (states.h.square().sum() + states.c.sum() + states.log_odds.sum()).backward()  # type: ignore[no-untyped-call]
+    leaves = {"inputs": inputs, "sync": sync[0], "odds": odds, "weight": weight, "given": gate.given}
+    leaves |= dict(cell.named_parameters())
+    found = {name: leaf.grad for name, leaf in leaves.items() if leaf is not None and leaf.grad is not None}
+    assert len(found) == len(leaves)
+    return found | {"h": states.h.detach(), "c": states.c.detach()}
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+def test_float32_is_exact(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To rounding, whether or not the weights are laid out for oneDNN. (float64 has no such layout.)"""
+    expected = gradients("float32", torch.float64)
+    monkeypatch.setattr(products, "WORTH_LAYING_OUT", 1 if onednn else 1 << 40)
+    found = gradients("float32")
+    for name, value in found.items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-4, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+def test_bfloat16_rounds_products_alone(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = gradients("float32")
+    monkeypatch.setattr(products, "WORTH_LAYING_OUT", 1 if onednn else 1 << 40)
+    found = gradients("bfloat16")
+    for name, value in found.items():
+        assert value.dtype == torch.float32
+        relative = (value - expected[name]).norm() / expected[name].norm()
+        assert relative < 0.02, name
+    assert not torch.equal(found["h"], expected["h"])
+    # A state that is not rounded has entries between those that bfloat16 knows.
+    assert not torch.equal(found["h"], found["h"].bfloat16().float())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_precision_reaches_every_network_in_training_alone(cell: Cell) -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"coarse_dim": 6, "fine_dim": 7, "num_classes": 3}
+    sizes |= {"coarse_hidden": 8, "fine_hidden": 8, "coarse_projection": 8, "fine_projection": 8}
+    features = [torch.randn(16, dim) for dim in (6, 7)]
+    coarse, fine = (PackedSequence(x, torch.tensor([8, 8])) for x in features)
+    weights = LiteEval(**sizes, cell=cell).state_dict()
+    logits: dict[tuple[bool, Precision], Tensor] = {}
+    for precision, training in itertools.product(PRECISIONS, (True, False)):
+        model = LiteEval(**sizes, cell=cell, precision=precision)
+        model.load_state_dict(weights)
+        logits[training, precision] = model.train(training)(coarse, fine, gates=torch.ones(16)).logits
+    assert torch.equal(logits[False, "float32"], logits[False, "bfloat16"])
+    assert not torch.equal(logits[True, "float32"], logits[True, "bfloat16"])
+    torch.testing.assert_close(logits[True, "float32"], logits[True, "bfloat16"], rtol=0.05, atol=0.05)
+
+
+def test_the_whole_step_equals_the_loop() -> None:
+    """The released recipe against everything inside the time loop, as benchmarks.liteeval_step has it."""
+    setting = Setting(QUICK, gate_bias=0.0, device=torch.device("cpu"))
+    expected, step, rounded = setting.in_the_loop(), setting.ours("float32"), setting.ours("bfloat16")
+    assert 0 < expected.gates.mean() < 1
+    torch.testing.assert_close(step.loss, expected.loss)
+    assert torch.equal(step.gates, expected.gates)
+    assert step.gradients.keys() == expected.gradients.keys()
+    for name, gradient in expected.gradients.items():
+        torch.testing.assert_close(step.gradients[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+    torch.testing.assert_close(rounded.loss, expected.loss, rtol=1e-2, atol=0)
+
+
+# --- evaluation ---
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 14), min_size=1, max_size=4),
+    seed=st.integers(0, 1000),
+    cell=st.sampled_from(CELLS),
+    sync=st.booleans(),
+    sees_cell=st.booleans(),
+    threshold=st.sampled_from([-1.0, 0.0, 0.3]),
+)
+def test_videos_at_their_own_pace_equal_one_step_at_a_time(
+    lengths: list[int], seed: int, cell: Cell, sync: bool, sees_cell: bool, threshold: float
+) -> None:
+    torch.manual_seed(seed)
+    model = LiteEval(
+        coarse_dim=3,
+        fine_dim=4,
+        num_classes=5,
+        coarse_hidden=2,
+        fine_hidden=6,
+        cell=cell,
+        sync=sync,
+        gate_state="hidden+cell" if sees_cell and cell != "gru" else "hidden",
+    )
+    model = model.double().eval()
+    with torch.no_grad():
+        model.gate.weight.mul_(4)
+        model.threshold.fill_(threshold)
+    coarse, fine = ([torch.randn(length, dim).double() for length in lengths] for dim in (3, 4))
+    with torch.no_grad():
+        out = model(*(pack_sequence(parts, enforce_sorted=False) for parts in (coarse, fine)))
+        for k, (v_c, v_f) in enumerate(zip(coarse, fine, strict=True)):
+            state, gates, odds, states = model.initial_state(1), [], [], []
+            for c, f in zip(v_c[:, None], v_f[:, None], strict=True):
+                log_odds, state = model.look(c, state)
+                opened = (log_odds > model.threshold).nonzero().squeeze(1)
+                state = model.update(c, f[opened], opened, state)
+                gates.append(float(len(opened)))
+                odds.append(log_odds)
+                states.append(state.fine_h)
+            assert out.split(out.gates)[k].tolist() == gates
+            torch.testing.assert_close(out.split(out.log_odds)[k], torch.cat(odds))
+            torch.testing.assert_close(out.split(out.states)[k], torch.cat(states))
+            torch.testing.assert_close(out.logits[k], model.classifier(state.fine_h)[0])
+
+
+def test_evaluation_with_many_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than it takes to lay out the weights: the same states as an LSTM whose gates are all open."""
+    monkeypatch.setattr(products, "WORTH_LAYING_OUT", 1)
+    torch.manual_seed(0)
+    model = LiteEval(coarse_dim=3, fine_dim=4, num_classes=5, coarse_hidden=2, fine_hidden=6).eval()
+    steps = LAY_OUT_AFTER + 5
+    coarse, fine = torch.randn(steps, 3), torch.randn(steps, 4)
+    whole = nn.LSTM(7, 6)
+    whole.load_state_dict({f"{name}_l0": value for name, value in model.fine_cell.state_dict().items()})
+    with torch.no_grad():
+        sizes = torch.ones(steps, dtype=torch.int64)
+        out = model(PackedSequence(coarse, sizes), PackedSequence(fine, sizes), gates=torch.ones(steps))
+        torch.testing.assert_close(out.states, whole(torch.cat([coarse, fine], 1))[0])
+
+
+# --- training ---
+
+
+@pytest.mark.slow
+def test_bfloat16_learns_as_well(tmp_path: Path) -> None:
+    """mAP on videos that were not trained on, and usage: means of three seeds (docs/training-speed.md: six)."""
+    maps: dict[Precision, list[float]] = {precision: [] for precision in PRECISIONS}
+    usages: dict[Precision, list[float]] = {precision: [] for precision in PRECISIONS}
+    for seed in range(3):
+        cache, labels = write_planted(tmp_path / f"cache{seed}", seed=seed)
+        for precision in PRECISIONS:
+            config = replace(PLANTED, seed=seed, precision=precision)
+            result = run_method(config, cache, labels, tmp_path / f"{precision}{seed}", device="cpu").result
+            maps[precision].append(result.mean_average_precision)
+            usages[precision].append(result.usage)
+    assert maps["float32"] != maps["bfloat16"]
+    assert np.mean(maps["bfloat16"]) > np.mean(maps["float32"]) - 0.02
+    assert abs(np.mean(usages["bfloat16"]) - np.mean(usages["float32"])) < 0.03

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from policy.accounting import gru_step_macs
+from policy.liteeval.products import linear
 from policy.liteeval.recurrent import State, Unrolled
 
 
@@ -23,11 +23,11 @@ class GRU(nn.GRUCell, Unrolled):
     step_macs = staticmethod(gru_step_macs)
 
     def project(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        return (linear(inputs, self.weight_ih, self.bias_ih),)
+        return (linear(inputs, self.weight_ih, self.bias_ih, self.training_precision),)
 
     def advance(self, projected: tuple[Tensor, ...], before: State) -> State:
         (of_input,) = projected
-        of_state = linear(before.h, self.weight_hh, self.bias_hh)
+        of_state = linear(before.h, self.weight_hh, self.bias_hh, self.training_precision)
         gates, width = 2 * self.hidden_size, self.hidden_size
         r, z = torch.split(torch.sigmoid(of_input[:, :gates] + of_state[:, :gates]), width, 1)
         new = torch.tanh(torch.addcmul(of_input[:, gates:], r, of_state[:, gates:]))

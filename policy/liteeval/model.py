@@ -8,21 +8,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from policy.config import Cell, GateState, Precision
-from policy.liteeval.cells import GateInput
 from policy.liteeval.cost import PolicyCost
 from policy.liteeval.gate import CLOSED, OPEN, ConditionalGate, gumbel_pairs
 from policy.liteeval.networks import NETWORKS
 from policy.liteeval.projection import Projection
-from policy.liteeval.recurrent import (
-    GatedRun,
-    State,
-    closed_state,
-    first_videos,
-    join_steps,
-    split_states,
-    split_steps,
-    state_log_odds,
-)
+from policy.liteeval.recurrent import State, closed_state, state_log_odds
+from policy.liteeval.sparse import run_opened
 from policy.liteeval.standardize import Standardize
 from policy.packing import place_of_row
 
@@ -109,7 +100,7 @@ class LiteEval(nn.Module):
         cell: of both networks (Table 6).
         coarse_projection, fine_projection: outputs of the learned layers; 0 is none.
         gate_state: what of the fine network the gate sees beside v^c: h^f, or c^f, too.
-        precision: of the recurrent networks' matrix products in training.
+        precision: of the matrix products in training (:mod:`.products`), but for the gate and the classifier.
 
     Raises:
         ValueError: when a size is not positive, ``coarse_hidden`` > ``fine_hidden`` (Eq. 5 copies all of h^c),
@@ -150,17 +141,19 @@ class LiteEval(nn.Module):
             raise ValueError(f"the gate cannot see the cell state of a {cell.upper()}, which has none")
         self.coarse_scale = Standardize(coarse_dim)
         self.fine_scale = Standardize(fine_dim)
-        self.coarse_projection = Projection(coarse_dim, coarse_projection) if coarse_projection else None
-        self.fine_projection = Projection(fine_dim, fine_projection) if fine_projection else None
+        self.coarse_projection = (
+            Projection(coarse_dim, coarse_projection, precision) if coarse_projection else None
+        )
+        self.fine_projection = Projection(fine_dim, fine_projection, precision) if fine_projection else None
         coarse_seen, fine_seen = coarse_projection or coarse_dim, fine_projection or fine_dim
         self.coarse_cell = network(coarse_seen, coarse_hidden)
         self.fine_cell = network(coarse_seen + fine_seen, fine_hidden)
+        self.coarse_cell.precision = self.fine_cell.precision = precision
         self.gate = ConditionalGate(coarse_seen, fine_hidden, sees_cell_state=sees_cell_state)
         self.classifier = nn.Linear(fine_hidden, num_classes)
         self.register_buffer("threshold", torch.zeros(()))
         self.register_buffer("multiplier", torch.zeros(()))
         self.sync = sync
-        self.precision = precision
         self.cost = PolicyCost.of(
             coarse_dim=coarse_dim,
             fine_dim=fine_dim,
@@ -215,7 +208,11 @@ class LiteEval(nn.Module):
             inputs = torch.cat([seen, self._see_fine(fine.data, batch_sizes)], 1)
             run = self.fine_cell.run_gated(inputs, batch_sizes, gate, sync)
         else:
-            run = self._evaluate(seen, fine.data, batch_sizes, gate, sync)
+
+            def inputs_of(rows: Tensor) -> Tensor:
+                return torch.cat([seen[rows], self._see_fine(fine.data[rows], [len(rows)])], 1)
+
+            run = run_opened(self.fine_cell, inputs_of, batch_sizes, gate, sync, self.threshold)
 
         video, lengths = place_of_row(coarse.batch_sizes)
         lengths = lengths.to(seen.device)
@@ -289,33 +286,6 @@ class LiteEval(nn.Module):
             return closed
         inputs = torch.cat([seen, self._see_fine(fine, [len(fine)])], 1)
         return self.fine_cell.open(inputs, opened_rows, before, closed)
-
-    def _evaluate(
-        self, seen: Tensor, fine: Tensor, batch_sizes: Sequence[int], gate: GateInput, sync: State | None
-    ) -> GatedRun:
-        """The fine network for opened rows only, without sampling. ``fine`` is as given."""
-        state = self.fine_cell.zero_state(seen, batch_sizes[0])
-        states, gates, log_odds = [], [], []
-        nothing = [None] * len(batch_sizes)
-        steps = zip(
-            batch_sizes,
-            split_steps(seen, batch_sizes),
-            split_steps(fine, batch_sizes),
-            split_steps(gate.log_odds, batch_sizes),
-            nothing if gate.given is None else split_steps(gate.given, batch_sizes),
-            nothing if sync is None else split_states(sync, batch_sizes),
-            strict=True,
-        )
-        for n, v_c, v_f, odds_of_input, given, copied in steps:
-            before = first_videos(state, n)
-            odds = odds_of_input + state_log_odds(gate, before)
-            opened = odds > self.threshold if given is None else given > 0
-            rows = opened.nonzero().squeeze(1)
-            state = self._fine_step(v_c[rows], v_f[rows], rows, before, copied)
-            states.append(state)
-            gates.append(opened.to(odds.dtype))
-            log_odds.append(odds)
-        return GatedRun(join_steps(states), torch.cat(gates), torch.cat(log_odds))
 
 
 def _check(

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from policy.accounting import linear_macs
+from policy.config import Precision
+from policy.liteeval.products import linear
 
 LEAST_ROWS = 8
 """Of which mean and variance are taken in training."""
@@ -24,8 +26,9 @@ class Projection(nn.Module):
     statistics are the same: see :func:`segments` for videos of different lengths.
     """
 
-    def __init__(self, input_size: int, output_size: int) -> None:
+    def __init__(self, input_size: int, output_size: int, precision: Precision = "float32") -> None:
         super().__init__()
+        self.precision = precision
         self.norm = nn.BatchNorm1d(input_size)
         self.linear = nn.Linear(input_size, output_size)
         self.output_norm = nn.BatchNorm1d(output_size)
@@ -45,8 +48,10 @@ class Projection(nn.Module):
             return projected.relu()
         blocks = [Block(size, len(list(equal))) for size, equal in groupby(segments(batch_sizes))]
         rows = torch.cat([side_by_side(part, block) for part, block in split(rows, blocks)])
-        projected = segment_norm(self.linear(segment_norm(rows, self.norm, blocks)), self.output_norm, blocks)
-        return torch.cat([in_turn(part, block) for part, block in split(projected.relu(), blocks)])
+        normalised = segment_norm(rows, self.norm, blocks)
+        projected = linear(normalised, self.linear.weight, self.linear.bias, self.precision)
+        seen = segment_norm(projected, self.output_norm, blocks).relu()
+        return torch.cat([in_turn(part, block) for part, block in split(seen, blocks)])
 
 
 class Block(NamedTuple):

@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from policy.config import Precision
 from policy.liteeval.cells import GateInput
 
 
@@ -86,6 +87,13 @@ class Recurrent(nn.Module, ABC):
     has_cell_state: ClassVar[bool]
     input_size: int
     hidden_size: int
+    precision: Precision = "float32"
+    """Of the matrix products of `run` and `run_gated` in training."""
+
+    @property
+    def training_precision(self) -> Precision:
+        """`precision`; in evaluation mode float32."""
+        return self.precision if self.training else "float32"
 
     @staticmethod
     @abstractmethod
@@ -112,6 +120,10 @@ class Recurrent(nn.Module, ABC):
     @abstractmethod
     def step(self, inputs: Tensor, before: State) -> State:
         """One step of n videos: (n, D) and the state before it -> the state after it."""
+
+    def repeated_step(self) -> Callable[[Tensor, State], State]:
+        """`step`, to be called many times with the same weights."""
+        return self.step
 
     def zero_state(self, like: Tensor, videos: int) -> State:
         """(videos, H) zeros of the type and on the device of ``like``."""

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from policy.accounting import sru_step_macs
+from policy.liteeval.products import linear
 from policy.liteeval.recurrent import State, Unrolled
 
 
@@ -43,7 +43,9 @@ class SRU(Unrolled):
         nn.init.uniform_(self.weight, -math.sqrt(3 / input_size), math.sqrt(3 / input_size))
 
     def project(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        candidate, f, r, *other = torch.split(linear(inputs, self.weight), self.hidden_size, 1)
+        candidate, f, r, *other = torch.split(
+            linear(inputs, self.weight, None, self.training_precision), self.hidden_size, 1
+        )
         bias_f, bias_r = torch.split(self.bias, self.hidden_size)
         forget, output = torch.sigmoid(f + bias_f), torch.sigmoid(r + bias_r)
         highway = other[0] if other else inputs
