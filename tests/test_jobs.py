@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -161,16 +162,21 @@ def test_jobs_end_with_the_command_that_started_them(videos: Path, tmp_path: Pat
     command = psutil.Process(process.pid)
 
     def decoders() -> int:
-        return sum("extract.workers" in " ".join(child.cmdline()) for child in below())
+        return sum("extract.workers" in words for _, words in below())
 
-    def below() -> list[psutil.Process]:
-        found: list[psutil.Process] = command.children(recursive=True)
-        return [child for child in found if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    def below() -> list[tuple[psutil.Process, str]]:
+        """The processes that are running, and how they were called."""
+        found = []
+        for child in command.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    found.append((child, " ".join(child.cmdline())))
+        return found
 
     while decoders() < 2:
         assert process.poll() is None
         time.sleep(0.05)
-    others = below()
+    others = [child for child, _ in below()]
     process.kill()  # it alone
     process.wait()
     _, alive = psutil.wait_procs(others, timeout=300)
