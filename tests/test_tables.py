@@ -68,7 +68,7 @@ def plant(folder: Path, seed: int = 0) -> Path:
 def table(cache: Path, *words: object, seeds: int = 2, labels: Path | None = None) -> Result:
     data = ["--cache", cache, "--labels", labels or cache / "labels.csv", *STREAMS, "--device", "cpu"]
     given = [str(word) for word in ["liteeval-1", *data, *SMALL, "--seeds", seeds, *words]]
-    return CliRunner().invoke(paper_tables, given)
+    return CliRunner(env={"COLUMNS": "100"}).invoke(paper_tables, given)
 
 
 def numbers(out: Path) -> dict[str, dict[str, str]]:

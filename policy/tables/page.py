@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from policy.tables import html
@@ -30,7 +31,7 @@ def of_report(report: Report, png: bytes) -> html.Section:
         if row.emphasised:
             emphasised.add(place)
     return html.Section(
-        table.name,
+        _id(table.name),
         table.title,
         (
             html.Table(
@@ -60,8 +61,15 @@ def of_exhibit(exhibit: Exhibit) -> html.Section:
         for sheet in exhibit.sheets
     ]
     return html.Section(
-        table.name, table.title, (*blocks, html.Facts(exhibit.state), html.Command(exhibit.report.command))
+        _id(table.name),
+        table.title,
+        (*blocks, html.Facts(exhibit.state), html.Command(exhibit.report.command)),
     )
+
+
+def _id(name: str) -> str:
+    """Of a section, from whatever a table's folder is called."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", f"table-{name}" if not name[:1].isalpha() else name)
 
 
 def render(title: str, sections: Sequence[html.Section], intro: Sequence[html.Block] = ()) -> bytes:

@@ -189,8 +189,10 @@ def _check_references(rows: Mapping[Path, Experiment]) -> None:
             named = by_name.get(other)
             if named is None:
                 raise UserError(f"{path}: {what}: no row {other!r}; there are: {', '.join(by_name)}")
-            if named.method is None or named.usage_of is not None or named.teacher_of is not None:
-                raise UserError(f"{path}: {what}: the row {other!r} has no run that depends on no other")
+            if named.method is None or named.usage_of is not None:
+                raise UserError(f"{path}: {what}: the row {other!r} has no usage of its own")
+            if named.teacher_of is not None:
+                raise UserError(f"{path}: {what}: the row {other!r} waits for a teacher itself")
             if what == "follows" and named.method not in _ONLINE:
                 raise UserError(f"{path}: follows: the row {other!r} is not one of {', '.join(_ONLINE)}")
 
