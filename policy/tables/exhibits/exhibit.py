@@ -17,7 +17,7 @@ from policy.runs import Run, load_method, read_config
 from policy.tables.exhibits.sheet import Sheet
 from policy.tables.experiment import PaperTable
 from policy.tables.html import Thumbnails
-from policy.tables.report import Report
+from policy.tables.report import MARK, Report
 from policy.tables.running import Request
 from policy.tables.source import Source
 
@@ -111,4 +111,5 @@ class Material:
     def subtitle(self) -> str:
         """What stands below a figure's title."""
         seeds = len(self.seeds)
-        return f"{self.report.labels_name}{f', mean of {seeds} seeds' if seeds > 1 else ''}"
+        replaced = f"; {MARK} streams replaced" if any(row.marked for row in self.report.rows) else ""
+        return f"{self.report.labels_name}{f', mean of {seeds} seeds' if seeds > 1 else ''}{replaced}"

@@ -60,7 +60,7 @@ def make(material: Material) -> Exhibit:
         material.report,
         (Sheet(title, COLUMNS, rows),),
         Picture(
-            filmstrip.render(strips, title=title, subtitle=material.report.labels_name),
+            filmstrip.render(strips, title=title, subtitle=material.subtitle),
             "Frames of some videos; those for which fine features were computed have green borders",
         ),
         thumbnails=tuple(filmstrip.block(strip) for strip in strips),
