@@ -5,10 +5,10 @@
 On planted caches (tests/planted.py) an oracle knows which rows are informative. Half of the classes show in the
 coarse features alone, weakly, so that it takes many frames to tell them. Of the others a detail is on screen for
 2 to 4 frames, anywhere or late in the video, and only the fine features of these frames say which. "gain" is how
-much of what the oracle's gates gain in top-1 over coarse features alone a training gains; "usage" the share of rows
-with fine features, also over the oracle's; "found" the share of the informative rows that are opened; "first 3"
-that of every video's first three. All rows of a table have the same sizes, epochs and learning rate; means over
-seeds.
+much of what the oracle's gates gain in top-1 over coarse features alone a training gains; "usage" the share of
+rows with fine features, also over the oracle's; "found" the share of the informative rows that are opened;
+"first 3" that of every video's first three. All rows of a table have the same sizes, epochs and learning rate;
+means over seeds.
 
 The second table is about budgets: what usage on videos that were not trained on comes of a γ.
 """
@@ -63,7 +63,6 @@ TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "… and distillation": {**KEPT, "distill": 1.0},
 }
 """The warm-up is half of the epochs, the step loss has weight 0.5, the distillation from LSTM+CF weight 1."""
-RECIPES = ("paper", "released")
 
 
 class Row(NamedTuple):
@@ -99,8 +98,12 @@ def trainings(config: RunConfig, planted: Planted, folder: Path, names: Sequence
         "oracle": Row.of(oracle(config, planted, folder / "oracle"), planted),
     }
     chosen = {name: replace(config, **TRAININGS[name]) for name in TRAININGS}
-    given = {"lr", "lr_drop"}  # both recipes' are for a training a hundred times as long
-    chosen |= {f"recipe {name}": with_recipe(config, name, given) for name in RECIPES}
+    # Both recipes' rates are for a training a hundred times as long, their projections for 1280 and 2048 features.
+    given = {"lr", "lr_drop", "coarse_projection", "fine_projection"}
+    sizes = {"paper": (0, 0), "released": (16, 64)}
+    for name, (coarse, fine) in sizes.items():
+        projected = replace(config, coarse_projection=coarse, fine_projection=fine)
+        chosen[f"recipe {name}"] = with_recipe(projected, name, given)
     for number, (name, one) in enumerate(chosen.items()):
         if names and name not in names:
             continue

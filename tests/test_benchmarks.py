@@ -14,7 +14,7 @@ import pytest
     "name",
     [
         *("extraction", "usual_script", "second_stream", "memory", "gpu --device cpu"),
-        *("flow", "opening", "reading", "damage"),
+        *("flow", "opening", "reading", "damage", "late_steps"),
     ],
 )
 def test_quick_run(name: str) -> None:

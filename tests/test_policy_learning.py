@@ -116,3 +116,15 @@ def test_a_plainly_trained_gate_opens_at_the_start(tmp_path: Path) -> None:
     late, first = found(plain, tmp_path / "plain")
     assert late < 0.2 and first > 0.1
     assert found(config, tmp_path / "ours")[0] > 0.4
+
+
+@pytest.mark.slow
+def test_a_budget_is_met_where_the_penalty_misses_it(tmp_path: Path) -> None:
+    """On videos that were not trained on, so many that chance is small: within 0.5 points of γ."""
+    small: Mapping[str, Any] = {"dim": 16, "lengths": (6, 10), "classes": 6}
+    planted = plant(tmp_path / "cache", train=1500, test=1500, **small)
+    config = replace(ANSWERED, gamma=0.05, epochs=4, batch=32, coarse_hidden=8, fine_hidden=16)
+    kept = said(config, planted, tmp_path / "kept")
+    assert abs(kept.usage.mean() - 0.05) < 0.005
+    penalty = said(replace(config, usage_loss="video", warmup=0.0), planted, tmp_path / "penalty")
+    assert abs(penalty.usage.mean() - 0.05) > 0.02
