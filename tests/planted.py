@@ -22,10 +22,10 @@ from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
 from policy.data import Batch, Dataset
 from policy.evaluation import Predictions, evaluate
-from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
 from policy.liteeval.model import LiteEvalOutput
 from policy.losses import classification_loss
-from policy.method import Losses, Moment, Prediction, class_probabilities
+from policy.method import TRAINING_OPTIONS, Losses, Moment, Prediction, class_probabilities
 from policy.runs import open_data
 from policy.training import train as train_method
 from tests.caches import make_record, make_spec
@@ -66,8 +66,8 @@ def plant(
     Args:
         noise: standard deviation of each feature.
         signal: length of the vectors that tell classes, scenes and details apart.
-        readable_signal: of those that tell the readable classes apart, if another: of a weak signal it takes many
-            frames to be sure.
+        readable_signal: of those that tell the readable classes apart, if another. They are then in the coarse
+            features only; of a weak signal it takes many frames to be sure.
         lengths: least and largest number of rows of a video.
         place: the part of a video, from 0 to 1, within which its detail is on screen.
     """
@@ -75,8 +75,8 @@ def plant(
     coarse_scene, fine_scene = (_directions(random, classes + 2, dim) * signal for _ in range(2))
     readable = classes // 2
     if readable_signal is not None:
-        for scene in (coarse_scene, fine_scene):
-            scene[:readable] *= readable_signal / signal
+        coarse_scene[:readable] *= readable_signal / signal
+        fine_scene[:readable] = 0
     coarse_records: list[VideoRecord] = []
     fine_records: list[VideoRecord] = []
     videos = []
@@ -117,6 +117,8 @@ def write_planted(folder: Path, **options: Any) -> tuple[FeatureCache, LabelSet]
 
 class OracleGating(LiteEvalMethod):
     """LiteEval's network, trained and judged with its gates open on the informative rows, and on no other."""
+
+    options = TRAINING_OPTIONS | NETWORK_OPTIONS
 
     def __init__(self, config: RunConfig, data: Dataset, planted: Planted) -> None:
         super().__init__(config, data)

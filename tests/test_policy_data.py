@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from cache_schema import CacheError, FeatureCache, Sampling, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.errors import LabelError
 from policy.data import VideoSet, batches, open_dataset, read_ahead, uniform_rows
 from policy.packing import mean_per_video, video_of_row
 from tests.caches import make_record, make_spec, write_stream
@@ -140,6 +141,14 @@ LABELS = LabelSet(Path("l.csv"), (VideoLabel("a", ("x",), "train"), VideoLabel("
 def test_streams_of_different_lengths_name_the_video(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="video 'b' has 4 rows in stream 'coarse' but 5 in 'fine'"):
         open_dataset(both(tmp_path, 5), LABELS, PAIR)  # type: ignore[arg-type]
+
+
+def test_a_video_without_fine_features_is_named(tmp_path: Path) -> None:
+    write_stream(tmp_path, make_spec("coarse"), {"a": 4, "b": 4})
+    write_stream(tmp_path, make_spec("fine"), {"a": 4})
+    said = r"no features for 1 video of subset 'test': 'b' \(not in fine\); --skip-missing leaves"
+    with pytest.raises(LabelError, match=said):
+        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)  # type: ignore[arg-type]
 
 
 def test_streams_of_different_sampling(tmp_path: Path) -> None:

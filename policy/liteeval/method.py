@@ -170,9 +170,9 @@ class LiteEvalMethod(Method):
     def target_usage(self, progress: float) -> float:
         """The final usage, γ, after a linear descent from 1 during the share `warmup` of the training.
 
-        The descent is our addition, off by default. With it the fine LSTM learns what the fine features say
-        before the gate learns to do without them. It helped where classes are hard to tell apart in short
-        videos, and did harm where a few of many frames matter (on synthetic features).
+        The descent is our addition, off by default. With it the fine network learns what the fine features say
+        before the gate learns to do without them: where a budget is pressed for from the first step, the gate
+        opens at the start of a video and nowhere else (docs/better.md).
         """
         if progress >= self.config.warmup:
             return self.final_usage
