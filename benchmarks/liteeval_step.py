@@ -182,7 +182,7 @@ def differences(expected: Step, step: Step) -> list[str]:
         f"{float(abs(expected.loss - step.loss) / expected.loss):.0e}",
         f"{int((expected.gates - step.gates).abs().round().sum())} of {step.gates.numel():,}",
         f"{relative[worst]:.0e} ({worst})",
-        f"{float(torch.cosine_similarity(ours, theirs, dim=0)):.5f}",
+        f"{float(torch.cosine_similarity(ours.double(), theirs.double(), dim=0)):.5f}",
     ]
 
 
