@@ -147,7 +147,11 @@ LITEEVAL = options(
         type=click.Choice(USAGE_LOSSES),
     ),
     setting("--step-loss", "Weight of the classification loss averaged over all steps.", type=float),
-    setting("--distill", "Weight of a teacher's opinion of the training videos.", type=float),
+)
+TEACHER = options(
+    setting(
+        "--distill", "Weight of a teacher's opinion of the training videos; needs --teacher.", type=float
+    ),
     setting("--distill-tau", "Temperature of that comparison.", type=float),
     setting(
         "--teacher",
@@ -186,7 +190,7 @@ def train_policy() -> None:
 
 
 @train_policy.command()
-@options(DATA, COARSE, FINE, RECIPE, LITEEVAL, NETWORK, TRAINING, RUN)
+@options(DATA, COARSE, FINE, RECIPE, LITEEVAL, TEACHER, NETWORK, TRAINING, RUN)
 @tells_mistakes
 def liteeval(**given: Any) -> None:
     """LiteEval: coarse features of every frame, fine ones where a learned gate opens.

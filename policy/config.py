@@ -153,6 +153,8 @@ class RunConfig:
             raise UserError(
                 "distill needs a teacher: a finished run on the same videos, of lstm-cf for example"
             )
+        if self.teacher is not None and not self.distill:
+            raise UserError("a teacher has no say without distill: give it a weight, 1 for example")
 
     def relevant(self, names: Iterable[str]) -> dict[str, Any]:
         """The values of the fields that a method reads, by name, ready for JSON."""
@@ -163,4 +165,6 @@ class RunConfig:
 
 def _require(condition: bool, name: str, what: str, config: RunConfig) -> None:
     if not condition:
-        raise UserError(f"{name.replace('_', '-')} {what}, not {getattr(config, name)}")
+        value = getattr(config, name)
+        said = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+        raise UserError(f"{name.replace('_', '-')} {what}, not {said}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from policy.config import RunConfig
+from policy.run.frames import find_videos
 from policy.runs import choose_device
 from policy.tables.exhibits import MAKERS, Exhibit, Material
 from policy.tables.experiment import PaperTable
@@ -81,6 +82,9 @@ def order(
     check_streams(table, chosen, setting.cache)
     asked = requests(table, setting.config, chosen)
     source = Source.open([one.config for one in asked.values()], setting.cache, setting.labels)
+    if setting.videos is not None and table.name == "liteeval-fig5":
+        (data,) = source.datasets.values()
+        find_videos(setting.videos, data.evaluation.ids)
     return Order(table, setting, chosen, asked, source)
 
 
@@ -108,8 +112,13 @@ def fill(ordered: Order, command: str, say: Callable[[str], None]) -> Report | E
         workers=setting.workers,
         progress=progress,
     )
+    make = MAKERS.get(table.name)
     intervals = find_intervals(
-        runs, setting.runs, resamples=setting.resamples, workers=setting.workers, progress=progress
+        runs,
+        setting.runs,
+        resamples=setting.resamples if make is None else 0,
+        workers=setting.workers,
+        progress=progress,
     )
     report = make_report(
         table,
@@ -121,8 +130,8 @@ def fill(ordered: Order, command: str, say: Callable[[str], None]) -> Report | E
         labels_name=setting.labels.source.name,
         dataset=setting.dataset,
         command=command,
+        spread="mean ± standard deviation" if make is None else "mean",
     )
-    make = MAKERS.get(table.name)
     if make is None:
         return report
     device = choose_device("auto" if setting.workers.elsewhere else setting.device)
@@ -137,5 +146,6 @@ def fill(ordered: Order, command: str, say: Callable[[str], None]) -> Report | E
             device=device,
             resamples=setting.resamples,
             videos=setting.videos,
+            say=say,
         )
     )

@@ -133,7 +133,8 @@ def _settings(part: _File, method: str | None) -> Mapping[str, Any]:
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in part.values.items()}
     try:
         if method:
-            replace(RunConfig(method, teacher="given elsewhere"), **values).check()
+            taught = "given elsewhere" if values.get("distill") else None
+            replace(RunConfig(method, teacher=taught), **values).check()
     except UserError as error:
         raise part.wrong(str(error)) from error
     part.values.clear()

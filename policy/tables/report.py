@@ -123,9 +123,11 @@ def make_report(
     labels_name: str,
     dataset: str | None,
     command: str,
+    spread: str = "mean ± standard deviation",
 ) -> Report:
     """Args:
     runs, intervals: by row, as `running.carry_out` and `uncertainty.find_intervals` return them.
+    spread: what the numbers are of those of several seeds.
     """
     rows = tuple(
         Row(
@@ -147,7 +149,7 @@ def make_report(
         _videos(data, labels_name),
         *(_stream(role, ours) for role, found in specs.items() for ours in _by_stream(found)),
         *_replaced(chosen),
-        _reading(table, seeds),
+        _reading(table, seeds, spread),
         *([INTERVALS] if any(row.intervals for row in rows) else []),
         *_differences(table, data, specs, dataset),
         *table.notes,
@@ -191,11 +193,11 @@ def _replaced(chosen: Substitution) -> list[str]:
     return sentences
 
 
-def _reading(table: PaperTable, seeds: Sequence[int]) -> str:
-    spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
+def _reading(table: PaperTable, seeds: Sequence[int], spread: str) -> str:
+    over = f"{spread} over seeds" if len(seeds) > 1 else "seed"
     videos = "; the paper's ± of those two is over videos" if "fine_features_spread" in table.measures else ""
     return (
-        f"Numbers: {spread} {', '.join(map(str, seeds))}. GFLOPs and fine features are per "
+        f"Numbers: {over} {', '.join(map(str, seeds))}. GFLOPs and fine features are per "
         f"video{videos}; 1 GFLOP is 10⁹ multiply-accumulates, as in the papers, and the methods' own networks are "
         "counted in."
     )

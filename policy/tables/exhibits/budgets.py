@@ -28,8 +28,8 @@ AREAS = (
     Column("area %", "area_percent", 2),
     Column("low", "area_percent_low", 2),
     Column("high", "area_percent_high", 2),
-    Column("above random", "above_random", 2),
-    Column("oracle %", "oracle_area_percent", 2),
+    Column("above random, points", "above_random", 2),
+    Column("oracle's area %", "oracle_area_percent", 2),
 )
 
 
@@ -41,6 +41,7 @@ def make(material: Material) -> Exhibit:
     for one, row in zip(material.table.experiments, material.report.rows, strict=True):
         if one.method != "liteeval":
             continue
+        material.say(f"{row.title}: {len(USAGES)} gate thresholds for each of {len(material.seeds)} seeds")
         found = [
             threshold_curve(
                 trained.liteeval(), trained.evaluation, USAGES, trained.data.train, device=material.device
@@ -100,7 +101,7 @@ def make(material: Material) -> Exhibit:
     every = [row for line in [*lines, *controls] for row in line.rows()]
     return Exhibit(
         material.report,
-        (Sheet(title, AREAS, rows), Sheet("One policy at many budgets", COLUMNS, every)),
+        (Sheet(material.heading, AREAS, rows), Sheet("One policy at many budgets", COLUMNS, every)),
         Picture(
             picture, "Top-1 accuracy against GFLOPs per video, a curve of gate thresholds for each training"
         ),
@@ -108,9 +109,9 @@ def make(material: Material) -> Exhibit:
             "Usage, GFLOPs and accuracies of the first table are at the policy's own threshold. A curve is one "
             "trained policy at gate thresholds chosen on the training videos.",
             f"Area: mean top-1 of the curve's convex hull over budgets from {budgets[0]:.2f} to {budgets[1]:.2f} "
-            "GFLOPs, which all curves cover; in brackets its bootstrap interval over videos. Random: the same "
-            "networks with gates opened at random. Oracle: for each video the cheapest threshold at which the "
-            "policy is right, traded against cost.",
+            "GFLOPs, which all curves cover; low and high are the ends of its bootstrap interval over videos. "
+            "Random: the same networks with gates opened at random. Oracle: for each video the cheapest threshold "
+            "at which the policy is right, traded against cost.",
         ),
     )
 

@@ -26,7 +26,7 @@ COLUMNS = (
     Column("high", "top1_percent_high"),
     Column("mAP %", "map_percent"),
     Column("fine features", "fine_features", 2),
-    Column("rows watched %", "watched_percent"),
+    Column("rows looked at %", "looked_at_percent"),
 )
 
 

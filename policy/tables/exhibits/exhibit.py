@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -84,6 +84,7 @@ class Material:
         runs: by row of the table, one per seed.
         asked: what those rows asked for.
         videos: folder of the videos themselves, where there is one.
+        say: told what takes long.
     """
 
     table: PaperTable
@@ -95,7 +96,17 @@ class Material:
     device: torch.device
     resamples: int
     videos: Path | None = None
-    _opened: dict[tuple[str, int], Trained] = field(default_factory=dict, init=False, repr=False)
+    say: Callable[[str], None] = lambda line: None
+
+    def title(self, row: str) -> str:
+        """Of a row, with its mark."""
+        return next(one.title for one in self.report.rows if one.experiment.name == row)
+
+    @property
+    def heading(self) -> str:
+        """Of the exhibit, with a mark where streams are replaced."""
+        marked = any(row.marked for row in self.report.rows)
+        return f"{self.table.title} {MARK}" if marked else self.table.title
 
     def trained(self, row: str) -> list[Trained]:
         """The runs of a row, by seed."""

@@ -29,7 +29,7 @@ def markdown(exhibit: Exhibit, figure: str | None = None) -> str:
     if figure is not None and exhibit.picture is not None:
         lines += ["", f"![{exhibit.picture.alt}]({figure})"]
     for sheet in exhibit.sheets:
-        if sheet.title != exhibit.report.table.title:
+        if sheet is not exhibit.sheets[0]:
             lines += ["", f"## {sheet.title}"]
         rules = ["---:" if numeric else "---" for numeric in sheet.numeric]
         lines += ["", line(sheet.header), line(rules), *map(line, sheet.words)]

@@ -40,7 +40,7 @@ def make(material: Material) -> Exhibit:
     ]
     if there is None:
         notes.append("Give the folder of the videos (--videos) to see the frames.")
-        return Exhibit(material.report, (Sheet(title, COLUMNS, rows),), notes=tuple(notes))
+        return Exhibit(material.report, (Sheet(material.heading, COLUMNS, rows),), notes=tuple(notes))
     strips = []
     for index in chosen:
         video_id = said.video_ids[index]
@@ -58,7 +58,7 @@ def make(material: Material) -> Exhibit:
         )
     return Exhibit(
         material.report,
-        (Sheet(title, COLUMNS, rows),),
+        (Sheet(material.heading, COLUMNS, rows),),
         Picture(
             filmstrip.render(strips, title=title, subtitle=material.subtitle),
             "Frames of some videos; those for which fine features were computed have green borders",

@@ -46,7 +46,7 @@ def make(material: Material) -> Exhibit:
         return f"K = {value:g}"
 
     lines = [
-        averaged("LiteEval", "proposed", emitted, point=k_equals, resamples=resamples),
+        averaged(material.title("liteeval"), "proposed", emitted, point=k_equals, resamples=resamples),
         averaged("UNIFORM-K", "baseline", spread, point=k_equals, resamples=resamples),
         averaged("SEQ-K", "baseline", first, point=k_equals, resamples=resamples),
         averaged("random gates", "control", drawn, point=lambda u: f"usage {u:.1%}", resamples=resamples),
@@ -64,14 +64,14 @@ def make(material: Material) -> Exhibit:
     )
     return Exhibit(
         material.report,
-        (Sheet(title, COLUMNS, [row for line in lines for row in line.rows()]),),
+        (Sheet(material.heading, COLUMNS, [row for line in lines for row in line.rows()]),),
         Picture(picture, "Top-1 accuracy against GFLOPs per video, a curve for each method"),
         notes=(
             "LiteEval answers after its K-th fine feature, or at the end of a video in which it computes fewer; "
             "UNIFORM-K averages K frames of what LiteEval has seen by then, SEQ-K the first K frames.",
             "Random gates: the same networks over whole videos, gates opened at random with LiteEval's usage at "
             f"each K. Oracle (seed {material.seeds[0]}): for each video the cheapest K at which LiteEval is "
-            "right, traded against cost.",
+            "right, traded against cost. The band is the 95 % bootstrap interval of LiteEval.",
         ),
     )
 

@@ -58,7 +58,7 @@ def make(material: Material) -> Exhibit:
         "TITAN X and batches of 16.",
         *(f"No time: {reason}." for reason in missing),
     )
-    return Exhibit(material.report, (Sheet(material.table.title, columns, rows),), notes=notes)
+    return Exhibit(material.report, (Sheet(material.heading, columns, rows),), notes=notes)
 
 
 def _times(material: Material, names: list[str]) -> Runtimes:
@@ -66,4 +66,4 @@ def _times(material: Material, names: list[str]) -> Runtimes:
     for name in names:
         trained = material.trained(name)[0]
         subjects.append(Subject(name, trained.method(), trained.evaluation, trained.run.predictions()))
-    return measure(subjects, device=material.device)
+    return measure(subjects, device=material.device, report=material.say)
