@@ -15,7 +15,7 @@ import torch
 from policy.baselines.random_gating import RandomGating
 from policy.baselines.uniform import Uniform
 from policy.data import VideoSet, batches, every_row, read_ahead, uniform_rows
-from policy.evaluation import Predictions, evaluate, row_offsets, with_costs
+from policy.evaluation import evaluate, row_offsets, with_costs
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEvalOutput
 from policy.method import IntArray, class_probabilities
@@ -194,18 +194,10 @@ def _curve(
                 gates[point, offset : offset + rows] = part[:rows]
         start = stop
     points = (
-        OperatingPoint(value, _charged(method, videos, scores[p], offsets, gates[p], seen[p]))
+        OperatingPoint(
+            value,
+            with_costs(method, videos, scores[p : p + 1], offsets, gates[p : p + 1], seen[p]),
+        )
         for p, value in enumerate(values)
     )
     return Curve(method.title, tuple(points))
-
-
-def _charged(
-    method: LiteEvalMethod,
-    videos: VideoSet,
-    scores: npt.NDArray[np.float32],
-    offsets: IntArray,
-    gates: npt.NDArray[np.uint8],
-    seen: IntArray,
-) -> Predictions:
-    return with_costs(method, videos, scores[None], offsets, gates[None], seen)

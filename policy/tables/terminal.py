@@ -31,13 +31,7 @@ def render(report: Report, *, colour: bool = False, width: int | None = None) ->
     """
     width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
     tables, intervals = _layout(report, width)
-    console = Console(
-        file=io.StringIO(),
-        width=max(width, *map(width_of, tables)),
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
-    )
+    console = console_for(tables, colour=colour, width=width)
     with console.capture() as captured:
         console.print(Text(report.table.title, style="bold"))
         for table in tables:
@@ -45,6 +39,17 @@ def render(report: Report, *, colour: bool = False, width: int | None = None) ->
             console.print(table)
     state = [_ELSEWHERE if one == INTERVALS and not intervals else one for one in report.state]
     return "\n".join([*stripped(captured.get()), "", *wrapped(state, width), f"$ {report.command}"]) + "\n"
+
+
+def console_for(tables: Sequence[Table], *, colour: bool, width: int) -> Console:
+    """One to capture from, wide enough for every number of the tables."""
+    return Console(
+        file=io.StringIO(),
+        width=max(width, *map(width_of, tables)),
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+    )
 
 
 def wrapped(state: Sequence[str], width: int) -> list[str]:

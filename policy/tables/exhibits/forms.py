@@ -8,14 +8,13 @@ import json
 import shutil
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from policy.tables.exhibits.exhibit import Exhibit
 from policy.tables.exhibits.sheet import Sheet
 from policy.tables.latex import escape
-from policy.tables.terminal import stripped, width_of, wrapped
+from policy.tables.terminal import console_for, stripped, wrapped
 from policy.tables.text import line
 
 _LONGEST_LINE = 100
@@ -110,13 +109,7 @@ def terminal(exhibit: Exhibit, *, colour: bool = False, width: int | None = None
     """
     width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
     tables = [_table(sheet) for sheet in exhibit.sheets]
-    console = Console(
-        file=io.StringIO(),
-        width=max(width, *map(width_of, tables)),
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
-    )
+    console = console_for(tables, colour=colour, width=width)
     with console.capture() as captured:
         for sheet, table in zip(exhibit.sheets, tables, strict=True):
             console.print(Text(sheet.title, style="bold"), end="\n\n")
