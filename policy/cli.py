@@ -19,8 +19,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
 from cache_schema.command import tells_mistakes
-from policy.config import CELLS, GATE_STATES, INPUT_NORMS, PRECISIONS, USAGE_LOSSES, RunConfig
+from policy.config import (
+    AFFINITIES,
+    AFFINITY_LOSSES,
+    CELLS,
+    GATE_STATES,
+    HEADS,
+    INPUT_NORMS,
+    PRECISIONS,
+    SELECTOR_INPUTS,
+    SELECTOR_TARGETS,
+    USAGE_LOSSES,
+    WHEN_NONE,
+    RunConfig,
+)
 from policy.recipes import RECIPES, with_recipe
+from policy.selector.schedule import with_schedule
 
 if TYPE_CHECKING:
     from policy.distributed import Ranks
@@ -42,11 +56,13 @@ def options(*decorators: Callable[[C], C]) -> Callable[[C], C]:
     return decorate
 
 
-def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
-    """An option for the field of RunConfig of the same name, with its default."""
-    default = DEFAULTS[flag.partition("/")[0].removeprefix("--").replace("-", "_")]
+def setting(flag: str, help_text: str, *, field: str | None = None, **more: Any) -> Callable[[C], C]:
+    """An option for a field of RunConfig, by default that of the same name, with its default."""
+    name = field or flag.partition("/")[0].removeprefix("--").replace("-", "_")
+    default = more.pop("default", DEFAULTS[name])
     # Zero is no default to hide, None is.
-    return click.option(flag, default=default, show_default=default is not None, help=help_text, **more)
+    shown = default is not None and default != ()
+    return click.option(flag, name, default=default, show_default=shown, help=help_text, **more)
 
 
 COARSE = setting("--coarse", "Stream with the cheap features.", metavar="STREAM", required=True)
@@ -173,6 +189,96 @@ FAST_FORWARD = options(
         "--frame-price",
         "Of FastForward: what a frame after the first takes off a reward of at most 1.",
         type=float,
+    ),
+)
+
+
+POOL = options(
+    setting(
+        "--model",
+        "A model of the pool: a stream with class scores, or STREAM:ROWS to judge a video by so many of its clips "
+        "or frames; repeat it.",
+        field="models",
+        multiple=True,
+        metavar="STREAM[:ROWS]",
+    ),
+    setting(
+        "--rows", "Clips or frames of a video for each model; by default all that the cache has.", type=int
+    ),
+    setting(
+        "--heads",
+        "scores: the class scores of the streams; linear: a linear classifier fitted on the features of each.",
+        type=click.Choice(HEADS),
+    ),
+    setting(
+        "--folds",
+        "Of linear heads: so many, each fitted without the videos it judges, say how good a model is on the "
+        "training videos; 1: one head that has seen them.",
+        type=int,
+    ),
+    setting(
+        "--out-of-fold",
+        "For the training videos take the class scores of other streams, whose models have not seen them; repeat "
+        "it.",
+        multiple=True,
+        metavar="STREAM=OTHER[,OTHER…]",
+    ),
+)
+SELECTOR = options(
+    setting(
+        "--alpha", "Weight of a model's share of the pool's cost against its loss (α of Eq. 2).", type=float
+    ),
+    setting(
+        "--affinity",
+        "hard: the model of least loss + α·cost (Eq. 2); soft: a distribution over the models (Eq. 1).",
+        type=click.Choice(AFFINITIES),
+    ),
+    setting("--affinity-tau", "Temperature of the soft one, in nats.", type=float),
+    setting(
+        "--affinity-loss",
+        "entropy: cross-entropy, or binary cross-entropy with several classes per video; error: 1 where the "
+        "best-scored class is wrong.",
+        type=click.Choice(AFFINITY_LOSSES),
+    ),
+    setting("--selector-input", "What is seen of that model.", type=click.Choice(SELECTOR_INPUTS)),
+    setting("--confidence-input", "See also how sure its class scores are.", is_flag=True),
+    setting("--selector-hidden", "Units of the selector's hidden layer.", type=int),
+    setting(
+        "--target",
+        "What is learned: the affinity, or every model's loss; then the threshold is the price of a GFLOP.",
+        type=click.Choice(SELECTOR_TARGETS),
+    ),
+    setting("--threshold", "The cheapest model whose confidence reaches it is run.", type=float),
+    setting(
+        "--budget",
+        "Mean GFLOPs per video; sets the threshold on the training videos.",
+        type=float,
+        metavar="GFLOPS",
+    ),
+    setting(
+        "--when-none",
+        "Which model runs where none reaches the threshold: the largest, or the one of most confidence.",
+        type=click.Choice(WHEN_NONE),
+    ),
+)
+SELECTOR_OPTIMIZATION = options(
+    setting("--epochs", "Passes over the training videos.", type=int, default=5),
+    setting("--batch", "Videos per step.", type=int),
+    setting("--lr", "Learning rate of Adam.", type=float, default=1e-3),
+    setting("--weight-decay", "Of Adam.", type=float),
+    setting(
+        "--lr-drop",
+        "Epochs after which the learning rate falls to a tenth; repeat it. By default after two and four fifths "
+        "of them (Sec. 4.1: epochs 2 and 4 of 5).",
+        type=int,
+        multiple=True,
+    ),
+    setting("--grad-clip", "Largest norm of the gradient; by default none.", type=float),
+    setting(
+        "--input-norm",
+        "standard: zero mean, unit variance per input over the training videos (our addition); l2: each row of "
+        "features to length 1; none: as it is.",
+        type=click.Choice(INPUT_NORMS),
     ),
 )
 
@@ -352,6 +458,36 @@ def random_gating(like: Path | None, **given: Any) -> None:
     _run("random-gating", given)
 
 
+@train_policy.command()
+@options(
+    DATA,
+    POOL,
+    setting(
+        "--input",
+        "Stream of the model that always runs, which the selector looks at; by default the cheapest of the pool.",
+        field="coarse",
+        metavar="STREAM",
+    ),
+    SELECTOR,
+    SELECTOR_OPTIMIZATION,
+    setting("--seed", "Of weights and order of videos.", type=int),
+    RUN,
+)
+@tells_mistakes
+def selector(**given: Any) -> None:
+    """Model selection: per video, the cheapest model of a pool that will get it right.
+
+    A perceptron on the predictions of one model says which model should judge the video. Class scores come from
+    streams of the cache: extracted, or imported with feature-cache import.
+
+    \b
+    Example:
+      train-policy selector --cache CACHE --labels labels.csv \\
+        --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector
+    """
+    _run("selector", given)
+
+
 def given_options() -> set[str]:
     """The options of the running command that the user has given a value."""
     context = click.get_current_context()
@@ -367,7 +503,10 @@ def _run(method: str, given: dict[str, Any]) -> None:
     from policy.stopping import Terminated, terminable
 
     settings = {name: value for name, value in given.items() if name in DEFAULTS}
-    config = with_recipe(RunConfig(method=method, **settings), given.get("recipe"), given_options())
+    asked = given_options()
+    config = with_recipe(RunConfig(method=method, **settings), given.get("recipe"), asked)
+    if method == "selector":
+        config = with_schedule(config, asked)
     leads = True
     try:
         with terminable(), joined() as ranks:

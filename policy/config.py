@@ -18,6 +18,18 @@ UsageLoss = Literal["video", "batch", "constrained"]
 USAGE_LOSSES: tuple[UsageLoss, ...] = ("video", "batch", "constrained")
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+Affinity = Literal["hard", "soft"]
+AFFINITIES: tuple[Affinity, ...] = ("hard", "soft")
+AffinityLoss = Literal["entropy", "error"]
+AFFINITY_LOSSES: tuple[AffinityLoss, ...] = ("entropy", "error")
+SelectorInput = Literal["scores", "features", "scores+features"]
+SELECTOR_INPUTS: tuple[SelectorInput, ...] = ("scores", "features", "scores+features")
+SelectorTarget = Literal["affinity", "loss"]
+SELECTOR_TARGETS: tuple[SelectorTarget, ...] = ("affinity", "loss")
+WhenNone = Literal["largest", "most-confident"]
+WHEN_NONE: tuple[WhenNone, ...] = ("largest", "most-confident")
+Heads = Literal["scores", "linear"]
+HEADS: tuple[Heads, ...] = ("scores", "linear")
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,28 @@ class RunConfig:
             training, as a share of the video.
         strides: of FastForward, how many strides it chooses from: 1, 2, 4, … frames.
         frame_price: of FastForward, what each frame after the first takes off a reward that is at most 1.
+        models: of model selection, the pool: streams with class scores, each "STREAM" or "STREAM:ROWS". What the
+            selector looks at is `coarse`, by default the cheapest of them.
+        rows: clips or frames by which a model judges a video, evenly spread; None: all that the cache has.
+        score_classes: names of the columns of class scores, for streams that do not say.
+        heads: "scores" takes the class scores of the streams; "linear" fits a linear classifier on the features of
+            each (our addition).
+        folds: of linear heads: how many, each fitted without the videos that it judges, give the affinities of the
+            training videos; 1 is one head that has seen them all.
+        out_of_fold: "STREAM=OTHER,OTHER", streams that have the class scores of training videos from models that
+            had not been trained on these, in place of STREAM's own.
+        alpha: α of Eq. 2. Sec. 4.2: 5e-5 to 5e-3, and 5e-4 for the curve of Fig. 3a.
+        affinity: "hard" is the pseudo-label of Eq. 2, "soft" a distribution over the models for Eq. 1.
+        affinity_tau: of the soft one, the temperature in nats; towards 0 it becomes the hard one.
+        affinity_loss: L_cls of Eq. 2: "entropy" is the paper's, "error" 1 where the best-scored class is wrong.
+        selector_input: what the selector sees of its model: the class scores (Sec. 4.1), the features, or both.
+        confidence_input: it also sees how sure these scores are (our addition).
+        selector_hidden: units of its hidden layer. The paper has "a simple multi-layer perceptron".
+        target: what it learns: "affinity" (Eq. 1) or, our addition, the "loss" of every model.
+        threshold: on its confidences (Sec. 3.4); with target "loss" the price of a GFLOP instead.
+        budget: mean GFLOPs per video that the training videos may cost, which sets the threshold; None takes
+            `threshold`.
+        when_none: which model runs where none clears the threshold: the largest, or the one of most confidence.
     """
 
     method: str
@@ -114,17 +148,48 @@ class RunConfig:
     location_std: float = 0.1
     strides: int = 6
     frame_price: float = 0.01
+    models: tuple[str, ...] = ()
+    rows: int | None = None
+    score_classes: tuple[str, ...] = ()
+    heads: Heads = "scores"
+    folds: int = 5
+    out_of_fold: tuple[str, ...] = ()
+    alpha: float = 5e-4
+    affinity: Affinity = "hard"
+    affinity_tau: float = 0.1
+    affinity_loss: AffinityLoss = "entropy"
+    selector_input: SelectorInput = "scores"
+    confidence_input: bool = False
+    selector_hidden: int = 256
+    target: SelectorTarget = "affinity"
+    threshold: float = 0.5
+    budget: float | None = None
+    when_none: WhenNone = "largest"
 
     def check(self) -> None:
         """Raises UserError, one line, where a value makes no sense."""
         for name in ("epochs", "batch", "lr", "frames", "coarse_hidden", "fine_hidden", "gate_draws"):
             _require(getattr(self, name) > 0, name, "must be positive", self)
+        for name in ("selector_hidden", "folds", "affinity_tau"):
+            _require(getattr(self, name) > 0, name, "must be positive", self)
+        for name in ("rows", "budget"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, name, "must be positive", self)
         for name in ("tau_start", "tau_end", "distill_tau", "glimpses", "location_std", "strides"):
             _require(getattr(self, name) > 0, name, "must be positive", self)
         for name in ("gamma", "warmup"):
             _require(0 <= getattr(self, name) <= 1, name, "must be between 0 and 1", self)
         _require(self.usage is None or 0 <= self.usage <= 1, "usage", "must be between 0 and 1", self)
-        for name in ("lam", "frame_price", "weight_decay", "noise", "step_loss", "distill"):
+        for name in (
+            "lam",
+            "frame_price",
+            "weight_decay",
+            "noise",
+            "step_loss",
+            "distill",
+            "alpha",
+            "threshold",
+        ):
             _require(getattr(self, name) >= 0, name, "must not be negative", self)
         for name in ("coarse_projection", "fine_projection"):
             _require(getattr(self, name) >= 0, name, "must not be negative", self)
@@ -140,6 +205,12 @@ class RunConfig:
             "gate_state": GATE_STATES,
             "usage_loss": USAGE_LOSSES,
             "precision": PRECISIONS,
+            "affinity": AFFINITIES,
+            "affinity_loss": AFFINITY_LOSSES,
+            "selector_input": SELECTOR_INPUTS,
+            "target": SELECTOR_TARGETS,
+            "when_none": WHEN_NONE,
+            "heads": HEADS,
         }
         for name, values in choices.items():
             _require(getattr(self, name) in values, name, f"must be one of {', '.join(values)}", self)

@@ -63,12 +63,14 @@ class Batch:
             caller's order.
         scores: class logits (N, C') float16 of those streams for which they were asked, packed alike.
         indices: B, the videos' positions in the `ids` of their set.
+        videos: that set, where the batch was read from one.
     """
 
     inputs: Mapping[Role, PackedSequence]
     targets: Tensor
     scores: Mapping[Role, PackedSequence] = field(default_factory=dict)
     indices: tuple[int, ...] = ()
+    videos: VideoSet | None = None
 
     def to(self, device: torch.device) -> Batch:
         """A copy on the device. To a GPU the program does not wait for it; what is computed there does."""
@@ -81,6 +83,7 @@ class Batch:
             moved(self.targets),
             {role: _mapped(packed, moved) for role, packed in self.scores.items()},
             self.indices,
+            self.videos,
         )
 
 
@@ -100,6 +103,8 @@ class VideoSet:
         first: (M,) class index, the first of each video's labels in the file.
         multi_label: train on all labels of a video; else on the first.
         l2: bring each frame's features to length 1 when reading them.
+        pool: the streams whose class scores a method chooses from, by name; their rows need not be at the instants
+            of `streams`.
     """
 
     subset: str
@@ -109,7 +114,8 @@ class VideoSet:
     first: npt.NDArray[np.int64]
     multi_label: bool
     l2: bool = False
-    _checked: set[tuple[Role, int, str]] = field(default_factory=set, init=False, repr=False, compare=False)
+    pool: Mapping[str, Stream] = field(default_factory=dict)
+    _checked: set[tuple[str, int, str]] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -124,7 +130,11 @@ class VideoSet:
         Raises:
             CacheError: a value is not finite, or the shard is damaged.
         """
-        features = self._finite(self.streams[role][self.ids[index]].features, role, index, "features")
+        return self.features_of(self.streams[role], index, rows)
+
+    def features_of(self, stream: Stream, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
+        """`features` of any stream that holds the video."""
+        features = self._finite(stream[self.ids[index]].features, stream, index, "features")
         features = _chosen(features, rows)
         return unit_length(features) if self.l2 else features
 
@@ -134,10 +144,14 @@ class VideoSet:
         Raises:
             CacheError: a value is not finite, the stream has no scores, or the shard is damaged.
         """
-        scores = self.streams[role][self.ids[index]].scores
+        return self.scores_of(self.streams[role], index, rows)
+
+    def scores_of(self, stream: Stream, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
+        """`scores` of any stream that holds the video."""
+        scores = stream[self.ids[index]].scores
         if scores is None:
-            raise CacheError(f"stream {self.streams[role].name!r} has no class scores")
-        return _chosen(self._finite(scores, role, index, "class scores"), rows)
+            raise CacheError(f"stream {stream.name!r} has no class scores")
+        return _chosen(self._finite(scores, stream, index, "class scores"), rows)
 
     def targets(self, indices: Sequence[int]) -> Tensor:
         """What the loss compares with: see `Batch.targets`."""
@@ -181,19 +195,20 @@ class VideoSet:
             targets=self.targets(indices),
             scores={role: packed(self.scores, role) for role in scored},
             indices=tuple(indices),
+            videos=self,
         )
 
     def _finite(
-        self, values: npt.NDArray[np.float16], role: Role, index: int, what: str
+        self, values: npt.NDArray[np.float16], stream: Stream, index: int, what: str
     ) -> npt.NDArray[np.float16]:
-        if (role, index, what) in self._checked:
+        if (stream.name, index, what) in self._checked:
             return values
         # Exponent bits all set: infinite or NaN. Several times quicker than isfinite on float16.
         if ((values.view(np.uint16) & 0x7C00) == 0x7C00).any():
             raise CacheError(
-                f"video {self.ids[index]!r} in stream {self.streams[role].name!r}: its {what} are not finite"
+                f"video {self.ids[index]!r} in stream {stream.name!r}: its {what} are not finite"
             )
-        self._checked.add((role, index, what))
+        self._checked.add((stream.name, index, what))
         return values
 
 
@@ -291,12 +306,15 @@ class Dataset:
     Attributes:
         classes: names of the C classes.
         notes: what the user should know, a line each.
+        held_out: streams with class scores of training videos, by name, each from a model that has not seen those
+            that it holds.
     """
 
     train: VideoSet
     evaluation: VideoSet
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    held_out: Mapping[str, Stream] = field(default_factory=dict)
 
     @property
     def multi_label(self) -> bool:
@@ -325,6 +343,11 @@ class Dataset:
         return {
             "labels": labels,
             **{stream.name: stream.digest(ids) for stream in self.train.streams.values()},
+            **{name: stream.digest(ids) for name, stream in self.train.pool.items()},
+            **{
+                f"held-out {name}": stream.digest([video for video in self.train.ids if video in stream])
+                for name, stream in self.held_out.items()
+            },
         }
 
 
@@ -338,6 +361,8 @@ def open_dataset(
     multi_label: bool | None = None,
     skip_missing: bool = False,
     l2: bool = False,
+    pool: Sequence[str] = (),
+    held_out: Sequence[str] = (),
 ) -> Dataset:
     """Match labels and features.
 
@@ -348,6 +373,9 @@ def open_dataset(
 
     Args:
         streams: names of the streams that are read, by role.
+        pool: names of the streams that are chosen from; they must have the same videos, and may be sampled
+            otherwise.
+        held_out: names of streams for `Dataset.held_out`, which need not have all videos.
         train_subset, eval_subset: None takes the first of TRAIN_SUBSETS and EVAL_SUBSETS with labels.
         multi_label: None: when some video of the file has several classes. False trains on the first class of
             each video in the file, as with the one-hot y of Eq. 7; for evaluation a video keeps all.
@@ -357,6 +385,8 @@ def open_dataset(
             (CacheError), or one of them is missing.
     """
     opened = {role: cache[name] for role, name in streams.items()}
+    chosen = {name: cache[name] for name in pool}
+    every: dict[str, Stream] = {**chosen, **{stream.name: stream for stream in opened.values()}}
     _check_sampling(opened)
     several = labels.multi_label if multi_label is None else multi_label
     notes: list[str] = []
@@ -367,7 +397,7 @@ def open_dataset(
             f"{_of(count, len(labelled), 'videos')} several classes: trained as multi-label, a sigmoid for each "
             "class; --single-label trains a softmax on each video's first class instead"
         )
-    unlabelled = _unlabelled(opened, labels)
+    unlabelled = _unlabelled(every, labels)
     if unlabelled:
         _tell(
             f"{labels.source}: no label for {_some(_quoted(unlabelled), 'cached video', 'cached videos')}",
@@ -380,9 +410,9 @@ def open_dataset(
     matched: list[tuple[str, VideoLabel]] = []
     for asked, usual in ((train_subset, TRAIN_SUBSETS), (eval_subset, EVAL_SUBSETS)):
         subset = asked or _usual_subset(labels, usual)
-        ids, found = _match(opened, labels.subset(subset), labels, skip_missing, notes)
+        ids, found = _match(every, labels.subset(subset), labels, skip_missing, notes)
         matched += zip(ids, found, strict=True)
-        parts.append(VideoSet(subset, opened, ids, *_indices(found, classes), several, l2))
+        parts.append(VideoSet(subset, opened, ids, *_indices(found, classes), several, l2, chosen))
         purpose = "training" if usual is TRAIN_SUBSETS else "evaluation"
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
     train, evaluation = parts
@@ -398,6 +428,7 @@ def open_dataset(
         which = _some(_quoted(sorted(both)), "video", "videos")
         raise LabelError(f"{labels.source}: {which} both for training and evaluation; choose other subsets")
     _check_lengths(opened, [*train.ids, *evaluation.ids])
+    _check_files([*opened.values(), *chosen.values()], [*train.ids, *evaluation.ids])
     differing = differing_lengths(next(iter(opened.values())), labels, matched)
     if differing:
         notes.append(differing)
@@ -415,7 +446,7 @@ def open_dataset(
     if unseen:
         which = _some(unseen, "class", "classes")
         notes.append(f"{which} without a video in subset {evaluation.subset!r}: mAP is over the others")
-    return Dataset(train, evaluation, classes, tuple(notes))
+    return Dataset(train, evaluation, classes, tuple(notes), {name: cache[name] for name in held_out})
 
 
 def _usual_subset(labels: LabelSet, names: Sequence[str]) -> str:
@@ -429,7 +460,7 @@ def _usual_subset(labels: LabelSet, names: Sequence[str]) -> str:
 
 
 def _match(
-    streams: Mapping[Role, Stream],
+    streams: Mapping[str, Stream],
     videos: Sequence[VideoLabel],
     labels: LabelSet,
     skip_missing: bool,
@@ -457,7 +488,7 @@ def _match(
     return tuple(ids), found
 
 
-def _reason(streams: Mapping[Role, Stream], names: Sequence[str]) -> str:
+def _reason(streams: Mapping[str, Stream], names: Sequence[str]) -> str:
     for stream in streams.values():
         for name in names:
             if name in stream.failures:
@@ -466,7 +497,7 @@ def _reason(streams: Mapping[Role, Stream], names: Sequence[str]) -> str:
     return f"not in {' nor '.join(absent)}"
 
 
-def _unlabelled(streams: Mapping[Role, Stream], labels: LabelSet) -> list[str]:
+def _unlabelled(streams: Mapping[str, Stream], labels: LabelSet) -> list[str]:
     known = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
     return sorted({v for stream in streams.values() for v in stream if v not in known})
 
@@ -516,6 +547,13 @@ def _check_lengths(streams: Mapping[Role, Stream], ids: Sequence[str]) -> None:
                     f"video {video_id!r} has {rows[0]} rows in stream {first.name!r} but {rows[1]} in "
                     f"{other.name!r}: extract it again"
                 )
+
+
+def _check_files(streams: Sequence[Stream], ids: Sequence[str]) -> None:
+    """Whether a video is the same file in all streams, as far as they know."""
+    first, *others = streams
+    for other in others:
+        for video_id in ids:
             prints = first.fingerprint(video_id), other.fingerprint(video_id)
             if all(prints) and prints[0] != prints[1]:
                 raise CacheError(

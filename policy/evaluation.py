@@ -39,7 +39,8 @@ class Predictions:
         offsets: (M+1,) int64; the rows of video m are offsets[m]:offsets[m+1].
         gates: (R, N) uint8, 1 on the rows on which the fine backbone ran.
         seen: (M,) int64, rows that the method looked at.
-        macs: (R, M, 3) int64: of the coarse backbone, of the fine one, of the method's own networks.
+        macs: (R, M, 3) int64: of the coarse backbone, of the fine one (of what was chosen from a pool), of the
+            method's own networks.
     """
 
     video_ids: tuple[str, ...]
@@ -135,6 +136,7 @@ def evaluate(
 
     scores = np.empty((draws, *videos.labels.shape), np.float32)
     gates = np.zeros((draws, int(offsets[-1])), np.uint8)
+    further = np.zeros((draws, len(videos)), np.int64)
     for draw in range(draws):
         start = 0
         read = batches(videos, method.config.batch, rows=looked, scored=method.scored)
@@ -142,6 +144,8 @@ def evaluate(
             predicted = predict(batch.to(device), generator)
             stop = start + len(predicted.scores)
             scores[draw, start:stop] = predicted.scores.float().cpu().numpy()
+            if predicted.further_macs is not None:
+                further[draw, start:stop] = predicted.further_macs.cpu().numpy()
             for k, video in enumerate(range(start, stop)):
                 at = looked[video] + offsets[video]
                 if predicted.gates is not None:
@@ -149,7 +153,9 @@ def evaluate(
                 else:
                     gates[draw, at] = "fine" in method.roles
             start = stop
-    return with_costs(method, videos, scores, offsets, gates, seen)
+    charged = with_costs(method, videos, scores, offsets, gates, seen)
+    charged.macs[..., 1] += further
+    return charged
 
 
 def row_offsets(videos: VideoSet) -> IntArray:

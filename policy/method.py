@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from cache_schema import FeatureCache, UserError
 from policy.config import RunConfig
 from policy.data import Batch, Dataset, Role, VideoSet, every_row
 
@@ -45,10 +46,13 @@ class Prediction:
         scores: (B, C) class probabilities.
         gates: per video (T,) of 0 and 1 over the rows the method saw: where the fine backbone has run. None:
             on all of them, or on none if the method does not use the fine stream.
+        further_macs: (B,) int64, of backbones that ran beside those of the method's roles: of the models that were
+            chosen from a pool.
     """
 
     scores: Tensor
     gates: list[Tensor] | None = None
+    further_macs: Tensor | None = None
 
 
 class Method(ABC):
@@ -73,6 +77,27 @@ class Method(ABC):
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         self.config = config
         self.multi_label = data.multi_label
+
+    @classmethod
+    def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
+        """Names of the streams that it reads. Raises UserError where the configuration does not say one."""
+        named: dict[Role, str] = {}
+        for role in cls.roles:
+            name = getattr(config, role)
+            if name is None:
+                raise UserError(f"{config.method} needs a {role} stream; the cache has: {', '.join(cache)}")
+            named[role] = name
+        return named
+
+    @classmethod
+    def pool(cls, config: RunConfig) -> Sequence[str]:
+        """Names of the streams from which it chooses, video by video."""
+        return ()
+
+    @classmethod
+    def held_out(cls, config: RunConfig) -> Sequence[str]:
+        """Names of the streams that have class scores of training videos from models that have not seen them."""
+        return ()
 
     @classmethod
     def class_scores(cls, data: Dataset) -> str:
@@ -119,6 +144,10 @@ class Method(ABC):
         The model is on the device and in evaluation mode. What is set must be in the model's state, and the same
         whenever this is called again.
         """
+
+    def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
+        """What else a finished run has to say, ready for JSON; empty for most."""
+        return {}
 
     @abstractmethod
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:

@@ -5,6 +5,7 @@ RUN/metrics.jsonl            a line per epoch
 RUN/checkpoint.safetensors   while unfinished: weights, optimiser, generator
 RUN/model.safetensors        the final weights
 RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs (policy.evaluation)
+RUN/details.json             what else a method has to say, if it has
 RUN/result.json              the summary; written last, so that its presence means a finished run
 RUN/tensorboard/             scalars, if asked for (policy.tensorboard)
 """
@@ -35,11 +36,12 @@ from policy.baselines.random_gating import RandomGating
 from policy.baselines.uniform import Uniform, UniformCF
 from policy.checkpoint import read_weights, write_weights
 from policy.config import RunConfig
-from policy.data import Dataset, Role, open_dataset
+from policy.data import Dataset, open_dataset
 from policy.distributed import Ranks
 from policy.evaluation import Predictions, evaluate
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method
+from policy.selector.method import Selector
 from policy.tensorboard import FOLDER as TENSORBOARD
 from policy.training import CHECKPOINT, METRICS, Epoch, train
 
@@ -54,12 +56,14 @@ METHODS: Mapping[str, type[Method]] = {
     "liteeval-rl": LiteEvalRL,
     "coarse-only": CoarseOnly,
     "random-gating": RandomGating,
+    "selector": Selector,
 }
 """The methods by the name they have on the command line."""
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
 """What JSON has for the types of the fields of a Result."""
 RESULT = "result.json"
+DETAILS = "details.json"
 WEIGHTS = "model.safetensors"
 
 _COMPARED = {
@@ -152,6 +156,11 @@ class Run:
     def predictions(self) -> Predictions:
         return Predictions.load(self.folder / "predictions.npz")
 
+    def details(self) -> dict[str, Any]:
+        """What else its method had to say; empty for most. Raises UserError where it cannot be read."""
+        path = self.folder / DETAILS
+        return read_json(path) if path.exists() else {}
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -168,21 +177,18 @@ def open_data(config: RunConfig, cache: FeatureCache, labels: LabelSet) -> Datas
     config.check()
     if config.method not in METHODS:
         raise UserError(f"no method {config.method!r}; there are: {', '.join(METHODS)}")
-    streams: dict[Role, str] = {}
-    for role in METHODS[config.method].roles:
-        name = getattr(config, role)
-        if name is None:
-            raise UserError(f"{config.method} needs a {role} stream; the cache has: {', '.join(cache)}")
-        streams[role] = name
+    method = METHODS[config.method]
     return open_dataset(
         cache,
         labels,
-        streams,
+        method.streams(config, cache),
         train_subset=config.train_subset,
         eval_subset=config.eval_subset,
         multi_label=config.multi_label,
         skip_missing=config.skip_missing,
         l2=config.input_norm == "l2",
+        pool=method.pool(config),
+        held_out=method.held_out(config),
     )
 
 
@@ -288,6 +294,9 @@ def _carry_out(
     write_weights(folder / WEIGHTS, method.model)
     predictions = evaluate(method, data.evaluation, device=device)
     predictions.save(folder / "predictions.npz")
+    details = method.details(data, device)
+    if details:
+        write_json(folder / DETAILS, dict(details))
     result = Result.of(config.method, method, predictions)
     write_json(folder / RESULT, {"result": asdict(result), "device": str(device), "processes": ranks.size})
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -326,7 +335,7 @@ def read_config(folder: Path) -> RunConfig:
     try:
         values = {**held["config"], "multi_label": held["multi_label"], "skip_missing": True}
         values |= {name: held["data"][name] for name in ("train_subset", "eval_subset")}
-        values["lr_drop"] = tuple(values.get("lr_drop", ()))
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return RunConfig(**values)
     except (KeyError, TypeError) as error:
         raise not_ours(folder / CONFIG) from error
@@ -354,6 +363,7 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
     # How subsets were named and gaps treated is no part of it: the digests say what came of that.
     names = {"method", *method.roles, *method.options}
     said = config.relevant(names)
+    pool = {name: json.loads(stream.spec.to_json()) for name, stream in data.train.pool.items()}
     if said.get("teacher") is not None:  # what it is, not where
         said["teacher"] = read_json(Path(said["teacher"]) / CONFIG).get("key")
     return {
@@ -367,6 +377,7 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         "multi_label": data.multi_label,
         "videos": {"train": len(data.train), "evaluation": len(data.evaluation)},
         "streams": {role: json.loads(stream.spec.to_json()) for role, stream in data.train.streams.items()},
+        **({"pool": pool} if pool else {}),
         "versions": _versions(),
     }
 
@@ -376,7 +387,7 @@ def _key(described: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-_FILES = frozenset({CONFIG, METRICS, CHECKPOINT, WEIGHTS, "predictions.npz", RESULT, TENSORBOARD})
+_FILES = frozenset({CONFIG, METRICS, CHECKPOINT, WEIGHTS, "predictions.npz", DETAILS, RESULT, TENSORBOARD})
 
 
 def _versions() -> dict[str, str]:

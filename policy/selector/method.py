@@ -1,0 +1,200 @@
+"""The model selector as a method: trained on model affinities, judged by the model it chooses for each video."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cache_schema import FeatureCache
+from policy.config import RunConfig
+from policy.data import Batch, Dataset, Role, VideoSet
+from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Moment, Prediction
+from policy.selector.affinity import hard_affinity, model_errors, normalised_costs, soft_affinity
+from policy.selector.curve import SelectionCurve
+from policy.selector.inputs import selector_input
+from policy.selector.models import parse_models
+from policy.selector.network import SelectorNetwork
+from policy.selector.opening import Pool, cheapest_stream, own_member
+from policy.selector.pool import PoolTable, only
+from policy.selector.report import describe
+from policy.selector.rule import choose, choose_at_price, prices, thresholds, within_budget
+
+FloatArray = npt.NDArray[np.float64]
+
+POOL_OPTIONS = frozenset({"models", "rows", "score_classes", "heads", "folds", "out_of_fold"})
+INPUT_OPTIONS = frozenset({"selector_input", "confidence_input", "selector_hidden"})
+POINTS = 50
+"""Thresholds of a curve."""
+
+
+class Selector(Method):
+    """A perceptron on one model's predictions of a video says which model of a pool should judge it.
+
+    Its own model always runs and is always charged. Sec. 3.1, 3.2 and 3.4.
+    """
+
+    title = "Model selection"
+    roles: ClassVar[tuple[Role, ...]] = ("coarse",)
+    options = (
+        TRAINING_OPTIONS
+        | POOL_OPTIONS
+        | INPUT_OPTIONS
+        | {"alpha", "affinity", "affinity_tau", "affinity_loss", "target", "threshold", "budget", "when_none"}
+    )
+
+    model: SelectorNetwork
+
+    def __init__(self, config: RunConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        self.pool_of_models = Pool.of(config, data)
+        self.own = own_member(config, data, self.pool_of_models)
+        names = self.pool_of_models.names
+        self.own_place = names.index(self.own.name.stream) if self.own.name.stream in names else None
+        self._seen: list[tuple[VideoSet, PoolTable, Tensor]] = []
+        table, inputs = self.look(data.train)
+        self.gflops = table.mean_macs / 1e9
+        if self.own_place is not None:
+            self.gflops[self.own_place] = 0  # it has run anyway
+        self.order = self.gflops.argsort(kind="stable")
+        self.targets = torch.from_numpy(self._targets(table)).float()
+        self.model = SelectorNetwork(inputs.shape[1], config.selector_hidden, len(names))
+        if config.input_norm == "standard":
+            self.model.scale.fit([inputs])
+
+    @classmethod
+    def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
+        return {"coarse": config.coarse or cheapest_stream(config, cache)}
+
+    @classmethod
+    def pool(cls, config: RunConfig) -> Sequence[str]:
+        return tuple(model.stream for model in parse_models(config.models))
+
+    @property
+    def scored(self) -> tuple[Role, ...]:
+        # Read for its length alone: what the selector sees is kept (`look`).
+        return ("coarse",) if self.own.stream.spec.num_classes else ()
+
+    def rows(self, length: int) -> IntArray:
+        return self.own.rows(length)
+
+    def look(self, videos: VideoSet) -> tuple[PoolTable, Tensor]:
+        """What the pool says of videos, and what the selector sees of them, (M, D) float32. Kept."""
+        for known, table, inputs in self._seen:
+            if known is videos:
+                return table, inputs
+        table = self.pool_of_models.table(videos)
+        scores = None
+        if self.own_place is not None:
+            scores = table.probabilities[:, self.own_place]
+        elif self.own.stream.spec.num_classes:
+            scores = self.own.probabilities(videos)
+        seen = torch.from_numpy(selector_input(self.config, self.own, videos, scores))
+        self._seen.append((videos, table, seen))
+        return table, seen
+
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
+        assert batch.videos is not None
+        _, inputs = self.look(batch.videos)
+        chosen = torch.tensor(batch.indices)
+        device = batch.targets.device
+        logits = self.model(inputs[chosen].to(device))
+        targets = self.targets[chosen].to(device)
+        if self.config.target == "loss":
+            return {"loss": functional.binary_cross_entropy_with_logits(logits, targets)}
+        return {"loss": functional.cross_entropy(logits, targets)}
+
+    def finish(self, videos: VideoSet, device: torch.device) -> None:
+        threshold = self.config.threshold
+        if self.config.budget is not None:
+            said = self.confidences(videos, device)
+            table, _ = self.look(videos)
+
+            def cost(value: float) -> float:
+                chosen = self.choose(said, value)
+                return float(self.decided(table, np.array([value]), chosen[None], videos).gflops[0])
+
+            threshold = within_budget(self.config.budget, self.values(said, None), cost)
+        self.model.threshold.fill_(threshold)
+
+    @torch.no_grad()
+    def confidences(self, videos: VideoSet, device: torch.device) -> FloatArray:
+        """(M, N): P(M_k, x) of Sec. 3.4 or, with target "loss", exp(−loss) as it is expected of each model."""
+        _, inputs = self.look(videos)
+        return self._said(inputs, device)
+
+    def _said(self, inputs: Tensor, device: torch.device) -> FloatArray:
+        logits = self.model(inputs.to(device)).double()
+        said = logits.sigmoid() if self.config.target == "loss" else logits.softmax(1)
+        return np.asarray(said.cpu().numpy(), np.float64)
+
+    def choose(self, said: FloatArray, value: float) -> IntArray:
+        """(M,): a model for each video from what is said of all of them, at a threshold (or price)."""
+        if self.config.target == "loss":
+            return choose_at_price(said, self.gflops, value)
+        return np.asarray(self.order[choose(said[:, self.order], value, self.config.when_none)])
+
+    def values(self, said: FloatArray, points: int | None) -> FloatArray:
+        """Thresholds (or prices) by rising cost."""
+        if self.config.target == "loss":
+            return prices(said, self.gflops, points)
+        return thresholds(said[:, self.order], self.config.when_none, points)
+
+    def curve(self, videos: VideoSet, device: torch.device, *, points: int = POINTS) -> SelectionCurve:
+        """The selector at thresholds of these very videos, which only spread the points evenly: at each the choice
+        for a video depends on nothing but that video.
+
+        Args:
+            points: at most so many.
+        """
+        said = self.confidences(videos, device)
+        table, _ = self.look(videos)
+        values = self.values(said, points)
+        chosen = np.stack([self.choose(said, float(value)) for value in values])
+        return self.decided(table, values, chosen, videos)
+
+    def decided(
+        self, table: PoolTable, values: FloatArray, chosen: IntArray, videos: VideoSet
+    ) -> SelectionCurve:
+        """Choices (P, M) of a model, charged with what the selector itself costs."""
+        answering = only(chosen)
+        ran = answering if self.own_place is None else answering | only(self.own_place)
+        overhead = np.full(len(table), self.model.macs, np.int64)
+        if self.own_place is None:
+            overhead = overhead + self.own.macs(videos)
+        return SelectionCurve(self.title, table, values, ran, answering, overhead)
+
+    @torch.no_grad()
+    def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
+        assert batch.videos is not None
+        table, inputs = self.look(batch.videos)
+        mine = np.array(batch.indices)
+        said = self._said(inputs[torch.from_numpy(mine)], batch.targets.device)
+        chosen = self.choose(said, float(self.model.threshold))
+        further = np.where(chosen == self.own_place, 0, table.macs[mine, chosen])
+        return Prediction(
+            torch.from_numpy(table.probabilities[mine, chosen]), further_macs=torch.from_numpy(further)
+        )
+
+    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
+        return np.asarray(seen * self.own.classifier_macs + self.model.macs)
+
+    def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
+        return describe(self, data, device)
+
+    def _targets(self, table: PoolTable) -> FloatArray:
+        """(M, N): G of Eq. 1 and 2 or, with target "loss", exp(−loss)."""
+        config = self.config
+        by_error = config.affinity_loss == "error"
+        if config.target == "loss":
+            return table.correct.astype(np.float64) if by_error else np.exp(-table.losses)
+        losses = model_errors(table.correct) if by_error else table.losses
+        costs = normalised_costs(table.mean_macs)
+        if config.affinity == "hard":
+            return hard_affinity(losses, costs, config.alpha)
+        return soft_affinity(losses, costs, config.alpha, config.affinity_tau)
