@@ -122,8 +122,13 @@ class VideoSet:
         """(T, D) of a video, or those of its rows that are chosen: a view of the cache, or with `l2` a copy.
 
         Raises:
-            CacheError: a value is not finite, or the shard is damaged.
+            CacheError: a value is not finite, the stream has no features, or the shard is damaged.
         """
+        if not self.streams[role].spec.feature_dim:
+            raise CacheError(
+                f"stream {self.streams[role].name!r} has no features, only class scores: choose another one, or "
+                "where scores are enough, import them with class names that cover the labels'"
+            )
         features = self._finite(self.streams[role][self.ids[index]].features, role, index, "features")
         features = _chosen(features, rows)
         return unit_length(features) if self.l2 else features
