@@ -138,7 +138,12 @@ def import_command(
     first = next(iter(videos))
     timing = Timing(fps, clip_frames, clips, None if model is None else model.sampling)
     spec = make_spec(
-        stream, first, macs=cost, sampling=timing.sampling(first), classes=names or videos.classes
+        stream,
+        first,
+        macs=cost,
+        sampling=timing.sampling(first),
+        classes=names or videos.classes,
+        classes_from=classes or source,
     )
     if kind is not None and not spec.num_classes:
         raise UserError("--kind is about scores, but there are none, only features")
@@ -168,12 +173,11 @@ def import_command(
 
 
 def _probabilities(source: Path, found: Kind) -> str:
-    if found == "softmax":
-        said, example = "lie in [0, 1] and sum to 1, as softmax probabilities do", "--kind softmax"
-    else:
-        said = "lie in [0, 1] without summing to 1, as a sigmoid's probabilities do"
-        example = "--kind sigmoid"
-    return f"{source}: logits are expected, but all scores {said}: give {example}, or --kind logits if that is wrong"
+    sums = "and sum to 1" if found == "softmax" else "without summing to 1"
+    return (
+        f"{source}: logits are expected, but all scores lie in [0, 1] {sums}, as probabilities of a {found} do: "
+        f"give --kind {found}, or --kind logits if they are logits"
+    )
 
 
 def _row(spec: StreamSpec) -> str:

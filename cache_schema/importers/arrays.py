@@ -81,6 +81,6 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{printable(path)}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # zip, zlib and numpy raise many kinds
-        if "allow_pickle" in str(error):
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise UserError(f"{printable(path)}: {_REFUSED}") from error
         raise UserError(f"{printable(path)}: not a readable {kind} file: {error}") from error

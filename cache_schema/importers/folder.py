@@ -44,16 +44,15 @@ class Folder:
         for path in _files(folder):
             name = printable(path.relative_to(folder))
             if path.suffix.lower() in _KINDS:
-                listed = self._listed.get(name)
-                found.append(
-                    (listed["id"] if listed else printable(path.relative_to(folder).with_suffix("")), path)
-                )
+                listed = self._listed.get(name, {"id": name[: -len(path.suffix)]})
+                found.append((listed["id"], path))
             elif name != LIST_NAME or not self._listed:
                 self.ignored += 1
         names = {printable(path.relative_to(folder)) for _, path in found}
         if absent := next((name for name in self._listed if name not in names), None):
             raise UserError(
-                f"{printable(folder / LIST_NAME)}: {absent} is listed but not there: export again, or delete that line"
+                f"{printable(folder / LIST_NAME)}: lists {absent}, which is not there: export again, or delete "
+                "the line"
             )
         if not found:
             raise UserError(f"{printable(folder)}: no npy or npz files below this folder")
@@ -68,9 +67,8 @@ class Folder:
             place = place_of(video_id, path)
             name = printable(path.relative_to(self._folder))
             listed = self._listed.get(name, {})
-            arrays = (
-                self._npy(path, place, listed) if path.suffix.lower() == ".npy" else self._npz(path, place)
-            )
+            npy = path.suffix.lower() == ".npy"
+            arrays = self._npy(path, place, listed) if npy else self._npz(path, place)
             yield Rows(
                 video_id,
                 place,
@@ -102,7 +100,11 @@ class Folder:
 def _files(folder: Path) -> Iterator[Path]:
     """The files below a folder, through links to folders too, each folder once; hidden ones are left out."""
     seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(root)
         if real in seen:  # links may lead back
             folders.clear()

@@ -77,27 +77,40 @@ def macs_per_row(
         return round(said)
     if abs(said - own.macs) > _SAME_COST * own.macs:
         raise UserError(
-            f"stream {name!r} has the name of a built-in one, a row of which costs {own.gflops():.4g} GFLOPs and not "
+            f"stream {name!r} has the name of a built-in one, a row of which costs {own.gflops():.4g} GFLOPs, not "
             f"{said / 1e9:.4g}: give it another name, or leave the cost out"
         )
     return own.macs
 
 
 def make_spec(
-    name: str, first: Rows, *, macs: int, sampling: Sampling, classes: Sequence[str] | None
+    name: str,
+    first: Rows,
+    *,
+    macs: int,
+    sampling: Sampling,
+    classes: Sequence[str] | None,
+    classes_from: Path,
 ) -> StreamSpec:
     """The specification of a stream, from its first video.
+
+    Args:
+        classes_from: the file that names the classes, for messages.
 
     Raises:
         UserError: a name cannot be one, or there are not as many names as columns.
     """
+    try:
+        check_stream_name(name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     columns = 0 if first.scores is None else first.scores.shape[1]
     if classes is not None and not columns:
         raise UserError("--classes names the columns of scores, but there are none, only features")
     if classes is not None and not all(classes):
-        raise UserError(f"class {list(classes).index('') + 1} of {len(classes)} has no name")
+        number = list(classes).index("") + 1
+        raise UserError(f"{printable(classes_from)}: class {number} of {len(classes)} has no name")
     try:
-        check_stream_name(name)
         return StreamSpec(
             name=name,
             backbone=IMPORTED,
@@ -111,4 +124,4 @@ def make_spec(
             classes=None if classes is None else tuple(classes),
         )
     except ValueError as error:
-        raise UserError(str(error)) from error
+        raise UserError(f"{printable(classes_from)}: {error}") from error
