@@ -102,7 +102,7 @@ def sampling_in_words(sampling: Sampling) -> str:
     if s.kind == "snippets":
         return f"{s.rows_per_s:g} snippets a second, {clip}{crops}"
     if s.kind == "clips":
-        return f"{s.clips} clips spread evenly, {clip}{crops}"
+        return f"{count(s.clips, 'clips')} spread evenly, {clip}{crops}"
     if s.kind == "dense":
         return f"clips end to end, {clip}{crops}"
     return f"{s.kind}, {clip}{crops}"

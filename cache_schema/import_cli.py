@@ -155,7 +155,8 @@ def import_command(
     meant = cast(Kind, kind or "logits")
     with progress("importing") as report:
         done = import_stream(videos, spec, into, kind=meant, shard_size=shard_size, report=report)
-    told = _about(spec, meant, videos.ignored)
+    said = macs is not None or gflops_per_row is not None
+    told = _about(spec, meant, videos.ignored, cost_said=said)
     if as_json:
         answer: dict[str, Any] = {"stream": stream, **asdict(done), **told}
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
@@ -186,12 +187,17 @@ def _row(spec: StreamSpec) -> str:
     return f"row: {features}, {scores}, {gflops(spec.macs_per_row):.4g} GFLOPs"
 
 
-def _about(spec: StreamSpec, kind: Kind, ignored: int) -> dict[str, Any]:
+def _about(spec: StreamSpec, kind: Kind, ignored: int, *, cost_said: bool) -> dict[str, Any]:
     notes = []
+    if spec.sampling.clips == 1 and spec.sampling.frames == 0 and not cost_said:
+        notes.append(
+            f"a video costs one row, {gflops(spec.macs_per_row):.4g} GFLOPs; where that is the mean of several "
+            "clips or crops, say what all of them cost (--gflops-per-row, under a name that is not built in)"
+        )
     if spec.num_classes and spec.classes is None:
         notes.append(
-            "without class names (--classes FILE) the scores can be matched with labels and with other streams by "
-            "position alone, which no policy does"
+            "without class names (--classes FILE) nothing says which column is which class, so the scores cannot be "
+            "matched with labels"
         )
     if ignored:
         notes.append(f"{count(ignored, 'files')} in the folder neither npy nor npz: not read")

@@ -126,7 +126,7 @@ def test_clips_of_each_video(tmp_path: Path) -> None:
     assert streams[1].spec.sampling == Sampling("clips", fps=0, frames=0, window=0, clips=10)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_any_scores_come_back(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("import")
@@ -243,6 +243,11 @@ def test_clips_end_to_end(tmp_path: Path) -> None:
         (("--clips", "3", *COST), Sampling("clips", fps=0, frames=0, window=0, clips=3)),
         (("--like", "x3d_s"), replace(BUILT_IN["x3d_s"].sampling, clips=3)),
         (("--like", "x3d_s", "--clips", "3"), replace(BUILT_IN["x3d_s"].sampling, clips=3)),
+        (("--like", "x3d_s", "--what", "scores"), replace(BUILT_IN["x3d_s"].sampling, clips=3)),
+        (
+            ("--like", "resnet101_224", "--what", "scores"),
+            Sampling("clips", fps=0, frames=0, window=0, clips=3),
+        ),
         (("--like", "x3d_s", "--fps", "1"), Sampling("snippets", 30.0, 13, 78, rows_per_s=1.0)),
         (("--like", "slowfast_8x8_256", "--fps", "2"), Sampling("snippets", 30.0, 32, 64, rows_per_s=2.0)),
         (("--like", "i3d_rgb_dense16", "--fps", "30"), Sampling("dense", 30.0, 16, 16)),
@@ -250,8 +255,24 @@ def test_clips_end_to_end(tmp_path: Path) -> None:
     ],
 )
 def test_where_rows_are(words: tuple[str, ...], expected: Sampling, tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "features", {"a": np.ones((3, 2), np.float32)})
+    folder = write_folder(tmp_path / "features", {"a": 2 * np.ones((3, 2), np.float32)})
     assert imported(tmp_path / "cache", folder, *words).spec.sampling == expected
+
+
+def test_a_single_row_may_be_the_mean_of_many_clips(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", IDS, scores(7, 3))
+    words = ("import", path, "--into", tmp_path / "cache", "--like", "x3d_s")
+    code, out, _ = run(*words, "--stream", "mean")
+    assert (
+        code == 0
+        and "note: a video costs one row, 1.962 GFLOPs; where that is the mean of several clips or" in out
+    )
+    assert FeatureCache(tmp_path / "cache")["mean"].spec.sampling.frames == 0
+    assert "note:" not in run(*words, "--stream", "mean2", "--gflops-per-row", "19.6")[1]
+    assert "note:" not in run(*words, "--stream", "one", "--clips", "1")[1]
+    assert FeatureCache(tmp_path / "cache")["one"].spec.sampling == replace(
+        BUILT_IN["x3d_s"].sampling, clips=1
+    )
 
 
 # There and back

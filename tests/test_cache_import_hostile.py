@@ -149,6 +149,7 @@ def test_folders(name: str, make: Make, told: str, tmp_path: Path) -> None:
         (("a.npy",), "give --ids FILE"),
         (("a.npy", "--ids", "none.txt"), "none.txt: cannot be read as a list of ids: No such file"),
         (("a.npy", "--ids", "gap.txt"), "gap.txt: id 2 of 3 is empty"),
+        (("a.npy", "--ids", "blank.txt"), "7 videos, but 0 ids"),
         (("a.npy", "--ids", "a.csv"), "a.csv: no column 'video_id' in its first line"),
         (("a.npy", "--ids", "a.npy"), "cannot be read as a list of ids: not text in UTF-8"),
         (("b.npz", "--ids", "ids.txt"), "has ids of its own: leave out --ids"),
@@ -176,9 +177,23 @@ def test_requests(words: tuple[str, ...], told: str, tmp_path: Path, monkeypatch
     write_folder(Path("features"), {"a": ROWS})
     Path("empty").mkdir()
     write_ids(tmp_path)
+    Path("blank.txt").write_text("\n \n")
     Path("gap.txt").write_text("a\n\nb\n")
     Path("a.csv").write_text("name\na\n")
     assert told in refused(*words, *COST, into=tmp_path / "cache")
+
+
+def test_a_huge_file_is_not_loaded(tmp_path: Path) -> None:
+    """40 TB, of which the disk holds none: more than any memory."""
+    header = {"descr": "<f8", "fortran_order": False, "shape": (7, 10**9, 700)}
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        try:
+            file.truncate(file.tell() + 7 * 10**9 * 700 * 8)
+        except OSError:
+            pytest.skip("this file system takes no file of that size")
+    ids = write_ids(tmp_path, ["a", "b"])
+    assert "7 videos, but 2 ids" in refused(tmp_path / "a.npy", "--ids", ids, *COST, into=tmp_path / "cache")
 
 
 def test_what_comes_before_a_bad_video_stays_and_the_rest_follows(tmp_path: Path) -> None:

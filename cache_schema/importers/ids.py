@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy.typing as npt
 
@@ -23,17 +23,25 @@ def read_ids(path: Path) -> tuple[str, ...]:
         UserError: it cannot be read, or `check_ids` refuses them.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = (
-                _column(path, file) if path.suffix.lower() == ".csv" else file.read().rstrip().splitlines()
-            )
+        if path.suffix.lower() == ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                ids = _column(path, file)
+        else:
+            ids = text_lines(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or f"not text in UTF-8 ({error})"
         raise UserError(f"{printable(path)}: cannot be read as a list of ids: {reason}") from error
-    return check_ids([line.strip() for line in lines], path)
+    return check_ids([video_id.strip() for video_id in ids], path)
 
 
-def _column(path: Path, file: Any) -> list[str]:
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text file up to the last that is not blank. Raises OSError and UnicodeDecodeError."""
+    text = path.read_text(encoding="utf-8-sig").rstrip()
+    # Not splitlines: a name with U+2028 would be two.
+    return text.split("\n") if text else []
+
+
+def _column(path: Path, file: TextIO) -> list[str]:
     reader = csv.DictReader(file, strict=True)
     if ID_COLUMN not in (reader.fieldnames or ()):
         raise UserError(f"{printable(path)}: no column {ID_COLUMN!r} in its first line")

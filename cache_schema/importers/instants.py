@@ -48,7 +48,7 @@ class Timing:
                 raise UserError(
                     "--clips says that rows are spread over a video, --fps that they follow each other"
                 )
-            return self._clips(self.clips)
+            return self._clips(self.clips, known=True)
         if self.clip_frames is not None:
             if self.fps is None:
                 raise UserError("--clip-frames needs --fps, the frames a second that the clips are of")
@@ -56,7 +56,8 @@ class Timing:
         if self.fps is not None:
             return self._at_rate(self.fps)
         if first.features is None or (self.like is not None and self.like.kind == "clips"):
-            return self._clips(len(first))
+            # One row may as well be the mean of many clips.
+            return self._clips(len(first), known=len(first) > 1)
         if self.like is None:
             raise UserError(
                 "say where in a video its rows are: --fps 1 (a frame every second), --clip-frames 16 --fps 25 "
@@ -65,8 +66,9 @@ class Timing:
             )
         return self.like
 
-    def _clips(self, clips: int) -> Sampling:
-        if self.like is not None and self.like.kind == "clips":
+    def _clips(self, clips: int, *, known: bool) -> Sampling:
+        """`known`: that they are such clips as those of `like`, if those are clips."""
+        if known and self.like is not None and self.like.kind == "clips":
             return replace(self.like, clips=clips)
         return Sampling("clips", fps=0.0, frames=0, window=0, clips=clips)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cache_schema.costs import Cost, built_in_cost, cost_table
 from cache_schema.errors import UserError
+from cache_schema.importers.ids import text_lines
 from cache_schema.importers.rows import Rows, printable
 from cache_schema.schema import (
     IMPORTED,
@@ -29,7 +30,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
         UserError: it cannot be read, or names none.
     """
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+        names = [line.strip() for line in text_lines(path)]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(f"{printable(path)}: cannot be read as a list of classes: {reason}") from error
