@@ -196,7 +196,7 @@ def _about(spec: StreamSpec, kind: Kind, ignored: int, *, cost_said: bool) -> di
         )
     if spec.num_classes and spec.classes is None:
         notes.append(
-            "without class names (--classes FILE) nothing says which column is which class, so the scores cannot be "
+            "without class names (--classes FILE) nothing says which column is which class: the scores cannot be "
             "matched with labels"
         )
     if ignored:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cache_schema import FeatureCache
 from cache_schema.export import LIST_COLUMNS
@@ -36,6 +38,11 @@ def cut(make: Make, left: int) -> Make:
         path.write_bytes(path.read_bytes()[:left])
 
     return made
+
+
+def each_compressed(path: Path) -> None:
+    named: dict[str, Any] = dict.fromkeys(IDS, GOOD)
+    np.savez_compressed(path, **named)
 
 
 GOOD = scores(7, 3)
@@ -184,16 +191,42 @@ def test_requests(words: tuple[str, ...], told: str, tmp_path: Path, monkeypatch
 
 
 def test_a_huge_file_is_not_loaded(tmp_path: Path) -> None:
-    """40 TB, of which the disk holds none: more than any memory."""
-    header = {"descr": "<f8", "fortran_order": False, "shape": (7, 10**9, 700)}
+    """1 TB, of which the disk holds nothing: more than any memory."""
+    header = {"descr": "<f8", "fortran_order": False, "shape": (7, 10**6, 18_000)}
     with (tmp_path / "a.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         try:
-            file.truncate(file.tell() + 7 * 10**9 * 700 * 8)
+            file.truncate(file.tell() + 7 * 10**6 * 18_000 * 8)
         except OSError:
             pytest.skip("this file system takes no file of that size")
     ids = write_ids(tmp_path, ["a", "b"])
     assert "7 videos, but 2 ids" in refused(tmp_path / "a.npy", "--ids", ids, *COST, into=tmp_path / "cache")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damage_is_one_line_or_none(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("damage")
+    name, make = data.draw(
+        st.sampled_from(
+            [
+                ("a.npy", npy_of(GOOD)),
+                ("a.npz", npz_of(scores=GOOD, ids=IDS)),
+                ("a.npz", each_compressed),
+                ("a.csv", csv_of("video_id,cat,dog\na,1.5,2\nb,-1,3\n")),
+            ]
+        )
+    )
+    make(folder / name)
+    content = bytearray((folder / name).read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
+        content[place] = data.draw(st.integers(0, 255))
+    (folder / name).write_bytes(content)
+    ids = ("--ids", write_ids(folder)) if name == "a.npy" else ()
+    words = ("--kind", "logits", *ids, *COST, "--stream", "mine", "--into", folder / "cache")
+    code, _, err = run("import", folder / name, *words)
+    assert (code == 0 and not err) or (code == 2 and err.count("\n") == 1 and name in err), (code, err)
+    assert code == 2 or run("verify", folder / "cache")[0] == 0
 
 
 def test_what_comes_before_a_bad_video_stays_and_the_rest_follows(tmp_path: Path) -> None:
