@@ -307,6 +307,16 @@ def test_spans_of_the_file_stay_and_must_fit(tmp_path: Path) -> None:
     assert run("export", tmp_path / "cache", "--stream", spec.name, "--out", tmp_path / "out")[0] == 0
     stream = imported(tmp_path / "again", tmp_path / "out", "--like", "x3d_m", stream="x3d_m@3clips")
     assert stream.spec.sampling == clips and np.array_equal(stream["a"].spans, spans)
+    np.savez(tmp_path / "b.npz", ids=["b"], a=np.ones((1, 3, 8)))
+    words = ("--array", "a", "--what", "features", "--clips", "3", *COST)
+    unknown = imported(tmp_path / "unknown", tmp_path / "b.npz", *words)
+    assert np.isnan(unknown["b"].spans).all()
+    assert run("export", tmp_path / "unknown", "--stream", "mine", "--out", tmp_path / "nan")[0] == 0
+    assert imported(tmp_path / "known", tmp_path / "nan", *COST, "--fps", "2")["b"].spans[:, 1].tolist() == [
+        0,
+        0.5,
+        1,
+    ]
     err = refused(tmp_path / "out", *COST, "--fps", "1", into=tmp_path / "other")
     assert "row 0 saw second 0 to 2.6 according to its spans, but a frame at 0" in err
 

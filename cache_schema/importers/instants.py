@@ -92,11 +92,12 @@ def spans_of(rows: Rows, sampling: Sampling) -> Float64Array:
             f"{rows.place}: it has {count} rows, where {sampling.clips} a video are expected; if they follow each "
             "other in time, --fps says how"
         )
-    if rows.spans is None:
+    if rows.spans is None or np.isnan(rows.spans).all():
         return _usual_spans(count, sampling)
     if sampling.kind == "frames":
         expected = np.arange(count) / sampling.fps
-        off = ~(np.abs(rows.spans - expected[:, None]) <= _TOLERANCE_S).all(axis=1)
+        starts, ends = rows.spans.T
+        off = (np.abs(starts - expected) > _TOLERANCE_S) | (starts != ends)
         if off.any():
             row = int(np.flatnonzero(off)[0])
             first, last = rows.spans[row].tolist()
