@@ -206,6 +206,20 @@ class Stream(Mapping[str, VideoRecord]):
         entry = self._entry(video_id)
         return None if entry is None else self.table.entries.fingerprint[entry]
 
+    def content(self, video_id: str) -> str:
+        """What two caches agree on that have a video from the same file: its fingerprint, or where that is unknown
+        what the rows are.
+
+        Raises:
+            KeyError: it has no rows.
+        """
+        entry = self._known(video_id)
+        return self.table.entries.fingerprint[entry] or f"rows {self.table.entries.checksum[entry]:08x}"
+
+    def checksum(self, video_id: str) -> int:
+        """CRC-32 of a video's rows, see `shard.rows_checksum`. Raises KeyError: it has no rows."""
+        return int(self.table.entries.checksum[self._known(video_id)])
+
     def failure(self, video_id: str, fingerprint: str) -> str | None:
         """Why a file with this content could not be read; None: it was not tried, or has rows."""
         entries = self.table.entries
@@ -240,8 +254,7 @@ class Stream(Mapping[str, VideoRecord]):
         """SHA-256 of what the stream says about some videos (all by default), however they are sharded."""
         digest = hashlib.sha256(self.spec.to_json().encode())
         for video_id in sorted(self if video_ids is None else video_ids):
-            checksum = int(self.table.entries.checksum[self._known(video_id)])
-            digest.update(f"\n{checksum:08x} {video_id}".encode())
+            digest.update(f"\n{self.checksum(video_id):08x} {video_id}".encode())
         return digest.hexdigest()
 
 

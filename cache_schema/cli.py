@@ -1,18 +1,15 @@
-"""feature-cache: look at a cache, check it, join it with others, and take things out of it."""
+"""feature-cache: look at a cache, check it, join it with others, bring things into it and take them out."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from cache_schema import drop as dropping
 from cache_schema import export as exporting
@@ -22,7 +19,9 @@ from cache_schema.command import SOME_FAILED, tells_mistakes
 from cache_schema.costs import cost_table
 from cache_schema.describe import count, describe, lines, size
 from cache_schema.errors import CacheError, UserError
+from cache_schema.import_cli import import_command
 from cache_schema.index import shard_files
+from cache_schema.progress import progress
 from cache_schema.verify import index_trouble, verify_stream
 from cache_schema.verify import repair_index as repair
 
@@ -43,7 +42,7 @@ _LIST = click.option(
 @click.group()
 @click.version_option(package_name="thriftvid")
 def feature_cache() -> None:
-    """Look at a feature cache, check it, join it with others, and take things out of it.
+    """Look at a feature cache, check it, join it with others, bring things into it and take them out.
 
     \b
     Example:
@@ -140,7 +139,7 @@ def verify(context: click.Context, cache: Path, repair_index: bool, as_json: boo
             problems.append(f"warning: {trouble}")
     total = sum(len(shard_paths(folder)) for folder in folders)
     checks = (checked for folder in folders for checked in verify_stream(folder))
-    with _progress("verifying") as report:
+    with progress("verifying") as report:
         results = []
         for checked in checks:
             results.append(checked)
@@ -182,7 +181,7 @@ def merge(sources: tuple[Path, ...], into: Path, link: bool, as_json: bool) -> N
     Example:
       feature-cache merge MACHINE1/CACHE MACHINE2/CACHE --into CACHE
     """
-    with _progress("merging") as report:
+    with progress("merging") as report:
         merged = merging.merge(sources, into, link=link, report=report)
     if as_json:
         click.echo(json.dumps(asdict(merged), indent=2))
@@ -234,7 +233,7 @@ def export(
     Example:
       feature-cache export CACHE --stream resnet101_224 --out features --format npy --dtype float32
     """
-    with _progress("exporting") as report:
+    with progress("exporting") as report:
         done = exporting.export(
             FeatureCache(cache)[stream],
             out,
@@ -305,7 +304,7 @@ def drop(
         return
     opened = FeatureCache(cache)
     plans = [dropping.plan_drop(opened[s], ids, failed_only=failed) for s in ([stream] if stream else opened)]
-    with _progress("dropping") as report:
+    with progress("dropping") as report:
         for plan in () if dry_run else plans:
             dropping.drop(plan, report)
     nowhere = sorted(set.intersection(*(set(plan.unknown) for plan in plans))) if plans else list(ids or ())
@@ -358,7 +357,7 @@ def _drop_stream(cache: Path, name: str, *, dry_run: bool, yes: bool, as_json: b
             )
         click.confirm(f"Drop all of {what}?", abort=True, err=True)
     if not dry_run:
-        with _progress("dropping") as report:
+        with progress("dropping") as report:
             dropping.drop_stream(folder, report)
     if as_json:
         told = {"shards_deleted": len(files), "bytes": total}
@@ -382,10 +381,4 @@ def _asked_for(videos: Sequence[str], listed: Path | None) -> set[str] | None:
     return {*ids, *videos}
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere; called with what is done and the total."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+feature_cache.add_command(import_command)

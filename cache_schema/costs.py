@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Literal
 
-from cache_schema.schema import StreamSpec
+from cache_schema.schema import Sampling, StreamSpec
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,6 +38,7 @@ class Cost:
         macs: counted multiply-accumulates for one row, up to the features.
         paper: the papers' figure in their GFLOPs, where they give one.
         paper_unit: the convention that the papers' figure seems to follow.
+        sampling: what a row of the built-in stream sees.
     """
 
     stream: str
@@ -45,6 +46,7 @@ class Cost:
     macs: int
     paper: float | None = None
     paper_unit: Convention = "mac"
+    sampling: Sampling = field(default_factory=Sampling)
 
     def gflops(self, convention: Convention = "mac") -> float:
         return gflops(self.macs, convention)
@@ -55,11 +57,19 @@ def cost_table() -> Mapping[str, Cost]:
     """The costs of the built-in streams by stream name, from costs.toml beside this file."""
     with resources.files("cache_schema").joinpath("costs.toml").open("rb") as file:
         raw = tomllib.load(file)
-    return {stream: Cost(stream=stream, **entry) for stream, entry in raw.items()}
+    return {
+        stream: Cost(**{**entry, "stream": stream, "sampling": Sampling(**entry.get("sampling", {}))})
+        for stream, entry in raw.items()
+    }
+
+
+def built_in_cost(stream: str) -> Cost | None:
+    """The cost table's line of a stream: another rate ("x3d_m@3clips") does not change what a row costs."""
+    return cost_table().get(stream.partition("@")[0])
 
 
 def stream_cost(spec: StreamSpec) -> Cost:
     """The cost of one row of a stream: from the table, else as counted when the stream was extracted."""
-    # Another rate changes how many rows there are, not what one costs; but three crops are larger ones.
-    known = None if spec.sampling.crops > 1 else cost_table().get(spec.name.partition("@")[0])
+    # Three crops are larger ones.
+    known = None if spec.sampling.crops > 1 else built_in_cost(spec.name)
     return known or Cost(stream=spec.name, title=spec.name, macs=spec.macs_per_row)

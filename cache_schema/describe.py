@@ -54,11 +54,13 @@ def lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     classes = stream["num_classes"]
     names = "names known" if stream["class_names_known"] else "names unknown"
     scores = f"scores of {classes:,} classes ({names})" if classes else "no scores"
-    yield "row", f"{stream['feature_dim']:,} features, {scores}, {stream['gflops_per_row']:.3g} GFLOPs"
+    features = f"{stream['feature_dim']:,} features" if stream["feature_dim"] else "no features"
+    yield "row", f"{features}, {scores}, {stream['gflops_per_row']:.3g} GFLOPs"
     yield "sampling", stream["sampling_in_words"]
     yield "input", _preprocessing_in_words(Preprocessing(**stream["preprocessing"]))
     yield "network", stream["backbone"]
-    yield "weights", f"{stream['weights']} (digest {stream['weights_digest'][:12]})"
+    digest = f" (digest {stream['weights_digest'][:12]})" if stream["weights_digest"] else ""
+    yield "weights", f"{stream['weights']}{digest}"
     if precision := stream["tools"].get("precision"):
         also = stream["tools"].get("device")
         told = " and ".join(stream["mixed_tools"].get("precision", [precision]))
@@ -90,6 +92,8 @@ def group_reasons(failures: Mapping[str, str]) -> dict[str, tuple[int, str]]:
 def sampling_in_words(sampling: Sampling) -> str:
     """Which instants a row saw."""
     s = sampling
+    if s.frames == 0:
+        return f"{count(s.clips, 'rows')} a video, of unknown instants"
     clip = f"{s.frames} frames of {s.window} at {s.fps:g} a second"
     crops = "" if s.crops == 1 else f", {s.crops} crops each"
     if s.kind == "frames":
@@ -98,13 +102,15 @@ def sampling_in_words(sampling: Sampling) -> str:
     if s.kind == "snippets":
         return f"{s.rows_per_s:g} snippets a second, {clip}{crops}"
     if s.kind == "clips":
-        return f"{s.clips} clips spread evenly, {clip}{crops}"
+        return f"{count(s.clips, 'clips')} spread evenly, {clip}{crops}"
     if s.kind == "dense":
         return f"clips end to end, {clip}{crops}"
     return f"{s.kind}, {clip}{crops}"
 
 
 def _preprocessing_in_words(pixels: Preprocessing) -> str:
+    if pixels.crop == 0:
+        return "unknown"
     flow = f", optical flow ({pixels.flow})" if pixels.flow else ""
     return f"{pixels.crop}×{pixels.crop} pixels, short side {pixels.resize}, {pixels.interpolation}{flow}"
 

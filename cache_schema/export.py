@@ -64,11 +64,13 @@ def export(
     first two. A file that is there is complete, and stays if it is of the same shape and type.
 
     Raises:
-        UserError: the stream has no scores, or the folder cannot be written to.
+        UserError: the stream has no scores, or no features, or the folder cannot be written to.
     """
     what = what or ("features" if form == "npy" else None)
     if what == "scores" and not stream.spec.num_classes:
         raise UserError(f"{stream.folder}: this stream has no scores; use --what features")
+    if what == "features" and not stream.spec.feature_dim:
+        raise UserError(f"{stream.folder}: this stream has no features; use --what scores")
     done = Exported()
     ids = sorted(set(stream) | set(stream.failures) if video_ids is None else set(video_ids))
     try:
@@ -106,7 +108,7 @@ def _arrays(record: VideoRecord, what: str | None, dtype: str, form: str) -> dic
     chosen = {
         name: values.astype(dtype, copy=False)
         for name, values in both.items()
-        if values is not None and what in {None, name}
+        if values is not None and values.shape[1] and what in {None, name}
     }
     if form == "npy":
         return {"": next(iter(chosen.values()))}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cache_schema.cache import FeatureCache, Stream
 from cache_schema.errors import CacheError
+from cache_schema.schema import differences
 from cache_schema.shard import fsync_folder, remove_stale_temporaries, replacing, write_shard
 
 _NAMED = 5
@@ -107,10 +108,7 @@ def _check_streams(streams: Sequence[Stream]) -> None:
     """Refuse what would not be one stream."""
     first = streams[0]
     for stream in streams[1:]:
-        ours, theirs = vars(first.spec), vars(stream.spec)
-        differing = [k for k in ours if ours[k] != theirs[k]]
-        if differing:
-            told = ", ".join(f"{k} {_short(theirs[k])} is not {_short(ours[k])}" for k in differing[:2])
+        if told := differences(first.spec, stream.spec):
             raise CacheError(
                 f"{stream.folder}: another stream than {first.folder} ({told}); nothing was merged"
             )
@@ -125,18 +123,13 @@ def _check_streams(streams: Sequence[Stream]) -> None:
         )
 
 
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
 def _conflicts(streams: Sequence[Stream]) -> list[str]:
     """Videos that have rows in several streams, from different files."""
     found = []
     for place, stream in enumerate(streams):
         for video_id in stream if place else ():
             first = next((other for other in streams[:place] if video_id in other), None)
-            if first is not None and first.fingerprint(video_id) != stream.fingerprint(video_id):
+            if first is not None and first.content(video_id) != stream.content(video_id):
                 found.append(f"video {video_id!r} in {first.folder} and {stream.folder}")
     return found
 

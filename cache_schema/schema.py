@@ -6,9 +6,11 @@ A cache is a folder with one folder per *stream*, each holding immutable shards:
 
 A stream is one backbone with its weights, its input and its sampling. A shard is an HDF5 file:
 
-    features          (N, D) float16, contiguous   penultimate features, the rows of all videos end to end
+    features          (N, D) float16, contiguous   penultimate features, the rows of all videos end to end; D = 0
+                                                   where only scores were imported
     scores            (N, C) float16, contiguous   class logits; only where the backbone has a classifier
-    spans             (N, 2) float64, seconds      first and last instant the row saw; equal for a frame
+    spans             (N, 2) float64, seconds      first and last instant the row saw; equal for a frame; NaN:
+                                                   not known (imported)
     videos/id         (M,)   UTF-8 bytes           a video appears once in a shard
     videos/offsets    (M+1,) int64                 rows of video i: offsets[i]:offsets[i+1]
     videos/duration_s, videos/fps                  (M,) float64, of the source video
@@ -34,6 +36,8 @@ import numpy as np
 import numpy.typing as npt
 
 SCHEMA_VERSION = 1
+# The `backbone` and `weights` of a stream that nobody extracted here.
+IMPORTED = "imported"
 
 Float16Array = npt.NDArray[np.float16]
 Float64Array = npt.NDArray[np.float64]
@@ -50,6 +54,8 @@ class Preprocessing:
 
     With `flow` ("tvl1", "dis", "raft_large", "raft_small") the input is the optical flow from each frame to the
     next, in pixels of the resized picture, clipped to ±20 and divided by 20; `mean` and `std` have no part in it.
+
+    `crop` = 0 says that nothing is known of it, as of imported streams (`UNKNOWN_PREPROCESSING`).
     """
 
     resize: int
@@ -58,6 +64,9 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     flow: str | None = None
+
+
+UNKNOWN_PREPROCESSING = Preprocessing(0, 0, "unknown", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,8 @@ class Sampling:
     Every video has at least one row. Ticks before its first frame show the first, ticks after its end the last.
     With `crops` = 3 each clip is three rows: left, centre, right (in portrait: top, centre, bottom). A row of
     flow sees one tick more, for its last pair.
+
+    Of imported "clips", `frames` = 0 says that it is not known what the rows saw; `window` and `fps` are 0 then.
     """
 
     kind: str = "frames"
@@ -91,13 +102,14 @@ class StreamSpec:
 
     Attributes:
         name: the stream's folder name.
-        backbone: where the network comes from, e.g. "timm:resnet101".
-        weights: as chosen by the user: "pretrained:TAG", "random:SEED" or "file".
-        weights_digest: SHA-256 over the names, types, shapes and values of the parameters and buffers.
-        feature_dim: D, columns of `features`.
+        backbone: where the network comes from, e.g. "timm:resnet101"; "imported" where nobody built it here.
+        weights: as chosen by the user: "pretrained:TAG", "random:SEED" or "file"; "imported": somebody else's.
+        weights_digest: SHA-256 over the names, types, shapes and values of the parameters and buffers; empty
+            where imported.
+        feature_dim: D, columns of `features`; 0 where scores alone were imported.
         num_classes: C, columns of `scores`; 0 where there is no classifier.
         macs_per_row: multiply-accumulates of the backbone for one row up to its features (the classifier adds
-            D·C), as counted when it was built.
+            D·C, nothing where D = 0), as counted when it was built or as said when it was imported.
         classes: names of the C scores, where they are known.
     """
 
@@ -134,6 +146,19 @@ class StreamSpec:
             preprocessing=pre,
             classes=None if classes is None else tuple(classes),
         )
+
+
+def differences(ours: StreamSpec, theirs: StreamSpec) -> str:
+    """The first two fields in which two specifications differ, in words; empty where they are equal."""
+    differing = [key for key in vars(ours) if getattr(ours, key) != getattr(theirs, key)]
+    return ", ".join(
+        f"{key} {_short(getattr(theirs, key))} is not {_short(getattr(ours, key))}" for key in differing[:2]
+    )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def check_stream_name(name: str) -> None:

@@ -124,6 +124,20 @@ class VideoSet:
         """T, rows of a video."""
         return next(iter(self.streams.values())).rows(self.ids[index])
 
+    def feature_dim(self, role: Role) -> int:
+        """D of a stream whose features are to be learned from.
+
+        Raises:
+            CacheError: it has none, because scores alone were imported.
+        """
+        spec = self.streams[role].spec
+        if not spec.feature_dim:
+            raise CacheError(
+                f"stream {spec.name!r} has no features, only class scores: choose another one, or a method that "
+                "takes scores (uniform does, where their class names cover the labels')"
+            )
+        return spec.feature_dim
+
     def features(self, role: Role, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
         """(T, D) of a video, or those of its rows that are chosen: a view of the cache, or with `l2` a copy.
 

@@ -126,7 +126,7 @@ class FastForward(Method):
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        dim = data.train.streams["fine"].spec.feature_dim
+        dim = data.train.feature_dim("fine")
         self.model = JumpAgent(dim, config.fine_hidden, len(data.classes), config.strides)
         if config.input_norm == "standard":
             fit_scale(self.model.scale, data.train, "fine")

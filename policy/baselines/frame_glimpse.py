@@ -124,7 +124,7 @@ class FrameGlimpse(Method):
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        dim = data.train.streams["fine"].spec.feature_dim
+        dim = data.train.feature_dim("fine")
         self.model = GlimpseAgent(
             dim, config.fine_hidden, len(data.classes), config.glimpses, config.location_std
         )

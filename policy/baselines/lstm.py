@@ -54,7 +54,7 @@ class FineLSTM(Method):
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        dims = [data.train.streams[role].spec.feature_dim for role in self.roles]
+        dims = [data.train.feature_dim(role) for role in self.roles]
         self.model = LastState(dims, config.fine_hidden, len(data.classes))
         if config.input_norm == "standard":
             for role, scale in zip(self.roles, self.model.scales, strict=True):

@@ -66,7 +66,7 @@ class Uniform(Method):
                 self.columns[role] = [spec.classes.index(name) for name in data.classes]
                 self.classifier_macs += linear_macs(spec.feature_dim, spec.num_classes)
                 continue
-            classifier = FrameClassifier(spec.feature_dim, len(data.classes))
+            classifier = FrameClassifier(data.train.feature_dim(role), len(data.classes))
             if config.input_norm == "standard":
                 fit_scale(classifier.scale, data.train, role, self.rows)
             self.model[role] = classifier

@@ -61,7 +61,7 @@ class LiteEvalMethod(Method):
                 f"coarse-hidden ({config.coarse_hidden}) must not exceed fine-hidden ({config.fine_hidden}): "
                 "the coarse state is copied into the fine one (Eq. 5)"
             )
-        dims = {role: stream.spec.feature_dim for role, stream in data.train.streams.items()}
+        dims = {role: data.train.feature_dim(role) for role in data.train.streams}
         self.model = self.network(config, dims["coarse"], dims["fine"], len(data.classes))
         if config.input_norm == "standard":
             fit_scale(self.model.coarse_scale, data.train, "coarse")

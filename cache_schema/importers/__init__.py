@@ -1,0 +1,81 @@
+"""Class scores and features that people have already, as streams of a cache.
+
+A file format is a `Source`: videos one after another (matrix.py, table.py, folder.py). What the files do not say,
+the user does: what a row costs (stream.py) and where in a video it is (instants.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cache_schema.errors import UserError
+from cache_schema.importers.folder import Folder
+from cache_schema.importers.importing import Imported, import_stream
+from cache_schema.importers.instants import Timing
+from cache_schema.importers.matrix import open_npy, open_npz_file
+from cache_schema.importers.probabilities import Kind, looks_like
+from cache_schema.importers.rows import Source, What, printable
+from cache_schema.importers.stream import like_stream, macs_per_row, make_spec, read_classes
+from cache_schema.importers.table import ScoreTable
+
+
+def open_source(
+    path: Path,
+    *,
+    stream: str,
+    what: What | None = None,
+    ids: tuple[str, ...] | None = None,
+    array: str | None = None,
+) -> Source:
+    """Open a file or a folder, and see to it that there is something in it.
+
+    Args:
+        what: None: of a file with all videos the scores, of a folder what the files have.
+        ids: whose rows those of a file are, where it does not say so itself.
+        array: which array of an npz file.
+
+    Raises:
+        UserError: it cannot be imported, or an option does not apply to it.
+    """
+    suffix = path.suffix.lower()
+    if not path.exists():
+        raise UserError(f"{printable(path)}: no such file or folder")
+    if array is not None and (path.is_dir() or suffix != ".npz"):
+        raise UserError(f"--array names an array of an npz file, and {printable(path)} is none")
+    if ids is not None and (path.is_dir() or suffix not in (".npy", ".npz")):
+        raise UserError(f"--ids is for npy and npz files; {printable(path)} says itself whose rows are whose")
+    source: Source
+    if path.is_dir():
+        source = Folder(path, what)
+    elif suffix == ".npy":
+        source = open_npy(path, ids, what or "scores")
+    elif suffix == ".npz":
+        source = open_npz_file(path, ids, what or "scores", array=array, stream=stream)
+    elif suffix == ".csv":
+        if what == "features":
+            raise UserError(f"{printable(path)}: a CSV is read as class scores; save features as npy or npz")
+        source = ScoreTable(path)
+    else:
+        raise UserError(
+            f"{printable(path)}: neither npy, npz nor csv, nor a folder of npy or npz files; other formats "
+            "are not read: save the arrays with numpy"
+        )
+    if not len(source):
+        raise UserError(f"{printable(path)}: no videos in it")
+    return source
+
+
+__all__ = [
+    "Imported",
+    "Kind",
+    "Source",
+    "Timing",
+    "What",
+    "import_stream",
+    "like_stream",
+    "looks_like",
+    "macs_per_row",
+    "make_spec",
+    "open_source",
+    "read_classes",
+]

@@ -1,0 +1,152 @@
+"""A folder with a file for each video: npy, or npz as `feature-cache export` writes it."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache_schema.errors import UserError
+from cache_schema.export import LIST_COLUMNS, LIST_NAME
+from cache_schema.importers.arrays import map_npy, open_npz
+from cache_schema.importers.ids import check_ids
+from cache_schema.importers.rows import Array, Rows, What, place_of, printable, rows_of
+from cache_schema.schema import Float64Array
+
+_KINDS = frozenset({".npy", ".npz"})
+_NUMBERS = ("duration_s", "fps")
+
+
+class Folder:
+    """The npy and npz files below a folder, in order of id; hidden files are left out.
+
+    A video's id is its file's path below the folder without its ending, or what the `videos.csv` of an export
+    says, which also gives what an npy file has no room for: duration, rate, source and fingerprint.
+
+    Args:
+        what: which of the two arrays; None: what an npz has, and of an npy features.
+
+    Raises:
+        UserError: there is nothing to import, ids are not unique, or files that are listed are missing.
+    """
+
+    classes = None
+
+    def __init__(self, folder: Path, what: What | None) -> None:
+        self._folder, self._what = folder, what
+        self._listed = _read_list(folder / LIST_NAME)
+        found: list[tuple[str, Path]] = []
+        self.ignored = 0
+        for path in _files(folder):
+            name = printable(path.relative_to(folder))
+            if path.suffix.lower() in _KINDS:
+                listed = self._listed.get(name, {"id": name[: -len(path.suffix)]})
+                found.append((listed["id"], path))
+            elif name != LIST_NAME or not self._listed:
+                self.ignored += 1
+        names = {printable(path.relative_to(folder)) for _, path in found}
+        if absent := next((name for name in self._listed if name not in names), None):
+            raise UserError(
+                f"{printable(folder / LIST_NAME)}: lists {absent}, which is not there: export again, or delete "
+                "the line"
+            )
+        if not found:
+            raise UserError(f"{printable(folder)}: no npy or npz files below this folder")
+        self._videos = sorted(found)
+        check_ids([video_id for video_id, _ in self._videos], folder)
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __iter__(self) -> Iterator[Rows]:
+        for video_id, path in self._videos:
+            place = place_of(video_id, path)
+            name = printable(path.relative_to(self._folder))
+            listed = self._listed.get(name, {})
+            npy = path.suffix.lower() == ".npy"
+            arrays = self._npy(path, place, listed) if npy else self._npz(path, place)
+            yield Rows(
+                video_id,
+                place,
+                **arrays,
+                source=listed.get("source", name),
+                fingerprint=listed.get("fingerprint", ""),
+            )
+
+    def _npy(self, path: Path, place: str, listed: Mapping[str, str]) -> dict[str, Any]:
+        what = self._what or "features"
+        seconds = {column: _number(listed.get(column), place) for column in _NUMBERS}
+        return {what: rows_of(map_npy(path), what, place), **seconds}
+
+    def _npz(self, path: Path, place: str) -> dict[str, Any]:
+        wanted: tuple[What, ...] = (self._what,) if self._what else ("features", "scores")
+        with open_npz(path) as file:
+            arrays: dict[str, Any] = {w: rows_of(file[w], w, place) for w in wanted if w in file.names}
+            if not arrays:
+                told = ", ".join(file.names) or "none"
+                raise UserError(f"{place}: no array {' or '.join(map(repr, wanted))}; it has: {told}")
+            if len({len(values) for values in arrays.values()}) > 1:
+                raise UserError(f"{place}: as many rows of features as of scores are expected")
+            rows = len(next(iter(arrays.values())))
+            spans = _spans(file["spans"], rows, place) if "spans" in file.names else None
+            seconds = {name: _number(file[name] if name in file.names else None, place) for name in _NUMBERS}
+        return {**arrays, "spans": spans, **seconds}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files below a folder, through links to folders too, each folder once; hidden ones are left out."""
+    seen: set[str] = set()
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(root)
+        if real in seen:  # links may lead back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(root, name) for name in names if not name.startswith("."))
+
+
+def _read_list(path: Path) -> dict[str, dict[str, str]]:
+    """The lines of an export's list by file; nothing where there is none, or one of another making."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            if tuple(table.fieldnames or ()) != LIST_COLUMNS:
+                return {}
+            listed = {line["file"]: line for line in table}
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{printable(path)}: cannot be read: {reason}") from error
+    if cut := next((name for name, line in listed.items() if set(map(type, line.values())) != {str}), None):
+        raise UserError(f"{printable(path)}: the line of {cut} is not whole; export again")
+    return listed
+
+
+def _spans(spans: Array, rows: int, place: str) -> Float64Array:
+    if spans.shape != (rows, 2) or spans.dtype.kind != "f":
+        raise UserError(
+            f"{place}: its spans are {spans.dtype} of shape {spans.shape}, not seconds of shape {(rows, 2)}"
+        )
+    seconds = spans.astype(np.float64)
+    starts, ends = seconds.T
+    in_order = np.isfinite(seconds).all() and (starts <= ends).all() and (np.diff(starts) >= 0).all()
+    if not (in_order or np.isnan(seconds).all()):
+        raise UserError(f"{place}: its spans are not finite and in order")
+    return seconds
+
+
+def _number(value: Array | str | None, place: str) -> float:
+    try:
+        return float("nan") if value is None else float(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{place}: its duration or rate is not a number: {value!r:.60}") from error

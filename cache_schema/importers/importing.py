@@ -1,0 +1,154 @@
+"""From files to shards.
+
+Shards appear one after the other, complete. Killed at any moment, the cache is a valid one, and the same request
+does what is left, in the same shards.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from cache_schema.cache import FeatureCache, Stream
+from cache_schema.errors import CacheError, UserError
+from cache_schema.importers.instants import spans_of
+from cache_schema.importers.probabilities import Kind, to_logits
+from cache_schema.importers.rows import Array, Rows, Source
+from cache_schema.schema import Float16Array, StreamSpec, VideoRecord, differences, to_float16
+from cache_schema.shard import remove_stale_temporaries, rows_checksum, write_shard
+
+# Of rows that a shard may have, as where it is extracted.
+_SHARD_BYTES = 512 << 20
+
+
+@dataclass
+class Imported:
+    """What became of a request: videos and rows new in the stream, and videos that were there already."""
+
+    videos: int = 0
+    rows: int = 0
+    present: int = 0
+    shards: int = 0
+
+
+def import_stream(
+    source: Source,
+    spec: StreamSpec,
+    cache: Path,
+    *,
+    kind: Kind = "logits",
+    shard_size: int = 256,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Imported:
+    """Add the videos of a source to a stream of a cache, which is made if need be.
+
+    Args:
+        kind: what the source's scores are.
+        shard_size: videos in a shard; fewer where their rows would fill the memory.
+        report: called with videos looked at and their number.
+
+    Raises:
+        UserError: a video cannot be kept or is there with other rows, the stream in the cache is another, or the
+            cache cannot be written to. What was written before stays.
+    """
+    stream = _open(cache, spec)
+    tools = {"thriftvid": version("thriftvid")}
+    done = Imported()
+    filling: list[VideoRecord] = []
+    nbytes = 0
+    for count, rows in enumerate(source):
+        report(count, len(source))
+        record = _record(rows, spec, kind)
+        if stream is not None and rows.id in stream:
+            _check_same(record, stream, rows.place)
+            done.present += 1
+            continue
+        filling.append(record)
+        nbytes += record.features.nbytes + (0 if record.scores is None else record.scores.nbytes)
+        if len(filling) == shard_size or nbytes > _SHARD_BYTES:
+            _write(cache, spec, filling, tools, done)
+            filling, nbytes = [], 0
+    if filling:
+        _write(cache, spec, filling, tools, done)
+    report(len(source), len(source))
+    return done
+
+
+def _open(cache: Path, spec: StreamSpec) -> Stream | None:
+    """The stream as it is there, once it is clear that it can be written to."""
+    folder = cache / spec.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CacheError(f"{folder}: cannot write to the cache: {error.strerror or error}") from error
+    opened = FeatureCache(cache)
+    if spec.name not in opened:
+        return None
+    stream = opened[spec.name]
+    if told := differences(spec, stream.spec):
+        raise CacheError(
+            f"{folder}: this stream is there already and is another ({told}); give --stream another name, or make "
+            f"room with `feature-cache drop {cache} --stream {spec.name}`"
+        )
+    return stream
+
+
+def _record(rows: Rows, spec: StreamSpec, kind: Kind) -> VideoRecord:
+    features = _fitting(rows.features, spec.feature_dim, "features", rows.place)
+    scores = _fitting(rows.scores, spec.num_classes, "scores", rows.place)
+    spans = spans_of(rows, spec.sampling)
+    return VideoRecord(
+        id=rows.id,
+        features=np.zeros((len(rows), 0), np.float16)
+        if features is None
+        else _kept(features, "features", rows.place),
+        scores=None if scores is None else _kept(to_logits(scores, kind, rows.place), "scores", rows.place),
+        spans=spans,
+        duration_s=rows.duration_s,
+        fps=rows.fps,
+        source=rows.source,
+        fingerprint=rows.fingerprint,
+    )
+
+
+def _fitting(values: Array | None, columns: int, what: str, place: str) -> Array | None:
+    found = 0 if values is None else values.shape[1]
+    if found != columns:
+        raise UserError(f"{place}: it has {found:,} {what} a row, the stream {columns:,}")
+    return values
+
+
+def _kept(values: Array, what: str, place: str) -> Float16Array:
+    try:
+        # The largest of integers has no absolute value of its type.
+        return to_float16(values if values.dtype.kind == "f" else values.astype(np.float64), f"its {what}")
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from error
+
+
+def _check_same(record: VideoRecord, stream: Stream, place: str) -> None:
+    """What is there already must be the same: rows, and the file that they were taken from where both say so."""
+    prints = record.fingerprint, stream.fingerprint(record.id)
+    checksum = rows_checksum(record.features, record.scores, record.spans)
+    if checksum != stream.checksum(record.id) or (all(prints) and prints[0] != prints[1]):
+        raise CacheError(
+            f"{place}: stream {stream.name} has other rows of it already; drop them (`feature-cache drop "
+            f"{stream.folder.parent} --stream {stream.name} --video ID`), or import into another stream"
+        )
+
+
+def _write(
+    cache: Path, spec: StreamSpec, records: list[VideoRecord], tools: Mapping[str, str], done: Imported
+) -> None:
+    write_shard(cache / spec.name, spec, records, tools=tools)
+    done.videos += len(records)
+    done.rows += sum(len(record.features) for record in records)
+    done.shards += 1

@@ -1,0 +1,123 @@
+"""How imported rows lie in time: what the user says, as a Sampling and as the seconds that each row saw."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cache_schema.errors import UserError
+from cache_schema.importers.rows import Rows
+from cache_schema.schema import Float64Array, Sampling
+
+_MAX_FPS = 1000.0
+# Of files' own seconds beside k / fps: half of what is between the frames of a fast camera.
+_TOLERANCE_S = 2e-3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the user says of the rows.
+
+    Attributes:
+        fps: rows a second; with `clip_frames`, frames a second of the clips.
+        clip_frames: rows are clips end to end, each of so many frames.
+        clips: rows a video.
+        like: the sampling of a built-in stream.
+    """
+
+    fps: float | None = None
+    clip_frames: int | None = None
+    clips: int | None = None
+    like: Sampling | None = None
+
+    def sampling(self, first: Rows) -> Sampling:
+        """The stream's sampling.
+
+        Args:
+            first: a video.
+
+        Raises:
+            UserError: options contradict each other, or do not tell.
+        """
+        if self.fps is not None and not 0 < self.fps <= _MAX_FPS:
+            raise UserError(f"--fps {self.fps:g}: the rate must be above 0 and at most {_MAX_FPS:g}")
+        if self.clips is not None:
+            if self.fps is not None or self.clip_frames is not None:
+                raise UserError(
+                    "--clips says that rows are spread over a video, --fps that they follow each other"
+                )
+            return self._clips(self.clips, known=True)
+        if self.clip_frames is not None:
+            if self.fps is None:
+                raise UserError("--clip-frames needs --fps, the frames a second that the clips are of")
+            return Sampling("dense", fps=self.fps, frames=self.clip_frames, window=self.clip_frames)
+        if self.fps is not None:
+            return self._at_rate(self.fps)
+        if first.features is None or (self.like is not None and self.like.kind == "clips"):
+            # One row may as well be the mean of many clips.
+            return self._clips(len(first), known=len(first) > 1)
+        if self.like is None:
+            raise UserError(
+                "say where in a video its rows are: --fps 1 (a frame every second), --clip-frames 16 --fps 25 "
+                "(clips of 16 frames, end to end, at 25 frames a second), --clips 10 (10 rows a video), or "
+                "--like STREAM"
+            )
+        return self.like
+
+    def _clips(self, clips: int, *, known: bool) -> Sampling:
+        """`known`: that they are such clips as those of `like`, if those are clips."""
+        if known and self.like is not None and self.like.kind == "clips":
+            return replace(self.like, clips=clips)
+        return Sampling("clips", fps=0.0, frames=0, window=0, clips=clips)
+
+    def _at_rate(self, fps: float) -> Sampling:
+        if self.like is None or self.like.kind == "frames":
+            return Sampling(fps=fps)
+        if self.like.kind == "dense":
+            return replace(self.like, fps=fps)
+        return replace(self.like, kind="snippets", rows_per_s=fps, clips=0)
+
+
+def spans_of(rows: Rows, sampling: Sampling) -> Float64Array:
+    """(T, 2) seconds: what the file says, else what the sampling does; NaN where neither can tell.
+
+    Raises:
+        UserError: the file's seconds are of another sampling, or it has another number of clips.
+    """
+    count = len(rows)
+    if sampling.kind == "clips" and count != sampling.clips:
+        raise UserError(
+            f"{rows.place}: it has {count} rows, where {sampling.clips} a video are expected; if they follow each "
+            "other in time, --fps says how"
+        )
+    if rows.spans is None or np.isnan(rows.spans).all():
+        return _usual_spans(count, sampling)
+    if sampling.kind == "frames":
+        expected = np.arange(count) / sampling.fps
+        starts, ends = rows.spans.T
+        off = (np.abs(starts - expected) > _TOLERANCE_S) | (starts != ends)
+        if off.any():
+            row = int(np.flatnonzero(off)[0])
+            first, last = rows.spans[row].tolist()
+            raise UserError(
+                f"{rows.place}: row {row} saw second {first:g} to {last:g} according to its spans, but a frame at "
+                f"{expected[row]:g} according to the options: give the rate, or the clips, that it was made with"
+            )
+    return rows.spans
+
+
+def _usual_spans(count: int, sampling: Sampling) -> Float64Array:
+    """As extraction places rows (Sampling says how), but for the end of the video, which is not known."""
+    if sampling.kind == "clips":
+        return np.full((count, 2), math.nan)
+    rows = np.arange(count)
+    if sampling.kind == "frames":
+        starts = rows / sampling.fps
+    elif sampling.kind == "dense":
+        starts = rows * sampling.window / sampling.fps
+    else:
+        starts = rows / sampling.rows_per_s - (sampling.window // 2) / sampling.fps
+    seen_s = (sampling.window - 1) / sampling.fps if sampling.frames > 1 else 0.0
+    return np.stack([starts, starts + seen_s], axis=1).clip(0)

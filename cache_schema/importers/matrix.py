@@ -1,0 +1,122 @@
+"""Class scores (or features) of all videos in one npy or npz file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache_schema.errors import UserError
+from cache_schema.importers.arrays import map_npy, open_npz
+from cache_schema.importers.ids import check_ids, texts_of
+from cache_schema.importers.rows import Array, Rows, What, place_of, printable, rows_of
+
+IDS, CLASSES = "ids", "classes"
+# Videos read at once: an array in Fortran order has the values of one far apart.
+_AT_ONCE = 256
+_EXPORTED = frozenset({"spans", "duration_s"})
+
+
+class Matrix:
+    """(M, C), a row a video, or (M, K, C), K rows a video; `ids` are M."""
+
+    ignored = 0
+
+    def __init__(
+        self,
+        path: Path,
+        values: Array,
+        ids: tuple[str, ...],
+        what: What,
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
+        if values.ndim not in (2, 3):
+            raise UserError(
+                f"{printable(path)}: an array of shape {values.shape}; (videos, columns) or (videos, clips, "
+                "columns) is expected"
+            )
+        if len(values) != len(ids):
+            raise UserError(f"{printable(path)}: {len(values):,} videos, but {len(ids):,} ids")
+        self.classes = classes
+        self._path, self._values, self._ids, self._what = path, values, ids, what
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[Rows]:
+        source = printable(Path(self._path.name))
+        for start in range(0, len(self._ids), _AT_ONCE):
+            block = np.array(self._values[start : start + _AT_ONCE])
+            for video_id, values in zip(self._ids[start : start + _AT_ONCE], block, strict=True):
+                place = place_of(video_id, self._path)
+                rows: dict[str, Any] = {self._what: rows_of(values, self._what, place)}
+                yield Rows(video_id, place, **rows, source=source)
+
+
+class ArrayPerVideo:
+    """An npz file with an array for each video under its id: (C,), or (K, C)."""
+
+    classes = None
+    ignored = 0
+
+    def __init__(self, path: Path, ids: tuple[str, ...], what: What) -> None:
+        self._path, self._ids, self._what = path, ids, what
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[Rows]:
+        source = printable(Path(self._path.name))
+        with open_npz(self._path) as file:
+            for video_id in self._ids:
+                place = place_of(video_id, self._path)
+                rows: dict[str, Any] = {self._what: rows_of(file[video_id], self._what, place)}
+                yield Rows(video_id, place, **rows, source=source)
+
+
+def open_npy(path: Path, ids: tuple[str, ...] | None, what: What) -> Matrix:
+    """A matrix whose ids are elsewhere.
+
+    Raises:
+        UserError: no ids were given, or the file and they do not fit each other.
+    """
+    if ids is None:
+        raise UserError(
+            f"{printable(path)}: which videos its rows are is not in an npy file: give --ids FILE"
+        )
+    return Matrix(path, map_npy(path), ids, what)
+
+
+def open_npz_file(
+    path: Path, ids: tuple[str, ...] | None, what: What, *, array: str | None, stream: str
+) -> Matrix | ArrayPerVideo:
+    """An npz file: `ids` and a matrix, or an array for each video.
+
+    Args:
+        array: the matrix's name; None: "scores" (or "features"), or that of the stream.
+
+    Raises:
+        UserError: there is no such array, or it and the ids do not fit each other.
+    """
+    with open_npz(path) as file:
+        names = set(file.names)
+        if IDS in names and ids is not None:
+            raise UserError(f"{printable(path)}: has ids of its own: leave out --ids")
+        if IDS not in names and ids is None and array is None:
+            if names >= _EXPORTED:
+                raise UserError(f"{printable(path)}: one video's file: give the folder that it is in")
+            return ArrayPerVideo(path, check_ids(file.names, path), what)
+        found = next((n for n in ([array] if array else [what, stream]) if n in names), None)
+        if found is None:
+            told = ", ".join(sorted(names - {IDS, CLASSES})) or "none"
+            raise UserError(f"{printable(path)}: no array {array or what!r}; say which with --array: {told}")
+        if ids is None:
+            if IDS not in names:
+                raise UserError(
+                    f"{printable(path)}: no array 'ids', which says whose rows {found!r} has: give --ids"
+                )
+            ids = check_ids(texts_of(file[IDS], IDS, path), path)
+        classes = texts_of(file[CLASSES], CLASSES, path) if CLASSES in names and what == "scores" else None
+        return Matrix(path, file[found], ids, what, classes)
