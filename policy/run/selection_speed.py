@@ -3,8 +3,8 @@
 Conditional Model Selection, Sec. 4.2, "Latency impact": with batches of 32 on one GPU, once with the pool kept in
 memory, once loading the model at every selection. The paper does not say what a load is. Here it is to read the
 weights from a file, which the system has in its page cache, into memory of the device that is taken for them and
-given back when the next model comes. A network's modules, without weights, are kept: building them anew, which
-no deployment has to do, takes longer than the weights. Nothing overlaps: a load and a forward pass add up.
+given back when the next model comes. The modules of all networks are built once and stay, without weights.
+Nothing overlaps: a load and a forward pass add up.
 
 As in `policy.run.speed`, all parts are measured in turn within one run, and decoding, resizing and copies of
 pixels to the device are no part of it. A row takes what it takes in a full batch, however few videos of one batch
