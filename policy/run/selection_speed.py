@@ -81,10 +81,10 @@ class SelectionTimes:
     ) -> FloatArray | None:
         """Seconds (P, M) of a curve's points for its videos; None where a model that ran has no time.
 
-        A model that runs for every video at every point, as the selector's own does, is never chosen and stays in
-        memory. With "per batch" a batch is as many videos as were measured together, in the table's order, and
-        those of a batch for which a model runs share its load equally. A curve that has an overhead is charged the
-        selector's network too.
+        A model that at each point runs for all videos or for none is not chosen video by video, and stays in
+        memory: the selector's own does, and so do the models of an ensemble. With "per batch" a batch is as many
+        videos as were measured together, in the table's order, and those of a batch for which a model runs share
+        its load equally. A curve that has an overhead is charged the selector's network too.
 
         Args:
             rows: by stream, (M,): how many rows of each video a model looks at. One that is not of the pool, but
@@ -104,7 +104,8 @@ class SelectionTimes:
             if time.row_s is None or time.load_s is None:
                 return None
             seconds += ran * (rows[name] * time.row_s)
-            if loading != "never" and not ran.all():
+            chosen = (ran.any(axis=1) & ~ran.all(axis=1)).any()
+            if loading != "never" and chosen:
                 seconds += time.load_s * (ran if loading == "per video" else self._shares(ran))
         return seconds
 
