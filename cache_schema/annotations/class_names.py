@@ -14,8 +14,8 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     """Names of the columns, in their order.
 
     Args:
-        path: a text file (UTF-8) with a name in each line, or a .json that says the column, from 0, of each name. In
-            that of PyTorchVideo, kinetics_classnames.json, names have quotes of their own: they are taken off.
+        path: a text file (UTF-8) with a name in each line, or a .json that says the column, from 0, of each name.
+            In that of PyTorchVideo, kinetics_classnames.json, names have quotes of their own: they are taken off.
 
     Raises:
         LabelError: the file cannot be read, a name is missing or occurs twice, or the columns are not 0 to C - 1.
@@ -63,8 +63,8 @@ def _of_json(path: Path, text: str) -> tuple[str, ...]:
             )
         if type(column) is not int or not 0 <= column < len(entries):
             raise LabelError(
-                f"{path}: class {name!r} has column {column!r}, but the {len(entries)} columns are numbered from 0 "
-                f"to {len(entries) - 1}; expected {_LAYOUT}"
+                f"{path}: class {name!r} has column {column!r}, but the {len(entries)} columns are numbered from "
+                f"0 to {len(entries) - 1}; expected {_LAYOUT}"
             )
         if column in columns:
             raise LabelError(f"{path}: classes {columns[column]!r} and {name!r} both have column {column}")

@@ -203,10 +203,12 @@ def _rows(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]
     with _opened(file) as text:
         # Strict, or a quote that is never closed would swallow the lines after it.
         reader = csv.reader(text, strict=True)
+        before = 0
         try:
             header = next(reader, [])
             if tuple(name.strip() for name in header) != columns:
                 raise wrong(f"{file}, line 1", ",".join(header), f"the header {form!r}")
+            before = reader.line_num
             for row in reader:
                 if len(row) == len(columns):
                     yield reader.line_num, [field.strip() for field in row]
@@ -214,8 +216,9 @@ def _rows(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]
                     raise LabelError(
                         f"{file}, line {reader.line_num}: {len(row)} fields, not the {len(columns)} of {form!r}"
                     )
+                before = reader.line_num
         except csv.Error as error:
-            raise LabelError(f"{file}, line {reader.line_num + 1}: not CSV ({error})") from error
+            raise LabelError(f"{file}, line {before + 1}: not CSV ({error})") from error
         except UnicodeDecodeError as error:
             raise LabelError(f"{file}: not a text file in UTF-8") from error
 
