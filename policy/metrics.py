@@ -7,17 +7,45 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
 
+def average_precision(scores: FloatArray, positive: BoolArray) -> float:
+    """Area under the uninterpolated precision-recall curve of one class (scikit-learn's average precision).
+
+    The mean over the positives of the precision among all that score at least as much: of equal scores all or none
+    are retrieved.
+
+    Args:
+        scores: (M,), higher is more likely.
+        positive: (M,), at least one of them true.
+
+    Returns:
+        In [0, 1].
+
+    Raises:
+        ValueError: no positive, or scores that are not finite.
+    """
+    # Not scikit-learn's average_precision_score, to which the tests hold this: for 31,000 videos and HVU's 3,142
+    # classes it takes 25 s of a core, against 4 s. With average="macro" and columns chosen by a mask, which NumPy
+    # lays out column by column, it copies all of them for each: 2.3 s for 160 classes, 16.7 s for 480.
+    ranked = np.sort(scores)
+    if not np.isfinite(ranked[[0, -1]]).all():  # the ends: NaN is sorted last
+        raise ValueError("scores are not finite")
+    if not positive.any():
+        raise ValueError("no positive")
+    hits = np.sort(scores[positive])
+    found = len(hits) - np.searchsorted(hits, hits)
+    retrieved = len(ranked) - np.searchsorted(ranked, hits)
+    return float((found / retrieved).mean())
+
+
 def mean_average_precision(scores: FloatArray, labels: BoolArray) -> float:
     """mAP: average precision of each class against the others, averaged over the classes that have a positive.
 
-    Average precision is the area under the uninterpolated precision-recall curve (scikit-learn's). It is the
-    metric of ActivityNet and FCVID in the LiteEval paper, Sec. 4.1.
+    It is the metric of ActivityNet and FCVID in the LiteEval paper, Sec. 4.1.
 
     Args:
         scores: (M, C), higher is more likely; comparable within a class.
@@ -27,13 +55,13 @@ def mean_average_precision(scores: FloatArray, labels: BoolArray) -> float:
         In [0, 1].
 
     Raises:
-        ValueError: shapes differ, or no class has a positive.
+        ValueError: shapes differ, no class has a positive, or scores of one that has are not finite.
     """
     _check(scores, labels)
-    present = labels.any(axis=0)
-    if not present.any():
+    present = np.flatnonzero(labels.any(axis=0))
+    if not len(present):
         raise ValueError("no video has a class")
-    return float(average_precision_score(labels[:, present], scores[:, present], average="macro"))
+    return float(np.mean([average_precision(scores[:, c], labels[:, c]) for c in present]))
 
 
 def top1(scores: FloatArray, labels: BoolArray) -> float:

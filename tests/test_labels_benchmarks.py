@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -81,6 +81,53 @@ def test_mini_kinetics(tmp_path: Path) -> None:
         ("7LSJ", ("class 0",), "val"),
     ]
     assert [(v.frames, v.frames_per_s) for v in labels.videos] == [(142, 30.0), (300, 30.0), (299, 30.0)]
+
+
+def kinetics_400(rows: str) -> dict[str, str]:
+    return {"train.csv": "label,youtube_id,time_start,time_end,split\n" + rows}
+
+
+def test_mini_kinetics_beside_kinetics(tmp_path: Path) -> None:
+    """Names of the classes and of the clips' files; a video that Kinetics' files lack is known by its id alone."""
+    lists = {**MINI, "mini_kinetics_train.txt": MINI["mini_kinetics_train.txt"] + "gone 300 199\n"}
+    rows = '"running ""it""",-tcD0,5,15,train\nyoga,v_KW,10.0,20.0,train\nrunning,other,0,10,train\n'
+    folder_of(tmp_path, {**lists, **kinetics_400(rows)})
+    labels = read_labels(tmp_path, "mini-kinetics")
+    assert said(labels) == [
+        ("-tcD0", ('running "it"',), "train"),
+        ("v_KW", ("yoga",), "train"),
+        ("gone", ("yoga",), "train"),
+        ("7LSJ", ('running "it"',), "val"),
+    ]
+    aliases = [("-tcD0_000005_000015",), ("v_KW_000010_000020",), (), ()]
+    assert [v.aliases for v in labels.videos] == aliases
+    assert [v.frames for v in labels.videos] == [142, 300, 300, 299]
+    # A list that is named is no question of which benchmark is meant; the folder is.
+    assert read_labels(tmp_path / "mini_kinetics_train.txt").videos == labels.videos[:3]
+    with pytest.raises(LabelError, match=r"labels of mini-kinetics and of kinetics; say which with --format"):
+        read_labels(tmp_path)
+    write_stream(tmp_path / "cache", make_spec(), {"-tcD0_000005_000015": 3, "v_KW": 3, "gone": 3, "7LSJ": 3})
+    sets = open_dataset(FeatureCache(tmp_path / "cache"), labels, {"fine": "tiny_8"})
+    assert sets.classes == ('running "it"', "yoga")
+
+
+def test_kinetics_files_that_err_a_little(tmp_path: Path) -> None:
+    """A few videos of another class, of two clips, or of none that is told do not change a class."""
+    videos = [f"{'ab'[k % 2]}{k}" for k in range(20)]
+    rows = [f"{'running' if video[0] == 'a' else 'yoga'},{video},1,11,train" for video in videos]
+    rows[0] = "jumping,a0,1,11,train"
+    rows += ["jumping,a2,20,30,train", "yoga,b1,20,30,train"]
+    lists = {"mini_kinetics_train.txt": "".join(f"{v} 300 {'ab'.index(v[0])}\n" for v in videos)}
+    withheld = {"test.csv": "youtube_id,time_start,time_end,split\na4,20,30,test\n"}
+    folder_of(tmp_path, {**lists, **kinetics_400("\n".join(rows)), **withheld})
+    labels = read_labels(tmp_path, "mini-kinetics")
+    assert {v.labels for v in labels.videos if v.video_id[0] == "a"} == {("running",)}
+    assert {v.labels for v in labels.videos if v.video_id[0] == "b"} == {("yoga",)}
+    aliases = {v.video_id: v.aliases for v in labels.videos}
+    assert aliases["a0"] == ("a0_000001_000011",)  # its only clip, whatever it is called
+    assert aliases["a2"] == ("a2_000001_000011",)  # of two, the one of its class
+    assert aliases["a4"] == ("a4_000001_000011",)
+    assert aliases["b1"] == ()  # both are
 
 
 def test_kinetics(tmp_path: Path) -> None:
@@ -233,6 +280,25 @@ def test_what_is_wrong_with_published_files(
 
 
 @pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("yoga,v_KW,0,10,train\n", r"have none of the videos of 1 of the 2 classes: 0; put all"),
+        ("yoga,other,0,10,train\n", r"have none of the videos of 2 of the 2 classes: 0, 199; put all"),
+        ("yoga,v_KW,0,10,train\nyoga,7LSJ,0,10,val\n", r"class 0 and of class 199 are both 'yoga'"),
+        (
+            "yoga,v_KW,0,10,train\njumping,7LSJ,0,10,val\nrunning,-tcD0,0,10,train\n",
+            r"class 0 are of several classes .*: 1 of 'running', 1 of 'jumping'",
+        ),
+        ("yoga,v_KW,10,0,train\n", r"train.csv, line 2: from '10' to '0' is no stretch"),
+    ],
+)
+def test_kinetics_files_that_are_not_those_of_the_lists(rows: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match=message) as caught:
+        read_labels(folder_of(tmp_path, {**MINI, **kinetics_400(rows)}), "mini-kinetics")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("activitynet-lists", "expected ActivityNet's anet_train_video.txt"),
@@ -320,3 +386,43 @@ def test_mini_kinetics_as_published() -> None:
     assert Counter(v.subset for v in labels.videos) == {"train": 121_070, "val": 9_864}
     assert set(labels.classes) == {f"class {n}" for n in range(200)}
     assert not labels.multi_label
+
+
+@needs_published_files
+def test_mini_kinetics_as_published_beside_kinetics(tmp_path: Path) -> None:
+    """Against Kinetics' files made of the list: it has every other of 400 classes, a clip in 30 is gone."""
+    published = Path(str(PUBLISHED)) / "mini_kinetics" / "mini_kinetics_val.txt"
+    text = published.read_text()
+    clips = [(name, 2 * int(number)) for name, _, number in map(str.split, text.splitlines())]
+    kept = [(k, *clip) for k, clip in enumerate(clips) if k % 30]
+    rows = [f'"name, {number:03d}",{name},{k},{k + 10},x\n' for k, name, number in kept]
+    rows += [f'"name, {number:03d}",other{number},0,10,x\n' for number in range(1, 400, 2)]
+    folder_of(tmp_path, {published.name: text, **kinetics_400("".join(rows))})
+    labels = read_labels(tmp_path, "mini-kinetics")
+    assert [(v.video_id, v.labels) for v in labels.videos] == [(n, (f"name, {c:03d}",)) for n, c in clips]
+    assert sum(not v.aliases for v in labels.videos) == len(clips) - len(kept)
+    assert labels.videos[1].aliases == ("DcwyDVypfYg_000001_000011",)
+
+
+@needs_published_files
+@pytest.mark.slow
+def test_mini_kinetics_numbers_follow_the_sorted_names() -> None:
+    """As HVU's validation clips of the same videos tell them."""
+    actions: defaultdict[str, set[str]] = defaultdict(set)
+    for video in read_labels(Path(str(PUBLISHED)) / "hvu", "hvu-action").videos:
+        actions[video.video_id[:11]].update(video.labels)
+    anywhere = Counter(action for of_video in actions.values() for action in of_video)
+    shared: defaultdict[int, list[str]] = defaultdict(list)
+    for video in read_labels(Path(str(PUBLISHED)) / "mini_kinetics").videos:
+        if video.video_id in actions:
+            shared[int(video.labels[0].removeprefix("class "))].append(video.video_id)
+    names = []
+    for _, videos in sorted(shared.items()):
+        here = Counter(action for video in videos for action in actions[video])
+        # The action that most of a number's videos have, and few others.
+        names.append(
+            max(here, key=lambda action: here[action] / len(videos) * here[action] / anywhere[action])
+        )
+        assert here[names[-1]] >= 0.95 * len(videos)
+    assert len(names) == 192
+    assert names == sorted(set(names))

@@ -15,6 +15,7 @@ from cache_schema.annotations import (
     activitynet_lists,
     breakfast,
     fcvid,
+    hvu,
     kinetics,
     mini_kinetics,
     table,
@@ -31,6 +32,8 @@ READERS: Mapping[str, Callable[[Path], LabelSet]] = {
     "fcvid": fcvid.read,
     "breakfast": breakfast.read,
     **{f"breakfast-s{split}": partial(breakfast.read, split=split) for split in (1, 2, 3, 4)},
+    "hvu": hvu.read,
+    **{f"hvu-{category}": partial(hvu.read, category=category) for category in hvu.CATEGORIES},
 }
 SNIFFED: Mapping[str, Callable[[Path], bool]] = {
     "activitynet-lists": activitynet_lists.fits,
@@ -38,6 +41,7 @@ SNIFFED: Mapping[str, Callable[[Path], bool]] = {
     "kinetics": kinetics.fits,
     "fcvid": fcvid.fits,
     "breakfast": breakfast.fits,
+    "hvu": hvu.fits,
 }
 _BY_SUFFIX = {".csv": "csv", ".json": "activitynet"}
 

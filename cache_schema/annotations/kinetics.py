@@ -29,7 +29,15 @@ _LONGEST_S = 1e6  # more is no time in a video, and would not fit the file names
 
 
 @dataclass(frozen=True)
-class _Clip:
+class Clip:
+    """A line or an entry.
+
+    Attributes:
+        name: YOUTUBEID_000123_000133.
+        label: None where the benchmark keeps it back.
+        place: where it is written, for messages.
+    """
+
     youtube_id: str
     name: str
     label: str | None
@@ -43,25 +51,9 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path) -> LabelSet:
-    """Read a file, or those of a folder: its CSVs, or where there are none its JSONs.
-
-    Raises:
-        LabelError: a line or an entry is wrong, or a clip occurs twice.
-    """
-    files = _files(path) if path.is_dir() else [path]
-    if not files:
-        raise LabelError(
-            f"{path}: expected Kinetics' train.csv and val.csv, with the columns {','.join(COLUMNS)}"
-        )
-    clips: dict[str, _Clip] = {}
-    for file in files:
-        for clip in _json(file) if file.suffix.lower() == ".json" else _csv(file):
-            if clip.name in clips:
-                raise LabelError(
-                    f"{clip.place}: clip {clip.name!r} occurs twice, first at {clips[clip.name].place}"
-                )
-            clips[clip.name] = clip
-    of_id = Counter(clip.youtube_id for clip in clips.values())
+    """Read a file, or those of a folder, as `read_clips` does, which says what it raises."""
+    clips = read_clips(path)
+    of_id = Counter(clip.youtube_id for clip in clips)
     return LabelSet(
         path,
         tuple(
@@ -71,9 +63,31 @@ def read(path: Path) -> LabelSet:
                 subset=clip.subset,
                 aliases=(clip.youtube_id,) if of_id[clip.youtube_id] == 1 else (),
             )
-            for clip in clips.values()
+            for clip in clips
         ),
     )
+
+
+def read_clips(path: Path) -> tuple[Clip, ...]:
+    """The clips of a file, or of those of a folder: its CSVs, or where there are none its JSONs.
+
+    Raises:
+        LabelError: a line or an entry is wrong, or a clip occurs twice.
+    """
+    files = _files(path) if path.is_dir() else [path]
+    if not files:
+        raise LabelError(
+            f"{path}: expected Kinetics' train.csv and val.csv, with the columns {','.join(COLUMNS)}"
+        )
+    clips: dict[str, Clip] = {}
+    for file in files:
+        for clip in _json(file) if file.suffix.lower() == ".json" else _csv(file):
+            if clip.name in clips:
+                raise LabelError(
+                    f"{clip.place}: clip {clip.name!r} occurs twice, first at {clips[clip.name].place}"
+                )
+            clips[clip.name] = clip
+    return tuple(clips.values())
 
 
 def _files(path: Path) -> list[Path]:
@@ -94,7 +108,7 @@ def _is_json(path: Path) -> bool:
     return path.suffix.lower() == ".json" and _ENTRY.search(start_of(path)) is not None
 
 
-def _csv(path: Path) -> Iterator[_Clip]:
+def _csv(path: Path) -> Iterator[Clip]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         # Strict, or a quote that is never closed would swallow the lines after it.
         reader = csv.DictReader(file, strict=True)
@@ -117,7 +131,7 @@ def _csv(path: Path) -> Iterator[_Clip]:
         raise LabelError(f"{path}: no clips in it")
 
 
-def _row(place: str, row: dict[str, str | None]) -> _Clip:
+def _row(place: str, row: dict[str, str | None]) -> Clip:
     for column in (*COLUMNS, *(["label"] if "label" in row else [])):
         if not (row[column] or "").strip():
             raise LabelError(f"{place}: no {column} for clip {row['youtube_id'] or '(unnamed)'!r}")
@@ -131,7 +145,7 @@ def _row(place: str, row: dict[str, str | None]) -> _Clip:
     )
 
 
-def _json(path: Path) -> Iterator[_Clip]:
+def _json(path: Path) -> Iterator[Clip]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -148,7 +162,7 @@ def _json(path: Path) -> Iterator[_Clip]:
         yield _entry(path, youtube_id, entry)
 
 
-def _entry(path: Path, youtube_id: str, entry: Any) -> _Clip:
+def _entry(path: Path, youtube_id: str, entry: Any) -> Clip:
     try:
         said = entry["annotations"]
         start, end = said["segment"]
@@ -161,7 +175,7 @@ def _entry(path: Path, youtube_id: str, entry: Any) -> _Clip:
     return _clip(f"{path}, clip {youtube_id!r}", youtube_id, (start, end), label, subset)
 
 
-def _clip(place: str, youtube_id: str, times: tuple[Any, Any], label: str | None, subset: str) -> _Clip:
+def _clip(place: str, youtube_id: str, times: tuple[Any, Any], label: str | None, subset: str) -> Clip:
     try:
         start_s, end_s = (float(time) for time in times)
     except (TypeError, ValueError, OverflowError):
@@ -169,4 +183,4 @@ def _clip(place: str, youtube_id: str, times: tuple[Any, Any], label: str | None
     if not 0 <= start_s < end_s < _LONGEST_S:
         raise LabelError(f"{place}: from {times[0]!r} to {times[1]!r} is no stretch of seconds")
     name = f"{youtube_id}_{int(start_s):06d}_{int(end_s):06d}"
-    return _Clip(youtube_id, name, label, "val" if subset == "validate" else subset, place)
+    return Clip(youtube_id, name, label, "val" if subset == "validate" else subset, place)
