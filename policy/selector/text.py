@@ -131,6 +131,8 @@ def _sentences(details: Mapping[str, Any]) -> Iterator[str]:
         return
     low, high = map(_gflops, made["budgets"])
     for name, other in _OPPONENTS.items():
+        if name == "random":  # the table has it
+            continue
         verdict = _verdict(made["selector_above"][name], other, metric)
         yield f"On average from {low} to {high} GFLOPs {verdict}."
     yield (
