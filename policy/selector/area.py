@@ -35,7 +35,7 @@ Drawn = SelectionCurve | Sequence[SelectionCurve]
 RESAMPLES = 1000
 FEWEST_RESAMPLES = 200
 """With fewer there is no interval: it would say little."""
-MOST_RANKED = 5 * 10**9
+MOST_RANKED = 2 * 10**9
 """Points · videos · classes · resamples up to which mAP has an interval: some ten seconds of a core."""
 
 _WEIGHTS_AT_A_TIME = 1 << 24
@@ -134,7 +134,12 @@ def compare(
         metric: "top1" (HIT@1) or "map".
         resamples: with "map" they are fewer where all points, videos, classes and resamples are more than
             `MOST_RANKED`, and none where `FEWEST_RESAMPLES` would still be too many.
+
+    Raises:
+        ValueError: `at` has not one point.
     """
+    if at is not None and len(at.values) != 1:
+        raise ValueError(f"one point is to be compared, not {len(at.values)} points")
     drawn = {name: _draws(curve) for name, curve in curves.items()}
     table = next(iter(drawn.values()))[0].table
     if metric == "map":
