@@ -147,6 +147,14 @@ def test_samples_are_videos_drawn_again(metric: area.Metric, monkeypatch: pytest
     assert compared.at is not None
     assert compared.at.gflops[:, 0] == pytest.approx(compared.curves["chosen"].gflops[:, 0])
     assert compared.at.accuracies[:, 0] == pytest.approx(compared.curves["chosen"].accuracies[:, 0])
+    heights = []
+    for sample in samples:
+        point, other = drawn_again(curves["chosen"], sample), drawn_again(curves["cascade"], sample)
+        best = achievable(other.gflops, getattr(other, accuracy), point.gflops[0])
+        heights.append(getattr(point, accuracy)[0] - best)
+    found = compared.point_above("cascade")
+    assert found is not None
+    assert [found.low, found.high] == pytest.approx(np.quantile(heights, [0.025, 0.975]).tolist(), abs=1e-6)
 
 
 def test_samples_are_alike_however_much_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
