@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
+from cache_schema.annotations.class_names import read_class_names
 from cache_schema.command import tells_mistakes
 from policy.config import (
     AFFINITIES,
@@ -204,6 +205,13 @@ POOL = options(
     ),
     setting(
         "--rows", "Clips or frames of a video for each model; by default all that the cache has.", type=int
+    ),
+    click.option(
+        "--classes",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Names of the class scores' columns, one in each line or as in kinetics_classnames.json, for streams "
+        "that do not say; by default they are taken to be the labels' classes in sorted order.",
     ),
     setting(
         "--heads",
@@ -504,6 +512,8 @@ def _run(method: str, given: dict[str, Any]) -> None:
 
     settings = {name: value for name, value in given.items() if name in DEFAULTS}
     asked = given_options()
+    if given.get("classes") is not None:
+        settings["score_classes"] = read_class_names(given["classes"])
     config = with_recipe(RunConfig(method=method, **settings), given.get("recipe"), asked)
     if method == "selector":
         config = with_schedule(config, asked)
