@@ -16,8 +16,8 @@ _BETTER = 0.05
 _SURE = 4.0
 """Standard errors."""
 _NEAR_CHANCE = 0.02
-"""Accuracy above chance, or three times chance if that is less: what a few classes bring whose scores happen to be in
-their places."""
+"""Accuracy above chance, or three times chance if that is less: what classes bring whose scores are in their places
+by chance."""
 
 
 def suspicions(config: RunConfig, pool: Pool, train: PoolTable, evaluation: PoolTable) -> Iterator[str]:

@@ -20,7 +20,7 @@ Masks = npt.NDArray[np.uint32]
 
 MOST_MODELS = 16
 """Sets of models are told apart one by one, and there are 2^N of them."""
-_PART_BYTES = 1 << 26
+_PART_BYTES = 1 << 24
 """Of probabilities that are looked at together."""
 
 
