@@ -16,8 +16,7 @@ _BETTER = 0.05
 _SURE = 4.0
 """Standard errors."""
 _NEAR_CHANCE = 0.02
-"""Accuracy above chance, or three times chance if that is less: what classes bring whose scores are in their places
-by chance."""
+"""Accuracy above chance (or three times chance, if less) that comes of a few classes in their places by chance."""
 
 
 def suspicions(config: RunConfig, pool: Pool, train: PoolTable, evaluation: PoolTable) -> Iterator[str]:
