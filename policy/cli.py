@@ -215,7 +215,8 @@ POOL = options(
     ),
     setting(
         "--heads",
-        "scores: the class scores of the streams; linear: a linear classifier fitted on the features of each.",
+        "scores: the class scores of the streams; linear: a linear classifier fitted on the features of each "
+        "stream, averaged over a video's rows.",
         type=click.Choice(HEADS),
     ),
     setting(
@@ -486,7 +487,8 @@ def selector(**given: Any) -> None:
     """Model selection: per video, the cheapest model of a pool that will get it right.
 
     A perceptron on the predictions of one model says which model should judge the video. Class scores come from
-    streams of the cache: extracted, or imported with feature-cache import.
+    streams of the cache: extracted, or imported with feature-cache import. Of streams with features alone, --heads
+    linear makes a pool as well.
 
     \b
     Example:
