@@ -148,7 +148,7 @@ def test_columns_without_names(tmp_path: Path) -> None:
     write(tmp_path / "other", "small", often(0.7))
     write(tmp_path / "other", "large", often(1.0), names=None, order=order, macs=9_000)
     (line,) = [line for line in notes(tmp_path / "other", tmp_path / "out") if "WARNING" in line]
-    assert "large is right on 0 % of the training videos, hardly more than chance (17 %)" in line
+    assert "large is right on 0 % of the training videos, hardly more than chance (16.7 %)" in line
     assert "--classes FILE" in line
     names = tuple(NAMES[c] for c in order)
     told = notes(tmp_path / "other", tmp_path / "named", score_classes=names)

@@ -161,7 +161,7 @@ def mean_backbone_macs(name: ModelName, stream: Stream) -> float:
     counts = stream.row_counts()
     if name.rows is not None:
         counts = np.minimum(counts, name.rows * crops)
-    return float(counts.mean()) * stream_cost(stream.spec).macs
+    return float(counts.sum()) / max(1, len(counts)) * stream_cost(stream.spec).macs
 
 
 def cheapest_stream(config: RunConfig, cache: FeatureCache) -> str:

@@ -31,7 +31,7 @@ def _no_better_than_chance(config: RunConfig, pool: Pool, table: PoolTable) -> I
     least = chance + min(3 * chance, _NEAR_CHANCE)
     for n, member in enumerate(pool):
         right = float(table.correct[:, n].mean())
-        if right > least:
+        if right > least or chance == 1:  # of a single class there is no telling
             continue
         spec = member.stream.spec
         why = ""
@@ -39,8 +39,8 @@ def _no_better_than_chance(config: RunConfig, pool: Pool, table: PoolTable) -> I
             order = "of --classes" if config.score_classes else "in which they were taken (--classes FILE)"
             why = f"; its class scores seem to be in another order than that {order}"
         yield (
-            f"WARNING: {member.name.stream} is right on {100 * right:.2g} % of the training videos, hardly more "
-            f"than chance ({100 * chance:.2g} %){why}"
+            f"WARNING: {member.name.stream} is right on {100 * right:.3g} % of the training videos, hardly more "
+            f"than chance ({100 * chance:.3g} %){why}"
         )
 
 
