@@ -197,6 +197,10 @@ class Stream(Mapping[str, VideoRecord]):
         """T of a video, without opening its shard."""
         return int(self.table.entries.rows[self._known(video_id)])
 
+    def row_counts(self) -> npt.NDArray[np.int64]:
+        """`rows` of all videos, in order."""
+        return np.asarray(self.table.entries.rows[self._readable], np.int64)
+
     def total_rows(self) -> int:
         """The sum of `rows` over all videos."""
         return int(self.table.entries.rows[self._readable].sum())

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
+from cache_schema.annotations.class_names import read_class_names
 from cache_schema.command import tells_mistakes
 from policy.config import (
     AFFINITIES,
@@ -205,9 +206,17 @@ POOL = options(
     setting(
         "--rows", "Clips or frames of a video for each model; by default all that the cache has.", type=int
     ),
+    click.option(
+        "--classes",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Names of the class scores' columns, one in each line or as in kinetics_classnames.json, for streams "
+        "that do not say; by default they are taken to be the labels' classes in sorted order.",
+    ),
     setting(
         "--heads",
-        "scores: the class scores of the streams; linear: a linear classifier fitted on the features of each.",
+        "scores: the class scores of the streams; linear: a linear classifier fitted on the features of each "
+        "stream, averaged over a video's rows.",
         type=click.Choice(HEADS),
     ),
     setting(
@@ -478,7 +487,8 @@ def selector(**given: Any) -> None:
     """Model selection: per video, the cheapest model of a pool that will get it right.
 
     A perceptron on the predictions of one model says which model should judge the video. Class scores come from
-    streams of the cache: extracted, or imported with feature-cache import.
+    streams of the cache: extracted, or imported with feature-cache import. Of streams with features alone, --heads
+    linear makes a pool as well.
 
     \b
     Example:
@@ -504,6 +514,8 @@ def _run(method: str, given: dict[str, Any]) -> None:
 
     settings = {name: value for name, value in given.items() if name in DEFAULTS}
     asked = given_options()
+    if given.get("classes") is not None:
+        settings["score_classes"] = read_class_names(given["classes"])
     config = with_recipe(RunConfig(method=method, **settings), given.get("recipe"), asked)
     if method == "selector":
         config = with_schedule(config, asked)

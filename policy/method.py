@@ -104,6 +104,10 @@ class Method(ABC):
         """Where its class scores come from, if that depends on the streams; else empty."""
         return ""
 
+    def notes(self, data: Dataset) -> Sequence[str]:
+        """What the user should know of how it was made, a line each."""
+        return ()
+
     @property
     def draws(self) -> int:
         """How many times evaluation is repeated, where it draws at random."""

@@ -278,6 +278,8 @@ def _carry_out(
     ranks: Ranks,
 ) -> Result:
     method = _make(config, data)
+    for note in method.notes(data):
+        listener.note(note)
     ranks.told(go=method.trains)
     if method.trains:
         train(

@@ -20,7 +20,8 @@ from policy.selector.curve import SelectionCurve
 from policy.selector.inputs import selector_input
 from policy.selector.models import parse_models
 from policy.selector.network import SelectorNetwork
-from policy.selector.opening import Pool, cheapest_stream, own_member
+from policy.selector.opening import Pool, cheapest_stream, held_out_streams, own_member
+from policy.selector.plausibility import suspicions
 from policy.selector.pool import PoolTable, only
 from policy.selector.report import describe
 from policy.selector.rule import choose, choose_at_price, prices, thresholds, within_budget
@@ -75,6 +76,15 @@ class Selector(Method):
     def pool(cls, config: RunConfig) -> Sequence[str]:
         return tuple(model.stream for model in parse_models(config.models))
 
+    @classmethod
+    def held_out(cls, config: RunConfig) -> Sequence[str]:
+        return held_out_streams(config)
+
+    def notes(self, data: Dataset) -> Sequence[str]:
+        (train, _), (evaluation, _) = self.look(data.train), self.look(data.evaluation)
+        pool = self.pool_of_models
+        return [*pool.notes, *suspicions(self.config, pool, train, evaluation)]
+
     @property
     def scored(self) -> tuple[Role, ...]:
         # Read for its length alone: what the selector sees is kept (`look`).
@@ -91,8 +101,8 @@ class Selector(Method):
         table = self.pool_of_models.table(videos)
         scores = None
         if self.own_place is not None:
-            scores = table.probabilities[:, self.own_place]
-        elif self.own.stream.spec.num_classes:
+            scores = table.of_model(self.own_place)
+        elif self.own.head is not None:
             scores = self.own.probabilities(videos)
         seen = torch.from_numpy(selector_input(self.config, self.own, videos, scores))
         self._seen.append((videos, table, seen))
@@ -182,7 +192,7 @@ class Selector(Method):
         )
 
     def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
-        return np.asarray(seen * self.own.classifier_macs + self.model.macs)
+        return np.asarray(self.own.head_macs(seen) + self.model.macs)
 
     def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
         return describe(self, data, device)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cache_schema import UserError
+from policy.selector.pool import MOST_MODELS
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class ModelName:
         """
         stream, colon, count = text.partition(":")
         if not stream or (colon and not (count.isascii() and count.isdigit() and int(count) > 0)):
-            raise UserError(f"model {text!r}: give STREAM, or STREAM:ROWS with a number of rows, as x3d_s:3")
+            raise UserError(
+                f"model {text!r}: give STREAM, or STREAM:ROWS with a number of rows, as in x3d_s:3"
+            )
         return ModelName(stream, int(count) if colon else rows)
 
 
@@ -37,7 +40,7 @@ def parse_models(texts: Sequence[str], rows: int | None = None) -> tuple[ModelNa
     """The models of a pool, in the order given.
 
     Raises:
-        UserError: there are not at least two, a stream occurs twice, or a text is no model.
+        UserError: there are fewer than two or too many, a stream occurs twice, or a text is no model.
     """
     models = tuple(ModelName.parse(text, rows) for text in texts)
     streams = [model.stream for model in models]
@@ -46,6 +49,8 @@ def parse_models(texts: Sequence[str], rows: int | None = None) -> tuple[ModelNa
         raise UserError(
             f"a pool needs at least two models to choose from; given: {given} (--model STREAM, repeated)"
         )
+    if len(models) > MOST_MODELS:
+        raise UserError(f"a pool of {len(models)} models; at most {MOST_MODELS} are possible")
     for stream in streams:
         if streams.count(stream) > 1:
             raise UserError(f"model {stream!r} is given twice")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,16 +14,22 @@ from policy.selector.affinity import model_losses
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.uint32]
 """Sets of models: bit n is model n."""
 
 MOST_MODELS = 16
 """Sets of models are told apart one by one, and there are 2^N of them."""
+_PART_BYTES = 1 << 24
+"""Of probabilities that are looked at together."""
 
 
 @dataclass(frozen=True)
 class PoolTable:
     """What N models, the cheapest first, say of M videos.
+
+    Losses, confidence and correctness are worked out from the probabilities part by part, so that a table need not
+    have all of these in memory (`policy.selector.opening.CacheTable`).
 
     Attributes:
         models: names of the N models.
@@ -39,29 +46,41 @@ class PoolTable:
     labels: BoolArray
     first: IntArray
     multi_label: bool
-    probabilities: npt.NDArray[np.float32]
+    probabilities: Floats
     macs: IntArray
 
     def __len__(self) -> int:
         return len(self.video_ids)
 
-    @cached_property
+    def part(self, videos: slice) -> Floats:
+        """(m, N, C): `probabilities` of some of the videos."""
+        return self.probabilities[videos]
+
+    def parts(self) -> Iterator[tuple[slice, Floats]]:
+        """Some videos after others, with their probabilities."""
+        size = max(1, _PART_BYTES // (4 * len(self.models) * self.labels.shape[1]))
+        for start in range(0, len(self), size):
+            videos = slice(start, min(start + size, len(self)))
+            yield videos, self.part(videos)
+
+    def of_model(self, model: int) -> Floats:
+        """(M, C): `probabilities` of one model."""
+        return self.probabilities[:, model]
+
+    @property
     def losses(self) -> FloatArray:
         """(M, N): the classification loss of each model on each video, in nats (L_cls of Eq. 2)."""
-        targets = self.labels if self.multi_label else self.first
-        return model_losses(self.probabilities, targets)
+        return self._judged[0]
 
-    @cached_property
+    @property
     def confidence(self) -> FloatArray:
         """(M, N): the largest class probability."""
-        return np.asarray(self.probabilities.max(axis=2), np.float64)
+        return self._judged[1]
 
-    @cached_property
+    @property
     def correct(self) -> BoolArray:
         """(M, N): whether the best-scored class is one of the video's (with several classes hit@1)."""
-        every = np.arange(len(self))
-        best = self.probabilities.argmax(axis=2)
-        return np.asarray(self.labels[every[:, None], best])
+        return self._judged[2]
 
     @cached_property
     def mean_macs(self) -> FloatArray:
@@ -75,38 +94,62 @@ class PoolTable:
             total += np.where(ran >> np.uint32(n) & 1, self.macs[:, n], 0)
         return total
 
-    def scores_of(self, answering: Masks) -> npt.NDArray[np.float32]:
+    def scores_of(self, answering: Masks) -> Floats:
         """(M, C): class probabilities of video m, averaged over the models of the set answering[m]."""
         answer = np.empty(self.labels.shape, np.float32)
-        for mask in np.unique(answering):
-            asked = answering == mask
-            members = self.members(int(mask))
-            total = self.probabilities[asked, members[0]]
-            for n in members[1:]:
-                total += self.probabilities[asked, n]
-            answer[asked] = total / len(members)
+        for videos, said in self.parts():
+            for mask in np.unique(answering[videos]):
+                asked = answering[videos] == mask
+                answer[videos][asked] = self._together(said, int(mask), asked)
         return answer
 
     def correct_of(self, answering: Masks) -> BoolArray:
         """(..., M): whether the sets of models answering (..., M) are right together; none is never."""
+        masks = [int(mask) for mask in np.unique(answering)]
+        self._judge_together([mask for mask in masks if mask not in self._known])
         right = np.zeros(answering.shape, np.bool_)
-        for mask in np.unique(answering):
-            right |= (answering == mask) & self._right_together(int(mask))
+        for mask in masks:
+            right |= (answering == mask) & self._known[mask]
         return right
 
     def members(self, mask: int) -> list[int]:
         """The models of a set."""
         return [n for n in range(len(self.models)) if mask >> n & 1]
 
+    def _together(self, said: Floats, mask: int, videos: BoolArray | slice = slice(None)) -> Floats:
+        """(M, N, C) -> (m, C): mean over the models of a set, for some of the videos."""
+        first, *others = self.members(mask)
+        # One after another is several times quicker than to pick them all and take the mean.
+        return np.asarray(sum((said[videos, n] for n in others), said[videos, first]) / (1 + len(others)))
+
+    @cached_property
+    def _judged(self) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """Losses, confidence, correct: in one pass."""
+        targets = self.labels if self.multi_label else self.first
+        shape = len(self), len(self.models)
+        losses, confidence, correct = np.empty(shape), np.empty(shape), np.empty(shape, np.bool_)
+        for videos, said in self.parts():
+            losses[videos] = model_losses(said, targets[videos])
+            confidence[videos] = said.max(axis=2)
+            correct[videos] = np.take_along_axis(self.labels[videos], said.argmax(axis=2), axis=1)
+        return losses, confidence, correct
+
     @cached_property
     def _known(self) -> dict[int, BoolArray]:
-        return {1 << n: self.correct[:, n] for n in range(len(self.models))}
+        """By set of models, (M,): whether they are right together."""
+        alone = {1 << n: self.correct[:, n] for n in range(len(self.models))}
+        return {0: np.zeros(len(self), np.bool_), **alone}
 
-    def _right_together(self, mask: int) -> BoolArray:
-        if mask not in self._known:
-            answer = self.scores_of(np.full(len(self), mask, np.uint32)).argmax(axis=1)
-            self._known[mask] = np.asarray(self.labels[np.arange(len(self)), answer])
-        return self._known[mask]
+    def _judge_together(self, masks: list[int]) -> None:
+        if not masks:
+            return
+        right = {mask: np.empty(len(self), np.bool_) for mask in masks}
+        for videos, said in self.parts():
+            every = np.arange(len(said))
+            for mask in masks:
+                best = self._together(said, mask).argmax(axis=1)
+                right[mask][videos] = self.labels[videos][every, best]
+        self._known.update(right)
 
 
 def only(models: npt.NDArray[np.integer] | int) -> Masks:
