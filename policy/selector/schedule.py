@@ -23,7 +23,9 @@ def with_schedule(config: RunConfig, asked: Container[str]) -> RunConfig:
     if "threshold" in asked and "budget" in asked:
         raise UserError("give --threshold or --budget, which sets the threshold")
     if "folds" in asked and config.heads != "linear":
-        raise UserError("--folds is about linear heads: give --heads linear, or for class scores --out-of-fold")
+        raise UserError(
+            "--folds is about linear heads: give --heads linear, or for class scores --out-of-fold"
+        )
     if "lr_drop" in asked:
         return config
     drops = (2 * config.epochs // 5, 4 * config.epochs // 5)
