@@ -18,10 +18,14 @@ def with_schedule(config: RunConfig, asked: Container[str]) -> RunConfig:
         asked: names of the options that the user has given a value.
 
     Raises:
-        UserError: both a threshold and a budget, which would set it, are given.
+        UserError: both a threshold and a budget, which would set it, are given, or folds of no heads.
     """
     if "threshold" in asked and "budget" in asked:
         raise UserError("give --threshold or --budget, which sets the threshold")
+    if "folds" in asked and config.heads != "linear":
+        raise UserError(
+            "--folds is about linear heads: give --heads linear, or for class scores --out-of-fold"
+        )
     if "lr_drop" in asked:
         return config
     drops = (2 * config.epochs // 5, 4 * config.epochs // 5)
