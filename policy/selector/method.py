@@ -76,9 +76,8 @@ class Selector(Method):
         return tuple(model.stream for model in parse_models(config.models))
 
     @property
-    def scored(self) -> tuple[Role, ...]:
-        # Read for its length alone: what the selector sees is kept (`look`).
-        return ("coarse",) if self.own.stream.spec.num_classes else ()
+    def reads(self) -> bool:
+        return False  # what it sees of a video is kept (`look`)
 
     def rows(self, length: int) -> IntArray:
         return self.own.rows(length)
