@@ -79,10 +79,7 @@ def config_of(name: str) -> RunConfig:
 @pytest.fixture(scope="module")
 def runs(planted: tuple[FeatureCache, LabelSet], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
-    return {
-        name: run_method(config_of(name), *planted, folder / name, device="cpu")
-        for name in METHODS
-    }
+    return {name: run_method(config_of(name), *planted, folder / name, device="cpu") for name in METHODS}
 
 
 @pytest.mark.parametrize("name", METHODS)
