@@ -136,7 +136,7 @@ def test_label_distributions(affinity: str) -> None:
         for model in range(4):
             cost += weights[video, model] * int(table.macs[video, model]) / 1e9 / len(table)
             right += weights[video, model] * bool(table.correct[video, model]) / len(table)
-    assert (row.gflops, row.top1) == (pytest.approx(cost), pytest.approx(right))
+    assert [row.gflops, row.top1] == pytest.approx([cost, right])
     assert sum(row.shares) == pytest.approx(1)
     assert relabelled(table, config, 0.5, 0.5) == 0
     # From nothing but the loss to nothing but the cost: all labels but those that were the cheapest model's.
