@@ -4,7 +4,7 @@ The threshold looks at a probability that models share. Where several suit a vid
 of it, none clears even a low threshold, and the easiest videos are the first for which the largest model runs.
 Weighing the same probabilities against what the models cost (our addition) compares models with each other, and
 equal ones are decided by their price. On planted pools (tests/test_selector_learning.py) it gains over 0.9 of what
-can be gained over random selection at equal cost, the threshold 0.6 to 0.75, and no more where it is given the true
+can be gained over random selection at equal cost, and the threshold 0.6 to 0.75, also where it is given the true
 probabilities.
 """
 

@@ -22,9 +22,16 @@ def affinities(table: PoolTable, config: RunConfig, alpha: float) -> FloatArray:
 
 
 def qualities(table: PoolTable, config: RunConfig) -> FloatArray:
-    """(M, N): exp(−loss), for a single label the probability that a model gives what is right; with the 0-1 loss
-    whether it is right."""
-    return 1 - _losses(table, config) if config.affinity_loss == "error" else np.exp(-table.losses)
+    """(M, N), in [0, 1]: exp(−loss), for a single label the probability that a model gives what is right; with the
+    0-1 loss whether it is right.
+
+    With several labels per video the loss is a mean over classes, and the smaller the more of them there are: it
+    is divided by its mean over the videos and models, or all models would seem alike.
+    """
+    losses = _losses(table, config)
+    if config.affinity_loss == "error":
+        return 1 - losses
+    return np.asarray(np.exp(-losses / losses.mean() if table.multi_label else -losses))
 
 
 def _losses(table: PoolTable, config: RunConfig) -> FloatArray:
