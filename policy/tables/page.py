@@ -54,8 +54,8 @@ def of_exhibit(exhibit: Exhibit) -> html.Section:
     blocks: list[html.Block] = []
     if exhibit.thumbnails:
         blocks += exhibit.thumbnails
-    elif exhibit.picture is not None:
-        blocks.append(html.Figure(exhibit.picture.png, exhibit.picture.alt, table.title))
+    else:
+        blocks += [html.Figure(one.png, one.alt, one.caption or table.title) for one in exhibit.pictures]
     blocks += [
         html.Table(caption=sheet.title, header=sheet.header, rows=sheet.words, notes=sheet.notes)
         for sheet in exhibit.sheets

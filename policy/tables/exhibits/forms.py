@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -20,13 +21,13 @@ from policy.tables.text import line
 _LONGEST_LINE = 100
 
 
-def markdown(exhibit: Exhibit, figure: str | None = None) -> str:
+def markdown(exhibit: Exhibit, figures: Sequence[str] = ()) -> str:
     """Args:
-    figure: path of the picture as seen from the file that this is written to.
+    figures: paths of the pictures as seen from the file that this is written to.
     """
     lines = [f"# {exhibit.report.table.title}"]
-    if figure is not None and exhibit.picture is not None:
-        lines += ["", f"![{exhibit.picture.alt}]({figure})"]
+    for picture, figure in zip(exhibit.pictures, figures, strict=False):
+        lines += ["", f"![{picture.alt}]({figure})"]
     for sheet in exhibit.sheets:
         if sheet is not exhibit.sheets[0]:
             lines += ["", f"## {sheet.title}"]
