@@ -18,6 +18,7 @@ from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEval
 from policy.method import Prediction, class_probabilities
 from policy.operating import Curve, OperatingPoint
+from policy.oracle import oracle_choices
 
 
 def threshold_curve(
@@ -99,15 +100,8 @@ def random_curve(
 def oracle_curve(curve: Curve, *, points: int = 20) -> Curve:
     """The best that choosing among a curve's points video by video could do, knowing the labels.
 
-    At a price λ (videos per GFLOP), each video is given the point that maximises correct − λ · GFLOPs, correct
-    being 1 or 0 (top-1; with several classes hit@1); of equal ones the cheapest. That is the cheapest point that
-    is right, where it costs less than 1/λ more than the cheapest of all; else the cheapest of all. So accuracy and
-    cost both fall as λ rises: from the *full oracle* at λ = 0, which gives each video its cheapest right point
-    (where none is right, the cheapest), to the cheapest point for every video.
-
-    No choice of a point per video, made in whatever way, random ones included, is above the upper hull
-    (`policy.curves`) of all these trade-offs, for each maximises accuracy − λ · mean GFLOPs at its λ. The curve
-    samples them so that equally many videos change from one to the next.
+    As `policy.oracle.oracle_choices` trades, at prices in videos per GFLOP; correct is top-1, with several classes
+    hit@1. Accuracy and cost both fall as the price rises.
 
     Args:
         curve: of one draw; any order of points.
@@ -125,20 +119,11 @@ def oracle_curve(curve: Curve, *, points: int = 20) -> Curve:
         raise ValueError("the oracle needs points of one draw each, with the same videos at each")
     cost = np.stack([one.gflops[0] for one in said])
     correct = np.stack([one.correct[0] for one in said])
-    everyone = np.arange(cost.shape[1])
-    # Where two points cost the same, one that is right is better at every price.
-    right = np.where(correct, cost, np.inf).argmin(axis=0)
-    solvable = correct[right, everyone]
-    extra = np.where(solvable, cost[right, everyone] - cost.min(axis=0), np.inf)
-    cheapest = np.where(extra == 0, right, cost.argmin(axis=0))
-    paid = np.sort(extra[solvable & (extra > 0)])
-    sampled = paid[np.linspace(len(paid) - 1, 0, points - 1).round().astype(np.int64)] if len(paid) else paid
-    result = []
-    for limit in np.unique(np.concatenate([[0.0], sampled]))[::-1]:
-        dearer = paid[paid > limit]
-        price = 1 / float(dearer[0]) if len(dearer) else 0.0
-        chosen = np.where(extra <= limit, right, cheapest)
-        result.append(OperatingPoint(price, _chosen(said, chosen)))
+    prices, choices = oracle_choices(cost, correct, points)
+    result = [
+        OperatingPoint(float(price), _chosen(said, chosen))
+        for price, chosen in zip(prices, choices, strict=True)
+    ]
     return Curve(f"{curve.name}, oracle", tuple(result))
 
 

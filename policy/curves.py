@@ -63,6 +63,19 @@ def hull_area(
     return float(np.sum(np.diff(budgets) * (height[:-1] + height[1:]) / 2) / (high - low))
 
 
+def hull_height(
+    costs: Sequence[float] | FloatArray, accuracies: Sequence[float] | FloatArray, budget: float
+) -> float:
+    """The best achievable accuracy at a budget; NaN below the cheapest point, where nothing is achievable.
+
+    Raises:
+        ValueError: as `upper_hull`.
+    """
+    cost, accuracy = _points(costs, accuracies)
+    hull = upper_hull(cost, accuracy)
+    return float(np.interp(budget, cost[hull], accuracy[hull], left=np.nan))
+
+
 def common_budgets(*costs: Sequence[float] | FloatArray) -> tuple[float, float]:
     """From the dearest of the curves' cheapest points to the cheapest of their dearest.
 

@@ -66,5 +66,5 @@ class SelectionCurve:
     @cached_property
     def shares(self) -> FloatArray:
         """(P, N): share of the videos for which each model is among those that answer."""
-        bits = (self.answering[..., None] >> np.arange(len(self.table.models), dtype=np.uint32)) & 1
-        return np.asarray(bits.mean(axis=1))
+        models = np.arange(len(self.table.models), dtype=np.uint32)
+        return np.stack([(self.answering >> n & 1).mean(axis=1) for n in models], axis=1)

@@ -70,15 +70,21 @@ class PoolTable:
 
     def spent(self, ran: Masks) -> IntArray:
         """(..., M): MACs of running the sets of models `ran` (..., M)."""
-        bits = (ran[..., None] >> np.arange(len(self.models), dtype=np.uint32)) & 1
-        return np.asarray((bits.astype(np.int64) * self.macs).sum(axis=-1))
+        total = np.zeros(ran.shape, np.int64)
+        for n in range(len(self.models)):  # (..., M, N) at once would be large
+            total += np.where(ran >> np.uint32(n) & 1, self.macs[:, n], 0)
+        return total
 
     def scores_of(self, answering: Masks) -> npt.NDArray[np.float32]:
         """(M, C): class probabilities of video m, averaged over the models of the set answering[m]."""
         answer = np.empty(self.labels.shape, np.float32)
         for mask in np.unique(answering):
             asked = answering == mask
-            answer[asked] = self.probabilities[asked][:, self.members(int(mask))].mean(axis=1)
+            members = self.members(int(mask))
+            total = self.probabilities[asked, members[0]]
+            for n in members[1:]:
+                total += self.probabilities[asked, n]
+            answer[asked] = total / len(members)
         return answer
 
     def correct_of(self, answering: Masks) -> BoolArray:
