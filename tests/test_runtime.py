@@ -24,7 +24,8 @@ from policy.evaluation import evaluate
 from policy.method import Method
 from policy.run import speed
 from policy.run.frames import find_videos, thumbnails
-from policy.run.speed import Machine, Subject, measure, policy_seconds, request_of, seconds_per_row
+from policy.run.speed import Subject, measure, policy_seconds, request_of, seconds_per_row
+from policy.run.timing import Machine
 from policy.runs import METHODS
 from tests.caches import make_spec
 from tests.planted import write_planted
@@ -224,7 +225,7 @@ def test_rows_add_up(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(speed, "_forward", lambda request, batch, device: lambda: request)
     monkeypatch.setattr(
-        speed, "_medians", lambda works, repeats, device: dict.fromkeys(works, 1.6)
+        speed, "medians", lambda works, repeats, device: dict.fromkeys(works, 1.6)
     )  # each batch
     runtimes = measure([coarse, both], device=CPU, report=said.append)
     lengths = np.diff(coarse.predictions.offsets)
@@ -248,7 +249,7 @@ def test_a_backbone_made_elsewhere_has_no_time(data: Dataset) -> None:
 
 def test_every_fine_row_is_charged(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "_forward", lambda request, batch, device: lambda: None)
-    monkeypatch.setattr(speed, "_medians", lambda works, repeats, device: dict.fromkeys(works, 4.0))
+    monkeypatch.setattr(speed, "medians", lambda works, repeats, device: dict.fromkeys(works, 4.0))
     _, subject = made("random-gating", data)
     (row,) = measure([subject], device=CPU, batch=4).rows
     gates = subject.predictions.gates

@@ -24,6 +24,9 @@ class Backbone:
         weights: "pretrained", "random:SEED", or the path of a file.
         precision: "fp32" or "bf16", the type that the network computes in.
 
+    Attributes:
+        parameters: the part whose parameters are the weights, on the device.
+
     Raises:
         UserError: no such network or weights, or weights that do not fit.
     """
@@ -60,6 +63,7 @@ class Backbone:
         model = network.model.eval().requires_grad_(False)
         self._model = model.to(device, self.dtype).to(memory_format=layout)
         self._flow = None if network.flow is None else network.flow.to(device)
+        self.parameters = network.parameters
         if self.view.flow_here:  # now, not in the decoders: is what it needs installed?
             clip_flow(np.zeros((2, 16, 16, 3), np.uint8), str(preprocessing.flow))
         shape = (1, 1, 1, 3) if frames else (1, 1, 1, 1, 3)

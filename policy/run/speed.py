@@ -9,13 +9,9 @@ frames, in its favour. Optical flow counts where a network estimates it.
 
 from __future__ import annotations
 
-import platform
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,39 +19,16 @@ from cache_schema import StreamSpec, UserError
 from policy.data import Role, VideoSet, batches
 from policy.evaluation import Predictions
 from policy.method import Method
+from policy.run.timing import Machine, medians
 
 if TYPE_CHECKING:
     from extract.backbones import StreamRequest
-
-Key = TypeVar("Key")
+    from extract.backbones.backbone import Backbone
 
 BATCH = 16
 """Videos, or rows of a backbone, that are computed together (Sec. 4.2, Runtime)."""
 REPEATS = 5
 SAMPLED = 16
-_LONG_S = 10.0  # what takes longer is timed once: it is long enough for its share of chance to be small
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What was measured on.
-
-    Attributes:
-        processor: name of the GPU, or of the CPU.
-        threads: that torch computes with on the CPU.
-    """
-
-    processor: str
-    threads: int
-    torch_version: str
-
-    @staticmethod
-    def of(device: torch.device) -> Machine:
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
-        return Machine(name, torch.get_num_threads(), torch.__version__)
-
-    def __str__(self) -> str:
-        return f"{self.processor}, {self.threads} CPU threads, torch {self.torch_version}"
 
 
 @dataclass(frozen=True)
@@ -132,7 +105,7 @@ def measure(
         except UserError as error:
             reasons[spec] = f"{spec.name}: {error}"
     report(f"timing {', '.join(spec.name for spec in works) or 'no backbone'}")
-    per_row = {spec: seconds / batch for spec, seconds in _medians(works, repeats, device).items()}
+    per_row = {spec: seconds / batch for spec, seconds in medians(works, repeats, device).items()}
     works.clear()  # and with them the backbones
 
     rows = []
@@ -164,7 +137,7 @@ def seconds_per_row(
 
     request = parse_stream(stream) if isinstance(stream, str) else request_of(stream)
     work = _forward(request, batch, device)
-    return _medians({"": work}, repeats, device)[""] / batch
+    return medians({"": work}, repeats, device)[""] / batch
 
 
 def policy_seconds(
@@ -192,7 +165,7 @@ def policy_seconds(
             generator = torch.Generator().manual_seed(method.config.seed)
             return method.predict(moved, generator)  # noqa: B023  # called before the next batch is read
 
-        total += _medians({"": predict}, repeats, device)[""]
+        total += medians({"": predict}, repeats, device)[""]
     return total / len(order)
 
 
@@ -212,22 +185,31 @@ def request_of(spec: StreamSpec) -> StreamRequest:
     return StreamRequest(spec.name, spec.backbone, seen.crop, spec.sampling, seen.resize, flow)
 
 
-def _forward(request: StreamRequest, batch: int, device: torch.device) -> Callable[[], object]:
-    """A forward pass with random weights on black pixels: neither decides how long it takes.
+def build(request: StreamRequest, device: torch.device) -> Backbone:
+    """A backbone with random weights, which do not decide how long it takes.
 
     Raises:
-        UserError: the backbone cannot be built, or not for such an input.
+        UserError: it cannot be built, or not for such an input.
     """
     from extract.backbones.backbone import Backbone
 
     try:
-        backbone = Backbone(request, weights="random:0", device=device)
+        return Backbone(request, weights="random:0", device=device)
     except ValueError as error:
         raise UserError(str(error)) from error
-    pixels = torch.zeros((batch, *backbone.view.row_shape), dtype=torch.uint8, device=device)
+
+
+def forward_pass(backbone: Backbone, batch: int) -> Callable[[], object]:
+    """On a batch of black pixels that lies on the device: nor do they decide how long it takes."""
+    pixels = torch.zeros((batch, *backbone.view.row_shape), dtype=torch.uint8, device=backbone.device)
     if backbone.view.flow_here:
         pixels = pixels.half()
     return lambda: backbone(pixels)
+
+
+def _forward(request: StreamRequest, batch: int, device: torch.device) -> Callable[[], object]:
+    """Raises UserError as `build` does."""
+    return forward_pass(build(request, device), batch)
 
 
 def _rows_per_video(subject: Subject) -> dict[Role, float]:
@@ -241,40 +223,3 @@ def _rows_per_video(subject: Subject) -> dict[Role, float]:
 
 def _spec(subject: Subject, role: Role) -> StreamSpec:
     return subject.videos.streams[role].spec
-
-
-def _medians(
-    works: Mapping[Key, Callable[[], object]], repeats: int, device: torch.device
-) -> dict[Key, float]:
-    """Median seconds of each, after a first time that does not count, run in turn."""
-    first = {key: _seconds(work, device) for key, work in works.items()}
-    times: dict[Key, list[float]] = {key: [] for key in works}
-    for turn in range(repeats):
-        for key, work in works.items():
-            if turn == 0 or first[key] <= _LONG_S:
-                times[key].append(_seconds(work, device))
-    return {key: statistics.median(seconds) for key, seconds in times.items()}
-
-
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    _finish(device)
-    started = time.perf_counter()
-    work()
-    _finish(device)
-    return time.perf_counter() - started
-
-
-def _finish(device: torch.device) -> None:
-    """Wait for what a GPU was given to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _cpu() -> str:
-    """What Linux calls it; elsewhere the kind of processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())

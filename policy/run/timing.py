@@ -1,0 +1,79 @@
+"""How long work takes, and on which machine."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+Key = TypeVar("Key")
+
+_LONG_S = 10.0  # what takes longer is timed once: it is long enough for its share of chance to be small
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was measured on.
+
+    Attributes:
+        processor: name of the GPU, or of the CPU.
+        threads: that torch computes with on the CPU.
+    """
+
+    processor: str
+    threads: int
+    torch_version: str
+
+    @staticmethod
+    def of(device: torch.device) -> Machine:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+        return Machine(name, torch.get_num_threads(), torch.__version__)
+
+    def __str__(self) -> str:
+        return f"{self.processor}, {self.threads} CPU threads, torch {self.torch_version}"
+
+
+def medians(
+    works: Mapping[Key, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[Key, float]:
+    """Median seconds of each, after a first time that does not count, run in turn.
+
+    What takes more than 10 s is timed once.
+    """
+    first = {key: _seconds(work, device) for key, work in works.items()}
+    times: dict[Key, list[float]] = {key: [] for key in works}
+    for turn in range(repeats):
+        for key, work in works.items():
+            if turn == 0 or first[key] <= _LONG_S:
+                times[key].append(_seconds(work, device))
+    return {key: statistics.median(seconds) for key, seconds in times.items()}
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    _finish(device)
+    started = time.perf_counter()
+    work()
+    _finish(device)
+    return time.perf_counter() - started
+
+
+def _finish(device: torch.device) -> None:
+    """Wait for what a GPU was given to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _cpu() -> str:
+    """What Linux calls it; elsewhere the kind of processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
