@@ -62,7 +62,7 @@ def curve(ran: list[list[int]], *, overhead: int = 1) -> SelectionCurve:
 def by_hand(ran: list[list[int]], rows: dict[str, list[int]], loading: Loading, batch: int) -> list[float]:
     """Total seconds at each point, by walking through the videos with a selector that looks at a model "own"."""
     totals = []
-    always = [all(mask >> n & 1 for point in ran for mask in point) for n in range(len(NAMES))]
+    stays = [all(len({mask >> n & 1 for mask in point}) == 1 for point in ran) for n in range(len(NAMES))]
     for point in ran:
         total, loaded = 0.0, set[int]()
         for m, mask in enumerate(point):
@@ -73,7 +73,7 @@ def by_hand(ran: list[list[int]], rows: dict[str, list[int]], loading: Loading, 
                 if not mask >> n & 1:
                     continue
                 total += rows[name][m] * TIMES[name][0]
-                if loading == "never" or always[n] or (loading == "per batch" and n in loaded):
+                if loading == "never" or stays[n] or (loading == "per batch" and n in loaded):
                     continue
                 loaded.add(n)
                 total += TIMES[name][1]
@@ -121,6 +121,19 @@ def test_who_does_not_select_is_not_charged_for_selecting() -> None:
     seconds = times(32).per_video(curve([[1, 1, 1, 1]], overhead=0), ROWS, loading="per video")
     assert seconds is not None
     np.testing.assert_allclose(seconds, [[0.25, 0.5, 0.75, 1.0]])
+
+
+def test_models_that_all_videos_get_are_not_loaded_for_them() -> None:
+    alone = curve([[0b001] * 4, [0b010] * 4, [0b111] * 4], overhead=0)
+    never, every = (times(32).per_video(alone, ROWS, loading=loading) for loading in ("never", "per video"))
+    assert never is not None and every is not None and (never == every).all()
+    # But a selector that at some threshold gives all of them the same one has had to bring it.
+    selector = curve([[0b011] * 4, *RAN])
+    never, every = (
+        times(32).per_video(selector, ROWS, loading=loading) for loading in ("never", "per video")
+    )
+    assert never is not None and every is not None
+    np.testing.assert_allclose(every - never, [[11, 11, 11, 11], [0, 11, 11, 13]])
 
 
 def test_only_models_that_ran_need_a_time() -> None:

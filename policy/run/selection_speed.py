@@ -3,8 +3,8 @@
 Conditional Model Selection, Sec. 4.2, "Latency impact": with batches of 32 on one GPU, once with the pool kept in
 memory, once loading the model at every selection. The paper does not say what a load is. Here it is to read the
 weights from a file, which the system has in its page cache, into memory of the device that is taken for them and
-given back when the next model comes. A network's modules, without weights, are kept: building them anew, which
-no deployment has to do, takes longer than the weights. Nothing overlaps: a load and a forward pass add up.
+given back when the next model comes. The modules of all networks are built once and stay, without weights.
+Nothing overlaps: a load and a forward pass add up.
 
 As in `policy.run.speed`, all parts are measured in turn within one run, and decoding, resizing and copies of
 pixels to the device are no part of it. A row takes what it takes in a full batch, however few videos of one batch
@@ -81,10 +81,10 @@ class SelectionTimes:
     ) -> FloatArray | None:
         """Seconds (P, M) of a curve's points for its videos; None where a model that ran has no time.
 
-        A model that runs for every video at every point, as the selector's own does, is never chosen and stays in
-        memory. With "per batch" a batch is as many videos as were measured together, in the table's order, and
-        those of a batch for which a model runs share its load equally. A curve that has an overhead is charged the
-        selector's network too.
+        A model that at each point runs for all videos or for none is not chosen video by video, and stays in
+        memory: the selector's own does, and so do the models of an ensemble. With "per batch" a batch is as many
+        videos as were measured together, in the table's order, and those of a batch for which a model runs share
+        its load equally. A curve that has an overhead is charged the selector's network too.
 
         Args:
             rows: by stream, (M,): how many rows of each video a model looks at. One that is not of the pool, but
@@ -104,7 +104,8 @@ class SelectionTimes:
             if time.row_s is None or time.load_s is None:
                 return None
             seconds += ran * (rows[name] * time.row_s)
-            if loading != "never" and not ran.all():
+            chosen = (ran.any(axis=1) & ~ran.all(axis=1)).any()
+            if loading != "never" and chosen:
                 seconds += time.load_s * (ran if loading == "per video" else self._shares(ran))
         return seconds
 
