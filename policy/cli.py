@@ -558,7 +558,15 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
     result = run.result
     if given["as_json"]:
         said = {**asdict(result), "folder": str(run.folder), "reused": run.reused}
+        details = run.details()
+        if details:
+            said["details"] = details
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        return
+    if result.method == "selector":
+        from policy.selector.text import render
+
+        click.echo(render(result, run.details(), run.folder))
         return
     percent = 100 * result.usage
     lines = {

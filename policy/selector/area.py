@@ -35,8 +35,8 @@ Drawn = SelectionCurve | Sequence[SelectionCurve]
 RESAMPLES = 1000
 FEWEST_RESAMPLES = 200
 """With fewer there is no interval: it would say little."""
-MOST_RANKED = 10**10
-"""Points · videos · classes · resamples up to which mAP has an interval: about half a minute of a core."""
+MOST_RANKED = 2 * 10**9
+"""Points · videos · classes · resamples up to which mAP has an interval: some ten seconds of a core."""
 
 _WEIGHTS_AT_A_TIME = 1 << 24
 
@@ -134,22 +134,27 @@ def compare(
         metric: "top1" (HIT@1) or "map".
         resamples: with "map" they are fewer where all points, videos, classes and resamples are more than
             `MOST_RANKED`, and none where `FEWEST_RESAMPLES` would still be too many.
+
+    Raises:
+        ValueError: `at` has not one point.
     """
+    if at is not None and len(at.values) != 1:
+        raise ValueError(f"one point is to be compared, not {len(at.values)} points")
     drawn = {name: _draws(curve) for name, curve in curves.items()}
     table = next(iter(drawn.values()))[0].table
     if metric == "map":
         points = sum(len(one.values) for draws in drawn.values() for one in draws) + (at is not None)
         affordable = MOST_RANKED // (points * table.labels.size)
         resamples = min(resamples, affordable) if affordable >= FEWEST_RESAMPLES else 0
-    found: dict[str, list[Points]] = {name: [] for name in drawn}
-    found_at: list[Points] = []
-    dearest: list[FloatArray] = []
+    found = {name: [_as_they_are(draws, metric)] for name, draws in drawn.items()}
+    found_at = [_as_they_are([at], metric)] if at is not None else []
+    dearest = [table.mean_macs.max(keepdims=True) / 1e9]
     for weights in _samples(len(table), resamples, seed):
         dearest.append(weighted_mean(table.macs.T / 1e9, weights).max(axis=0))
         for name, draws in drawn.items():
-            found[name].append(_points(draws, metric, weights))
+            found[name].append(_resampled(draws, metric, weights))
         if at is not None:
-            found_at.append(_points([at], metric, weights))
+            found_at.append(_resampled([at], metric, weights))
     return Comparison(
         {name: _joined(parts) for name, parts in found.items()},
         _joined(found_at) if at is not None else None,
@@ -174,16 +179,22 @@ def _draws(curve: Drawn) -> list[SelectionCurve]:
 
 
 def _samples(videos: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.float32]]:
-    """Weights (M, ·) of the videos as they are, then of all samples, so many at a time that memory suffices."""
-    yield np.ones((videos, 1), np.float32)
+    """Weights (M, ·) of all samples, so many at a time that memory suffices."""
     most = max(1, _WEIGHTS_AT_A_TIME // videos)
     parts = [min(most, resamples - start) for start in range(0, resamples, most)]
     for part, own_seed in zip(parts, np.random.SeedSequence(seed).generate_state(len(parts)), strict=True):
         yield resampled_weights(videos, part, int(own_seed))
 
 
-def _points(draws: Sequence[SelectionCurve], metric: Metric, weights: npt.NDArray[np.float32]) -> Points:
-    """Means over the draws, under each column of weights (M, B): (B, P)."""
+def _as_they_are(draws: Sequence[SelectionCurve], metric: Metric) -> Points:
+    """(1, P), means over the draws."""
+    accuracies = [one.top1 if metric == "top1" else one.mean_average_precision for one in draws]
+    gflops = np.mean([one.gflops for one in draws], axis=0)
+    return Points(gflops[None], np.mean(accuracies, axis=0)[None])
+
+
+def _resampled(draws: Sequence[SelectionCurve], metric: Metric, weights: npt.NDArray[np.float32]) -> Points:
+    """(B, P), means over the draws, under each column of weights (M, B)."""
     gflops = np.mean([weighted_mean(one.macs / 1e9, weights) for one in draws], axis=0)
     accuracy = _hits if metric == "top1" else _mean_average_precision
     return Points(gflops.T, np.mean([accuracy(one, weights) for one in draws], axis=0).T)

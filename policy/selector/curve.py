@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -58,6 +58,12 @@ class SelectionCurve:
         return np.array(
             [mean_average_precision(self.scores(p), self.table.labels) for p in range(len(self.values))]
         )
+
+    def thinned(self, points: int) -> SelectionCurve:
+        """At most so many of its points (≥ 2), evenly spread, the first and the last among them."""
+        count = len(self.values)
+        kept = np.linspace(0, count - 1, min(points, count)).round().astype(np.int64)
+        return replace(self, values=self.values[kept], ran=self.ran[kept], answering=self.answering[kept])
 
     def scores(self, point: int) -> npt.NDArray[np.float32]:
         """(M, C): class probabilities at a point."""

@@ -1,18 +1,145 @@
-"""What a finished selector has to say beyond its result."""
+"""What a finished selector has to say beyond its result: its curve, and what it is compared with."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from policy.data import Dataset
+from policy.metrics import Interval
+from policy.selector.area import Comparison, Drawn, compare
+from policy.selector.controls import cascade, ensemble, oracle, random_mixtures, single_models
+from policy.selector.curve import SelectionCurve
+from policy.selector.pool import PoolTable
 
 if TYPE_CHECKING:
     from policy.selector.method import Selector
 
+MOST_RANKED = 2 * 10**9
+"""Points · videos · classes for which mAP is computed, though at least five points of a curve: about a minute."""
+MOST_POINTS = 20
+"""Of a curve with mAP."""
+
 
 def describe(method: Selector, data: Dataset, device: torch.device) -> Mapping[str, Any]:
-    """Ready for JSON."""
-    return {"threshold": float(method.model.threshold)}
+    """Ready for JSON. Accuracies are in [0, 1], costs in mean GFLOPs per video of the evaluation subset.
+
+    models: of the pool, the cheapest first, each by itself; `chosen` is the share of the videos it is chosen for.
+    own: the model that always runs, and the selector's network.
+    affinity: share of the training videos whose best model is each (Eq. 2; with soft affinities their mean).
+    threshold: at which models are chosen, or the price of a GFLOP, and what set it.
+    point: where this is on the curve; `curves`: the selector at other thresholds, and its controls; with several
+    classes per video with mAP, at fewer points where there is much to rank.
+    comparisons: by metric, `top1` and with several classes per video `map`. `above_random`: area between a curve
+    and random selection, `selector_above`: between the selector's and another, both over the `budgets`
+    (`policy.selector.area`); `equal_cost`: the point above each curve at equal cost. All with bootstrap intervals
+    over videos, null where that would have taken too long.
+    """
+    table, _ = method.look(data.evaluation)
+    training, _ = method.look(data.train)
+    point = _operating_point(method, data, device)
+    curves: dict[str, Drawn] = {
+        "selector": method.curve(data.evaluation, device),
+        "random": single_models(table),
+        "cascade": cascade(table, training),
+        "committee": cascade(table, training, committee=True),
+        "ensemble": ensemble(table),
+        "oracle": oracle(table),
+    }
+    comparisons = {"top1": _compared(compare(curves, at=point))}
+    if table.multi_label:
+        curves = _thinned(curves, table) | {"random": random_mixtures(table, seed=method.config.seed)}
+        comparisons["map"] = _compared(compare(curves, at=point, metric="map"))
+    return {
+        "models": _models(single_models(table), point),
+        "own": {
+            "model": method.own.name.stream,
+            "in_pool": method.own_place is not None,
+            "gflops": float(method.own.macs(data.evaluation).mean() / 1e9),
+            "network_gflops": method.model.macs / 1e9,
+        },
+        "affinity": _affinity(method),
+        "threshold": {
+            "value": float(method.model.threshold),
+            "is_price": method.config.target == "loss",
+            "budget": method.config.budget,
+        },
+        "point": {name: values[0] for name, values in _points(point, ranked=True).items()},
+        "curves": {name: _points(curve, ranked=table.multi_label) for name, curve in curves.items()},
+        "comparisons": comparisons,
+    }
+
+
+def _operating_point(method: Selector, data: Dataset, device: torch.device) -> SelectionCurve:
+    threshold = float(method.model.threshold)
+    chosen = method.choose(method.confidences(data.evaluation, device), threshold)
+    table, _ = method.look(data.evaluation)
+    return method.decided(table, np.array([threshold]), chosen[None], data.evaluation)
+
+
+def _thinned(curves: Mapping[str, Drawn], table: PoolTable) -> dict[str, Drawn]:
+    """The same with few enough points for all to have their mAP."""
+    most = min(MOST_POINTS, max(5, MOST_RANKED // (len(curves) * table.labels.size)))
+    return {name: curve.thinned(most) for name, curve in curves.items() if isinstance(curve, SelectionCurve)}
+
+
+def _models(single: SelectionCurve, point: SelectionCurve) -> list[dict[str, Any]]:
+    said = _points(single, ranked=True)
+    return [
+        {
+            "name": name,
+            "gflops": said["gflops"][n],
+            "top1": said["top1"][n],
+            "mean_average_precision": said["mean_average_precision"][n],
+            "chosen": float(point.shares[0, n]),
+        }
+        for n, name in enumerate(single.table.models)
+    ]
+
+
+def _affinity(method: Selector) -> dict[str, Any] | None:
+    """None where the losses themselves are learned."""
+    config = method.config
+    if config.target == "loss":
+        return None
+    shares = method.targets.mean(dim=0).tolist()
+    return {"alpha": config.alpha, "kind": config.affinity, "loss": config.affinity_loss, "shares": shares}
+
+
+def _points(curve: Drawn, *, ranked: bool) -> dict[str, list[float]]:
+    """By rising cost; means over draws.
+
+    Args:
+        ranked: with mAP.
+    """
+    draws = [curve] if isinstance(curve, SelectionCurve) else list(curve)
+    measured = {
+        "value": [one.values for one in draws],
+        "gflops": [one.gflops for one in draws],
+        "top1": [one.top1 for one in draws],
+    }
+    if ranked:
+        measured["mean_average_precision"] = [one.mean_average_precision for one in draws]
+    return {name: np.mean(values, axis=0).tolist() for name, values in measured.items()}
+
+
+def _compared(made: Comparison) -> dict[str, Any]:
+    others = [name for name in made.curves if name != "selector"]
+    return {
+        "budgets": made.budgets,
+        "above_random": {
+            name: _interval(made.area_above(name, "random")) for name in made.curves if name != "random"
+        },
+        "selector_above": {name: _interval(made.area_above("selector", name)) for name in others},
+        "equal_cost": {name: _interval(made.point_above(name)) for name in others},
+    }
+
+
+def _interval(figure: Interval | None) -> dict[str, float | None] | None:
+    if figure is None:
+        return None
+    return {name: None if math.isnan(value) else value for name, value in vars(figure).items()}

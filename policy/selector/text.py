@@ -1,0 +1,191 @@
+"""What a finished selector says in a terminal."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from policy.runs import Result
+
+_LONGEST_LINE = 100  # of what is not a table, however wide the terminal is
+_METRICS = {"top1": "HIT@1", "map": "mAP"}
+_FIELDS = {"top1": "top1", "map": "mean_average_precision"}
+_CONTROLS = {
+    "random": "random selection",
+    "cascade": "confidence cascade",
+    "committee": "committee cascade",
+    "oracle": "oracle",
+}
+_OPPONENTS = {
+    "random": "random selection",
+    "cascade": "the confidence cascade",
+    "committee": "the committee cascade",
+}
+_NOTHING = "–"
+
+
+def render(result: Result, details: Mapping[str, Any], folder: Path, *, width: int | None = None) -> str:
+    """A selector's result beside the models of its pool and its controls, and which is better.
+
+    Args:
+        details: as `policy.selector.report.describe` gives them.
+        width: of the terminal in characters, by default as it is.
+    """
+    width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
+    lines = [result.title, *_facts(result, details, folder, width), "", *_drawn(_table(details), width), ""]
+    for sentence in _sentences(details):
+        lines += textwrap.wrap(sentence, min(width, _LONGEST_LINE), subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int) -> Iterator[str]:
+    own, threshold, affinity = details["own"], details["threshold"], details["affinity"]
+    names = [model["name"] for model in details["models"]]
+    where = "" if own["in_pool"] else ", not in the pool,"
+    kind = "price of a GFLOP" if threshold["is_price"] else "threshold"
+    set_by = (
+        "" if threshold["budget"] is None else f", for {threshold['budget']:g} GFLOPs on the training videos"
+    )
+    facts = {
+        "videos": f"{result.videos} of {result.classes} classes",
+        "HIT@1": _percent(result.top1),
+        "mAP": _percent(result.mean_average_precision),
+        "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  (the selector's own model "
+        f"{own['model']}{where} {own['gflops']:.2f}, others that it chose {result.gflops_fine:.2f}, its network "
+        f"{own['network_gflops']:.2g}; 10⁹ multiply-accumulates)",
+        "models chosen": _shares(names, [model["chosen"] for model in details["models"]]),
+    }
+    if affinity:
+        shares = _shares(names, affinity["shares"])
+        facts["affinity"] = f"{shares} of the training videos (α {affinity['alpha']:g})"
+    facts[kind] = f"{threshold['value']:.4g}{set_by}"
+    wide = max(map(len, facts))
+    for name, value in facts.items():
+        start = f"  {name:<{wide}}  "
+        yield from textwrap.wrap(
+            value,
+            min(width, _LONGEST_LINE),
+            initial_indent=start,
+            subsequent_indent=" " * len(start),
+            break_on_hyphens=False,
+        )
+    yield f"  {'folder':<{wide}}  {folder}"  # in one line for the clipboard
+
+
+def _table(details: Mapping[str, Any]) -> Table:
+    made = details["comparisons"]
+    main = _main(details)
+    point = details["point"]
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column("\n", no_wrap=True)
+    table.add_column("GFLOPs\nper video", justify="right", no_wrap=True)
+    for metric in made:
+        table.add_column(f"\n{_METRICS[metric]} %", justify="right", no_wrap=True)
+    table.add_column(f"area above random,\npoints of {_METRICS[main]}", justify="right", no_wrap=True)
+
+    def row(name: str, gflops: float, accuracies: Sequence[float | None], area: str = "") -> None:
+        values = [_NOTHING if value is None else f"{100 * value:.1f}" for value in accuracies]
+        table.add_row(name, _gflops(gflops), *values, area)
+
+    def at_own(said: Mapping[str, float]) -> list[float | None]:
+        return [said[_FIELDS[metric]] for metric in made]
+
+    areas = {name: _area(figure) for name, figure in made[main]["above_random"].items()}
+    row("selector", point["gflops"], at_own(point), areas["selector"])
+    table.add_section()
+    for model in details["models"]:
+        row(model["name"], model["gflops"], at_own(model))
+    last = {name: values[-1] for name, values in details["curves"]["ensemble"].items()}
+    row(f"all {len(details['models'])}, averaged", last["gflops"], at_own(last))
+    table.add_section()
+    for name, title in _CONTROLS.items():
+        behind = [said["equal_cost"][name] for said in made.values()]
+        heights = [
+            own - figure["value"] if figure else None
+            for own, figure in zip(at_own(point), behind, strict=True)
+            if own is not None
+        ]
+        row(title, point["gflops"], heights, areas.get(name, ""))
+    return table
+
+
+def _sentences(details: Mapping[str, Any]) -> Iterator[str]:
+    main = _main(details)
+    made, metric = details["comparisons"][main], _METRICS[main]
+    cost = _gflops(details["point"]["gflops"])
+    for name, other in _OPPONENTS.items():
+        if made["equal_cost"][name] is not None:
+            yield f"At {cost} GFLOPs {_verdict(made['equal_cost'][name], other, metric)}."
+    if made["budgets"] is None:
+        yield "No areas: at no budget below the dearest model's cost have all curves a point."
+        return
+    low, high = map(_gflops, made["budgets"])
+    for name, other in _OPPONENTS.items():
+        if name == "random":  # the table has it
+            continue
+        verdict = _verdict(made["selector_above"][name], other, metric)
+        yield f"On average from {low} to {high} GFLOPs {verdict}."
+    yield (
+        "Controls are shown at the selector's cost, on the line between their points around it. Area: mean height "
+        "above random selection over those budgets. In brackets: 95 % intervals, bootstrap over videos."
+    )
+
+
+def _verdict(figure: Mapping[str, float | None], other: str, metric: str) -> str:
+    """Which of the two is better, and whether that is more than chance."""
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    assert value is not None
+    ahead, behind, sign = ("the selector", other, 100) if value >= 0 else (other, "the selector", -100)
+    said = f"{ahead} is better than {behind} by {sign * value:.1f} points of {metric}"
+    if low is None or high is None:
+        return f"{said} (no interval: it would have taken too long)"
+    low, high = sorted((sign * low, sign * high))
+    return f"{said} [{_number(low)}, {_number(high)}]{', which may be chance' if low <= 0 else ''}"
+
+
+def _main(details: Mapping[str, Any]) -> str:
+    return "map" if "map" in details["comparisons"] else "top1"
+
+
+def _area(figure: Mapping[str, float | None] | None) -> str:
+    if figure is None or figure["value"] is None:
+        return _NOTHING
+    value, low, high = _number(100 * figure["value"]), figure["low"], figure["high"]
+    if low is None or high is None:
+        return value
+    return f"{value} [{_number(100 * low)}, {_number(100 * high)}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".replace("-", "−")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _shares(names: Sequence[str], shares: Sequence[float]) -> str:
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(names, shares, strict=True))
+
+
+def _gflops(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _drawn(table: Table, width: int) -> list[str]:
+    """Lines of a table, which is as wide as its numbers need."""
+    console = Console(file=io.StringIO(), width=10_000)
+    console.width = max(width, Measurement.get(console, console.options, table).maximum)
+    with console.capture() as captured:
+        console.print(table)
+    return [line.rstrip() for line in captured.get().rstrip().splitlines()]
