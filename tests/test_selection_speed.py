@@ -176,11 +176,12 @@ def test_loaded_weights_are_those_saved(network: str, tmp_path: Path) -> None:
         module = backbone.parameters
         pixels = torch.randint(256, (2, 32, 32, 3), dtype=torch.uint8)
         answer = backbone(pixels)
-    else:  # one tensor under two names; one that is no part of the state
+    else:  # one tensor under two names; one that is no part of the state; strides that say more than the order
         first, last = nn.Linear(3, 3), nn.Linear(3, 3)
         last.weight = first.weight
         last.register_buffer("kept", torch.ones(2), persistent=False)
-        module = nn.Sequential(first, nn.BatchNorm1d(3), last)
+        conv = nn.Conv3d(4, 4, 1, groups=2).to(memory_format=torch.channels_last_3d)
+        module = nn.Sequential(first, nn.BatchNorm1d(3), last, conv)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     strides = {name: tensor.stride() for name, tensor in module.state_dict().items()}
 

@@ -141,8 +141,13 @@ class WeightsFile:
     def load(self) -> None:
         with safe_open(self._path, framework="pt") as file:
             for name, tensor in self._tensors.items():
+                shape = self._shapes[name]
+                # Strides by number: `empty_like` takes others where an axis has length 1, and with the strides
+                # convolutions choose how they compute.
+                memory = torch.empty_strided(
+                    shape.shape, shape.stride(), dtype=shape.dtype, device=tensor.device
+                )
                 # Reads through a memory map. The copy is the reading, on a CPU too.
-                memory = torch.empty_like(self._shapes[name], device=tensor.device)
                 tensor.data = memory.copy_(file.get_tensor(name))
 
     def reload(self) -> None:
