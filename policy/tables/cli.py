@@ -438,8 +438,10 @@ _OF_ROWS = frozenset({"coarse", "fine", "models"})
 
 
 def _configs(given: dict[str, Any]) -> tuple[RunConfig, dict[str, Any]]:
-    """What is common to all rows: what was given, then the paper's settings for a data set, then a recipe's. And what
-    is other in those that choose from a pool: they have no recipe, and none of LiteEval's settings."""
+    """What is common to all rows: what was given, then the paper's settings for a data set, then a recipe's.
+
+    And what is other in rows that choose from a pool: they have no recipe, and none of LiteEval's settings.
+    """
     values = {name: value for name, value in given.items() if name in DEFAULTS and name not in _OF_ROWS}
     asked = given_options()
     bare = RunConfig(method="liteeval", **values)

@@ -206,8 +206,13 @@ def _replaced(chosen: Substitution) -> list[str]:
 def _reading(table: PaperTable, seeds: Sequence[int], spread: str) -> str:
     over = f"{spread} over seeds" if len(seeds) > 1 else "seed"
     videos = "; the paper's ± of those two is over videos" if "fine_features_spread" in table.measures else ""
+    what = (
+        "GFLOPs and fine features"
+        if any(not one.models for one in table.experiments if one.method)
+        else "GFLOPs"
+    )
     return (
-        f"Numbers: {over} {', '.join(map(str, seeds))}. GFLOPs and fine features are per "
+        f"Numbers: {over} {', '.join(map(str, seeds))}. {what} are per "
         f"video{videos}; 1 GFLOP is 10⁹ multiply-accumulates, as in the papers, and the methods' own networks are "
         "counted in."
     )

@@ -29,10 +29,8 @@ def markdown(exhibit: Exhibit, figures: Sequence[str] = ()) -> str:
     for picture, figure in zip(exhibit.pictures, figures, strict=False):
         lines += ["", f"![{picture.alt}]({figure})"]
     for sheet in exhibit.sheets:
-        if sheet is not exhibit.sheets[0]:
-            lines += ["", f"## {sheet.title}"]
-        rules = ["---:" if numeric else "---" for numeric in sheet.numeric]
-        lines += ["", line(sheet.header), line(rules), *map(line, sheet.words)]
+        if not sheet.detail:
+            lines += _section(sheet, titled=sheet is not exhibit.sheets[0])
     lines += [
         "",
         *(f"- {sentence}" for sentence in exhibit.state),
@@ -41,7 +39,16 @@ def markdown(exhibit: Exhibit, figures: Sequence[str] = ()) -> str:
         exhibit.report.command,
         "```",
     ]
+    for sheet in exhibit.sheets:
+        if sheet.detail:
+            lines += _section(sheet, titled=True)
     return "\n".join(lines) + "\n"
+
+
+def _section(sheet: Sheet, *, titled: bool) -> list[str]:
+    rules = ["---:" if numeric else "---" for numeric in sheet.numeric]
+    table = ["", line(sheet.header), line(rules), *map(line, sheet.words)]
+    return ["", f"## {sheet.title}", *table] if titled else table
 
 
 def comma_separated(sheet: Sheet) -> str:
@@ -109,14 +116,20 @@ def terminal(exhibit: Exhibit, *, colour: bool = False, width: int | None = None
     width: of the terminal in characters, by default as it is; no table is narrower than its numbers.
     """
     width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
-    tables = [_table(sheet) for sheet in exhibit.sheets]
+    shown = [sheet for sheet in exhibit.sheets if not sheet.detail]
+    tables = [_table(sheet) for sheet in shown]
     console = console_for(tables, colour=colour, width=width)
     with console.capture() as captured:
-        for sheet, table in zip(exhibit.sheets, tables, strict=True):
+        for sheet, table in zip(shown, tables, strict=True):
             console.print(Text(sheet.title, style="bold"), end="\n\n")
             console.print(table)
             console.print()
-    below = [*wrapped(exhibit.state, width), f"$ {exhibit.report.command}"]
+    elsewhere = [
+        f"{sheet.title}: {len(sheet.rows)} rows, in the files of --out and in --json."
+        for sheet in exhibit.sheets
+        if sheet.detail
+    ]
+    below = [*wrapped([*elsewhere, *exhibit.state], width), f"$ {exhibit.report.command}"]
     return "\n".join([*stripped(captured.get()), "", *below]) + "\n"
 
 

@@ -37,7 +37,7 @@ from policy.tables.plots.style import (
 )
 from policy.tables.plots.words import drawn
 
-Kind = Literal["proposed", "baseline", "control", "oracle", "models", "paper"]
+Kind = Literal["proposed", "baseline", "control", "random", "oracle", "models", "paper", "cited"]
 Dash = Literal["-", "--", "-.", ":", ""]
 
 COST = "GFLOPs per video (10⁹ multiply-accumulates)"
@@ -49,8 +49,8 @@ class Line:
     """One method's curve.
 
     Attributes:
-        kind: decides how it is drawn; lines of one name look alike in every panel. "models" are points that
-            nothing joins.
+        kind: decides how it is drawn; lines of one name look alike in every panel. "models" and "cited" (of a
+            paper) are points that nothing joins, "random" is a line without points.
         xs, ys: (n,), in the units of the axes, in the order in which they are joined.
         low, high: (n,), an interval around each y, or empty.
         labels: (n,) short texts beside the points (K, say), or empty; an empty text is none.
@@ -79,15 +79,17 @@ class Line:
 
 
 _BASELINES = ((BLUE, "o"), (PURPLE, "s"), (ORANGE, "^"), (SKY, "v"), ("#000000", "P"))
-_CONTROLS: Sequence[tuple[str, str]] = ((GREY, "D"), (INK, "p"), (LIGHT, "H"), (INK, "X"))
+_CONTROLS: Sequence[tuple[str, str]] = ((GREY, "D"), (SKY, "v"), (ORANGE, "^"), (INK, "p"))
 _CROSSES = ("x", "+", "1", "2", "3", "4")
 _DASHES: Mapping[Kind, Dash] = {
     "proposed": "-",
     "baseline": "-",
     "control": "--",
+    "random": "--",
     "oracle": "-.",
     "models": "",
     "paper": ":",
+    "cited": "",
 }
 _MANY = 20  # points; markers of longer lines stand at equal distances along them
 _SPACING = 0.07  # of the panel's diagonal
@@ -192,9 +194,11 @@ def _styles(lines: Iterable[Line]) -> dict[tuple[str, Kind], Style]:
             "proposed": Style(line.name, VERMILLION, "*", 11, weight="bold"),
             "baseline": Style(line.name, colour, marker, 6),
             "control": Style(line.name, control, control_marker, 5, filled=False),
+            "random": Style(line.name, GREY, "", 0),
             "oracle": Style(line.name, GREEN, "h", 7, filled=False),
             "models": Style(line.name, "#000000", "o", 6, filled=False),
             "paper": Style(f"{line.name} (paper)", LIGHT, _CROSSES[alike % len(_CROSSES)], 6),
+            "cited": Style(f"{line.name} (paper)", LIGHT, "x", 6),
         }[line.kind]
     return styles
 
@@ -290,7 +294,7 @@ def _strokes(axes: Axes, line: Line) -> list[Box]:
     """Small boxes along a line, in pixels: labels, which are larger than the gaps between, keep off it."""
     points = axes.transData.transform(list(zip(line.xs, line.ys, strict=True)))
     boxes = []
-    for (x0, y0), (x1, y1) in pairwise(points.tolist()) if line.kind != "models" else ():
+    for (x0, y0), (x1, y1) in pairwise(points.tolist()) if _DASHES[line.kind] else ():
         steps = max(1, round(math.hypot(x1 - x0, y1 - y0) / 16))
         for step in range(1, steps):
             x, y = x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps
