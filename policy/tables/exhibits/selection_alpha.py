@@ -51,7 +51,7 @@ CLASSES = (
 
 
 def make(material: Material) -> Exhibit:
-    """Rows it reads: for (a) those that differ in α, for (b) those with a number of clips, for (c) the main one."""
+    """Rows it reads: for (a) those that differ in α, for (b) those of some clips, for (c) the emphasised one."""
     rows = material.table.experiments
     [main] = [one.name for one in rows if one.emphasised]
     alphas = {one.name: select(material, one.name) for one in rows if "rows" not in one.settings}

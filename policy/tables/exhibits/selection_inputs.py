@@ -169,7 +169,7 @@ class _Latency:
         for kind, (loading, said) in zip(kinds, LOADINGS.items(), strict=True):
             taken = self.milliseconds(ours.curves, loading)
             if taken is not None:
-                lines.append(Line(f"{ours.name}, {said}", kind, taken, top1))
+                lines.append(Line(said, kind, taken, top1))
         single = single_models(ours.table)
         alone = self.milliseconds(single, "never")
         if alone is not None:
@@ -202,7 +202,7 @@ class _Latency:
         return [
             f"Latency of {ours.name}: measured on {self.times.machine}, batches of {self.times.batch}, networks "
             "of random weights; decoding is not in it. A load reads a model's weights from a file in the page "
-            "cache; the model that the selector looks at stays. The paper's figures are for a 2080 Ti and batches of 32.",
+            "cache; the model that the selector looks at stays. The paper: a 2080 Ti, batches of 32.",
             *reasons,
         ]
 
