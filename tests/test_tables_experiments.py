@@ -226,7 +226,7 @@ def folder(tmp_path: Path) -> Path:
         ),
         ("title = 'Mine'\nmethod = 'uniform'", "[streams]: uniform needs a fine stream"),
         (written().replace("liteeval", "uniform"), "[streams]: uniform does not read a coarse stream"),
-        (written(below="fin = 'x'"), "[streams]: unknown field 'fin'; there are: coarse, fine"),
+        (written(below="fin = 'x'"), "[streams]: unknown field 'fin'; there are: coarse, fine, models"),
         (
             written(below="[settings]\ngama = 0.1"),
             "[settings]: unknown field 'gama'; liteeval reads: batch, ",

@@ -96,7 +96,6 @@ def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]
     if method is not None and method not in METHODS:
         raise file.wrong(f"no method {method!r}; there are: {', '.join(METHODS)}")
     streams, view = file.part("streams"), file.part("view")
-    models = streams.texts("models")
     texts = file.texts("columns")
     if texts and len(texts) != len(columns):
         raise file.wrong(f"columns: {len(texts)} texts, but {TABLE} names {len(columns)} columns")
@@ -108,7 +107,7 @@ def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]
         method=method,
         group=file.text_or_none("group") or METHODS_GROUP,
         streams={role: streams.text(role) for role in _ROLES if role in streams.values},
-        models=models,
+        models=streams.texts("models"),
         settings=_settings(file.part("settings"), method),
         usage_of=file.text_or_none("usage_of"),
         teacher_of=file.text_or_none("teacher_of"),

@@ -97,8 +97,8 @@ def make(material: Material) -> Exhibit:
         (Picture(picture, f"{accuracy} against GFLOPs per video, a curve for each method"),),
         notes=(
             _operating_point(material, ours),
-            f"Controls are shown at the cost of {selected.name}. Its lead: by how much it is above them there or, of "
-            f"areas, over all budgets; in {accuracy}. Low and high are the ends of 95 % bootstrap intervals over "
+            f"Controls are shown at the cost of {selected.name}. Its lead: by how much it is above them there "
+            f"or, of areas, over all budgets, in {accuracy}. Low, high: the ends of 95 % bootstrap intervals over "
             "videos.",
             *area_notes(compared[metric]),
             CONTROLS_NOTE,
