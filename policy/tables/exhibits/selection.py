@@ -27,10 +27,10 @@ HIT = "HIT@1 (%)"
 
 CONTROLS_NOTE = (
     "Random selection: the upper hull of the models by themselves, which choosing among them at random makes "
-    "achievable. Ensemble: the mean of the cheapest 1, 2, … models. Confidence cascade: from the cheapest model "
-    "up until one is sure enough; committee cascade: until the mean of those that ran is. Oracle: per video the "
-    "cheapest model that is right, traded against cost. A selector is always charged for the model that it looks "
-    "at."
+    "achievable (in mAP: what random draws come to). Ensemble: the mean of the cheapest 1, 2, … models. Confidence "
+    "cascade: from the cheapest model up until one is sure enough; committee cascade: until the mean of those that "
+    "ran is. Oracle: per video the cheapest model that is right, traded against cost. A selector is always charged "
+    "for the model that it looks at."
 )
 
 
@@ -59,7 +59,7 @@ def select(material: Material, row: str) -> Selected:
     """Args:
     row: one whose method is a selector.
     """
-    material.say(f"{material.title(row)}: curves of {len(material.seeds)} seeds")
+    material.say(f"{material.title(row)}: curves of thresholds")
     curves, points = [], []
     for trained in material.trained(row):
         method = selector(trained)

@@ -67,10 +67,10 @@ def make(material: Material) -> Exhibit:
     points = [
         row
         for name, curve in curves.items()
-        for row in curve_rows(name, curve, compared, POINT.get(name, "threshold"))
+        for row in curve_rows(name, curve, compared, POINT.get(name, "at"))
     ]
     for name, one in clips.items():
-        points += curve_rows(one.name, one.curves, alone[name], "threshold")
+        points += curve_rows(one.name, one.curves, alone[name], "at")
     by_class = _classes(material, main)
     judged = _clips(material, main)
     pictures = [_of_alphas(material, alphas, compared), _of_classes(material, ours, by_class)]

@@ -84,7 +84,7 @@ def make(material: Material) -> Exhibit:
     points = [
         row
         for name, curve in curves.items()
-        for row in curve_rows(name, curve, compared, POINT.get(name, "threshold"))
+        for row in curve_rows(name, curve, compared, POINT.get(name, "at"))
     ]
     latency = _Latency.of(material, main)
     sheets = [
@@ -187,7 +187,7 @@ class _Latency:
         )
         for k, value in enumerate(values):
             spent = [None if one is None else one[k] for one in taken]
-            rows.append([ours.name, f"threshold {value:.3g}", float(gflops[k]), float(100 * top1[k]), *spent])
+            rows.append([ours.name, f"at {value:.3g}", float(gflops[k]), float(100 * top1[k]), *spent])
         single = single_models(ours.table)
         alone = self.milliseconds(single, "never")
         for n, name in enumerate(ours.table.models):

@@ -73,7 +73,7 @@ def make(material: Material) -> Exhibit:
     points = [
         row
         for name, curve in curves.items()
-        for row in curve_rows(name, curve, compared["top1"], POINT.get(name, "threshold"))
+        for row in curve_rows(name, curve, compared["top1"], POINT.get(name, "at"))
     ]
     accuracy = MEASURES[METRICS[metric]].removesuffix(" %") if metric == "map" else "HIT@1"
     picture = accuracy_against_cost(
@@ -203,7 +203,7 @@ def _cited(material: Material, measure: Measure) -> list[Line]:
 def _operating_point(material: Material, ours: Experiment) -> str:
     config = material.asked[ours.name].config
     if config.budget is None:
-        return f"Operating point: threshold {config.threshold:g}."
+        return f"Operating point: --threshold {config.threshold:g}."
     printed = " as the paper prints it" if "budget" in ours.settings else ""
     return (
         f"Operating point: the threshold at which the training videos cost at most {config.budget:g} GFLOPs per "
