@@ -27,10 +27,10 @@ HIT = "HIT@1 (%)"
 
 CONTROLS_NOTE = (
     "Random selection: the upper hull of the models by themselves, which choosing among them at random makes "
-    "achievable (in mAP: what random draws come to). Ensemble: the mean of the cheapest 1, 2, … models. Confidence "
-    "cascade: from the cheapest model up until one is sure enough; committee cascade: until the mean of those that "
-    "ran is. Oracle: per video the cheapest model that is right, traded against cost. A selector is always charged "
-    "for the model that it looks at."
+    "achievable (in mAP: what random draws come to). Ensemble: the mean of the cheapest 1, 2, … models. "
+    "Confidence cascade: from the cheapest model up until one is sure enough; committee cascade: until the mean "
+    "of those that ran is. Oracle: per video the cheapest model that is right, traded against cost. A selector is "
+    "always charged for the model that it looks at."
 )
 
 
