@@ -13,6 +13,7 @@ from policy.config import RunConfig
 from policy.run.frames import find_videos
 from policy.runs import choose_device
 from policy.tables import selection
+from policy.tables.catalogue import SELECTION
 from policy.tables.exhibits import MAKERS, Exhibit, Material
 from policy.tables.experiment import PaperTable
 from policy.tables.progress import Told
@@ -104,7 +105,8 @@ def order(
 
 
 def _with_pool(table: PaperTable, setting: Setting) -> PaperTable:
-    table = selection.of_dataset(table, setting.dataset)
+    if table.name in SELECTION:  # a table of the user's own has the pools that it says
+        table = selection.of_dataset(table, setting.dataset)
     if table.name == "selection-1" and setting.at_paper_costs:
         table = selection.at_paper_costs(table, setting.dataset)
     if setting.models:

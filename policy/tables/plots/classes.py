@@ -29,7 +29,7 @@ from policy.tables.plots.style import (
 NAMED = 4
 """Of the cheapest classes, and of the dearest, so many are named."""
 
-_CLASS = Style("class", SKY, "o", 4)
+_CLASS = Style("other classes", SKY, "o", 4)
 _CHEAPEST = Style("cheapest classes", GREEN, "v", 7)
 _DEAREST = Style("dearest classes", VERMILLION, "^", 7)
 
