@@ -47,3 +47,5 @@ def test_what_is_no_pair_of_arrays() -> None:
         top1(np.zeros((2, 3)), np.zeros((3, 2), np.bool_))
     with pytest.raises(ValueError, match="no video has a class"):
         mean_average_precision(np.zeros((2, 3)), np.zeros((2, 3), np.bool_))
+    with pytest.raises(ValueError, match="finite"):
+        mean_average_precision(np.full((2, 1), np.nan), np.ones((2, 1), np.bool_))

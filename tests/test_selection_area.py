@@ -125,6 +125,38 @@ def test_the_interval_is_that_of_videos_drawn_again() -> None:
     assert found.high == pytest.approx(high, abs=0.12 * (high - low))
 
 
+@pytest.mark.parametrize("metric", ["top1", "map"])
+def test_samples_are_videos_drawn_again(metric: area.Metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = random_table(13, videos=60, multi_label=True)
+    curves = {
+        "cascade": cascade(table, random_table(14, multi_label=True), points=5),
+        "random": single_models(table),
+        "chosen": random_choices(table, 1),
+    }
+    samples = np.random.default_rng(2).integers(60, size=(3, 60))
+    weights = np.stack([np.bincount(sample, minlength=60) for sample in samples], axis=1)
+    monkeypatch.setattr(area, "resampled_weights", lambda *asked: weights.astype(np.float32))
+    monkeypatch.setattr(area, "FEWEST_RESAMPLES", 1)
+    compared = compare(curves, at=curves["chosen"].thinned(1), metric=metric, resamples=3)
+    accuracy = {"top1": "top1", "map": "mean_average_precision"}[metric]
+    for name, curve in curves.items():
+        for row, again in enumerate([curve, *(drawn_again(curve, sample) for sample in samples)]):
+            assert compared.curves[name].gflops[row] == pytest.approx(again.gflops)
+            assert compared.curves[name].accuracies[row] == pytest.approx(getattr(again, accuracy), abs=1e-6)
+            assert compared.dearest[row] == pytest.approx(again.table.mean_macs.max() / 1e9)
+    assert compared.at is not None
+    assert compared.at.gflops[:, 0] == pytest.approx(compared.curves["chosen"].gflops[:, 0])
+    assert compared.at.accuracies[:, 0] == pytest.approx(compared.curves["chosen"].accuracies[:, 0])
+    heights = []
+    for sample in samples:
+        point, other = drawn_again(curves["chosen"], sample), drawn_again(curves["cascade"], sample)
+        best = achievable(other.gflops, getattr(other, accuracy), point.gflops[0])
+        heights.append(getattr(point, accuracy)[0] - best)
+    found = compared.point_above("cascade")
+    assert found is not None
+    assert [found.low, found.high] == pytest.approx(np.quantile(heights, [0.025, 0.975]).tolist(), abs=1e-6)
+
+
 def test_samples_are_alike_however_much_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     table = random_table(4, videos=100)
     curve, random = cascade(table, random_table(5), points=10), single_models(table)

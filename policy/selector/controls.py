@@ -78,7 +78,8 @@ def ensemble(table: PoolTable) -> SelectionCurve:
 def cascade(
     table: PoolTable, training: PoolTable, *, committee: bool = False, points: int = POINTS
 ) -> SelectionCurve:
-    """Models from the cheapest up, until the largest class probability reaches a threshold τ, the value.
+    """Models from the cheapest up, until the largest class probability reaches a threshold τ, the value; it is the
+    same for all models.
 
     All that ran are charged; the last one that ran answers, and is asked how sure it is. With `committee`, the
     mean of all that ran answers and is asked: Wang et al., "Wisdom of Committees" (2012.01988), the paper's [47].
