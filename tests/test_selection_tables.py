@@ -237,7 +237,10 @@ def test_all_formats(made: Path) -> None:
         assert len(re.findall(r"^!\[.+\]\(figure(-\d)?\.png\)$", markdown, re.MULTILINE)) == count
         assert "† Streams replaced: m0 in place of x3d_xs, m1 in place of x3d_s" in markdown
         assert f"paper-tables {name} " in markdown and "--paper" not in markdown
-        assert r"\toprule" in (folder / "table.tex").read_text(encoding="utf-8")
+        # What is long comes last, and not where it has no room.
+        assert markdown.index("```sh") < markdown.index("## Curves")
+        tex = (folder / "table.tex").read_text(encoding="utf-8")
+        assert r"\toprule" in tex and "Curves" not in tex
         assert name in page
 
 
@@ -249,6 +252,10 @@ def test_a_pool_of_one_s_own(cache: Path, tmp_path: Path) -> None:
     shown = json.loads(said.stdout)
     first = shown["sheets"][0]["rows"]
     assert [row["method"] for row in first if row["looks_at"]] == ["selector on m1"]
+    curves = next(sheet["rows"] for sheet in shown["sheets"] if sheet["title"] == "Curves")
+    printed = tables(cache, "selection-fig4", *given[:-1])
+    assert f"Curves: {len(curves)} rows, in the files of --out and in --json." in printed.stdout
+    assert printed.stdout.count("selector on m1") < len(curves)
     assert "Pool: m1, m3, in place of the paper's x3d_xs, x3d_s, x3d_m, x3d_l." in shown["state"]
     assert any(sentence.startswith("No time: m1: ") for sentence in shown["state"])
     assert all(row["row_ms"] is None for row in shown["sheets"][1]["rows"])

@@ -62,9 +62,9 @@ def comma_separated(sheet: Sheet) -> str:
 
 
 def latex(exhibit: Exhibit) -> str:
-    """A `table` environment for each sheet, to \\input; needs booktabs."""
+    """A `table` environment for each sheet that fits on a page, to \\input; needs booktabs."""
     lines = [r"% Needs \usepackage{booktabs}. Made by:", f"% {exhibit.report.command}"]
-    for sheet in exhibit.sheets:
+    for sheet in (one for one in exhibit.sheets if not one.detail):
         places = "".join("r" if numeric else "l" for numeric in sheet.numeric)
         lines += [
             r"\begin{table}",

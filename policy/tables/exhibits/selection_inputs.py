@@ -89,7 +89,7 @@ def make(material: Material) -> Exhibit:
     latency = _Latency.of(material, main)
     sheets = [
         Sheet(material.heading, ROWS, first),
-        Sheet("Seconds of the models", MODEL_TIMES, latency.models()),
+        Sheet("Times of the models", MODEL_TIMES, latency.models()),
         Sheet("Curves", curve_columns(ours.table), points, detail=True),
     ]
     pictures = [_of_inputs(material, chosen, compared)]

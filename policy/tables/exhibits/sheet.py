@@ -27,7 +27,7 @@ class Sheet:
     """Attributes:
     rows: a value per column; None is a value that does not exist.
     notes: below the table, a sentence each.
-    detail: it is long, and comes after all that is said of the others; a terminal does not show it.
+    detail: it is long: it comes after all that is said of the others, and terminals and LaTeX do not have it.
     """
 
     title: str
