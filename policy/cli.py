@@ -280,10 +280,12 @@ SELECTOR = options(
         type=click.Choice(WHEN_NONE),
     ),
 )
+SELECTOR_DEFAULTS = {"epochs": 5, "lr": 1e-3}
+"""Of model selection (Sec. 4.1 of its paper), where they are not those of LiteEval."""
 SELECTOR_OPTIMIZATION = options(
-    setting("--epochs", "Passes over the training videos.", type=int, default=5),
+    setting("--epochs", "Passes over the training videos.", type=int, default=SELECTOR_DEFAULTS["epochs"]),
     setting("--batch", "Videos per step.", type=int),
-    setting("--lr", "Learning rate of Adam.", type=float, default=1e-3),
+    setting("--lr", "Learning rate of Adam.", type=float, default=SELECTOR_DEFAULTS["lr"]),
     setting("--weight-decay", "Of Adam.", type=float),
     setting(
         "--lr-drop",
