@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
+from cache_schema.annotations.class_names import read_class_names
 from cache_schema.command import tells_mistakes
 from policy.cli import (
     AS_JSON,
@@ -443,6 +444,8 @@ def _configs(given: dict[str, Any]) -> tuple[RunConfig, dict[str, Any]]:
     And what is other in rows that choose from a pool: they have no recipe, and none of LiteEval's settings.
     """
     values = {name: value for name, value in given.items() if name in DEFAULTS and name not in _OF_ROWS}
+    if given.get("classes") is not None:
+        values["score_classes"] = read_class_names(given["classes"])
     asked = given_options()
     bare = RunConfig(method="liteeval", **values)
     config = with_recipe(bare, given.get("recipe"), asked)
