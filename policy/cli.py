@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,7 @@ from policy.config import (
     HEADS,
     INPUT_NORMS,
     PRECISIONS,
+    SELECTION_RULES,
     SELECTOR_INPUTS,
     SELECTOR_TARGETS,
     USAGE_LOSSES,
@@ -233,10 +234,7 @@ POOL = options(
         metavar="STREAM=OTHER[,OTHER…]",
     ),
 )
-SELECTOR = options(
-    setting(
-        "--alpha", "Weight of a model's share of the pool's cost against its loss (α of Eq. 2).", type=float
-    ),
+AFFINITY = options(
     setting(
         "--affinity",
         "hard: the model of least loss + α·cost (Eq. 2); soft: a distribution over the models (Eq. 1).",
@@ -249,18 +247,30 @@ SELECTOR = options(
         "best-scored class is wrong.",
         type=click.Choice(AFFINITY_LOSSES),
     ),
+)
+SELECTOR = options(
+    setting(
+        "--alpha", "Weight of a model's share of the pool's cost against its loss (α of Eq. 2).", type=float
+    ),
+    AFFINITY,
     setting("--selector-input", "What is seen of that model.", type=click.Choice(SELECTOR_INPUTS)),
     setting("--confidence-input", "See also how sure its class scores are.", is_flag=True),
     setting("--selector-hidden", "Units of the selector's hidden layer.", type=int),
     setting(
         "--target",
-        "What is learned: the affinity, or every model's loss; then the threshold is the price of a GFLOP.",
+        "What is learned: the affinity, or every model's loss, which goes by price.",
         type=click.Choice(SELECTOR_TARGETS),
     ),
-    setting("--threshold", "The cheapest model whose confidence reaches it is run.", type=float),
+    setting(
+        "--rule",
+        "threshold: the cheapest model whose confidence reaches --threshold (Sec. 3.4); price: the model whose "
+        "confidence, less --threshold for each of its GFLOPs, is largest.",
+        type=click.Choice(SELECTION_RULES),
+    ),
+    setting("--threshold", "On the confidence in a model, or the price of a GFLOP.", type=float),
     setting(
         "--budget",
-        "Mean GFLOPs per video; sets the threshold on the training videos.",
+        "Mean GFLOPs per video, all included; finds the threshold or price on the training videos.",
         type=float,
         metavar="GFLOPS",
     ),
@@ -270,10 +280,12 @@ SELECTOR = options(
         type=click.Choice(WHEN_NONE),
     ),
 )
+SELECTOR_DEFAULTS = {"epochs": 5, "lr": 1e-3}
+"""Of model selection (Sec. 4.1 of its paper), where they are not those of LiteEval."""
 SELECTOR_OPTIMIZATION = options(
-    setting("--epochs", "Passes over the training videos.", type=int, default=5),
+    setting("--epochs", "Passes over the training videos.", type=int, default=SELECTOR_DEFAULTS["epochs"]),
     setting("--batch", "Videos per step.", type=int),
-    setting("--lr", "Learning rate of Adam.", type=float, default=1e-3),
+    setting("--lr", "Learning rate of Adam.", type=float, default=SELECTOR_DEFAULTS["lr"]),
     setting("--weight-decay", "Of Adam.", type=float),
     setting(
         "--lr-drop",
@@ -496,6 +508,54 @@ def selector(**given: Any) -> None:
         --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector
     """
     _run("selector", given)
+
+
+@train_policy.command()
+@options(
+    DATA,
+    POOL,
+    click.option(
+        "--alpha",
+        "alphas",
+        type=float,
+        multiple=True,
+        help="α of Eq. 2; repeat it. By default the paper's range, 0 and a few larger ones.",
+    ),
+    AFFINITY,
+    AS_JSON,
+)
+@tells_mistakes
+def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
+    """What a selector would be told: which model each training video is labelled with, α by α.
+
+    Trains nothing and writes nothing.
+
+    \b
+    Example:
+      train-policy affinity --cache CACHE --labels labels.csv \\
+        --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --alpha 0 --alpha 5e-4
+    """
+    from policy.runs import open_data
+    from policy.selector.affinity_report import describe_affinities, render_affinities
+    from policy.selector.distribution import ALPHAS
+    from policy.selector.opening import Pool
+
+    settings = {name: value for name, value in given.items() if name in DEFAULTS}
+    config = RunConfig(method="selector", **settings)
+    for alpha in alphas:
+        replace(config, alpha=alpha).check()
+    data = open_data(
+        config, FeatureCache(given["cache"]), read_labels(given["labels"], given["labels_format"])
+    )
+    for note in data.notes:
+        click.echo(note, err=True)
+    table = Pool.of(config, data).table(data.train)
+    if as_json:
+        said = describe_affinities(table, config, alphas or ALPHAS)
+        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        return
+    colour = sys.stdout.isatty()
+    click.echo(render_affinities(table, config, alphas or ALPHAS, colour=colour), nl=False)
 
 
 def given_options() -> set[str]:

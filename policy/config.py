@@ -26,6 +26,8 @@ SelectorInput = Literal["scores", "features", "scores+features"]
 SELECTOR_INPUTS: tuple[SelectorInput, ...] = ("scores", "features", "scores+features")
 SelectorTarget = Literal["affinity", "loss"]
 SELECTOR_TARGETS: tuple[SelectorTarget, ...] = ("affinity", "loss")
+SelectionRule = Literal["threshold", "price"]
+SELECTION_RULES: tuple[SelectionRule, ...] = ("threshold", "price")
 WhenNone = Literal["largest", "most-confident"]
 WHEN_NONE: tuple[WhenNone, ...] = ("largest", "most-confident")
 Heads = Literal["scores", "linear"]
@@ -99,7 +101,9 @@ class RunConfig:
         confidence_input: it also sees how sure these scores are (our addition).
         selector_hidden: units of its hidden layer. The paper has "a simple multi-layer perceptron".
         target: what it learns: "affinity" (Eq. 1) or, our addition, the "loss" of every model.
-        threshold: on its confidences (Sec. 3.4); with target "loss" the price of a GFLOP instead.
+        rule: how its confidences decide: "threshold" is Sec. 3.4; "price" (our addition) takes the model whose
+            confidence, less a price for each GFLOP, is largest. Target "loss" goes by price alone.
+        threshold: on its confidences (Sec. 3.4); where it goes by price, that of a GFLOP.
         budget: mean GFLOPs per video that the training videos may cost, which sets the threshold; None takes
             `threshold`.
         when_none: which model runs where none clears the threshold: the largest, or the one of most confidence.
@@ -162,6 +166,7 @@ class RunConfig:
     confidence_input: bool = False
     selector_hidden: int = 256
     target: SelectorTarget = "affinity"
+    rule: SelectionRule = "threshold"
     threshold: float = 0.5
     budget: float | None = None
     when_none: WhenNone = "largest"
@@ -209,6 +214,7 @@ class RunConfig:
             "affinity_loss": AFFINITY_LOSSES,
             "selector_input": SELECTOR_INPUTS,
             "target": SELECTOR_TARGETS,
+            "rule": SELECTION_RULES,
             "when_none": WHEN_NONE,
             "heads": HEADS,
         }

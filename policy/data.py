@@ -58,7 +58,7 @@ class Batch:
 
     Attributes:
         inputs: per stream the features (N, D) float16, packed (longest video first); N is the sum of the
-            lengths. Both streams are packed alike.
+            lengths. Both streams are packed alike. Empty where nothing was to be read.
         targets: (B,) int64 class indices, or with several labels per video (B, C) float32 of 0 and 1; in the
             caller's order.
         scores: class logits (N, C') float16 of those streams for which they were asked, packed alike.
@@ -186,6 +186,7 @@ class VideoSet:
         rows: Rows = every_row,
         scored: Sequence[Role] = (),
         *,
+        read: bool = True,
         pinned: bool = False,
     ) -> Batch:
         """Read and pack some videos.
@@ -194,8 +195,11 @@ class VideoSet:
             indices: positions in `ids`.
             rows: which rows of each.
             scored: the streams of which the class scores are wanted instead of the features.
+            read: False: only which videos they are, and their targets.
             pinned: in page-locked memory, from which a GPU copies without the program waiting for it.
         """
+        if not read:
+            return Batch({}, self.targets(indices), indices=tuple(indices), videos=self)
         choices = [_choice(rows, i) for i in indices]
         lengths = [len(choice(self.length(i))) for i, choice in zip(indices, choices, strict=True)]
         layout = _Packing.of(np.array(lengths, np.int64))
@@ -266,10 +270,11 @@ def batches(
     rows: Rows = every_row,
     scored: Sequence[Role] = (),
     order: Sequence[int] | None = None,
+    read: bool = True,
 ) -> Iterator[Batch]:
     """Batches of `size` videos (the last may be smaller), in the given order or that of the set."""
     for part in batched(range(len(videos)) if order is None else order, size):
-        yield videos.batch(part, rows, scored)
+        yield videos.batch(part, rows, scored, read=read)
 
 
 def batched(positions: Sequence[int], size: int) -> list[Sequence[int]]:
@@ -284,6 +289,7 @@ def fed(
     *,
     rows: Rows = every_row,
     scored: Sequence[Role] = (),
+    read: bool = True,
 ) -> Iterator[Batch]:
     """Batches of the given positions on a device: the next one is read while the caller works on one.
 
@@ -291,8 +297,9 @@ def fed(
     (benchmarks/feeding.py).
     """
     away = device.type != "cpu"
-    read = (videos.batch(part, rows, scored, pinned=device.type == "cuda") for part in parts)
-    return (batch.to(device) for batch in (read_ahead(read) if away else read))
+    pinned = device.type == "cuda"
+    coming = (videos.batch(part, rows, scored, read=read, pinned=pinned) for part in parts)
+    return (batch.to(device) for batch in (read_ahead(coming) if away else coming))
 
 
 def read_ahead(source: Iterator[Batch]) -> Iterator[Batch]:

@@ -139,7 +139,7 @@ def evaluate(
     further = np.zeros((draws, len(videos)), np.int64)
     for draw in range(draws):
         start = 0
-        read = batches(videos, method.config.batch, rows=looked, scored=method.scored)
+        read = batches(videos, method.config.batch, rows=looked, scored=method.scored, read=method.reads)
         for batch in read_ahead(read) if device.type != "cpu" else read:
             predicted = predict(batch.to(device), generator)
             stop = start + len(predicted.scores)

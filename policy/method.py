@@ -123,6 +123,11 @@ class Method(ABC):
         """The streams of which it reads the class scores instead of the features."""
         return ()
 
+    @property
+    def reads(self) -> bool:
+        """Whether its batches hold rows of its streams; False where it keeps what it needs of them."""
+        return True
+
     def rows(self, length: int) -> IntArray:
         """Which rows of a video it looks at."""
         return every_row(length)

@@ -123,9 +123,12 @@ class _Training:
             done.order = torch.randperm(len(self.videos), generator=self.generator)
         steps = batched(done.order.tolist(), config.batch)
         shares = [self.ranks.share(step) for step in steps[done.step :]]
-        rows, scored = self.method.rows, self.method.scored
-        read = fed(self.videos, [mine for mine, _ in shares], self.device, rows=rows, scored=scored)
-        for batch, (_, weight) in zip(read, shares, strict=True):
+        method = self.method
+        parts = [mine for mine, _ in shares]
+        coming = fed(
+            self.videos, parts, self.device, rows=method.rows, scored=method.scored, read=method.reads
+        )
+        for batch, (_, weight) in zip(coming, shares, strict=True):
             losses = self._step(batch, Moment(progress, done.step), weight)
             done.add(losses, len(steps[done.step]))
             if self.ranks.leads and done.step < len(steps):

@@ -18,9 +18,12 @@ import numpy.typing as npt
 
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
+from policy.curves import upper_hull
+from policy.selector.curve import SelectionCurve
 from tests.caches import make_spec
 
 Floats = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 GFLOPS = (0.6, 2.0, 4.7, 18.4)
 """Of the four models, as X3D's."""
@@ -55,13 +58,43 @@ class PlantedPool:
     def models(self) -> tuple[str, ...]:
         return tuple(f"m{n}" for n in range(len(self.gflops)))
 
-    def informed(self, price: float) -> tuple[float, float]:
+    def accuracy(self, curve: SelectionCurve) -> Floats:
+        """(P,): what the choices of a curve are right of on average, by the planted chances."""
+        group = [self.group[video] for video in curve.table.video_ids]
+        return np.asarray(self.right[group, np.log2(curve.answering).astype(np.int64)].mean(axis=1))
+
+    def gain(self, curve: SelectionCurve) -> float:
+        """Of what the best choice per group gains over random selection at equal cost, on average over the costs
+        that all reach, the share that a curve of single models gains. All three by the planted chances, on the
+        very videos of the curve.
+
+        Random selection is the hull of the single models; between two points of the others lies what tossing a
+        coin for each video would give.
+        """
+        group = np.array([self.group[video] for video in curve.table.video_ids])
+        informed = np.array([self.informed(price, group) for price in (*np.geomspace(2, 1e-4, 300), 0.0)]).T
+        single = self.gflops, self.right[group].mean(axis=0)
+        hull = upper_hull(*single)
+        costs = curve.gflops, self.accuracy(curve)
+        low = max(informed[1].min(), costs[0].min())
+        high = min(informed[1].max(), costs[0].max(), single[0].max())
+        budgets = np.linspace(low, high, 1000)
+        random = np.interp(budgets, single[0][hull], single[1][hull]).mean()
+        best = np.interp(budgets, informed[1], informed[0]).mean()
+        found = np.interp(budgets, *costs).mean()
+        return float((found - random) / (best - random))
+
+    def informed(self, price: float, group: IntArray | None = None) -> tuple[float, float]:
         """Expected accuracy and GFLOPs of the best choice per group, at a price in accuracy per GFLOP; the
-        smallest model always runs, and groups are equally frequent."""
+        smallest model always runs.
+
+        Args:
+            group: of the videos; by default groups are equally frequent.
+        """
+        group = np.arange(len(self.right)) if group is None else group
         further = np.where(np.arange(len(self.gflops)) == 0, 0.0, self.gflops)
-        chosen = (self.right - price * further).argmax(axis=1)
-        accuracy = self.right[np.arange(len(self.right)), chosen].mean()
-        return float(accuracy), float(self.gflops[0] + further[chosen].mean())
+        chosen = (self.right - price * further).argmax(axis=1)[group]
+        return float(self.right[group, chosen].mean()), float(self.gflops[0] + further[chosen].mean())
 
 
 def plant_pool(

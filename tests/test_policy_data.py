@@ -69,6 +69,14 @@ def test_rows_are_chosen_per_video_and_scores_packed_alike(tmp_path: Path) -> No
         assert np.array_equal(packed.data[video_of_row(packed) == video].numpy(), expected[rows])
 
 
+def test_a_batch_for_a_method_that_keeps_its_inputs(tmp_path: Path) -> None:
+    videos = video_set(tmp_path, [9, 2, 4])
+    batch = videos.batch([2, 0], read=False)
+    assert not batch.inputs and not batch.scores
+    assert batch.indices == (2, 0) and batch.videos is videos
+    assert torch.equal(batch.targets, videos.batch([2, 0]).targets)
+
+
 def test_every_video_is_in_one_batch(tmp_path: Path) -> None:
     videos = video_set(tmp_path, [3, 1, 4, 1, 5])
     read = batches(videos, 2, order=[4, 0, 3, 1, 2])

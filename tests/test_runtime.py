@@ -210,9 +210,9 @@ def test_of_many_videos_a_sample_is_timed(data: Dataset, monkeypatch: pytest.Mon
     timed: list[int] = []
     read = VideoSet.batch
 
-    def batch(self: VideoSet, indices: Sequence[int], *more: Any) -> Batch:
+    def batch(self: VideoSet, indices: Sequence[int], *more: Any, **named: Any) -> Batch:
         timed.extend(indices)
-        return read(self, indices, *more)
+        return read(self, indices, *more, **named)
 
     monkeypatch.setattr(VideoSet, "batch", batch)
     assert policy_seconds(method, data.evaluation, batch=2, repeats=1, device=CPU) > 0

@@ -178,14 +178,16 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     (tmp_path / "my-table" / "table.toml").unlink()
     text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```toml\n# (my-table/[\w.-]+\.toml).*\n((?:.*\n)*?)```", text)
-    assert [name for name, _ in blocks] == ["my-table/table.toml", "my-table/02-careful.toml"]
+    names = ["table.toml", "02-careful.toml", "03-selector.toml"]
+    assert [name for name, _ in blocks] == [f"my-table/{name}" for name in names]
     for name, block in blocks:
         (tmp_path / name).write_text(block, encoding="utf-8")
     for path in (tmp_path / "my-table").glob("*.toml"):
-        if path.name not in ("table.toml", "02-careful.toml"):
+        if path.name not in names:
             path.unlink()
-    [careful] = read_table(tmp_path / "my-table").experiments
+    careful, chooses = read_table(tmp_path / "my-table").experiments
     assert (careful.name, careful.settings, careful.view) == ("careful", {"gamma": 0.02}, View(5))
+    assert (chooses.models, chooses.settings["budget"]) == (("x3d_xs", "x3d_m:3", "x3d_l:3"), 10.0)
 
 
 @pytest.mark.parametrize("text", ["80", "80.0", "8.00 ± 5.90", "1642.75"])
@@ -226,7 +228,7 @@ def folder(tmp_path: Path) -> Path:
         ),
         ("title = 'Mine'\nmethod = 'uniform'", "[streams]: uniform needs a fine stream"),
         (written().replace("liteeval", "uniform"), "[streams]: uniform does not read a coarse stream"),
-        (written(below="fin = 'x'"), "[streams]: unknown field 'fin'; there are: coarse, fine"),
+        (written(below="fin = 'x'"), "[streams]: unknown field 'fin'; there are: coarse, fine, models"),
         (
             written(below="[settings]\ngama = 0.1"),
             "[settings]: unknown field 'gama'; liteeval reads: batch, ",

@@ -158,7 +158,9 @@ def policy_seconds(
     chosen = [starts[i * (len(starts) - 1) // max(count - 1, 1)] for i in range(count)]
     order = [i for start in chosen for i in range(start, min(start + batch, len(videos)))]
     total = 0.0
-    for read in batches(videos, batch, rows=method.rows, scored=method.scored, order=order):
+    for read in batches(
+        videos, batch, rows=method.rows, scored=method.scored, order=order, read=method.reads
+    ):
         moved = read.to(device)
 
         def predict() -> object:

@@ -8,6 +8,8 @@ from scipy.special import softmax
 
 FloatArray = npt.NDArray[np.float64]
 
+_VIDEOS_AT_A_TIME = 1024
+
 LEAST = 1e-7
 """Probabilities below are taken for it, and above 1 minus it for that: what float32 tells from 0 and 1."""
 
@@ -28,9 +30,10 @@ def model_losses(
         own = probabilities[np.arange(len(targets)), :, targets]
         return np.asarray(-np.log(own.astype(np.float64).clip(LEAST, None)))
     losses = np.empty(probabilities.shape[:2])
-    for n in range(probabilities.shape[1]):
-        p = probabilities[:, n].astype(np.float64).clip(LEAST, 1 - LEAST)
-        losses[:, n] = -np.where(targets, np.log(p), np.log1p(-p)).mean(axis=1)
+    for start in range(0, len(losses), _VIDEOS_AT_A_TIME):
+        part = slice(start, start + _VIDEOS_AT_A_TIME)
+        p = probabilities[part].astype(np.float64).clip(LEAST, 1 - LEAST)
+        losses[part] = -np.where(targets[part, None], np.log(p), np.log1p(-p)).mean(axis=2)
     return losses
 
 

@@ -15,7 +15,6 @@ from cache_schema import FeatureCache
 from policy.config import RunConfig
 from policy.data import Batch, Dataset, Role, VideoSet
 from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Moment, Prediction
-from policy.selector.affinity import hard_affinity, model_errors, normalised_costs, soft_affinity
 from policy.selector.curve import SelectionCurve
 from policy.selector.inputs import selector_input
 from policy.selector.models import parse_models
@@ -25,6 +24,8 @@ from policy.selector.plausibility import suspicions
 from policy.selector.pool import PoolTable, only
 from policy.selector.report import describe
 from policy.selector.rule import choose, choose_at_price, prices, thresholds, within_budget
+from policy.selector.schedule import by_price
+from policy.selector.targets import affinities, qualities
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -38,6 +39,11 @@ class Selector(Method):
     """A perceptron on one model's predictions of a video says which model of a pool should judge it.
 
     Its own model always runs and is always charged. Sec. 3.1, 3.2 and 3.4.
+
+    Attributes:
+        gflops: (N,), what choosing each model costs beyond what is spent anyway, mean over the training videos.
+        order: the models by `gflops`, the cheapest first, in which the rule meets them.
+        targets: (M, N) of the training videos: `affinities`, or with target "loss" `qualities`.
     """
 
     title = "Model selection"
@@ -46,7 +52,8 @@ class Selector(Method):
         TRAINING_OPTIONS
         | POOL_OPTIONS
         | INPUT_OPTIONS
-        | {"alpha", "affinity", "affinity_tau", "affinity_loss", "target", "threshold", "budget", "when_none"}
+        | {"alpha", "affinity", "affinity_tau", "affinity_loss", "target"}
+        | {"rule", "threshold", "budget", "when_none"}
     )
 
     model: SelectorNetwork
@@ -61,9 +68,14 @@ class Selector(Method):
         table, inputs = self.look(data.train)
         self.gflops = table.mean_macs / 1e9
         if self.own_place is not None:
-            self.gflops[self.own_place] = 0  # it has run anyway
+            self.gflops[self.own_place] = 0
         self.order = self.gflops.argsort(kind="stable")
-        self.targets = torch.from_numpy(self._targets(table)).float()
+        learned = (
+            affinities(table, config, config.alpha)
+            if config.target == "affinity"
+            else qualities(table, config)
+        )
+        self.targets = torch.from_numpy(learned).float()
         self.model = SelectorNetwork(inputs.shape[1], config.selector_hidden, len(names))
         if config.input_norm == "standard":
             self.model.scale.fit([inputs])
@@ -86,9 +98,8 @@ class Selector(Method):
         return [*pool.notes, *suspicions(self.config, pool, train, evaluation)]
 
     @property
-    def scored(self) -> tuple[Role, ...]:
-        # Read for its length alone: what the selector sees is kept (`look`).
-        return ("coarse",) if self.own.stream.spec.num_classes else ()
+    def reads(self) -> bool:
+        return False  # what it sees of a video is kept (`look`)
 
     def rows(self, length: int) -> IntArray:
         return self.own.rows(length)
@@ -109,6 +120,7 @@ class Selector(Method):
         return table, seen
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
+        """Eq. 1, the mean over the videos, so that the learning rate need not follow the batch."""
         assert batch.videos is not None
         _, inputs = self.look(batch.videos)
         chosen = torch.tensor(batch.indices)
@@ -144,16 +156,18 @@ class Selector(Method):
         return np.asarray(said.cpu().numpy(), np.float64)
 
     def choose(self, said: FloatArray, value: float) -> IntArray:
-        """(M,): a model for each video from what is said of all of them, at a threshold (or price)."""
-        if self.config.target == "loss":
-            return choose_at_price(said, self.gflops, value)
-        return np.asarray(self.order[choose(said[:, self.order], value, self.config.when_none)])
+        """(M,): a model for each video from what is said of all of them, at a threshold or price."""
+        ordered = said[:, self.order]
+        if by_price(self.config):
+            return np.asarray(self.order[choose_at_price(ordered, self.gflops[self.order], value)])
+        return np.asarray(self.order[choose(ordered, value, self.config.when_none)])
 
     def values(self, said: FloatArray, points: int | None) -> FloatArray:
-        """Thresholds (or prices) by rising cost."""
-        if self.config.target == "loss":
-            return prices(said, self.gflops, points)
-        return thresholds(said[:, self.order], self.config.when_none, points)
+        """Thresholds or prices by rising cost, as `thresholds` and `prices` have them."""
+        ordered = said[:, self.order]
+        if by_price(self.config):
+            return prices(ordered, self.gflops[self.order], points)
+        return thresholds(ordered, self.config.when_none, points)
 
     def curve(self, videos: VideoSet, device: torch.device, *, points: int = POINTS) -> SelectionCurve:
         """The selector at thresholds of these very videos, which only spread the points evenly: at each the choice
@@ -196,15 +210,3 @@ class Selector(Method):
 
     def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
         return describe(self, data, device)
-
-    def _targets(self, table: PoolTable) -> FloatArray:
-        """(M, N): G of Eq. 1 and 2 or, with target "loss", exp(−loss)."""
-        config = self.config
-        by_error = config.affinity_loss == "error"
-        if config.target == "loss":
-            return table.correct.astype(np.float64) if by_error else np.exp(-table.losses)
-        losses = model_errors(table.correct) if by_error else table.losses
-        costs = normalised_costs(table.mean_macs)
-        if config.affinity == "hard":
-            return hard_affinity(losses, costs, config.alpha)
-        return soft_affinity(losses, costs, config.alpha, config.affinity_tau)

@@ -1,4 +1,12 @@
-"""From a selector's confidences to a model (Sec. 3.4), at one threshold or at every one."""
+"""From a selector's confidences to a model, at one threshold (Sec. 3.4) or price, or at every one.
+
+The threshold looks at a probability that models share. Where several suit a video equally well, each gets a part
+of it, none clears even a low threshold, and the easiest videos are the first for which the largest model runs.
+Weighing the same probabilities against what the models cost (our addition) compares models with each other, and
+equal ones are decided by their price. On planted pools (tests/test_selector_learning.py) it gains over 0.9 of what
+can be gained over random selection at equal cost, and the threshold 0.6 to 0.75, also where it is given the true
+probabilities.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +34,9 @@ def choose(confidences: FloatArray, threshold: float, when_none: WhenNone) -> In
         confidences: (M, N), models by cost, the cheapest first.
     """
     clears = confidences >= threshold
-    fallback = confidences.shape[1] - 1 if when_none == "largest" else confidences.argmax(axis=1)
-    return np.asarray(np.where(clears.any(axis=1), clears.argmax(axis=1), fallback), np.int64)
+    return np.asarray(
+        np.where(clears.any(axis=1), clears.argmax(axis=1), _fallback(confidences, when_none)), np.int64
+    )
 
 
 def thresholds(confidences: FloatArray, when_none: WhenNone, points: int | None) -> FloatArray:
@@ -37,27 +46,22 @@ def thresholds(confidences: FloatArray, when_none: WhenNone, points: int | None)
     choice changes only where the threshold passes a confidence that is larger than those of all cheaper models.
 
     Args:
-        points: None: one for each change.
+        points: 2 or more; None: one for each change.
     """
     best = np.maximum.accumulate(confidences, axis=1)
     passing = confidences > np.concatenate([np.full((len(best), 1), -np.inf), best[:, :-1]], axis=1)
     # Of the model that is chosen when none clears there is nothing behind.
-    final = confidences.shape[1] - 1 if when_none == "largest" else confidences.argmax(axis=1)
-    passing[np.arange(len(passing)), final] = False
-    changes = np.sort(confidences[passing])
-    if not len(changes):
-        return np.zeros(1)
-    if points is not None and len(changes) > points - 1:
-        changes = changes[np.linspace(0, len(changes) - 1, max(1, points - 1)).round().astype(np.int64)]
+    passing[np.arange(len(passing)), _fallback(confidences, when_none)] = False
     # Just above a confidence, or it would still clear.
-    return np.unique(np.concatenate([[0.0], np.nextafter(changes, np.inf)]))
+    changes = np.nextafter(np.sort(confidences[passing]), np.inf)
+    return np.unique(np.concatenate([[0.0], _spread(changes, points)]))
 
 
 def choose_at_price(qualities: FloatArray, gflops: FloatArray, price: float) -> IntArray:
     """(M,): the model of largest quality − price · GFLOPs; of equal ones the first.
 
     Args:
-        qualities: (M, N), what is expected of each model.
+        qualities: (M, N), what is expected of each model, or confidence in it.
         gflops: (N,), what choosing it costs.
         price: quality that a GFLOP must bring.
     """
@@ -67,21 +71,22 @@ def choose_at_price(qualities: FloatArray, gflops: FloatArray, price: float) -> 
 def prices(qualities: FloatArray, gflops: FloatArray, points: int | None) -> FloatArray:
     """(≤ points,), descending to 0: between which equally many comparisons of two models turn out otherwise.
 
+    From one at which all videos get the cheapest model to none at all, where each gets the one of most quality.
+
     Args:
-        points: None: every price at which some comparison does.
+        points: 2 or more; None: one between every two prices at which some comparison turns.
     """
-    turning: list[FloatArray] = []
-    for a in range(len(gflops)):
-        for b in range(a):
-            dearer = gflops[a] - gflops[b]
-            if dearer:
-                turning.append((qualities[:, a] - qualities[:, b]) / dearer)
-    every = np.concatenate(turning) if turning else np.zeros(0)
-    ordered = np.unique(every[every > 0])
-    if points is not None and len(ordered) > points - 1:
-        ordered = ordered[np.linspace(0, len(ordered) - 1, max(1, points - 1)).round().astype(np.int64)]
-    # Just above the last, where all videos get the cheapest that is worth anything, down to no price at all.
-    return np.unique(np.concatenate([[0.0], np.nextafter(ordered, np.inf)]))[::-1]
+    turning = [
+        (qualities[:, a] - qualities[:, b]) / (gflops[a] - gflops[b])
+        for a in range(len(gflops))
+        for b in range(a)
+        if gflops[a] != gflops[b]
+    ]
+    every = np.concatenate([np.zeros(0), *turning])
+    ordered = np.sort(every[every > 0])
+    # Not at a price that leaves the choice to rounding, but half way to the next.
+    between = (ordered + np.append(ordered[1:], 3 * ordered[-1:])) / 2
+    return np.unique(np.concatenate([[0.0], _spread(between, points)]))[::-1]
 
 
 def within_budget(budget: float, values: FloatArray, cost: Callable[[float], float]) -> float:
@@ -99,6 +104,20 @@ def within_budget(budget: float, values: FloatArray, cost: Callable[[float], flo
     if not affordable:
         raise UserError(
             f"--budget {budget:g}: the least that is possible are {cost(float(values[0])):.4g} GFLOPs per video, "
-            "for the selector's own model and the cheapest of the pool"
+            "for the selector and the model that it looks at"
         )
     return float(values[affordable - 1])
+
+
+def _fallback(confidences: FloatArray, when_none: WhenNone) -> IntArray:
+    """(M,): which model runs where none clears the threshold."""
+    if when_none == "largest":
+        return np.full(len(confidences), confidences.shape[1] - 1)
+    return np.asarray(confidences.argmax(axis=1))
+
+
+def _spread(values: FloatArray, points: int | None) -> FloatArray:
+    """At most points − 1 of ascending values, evenly by rank; the last is among them."""
+    if points is None or len(values) < points:
+        return values
+    return np.asarray(values[np.linspace(len(values) - 1, 0, points - 1).round().astype(np.int64)])

@@ -1,4 +1,4 @@
-"""When a selector's learning rate falls."""
+"""What a selector's options mean together: its learning rate, and where it decides."""
 
 from __future__ import annotations
 
@@ -18,11 +18,31 @@ def with_schedule(config: RunConfig, asked: Container[str]) -> RunConfig:
         asked: names of the options that the user has given a value.
 
     Raises:
-        UserError: both a threshold and a budget, which would set it, are given.
+        UserError: both a threshold and a budget, which would set it, are given; neither is, and the selector goes
+            by price, of which there is no usual one; a rule that its target does not have; or folds of no heads.
     """
     if "threshold" in asked and "budget" in asked:
         raise UserError("give --threshold or --budget, which sets the threshold")
+    if "folds" in asked and config.heads != "linear":
+        raise UserError(
+            "--folds is about linear heads: give --heads linear, or for class scores --out-of-fold"
+        )
+    if config.target == "loss" and "rule" in asked and config.rule != "price":
+        raise UserError(
+            f"--rule {config.rule} is for --target affinity; expected losses are weighed by price"
+        )
+    if by_price(config) and not ("threshold" in asked or "budget" in asked):
+        how = "--target loss" if config.target == "loss" else "--rule price"
+        raise UserError(
+            f"{how} weighs models by the price of a GFLOP: give --budget GFLOPS, which finds it, or the price "
+            "itself as --threshold (0.01: ten GFLOPs must bring a tenth)"
+        )
     if "lr_drop" in asked:
         return config
     drops = (2 * config.epochs // 5, 4 * config.epochs // 5)
     return replace(config, lr_drop=tuple(drop for drop in drops if drop))
+
+
+def by_price(config: RunConfig) -> bool:
+    """Whether models are chosen by price rather than by a threshold."""
+    return config.target == "loss" or config.rule == "price"

@@ -23,6 +23,9 @@ KNOWN: Mapping[str, str] = {
     "selection-1": "model selection beside the state of the art on HVU and Mini-Kinetics",
     "selection-fig3": "model selection on Kinetics-400: α, number of clips, computation by class",
     "selection-fig4": "model selection on Kinetics-400: selector backbones, latency",
+    "selection-2": "weakly supervised localization beside the state of the art on Thumos'14 and MultiThumos",
+    "selection-fig5": "localization on Thumos'14: disparity, budget factor, pseudo-labels, selector backbones",
+    "selection-fig6": "localization on Thumos'14: average mAP against computation",
     "costs": "every cost that both papers print, computed again, and which do not add up",
 }
 
@@ -49,5 +52,15 @@ EXHIBITS: Mapping[str, str] = {
 }
 """Those that make more of their runs than a table (`exhibits.MAKERS`), alike."""
 
-COMMANDS = (*TABLES, *EXHIBITS, "costs")
+SELECTION: Mapping[str, str] = {
+    "selection-1": "mini-kinetics",
+    "selection-fig3": "kinetics400",
+    "selection-fig4": "kinetics400",
+}
+"""The same of the model selection paper."""
+
+PAPERS: Mapping[str, tuple[str, ...]] = {"liteeval": (*TABLES, *EXHIBITS), "selection": (*SELECTION,)}
+"""By paper, all that is made of runs."""
+
+COMMANDS = (*PAPERS["liteeval"], *PAPERS["selection"], "costs")
 """All that are built."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from click.core import ParameterSource
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
+from cache_schema.annotations.class_names import read_class_names
 from cache_schema.command import tells_mistakes
 from policy.cli import (
     AS_JSON,
@@ -26,20 +28,28 @@ from policy.cli import (
     LITEEVAL,
     NETWORK,
     OPTIMIZATION,
+    POOL,
     RECIPE,
+    SELECTOR,
+    SELECTOR_DEFAULTS,
+    SELECTOR_OPTIMIZATION,
+    C,
     given_options,
     options,
 )
 from policy.config import RunConfig
 from policy.recipes import with_recipe
-from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, TABLES
-from policy.tables.datasets import DATASETS
+from policy.selector.schedule import with_schedule
+from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, PAPERS, SELECTION, TABLES
+from policy.tables.datasets import DATASETS, PaperDataset
+from policy.tables.datasets import LITEEVAL as LITEEVAL_DATASETS
+from policy.tables.datasets import SELECTION as SELECTION_DATASETS
 
 if TYPE_CHECKING:
     from policy.tables.experiment import PaperTable
     from policy.tables.making import Setting
 
-STREAMS = options(
+ROLES = options(
     click.option(
         "--coarse", metavar="STREAM", help="Cheap features, in place of those that the paper takes."
     ),
@@ -48,21 +58,29 @@ STREAMS = options(
         metavar="STREAM",
         help="Expensive features, where all rows take the same ones: in their place.",
     ),
-    click.option(
-        "--substitute",
-        metavar="PAPER=OURS",
-        multiple=True,
-        help="Read stream OURS where the paper has PAPER, and mark the rows; repeat it.",
-    ),
-    click.option(
+)
+SUBSTITUTE = click.option(
+    "--substitute",
+    metavar="PAPER=OURS",
+    multiple=True,
+    help="Read stream OURS where the paper has PAPER, and mark the rows; repeat it.",
+)
+
+
+def _dataset(names: Iterable[str], what: str) -> Callable[[C], C]:
+    return click.option(
         "--dataset",
-        type=click.Choice([*DATASETS, "none"]),
+        type=click.Choice([*names, "none"]),
         default="none",
         show_default=True,
-        help="The paper's data set that the cache holds: takes its --coarse-hidden, --fine-hidden and --batch "
-        "(Sec. 4.1) where they are not given, and sets our values against the paper's for it.",
-    ),
-)
+        help=f"The paper's data set that the cache holds: takes its {what} where they are not given, and sets our "
+        "values against the paper's for it.",
+    )
+
+
+_SIZES = "--coarse-hidden, --fine-hidden and --batch (Sec. 4.1)"
+_CLIPS = "pool of models, --rows and --epochs (Sec. 4)"
+"""What `_dataset` says that a data set takes, of LiteEval and of model selection."""
 TABLE = options(
     click.option(
         "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each row."
@@ -105,6 +123,10 @@ VIDEOS = click.option(
     type=click.Path(path_type=Path),
     help="Folder of the videos, searched recursively, to show the frames that were chosen.",
 )
+
+
+TITLES = {"liteeval": "LiteEval", "selection": "Model selection"}
+"""Of the papers."""
 
 
 class Tables(click.Group):
@@ -184,9 +206,10 @@ def costs(out: Path | None, as_json: bool) -> None:
     _print(text.as_json() if as_json else terminal.render(colour=sys.stdout.isatty()))
 
 
-OPTIONS = options(
+_OF_RUNS = options(
     DATA,
-    STREAMS,
+    ROLES,
+    SUBSTITUTE,
     RECIPE,
     LITEEVAL,
     FRAMES,
@@ -196,12 +219,24 @@ OPTIONS = options(
     OPTIMIZATION,
     TABLE,
 )
-"""Of every table that is made of runs."""
+OF_LITEEVAL = options(_OF_RUNS, _dataset(LITEEVAL_DATASETS, _SIZES))
+OF_SELECTION = options(
+    DATA,
+    SUBSTITUTE,
+    POOL,
+    SELECTOR,
+    SELECTOR_OPTIMIZATION,
+    TABLE,
+    _dataset(SELECTION_DATASETS, _CLIPS),
+)
+OF_ALL = options(_OF_RUNS, POOL, SELECTOR, _dataset(DATASETS, f"{_SIZES}, or the {_CLIPS}"))
+"""Of tables that may have rows of both. Those that choose from a pool have the selector's --epochs and --lr
+(`train-policy selector`) where none are given."""
 
 
 @paper_tables.command("run")
 @click.argument("folder", type=click.Path(path_type=Path))
-@OPTIONS
+@OF_ALL
 @click.pass_context
 @tells_mistakes
 def run(context: click.Context, /, folder: Path, **given: Any) -> None:
@@ -219,7 +254,7 @@ def run(context: click.Context, /, folder: Path, **given: Any) -> None:
 
 
 def _add_table(name: str) -> None:
-    @OPTIONS
+    @OF_LITEEVAL
     @click.pass_context
     @tells_mistakes
     def command(context: click.Context, /, **given: Any) -> None:
@@ -246,7 +281,9 @@ for _name in TABLES:
 
 
 def _add_exhibit(name: str) -> None:
-    @options(OPTIONS, *([VIDEOS] if name == "liteeval-fig5" else []))
+    taken, dataset = (OF_SELECTION, SELECTION[name]) if name in SELECTION else (OF_LITEEVAL, EXHIBITS[name])
+
+    @options(taken, *([VIDEOS] if name == "liteeval-fig5" else []))
     @click.pass_context
     @tells_mistakes
     def command(context: click.Context, /, **given: Any) -> None:
@@ -262,29 +299,32 @@ def _add_exhibit(name: str) -> None:
     \b
     Example:
       paper-tables {name} --cache CACHE --labels labels.csv \\
-        --dataset {EXHIBITS[name]} --seeds 3 --out {name}{" --videos VIDEOS" * (name == "liteeval-fig5")}
+        --dataset {dataset} --seeds 3 --out {name}{" --videos VIDEOS" * (name == "liteeval-fig5")}
     """
     paper_tables.command(name, help=help_text, short_help=KNOWN[name])(command)
 
 
 def _of_the_paper(name: str) -> str:
-    number = name.removeprefix("liteeval-")
+    paper, _, number = name.partition("-")
     if number.startswith("fig"):
-        return f" (LiteEval paper, Figure {number.removeprefix('fig')})"
-    return f" (LiteEval paper, Table {number})" if number.isdigit() else ""
+        return f" ({TITLES[paper]} paper, Figure {number.removeprefix('fig')})"
+    return f" ({TITLES[paper]} paper, Table {number})" if number.isdigit() else ""
 
 
-for _name in EXHIBITS:
+for _name in (*EXHIBITS, *SELECTION):
     _add_exhibit(_name)
 
 
 @paper_tables.command("all")
-@options(OPTIONS, VIDEOS)
+@options(OF_ALL, VIDEOS)
+@click.option(
+    "--paper", type=click.Choice([*PAPERS]), default="liteeval", show_default=True, help="Whose tables."
+)
 @click.option("--only", metavar="NAME", multiple=True, help="Of these only; repeat it.")
 @click.pass_context
 @tells_mistakes
-def all_tables(context: click.Context, /, only: tuple[str, ...], **given: Any) -> None:
-    """Every table and figure of the LiteEval paper from one cache, and one page with all of them.
+def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **given: Any) -> None:
+    """Every table and figure of a paper from one cache, and one page with all of them.
 
     Needs --out, which gets a folder for each and report.html. Stopped, it goes on where it stopped.
 
@@ -292,11 +332,13 @@ def all_tables(context: click.Context, /, only: tuple[str, ...], **given: Any) -
     Example:
       paper-tables all --cache CACHE --labels labels.csv --out report \\
         --substitute dpn107_224=resnet101_224 --substitute slowfast_8x8_256=resnet101_224
+      paper-tables all --paper selection --cache CACHE --labels labels.csv --out report
     """
     from policy.tables import output, page
     from policy.tables.exhibits import Exhibit
     from policy.tables.making import fill, order
     from policy.tables.reading import EXPERIMENTS, read_table
+    from policy.tables.selection import of_dataset
     from policy.tables.streams import for_each
 
     out: Path | None = given["out"]
@@ -306,13 +348,13 @@ def all_tables(context: click.Context, /, only: tuple[str, ...], **given: Any) -
         raise UserError(
             "tables have several fine streams: say which by --substitute, not by --coarse and --fine"
         )
-    names = [name for name in KNOWN if name in (*TABLES, *EXHIBITS)]
+    names = [name for name in KNOWN if name in PAPERS[paper]]
     unknown = [name for name in only if name not in names]
     if unknown:
-        raise UserError(f"--only {unknown[0]}: there are: {', '.join(names)}")
+        raise UserError(f"--only {unknown[0]}: of --paper {paper} there are: {', '.join(names)}")
     setting = _setting(given)
     output.check_folder(out)
-    tables = [read_table(EXPERIMENTS / name) for name in names]
+    tables = [of_dataset(read_table(EXPERIMENTS / name), setting.dataset) for name in names]
     ordered = [
         (order(table, setting, substitutes), tuple(substitutes))
         for table, substitutes in zip(tables, for_each(tables, given["substitute"]), strict=True)
@@ -323,13 +365,15 @@ def all_tables(context: click.Context, /, only: tuple[str, ...], **given: Any) -
         name = one.table.name
         _say(f"{number}/{len(ordered)} {one.table.title}")
         alone = {} if name == "liteeval-fig5" else {"videos": None}
-        command = _command(context, name, only=None, out=out / name, substitute=substitutes, **alone)
+        command = _command(
+            context, name, paper=None, only=None, out=out / name, substitute=substitutes, **alone
+        )
         made = fill(one, command, _say)
         files = output.of_exhibit(made) if isinstance(made, Exhibit) else output.of_report(made)
         output.check_folder(out / name)
         files.write(out / name)
         sections.append(files.section)
-    title = "LiteEval: every table and figure"
+    title = f"{TITLES[paper]}: every table and figure"
     for path in output.write_files({output.REPORT_HTML: page.render(title, sections)}, out):
         _say(f"wrote {path}")
 
@@ -343,8 +387,8 @@ def _make(table: PaperTable, context: click.Context, given: dict[str, Any]) -> N
     setting = _setting(given)
     if given["out"] is not None:
         output.check_folder(given["out"])
-    ordered = order(table, setting, given["substitute"], coarse=given["coarse"], fine=given["fine"])
-    for line in _overridden(table, given):
+    ordered = order(table, setting, given["substitute"], coarse=given.get("coarse"), fine=given.get("fine"))
+    for line in _overridden(ordered.table, given):
         _say(line)
     made = fill(ordered, _command(context), _say)
     colour = sys.stdout.isatty()
@@ -365,8 +409,13 @@ def _setting(given: dict[str, Any]) -> Setting:
     from policy.tables.making import Setting
     from policy.tables.workers import Workers
 
+    config, of_pools = _configs(given)
+    asked = given_options()
     setting = Setting(
-        config=_config(given),
+        config=config,
+        of_pools=of_pools,
+        models=given.get("models", ()),
+        at_paper_costs=asked.isdisjoint({"threshold", "budget"}),
         cache=FeatureCache(given["cache"]),
         labels=read_labels(given["labels"], given["labels_format"]),
         dataset=None if given["dataset"] == "none" else given["dataset"],
@@ -385,18 +434,35 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _config(given: dict[str, Any]) -> RunConfig:
-    """What is common to all rows: what was given, then the paper's settings for a data set, then a recipe's."""
-    streams = ("coarse", "fine")
-    values = {name: value for name, value in given.items() if name in DEFAULTS and name not in streams}
+_OF_ROWS = frozenset({"coarse", "fine", "models"})
+"""Fields of RunConfig that the rows say themselves."""
+
+
+def _configs(given: dict[str, Any]) -> tuple[RunConfig, dict[str, Any]]:
+    """What is common to all rows: what was given, then the paper's settings for a data set, then a recipe's.
+
+    And what is other in rows that choose from a pool: they have no recipe, and none of LiteEval's settings.
+    """
+    values = {name: value for name, value in given.items() if name in DEFAULTS and name not in _OF_ROWS}
+    if given.get("classes") is not None:
+        values["score_classes"] = read_class_names(given["classes"])
     asked = given_options()
-    config = with_recipe(RunConfig(method="liteeval", **values), given["recipe"], asked)
-    if given["dataset"] == "none":
-        return config
-    paper: dict[str, Any] = {
-        name: value for name, value in DATASETS[given["dataset"]].settings.items() if name not in asked
+    bare = RunConfig(method="liteeval", **values)
+    config = with_recipe(bare, given.get("recipe"), asked)
+    paper = DATASETS.get(given["dataset"], PaperDataset("none"))
+    config = replace(config, **_unasked(paper.settings, asked))
+    # Of the labels all rows must think alike.
+    changed = [n for n in DEFAULTS if getattr(bare, n) != getattr(config, n) and n != "multi_label"]
+    with_schedule(bare, asked)  # refuses what contradicts itself
+    return config, {
+        **{name: getattr(bare, name) for name in changed},
+        **_unasked(SELECTOR_DEFAULTS, asked),
+        **_unasked(paper.of_pools, asked),
     }
-    return replace(config, **paper)
+
+
+def _unasked(values: Mapping[str, Any], asked: Container[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in asked}
 
 
 def _overridden(table: PaperTable, given: dict[str, Any]) -> list[str]:
@@ -419,11 +485,15 @@ def _command(context: click.Context, table: str | None = None, **changed: Any) -
 
     Args:
         table: one of those that `all` makes, for the command that makes it alone.
-        changed: values of options that are other for it; None for those that it has not.
+        changed: values of options that are other for it; None for those that are only of `all`.
     """
     words = ["paper-tables", table or str(context.info_name)]
+    alone = context.command if table is None else paper_tables.commands[table]
+    known = {parameter.name for parameter in alone.params}
     for parameter in context.command.params:
         name = str(parameter.name)
+        if name not in known:
+            continue
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         value = changed.get(name, context.params[name])
         if not given or name == "as_json" or value is None:

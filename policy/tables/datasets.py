@@ -1,4 +1,4 @@
-"""The data sets on which the LiteEval paper evaluates, and what it sets differently for each (Sec. 4.1)."""
+"""The data sets on which the papers evaluate, and what they set differently for each (Sec. 4.1 of both)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ class PaperDataset:
     settings: fields of RunConfig: units of the LSTMs and videos per step; empty where the paper gives none.
     train_videos, eval_videos: of the splits the paper uses; None where it does not say.
     about: the paper rounds these two.
+    of_pools: fields of RunConfig of what chooses from a pool of models.
+    models: that pool, the cheapest first, where it is another than a table's rows have.
     """
 
     title: str
@@ -19,6 +21,8 @@ class PaperDataset:
     train_videos: int | None = None
     eval_videos: int | None = None
     about: bool = False
+    of_pools: Mapping[str, int] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
 
     def differs(self, train_videos: int, eval_videos: int) -> str:
         """What the paper's splits are, if they are not of these sizes; else empty."""
@@ -36,12 +40,27 @@ def _sizes(coarse_hidden: int, fine_hidden: int, batch: int) -> dict[str, int]:
     return {"coarse_hidden": coarse_hidden, "fine_hidden": fine_hidden, "batch": batch}
 
 
-DATASETS: Mapping[str, PaperDataset] = {
+LITEEVAL: Mapping[str, PaperDataset] = {
     "fcvid": PaperDataset("FCVID", _sizes(512, 2048, 256), 45_611, 45_612),
     "activitynet": PaperDataset("ActivityNet", _sizes(64, 512, 128), 10_024, 4_926),
     "kinetics": PaperDataset("Kinetics", _sizes(1024, 2048, 512), 240_000, 20_000, about=True),
     "breakfast": PaperDataset("Breakfast"),
 }
+# Sec. 4.3 has 3 clips for Mini-Kinetics and 2 for HVU; for Kinetics-400 the paper does not say how many.
+SELECTION: Mapping[str, PaperDataset] = {
+    "kinetics400": PaperDataset("Kinetics-400", {}, 250_000, 20_000, about=True),
+    "mini-kinetics": PaperDataset("Mini-Kinetics", of_pools={"rows": 3}),
+    "hvu": PaperDataset(
+        "HVU",
+        {},
+        470_000,
+        30_000,
+        about=True,
+        of_pools={"rows": 2, "epochs": 1},
+        models=("efficientnet_b0_224", "x3d_m"),
+    ),
+}
+DATASETS: Mapping[str, PaperDataset] = {**LITEEVAL, **SELECTION}
 
 
 def dataset_title(name: str) -> str:

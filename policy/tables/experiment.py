@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from policy.data import Role
+from policy.selector.models import ModelName
 
 Measure = Literal[
     "map_percent", "top1_percent", "gflops", "fine_features", "fine_features_spread", "usage_percent"
@@ -87,6 +88,8 @@ class Experiment:
         method: a key of `policy.runs.METHODS`; None where the paper only cites a result of others.
         group: rows of one group stand together under its name.
         streams: the paper's stream for each role that the method reads.
+        models: the paper's pool, for a method that chooses from one: "STREAM" or "STREAM:ROWS" each, the cheapest
+            first. Such a method looks at the coarse stream or, without one, at the pool's cheapest.
         settings: fields of RunConfig that are what this row is about; they win over the command line.
         usage_of: the experiment whose run with the same seed says how often gates open here.
         teacher_of: the experiment whose run with the same seed is the teacher here.
@@ -101,6 +104,7 @@ class Experiment:
     method: str | None = None
     group: str = METHODS_GROUP
     streams: Mapping[Role, str] = field(default_factory=dict)
+    models: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     usage_of: str | None = None
     teacher_of: str | None = None
@@ -108,6 +112,16 @@ class Experiment:
     columns: Sequence[str] = ()
     published: Mapping[str, Published] = field(default_factory=dict)
     emphasised: bool = False
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """The streams of its models."""
+        return tuple(ModelName.parse(model).stream for model in self.models)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All the paper's streams that it reads, each once."""
+        return tuple(dict.fromkeys((*self.streams.values(), *self.pool)))
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,7 @@ class PaperTable:
         experiments: in the paper's order, then what we add.
         columns: titles of columns of text beside the rows' titles.
         notes: what one should know of the paper's values, a sentence each.
+        backbones: what the paper trained its own on.
     """
 
     name: str
@@ -131,6 +146,7 @@ class PaperTable:
     experiments: Sequence[Experiment]
     columns: Sequence[str] = ()
     notes: Sequence[str] = ()
+    backbones: str = "fine-tuned on the target videos"
 
     @property
     def accuracy(self) -> Accuracy:
@@ -153,3 +169,14 @@ class PaperTable:
             for role, stream in one.streams.items():
                 found[role][stream] = None
         return {role: tuple(streams) for role, streams in found.items()}
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """The paper's streams that its rows choose from, each once."""
+        return tuple(dict.fromkeys(stream for one in self.experiments for stream in one.pool))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All the paper's streams that its rows read, each once."""
+        by_role = (stream for streams in self.streams.values() for stream in streams)
+        return tuple(dict.fromkeys((*by_role, *self.pool)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from policy.config import RunConfig
 from policy.run.frames import find_videos
 from policy.runs import choose_device
+from policy.tables import selection
+from policy.tables.catalogue import SELECTION
 from policy.tables.exhibits import MAKERS, Exhibit, Material
 from policy.tables.experiment import PaperTable
 from policy.tables.progress import Told
@@ -28,6 +31,9 @@ class Setting:
 
     Attributes:
         config: of all rows, where they have no setting of their own.
+        of_pools: fields of it that have other values in the rows that choose from a pool of models.
+        models: a pool in place of the paper's, or none.
+        at_paper_costs: whether the rows of a table that is compared at equal cost cost what the paper prints.
         dataset: the paper's data set that the cache holds, or None.
         runs: folder of the run folders.
         resamples: of the bootstrap.
@@ -44,6 +50,9 @@ class Setting:
     workers: Workers
     device: str
     videos: Path | None = None
+    of_pools: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    at_paper_costs: bool = True
 
     def check(self) -> None:
         """Raises UserError where it makes no sense, whatever the table."""
@@ -78,14 +87,32 @@ def order(
     Raises:
         UserError: something is.
     """
+    if table.pool:
+        table = _with_pool(table, setting)
+    elif setting.models:
+        raise UserError(f"--model {setting.models[0]}: no row of {table.name} chooses from a pool of models")
     chosen = substitution(table, substitutes, coarse=coarse, fine=fine)
     check_streams(table, chosen, setting.cache)
-    asked = requests(table, setting.config, chosen)
+    if table.name == "selection-fig3":
+        rows = setting.of_pools.get("rows", setting.config.rows)
+        table = selection.within_cache(table, chosen, rows, setting.cache)
+    asked = requests(table, setting.config, chosen, of_pools=setting.of_pools)
     source = Source.open([one.config for one in asked.values()], setting.cache, setting.labels)
     if setting.videos is not None and table.name == "liteeval-fig5":
         (data,) = source.datasets.values()
         find_videos(setting.videos, data.evaluation.ids)
     return Order(table, setting, chosen, asked, source)
+
+
+def _with_pool(table: PaperTable, setting: Setting) -> PaperTable:
+    if table.name in SELECTION:  # a table of the user's own has the pools that it says
+        table = selection.of_dataset(table, setting.dataset)
+    if table.name == "selection-1" and setting.at_paper_costs:
+        table = selection.at_paper_costs(table, setting.dataset)
+    if setting.models:
+        config = replace(setting.config, **setting.of_pools)
+        table = selection.with_pool(table, setting.models, config, setting.cache)
+    return table
 
 
 def fill(ordered: Order, command: str, say: Callable[[str], None]) -> Report | Exhibit:

@@ -61,18 +61,19 @@ def of_report(report: Report) -> Files:
 
 
 def of_exhibit(exhibit: Exhibit) -> Files:
-    """A figure's; table.csv is of its first sheet, table-2.csv of the second."""
-    picture = exhibit.picture
+    """A figure's; table.csv is of its first sheet, table-2.csv of the second, and so with its pictures."""
+    pictures = {_numbered(FIGURE_PNG, n): one.png for n, one in enumerate(exhibit.pictures, 1)}
     contents = {
-        TABLE_MD: forms.markdown(exhibit, None if picture is None else FIGURE_PNG).encode(),
+        TABLE_MD: forms.markdown(exhibit, [*pictures]).encode(),
         TABLE_TEX: forms.latex(exhibit).encode(),
     }
     for number, sheet in enumerate(exhibit.sheets, 1):
-        name = TABLE_CSV if number == 1 else TABLE_CSV.replace(".", f"-{number}.")
-        contents[name] = forms.comma_separated(sheet).encode()
-    if picture is not None:
-        contents[FIGURE_PNG] = picture.png
-    return Files(contents, page.of_exhibit(exhibit))
+        contents[_numbered(TABLE_CSV, number)] = forms.comma_separated(sheet).encode()
+    return Files({**contents, **pictures}, page.of_exhibit(exhibit))
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else name.replace(".", f"-{number}.")
 
 
 def write_files(contents: Mapping[str, bytes], folder: Path) -> list[Path]:

@@ -54,17 +54,18 @@ def of_exhibit(exhibit: Exhibit) -> html.Section:
     blocks: list[html.Block] = []
     if exhibit.thumbnails:
         blocks += exhibit.thumbnails
-    elif exhibit.picture is not None:
-        blocks.append(html.Figure(exhibit.picture.png, exhibit.picture.alt, table.title))
-    blocks += [
-        html.Table(caption=sheet.title, header=sheet.header, rows=sheet.words, notes=sheet.notes)
-        for sheet in exhibit.sheets
-    ]
-    return html.Section(
-        _id(table.name),
-        table.title,
-        (*blocks, html.Facts(exhibit.state), html.Command(exhibit.report.command)),
+    else:
+        blocks += [html.Figure(one.png, one.alt, one.caption or table.title) for one in exhibit.pictures]
+    first, details = (
+        [
+            html.Table(caption=sheet.title, header=sheet.header, rows=sheet.words, notes=sheet.notes)
+            for sheet in exhibit.sheets
+            if sheet.detail == detail
+        ]
+        for detail in (False, True)
     )
+    said = html.Facts(exhibit.state), html.Command(exhibit.report.command)
+    return html.Section(_id(table.name), table.title, (*blocks, *first, *said, *details))
 
 
 def _id(name: str) -> str:

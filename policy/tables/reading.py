@@ -19,6 +19,7 @@ from cache_schema import UserError
 from policy.config import RunConfig
 from policy.data import Role
 from policy.runs import METHODS
+from policy.selector.models import parse_models
 from policy.tables.experiment import (
     MEASURES,
     METHODS_GROUP,
@@ -56,6 +57,7 @@ def read_table(folder: Path) -> PaperTable:
     about = _File.read(folder / TABLE)
     title, source = about.text("title"), about.text("source")
     columns, notes = about.texts("columns"), about.texts("notes")
+    backbones = about.text_or_none("backbones") or PaperTable.backbones
     datasets, measures = about.texts("datasets"), about.texts("measures")
     for measure in measures:
         if measure not in MEASURES:
@@ -72,8 +74,21 @@ def read_table(folder: Path) -> PaperTable:
         )
     chosen = tuple(measure for measure in MEASURES if measure in measures)
     return PaperTable(
-        folder.resolve().name, title, source, chosen, datasets, tuple(rows.values()), columns, notes
+        folder.resolve().name,
+        title,
+        source,
+        chosen,
+        datasets,
+        tuple(rows.values()),
+        columns,
+        notes,
+        backbones,
     )
+
+
+def chooses(method: str) -> bool:
+    """Whether a method chooses from a pool of models."""
+    return "models" in METHODS[method].options
 
 
 def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]) -> Experiment:
@@ -92,6 +107,7 @@ def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]
         method=method,
         group=file.text_or_none("group") or METHODS_GROUP,
         streams={role: streams.text(role) for role in _ROLES if role in streams.values},
+        models=streams.texts("models"),
         settings=_settings(file.part("settings"), method),
         usage_of=file.text_or_none("usage_of"),
         teacher_of=file.text_or_none("teacher_of"),
@@ -102,6 +118,7 @@ def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]
     )
     for part in (streams, view, paper, file):
         part.done()
+    _check_streams(file, experiment)
     _check_method(file, experiment)
     return experiment
 
@@ -123,7 +140,9 @@ def _published(part: _File, dataset: str, datasets: tuple[str, ...]) -> Publishe
 
 def _settings(part: _File, method: str | None) -> Mapping[str, Any]:
     """Checked against the fields of RunConfig that the method reads."""
-    allowed = METHODS[method].options - {"seed"} if method else frozenset()
+    allowed = METHODS[method].options - {"seed", "models"} if method else frozenset()
+    if "models" in part.values:
+        raise part.wrong("models stand in [streams]")
     for name, value in part.values.items():
         if name not in allowed:
             reads = f"{method} reads: {', '.join(sorted(allowed))}" if method else "there is no method"
@@ -143,16 +162,11 @@ def _settings(part: _File, method: str | None) -> Mapping[str, Any]:
 
 def _check_method(file: _File, one: Experiment) -> None:
     if one.method is None:
-        if one.streams or one.settings or one.view or one.usage_of or one.teacher_of:
+        if one.streams or one.models or one.settings or one.view or one.usage_of or one.teacher_of:
             raise file.wrong(
                 "a row without a method only cites: it has no streams, settings, view, usage_of or teacher_of"
             )
         return
-    roles = METHODS[one.method].roles
-    for role in _ROLES:
-        if (role in one.streams) != (role in roles):
-            needs = "needs" if role in roles else "does not read"
-            raise file.wrong(f"[streams]: {one.method} {needs} a {role} stream")
     if one.method == "random-gating" and (one.usage_of is None) == ("usage" not in one.settings):
         raise file.wrong("random-gating needs either usage_of, another row, or a usage in [settings]")
     if one.usage_of is not None and one.method != "random-gating":
@@ -167,6 +181,28 @@ def _check_method(file: _File, one: Experiment) -> None:
         raise file.wrong(f"[view]: online is for {', '.join(_ONLINE)} and uniform, not for {one.method}")
     if (one.view.follows is None) == (one.method == "uniform"):
         raise file.wrong("[view]: uniform, and nothing else, follows a row of LiteEval: follows = NAME")
+
+
+def _check_streams(file: _File, one: Experiment) -> None:
+    if one.method is None:
+        return
+    method = METHODS[one.method]
+    if not chooses(one.method):
+        if one.models:
+            raise file.wrong(f"[streams]: {one.method} does not choose from models")
+    elif not one.models:
+        raise file.wrong(f'[streams]: {one.method} needs a pool of models: models = ["STREAM", "STREAM", …]')
+    else:
+        try:
+            parse_models(one.models)
+        except UserError as error:
+            raise file.wrong(f"[streams]: models: {error}") from error
+    for role in _ROLES:
+        # What looks at a model of its pool may leave open at which.
+        if role not in one.streams and role in method.roles and not one.models:
+            raise file.wrong(f"[streams]: {one.method} needs a {role} stream")
+        if role in one.streams and role not in method.roles:
+            raise file.wrong(f"[streams]: {one.method} does not read a {role} stream")
 
 
 def _check_references(rows: Mapping[Path, Experiment]) -> None:
@@ -281,7 +317,7 @@ def _said(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(repr, get_args(kind)))
     if get_origin(kind) is tuple:
-        return "a list of whole numbers"
+        return {int: "a list of whole numbers", str: "a list of texts"}[get_args(kind)[0]]
     kinds = [one for one in get_args(kind) if one is not type(None)] or [kind]
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return " or ".join(names[one] for one in kinds)

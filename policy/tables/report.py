@@ -9,7 +9,7 @@ from typing import Literal
 
 from cache_schema import StreamSpec
 from cache_schema.costs import cost_table, stream_cost
-from policy.data import Dataset, Role
+from policy.data import Dataset
 from policy.runs import Result, Run
 from policy.tables.datasets import DATASETS, dataset_title
 from policy.tables.experiment import Experiment, Measure, PaperTable
@@ -140,9 +140,15 @@ def make_report(
         for one in table.experiments
     )
     data = next(iter(source.datasets.values()))
+    # A model that a selector looks at is said once, among those that it chooses from.
+    papers: dict[str, Sequence[str]] = {
+        role: [paper for paper in streams if paper not in table.pool]
+        for role, streams in table.streams.items()
+    }
+    papers["model"] = table.pool
     specs = {
         role: {paper: source.cache[chosen.stream(paper)].spec for paper in streams}
-        for role, streams in table.streams.items()
+        for role, streams in papers.items()
         if streams
     }
     state = (
@@ -173,10 +179,14 @@ def _by_stream(specs: Mapping[str, StreamSpec]) -> Iterator[StreamSpec]:
     yield from {spec.name: spec for spec in specs.values()}.values()
 
 
-def _stream(role: Role, spec: StreamSpec) -> str:
+_ROWS = {"clips": "clip", "snippets": "snippet", "dense": "clip"}
+
+
+def _stream(role: str, spec: StreamSpec) -> str:
     cost = stream_cost(spec)
     title = spec.name if cost.title == spec.name else f"{spec.name} ({cost.title})"
-    return f"{role.capitalize()}: {title}, weights {spec.weights}, {_figure(cost.gflops())} GFLOPs per frame."
+    row = _ROWS.get(spec.sampling.kind, "frame") if role == "model" else "frame"
+    return f"{role.capitalize()}: {title}, weights {spec.weights}, {_figure(cost.gflops())} GFLOPs per {row}."
 
 
 def _replaced(chosen: Substitution) -> list[str]:
@@ -196,8 +206,13 @@ def _replaced(chosen: Substitution) -> list[str]:
 def _reading(table: PaperTable, seeds: Sequence[int], spread: str) -> str:
     over = f"{spread} over seeds" if len(seeds) > 1 else "seed"
     videos = "; the paper's ± of those two is over videos" if "fine_features_spread" in table.measures else ""
+    what = (
+        "GFLOPs and fine features"
+        if any(not one.models for one in table.experiments if one.method)
+        else "GFLOPs"
+    )
     return (
-        f"Numbers: {over} {', '.join(map(str, seeds))}. GFLOPs and fine features are per "
+        f"Numbers: {over} {', '.join(map(str, seeds))}. {what} are per "
         f"video{videos}; 1 GFLOP is 10⁹ multiply-accumulates, as in the papers, and the methods' own networks are "
         "counted in."
     )
@@ -206,7 +221,7 @@ def _reading(table: PaperTable, seeds: Sequence[int], spread: str) -> str:
 def _differences(
     table: PaperTable,
     data: Dataset,
-    specs: Mapping[Role, Mapping[str, StreamSpec]],
+    specs: Mapping[str, Mapping[str, StreamSpec]],
     dataset: str | None,
 ) -> list[str]:
     """Why the paper's values need not be ours."""
@@ -218,7 +233,7 @@ def _differences(
     elif theirs := DATASETS[dataset].differs(len(data.train), len(data.evaluation)):
         why.append(theirs)
     known = cost_table()
-    tuned = "fine-tuned on the target videos"
+    tuned = table.backbones
     if any(spec.name != paper for found in specs.values() for paper, spec in found.items()):
         papers = [paper for found in specs.values() for paper in found]
         titles = [known[paper].title if paper in known else paper for paper in papers]

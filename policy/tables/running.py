@@ -14,6 +14,7 @@ from cache_schema.annotations import LabelSet
 from cache_schema.run_folder import CONFIG, read_json
 from policy.config import RunConfig
 from policy.runs import METHODS, RESULT, Run, key_of, read_result, run_key, run_method
+from policy.selector.schedule import with_schedule
 from policy.tables import views
 from policy.tables.experiment import Experiment, PaperTable, View
 from policy.tables.progress import Progress, Silent
@@ -47,8 +48,17 @@ class Request:
         return self.usage_of or self.teacher_of
 
 
-def requests(table: PaperTable, config: RunConfig, chosen: Substitution) -> dict[str, Request]:
+def requests(
+    table: PaperTable,
+    config: RunConfig,
+    chosen: Substitution,
+    *,
+    of_pools: Mapping[str, Any] | None = None,
+) -> dict[str, Request]:
     """By the rows' names; a row's own settings win over the configuration that was given.
+
+    Args:
+        of_pools: fields that have other values in the rows that choose from a pool.
 
     Raises:
         UserError: the two do not go together.
@@ -57,9 +67,15 @@ def requests(table: PaperTable, config: RunConfig, chosen: Substitution) -> dict
     for one in table.experiments:
         if one.method is None:
             continue
-        values: dict[str, Any] = {"coarse": None, "fine": None, **one.settings}
+        values: dict[str, Any] = {"coarse": None, "fine": None, "models": ()}
+        values |= {**(of_pools or {} if one.models else {}), **one.settings}
         values |= {role: chosen.stream(paper) for role, paper in one.streams.items()}
+        values["models"] = tuple(chosen.model(paper) for paper in one.models)
+        if "threshold" in one.settings:
+            values.setdefault("budget", None)  # which would set another
         mine = replace(config, method=one.method, **values)
+        if one.models:
+            mine = with_schedule(mine, {"lr_drop"} if mine.lr_drop or "lr_drop" in one.settings else ())
         try:
             _check(replace(mine, teacher=one.teacher_of))
         except UserError as error:

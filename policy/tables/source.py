@@ -11,7 +11,7 @@ from policy.config import RunConfig
 from policy.data import Dataset
 from policy.runs import METHODS, open_data
 
-_Kind = tuple[str | bool | None, ...]
+_Kind = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Source:
         Raises:
             UserError: configuration, cache and labels do not fit each other.
         """
-        # First those that read both streams: what is said of them holds for the others.
-        by_roles = sorted(configs, key=lambda config: -len(METHODS[config.method].roles))
+        # First those that read most streams: what is said of them holds for the others.
+        by_roles = sorted(configs, key=lambda config: -_streams_of(config))
         kinds = {_kind(config): config for config in by_roles}
         datasets = {kind: open_data(config, cache, labels) for kind, config in kinds.items()}
         first = next(iter(datasets.values()))
@@ -57,9 +57,17 @@ class Source:
 
 def _kind(config: RunConfig) -> _Kind:
     """What decides how a dataset is opened, of what can differ between the rows of a table."""
-    roles = METHODS[config.method].roles
-    streams = (getattr(config, role) if role in roles else None for role in ("coarse", "fine"))
-    return (*streams, config.input_norm == "l2")
+    method = METHODS[config.method]
+    streams = (getattr(config, role) if role in method.roles else None for role in ("coarse", "fine"))
+    pool = (tuple(method.pool(config)), tuple(method.held_out(config)))
+    # Which model of a pool is the cheapest depends on how many rows each judges by.
+    cheapest = (config.models, config.rows) if any(pool) and config.coarse is None else None
+    return (*streams, *pool, cheapest, config.input_norm == "l2")
+
+
+def _streams_of(config: RunConfig) -> int:
+    method = METHODS[config.method]
+    return len(method.roles) + len(method.pool(config))
 
 
 def _matched(data: Dataset, labels: LabelSet) -> set[str]:

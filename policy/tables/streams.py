@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from cache_schema import FeatureCache, UserError
 from cache_schema.costs import stream_cost
 from policy.data import Role
+from policy.selector.models import ModelName
 from policy.tables.experiment import Experiment, PaperTable
 
 
@@ -25,15 +26,18 @@ class Substitution:
         """The cache's stream for one of the paper's."""
         return self.replaced.get(paper, paper)
 
+    def model(self, paper: str) -> str:
+        """The same for a model of a pool, whose number of rows stays what it is."""
+        name = ModelName.parse(paper)
+        return self.stream(name.stream) + paper.removeprefix(name.stream)
+
     def marks(self, experiment: Experiment) -> bool:
         """Whether a row bears a mark."""
-        return not self.marked.isdisjoint(experiment.streams.values())
+        return not self.marked.isdisjoint(experiment.reads)
 
     def of(self, experiment: Experiment) -> Mapping[str, str]:
         """What is replaced in a row."""
-        return {
-            paper: self.replaced[paper] for paper in experiment.streams.values() if paper in self.replaced
-        }
+        return {paper: self.replaced[paper] for paper in experiment.reads if paper in self.replaced}
 
 
 def substitution(
@@ -55,7 +59,7 @@ def substitution(
     """
     replaced: dict[str, str] = {}
     marked = set()
-    known = [stream for streams in table.streams.values() for stream in streams]
+    known = table.reads
     for text in given:
         paper, equals, ours = text.partition("=")
         if not (paper and equals and ours):
@@ -91,7 +95,7 @@ def for_each(tables: Iterable[PaperTable], given: Sequence[str]) -> list[list[st
     Raises:
         UserError: something is about no table's.
     """
-    known = [{stream for streams in table.streams.values() for stream in streams} for table in tables]
+    known = [set(table.reads) for table in tables]
     for text in given:
         paper = text.partition("=")[0]
         if not any(paper in streams for streams in known):
@@ -104,20 +108,19 @@ def check_streams(table: PaperTable, chosen: Substitution, cache: FeatureCache) 
     """Raises UserError where the cache lacks a stream, with what to give instead."""
     for ours in chosen.replaced.values():
         cache[ours]
-    missing = {
-        paper: role
-        for role, streams in table.streams.items()
-        for paper in streams
-        if chosen.stream(paper) not in cache
-    }
+    missing = [paper for paper in table.reads if chosen.stream(paper) not in cache]
     if not missing:
         return
     # The streams' costs tell which of them are likely to be meant.
     by_cost = sorted(cache, key=lambda name: stream_cost(cache[name].spec).macs)
-    stand_ins: dict[Role, str] = {"coarse": by_cost[0], "fine": by_cost[-1]} if by_cost else {}
+    stand_ins = dict.fromkeys(table.streams["fine"], by_cost[-1]) if by_cost else {}
+    stand_ins |= dict.fromkeys(table.streams["coarse"], by_cost[0]) if by_cost else {}
     advice = " ".join(
-        f"--substitute {paper}={stand_ins.get(role, 'STREAM')}" for paper, role in missing.items()
+        f"--substitute {paper}={'STREAM' if paper in table.pool else stand_ins.get(paper, 'STREAM')}"
+        for paper in missing
     )
+    if not set(table.pool).isdisjoint(missing):
+        advice += "; or name a pool of your own: --model STREAM, repeated"
     raise UserError(
         f"{cache.folder}: {table.name} needs {_all(missing)}, but this cache has: {_all(cache) or 'nothing'}; "
         f"extract what is missing with batch-extract, or put another stream in its place: {advice}"

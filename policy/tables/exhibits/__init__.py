@@ -2,7 +2,17 @@
 
 from collections.abc import Callable, Mapping
 
-from policy.tables.exhibits import budgets, frames, online, runtime, usage, watched
+from policy.tables.exhibits import (
+    budgets,
+    frames,
+    online,
+    runtime,
+    selection_alpha,
+    selection_inputs,
+    selection_table,
+    usage,
+    watched,
+)
 from policy.tables.exhibits.exhibit import Exhibit, Material
 
 MAKERS: Mapping[str, Callable[[Material], Exhibit]] = {
@@ -12,7 +22,10 @@ MAKERS: Mapping[str, Callable[[Material], Exhibit]] = {
     "liteeval-fig4": usage.make,
     "liteeval-fig5": frames.make,
     "liteeval-budgets": budgets.make,
+    "selection-1": selection_table.make,
+    "selection-fig3": selection_alpha.make,
+    "selection-fig4": selection_inputs.make,
 }
-"""By the names of `catalogue.EXHIBITS`."""
+"""By the names of `catalogue.EXHIBITS` and `catalogue.SELECTION`."""
 
 __all__ = ["MAKERS", "Exhibit", "Material"]

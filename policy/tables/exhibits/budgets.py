@@ -102,8 +102,11 @@ def make(material: Material) -> Exhibit:
     return Exhibit(
         material.report,
         (Sheet(material.heading, AREAS, rows), Sheet("One policy at many budgets", COLUMNS, every)),
-        Picture(
-            picture, "Top-1 accuracy against GFLOPs per video, a curve of gate thresholds for each training"
+        (
+            Picture(
+                picture,
+                "Top-1 accuracy against GFLOPs per video, a curve of gate thresholds for each training",
+            ),
         ),
         notes=(
             "Usage, GFLOPs and accuracies of the first table are at the policy's own threshold. A curve is one "

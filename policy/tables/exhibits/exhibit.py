@@ -24,10 +24,16 @@ from policy.tables.source import Source
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG; `alt` says what it shows to those who do not see it."""
+    """A PNG.
+
+    Attributes:
+        alt: what it shows, for those who do not see it.
+        caption: on the page; by default the title of the exhibit.
+    """
 
     png: bytes
     alt: str
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Exhibit:
 
     report: Report
     sheets: tuple[Sheet, ...]
-    picture: Picture | None = None
+    pictures: tuple[Picture, ...] = ()
     thumbnails: tuple[Thumbnails, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -20,18 +21,16 @@ from policy.tables.text import line
 _LONGEST_LINE = 100
 
 
-def markdown(exhibit: Exhibit, figure: str | None = None) -> str:
+def markdown(exhibit: Exhibit, figures: Sequence[str] = ()) -> str:
     """Args:
-    figure: path of the picture as seen from the file that this is written to.
+    figures: paths of the pictures as seen from the file that this is written to.
     """
     lines = [f"# {exhibit.report.table.title}"]
-    if figure is not None and exhibit.picture is not None:
-        lines += ["", f"![{exhibit.picture.alt}]({figure})"]
+    for picture, figure in zip(exhibit.pictures, figures, strict=False):
+        lines += ["", f"![{picture.alt}]({figure})"]
     for sheet in exhibit.sheets:
-        if sheet is not exhibit.sheets[0]:
-            lines += ["", f"## {sheet.title}"]
-        rules = ["---:" if numeric else "---" for numeric in sheet.numeric]
-        lines += ["", line(sheet.header), line(rules), *map(line, sheet.words)]
+        if not sheet.detail:
+            lines += _section(sheet, titled=sheet is not exhibit.sheets[0])
     lines += [
         "",
         *(f"- {sentence}" for sentence in exhibit.state),
@@ -40,7 +39,16 @@ def markdown(exhibit: Exhibit, figure: str | None = None) -> str:
         exhibit.report.command,
         "```",
     ]
+    for sheet in exhibit.sheets:
+        if sheet.detail:
+            lines += _section(sheet, titled=True)
     return "\n".join(lines) + "\n"
+
+
+def _section(sheet: Sheet, *, titled: bool) -> list[str]:
+    rules = ["---:" if numeric else "---" for numeric in sheet.numeric]
+    table = ["", line(sheet.header), line(rules), *map(line, sheet.words)]
+    return ["", f"## {sheet.title}", *table] if titled else table
 
 
 def comma_separated(sheet: Sheet) -> str:
@@ -54,9 +62,9 @@ def comma_separated(sheet: Sheet) -> str:
 
 
 def latex(exhibit: Exhibit) -> str:
-    """A `table` environment for each sheet, to \\input; needs booktabs."""
+    """A `table` environment for each sheet that fits on a page, to \\input; needs booktabs."""
     lines = [r"% Needs \usepackage{booktabs}. Made by:", f"% {exhibit.report.command}"]
-    for sheet in exhibit.sheets:
+    for sheet in (one for one in exhibit.sheets if not one.detail):
         places = "".join("r" if numeric else "l" for numeric in sheet.numeric)
         lines += [
             r"\begin{table}",
@@ -108,14 +116,20 @@ def terminal(exhibit: Exhibit, *, colour: bool = False, width: int | None = None
     width: of the terminal in characters, by default as it is; no table is narrower than its numbers.
     """
     width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
-    tables = [_table(sheet) for sheet in exhibit.sheets]
+    shown = [sheet for sheet in exhibit.sheets if not sheet.detail]
+    tables = [_table(sheet) for sheet in shown]
     console = console_for(tables, colour=colour, width=width)
     with console.capture() as captured:
-        for sheet, table in zip(exhibit.sheets, tables, strict=True):
+        for sheet, table in zip(shown, tables, strict=True):
             console.print(Text(sheet.title, style="bold"), end="\n\n")
             console.print(table)
             console.print()
-    below = [*wrapped(exhibit.state, width), f"$ {exhibit.report.command}"]
+    elsewhere = [
+        f"{sheet.title}: {len(sheet.rows)} rows, in the files of --out and in --json."
+        for sheet in exhibit.sheets
+        if sheet.detail
+    ]
+    below = [*wrapped([*elsewhere, *exhibit.state], width), f"$ {exhibit.report.command}"]
     return "\n".join([*stripped(captured.get()), "", *below]) + "\n"
 
 

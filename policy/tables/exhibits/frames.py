@@ -59,9 +59,11 @@ def make(material: Material) -> Exhibit:
     return Exhibit(
         material.report,
         (Sheet(material.heading, COLUMNS, rows),),
-        Picture(
-            filmstrip.render(strips, title=title, subtitle=material.subtitle),
-            "Frames of some videos; those for which fine features were computed have green borders",
+        (
+            Picture(
+                filmstrip.render(strips, title=title, subtitle=material.subtitle),
+                "Frames of some videos; those for which fine features were computed have green borders",
+            ),
         ),
         thumbnails=tuple(filmstrip.block(strip) for strip in strips),
         notes=tuple(notes),

@@ -65,7 +65,7 @@ def make(material: Material) -> Exhibit:
     return Exhibit(
         material.report,
         (Sheet(material.heading, COLUMNS, [row for line in lines for row in line.rows()]),),
-        Picture(picture, "Top-1 accuracy against GFLOPs per video, a curve for each method"),
+        (Picture(picture, "Top-1 accuracy against GFLOPs per video, a curve for each method"),),
         notes=(
             "LiteEval answers after its K-th fine feature, or at the end of a video in which it computes fewer; "
             "UNIFORM-K averages K frames of what LiteEval has seen by then, SEQ-K the first K frames.",

@@ -27,12 +27,14 @@ class Sheet:
     """Attributes:
     rows: a value per column; None is a value that does not exist.
     notes: below the table, a sentence each.
+    detail: it is long: it comes after all that is said of the others, and terminals and LaTeX do not have it.
     """
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Value]]
     notes: Sequence[str] = ()
+    detail: bool = False
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):

@@ -43,7 +43,7 @@ def make(material: Material) -> Exhibit:
     return Exhibit(
         material.report,
         (Sheet(material.heading, COLUMNS, rows),),
-        Picture(picture, "Box plot of the fine features per video of each class, means as yellow dots"),
+        (Picture(picture, "Box plot of the fine features per video of each class, means as yellow dots"),),
         notes=tuple(notes),
     )
 

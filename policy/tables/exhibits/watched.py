@@ -40,7 +40,7 @@ def make(material: Material) -> Exhibit:
     return Exhibit(
         material.report,
         (Sheet(material.heading, COLUMNS, [row for line in lines for row in line.rows()]),),
-        Picture(picture, "GFLOPs and top-1 accuracy against the share of the video watched"),
+        (Picture(picture, "GFLOPs and top-1 accuracy against the share of the video watched"),),
         notes=(
             f"UNIFORM-K at a share p of the video: p·{FRAMES} frames spread evenly over it, our reading of the "
             "paper, which does not say how many (docs/online.md).",

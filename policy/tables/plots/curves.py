@@ -20,6 +20,7 @@ from policy.tables.plots.style import (
     BLUE,
     GREEN,
     GREY,
+    INK,
     LIGHT,
     ORANGE,
     PURPLE,
@@ -36,8 +37,8 @@ from policy.tables.plots.style import (
 )
 from policy.tables.plots.words import drawn
 
-Kind = Literal["proposed", "baseline", "control", "oracle", "paper"]
-Dash = Literal["-", "--", "-.", ":"]
+Kind = Literal["proposed", "baseline", "control", "random", "oracle", "models", "paper", "cited"]
+Dash = Literal["-", "--", "-.", ":", ""]
 
 COST = "GFLOPs per video (10⁹ multiply-accumulates)"
 WATCHED = "share of the video watched (%)"
@@ -48,7 +49,8 @@ class Line:
     """One method's curve.
 
     Attributes:
-        kind: decides how it is drawn; lines of one name look alike in every panel.
+        kind: decides how it is drawn; lines of one name look alike in every panel. "models" and "cited" (of a
+            paper) are points that nothing joins, "random" is a line without points.
         xs, ys: (n,), in the units of the axes, in the order in which they are joined.
         low, high: (n,), an interval around each y, or empty.
         labels: (n,) short texts beside the points (K, say), or empty; an empty text is none.
@@ -77,30 +79,36 @@ class Line:
 
 
 _BASELINES = ((BLUE, "o"), (PURPLE, "s"), (ORANGE, "^"), (SKY, "v"), ("#000000", "P"))
+_CONTROLS: Sequence[tuple[str, str]] = ((GREY, "D"), (SKY, "v"), (ORANGE, "^"), (INK, "p"))
 _CROSSES = ("x", "+", "1", "2", "3", "4")
 _DASHES: Mapping[Kind, Dash] = {
     "proposed": "-",
     "baseline": "-",
     "control": "--",
+    "random": ":",
     "oracle": "-.",
+    "models": "",
     "paper": ":",
+    "cited": "",
 }
+_MANY = 20  # points; markers of longer lines stand at equal distances along them
+_SPACING = 0.07  # of the panel's diagonal
 _HULL = (1, 1.5)  # dashes of hulls
 
 
 def accuracy_against_cost(
-    lines: Sequence[Line], *, title: str, subtitle: str = "", accuracy: str = "mAP (%)"
+    lines: Sequence[Line], *, title: str, subtitle: str = "", accuracy: str = "mAP (%)", cost: str = COST
 ) -> bytes:
     """Fig. 2 as a PNG.
 
     Args:
         lines: x in GFLOPs per video, y in percent; the first to be labelled first.
-        accuracy: what y is.
+        accuracy, cost: what y and x are.
 
     Raises:
         ValueError: no line.
     """
-    return png(draw_against_cost(lines, title=title, subtitle=subtitle, accuracy=accuracy)[0])
+    return png(draw_against_cost(lines, title=title, subtitle=subtitle, accuracy=accuracy, cost=cost)[0])
 
 
 def accuracy_against_watched(
@@ -124,7 +132,7 @@ def accuracy_against_watched(
 
 
 def draw_against_cost(
-    lines: Sequence[Line], *, title: str, subtitle: str = "", accuracy: str = "mAP (%)"
+    lines: Sequence[Line], *, title: str, subtitle: str = "", accuracy: str = "mAP (%)", cost: str = COST
 ) -> tuple[Figure, list[Box]]:
     """The figure and the boxes of its labels, in pixels."""
     if not lines:
@@ -133,7 +141,7 @@ def draw_against_cost(
     styles = _styles(lines)
     top = _heading(figure, styles, lines, title, subtitle)
     axes = _axes(figure, bottom_in=0.55, top_in=top)
-    plain_axes(axes, COST, accuracy)
+    plain_axes(axes, cost, accuracy)
     xs = [x for line in lines for x in (*line.xs, *(corner[0] for corner in line.hull))]
     scale_cost(axes, min(xs), max(xs))
     scale_percent(axes, *_reach(lines))
@@ -181,12 +189,16 @@ def _styles(lines: Iterable[Line]) -> dict[tuple[str, Kind], Style]:
         if (line.name, line.kind) in styles:
             continue
         colour, marker = _BASELINES[alike % len(_BASELINES)]
+        control, control_marker = _CONTROLS[alike % len(_CONTROLS)]
         styles[line.name, line.kind] = {
             "proposed": Style(line.name, VERMILLION, "*", 11, weight="bold"),
             "baseline": Style(line.name, colour, marker, 6),
-            "control": Style(line.name, GREY, "D", 5, filled=False),
+            "control": Style(line.name, control, control_marker, 5, filled=False),
+            "random": Style(line.name, "#000000", "", 0),
             "oracle": Style(line.name, GREEN, "h", 7, filled=False),
+            "models": Style(line.name, "#000000", "o", 6, filled=False),
             "paper": Style(f"{line.name} (paper)", LIGHT, _CROSSES[alike % len(_CROSSES)], 6),
+            "cited": Style(f"{line.name} (paper)", LIGHT, "x", 6),
         }[line.kind]
     return styles
 
@@ -210,7 +222,7 @@ def _handle(style: Style, dash: Dash) -> Line2D:
         [],
         [],
         color=style.colour,
-        linestyle=dash,
+        linestyle=dash or "none",
         marker=style.marker,
         markersize=style.size * 0.8,
         markerfacecolor=style.colour if style.filled else "white",
@@ -252,9 +264,10 @@ def _lines(axes: Axes, lines: Sequence[Line], styles: Mapping[tuple[str, Kind], 
             line.xs,
             line.ys,
             color=style.colour,
-            linestyle=_DASHES[line.kind],
+            linestyle=_DASHES[line.kind] or "none",
             linewidth=1.7 if line.kind == "proposed" else 1.2,
             marker=style.marker,
+            markevery=_SPACING if len(line.xs) > _MANY else None,
             markersize=style.size,
             markerfacecolor=style.colour if style.filled else "white",
             markeredgewidth=1.2 if style.marker != "*" else 0.6,
@@ -281,7 +294,7 @@ def _strokes(axes: Axes, line: Line) -> list[Box]:
     """Small boxes along a line, in pixels: labels, which are larger than the gaps between, keep off it."""
     points = axes.transData.transform(list(zip(line.xs, line.ys, strict=True)))
     boxes = []
-    for (x0, y0), (x1, y1) in pairwise(points.tolist()):
+    for (x0, y0), (x1, y1) in pairwise(points.tolist()) if _DASHES[line.kind] else ():
         steps = max(1, round(math.hypot(x1 - x0, y1 - y0) / 16))
         for step in range(1, steps):
             x, y = x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps

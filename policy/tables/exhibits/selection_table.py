@@ -1,0 +1,211 @@
+"""Table 1 of the model selection paper: the selector at a given cost beside everything else at that cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from policy.curves import hull_height
+from policy.selector.area import Comparison, Metric, compare
+from policy.selector.controls import single_models
+from policy.tables.datasets import dataset_title
+from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
+from policy.tables.exhibits.selection import (
+    CONTROLS_NOTE,
+    POINT,
+    RANDOM,
+    Selected,
+    area_notes,
+    beside,
+    control_lines,
+    controls,
+    curve_columns,
+    curve_rows,
+    in_points,
+    line,
+    models_line,
+    select,
+    thinned,
+)
+from policy.tables.exhibits.sheet import Column, Sheet, Value
+from policy.tables.experiment import MEASURES, Experiment, Measure
+from policy.tables.plots.curves import Line, accuracy_against_cost
+
+RANKED = 10
+"""Points of a curve for which mAP is computed: it takes a sort for each class and point."""
+PAPER_MODELS = {"x3d-m": "x3d_m"}
+"""Rows that cite a model by itself: the stream of it."""
+
+METRICS: Mapping[Metric, Measure] = {"top1": "top1_percent", "map": "map_percent"}
+"""Of `policy.selector.area`, and what tables call them."""
+
+OURS = (
+    Column("method", "method"),
+    Column("GFLOPs", "gflops", 2),
+    Column("HIT@1 %", "top1_percent"),
+    Column("mAP %", "map_percent"),
+    Column("lead, points", "lead", 2),
+    Column("low", "lead_low", 2),
+    Column("high", "lead_high", 2),
+)
+AREAS = (
+    Column("method", "method"),
+    Column("above random, points", "above_random", 2),
+    Column("low", "above_random_low", 2),
+    Column("high", "above_random_high", 2),
+    Column("lead, points", "lead", 2),
+    Column("low", "lead_low", 2),
+    Column("high", "lead_high", 2),
+)
+
+
+def make(material: Material) -> Exhibit:
+    """Rows it reads: the one with a method; the others cite."""
+    [ours] = [one for one in material.table.experiments if one.method is not None]
+    selected = select(material, ours.name)
+    metric: Metric = "map" if selected.table.multi_label else "top1"
+    compared = {name: _compared(selected, name, material) for name in METRICS}
+    columns = (*OURS, *_paper_columns(material))
+    first = Sheet(material.heading, columns, [*_rows(material, ours, selected, metric, compared)])
+    areas = [_area(compared[metric], name, selected.name) for name in compared[metric].curves]
+    curves = {selected.name: selected.curves, **controls(selected)}
+    points = [
+        row
+        for name, curve in curves.items()
+        for row in curve_rows(name, curve, compared["top1"], POINT.get(name, "at"))
+    ]
+    accuracy = MEASURES[METRICS[metric]].removesuffix(" %") if metric == "map" else "HIT@1"
+    picture = accuracy_against_cost(
+        [
+            line(selected.name, "proposed", compared[metric], band=True),
+            models_line(selected.table, metric),
+            *control_lines(compared[metric]),
+            *_cited(material, METRICS[metric]),
+        ],
+        title=material.table.title,
+        subtitle=material.subtitle,
+        accuracy=f"{accuracy} (%)",
+    )
+    return Exhibit(
+        material.report,
+        (
+            first,
+            Sheet("Areas between curves", AREAS, areas),
+            Sheet("Curves", curve_columns(selected.table), points, detail=True),
+        ),
+        (Picture(picture, f"{accuracy} against GFLOPs per video, a curve for each method"),),
+        notes=(
+            _operating_point(material, ours),
+            f"Controls are shown at the cost of {selected.name}. Its lead: by how much it is above them there "
+            f"or, of areas, over all budgets, in {accuracy}. Low, high: the ends of 95 % bootstrap intervals over "
+            "videos.",
+            *area_notes(compared[metric]),
+            CONTROLS_NOTE,
+        ),
+    )
+
+
+def _rows(
+    material: Material,
+    ours: Experiment,
+    selected: Selected,
+    metric: Metric,
+    compared: Mapping[Metric, Comparison],
+) -> Iterator[list[Value]]:
+    columns = _paper_columns(material)
+    published = {one.name: _published(one, columns) for one in material.table.experiments}
+    results = [run.result for run in material.runs[ours.name]]
+    cost = float(np.mean([result.gflops_mean for result in results]))
+    top1 = float(np.mean([100 * result.top1 for result in results]))
+    mean_ap = float(np.mean([100 * result.mean_average_precision for result in results]))
+    yield [selected.name, cost, top1, mean_ap, *in_points(None), *published.pop(ours.name)]
+    single = single_models(selected.table)
+    [substituted] = [row.substituted for row in material.report.rows if row.experiment is ours]
+    names = {substituted.get(stream, stream): name for name, stream in PAPER_MODELS.items()}
+    for n, stream in enumerate(selected.table.models):
+        accuracies = 100 * single.top1[n], 100 * single.mean_average_precision[n]
+        yield [
+            f"{stream} alone",
+            float(single.gflops[n]),
+            *map(float, accuracies),
+            *in_points(None),
+            *published.pop(names.get(stream, ""), [None] * len(columns)),
+        ]
+    for name in POINT:
+        heights = [_height(compared[of], name, cost) for of in METRICS]
+        above = in_points(compared[metric].point_above(name))
+        yield [name, cost, *heights, *above, *[None] * len(columns)]
+    for one in material.table.experiments:
+        if one.name in published:
+            yield [one.title, *[None] * (len(OURS) - 1), *published[one.name]]
+
+
+def _compared(selected: Selected, metric: Metric, material: Material) -> Comparison:
+    curves = {selected.name: selected.curves, **controls(selected, metric)}
+    resamples = material.resamples
+    if metric == "map":
+        curves = {name: thinned(curve, RANKED) for name, curve in curves.items()}
+        # Of single labels mAP is only mentioned.
+        resamples = resamples if selected.table.multi_label else 0
+    return beside(compare(curves, metric=metric, resamples=resamples), selected.points, metric, resamples)
+
+
+def _height(compared: Comparison, name: str, budget: float) -> float | None:
+    """In percent, at a cost; None where a curve has no point as cheap."""
+    points = compared.curves[name]
+    height = hull_height(points.gflops[0], points.accuracies[0], budget)
+    return None if np.isnan(height) else 100 * height
+
+
+def _area(compared: Comparison, name: str, ours: str) -> list[Value]:
+    above = compared.area_above(name, RANDOM) if name != RANDOM else None
+    beaten = compared.area_above(ours, name) if name != ours else None
+    return [name, *in_points(above), *in_points(beaten)]
+
+
+def _paper_columns(material: Material) -> tuple[Column, ...]:
+    """One for each measure that the paper prints for a data set."""
+    columns = []
+    for dataset in material.table.datasets:
+        printed = {m for one in material.table.experiments for m in one.published.get(dataset, {})}
+        columns += [
+            Column(f"{dataset_title(dataset)} {MEASURES[measure]}, paper", f"paper_{dataset}_{measure}", 2)
+            for measure in MEASURES
+            if measure in printed
+        ]
+    return tuple(columns)
+
+
+def _published(one: Experiment, columns: tuple[Column, ...]) -> list[Value]:
+    values: dict[str, Value] = {
+        f"paper_{dataset}_{measure}": printed.value
+        for dataset, values in one.published.items()
+        for measure, printed in values.items()
+    }
+    return [values.get(column.key) for column in columns]
+
+
+def _cited(material: Material, measure: Measure) -> list[Line]:
+    """The paper's points, where it is known which data set the cache holds."""
+    dataset = material.report.dataset or ""
+    points = {
+        one.title: (values["gflops"].value, values[measure].value)
+        for one in material.table.experiments
+        if {"gflops", measure} <= (values := one.published.get(dataset, {})).keys()
+    }
+    if not points:
+        return []
+    xs, ys = zip(*points.values(), strict=True)
+    return [Line(dataset_title(dataset), "cited", xs, ys, labels=[*points])]
+
+
+def _operating_point(material: Material, ours: Experiment) -> str:
+    config = material.asked[ours.name].config
+    if config.budget is None:
+        return f"Operating point: --threshold {config.threshold:g}."
+    printed = " as the paper prints it" if "budget" in ours.settings else ""
+    return (
+        f"Operating point: the threshold at which the training videos cost at most {config.budget:g} GFLOPs per "
+        f"video{printed}."
+    )
