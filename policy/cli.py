@@ -27,6 +27,7 @@ from policy.config import (
     HEADS,
     INPUT_NORMS,
     PRECISIONS,
+    SELECTOR_ANSWERS,
     SELECTOR_INPUTS,
     SELECTOR_TARGETS,
     USAGE_LOSSES,
@@ -261,25 +262,28 @@ SELECTOR = options(
         type=click.Choice(WHEN_NONE),
     ),
 )
+LR_DROP = setting(
+    "--lr-drop",
+    "Epochs after which the learning rate falls to a tenth; repeat it. By default after two and four fifths "
+    "of them (Sec. 4.1: epochs 2 and 4 of 5).",
+    type=int,
+    multiple=True,
+)
+GRAD_CLIP = setting("--grad-clip", "Largest norm of the gradient; by default none.", type=float)
+SELECTOR_INPUT_NORM = setting(
+    "--input-norm",
+    "standard: zero mean, unit variance per input over the training videos (our addition); l2: each row of "
+    "features to length 1; none: as it is.",
+    type=click.Choice(INPUT_NORMS),
+)
 SELECTOR_OPTIMIZATION = options(
     setting("--epochs", "Passes over the training videos.", type=int, default=5),
     setting("--batch", "Videos per step.", type=int),
     setting("--lr", "Learning rate of Adam.", type=float, default=1e-3),
     setting("--weight-decay", "Of Adam.", type=float),
-    setting(
-        "--lr-drop",
-        "Epochs after which the learning rate falls to a tenth; repeat it. By default after two and four fifths "
-        "of them (Sec. 4.1: epochs 2 and 4 of 5).",
-        type=int,
-        multiple=True,
-    ),
-    setting("--grad-clip", "Largest norm of the gradient; by default none.", type=float),
-    setting(
-        "--input-norm",
-        "standard: zero mean, unit variance per input over the training videos (our addition); l2: each row of "
-        "features to length 1; none: as it is.",
-        type=click.Choice(INPUT_NORMS),
-    ),
+    LR_DROP,
+    GRAD_CLIP,
+    SELECTOR_INPUT_NORM,
 )
 
 
@@ -488,6 +492,68 @@ def selector(**given: Any) -> None:
     _run("selector", given)
 
 
+@train_policy.command()
+@options(
+    DATA,
+    POOL,
+    setting(
+        "--input",
+        "Stream of the model that runs first, one of the pool; by default its cheapest.",
+        field="coarse",
+        metavar="STREAM",
+    ),
+    setting(
+        "--selector-input",
+        "What is seen of that model; of the others always the class scores.",
+        type=click.Choice([kind for kind in SELECTOR_INPUTS if kind != "features"]),
+    ),
+    setting("--selector-hidden", "Units of the networks' hidden layers.", type=int),
+    setting(
+        "--answer",
+        "learned: from the class scores of all models that ran; largest: that of the largest of them; mean: the "
+        "mean of their class probabilities.",
+        type=click.Choice(SELECTOR_ANSWERS),
+    ),
+    setting(
+        "--price",
+        "Of a GFLOP: by how much it must raise the chance of a right answer.",
+        field="threshold",
+        type=float,
+        default=0.01,
+    ),
+    setting(
+        "--budget",
+        "Mean GFLOPs per video; sets the price on the training videos.",
+        type=float,
+        metavar="GFLOPS",
+    ),
+    setting("--epochs", "Passes over the training videos.", type=int),
+    setting("--batch", "Videos per step.", type=int),
+    setting("--lr", "Learning rate of Adam.", type=float, default=3e-3),
+    setting("--weight-decay", "Of Adam.", type=float, default=1e-4),
+    LR_DROP,
+    GRAD_CLIP,
+    SELECTOR_INPUT_NORM,
+    setting("--seed", "Of weights, order of videos and draws.", type=int),
+    RUN,
+)
+@tells_mistakes
+def selector_cascade(**given: Any) -> None:
+    """Selection and cascade in one: models run one after another, as long as the next is worth its price.
+
+    After each model a network looks at the class scores of all that have run, and says how likely a right answer
+    is now, and after each of the others.
+
+    \b
+    Example:
+      train-policy selector-cascade --cache CACHE --labels labels.csv \\
+        --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector-cascade
+    """
+    if {"threshold", "budget"} <= given_options():
+        raise UserError("give --price or --budget, which sets the price")
+    _run("selector-cascade", given)
+
+
 def given_options() -> set[str]:
     """The options of the running command that the user has given a value."""
     context = click.get_current_context()
@@ -505,7 +571,7 @@ def _run(method: str, given: dict[str, Any]) -> None:
     settings = {name: value for name, value in given.items() if name in DEFAULTS}
     asked = given_options()
     config = with_recipe(RunConfig(method=method, **settings), given.get("recipe"), asked)
-    if method == "selector":
+    if method in ("selector", "selector-cascade"):
         config = with_schedule(config, asked)
     leads = True
     try:

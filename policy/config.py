@@ -28,6 +28,8 @@ SelectorTarget = Literal["affinity", "loss"]
 SELECTOR_TARGETS: tuple[SelectorTarget, ...] = ("affinity", "loss")
 WhenNone = Literal["largest", "most-confident"]
 WHEN_NONE: tuple[WhenNone, ...] = ("largest", "most-confident")
+SelectorAnswer = Literal["learned", "largest", "mean"]
+SELECTOR_ANSWERS: tuple[SelectorAnswer, ...] = ("learned", "largest", "mean")
 Heads = Literal["scores", "linear"]
 HEADS: tuple[Heads, ...] = ("scores", "linear")
 
@@ -102,6 +104,8 @@ class RunConfig:
         threshold: on its confidences (Sec. 3.4); with target "loss" the price of a GFLOP instead.
         budget: mean GFLOPs per video that the training videos may cost, which sets the threshold; None takes
             `threshold`.
+        answer: of several models that ran one after another: "learned" from the class scores of all, that of the
+            "largest", or their "mean".
         when_none: which model runs where none clears the threshold: the largest, or the one of most confidence.
     """
 
@@ -164,6 +168,7 @@ class RunConfig:
     target: SelectorTarget = "affinity"
     threshold: float = 0.5
     budget: float | None = None
+    answer: SelectorAnswer = "learned"
     when_none: WhenNone = "largest"
 
     def check(self) -> None:
@@ -209,6 +214,7 @@ class RunConfig:
             "affinity_loss": AFFINITY_LOSSES,
             "selector_input": SELECTOR_INPUTS,
             "target": SELECTOR_TARGETS,
+            "answer": SELECTOR_ANSWERS,
             "when_none": WHEN_NONE,
             "heads": HEADS,
         }
