@@ -126,24 +126,17 @@ class SelectorCascade(Method):
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         """Of the answers after each model, in random order, and of the chances expected before; means of both."""
         assert batch.videos is not None
-        device = batch.targets.device
-        evidence = self.evidence(batch.videos, np.array(batch.indices), device)
-        answer_loss = chance_loss = torch.zeros((), device=device)
-        ran = torch.zeros(len(batch.indices), self.model.models, dtype=torch.bool, device=device)
-        order = self._random_order(len(ran), generator).to(device)
-        chances = None
-        for step in range(self.model.models):
-            following = order[:, step : step + 1]
-            ran = ran.scatter(1, following, True)
-            answer, next_chances = self.model(evidence, ran, generator)
-            answer_loss = answer_loss + classification_loss(answer, batch.targets)
-            if chances is not None:
-                right = self._right(self.answered(evidence, answer, ran), batch.targets)
-                expected = chances.gather(1, following)[:, 0]
-                chance_loss = chance_loss + functional.binary_cross_entropy_with_logits(expected, right)
-            chances = next_chances
-        answer_loss = answer_loss / self.model.models
-        chance_loss = chance_loss / (self.model.models - 1)
+        targets = batch.targets
+        evidence = self.evidence(batch.videos, np.array(batch.indices), targets.device)
+        order = self._random_order(len(targets), generator).to(targets.device)
+        steps = torch.arange(self.model.models, device=targets.device)
+        ran = order.argsort(1) <= steps[:, None, None]  # (N, B, N): after each step, which
+        answers, chances = self.model(evidence, ran, generator)
+        every = targets.expand(self.model.models, *targets.shape)
+        answer_loss = classification_loss(answers.flatten(0, 1), every.flatten(0, 1))
+        right = self._right(self.answered(evidence, answers, ran), every)[1:]
+        expected = chances[:-1].gather(2, order.T[1:, :, None])[:, :, 0]
+        chance_loss = functional.binary_cross_entropy_with_logits(expected, right)
         return {"loss": answer_loss + chance_loss, "answer": answer_loss, "chance": chance_loss}
 
     def _random_order(self, count: int, generator: torch.Generator) -> Tensor:
@@ -153,20 +146,25 @@ class SelectorCascade(Method):
         return drawn.argsort(1)
 
     def answered(self, evidence: Evidence, answer: Tensor, ran: Tensor) -> Tensor:
-        """(B,): the class that is answered, by `config.answer`."""
+        """(..., B): the class that is answered, by `config.answer`.
+
+        Args:
+            answer: (..., B, C) of the network.
+            ran: (..., B, N).
+        """
         if self.config.answer == "learned":
-            return answer.argmax(1)
-        places = torch.arange(self.model.models, device=ran.device)
+            return answer.argmax(-1)
         if self.config.answer == "largest":
-            largest = (ran * places).amax(1)
-            return evidence.probabilities.argmax(2).gather(1, largest[:, None])[:, 0]
-        return (evidence.probabilities * ran[:, :, None]).sum(1).argmax(1)
+            largest = (ran * torch.arange(self.model.models, device=ran.device)).amax(-1)
+            best = evidence.probabilities.argmax(2).expand(ran.shape)
+            return best.gather(-1, largest[..., None])[..., 0]
+        return (evidence.probabilities * ran[..., None]).sum(-2).argmax(-1)
 
     def _right(self, best: Tensor, targets: Tensor) -> Tensor:
-        """(B,): 1 where the class is one that is trained on (hit@1)."""
-        if targets.ndim == 1:
+        """(...): 1 where the class is one that is trained on (hit@1); targets as in a batch."""
+        if not self.multi_label:
             return (best == targets).float()
-        return targets.gather(1, best[:, None])[:, 0]
+        return targets.gather(-1, best[..., None])[..., 0]
 
     def finish(self, videos: VideoSet, device: torch.device) -> None:
         price = self.config.threshold

@@ -102,28 +102,30 @@ class SequentialNetwork(nn.Module):
         self, evidence: Evidence, ran: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Args:
-            ran: (B, N) bool, the models that have run, at least one for each video.
+            evidence: of B videos.
+            ran: (..., B, N) bool, the models that have run, at least one for each video.
             generator: on the CPU, in training: leaves out hidden units.
 
         Returns:
-            (B, C) logits of the answer; (B, N) logits of the chance that it would be right after one more model,
-            of no meaning for those that have run.
+            (..., B, C) logits of the answer; (..., B, N) logits of the chance that it would be right after one more
+            model, of no meaning for those that have run.
         """
         on = ran.to(self.weigh.weight.dtype)
-        weights = on * (1 / on.sum(1, keepdim=True) + self.weigh(on))
+        weights = on * (1 / on.sum(-1, keepdim=True) + self.weigh(on))
         inputs = self._inputs(evidence, on)
-        answer = (weights[:, :, None] * evidence.said).sum(1)
+        answer = (weights[..., None] * evidence.said).sum(-2)
         answer = answer + self.correct(self._kept(self.evidence(inputs).relu(), generator))
         chances = self.chances(self._kept(self.prospect(inputs).relu(), generator))
         return answer, chances
 
     def _inputs(self, evidence: Evidence, on: Tensor) -> Tensor:
-        """(B, D)."""
+        """(..., B, D)."""
         scaled = self.scale(evidence.seen).clamp(-_FURTHEST, _FURTHEST)
-        blocks, more = scaled.split([self.models * self.block, scaled.shape[1] - self.models * self.block], 1)
-        hidden_away = blocks.unflatten(1, (self.models, self.block)) * on[:, :, None]
-        both = evidence.agreement * on[:, :, None] * on[:, None, :]
-        return torch.cat([hidden_away.flatten(1), more, on, both.flatten(1)], 1)
+        own, more = scaled.split([self.models * self.block, scaled.shape[1] - self.models * self.block], 1)
+        blocks = own.unflatten(1, (self.models, self.block)) * on[..., None]
+        both = evidence.agreement * on[..., None] * on[..., None, :]
+        more = more.expand(*on.shape[:-1], -1)
+        return torch.cat([blocks.flatten(-2), more, on, both.flatten(-2)], -1)
 
     def _kept(self, units: Tensor, generator: torch.Generator | None) -> Tensor:
         if generator is None:
