@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cache_schema import FeatureCache, UserError
+from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
 from policy.data import uniform_rows
@@ -36,6 +36,7 @@ CONFIG = RunConfig(
     frames=FRAMES,
     usage=0.3,
     gate_draws=4,
+    models=("small", "large"),
 )
 LSTM = 4 * HIDDEN * (DIM + HIDDEN)
 HEAD = HIDDEN * CLASSES
@@ -51,16 +52,34 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, LabelSet]:
-    return write_planted(tmp_path_factory.mktemp("planted"), train=16, test=12, classes=CLASSES, dim=DIM)
+    """Planted features and, for the selector to choose from, class scores of three clips by two models."""
+    folder = tmp_path_factory.mktemp("planted")
+    _, labels = write_planted(folder, train=16, test=12, classes=CLASSES, dim=DIM)
+    random = np.random.default_rng(0)
+    for name, macs in (("small", 1_000_000), ("large", 9_000_000)):
+        spec = make_spec(name, dim=2, classes=CLASSES, macs_per_row=macs)
+        records = [
+            VideoRecord(
+                id=video.video_id,
+                features=np.zeros((3, 2), np.float16),
+                scores=random.normal(0, 2, (3, CLASSES)).astype(np.float16),
+                spans=np.zeros((3, 2)),
+            )
+            for video in labels.videos
+        ]
+        write_shard(folder / name, spec, records, tools={"thriftvid": "test"})
+    return FeatureCache(folder), labels
+
+
+def config_of(name: str) -> RunConfig:
+    """Selectors look at the cheapest of their pool; all others at the planted features."""
+    return replace(CONFIG, method=name, coarse=None if name.startswith("selector") else CONFIG.coarse)
 
 
 @pytest.fixture(scope="module")
 def runs(planted: tuple[FeatureCache, LabelSet], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
-    return {
-        name: run_method(replace(CONFIG, method=name), *planted, folder / name, device="cpu")
-        for name in METHODS
-    }
+    return {name: run_method(config_of(name), *planted, folder / name, device="cpu") for name in METHODS}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -152,7 +171,7 @@ def test_a_prediction_does_not_depend_on_the_videos_beside_it(
     cache, labels = planted
     test = [video for video in labels.videos if video.subset == "test"][::3]
     few = LabelSet(labels.source, (*labels.subset("train"), *test))
-    config = replace(CONFIG, method=name, skip_missing=True)
+    config = replace(config_of(name), skip_missing=True)
     said = run_method(config, cache, few, tmp_path / "run", device="cpu").predictions()
     full = runs[name].predictions()
     assert said.video_ids == full.video_ids[::3]
@@ -257,7 +276,7 @@ def test_several_classes_per_video(name: str, planted: tuple[FeatureCache, Label
         replace(video, labels=(*video.labels, "class 0")) if video.labels != ("class 0",) else video
         for video in labels.videos
     )
-    config = replace(CONFIG, method=name)
+    config = config_of(name)
     run = run_method(config, cache, LabelSet(labels.source, videos), tmp_path / "run", device="cpu")
     said = run.predictions()
     assert said.labels.sum(axis=1).tolist().count(2) == 9
@@ -273,12 +292,12 @@ def test_single_label_on_several_classes_per_video(
     videos = tuple(
         replace(video, labels=tuple(dict.fromkeys((*video.labels, "class 0")))) for video in labels.videos
     )
-    config = replace(CONFIG, method=name, multi_label=False)
+    config = replace(config_of(name), multi_label=False)
     run = run_method(config, cache, LabelSet(labels.source, videos), tmp_path / "run", device="cpu")
     said = run.predictions()
     assert said.labels.sum(axis=1).tolist().count(2) == 9
     assert np.allclose(said.scores.sum(axis=2), 1, atol=1e-5)
-    plain = run_method(replace(CONFIG, method=name), *planted, tmp_path / "plain", device="cpu").predictions()
+    plain = run_method(config_of(name), *planted, tmp_path / "plain", device="cpu").predictions()
     assert np.array_equal(said.scores, plain.scores)  # the second classes have had no part in training
 
 

@@ -46,6 +46,8 @@ POINTS = 50
 """Prices of a curve."""
 _CANDIDATES = 400
 """Prices from which a budget chooses."""
+_HALVINGS = 20
+"""Of the distance between two of them."""
 _VIDEOS_AT_A_TIME = 1024
 
 
@@ -174,7 +176,15 @@ class SelectorCascade(Method):
             def cost(value: float) -> float:
                 return float(walks.curve(np.array([value])).gflops[0])
 
-            price = within_budget(self.config.budget, walks.prices(_CANDIDATES), cost)
+            prices = walks.prices(_CANDIDATES)
+            price = within_budget(self.config.budget, prices, cost)
+            lower = float(prices[prices < price].max(initial=0.0))
+            for _ in range(_HALVINGS):  # between two prices many videos may decide otherwise
+                middle = (lower + price) / 2
+                if cost(middle) <= self.config.budget:
+                    price = middle
+                else:
+                    lower = middle
         self.model.price.fill_(price)
 
     def walks(self, videos: VideoSet, device: torch.device) -> Walks:

@@ -107,8 +107,8 @@ class SequentialNetwork(nn.Module):
             generator: on the CPU, in training: leaves out hidden units.
 
         Returns:
-            (..., B, C) logits of the answer; (..., B, N) logits of the chance that it would be right after one more
-            model, of no meaning for those that have run.
+            (..., B, C) logits of the answer; (..., B, N) logits of the chance that it would be right after one
+            more model, of no meaning for those that have run.
         """
         on = ran.to(self.weigh.weight.dtype)
         weights = on * (1 / on.sum(-1, keepdim=True) + self.weigh(on))

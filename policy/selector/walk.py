@@ -11,6 +11,8 @@ from policy.selector.pool import FloatArray, IntArray, Masks, all_of
 Look = Callable[[int, IntArray], tuple[FloatArray, FloatArray]]
 """From a set of models that have run, and (m,) videos, to (m,) the chance that the answer is right and (m, N) that
 it would be after one more model."""
+_TRIED = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Quantiles of the prices that decide at first, at which it is seen what decides later."""
 
 
 def walk(look: Look, count: int, start: int, gflops: FloatArray, price: float) -> Masks:
@@ -40,13 +42,20 @@ def walk(look: Look, count: int, start: int, gflops: FloatArray, price: float) -
 
 
 def rates(look: Look, count: int, start: int, gflops: FloatArray) -> FloatArray:
-    """Ascending: prices at which some video would just run a model, given what is known on the walk at price 0.
+    """Ascending: prices at which some video would just run a model, given what is known on walks at a few prices.
 
     What decides on a walk at another price is among these or close to them.
     """
+    free = _rates_at(look, count, gflops, {start, *walk(look, count, start, gflops, 0.0).tolist()})
+    at = {start}
+    for price in (0.0, *np.quantile(free, _TRIED).tolist()) if len(free) else (0.0,):
+        at.update(walk(look, count, start, gflops, price).tolist())
+    return _rates_at(look, count, gflops, at)
+
+
+def _rates_at(look: Look, count: int, gflops: FloatArray, sets: set[int]) -> FloatArray:
     found = []
-    at = {start, *np.unique(walk(look, count, start, gflops, 0.0)).tolist()} - {all_of(len(gflops))}
-    for mask in sorted(at):
+    for mask in sorted(sets - {all_of(len(gflops))}):
         sure, chances = look(mask, np.arange(count))
         left = ~_has(mask, len(gflops)) & (gflops > 0)
         found.append(((chances - sure[:, None])[:, left] / gflops[left]).ravel())
