@@ -34,9 +34,8 @@ from policy.selector.area import compare
 from policy.selector.controls import cascade, oracle, single_models
 from policy.selector.curve import SelectionCurve
 from policy.selector.inputs import mean_features
-from policy.selector.method import POOL_OPTIONS
-from policy.selector.models import parse_models
-from policy.selector.opening import Pool, cheapest_stream
+from policy.selector.method import POOL_OPTIONS, Selector
+from policy.selector.opening import Pool
 from policy.selector.pool import BoolArray, FloatArray, Masks, PoolTable, only
 from policy.selector.rule import within_budget
 from policy.selector.sequential_network import Evidence, SequentialNetwork
@@ -94,11 +93,15 @@ class SelectorCascade(Method):
 
     @classmethod
     def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
-        return {"coarse": config.coarse or cheapest_stream(config, cache)}
+        return Selector.streams(config, cache)
 
     @classmethod
     def pool(cls, config: RunConfig) -> Sequence[str]:
-        return tuple(model.stream for model in parse_models(config.models))
+        return Selector.pool(config)
+
+    @classmethod
+    def held_out(cls, config: RunConfig) -> Sequence[str]:
+        return Selector.held_out(config)
 
     @property
     def scored(self) -> tuple[Role, ...]:
