@@ -189,17 +189,22 @@ def write_pool(folder: Path, train: Floats, train_classes: Ints, test: Floats, t
     return FeatureCache(folder), LabelSet(Path("labels.csv"), videos)
 
 
-def planted_pool(folder: Path, seed: int, *, telling: bool) -> Data:
-    planted = plant_pool(folder, seed=seed, telling=telling)
+def planted_pool(folder: Path, seed: int, *, telling: bool, train: int) -> Data:
+    planted = plant_pool(folder, seed=seed, train=train, telling=telling)
     return planted.cache, planted.labels
 
 
-def areas(data: Data, runs: Path, *, quick: bool, with_trees: bool) -> dict[str, float]:
-    """Of each way to choose, in points of HIT@1 above random selection."""
+def areas(data: Data, runs: Path, *, epochs: int, quick: bool, with_trees: bool) -> dict[str, float]:
+    """Of each way to choose, in points of HIT@1 above random selection.
+
+    Args:
+        epochs: of selector-cascade.
+    """
     cpu = torch.device("cpu")
     curves: dict[str, SelectionCurve] = {}
     for name, asked in {**SELECTORS, **COMBINED}.items():
-        config = with_schedule(replace(asked, epochs=1 if quick else asked.epochs), {"threshold"})
+        usual = epochs if name in COMBINED else asked.epochs
+        config = with_schedule(replace(asked, epochs=1 if quick else usual), {"threshold"})
         run_method(config, *data, runs / name, device="cpu")
         dataset = open_data(config, *data)
         method = load_method(runs / name, config, dataset)
@@ -258,23 +263,33 @@ def summary(rows: list[dict[str, float]], shared: float) -> str:
 @click.option("--splits", default=10, show_default=True, help="Of the digits; of planted pools, seeds.")
 @click.option("--pool", "chosen", multiple=True, help="digits, groups, telling; by default all.")
 @click.option("--kept", type=click.Path(path_type=Path), help="Keep the digits' class scores in this folder.")
+@click.option("--videos", default=1000, show_default=True, help="To train on, of planted pools.")
+@click.option("--epochs", default=TOGETHER.epochs, show_default=True, help="Of selector-cascade.")
 @click.option("--trees", "with_trees", is_flag=True, help="With gradient-boosted trees, which take long.")
 @click.option("--quick", is_flag=True, help="One split and one epoch, to see whether it runs.")
-def main(splits: int, chosen: tuple[str, ...], kept: Path | None, with_trees: bool, quick: bool) -> None:
+def main(
+    splits: int,
+    chosen: tuple[str, ...],
+    kept: Path | None,
+    videos: int,
+    epochs: int,
+    with_trees: bool,
+    quick: bool,
+) -> None:
     """Compare selectors, cascades and their combinations."""
     torch.set_num_threads(1)
     print(f"{machine()}\n")
     make: Mapping[str, Callable[[Path, int], Data]] = {
         "digits": partial(digits_pool, kept=kept, quick=quick),
-        "groups": partial(planted_pool, telling=False),
-        "telling": partial(planted_pool, telling=True),
+        "groups": partial(planted_pool, telling=False, train=videos),
+        "telling": partial(planted_pool, telling=True, train=videos),
     }
     for name in chosen or make:
         rows = []
         for split in range(1 if quick else splits):
             with tempfile.TemporaryDirectory() as folder:
                 data = make[name](Path(folder) / "cache", split)
-                rows.append(areas(data, Path(folder), quick=quick, with_trees=with_trees))
+                rows.append(areas(data, Path(folder), epochs=epochs, quick=quick, with_trees=with_trees))
             print(f"{name}, {split}: {json.dumps(rows[-1], ensure_ascii=False)}", file=sys.stderr, flush=True)
         print(
             f"\n{name}, {len(rows)} splits, points of HIT@1:\n\n{summary(rows, name == 'digits')}", flush=True
