@@ -7,301 +7,53 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import READERS, read_labels
-from cache_schema.annotations.class_names import read_class_names
+from cache_schema.annotations import read_labels
 from cache_schema.command import tells_mistakes
-from policy.config import (
-    AFFINITIES,
-    AFFINITY_LOSSES,
-    CELLS,
-    GATE_STATES,
-    HEADS,
-    INPUT_NORMS,
-    PRECISIONS,
-    SELECTION_RULES,
-    SELECTOR_INPUTS,
-    SELECTOR_TARGETS,
-    USAGE_LOSSES,
-    WHEN_NONE,
-    RunConfig,
+from policy.config import SELECTOR_ANSWERS, SELECTOR_INPUTS, RunConfig
+from policy.options import (
+    AFFINITY,
+    AS_JSON,
+    COARSE,
+    DATA,
+    EQ_7,
+    FAST_FORWARD,
+    FINE,
+    FINE_HIDDEN,
+    FRAME_GLIMPSE,
+    FRAMES,
+    GRAD_CLIP,
+    LITEEVAL,
+    LR_DROP,
+    NETWORK,
+    POOL,
+    RECIPE,
+    RUN,
+    SELECTOR,
+    SELECTOR_INPUT_NORM,
+    SELECTOR_OPTIMIZATION,
+    TEACHER,
+    TRAINING,
+    WARMUP,
+    given_options,
+    given_settings,
+    options,
+    setting,
 )
-from policy.recipes import RECIPES, with_recipe
+from policy.recipes import with_recipe
 from policy.selector.schedule import with_schedule
 
 if TYPE_CHECKING:
     from policy.distributed import Ranks
     from policy.training import Epoch
-
-C = TypeVar("C", bound=Callable[..., Any])
-
-DEFAULTS = {field.name: field.default for field in fields(RunConfig)}
-
-
-def options(*decorators: Callable[[C], C]) -> Callable[[C], C]:
-    """Several options as one decorator, in the order in which --help shows them."""
-
-    def decorate(command: C) -> C:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
-
-
-def setting(flag: str, help_text: str, *, field: str | None = None, **more: Any) -> Callable[[C], C]:
-    """An option for a field of RunConfig, by default that of the same name, with its default."""
-    name = field or flag.partition("/")[0].removeprefix("--").replace("-", "_")
-    default = more.pop("default", DEFAULTS[name])
-    # Zero is no default to hide, None is.
-    shown = default is not None and default != ()
-    return click.option(flag, name, default=default, show_default=shown, help=help_text, **more)
-
-
-COARSE = setting("--coarse", "Stream with the cheap features.", metavar="STREAM", required=True)
-FINE = setting("--fine", "Stream with the expensive features.", metavar="STREAM", required=True)
-DATA = options(
-    click.option("--cache", required=True, type=click.Path(path_type=Path), help="Feature cache."),
-    click.option(
-        "--labels",
-        required=True,
-        type=click.Path(path_type=Path),
-        help="Annotation file, or the folder of a benchmark's own files.",
-    ),
-    click.option(
-        "--format",
-        "labels_format",
-        type=click.Choice(sorted(READERS)),
-        help="Format of the labels; by default what names and first lines say.",
-    ),
-    setting("--train-subset", "Subset to train on; by default the usual name that has labels."),
-    setting("--eval-subset", "Subset to evaluate on; by default the usual name that has labels."),
-    setting(
-        "--multi-label/--single-label",
-        "Train a sigmoid for each class, or a softmax on each video's first class in the file (Eq. 6 and 7); "
-        "evaluation keeps all classes of a video either way (mAP, and top-1 as hit@1). By default multi-label "
-        "where some video has several classes.",
-        type=bool,
-    ),
-    setting("--skip-missing", "Leave out videos without features or without labels.", is_flag=True),
-)
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for scripts.")
-RUN = options(
-    click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder."),
-    DEVICE,
-    click.option("--tensorboard", is_flag=True, help="Write scalars for TensorBoard to OUT/tensorboard."),
-    AS_JSON,
-)
-OPTIMIZATION = options(
-    setting("--epochs", "Passes over the training videos.", type=int),
-    setting("--batch", "Videos per step.", type=int),
-    setting("--lr", "Learning rate of Adam.", type=float),
-    setting("--weight-decay", "Of Adam.", type=float),
-    setting(
-        "--lr-drop",
-        "Epochs after which the learning rate falls to a tenth; repeat it.",
-        type=int,
-        multiple=True,
-    ),
-    setting("--grad-clip", "Largest norm of the gradient; by default none.", type=float),
-    setting(
-        "--input-norm",
-        "standard: zero mean, unit variance per feature over the training videos (our addition); l2: each "
-        "frame to length 1; none: as extracted.",
-        type=click.Choice(INPUT_NORMS),
-    ),
-)
-TRAINING = options(OPTIMIZATION, setting("--seed", "Of weights, order of videos and draws.", type=int))
-FRAMES = setting("--frames", "K, uniformly spaced frames per video.", type=int)
-COARSE_HIDDEN = setting("--coarse-hidden", "Units of the coarse LSTM.", type=int)
-FINE_HIDDEN = setting("--fine-hidden", "Units of the fine LSTM.", type=int)
-SYNC = setting("--sync/--no-sync", "Copy the coarse state where the gate is closed (Eq. 5).")
-NETWORK = options(
-    COARSE_HIDDEN,
-    FINE_HIDDEN,
-    SYNC,
-    setting("--cell", "Recurrent networks (Table 6).", type=click.Choice(CELLS)),
-    setting("--coarse-projection", "Width of a learned layer before the coarse features; 0: none.", type=int),
-    setting("--fine-projection", "The same for the fine features.", type=int),
-    setting(
-        "--gate-state", "What the gate sees of the fine network's state.", type=click.Choice(GATE_STATES)
-    ),
-    setting("--precision", "Of matrix products in training.", type=click.Choice(PRECISIONS)),
-)
-RECIPE = click.option(
-    "--recipe",
-    type=click.Choice(sorted(RECIPES)),
-    help="Set what is not given as the paper's text has it, or as its authors' released code (docs/recipes.md).",
-)
-WARMUP = setting(
-    "--warmup", "Share of the epochs over which the usage in training falls from 1 to its target.", type=float
-)
-EQ_7 = options(
-    setting("--gamma", "Target usage of fine features (Eq. 7).", type=float),
-    setting("--lam", "Weight of the usage penalty (Eq. 7).", type=float),
-    setting("--lam-start", "λ at the beginning, growing linearly to --lam; by default --lam.", type=float),
-    WARMUP,
-)
-LITEEVAL = options(
-    EQ_7,
-    setting("--tau-start", "Gumbel-softmax temperature at the start.", type=float),
-    setting("--tau-end", "Gumbel-softmax temperature at the end.", type=float),
-    setting("--tau-decay", "Let it fall by exp(-this) each step instead, anew in each epoch.", type=float),
-    setting("--noise", "Scale of the Gumbel noise.", type=float),
-    setting(
-        "--usage-loss",
-        "video: Eq. 7; batch: for the mean of a batch; constrained: a learned multiplier, and a gate threshold "
-        "that makes the usage of the training videos γ.",
-        type=click.Choice(USAGE_LOSSES),
-    ),
-    setting("--step-loss", "Weight of the classification loss averaged over all steps.", type=float),
-)
-TEACHER = options(
-    setting(
-        "--distill", "Weight of a teacher's opinion of the training videos; needs --teacher.", type=float
-    ),
-    setting("--distill-tau", "Temperature of that comparison.", type=float),
-    setting(
-        "--teacher",
-        "The teacher: run folder of a finished run on the same videos.",
-        type=click.Path(exists=True, file_okay=False),
-    ),
-)
-FRAME_GLIMPSE = options(
-    setting("--glimpses", "K of FrameGlimpse: how many times it looks.", type=int),
-    setting(
-        "--location-std",
-        "Of FrameGlimpse: spread of the locations drawn in training, as a share of the video.",
-        type=float,
-    ),
-)
-FAST_FORWARD = options(
-    setting("--strides", "Of FastForward: how many strides it chooses from, 1, 2, 4, … frames.", type=int),
-    setting(
-        "--frame-price",
-        "Of FastForward: what a frame after the first takes off a reward of at most 1.",
-        type=float,
-    ),
-)
-
-
-POOL = options(
-    setting(
-        "--model",
-        "A model of the pool: a stream with class scores, or STREAM:ROWS to judge a video by so many of its clips "
-        "or frames; repeat it.",
-        field="models",
-        multiple=True,
-        metavar="STREAM[:ROWS]",
-    ),
-    setting(
-        "--rows", "Clips or frames of a video for each model; by default all that the cache has.", type=int
-    ),
-    click.option(
-        "--classes",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Names of the class scores' columns, one in each line or as in kinetics_classnames.json, for streams "
-        "that do not say; by default they are taken to be the labels' classes in sorted order.",
-    ),
-    setting(
-        "--heads",
-        "scores: the class scores of the streams; linear: a linear classifier fitted on the features of each "
-        "stream, averaged over a video's rows.",
-        type=click.Choice(HEADS),
-    ),
-    setting(
-        "--folds",
-        "Of linear heads: so many, each fitted without the videos it judges, say how good a model is on the "
-        "training videos; 1: one head that has seen them.",
-        type=int,
-    ),
-    setting(
-        "--out-of-fold",
-        "For the training videos take the class scores of other streams, whose models have not seen them; repeat "
-        "it.",
-        multiple=True,
-        metavar="STREAM=OTHER[,OTHER…]",
-    ),
-)
-AFFINITY = options(
-    setting(
-        "--affinity",
-        "hard: the model of least loss + α·cost (Eq. 2); soft: a distribution over the models (Eq. 1).",
-        type=click.Choice(AFFINITIES),
-    ),
-    setting("--affinity-tau", "Temperature of the soft one, in nats.", type=float),
-    setting(
-        "--affinity-loss",
-        "entropy: cross-entropy, or binary cross-entropy with several classes per video; error: 1 where the "
-        "best-scored class is wrong.",
-        type=click.Choice(AFFINITY_LOSSES),
-    ),
-)
-SELECTOR = options(
-    setting(
-        "--alpha", "Weight of a model's share of the pool's cost against its loss (α of Eq. 2).", type=float
-    ),
-    AFFINITY,
-    setting("--selector-input", "What is seen of that model.", type=click.Choice(SELECTOR_INPUTS)),
-    setting("--confidence-input", "See also how sure its class scores are.", is_flag=True),
-    setting("--selector-hidden", "Units of the selector's hidden layer.", type=int),
-    setting(
-        "--target",
-        "What is learned: the affinity, or every model's loss, which goes by price.",
-        type=click.Choice(SELECTOR_TARGETS),
-    ),
-    setting(
-        "--rule",
-        "threshold: the cheapest model whose confidence reaches --threshold (Sec. 3.4); price: the model whose "
-        "confidence, less --threshold for each of its GFLOPs, is largest.",
-        type=click.Choice(SELECTION_RULES),
-    ),
-    setting("--threshold", "On the confidence in a model, or the price of a GFLOP.", type=float),
-    setting(
-        "--budget",
-        "Mean GFLOPs per video, all included; finds the threshold or price on the training videos.",
-        type=float,
-        metavar="GFLOPS",
-    ),
-    setting(
-        "--when-none",
-        "Which model runs where none reaches the threshold: the largest, or the one of most confidence.",
-        type=click.Choice(WHEN_NONE),
-    ),
-)
-SELECTOR_DEFAULTS = {"epochs": 5, "lr": 1e-3}
-"""Of model selection (Sec. 4.1 of its paper), where they are not those of LiteEval."""
-SELECTOR_OPTIMIZATION = options(
-    setting("--epochs", "Passes over the training videos.", type=int, default=SELECTOR_DEFAULTS["epochs"]),
-    setting("--batch", "Videos per step.", type=int),
-    setting("--lr", "Learning rate of Adam.", type=float, default=SELECTOR_DEFAULTS["lr"]),
-    setting("--weight-decay", "Of Adam.", type=float),
-    setting(
-        "--lr-drop",
-        "Epochs after which the learning rate falls to a tenth; repeat it. By default after two and four fifths "
-        "of them (Sec. 4.1: epochs 2 and 4 of 5).",
-        type=int,
-        multiple=True,
-    ),
-    setting("--grad-clip", "Largest norm of the gradient; by default none.", type=float),
-    setting(
-        "--input-norm",
-        "standard: zero mean, unit variance per input over the training videos (our addition); l2: each row of "
-        "features to length 1; none: as it is.",
-        type=click.Choice(INPUT_NORMS),
-    ),
-)
 
 
 @click.group()
@@ -540,8 +292,7 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     from policy.selector.distribution import ALPHAS
     from policy.selector.opening import Pool
 
-    settings = {name: value for name, value in given.items() if name in DEFAULTS}
-    config = RunConfig(method="selector", **settings)
+    config = RunConfig(method="selector", **given_settings(given))
     for alpha in alphas:
         replace(config, alpha=alpha).check()
     data = open_data(
@@ -558,26 +309,75 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     click.echo(render_affinities(table, config, alphas or ALPHAS, colour=colour), nl=False)
 
 
-def given_options() -> set[str]:
-    """The options of the running command that the user has given a value."""
-    context = click.get_current_context()
-    return {
-        name
-        for name in context.params
-        if context.get_parameter_source(name) not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
-    }
+@train_policy.command()
+@options(
+    DATA,
+    POOL,
+    setting(
+        "--input",
+        "Stream of the model that runs first, one of the pool; by default its cheapest.",
+        field="coarse",
+        metavar="STREAM",
+    ),
+    setting(
+        "--selector-input",
+        "What is seen of that model; of the others always the class scores.",
+        type=click.Choice([kind for kind in SELECTOR_INPUTS if kind != "features"]),
+    ),
+    setting("--selector-hidden", "Units of the networks' hidden layers.", type=int),
+    setting(
+        "--answer",
+        "learned: from the class scores of all models that ran; largest: that of the largest of them; mean: the "
+        "mean of their class probabilities.",
+        type=click.Choice(SELECTOR_ANSWERS),
+    ),
+    setting(
+        "--price",
+        "Of a GFLOP: by how much it must raise the chance of a right answer.",
+        field="threshold",
+        type=float,
+        default=0.01,
+    ),
+    setting(
+        "--budget",
+        "Mean GFLOPs per video; sets the price on the training videos.",
+        type=float,
+        metavar="GFLOPS",
+    ),
+    setting("--epochs", "Passes over the training videos.", type=int),
+    setting("--batch", "Videos per step.", type=int),
+    setting("--lr", "Learning rate of Adam.", type=float, default=3e-3),
+    setting("--weight-decay", "Of Adam.", type=float, default=1e-4),
+    LR_DROP,
+    GRAD_CLIP,
+    SELECTOR_INPUT_NORM,
+    setting("--seed", "Of weights, order of videos and draws.", type=int),
+    RUN,
+)
+@tells_mistakes
+def selector_cascade(**given: Any) -> None:
+    """Selection and cascade in one: models run one after another, as long as the next is worth its price.
+
+    After each model a network looks at the class scores of all that have run, and says how likely a right answer
+    is now, and after each of the others.
+
+    \b
+    Example:
+      train-policy selector-cascade --cache CACHE --labels labels.csv \\
+        --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector-cascade
+    """
+    if {"threshold", "budget"} <= given_options():
+        raise UserError("give --price or --budget, which sets the price")
+    _run("selector-cascade", given)
 
 
 def _run(method: str, given: dict[str, Any]) -> None:
     from policy.distributed import PeerLost, joined
     from policy.stopping import Terminated, terminable
 
-    settings = {name: value for name, value in given.items() if name in DEFAULTS}
     asked = given_options()
-    if given.get("classes") is not None:
-        settings["score_classes"] = read_class_names(given["classes"])
-    config = with_recipe(RunConfig(method=method, **settings), given.get("recipe"), asked)
-    if method == "selector":
+    config = with_recipe(RunConfig(method=method, **given_settings(given)), given.get("recipe"), asked)
+    if method in ("selector", "selector-cascade"):
         config = with_schedule(config, asked)
     leads = True
     try:

@@ -30,6 +30,8 @@ SelectionRule = Literal["threshold", "price"]
 SELECTION_RULES: tuple[SelectionRule, ...] = ("threshold", "price")
 WhenNone = Literal["largest", "most-confident"]
 WHEN_NONE: tuple[WhenNone, ...] = ("largest", "most-confident")
+SelectorAnswer = Literal["learned", "largest", "mean"]
+SELECTOR_ANSWERS: tuple[SelectorAnswer, ...] = ("learned", "largest", "mean")
 Heads = Literal["scores", "linear"]
 HEADS: tuple[Heads, ...] = ("scores", "linear")
 
@@ -106,6 +108,8 @@ class RunConfig:
         threshold: on its confidences (Sec. 3.4); where it goes by price, that of a GFLOP.
         budget: mean GFLOPs per video that the training videos may cost, which sets the threshold; None takes
             `threshold`.
+        answer: of several models that ran one after another: "learned" from the class scores of all, that of the
+            "largest", or their "mean".
         when_none: which model runs where none clears the threshold: the largest, or the one of most confidence.
     """
 
@@ -169,6 +173,7 @@ class RunConfig:
     rule: SelectionRule = "threshold"
     threshold: float = 0.5
     budget: float | None = None
+    answer: SelectorAnswer = "learned"
     when_none: WhenNone = "largest"
 
     def check(self) -> None:
@@ -215,6 +220,7 @@ class RunConfig:
             "selector_input": SELECTOR_INPUTS,
             "target": SELECTOR_TARGETS,
             "rule": SELECTION_RULES,
+            "answer": SELECTOR_ANSWERS,
             "when_none": WHEN_NONE,
             "heads": HEADS,
         }

@@ -42,6 +42,7 @@ from policy.evaluation import Predictions, evaluate
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method
 from policy.selector.method import Selector
+from policy.selector.sequential import SelectorCascade
 from policy.tensorboard import FOLDER as TENSORBOARD
 from policy.training import CHECKPOINT, METRICS, Epoch, train
 
@@ -57,6 +58,7 @@ METHODS: Mapping[str, type[Method]] = {
     "coarse-only": CoarseOnly,
     "random-gating": RandomGating,
     "selector": Selector,
+    "selector-cascade": SelectorCascade,
 }
 """The methods by the name they have on the command line."""
 

@@ -72,8 +72,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, Lab
 
 
 def config_of(name: str) -> RunConfig:
-    """The selector looks at the cheapest of its pool; all others at the planted features."""
-    return replace(CONFIG, method=name, coarse=None if name == "selector" else CONFIG.coarse)
+    """Selectors look at the cheapest of their pool; all others at the planted features."""
+    return replace(CONFIG, method=name, coarse=None if name.startswith("selector") else CONFIG.coarse)
 
 
 @pytest.fixture(scope="module")

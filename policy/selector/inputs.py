@@ -30,7 +30,7 @@ def selector_input(config: RunConfig, own: Member, videos: VideoSet, scores: Flo
         assert scores is not None
         parts.append(how_sure(scores))
     if config.selector_input != "scores":
-        parts.append(_mean_features(own, videos))
+        parts.append(mean_features(own, videos))
     return np.concatenate(parts, axis=1)
 
 
@@ -42,7 +42,7 @@ def how_sure(probabilities: Floats) -> Floats:
     return np.concatenate([largest, entropy], axis=1).astype(np.float32)
 
 
-def _mean_features(own: Member, videos: VideoSet) -> Floats:
+def mean_features(own: Member, videos: VideoSet) -> Floats:
     return np.stack(
         [
             videos.features_of(own.stream, video, own.rows).astype(np.float32).mean(axis=0)

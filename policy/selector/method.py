@@ -169,6 +169,27 @@ class Selector(Method):
             return prices(ordered, self.gflops[self.order], points)
         return thresholds(ordered, self.config.when_none, points)
 
+    @property
+    def threshold(self) -> float:
+        """Or price, that it decides at."""
+        return float(self.model.threshold)
+
+    @property
+    def look_macs(self) -> int:
+        """Of the network, for a video."""
+        return self.model.macs
+
+    @property
+    def labelled(self) -> Tensor | None:
+        """(M, N): affinities of the training videos; None where losses are learned."""
+        return self.targets if self.config.target == "affinity" else None
+
+    def at_threshold(self, videos: VideoSet, device: torch.device) -> SelectionCurve:
+        """The one point that it decides at."""
+        chosen = self.choose(self.confidences(videos, device), self.threshold)
+        table, _ = self.look(videos)
+        return self.decided(table, np.array([self.threshold]), chosen[None], videos)
+
     def curve(self, videos: VideoSet, device: torch.device, *, points: int = POINTS) -> SelectionCurve:
         """The selector at thresholds of these very videos, which only spread the points evenly: at each the choice
         for a video depends on nothing but that video.

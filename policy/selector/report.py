@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from policy.data import Dataset
+from policy.config import RunConfig
+from policy.data import Dataset, VideoSet
 from policy.metrics import Interval
 from policy.selector.area import Comparison, Drawn, compare
 from policy.selector.controls import cascade, ensemble, oracle, random_mixtures, single_models
 from policy.selector.curve import SelectionCurve
+from policy.selector.opening import Member
 from policy.selector.pool import PoolTable
-
-if TYPE_CHECKING:
-    from policy.selector.method import Selector
+from policy.selector.schedule import by_price
 
 MOST_RANKED = 2 * 10**9
 """Points · videos · classes for which mAP is computed, though at least five points of a curve: a minute or two."""
@@ -25,7 +26,36 @@ MOST_POINTS = 20
 """Of a curve with mAP."""
 
 
-def describe(method: Selector, data: Dataset, device: torch.device) -> Mapping[str, Any]:
+class Selects(Protocol):
+    """A method that chooses among the models of a pool."""
+
+    config: RunConfig
+    own: Member
+    own_place: int | None
+
+    @property
+    def threshold(self) -> float:
+        """Or price, that it decides at."""
+
+    @property
+    def look_macs(self) -> int:
+        """Of its network, each time it is asked about a video."""
+
+    @property
+    def labelled(self) -> Tensor | None:
+        """(M, N): affinities of the training videos, where it learns these."""
+
+    def look(self, videos: VideoSet) -> tuple[PoolTable, Tensor]:
+        """What the pool says of videos, and what else is seen of them."""
+
+    def curve(self, videos: VideoSet, device: torch.device) -> SelectionCurve:
+        """At many thresholds."""
+
+    def at_threshold(self, videos: VideoSet, device: torch.device) -> SelectionCurve:
+        """The one point that it decides at."""
+
+
+def describe(method: Selects, data: Dataset, device: torch.device) -> Mapping[str, Any]:
     """Ready for JSON. Accuracies are in [0, 1], costs in mean GFLOPs per video of the evaluation subset.
 
     models: of the pool, the cheapest first, each by itself; `chosen` is the share of the videos it is chosen for.
@@ -41,7 +71,7 @@ def describe(method: Selector, data: Dataset, device: torch.device) -> Mapping[s
     """
     table, _ = method.look(data.evaluation)
     training, _ = method.look(data.train)
-    point = _operating_point(method, data, device)
+    point = method.at_threshold(data.evaluation, device)
     curves: dict[str, Drawn] = {
         "selector": method.curve(data.evaluation, device),
         "random": single_models(table),
@@ -62,25 +92,18 @@ def describe(method: Selector, data: Dataset, device: torch.device) -> Mapping[s
             "model": method.own.name.stream,
             "in_pool": method.own_place is not None,
             "gflops": float(method.own.macs(data.evaluation).mean() / 1e9),
-            "network_gflops": method.model.macs / 1e9,
+            "network_gflops": method.look_macs / 1e9,
         },
         "affinity": _affinity(method),
         "threshold": {
-            "value": float(method.model.threshold),
-            "is_price": method.config.target == "loss",
+            "value": method.threshold,
+            "is_price": by_price(method.config),
             "budget": method.config.budget,
         },
         "point": {name: values[0] for name, values in _points(point, ranked=True).items()},
         "curves": {name: _points(curve, ranked=table.multi_label) for name, curve in curves.items()},
         "comparisons": comparisons,
     }
-
-
-def _operating_point(method: Selector, data: Dataset, device: torch.device) -> SelectionCurve:
-    threshold = float(method.model.threshold)
-    chosen = method.choose(method.confidences(data.evaluation, device), threshold)
-    table, _ = method.look(data.evaluation)
-    return method.decided(table, np.array([threshold]), chosen[None], data.evaluation)
 
 
 def _thinned(curves: Mapping[str, Drawn], table: PoolTable) -> dict[str, Drawn]:
@@ -103,12 +126,12 @@ def _models(single: SelectionCurve, point: SelectionCurve) -> list[dict[str, Any
     ]
 
 
-def _affinity(method: Selector) -> dict[str, Any] | None:
-    """None where the losses themselves are learned."""
+def _affinity(method: Selects) -> dict[str, Any] | None:
+    """None where something else is learned."""
     config = method.config
-    if config.target == "loss":
+    if method.labelled is None:
         return None
-    shares = method.targets.mean(dim=0).tolist()
+    shares = method.labelled.mean(dim=0).tolist()
     return {"alpha": config.alpha, "kind": config.affinity, "loss": config.affinity_loss, "shares": shares}
 
 

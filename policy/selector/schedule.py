@@ -45,4 +45,4 @@ def with_schedule(config: RunConfig, asked: Container[str]) -> RunConfig:
 
 def by_price(config: RunConfig) -> bool:
     """Whether models are chosen by price rather than by a threshold."""
-    return config.target == "loss" or config.rule == "price"
+    return config.method == "selector-cascade" or config.target == "loss" or config.rule == "price"

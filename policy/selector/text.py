@@ -60,10 +60,10 @@ def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int)
         "videos": f"{result.videos} of {result.classes} classes",
         "HIT@1": _percent(result.top1),
         "mAP": _percent(result.mean_average_precision),
-        "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  (the selector's own model "
-        f"{own['model']}{where} {own['gflops']:.2f}, others that it chose {result.gflops_fine:.2f}, its network "
+        "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  (the model that always runs, "
+        f"{own['model']}{where} {own['gflops']:.2f}, others {result.gflops_fine:.2f}, the selector's network "
         f"{own['network_gflops']:.2g}; 10⁹ multiply-accumulates)",
-        "models chosen": _shares(names, [model["chosen"] for model in details["models"]]),
+        "models answering": _shares(names, [model["chosen"] for model in details["models"]]),
     }
     if affinity:
         shares = _shares(names, affinity["shares"])

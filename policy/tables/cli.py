@@ -15,9 +15,9 @@ from click.core import ParameterSource
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
-from cache_schema.annotations.class_names import read_class_names
 from cache_schema.command import tells_mistakes
-from policy.cli import (
+from policy.config import RunConfig
+from policy.options import (
     AS_JSON,
     DATA,
     DEFAULTS,
@@ -35,9 +35,9 @@ from policy.cli import (
     SELECTOR_OPTIMIZATION,
     C,
     given_options,
+    given_settings,
     options,
 )
-from policy.config import RunConfig
 from policy.recipes import with_recipe
 from policy.selector.schedule import with_schedule
 from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, PAPERS, SELECTION, TABLES
@@ -443,9 +443,7 @@ def _configs(given: dict[str, Any]) -> tuple[RunConfig, dict[str, Any]]:
 
     And what is other in rows that choose from a pool: they have no recipe, and none of LiteEval's settings.
     """
-    values = {name: value for name, value in given.items() if name in DEFAULTS and name not in _OF_ROWS}
-    if given.get("classes") is not None:
-        values["score_classes"] = read_class_names(given["classes"])
+    values = {name: value for name, value in given_settings(given).items() if name not in _OF_ROWS}
     asked = given_options()
     bare = RunConfig(method="liteeval", **values)
     config = with_recipe(bare, given.get("recipe"), asked)

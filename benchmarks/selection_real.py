@@ -1,0 +1,300 @@
+"""Selectors, cascades and what combines them, compared at equal cost on real images and on planted pools.
+
+    python -m benchmarks.selection_real
+
+The images are scikit-learn's 1,797 scanned digits (8 × 8), each three times: shifted, noisy or partly covered,
+from a fixed seed, for as they are every model is right on nearly all. The pool is four real classifiers:
+logistic regression on 2 × 2 means, logistic regression, a perceptron with a hidden layer, a convolutional
+network. They are charged as X3D-XS, S, M and L, so that costs have the ratios of the paper's pool (their own
+differ more). Each split takes half of the digits, with all views of them, for training; class scores of these
+are out of fold (five folds). Everything that chooses is trained on this half and judged on the other.
+
+The planted pools are those of the tests (tests/pools.py): how likely each model is right depends on the group of
+the video's class, which the scores show; in "telling" wrong answers are less sure, too.
+
+Areas are those of `policy.selector.area`: by how much HIT@1 lies above random selection, on average over the
+budgets that all curves have in common. Mean ± standard deviation over splits, and mean differences of pairs with a
+95 % interval (corrected for splits that share videos: Nadeau and Bengio, 2003).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import t as student
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.selection_rules import entry_and_cascade, fitted_cascade, stacked_cascade, trees
+from benchmarks.tables import machine, markdown
+from cache_schema import FeatureCache, VideoRecord, write_shard
+from cache_schema.annotations import LabelSet, VideoLabel
+from policy.config import RunConfig
+from policy.runs import load_method, open_data, run_method
+from policy.selector.area import compare
+from policy.selector.controls import cascade, oracle, single_models
+from policy.selector.curve import SelectionCurve
+from policy.selector.method import Selector
+from policy.selector.schedule import with_schedule
+from policy.selector.sequential import SelectorCascade
+from tests.caches import make_spec
+from tests.pools import plant_pool
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Data = tuple[FeatureCache, LabelSet]
+
+GFLOPS = (0.6, 1.96, 4.73, 18.37)
+"""X3D-XS, S, M and L, one clip."""
+VIEWS = 3
+FOLDS = 5
+EPOCHS = (30, 30, 25, 12)
+RATES = (0.03, 0.01, 0.004, 0.004)
+MODELS = ("m0", "m1", "m2", "m3")
+
+SELECTOR = RunConfig("selector", models=MODELS, lr=1e-3, epochs=20)
+TOGETHER = RunConfig(
+    "selector-cascade", models=MODELS, lr=3e-3, weight_decay=1e-4, epochs=100, threshold=0.01
+)
+SELECTORS: Mapping[str, RunConfig] = {
+    "selector (the paper's)": replace(SELECTOR, epochs=5),
+    "… of 20 epochs": SELECTOR,
+    "… --target loss": replace(SELECTOR, target="loss"),
+    "… and --affinity-loss error": replace(SELECTOR, target="loss", affinity_loss="error"),
+    "… and --confidence-input": replace(
+        SELECTOR, target="loss", affinity_loss="error", confidence_input=True
+    ),
+}
+COMBINED: Mapping[str, RunConfig] = {
+    "selector-cascade": TOGETHER,
+    "… --answer largest": replace(TOGETHER, answer="largest"),
+}
+CASCADE = "confidence cascade"
+
+
+def views() -> tuple[Floats, Ints, Ints]:
+    """(V, 8, 8) images in about [0, 1], (V,) classes, (V,) which digit each is a view of."""
+    random = np.random.default_rng(0)
+    digits = load_digits()
+    images = []
+    for _ in range(VIEWS):
+        for digit in digits.images / 16:
+            down, right = random.integers(-1, 2, 2) * (random.random(2) < 0.4)
+            image = np.roll(np.roll(digit, down, 0), right, 1)
+            image = image + random.normal(0, random.uniform(0, 0.35), (8, 8))
+            if random.random() < 0.3:
+                top, left = random.integers(0, 6, 2)
+                image[top : top + 3, left : left + 3] = 0
+            images.append(image)
+    count = len(digits.target)
+    return (
+        np.stack(images).astype(np.float32),
+        np.tile(digits.target, VIEWS).astype(np.int64),
+        np.tile(np.arange(count), VIEWS),
+    )
+
+
+def network(model: int) -> nn.Module:
+    """(B, 1, 8, 8) -> (B, 10)."""
+    if model == 0:
+        return nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
+    if model == 1:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    if model == 2:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10))
+    convolutions = (nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 32, 3, padding=1), nn.ReLU())
+    head = (nn.Dropout(0.3), nn.Linear(512, 64), nn.ReLU(), nn.Dropout(0.3), nn.Linear(64, 10))
+    return nn.Sequential(*convolutions, nn.MaxPool2d(2), nn.Flatten(), *head)
+
+
+def fitted(model: int, images: Floats, classes: Ints, seed: int, epochs: int) -> nn.Module:
+    torch.manual_seed(seed)
+    net = network(model)
+    optimizer = torch.optim.Adam(net.parameters(), weight_decay=1e-4)
+    inputs, targets = torch.from_numpy(images)[:, None], torch.from_numpy(classes)
+    for epoch in range(epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = RATES[model] * (1 - epoch / epochs)
+        for part in torch.randperm(len(inputs)).split(96):  # type: ignore[no-untyped-call]
+            optimizer.zero_grad()
+            functional.cross_entropy(net(inputs[part]), targets[part]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return net.eval()
+
+
+@torch.no_grad()
+def said(net: nn.Module, images: Floats) -> Floats:
+    """(V, 10): class probabilities."""
+    return np.asarray(net(torch.from_numpy(images)[:, None]).softmax(1).numpy(), np.float32)
+
+
+def digits_pool(folder: Path, seed: int, *, kept: Path | None = None, quick: bool = False) -> Data:
+    """Classifiers of one split, as streams.
+
+    Args:
+        kept: a folder that has the class scores of this split, or is to have them.
+    """
+    images, classes, digit = views()
+    train, test = next(GroupShuffleSplit(1, test_size=0.5, random_state=seed).split(images, groups=digit))
+    file = kept / f"digits{seed}.npz" if kept is not None else None
+    if file is not None and file.exists():
+        with np.load(file, allow_pickle=False) as held:
+            return write_pool(folder, held["train"], classes[train], held["test"], classes[test])
+    of_train = np.empty((len(train), 4, 10), np.float32)
+    of_test = np.empty((len(test), 4, 10), np.float32)
+    for model in range(4):
+        fit = partial(fitted, model, seed=seed, epochs=1 if quick else EPOCHS[model])
+        for others, fold in GroupKFold(FOLDS).split(train, groups=digit[train]):
+            net = fit(images[train][others], classes[train][others])
+            of_train[fold, model] = said(net, images[train][fold])
+        of_test[:, model] = said(fit(images[train], classes[train]), images[test])
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, train=of_train, test=of_test)
+    return write_pool(folder, of_train, classes[train], of_test, classes[test])
+
+
+def write_pool(folder: Path, train: Floats, train_classes: Ints, test: Floats, test_classes: Ints) -> Data:
+    """Class probabilities (·, N, C) as streams m0, m1, …"""
+    probabilities = np.concatenate([train, test])
+    classes = np.concatenate([train_classes, test_classes])
+    names = tuple(f"class {c}" for c in range(probabilities.shape[2]))
+    ids = [f"video{v:05d}" for v in range(len(classes))]
+    for n, gflops in enumerate(GFLOPS):
+        macs = round(gflops * 1e9) - len(names)
+        spec = replace(make_spec(f"m{n}", dim=1, classes=len(names), macs_per_row=macs), classes=names)
+        logits = np.log(probabilities[:, n].clip(1e-6)).astype(np.float16)
+        nothing = np.zeros((1, 1), np.float16)
+        records = [
+            VideoRecord(id=ids[v], features=nothing, scores=logits[v : v + 1], spans=np.zeros((1, 2)))
+            for v in range(len(ids))
+        ]
+        write_shard(folder / f"m{n}", spec, records, tools={"thriftvid": "benchmark"})
+    videos = tuple(
+        VideoLabel(ids[v], (names[classes[v]],), "train" if v < len(train) else "test")
+        for v in range(len(ids))
+    )
+    return FeatureCache(folder), LabelSet(Path("labels.csv"), videos)
+
+
+def planted_pool(folder: Path, seed: int, *, telling: bool, train: int) -> Data:
+    planted = plant_pool(folder, seed=seed, train=train, telling=telling)
+    return planted.cache, planted.labels
+
+
+def areas(data: Data, runs: Path, *, epochs: int, quick: bool, with_trees: bool) -> dict[str, float]:
+    """Of each way to choose, in points of HIT@1 above random selection.
+
+    Args:
+        epochs: of selector-cascade.
+    """
+    cpu = torch.device("cpu")
+    curves: dict[str, SelectionCurve] = {}
+    for name, asked in {**SELECTORS, **COMBINED}.items():
+        usual = epochs if name in COMBINED else asked.epochs
+        config = with_schedule(replace(asked, epochs=1 if quick else usual), {"threshold"})
+        run_method(config, *data, runs / name, device="cpu")
+        dataset = open_data(config, *data)
+        method = load_method(runs / name, config, dataset)
+        assert isinstance(method, Selector | SelectorCascade)
+        curves[name] = method.curve(dataset.evaluation, cpu)
+        table, training = method.look(dataset.evaluation)[0], method.look(dataset.train)[0]
+        if isinstance(method, Selector) and name == list(SELECTORS)[-1]:
+            choose = entry_and_cascade(
+                method.confidences(dataset.train, cpu), method.confidences(dataset.evaluation, cpu)
+            )
+            curves["selector first, cascade afterwards"] = choose(table, training)
+        if isinstance(method, SelectorCascade) and config.answer == "learned":
+            curves["cascade with its answers"] = stacked_cascade(method, dataset)
+    curves[CASCADE] = cascade(table, training)
+    curves["committee cascade"] = cascade(table, training, committee=True)
+    curves["… thresholds fitted, models left out"] = fitted_cascade(table, training, committee=True)
+    curves["cascade, thresholds fitted, models left out"] = fitted_cascade(table, training)
+    if with_trees:
+        curves["--answer largest with boosted trees"] = trees(table, training)
+    curves["oracle"] = oracle(table)
+    compared = compare(curves | {"random": single_models(table)}, resamples=0)
+    found = {name: compared.area_above(name, "random") for name in curves}
+    return {name: 100 * area.value if area is not None else np.nan for name, area in found.items()}
+
+
+def summary(rows: list[dict[str, float]], shared: float) -> str:
+    """Args:
+    shared: videos judged on for each one trained on where the splits share videos; 0 where they do not.
+    """
+    values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    plain = next(iter(SELECTORS))
+
+    def above(name: str, other: str) -> str:
+        if name == other:
+            return ""
+        apart = values[name] - values[other]
+        if len(apart) < 2:
+            return f"{apart.mean():+.2f}"
+        error = np.sqrt(apart.var(ddof=1) * (1 / len(apart) + shared))
+        half = student.ppf(0.975, len(apart) - 1) * error
+        return f"{apart.mean():+.2f} ± {half:.2f}"
+
+    table = [
+        [
+            name,
+            f"{of.mean():.2f} ± {of.std(ddof=min(1, len(of) - 1)):.2f}",
+            above(name, CASCADE),
+            above(name, plain),
+        ]
+        for name, of in values.items()
+    ]
+    return markdown(["", "above random", "above the confidence cascade", "above the paper's selector"], table)
+
+
+@click.command()
+@click.option("--splits", default=10, show_default=True, help="Of the digits; of planted pools, seeds.")
+@click.option("--pool", "chosen", multiple=True, help="digits, groups, telling; by default all.")
+@click.option("--kept", type=click.Path(path_type=Path), help="Keep the digits' class scores in this folder.")
+@click.option("--videos", default=1000, show_default=True, help="To train on, of planted pools.")
+@click.option("--epochs", default=TOGETHER.epochs, show_default=True, help="Of selector-cascade.")
+@click.option("--trees", "with_trees", is_flag=True, help="With gradient-boosted trees, which take long.")
+@click.option("--quick", is_flag=True, help="One split and one epoch, to see whether it runs.")
+def main(
+    splits: int,
+    chosen: tuple[str, ...],
+    kept: Path | None,
+    videos: int,
+    epochs: int,
+    with_trees: bool,
+    quick: bool,
+) -> None:
+    """Compare selectors, cascades and their combinations."""
+    torch.set_num_threads(1)
+    print(f"{machine()}\n")
+    make: Mapping[str, Callable[[Path, int], Data]] = {
+        "digits": partial(digits_pool, kept=kept, quick=quick),
+        "groups": partial(planted_pool, telling=False, train=videos),
+        "telling": partial(planted_pool, telling=True, train=videos),
+    }
+    for name in chosen or make:
+        rows = []
+        for split in range(1 if quick else splits):
+            with tempfile.TemporaryDirectory() as folder:
+                data = make[name](Path(folder) / "cache", split)
+                rows.append(areas(data, Path(folder), epochs=epochs, quick=quick, with_trees=with_trees))
+            print(f"{name}, {split}: {json.dumps(rows[-1], ensure_ascii=False)}", file=sys.stderr, flush=True)
+        print(
+            f"\n{name}, {len(rows)} splits, points of HIT@1:\n\n{summary(rows, name == 'digits')}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
