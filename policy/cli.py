@@ -426,17 +426,17 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
     if run.reused:
         click.echo(f"{run.folder}: had already been finished with this configuration and data", err=True)
     result = run.result
+    details = run.details()
     if given["as_json"]:
         said = {**asdict(result), "folder": str(run.folder), "reused": run.reused}
-        details = run.details()
         if details:
             said["details"] = details
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))
         return
-    if result.method == "selector":
+    if details:
         from policy.selector.text import render
 
-        click.echo(render(result, run.details(), run.folder))
+        click.echo(render(result, details, run.folder))
         return
     percent = 100 * result.usage
     lines = {

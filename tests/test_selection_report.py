@@ -120,8 +120,8 @@ def test_terminal(finished: tuple[Path, dict[str, Any]], width: int) -> None:
         f"videos {TEST} of 8 classes",
         f"HIT@1 {100 * said['top1']:.1f} %",
         f"GFLOPs per video {said['gflops_mean']:.2f} ±",
-        "the selector's own model m0 0.60",
-        "models chosen " + ", ".join(f"{m['name']} {100 * m['chosen']:.0f} %" for m in details["models"]),
+        "the model that always runs, m0 0.60",
+        "models answering " + ", ".join(f"{m['name']} {100 * m['chosen']:.0f} %" for m in details["models"]),
         "of the training videos (α 0.0005)",
         f"threshold {details['threshold']['value']:.4g}, for 4 GFLOPs on the training videos",
         str(folder / "run"),
@@ -160,9 +160,9 @@ def test_learning_losses_on_a_model_outside_the_pool(planted: tuple[Path, Plante
     words = ["--input", "m0", "--epochs", 2, "--target", "loss", "--threshold", 0.01]
     result = run(folder, *words, "--out", folder / "losses", pool=("m1", "m2", "m3"))
     text = " ".join(result.stdout.split())
-    assert "own model m0, not in the pool, 0.60" in text
+    assert "the model that always runs, m0, not in the pool, 0.60" in text
     assert "price of a GFLOP 0.01 " in text and "affinity" not in text
-    assert re.search(r"models chosen m1 \d+ %, m2 \d+ %, m3 \d+ %", text)
+    assert re.search(r"models answering m1 \d+ %, m2 \d+ %, m3 \d+ %", text)
 
 
 def figures(value: float, low: float | None, high: float | None) -> Mapping[str, float | None]:

@@ -86,9 +86,9 @@ def out_of_fold(
         judged = np.flatnonzero(fold == held_out)
         taught = np.flatnonzero(train & (fold != held_out))
         network = _trained(
-            size, [videos[v] for v in taught], labels[taught], classes, epochs, seed=held_out + 1
+            size, [videos[v] for v in taught.tolist()], labels[taught], classes, epochs, seed=held_out + 1
         )
-        for video in judged:
+        for video in judged.tolist():
             said[video] = _probabilities(network, videos[video])
         right = (said[judged].argmax(1) == labels[judged]).mean()
         who = "all training videos" if held_out < 0 else f"all folds but {held_out + 1}"
@@ -109,12 +109,13 @@ def _trained(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     network.train()
     for _ in range(epochs):
-        for chosen in torch.randperm(len(frames)).split(FRAMES_PER_STEP):
+        for chosen in torch.split(torch.randperm(len(frames)), FRAMES_PER_STEP):
             seen = _scaled(frames[chosen])
             if torch.rand(()) < FLIPS:
                 seen = seen.flip(3)
             optimizer.zero_grad()
-            functional.cross_entropy(network(seen), targets[chosen]).backward()
+            loss = functional.cross_entropy(network(seen), targets[chosen])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     return network.eval()

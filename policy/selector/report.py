@@ -31,7 +31,10 @@ class Selects(Protocol):
 
     config: RunConfig
     own: Member
-    own_place: int | None
+
+    @property
+    def own_place(self) -> int | None:
+        """Of the model that always runs, in the pool."""
 
     @property
     def threshold(self) -> float:

@@ -31,7 +31,8 @@ def with_schedule(config: RunConfig, asked: Container[str]) -> RunConfig:
         raise UserError(
             f"--rule {config.rule} is for --target affinity; expected losses are weighed by price"
         )
-    if by_price(config) and not ("threshold" in asked or "budget" in asked):
+    given = "threshold" in asked or "budget" in asked
+    if config.method == "selector" and by_price(config) and not given:
         how = "--target loss" if config.target == "loss" else "--rule price"
         raise UserError(
             f"{how} weighs models by the price of a GFLOP: give --budget GFLOPS, which finds it, or the price "
