@@ -139,7 +139,7 @@ def fill(ordered: Order, command: str, say: Callable[[str], None]) -> Report | E
     table, setting, source = ordered.table, ordered.setting, ordered.source
     for note in source.notes:
         say(note)
-    progress = Told(len(set(ordered.asked.values())) * len(setting.seeds), setting.config.epochs)
+    progress = Told(len(set(ordered.asked.values())) * len(setting.seeds))
     runs = carry_out(
         table,
         ordered.asked,

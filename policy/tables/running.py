@@ -17,7 +17,7 @@ from policy.runs import METHODS, RESULT, Run, key_of, read_result, run_key, run_
 from policy.selector.schedule import with_schedule
 from policy.tables import views
 from policy.tables.experiment import Experiment, PaperTable, View
-from policy.tables.progress import Progress, Silent
+from policy.tables.progress import Progress, Silent, Working
 from policy.tables.source import Source
 from policy.tables.streams import Substitution
 from policy.tables.views import Trained, ViewTask
@@ -171,7 +171,7 @@ def carry_out(
                 config = replace(_completed(asked[name], other), seed=seed)
                 tasks[name, seed] = _task(rows[name].title, config, source, runs)
         missing = _reuse([[tasks[name, seed] for seed in seeds] for name in wave], made, progress)
-        with progress.watch({task.folder: task.name for task in missing}):
+        with progress.watch({task.folder: Working(task.name, task.config.epochs) for task in missing}):
             here = partial(_train, cache=source.cache, labels=source.labels, device=device)
             away = partial(
                 _train_elsewhere, cache=source.cache.folder.absolute(), labels=source.labels, device=device

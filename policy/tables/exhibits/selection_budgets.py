@@ -74,6 +74,7 @@ def make(material: Material) -> Exhibit:
             "price of a GFLOP. A curve is one trained selector at others; all look at the same model first.",
             "The cascade is the confidence cascade; low, high and bands are 95 % bootstrap intervals over videos, "
             "those of differences from the same samples.",
+            _epochs(material),
             *area_notes(compared),
             CONTROLS_NOTE,
         ),
@@ -92,6 +93,14 @@ def _at(material: Material, row: str, way: Selected) -> list[Value]:
 def _kind(material: Material, row: str) -> str:
     """Of what sets a row's budget."""
     return "price" if by_price(material.asked[row].config) else "threshold"
+
+
+def _epochs(material: Material) -> str:
+    by_epochs: dict[int, list[str]] = {}
+    for row in material.report.rows:
+        by_epochs.setdefault(material.asked[row.experiment.name].config.epochs, []).append(row.title)
+    said = "; ".join(f"{epochs} ({', '.join(titles)})" for epochs, titles in by_epochs.items())
+    return f"Epochs of training: {said}. --epochs gives all the same number."
 
 
 def _areas(compared: Comparison, name: str) -> list[Value]:
