@@ -235,7 +235,7 @@ WAYS = {
     "Soft affinity, by price †": ("price 0.01", {"rule": "price", "affinity": "soft"}),
     "Every model's loss, by price †": ("price 0.01", {"target": "loss"}),
     "Selection and cascade †": ("price 0.01", {"answer": "learned"}),
-    "… answered by the largest †": ("price 0.01", {"answer": "largest"}),
+    "Selection and cascade, largest †": ("price 0.01", {"answer": "largest"}),
 }
 
 
@@ -272,19 +272,23 @@ def test_where_the_ways_decide() -> None:
     given = RunConfig("liteeval", budget=8.0, rule="price", target="loss", affinity="soft")
     budgets = requests(selection.at_budget(table), given, same, asked={"budget"})
     assert {one.config.budget for one in budgets.values()} == {8.0}
-    # What a row is about stays.
-    for fixed in ("rule", "target", "answer"):
-        assert [getattr(one.config, fixed) for one in budgets.values()] == [
-            getattr(one.config, fixed) for one in asked.values()
-        ]
+    for one in table.experiments:
+        config = budgets[one.name].config
+        stays = {name: value for name, value in one.settings.items() if name != "threshold"}
+        assert stays and {name: getattr(config, name) for name in stays} == stays
 
 
-def test_selectors_by_price_need_one() -> None:
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (RunConfig("liteeval", rule="price", budget=8.0), "budget"),
+        (RunConfig("liteeval", rule="price", threshold=0.02), "threshold"),
+    ],
+)
+def test_a_price_is_enough_for_rows_that_need_one(given: RunConfig, said: str) -> None:
     table = paper("selection-fig4")
-    same = substitution(table, [])
-    for given in ({"budget": 8.0}, {"threshold": 0.02}):
-        made = requests(table, RunConfig("liteeval", rule="price", **given), same, asked=given.keys())
-        assert {one.config.rule for one in made.values()} == {"price"}
+    made = requests(table, given, substitution(table, []), asked={said})
+    assert [getattr(one.config, said) for one in made.values()] == [getattr(given, said)] * 3
 
 
 def test_all_formats(made: Path) -> None:
