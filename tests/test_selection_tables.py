@@ -36,7 +36,7 @@ from tests.pools import GFLOPS, plant_pool
 SMALL = ["--seeds", "1", "--epochs", "3", "--resamples", "20", "--device", "cpu"]
 PAPERS = ["x3d_xs", "x3d_s", "x3d_m", "x3d_l"]
 SUBSTITUTED = [word for n, paper in enumerate(PAPERS) for word in ("--substitute", f"{paper}=m{n}")]
-USUAL = {"alpha": 5e-4, "coarse": "m0", "rows": 3, "budget": None, "rule": "threshold"}
+USUAL: dict[str, object] = {"alpha": 5e-4, "coarse": "m0", "rows": 3, "budget": None, "rule": "threshold"}
 """The paper's selector on the cheapest model."""
 CLIPS = 3
 ROW_S, LOAD_S = (0.001, 0.002, 0.004, 0.008), 0.1
@@ -229,7 +229,7 @@ def test_latency(made: Path) -> None:
     assert (made / "out" / "selection-fig4" / "figure-2.png").exists()
 
 
-WAYS = {
+WAYS: dict[str, tuple[str, dict[str, object]]] = {
     "The paper's selector †": ("threshold 0.5", USUAL),
     "Chosen by price †": ("price 0.01", {"rule": "price", "affinity": "hard", "target": "affinity"}),
     "Soft affinity, by price †": ("price 0.01", {"rule": "price", "affinity": "soft"}),

@@ -75,8 +75,9 @@ def make(material: Material) -> Exhibit:
             "The cascade is the confidence cascade; low, high and bands are 95 % bootstrap intervals over videos, "
             "those of differences from the same samples.",
             _epochs(material),
-            "Selection and cascade answers with what it learned from the class scores of all models that ran, which may "
-            "be right where no model is: the oracle is no bound for it. Largest: the answer is that of the largest one.",
+            "Selection and cascade answers with what it learned from the class scores of all models that ran, "
+            "which may be right where no model is: the oracle is no bound for it. Largest: the answer is that of "
+            "the largest of them.",
             *area_notes(compared),
             CONTROLS_NOTE,
         ),
@@ -98,11 +99,9 @@ def _kind(material: Material, row: str) -> str:
 
 
 def _epochs(material: Material) -> str:
-    by_epochs: dict[int, list[str]] = {}
-    for row in material.report.rows:
-        by_epochs.setdefault(material.asked[row.experiment.name].config.epochs, []).append(row.title)
-    said = "; ".join(f"{epochs} ({', '.join(titles)})" for epochs, titles in by_epochs.items())
-    return f"Epochs of training: {said}. --epochs gives all the same number."
+    by_method = {one.config.method: one.config.epochs for one in material.asked.values()}
+    said = ", ".join(f"{epochs} ({method})" for method, epochs in by_method.items())
+    return f"Epochs of training: {said}; --epochs gives all the same number."
 
 
 def _areas(compared: Comparison, name: str) -> list[Value]:
