@@ -236,6 +236,10 @@ class RunConfig:
             raise UserError(
                 "distill needs a teacher: a finished run on the same videos, of lstm-cf for example"
             )
+        if self.method == "selector-cascade" and self.selector_input == "features":
+            raise UserError(
+                "selector-cascade answers with class scores: give --selector-input scores+features"
+            )
         if self.teacher is not None and not self.distill:
             raise UserError("a teacher has no say without distill: give it a weight, 1 for example")
 

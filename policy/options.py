@@ -283,6 +283,8 @@ SELECTOR_INPUT_NORM = setting(
 )
 SELECTOR_DEFAULTS = {"epochs": 5, "lr": 1e-3}
 """Of model selection (Sec. 4.1 of its paper), where they are not those of LiteEval."""
+SELECTOR_CASCADE_DEFAULTS = {"epochs": 100, "lr": 3e-3, "weight_decay": 1e-4, "threshold": 0.01}
+"""Of selection combined with a cascade."""
 SELECTOR_OPTIMIZATION = options(
     setting("--epochs", "Passes over the training videos.", type=int, default=SELECTOR_DEFAULTS["epochs"]),
     setting("--batch", "Videos per step.", type=int),

@@ -36,6 +36,8 @@ from tests.pools import GFLOPS, plant_pool
 SMALL = ["--seeds", "1", "--epochs", "3", "--resamples", "20", "--device", "cpu"]
 PAPERS = ["x3d_xs", "x3d_s", "x3d_m", "x3d_l"]
 SUBSTITUTED = [word for n, paper in enumerate(PAPERS) for word in ("--substitute", f"{paper}=m{n}")]
+USUAL: dict[str, object] = {"alpha": 5e-4, "coarse": "m0", "rows": 3, "budget": None, "rule": "threshold"}
+"""The paper's selector on the cheapest model."""
 CLIPS = 3
 ROW_S, LOAD_S = (0.001, 0.002, 0.004, 0.008), 0.1
 
@@ -65,13 +67,14 @@ def tables(cache: Path, *words: object) -> Result:
 
 @pytest.fixture(scope="module")
 def made(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with runs/ and out/: all three, the first of two seeds, with models as quick as is said."""
+    """A folder with runs/ and out/: all four, the first of two seeds, with models as quick as is said."""
     folder = tmp_path_factory.mktemp("selection")
     where = ("--runs", folder / "runs", "--out", folder / "out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection_inputs, "measure_selection", measured)
         # What train-policy prints takes longer than all the rest, and no table reads it.
         patch.setattr("policy.selector.method.describe", lambda *_: {})
+        patch.setattr("policy.selector.sequential.describe", lambda *_: {})
         given = ("--dataset", "mini-kinetics", *SUBSTITUTED, *where)
         said = tables(cache, "all", "--paper", "selection", *given)
         assert said.exit_code == 0, said.output
@@ -96,7 +99,7 @@ def runs_of(folder: Path, **wanted: object) -> list[Path]:
     found = []
     for path in (folder / "runs").glob("selector-*"):
         config = json.loads((path / "config.json").read_text())["config"]
-        if all(config[name] == value for name, value in wanted.items()):
+        if all(config.get(name) == value for name, value in wanted.items()):
             found.append((config["seed"], path))
     return [path for _, path in sorted(found)]
 
@@ -162,7 +165,7 @@ def test_alphas_and_clips(made: Path) -> None:
     assert [name for name in table if "clip" in name] == ["1 clip †", "2 clips †"]
     for name, wanted in (
         ("α = 5e-5 †", {"alpha": 5e-5}),
-        ("α = 5e-4 †", {"alpha": 5e-4, "coarse": "m0", "rows": 3, "budget": None}),
+        ("α = 5e-4 †", USUAL),
         ("1 clip †", {"rows": 1}),
     ):
         results = [read_result(path) for path in runs_of(made, **wanted)]
@@ -184,8 +187,8 @@ def test_alphas_and_clips(made: Path) -> None:
 
 
 def test_classes_cost_what_their_videos_cost(made: Path) -> None:
-    paths = runs_of(made, alpha=5e-4, coarse="m0", rows=3, budget=None)
-    # Fig. 4 has the same run, and nothing is trained twice.
+    paths = runs_of(made, **USUAL)
+    # Fig. 4 and the budgets have the same run, and nothing is trained twice.
     assert len(paths) == 1
     run = Predictions.load(paths[0] / "predictions.npz")
     found = rows(made, "selection-fig3", "table-3.csv")
@@ -226,8 +229,70 @@ def test_latency(made: Path) -> None:
     assert (made / "out" / "selection-fig4" / "figure-2.png").exists()
 
 
+WAYS: dict[str, tuple[str, dict[str, object]]] = {
+    "The paper's selector †": ("threshold 0.5", USUAL),
+    "Chosen by price †": ("price 0.01", {"rule": "price", "affinity": "hard", "target": "affinity"}),
+    "Soft affinity, by price †": ("price 0.01", {"rule": "price", "affinity": "soft"}),
+    "Every model's loss, by price †": ("price 0.01", {"target": "loss"}),
+    "Selection and cascade †": ("price 0.01", {"answer": "learned"}),
+    "Selection and cascade, largest †": ("price 0.01", {"answer": "largest"}),
+}
+
+
+def test_ways_to_choose(made: Path) -> None:
+    table = {row["method"]: row for row in rows(made, "selection-budgets")}
+    assert list(table)[: len(WAYS)] == list(WAYS)
+    for name, (at, wanted) in WAYS.items():
+        [path] = runs_of(made, **wanted)
+        result = read_result(path)
+        assert table[name]["at"] == at
+        assert float(table[name]["gflops"]) == pytest.approx(result.gflops_mean, rel=1e-5)
+        assert float(table[name]["top1_percent"]) == pytest.approx(100 * result.top1, rel=1e-5)
+    points: dict[str, list[tuple[float, float]]] = {}
+    for row in rows(made, "selection-budgets", "table-2.csv"):
+        points.setdefault(row["method"], []).append((float(row["gflops"]), float(row["top1_percent"])))
+    assert points.keys() == table.keys()
+    low = max(min(x for x, _ in line) for line in points.values())
+    areas = {name: hull_area(line, low, GFLOPS[-1]) for name, line in points.items()}
+    for column, other in (("above_random", "random selection"), ("above_cascade", "confidence cascade")):
+        for name, row in table.items():
+            if name == other:
+                assert row[column] == ""
+                continue
+            assert float(row[column]) == pytest.approx(areas[name] - areas[other], abs=0.1), name
+            assert float(row[f"{column}_low"]) <= float(row[column]) <= float(row[f"{column}_high"])
+
+
+def test_where_the_ways_decide() -> None:
+    """A threshold is for the row that has one; a budget is for all."""
+    table = paper("selection-budgets")
+    same = substitution(table, [])
+    asked = requests(table, RunConfig("liteeval", threshold=0.7), same, asked={"threshold"})
+    assert [one.config.threshold for one in asked.values()] == [0.7, *[0.01] * 5]
+    given = RunConfig("liteeval", budget=8.0, rule="price", target="loss", affinity="soft")
+    budgets = requests(selection.at_budget(table), given, same, asked={"budget"})
+    assert {one.config.budget for one in budgets.values()} == {8.0}
+    for one in table.experiments:
+        config = budgets[one.name].config
+        stays = {name: value for name, value in one.settings.items() if name != "threshold"}
+        assert stays and {name: getattr(config, name) for name in stays} == stays
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (RunConfig("liteeval", rule="price", budget=8.0), "budget"),
+        (RunConfig("liteeval", rule="price", threshold=0.02), "threshold"),
+    ],
+)
+def test_a_price_is_enough_for_rows_that_need_one(given: RunConfig, said: str) -> None:
+    table = paper("selection-fig4")
+    made = requests(table, given, substitution(table, []), asked={said})
+    assert [getattr(one.config, said) for one in made.values()] == [getattr(given, said)] * 3
+
+
 def test_all_formats(made: Path) -> None:
-    pictures = {"selection-1": 1, "selection-fig3": 3, "selection-fig4": 2}
+    pictures = {"selection-1": 1, "selection-fig3": 3, "selection-fig4": 2, "selection-budgets": 1}
     page = (made / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") == sum(pictures.values())
     for name, count in pictures.items():
@@ -278,6 +343,11 @@ def test_a_pool_of_one_s_own(cache: Path, tmp_path: Path) -> None:
         (["selection-1", "--dataset", "imagenet"], "'imagenet'"),
         (["selection-1", *SUBSTITUTED, "--budget", "8", "--threshold", "0.5"], "--threshold or --budget"),
         (["selection-1", "--substitute", "x3d_xl=m0"], "selection-1 does not read x3d_xl"),
+        (["selection-fig4", *SUBSTITUTED, "--rule", "price"], "give --budget GFLOPS"),
+        (
+            ["selection-budgets", *SUBSTITUTED, "--selector-input", "features"],
+            "give --selector-input scores+",
+        ),
         (["liteeval-1", "--model", "m0"], "--model"),
         (
             ["all", "--out", "OUT", "--only", "selection-1"],
@@ -325,9 +395,12 @@ def test_values_are_the_paper_s() -> None:
 @pytest.mark.parametrize("name", SELECTION)
 def test_tables_are_sound(name: str) -> None:
     table = paper(name)
-    kind, number = ("Figure", name[-1]) if "fig" in name else ("Table", "1")
-    assert table.title.startswith(f"Model selection, {kind} {number}: ")
-    assert table.source.endswith(f", {kind} {number}")
+    if name == "selection-budgets":
+        assert table.title.startswith("Beyond the paper: ") and table.source == "none: what we add"
+    else:
+        kind, number = ("Figure", name[-1]) if "fig" in name else ("Table", "1")
+        assert table.title.startswith(f"Model selection, {kind} {number}: ")
+        assert table.source.endswith(f", {kind} {number}")
     assert set(table.datasets) <= set(DATASETS) and SELECTION[name] in DATASETS
     assert sum(one.emphasised for one in table.experiments) == 1
     for one in requests(table, RunConfig("liteeval"), substitution(table, [])).values():
@@ -395,19 +468,28 @@ def write_own(folder: Path, row: str) -> Path:
 
 
 def test_a_table_of_one_s_own(cache: Path, tmp_path: Path) -> None:
-    """With a row of each kind: what chooses has the selector's defaults, the other those of all."""
+    """With a row of each kind: what chooses has its own command's defaults, the other those of all."""
     mine = write_own(tmp_path / "mine", OWN)
     (mine / "02-largest.toml").write_text(
         'title = "Largest"\nmethod = "uniform"\n[streams]\nfine = "m3"\n[settings]\nframes = 1\n'
     )
+    one = OWN.replace('"Selection"', '"Cascade"').replace('"selector"', '"selector-cascade"')
+    (mine / "03-cascade.toml").write_text(one.replace("alpha = 0", "epochs = 2"))
     data = ["--cache", cache, "--labels", cache / "labels.csv", "--device", "cpu", "--seeds", "1"]
     given = ["run", mine, *data, "--resamples", "0", "--runs", tmp_path / "runs", "--json"]
     said = CliRunner().invoke(paper_tables, list(map(str, given)))
     assert said.exit_code == 0, said.output
-    chosen, largest = json.loads(said.stdout)["rows"]
+    chosen, largest, cascade = json.loads(said.stdout)["rows"]
     config = json.loads((Path(chosen["runs"][0]["folder"]) / "config.json").read_text())["config"]
     assert config["models"] == ["m0", "m2:1", "m3"]
     assert (config["epochs"], config["lr"], config["lr_drop"], config["alpha"]) == (5, 1e-3, [2, 4], 0)
+    config = json.loads((Path(cascade["runs"][0]["folder"]) / "config.json").read_text())["config"]
+    assert (config["epochs"], config["lr"], config["weight_decay"], config["threshold"]) == (
+        2,
+        3e-3,
+        1e-4,
+        0.01,
+    )
     assert largest["ours"]["gflops"]["mean"] == pytest.approx(GFLOPS[3] / CLIPS, rel=1e-6)
     assert "Model: m2, weights random:0" in said.stdout
 

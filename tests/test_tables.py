@@ -27,7 +27,7 @@ from policy.tables.catalogue import COMMANDS, KNOWN
 from policy.tables.cli import paper_tables
 from policy.tables.experiment import MEASURES
 from policy.tables.placement import Box, place
-from policy.tables.progress import Told
+from policy.tables.progress import Told, Working
 from policy.tables.reading import EXPERIMENTS, read_table
 from policy.tables.report import Report, Row, Spread
 from policy.training import CHECKPOINT
@@ -508,8 +508,8 @@ def test_progress_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[st
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "metrics.jsonl").write_text("{}\n{}\n")
-    progress = Told(3, 4, live=True)
-    with progress.watch({folder: "LSTM, seed 0", tmp_path: "LSTM, seed 1"}):
+    progress = Told(3, live=True)
+    with progress.watch({folder: Working("LSTM, seed 0", 4), tmp_path: Working("LSTM, seed 1", 9)}):
         threading.Event().wait(1.2)
         shown = progress.bar.tasks[0]
         assert shown.completed == 0.5

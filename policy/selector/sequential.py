@@ -72,10 +72,6 @@ class SelectorCascade(Method):
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        if config.selector_input == "features":
-            raise UserError(
-                f"{config.method} answers with class scores: give --selector-input scores+features"
-            )
         self.pool_of_models = Pool.of(config, data)
         stream = data.train.streams["coarse"].name
         if stream not in self.pool_of_models.names:

@@ -23,6 +23,7 @@ KNOWN: Mapping[str, str] = {
     "selection-1": "model selection beside the state of the art on HVU and Mini-Kinetics",
     "selection-fig3": "model selection on Kinetics-400: α, number of clips, computation by class",
     "selection-fig4": "model selection on Kinetics-400: selector backbones, latency",
+    "selection-budgets": "beyond the paper: ways to choose among the models of a pool, each at many budgets",
     "selection-2": "weakly supervised localization beside the state of the art on Thumos'14 and MultiThumos",
     "selection-fig5": "localization on Thumos'14: disparity, budget factor, pseudo-labels, selector backbones",
     "selection-fig6": "localization on Thumos'14: average mAP against computation",
@@ -56,6 +57,7 @@ SELECTION: Mapping[str, str] = {
     "selection-1": "mini-kinetics",
     "selection-fig3": "kinetics400",
     "selection-fig4": "kinetics400",
+    "selection-budgets": "kinetics400",
 }
 """The same of the model selection paper."""
 

@@ -31,6 +31,7 @@ from policy.options import (
     POOL,
     RECIPE,
     SELECTOR,
+    SELECTOR_CASCADE_DEFAULTS,
     SELECTOR_DEFAULTS,
     SELECTOR_OPTIMIZATION,
     C,
@@ -409,13 +410,13 @@ def _setting(given: dict[str, Any]) -> Setting:
     from policy.tables.making import Setting
     from policy.tables.workers import Workers
 
-    config, of_pools = _configs(given)
-    asked = given_options()
+    config, of_pools, of_methods = _configs(given)
     setting = Setting(
         config=config,
         of_pools=of_pools,
+        of_methods=of_methods,
+        asked=frozenset(given_options()),
         models=given.get("models", ()),
-        at_paper_costs=asked.isdisjoint({"threshold", "budget"}),
         cache=FeatureCache(given["cache"]),
         labels=read_labels(given["labels"], given["labels_format"]),
         dataset=None if given["dataset"] == "none" else given["dataset"],
@@ -438,10 +439,11 @@ _OF_ROWS = frozenset({"coarse", "fine", "models"})
 """Fields of RunConfig that the rows say themselves."""
 
 
-def _configs(given: dict[str, Any]) -> tuple[RunConfig, dict[str, Any]]:
+def _configs(given: dict[str, Any]) -> tuple[RunConfig, dict[str, Any], dict[str, dict[str, Any]]]:
     """What is common to all rows: what was given, then the paper's settings for a data set, then a recipe's.
 
-    And what is other in rows that choose from a pool: they have no recipe, and none of LiteEval's settings.
+    And what is other in rows that choose from a pool: they have no recipe, and none of LiteEval's settings; and
+    what is yet other in those of a method, by its name.
     """
     values = {name: value for name, value in given_settings(given).items() if name not in _OF_ROWS}
     asked = given_options()
@@ -452,11 +454,13 @@ def _configs(given: dict[str, Any]) -> tuple[RunConfig, dict[str, Any]]:
     # Of the labels all rows must think alike.
     changed = [n for n in DEFAULTS if getattr(bare, n) != getattr(config, n) and n != "multi_label"]
     with_schedule(bare, asked)  # refuses what contradicts itself
-    return config, {
+    of_pools = {
         **{name: getattr(bare, name) for name in changed},
         **_unasked(SELECTOR_DEFAULTS, asked),
         **_unasked(paper.of_pools, asked),
     }
+    of_cascades = _unasked({**SELECTOR_CASCADE_DEFAULTS, **paper.of_pools}, asked)
+    return config, of_pools, {"selector-cascade": of_cascades}
 
 
 def _unasked(values: Mapping[str, Any], asked: Container[str]) -> dict[str, Any]:

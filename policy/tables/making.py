@@ -32,8 +32,9 @@ class Setting:
     Attributes:
         config: of all rows, where they have no setting of their own.
         of_pools: fields of it that have other values in the rows that choose from a pool of models.
+        of_methods: by method, fields that have yet others in its rows.
+        asked: names of the fields that the user has given a value.
         models: a pool in place of the paper's, or none.
-        at_paper_costs: whether the rows of a table that is compared at equal cost cost what the paper prints.
         dataset: the paper's data set that the cache holds, or None.
         runs: folder of the run folders.
         resamples: of the bootstrap.
@@ -51,8 +52,9 @@ class Setting:
     device: str
     videos: Path | None = None
     of_pools: Mapping[str, Any] = field(default_factory=dict)
+    of_methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
     models: tuple[str, ...] = ()
-    at_paper_costs: bool = True
 
     def check(self) -> None:
         """Raises UserError where it makes no sense, whatever the table."""
@@ -96,7 +98,14 @@ def order(
     if table.name == "selection-fig3":
         rows = setting.of_pools.get("rows", setting.config.rows)
         table = selection.within_cache(table, chosen, rows, setting.cache)
-    asked = requests(table, setting.config, chosen, of_pools=setting.of_pools)
+    asked = requests(
+        table,
+        setting.config,
+        chosen,
+        of_pools=setting.of_pools,
+        of_methods=setting.of_methods,
+        asked=setting.asked,
+    )
     source = Source.open([one.config for one in asked.values()], setting.cache, setting.labels)
     if setting.videos is not None and table.name == "liteeval-fig5":
         (data,) = source.datasets.values()
@@ -107,8 +116,10 @@ def order(
 def _with_pool(table: PaperTable, setting: Setting) -> PaperTable:
     if table.name in SELECTION:  # a table of the user's own has the pools that it says
         table = selection.of_dataset(table, setting.dataset)
-    if table.name == "selection-1" and setting.at_paper_costs:
+    if table.name == "selection-1" and setting.asked.isdisjoint({"threshold", "budget"}):
         table = selection.at_paper_costs(table, setting.dataset)
+    if table.name == "selection-budgets" and "budget" in setting.asked:
+        table = selection.at_budget(table)
     if setting.models:
         config = replace(setting.config, **setting.of_pools)
         table = selection.with_pool(table, setting.models, config, setting.cache)
@@ -128,7 +139,7 @@ def fill(ordered: Order, command: str, say: Callable[[str], None]) -> Report | E
     table, setting, source = ordered.table, ordered.setting, ordered.source
     for note in source.notes:
         say(note)
-    progress = Told(len(set(ordered.asked.values())) * len(setting.seeds), setting.config.epochs)
+    progress = Told(len(set(ordered.asked.values())) * len(setting.seeds))
     runs = carry_out(
         table,
         ordered.asked,

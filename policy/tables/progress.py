@@ -7,13 +7,20 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import click
 from rich import progress as bars
 from rich.console import Console
 
 from policy.training import METRICS
+
+
+class Working(NamedTuple):
+    """A run that is worked on: its name, and how many epochs it will have."""
+
+    name: str
+    epochs: int
 
 
 class Progress(Protocol):
@@ -28,8 +35,8 @@ class Progress(Protocol):
     def note(self, line: str) -> None:
         """Something else is done."""
 
-    def watch(self, active: Mapping[Path, str]) -> AbstractContextManager[None]:
-        """While these run folders, with the names of their runs, are worked on."""
+    def watch(self, active: Mapping[Path, Working]) -> AbstractContextManager[None]:
+        """While these run folders are worked on."""
 
 
 class Silent:
@@ -41,7 +48,7 @@ class Silent:
 
     def note(self, line: str) -> None: ...
 
-    def watch(self, active: Mapping[Path, str]) -> AbstractContextManager[None]:
+    def watch(self, active: Mapping[Path, Working]) -> AbstractContextManager[None]:
         return nullcontext()
 
 
@@ -52,16 +59,15 @@ class Told:
     folders, so that is what is counted.
     """
 
-    def __init__(self, runs: int, epochs: int, *, live: bool | None = None) -> None:
+    def __init__(self, runs: int, *, live: bool | None = None) -> None:
         """Args:
-        runs, epochs: of the whole table, and of each run.
+        runs: of the whole table.
         live: draw a bar; by default where standard error is a terminal.
         """
-        self.epochs = epochs
         self.runs = runs
         self.done = 0
         self.live = sys.stderr.isatty() if live is None else live
-        self.active: dict[Path, str] = {}
+        self.active: dict[Path, Working] = {}
         self.bar = bars.Progress(
             bars.TextColumn("training"),
             bars.BarColumn(),
@@ -88,7 +94,7 @@ class Told:
         click.echo(line, err=True)
 
     @contextmanager
-    def watch(self, active: Mapping[Path, str]) -> Iterator[None]:
+    def watch(self, active: Mapping[Path, Working]) -> Iterator[None]:
         if not active:
             yield
             return
@@ -106,11 +112,13 @@ class Told:
 
     def _look(self, over: threading.Event) -> None:
         while not over.wait(0.5 if self.live else 30.0):
-            begun = {name: n for folder, name in list(self.active.items()) if (n := _epochs(folder))}
-            said = [f"{name}: epoch {n} of {self.epochs}" for name, n in begun.items()]
+            begun = {run: n for folder, run in list(self.active.items()) if (n := _epochs(folder))}
+            said = [f"{run.name}: epoch {n} of {run.epochs}" for run, n in begun.items()]
             if self.live:
                 others = f" and {len(said) - 1} more" if len(said) > 1 else ""
-                self._show(sum(begun.values()) / self.epochs, f"{said[0]}{others}" if said else "")
+                self._show(
+                    sum(n / run.epochs for run, n in begun.items()), f"{said[0]}{others}" if said else ""
+                )
             elif said:
                 self._say("; ".join(said))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from policy.runs import METHODS, RESULT, Run, key_of, read_result, run_key, run_
 from policy.selector.schedule import with_schedule
 from policy.tables import views
 from policy.tables.experiment import Experiment, PaperTable, View
-from policy.tables.progress import Progress, Silent
+from policy.tables.progress import Progress, Silent, Working
 from policy.tables.source import Source
 from policy.tables.streams import Substitution
 from policy.tables.views import Trained, ViewTask
@@ -54,11 +54,15 @@ def requests(
     chosen: Substitution,
     *,
     of_pools: Mapping[str, Any] | None = None,
+    of_methods: Mapping[str, Mapping[str, Any]] | None = None,
+    asked: Collection[str] = (),
 ) -> dict[str, Request]:
     """By the rows' names; a row's own settings win over the configuration that was given.
 
     Args:
         of_pools: fields that have other values in the rows that choose from a pool.
+        of_methods: by method, fields that have yet others in its rows.
+        asked: names of the fields that the user has given a value.
 
     Raises:
         UserError: the two do not go together.
@@ -68,15 +72,16 @@ def requests(
         if one.method is None:
             continue
         values: dict[str, Any] = {"coarse": None, "fine": None, "models": ()}
-        values |= {**(of_pools or {} if one.models else {}), **one.settings}
+        values |= {**(of_pools or {} if one.models else {}), **(of_methods or {}).get(one.method, {})}
+        values |= one.settings
         values |= {role: chosen.stream(paper) for role, paper in one.streams.items()}
         values["models"] = tuple(chosen.model(paper) for paper in one.models)
         if "threshold" in one.settings:
             values.setdefault("budget", None)  # which would set another
         mine = replace(config, method=one.method, **values)
-        if one.models:
-            mine = with_schedule(mine, {"lr_drop"} if mine.lr_drop or "lr_drop" in one.settings else ())
         try:
+            if one.models:
+                mine = with_schedule(mine, _said_of(one, mine, asked))
             _check(replace(mine, teacher=one.teacher_of))
         except UserError as error:
             raise UserError(f"{table.name}, row {one.title!r}: {error}") from error
@@ -87,6 +92,13 @@ def requests(
         if one.teacher_of is not None:
             made[one.name] = replace(made[one.name], teacher_of=made[one.teacher_of])
     return made
+
+
+def _said_of(one: Experiment, config: RunConfig, asked: Collection[str]) -> set[str]:
+    """Of what `with_schedule` completes, that which a row says itself or else the user."""
+    decides = {"threshold", "budget"}
+    drops = {"lr_drop"} if config.lr_drop or "lr_drop" in one.settings else set()
+    return (decides & one.settings.keys() or decides & set(asked)) | drops
 
 
 def _check(config: RunConfig) -> None:
@@ -159,7 +171,7 @@ def carry_out(
                 config = replace(_completed(asked[name], other), seed=seed)
                 tasks[name, seed] = _task(rows[name].title, config, source, runs)
         missing = _reuse([[tasks[name, seed] for seed in seeds] for name in wave], made, progress)
-        with progress.watch({task.folder: task.name for task in missing}):
+        with progress.watch({task.folder: Working(task.name, task.config.epochs) for task in missing}):
             here = partial(_train, cache=source.cache, labels=source.labels, device=device)
             away = partial(
                 _train_elsewhere, cache=source.cache.folder.absolute(), labels=source.labels, device=device

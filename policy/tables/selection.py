@@ -32,6 +32,15 @@ def at_paper_costs(table: PaperTable, dataset: str | None) -> PaperTable:
     return replace(table, experiments=tuple(map(adapted, table.experiments)))
 
 
+def at_budget(table: PaperTable) -> PaperTable:
+    """Without the rows' own prices: the budget that is asked for sets them, as it sets thresholds."""
+
+    def adapted(one: Experiment) -> Experiment:
+        return replace(one, settings={k: v for k, v in one.settings.items() if k != "threshold"})
+
+    return replace(table, experiments=tuple(map(adapted, table.experiments)))
+
+
 def with_pool(table: PaperTable, models: Sequence[str], config: RunConfig, cache: FeatureCache) -> PaperTable:
     """With a pool of the user's in all rows that choose from one.
 

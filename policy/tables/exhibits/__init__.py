@@ -8,6 +8,7 @@ from policy.tables.exhibits import (
     online,
     runtime,
     selection_alpha,
+    selection_budgets,
     selection_inputs,
     selection_table,
     usage,
@@ -25,6 +26,7 @@ MAKERS: Mapping[str, Callable[[Material], Exhibit]] = {
     "selection-1": selection_table.make,
     "selection-fig3": selection_alpha.make,
     "selection-fig4": selection_inputs.make,
+    "selection-budgets": selection_budgets.make,
 }
 """By the names of `catalogue.EXHIBITS` and `catalogue.SELECTION`."""
 

@@ -14,6 +14,7 @@ from policy.data import Dataset, VideoSet
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method
 from policy.runs import Run, load_method, read_config
+from policy.selector.method import Selector
 from policy.tables.exhibits.sheet import Sheet
 from policy.tables.experiment import PaperTable
 from policy.tables.html import Thumbnails
@@ -74,6 +75,11 @@ class Trained:
     def liteeval(self) -> LiteEvalMethod:
         method = self.method()
         assert isinstance(method, LiteEvalMethod), "the rows of our own figures are what they are"
+        return method
+
+    def selector(self) -> Selector:
+        method = self.method()
+        assert isinstance(method, Selector), "the rows of our own figures are what they are"
         return method
 
     def uniform(self) -> Uniform:

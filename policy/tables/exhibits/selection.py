@@ -15,12 +15,16 @@ from policy.selector.controls import cascade, ensemble, oracle, random_mixtures,
 from policy.selector.curve import SelectionCurve
 from policy.selector.method import Selector
 from policy.selector.pool import PoolTable
+from policy.selector.report import Selects
+from policy.selector.schedule import by_price
+from policy.selector.sequential import SelectorCascade
 from policy.tables.exhibits.exhibit import Material, Trained
 from policy.tables.exhibits.sheet import Column, Value
 from policy.tables.plots.curves import Kind, Line
 
 RANDOM = "random selection"
 MODELS = "models of the pool"
+CASCADE = "confidence cascade"
 ORACLE = "oracle"
 _BETWEEN = 60
 HIT = "HIT@1 (%)"
@@ -36,11 +40,11 @@ CONTROLS_NOTE = (
 
 @dataclass(frozen=True)
 class Selected:
-    """The selectors of a row.
+    """The selectors of a row, which choose once or again after each model.
 
     Attributes:
         curves: of each seed, with as many points as the others, on one table.
-        points: of each seed, the one at which its threshold is.
+        points: of each seed, the one at which its threshold or price is.
         training: what the pool says of the training videos.
     """
 
@@ -57,14 +61,15 @@ class Selected:
 
 def select(material: Material, row: str) -> Selected:
     """Args:
-    row: one whose method is a selector.
+    row: one whose method chooses from a pool.
     """
-    material.say(f"{material.title(row)}: curves of thresholds")
+    config = material.asked[row].config
+    material.say(f"{material.title(row)}: curves of {'prices' if by_price(config) else 'thresholds'}")
     curves, points = [], []
     for trained in material.trained(row):
-        method = selector(trained)
+        method = _selects(trained)
         curves.append(method.curve(trained.evaluation, material.device))
-        points.append(operating_point(method, trained, material))
+        points.append(method.at_threshold(trained.evaluation, material.device))
         training, _ = method.look(trained.data.train)
     emphasised = next(one.emphasised for one in material.table.experiments if one.name == row)
     fewest = min(len(curve.values) for curve in curves)
@@ -79,18 +84,10 @@ def select(material: Material, row: str) -> Selected:
     )
 
 
-def selector(trained: Trained) -> Selector:
+def _selects(trained: Trained) -> Selects:
     method = trained.method()
-    assert isinstance(method, Selector), "the rows of our own figures are what they are"
+    assert isinstance(method, Selector | SelectorCascade), "the rows of our own figures are what they are"
     return method
-
-
-def operating_point(method: Selector, trained: Trained, material: Material) -> SelectionCurve:
-    """The curve of one point that a trained selector is at."""
-    table, _ = method.look(trained.evaluation)
-    threshold = float(method.model.threshold)
-    chosen = method.choose(method.confidences(trained.evaluation, material.device), threshold)
-    return method.decided(table, np.array([threshold]), chosen[None], trained.evaluation)
 
 
 def _on(table: PoolTable, curve: SelectionCurve) -> SelectionCurve:
@@ -103,7 +100,7 @@ def controls(selected: Selected, metric: Metric = "top1") -> dict[str, Drawn]:
     table = selected.table
     every: dict[str, SelectionCurve] = {
         "ensemble": ensemble(table),
-        "confidence cascade": cascade(table, selected.training),
+        CASCADE: cascade(table, selected.training),
         "committee cascade": cascade(table, selected.training, committee=True),
         ORACLE: oracle(table),
     }
@@ -161,7 +158,7 @@ def control_lines(compared: Comparison) -> list[Line]:
     """Of all controls that are in a comparison."""
     kinds: Mapping[str, Kind] = {
         "ensemble": "control",
-        "confidence cascade": "control",
+        CASCADE: "control",
         "committee cascade": "control",
         ORACLE: "oracle",
     }
@@ -220,7 +217,7 @@ def curve_rows(name: str, curve: Drawn, compared: Comparison, point: str) -> Ite
 POINT = {
     RANDOM: "model",
     "ensemble": "models",
-    "confidence cascade": "threshold",
+    CASCADE: "threshold",
     "committee cascade": "threshold",
     ORACLE: "price",
 }

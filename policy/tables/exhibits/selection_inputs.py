@@ -30,7 +30,6 @@ from policy.tables.exhibits.selection import (
     models_line,
     random_line,
     select,
-    selector,
 )
 from policy.tables.exhibits.sheet import Column, Sheet, Value
 from policy.tables.plots.curves import Kind, Line, accuracy_against_cost
@@ -126,7 +125,7 @@ class _Latency:
     @staticmethod
     def of(material: Material, row: str) -> _Latency:
         trained = material.trained(row)[0]
-        method = selector(trained)
+        method = trained.selector()
         members = {member.name.stream: member for member in (*method.pool_of_models, method.own)}
         _, inputs = method.look(trained.evaluation)
         times = measure_selection(

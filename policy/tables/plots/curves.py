@@ -79,7 +79,7 @@ class Line:
 
 
 _BASELINES = ((BLUE, "o"), (PURPLE, "s"), (ORANGE, "^"), (SKY, "v"), ("#000000", "P"))
-_CONTROLS: Sequence[tuple[str, str]] = ((GREY, "D"), (SKY, "v"), (ORANGE, "^"), (INK, "p"))
+_CONTROLS: Sequence[tuple[str, str]] = ((LIGHT, "D"), (INK, "v"), (GREY, "^"), (INK, "p"))
 _CROSSES = ("x", "+", "1", "2", "3", "4")
 _DASHES: Mapping[Kind, Dash] = {
     "proposed": "-",

@@ -1,0 +1,110 @@
+"""Beyond the paper: ways to choose among the models of a pool, each at many budgets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from policy.selector.area import Comparison, compare
+from policy.selector.schedule import by_price
+from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
+from policy.tables.exhibits.selection import (
+    CASCADE,
+    CONTROLS_NOTE,
+    HIT,
+    POINT,
+    RANDOM,
+    Selected,
+    area_notes,
+    control_lines,
+    controls,
+    curve_columns,
+    curve_rows,
+    in_points,
+    line,
+    models_line,
+    select,
+)
+from policy.tables.exhibits.sheet import Column, Sheet, Value
+from policy.tables.plots.curves import accuracy_against_cost
+
+WAYS = (
+    Column("method", "method"),
+    Column("at", "at"),
+    Column("GFLOPs", "gflops", 2),
+    Column("HIT@1 %", "top1_percent"),
+    Column("above random, points", "above_random", 2),
+    Column("low", "above_random_low", 2),
+    Column("high", "above_random_high", 2),
+    Column("above the cascade, points", "above_cascade", 2),
+    Column("low", "above_cascade_low", 2),
+    Column("high", "above_cascade_high", 2),
+)
+
+
+def make(material: Material) -> Exhibit:
+    """Rows it reads: all, each a way to choose; what the models say, and what it costs, is the same for all."""
+    names = [one.name for one in material.table.experiments]
+    ways = {name: select(material, name) for name in names}
+    first = ways[names[0]]
+    curves = {**{one.name: one.curves for one in ways.values()}, **controls(first)}
+    compared = compare(curves, resamples=material.resamples)
+    rows = [[way.name, *_at(material, name, way), *_areas(compared, way.name)] for name, way in ways.items()]
+    rows += [[name, None, None, None, *_areas(compared, name)] for name in POINT]
+    kinds = {way.name: _kind(material, name) for name, way in ways.items()} | POINT
+    points = [row for name, curve in curves.items() for row in curve_rows(name, curve, compared, kinds[name])]
+    picture = accuracy_against_cost(
+        [
+            *(line(way.name, way.kind, compared, band=way.kind == "proposed") for way in ways.values()),
+            models_line(first.table),
+            *control_lines(compared),
+        ],
+        title=material.table.title,
+        subtitle=material.subtitle,
+        accuracy=HIT,
+    )
+    return Exhibit(
+        material.report,
+        (
+            Sheet(material.heading, WAYS, rows),
+            Sheet("Curves", curve_columns(first.table), points, detail=True),
+        ),
+        (Picture(picture, "HIT@1 against GFLOPs per video, a curve for each way to choose"),),
+        notes=(
+            "GFLOPs and HIT@1 of the first table are at the run's own threshold on the confidence in a model, or "
+            "price of a GFLOP. A curve is one trained selector at others; all look at the same model first.",
+            "The cascade is the confidence cascade; low, high and bands are 95 % bootstrap intervals over videos, "
+            "those of differences from the same samples.",
+            _epochs(material),
+            "Selection and cascade answers with what it learned from the class scores of all models that ran, "
+            "which may be right where no model is: the oracle is no bound for it. Largest: the answer is that of "
+            "the largest of them.",
+            *area_notes(compared),
+            CONTROLS_NOTE,
+        ),
+    )
+
+
+def _at(material: Material, row: str, way: Selected) -> list[Value]:
+    results = [run.result for run in material.runs[row]]
+    return [
+        f"{_kind(material, row)} {np.mean([point.values[0] for point in way.points]):.3g}",
+        float(np.mean([result.gflops_mean for result in results])),
+        float(np.mean([100 * result.top1 for result in results])),
+    ]
+
+
+def _kind(material: Material, row: str) -> str:
+    """Of what sets a row's budget."""
+    return "price" if by_price(material.asked[row].config) else "threshold"
+
+
+def _epochs(material: Material) -> str:
+    by_method = {one.config.method: one.config.epochs for one in material.asked.values()}
+    said = ", ".join(f"{epochs} ({method})" for method, epochs in by_method.items())
+    return f"Epochs of training: {said}; --epochs gives all the same number."
+
+
+def _areas(compared: Comparison, name: str) -> list[Value]:
+    """Above random selection, and above the confidence cascade."""
+    above = (compared.area_above(name, other) if name != other else None for other in (RANDOM, CASCADE))
+    return [value for figure in above for value in in_points(figure)]
