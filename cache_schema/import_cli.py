@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import click
 
+from cache_schema.annotations.class_names import read_class_names
 from cache_schema.command import tells_mistakes
 from cache_schema.costs import gflops
 from cache_schema.describe import count, sampling_in_words
@@ -23,7 +24,6 @@ from cache_schema.importers import (
     macs_per_row,
     make_spec,
     open_source,
-    read_classes,
 )
 from cache_schema.importers.ids import read_ids
 from cache_schema.progress import progress
@@ -65,7 +65,12 @@ _TOLD = {
     type=click.Choice(["logits", "softmax", "sigmoid"]),
     help="What the scores are: logits, or probabilities.  [default: logits, unless all look like probabilities]",
 )
-@click.option("--classes", type=_PATH, metavar="FILE", help="Names of the scores' columns, one a line.")
+@click.option(
+    "--classes",
+    type=_PATH,
+    metavar="FILE",
+    help="Names of the scores' columns, one a line, or as in kinetics_classnames.json.",
+)
 @click.option(
     "--ids",
     type=_PATH,
@@ -127,7 +132,7 @@ def import_command(
     """
     model = None if like is None else like_stream(like)
     cost = macs_per_row(stream, macs=macs, gflops=gflops_per_row, like=model)
-    names = None if classes is None else read_classes(classes)
+    names = None if classes is None else read_class_names(classes)
     videos = open_source(
         source,
         stream=stream,
@@ -196,8 +201,8 @@ def _about(spec: StreamSpec, kind: Kind, ignored: int, *, cost_said: bool) -> di
         )
     if spec.num_classes and spec.classes is None:
         notes.append(
-            "without class names (--classes FILE) nothing says which column is which class: the scores cannot be "
-            "matched with labels"
+            "without class names (--classes FILE) nothing says which column is which class: model selection takes "
+            "them for the labels' classes in sorted order, other methods do not use such scores"
         )
     if ignored:
         notes.append(f"{count(ignored, 'files')} in the folder neither npy nor npz: not read")

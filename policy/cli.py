@@ -292,8 +292,9 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     from policy.selector.affinity_report import describe_affinities, render_affinities
     from policy.selector.distribution import ALPHAS
     from policy.selector.opening import Pool
+    from policy.selector.plausibility import suspicions
 
-    config = RunConfig(method="selector", **given_settings(given))
+    config = with_schedule(RunConfig(method="selector", **given_settings(given)), given_options())
     for alpha in alphas:
         replace(config, alpha=alpha).check()
     data = open_data(
@@ -301,7 +302,10 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     )
     for note in data.notes:
         click.echo(note, err=True)
-    table = Pool.of(config, data).table(data.train)
+    pool = Pool.of(config, data)
+    table = pool.table(data.train)
+    for note in (*pool.notes, *suspicions(config, pool, table, pool.table(data.evaluation))):
+        click.echo(note, err=True)
     if as_json:
         said = describe_affinities(table, config, alphas or ALPHAS)
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from cache_schema import UserError
@@ -178,6 +179,9 @@ class RunConfig:
 
     def check(self) -> None:
         """Raises UserError, one line, where a value makes no sense."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            _require(not isinstance(value, float) or math.isfinite(value), field.name, "must be finite", self)
         for name in ("epochs", "batch", "lr", "frames", "coarse_hidden", "fine_hidden", "gate_draws"):
             _require(getattr(self, name) > 0, name, "must be positive", self)
         for name in ("selector_hidden", "folds", "affinity_tau"):

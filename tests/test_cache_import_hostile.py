@@ -172,8 +172,9 @@ def test_folders(name: str, make: Make, told: str, tmp_path: Path) -> None:
         (("features", "--fps", "1", "--kind", "logits"), "--kind is about scores"),
         (("features", "--fps", "1", "--classes", "ids.txt"), "there are none, only features"),
         (("b.npz", "--classes", "ids.txt"), "7 class names for 3 scores"),
-        (("b.npz", "--classes", "gap.txt"), "class 2 of 3 has no name"),
-        (("b.npz", "--classes", "none.txt"), "none.txt: cannot be read as a list of classes"),
+        (("b.npz", "--classes", "gap.txt"), "gap.txt, line 2: empty; every line names the class"),
+        (("b.npz", "--classes", "twice.txt"), "twice.txt, line 2: class 'a' occurs twice"),
+        (("b.npz", "--classes", "none.txt"), "none.txt: cannot read the class names"),
         (("b.npz", "--stream", "../up"), "'../up' cannot be the name of a stream"),
     ],
 )
@@ -186,6 +187,7 @@ def test_requests(words: tuple[str, ...], told: str, tmp_path: Path, monkeypatch
     write_ids(tmp_path)
     Path("blank.txt").write_text("\n \n")
     Path("gap.txt").write_text("a\n\nb\n")
+    Path("twice.txt").write_text("a\na\nb\n")
     Path("a.csv").write_text("name\na\n")
     assert told in refused(*words, *COST, into=tmp_path / "cache")
 

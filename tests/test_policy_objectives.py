@@ -31,6 +31,7 @@ from policy.method import Moment
 from policy.runs import Listener, load_method, open_data, read_config, read_result, run_key, run_method
 from policy.training import Epoch
 from tests.planted import write_planted
+from tests.pools import plant_pool
 
 CPU = torch.device("cpu")
 CONFIG = RunConfig(
@@ -332,6 +333,18 @@ def test_what_the_teacher_says(teacher: Path, data: Dataset) -> None:
     batch = data.train.batch(range(len(data.train)))
     with torch.no_grad():
         expected = method.predict(batch, torch.Generator()).scores
+    assert torch.allclose(said, expected, atol=1e-6)
+
+
+def test_a_teacher_that_chooses_from_a_pool(tmp_path: Path) -> None:
+    pool = plant_pool(tmp_path / "cache", train=40, test=40, classes_per_group=2)
+    config = RunConfig("selector", models=("m0", "m1", "m2"), epochs=1, budget=2.0)
+    run_method(config, pool.cache, pool.labels, tmp_path / "teacher", device="cpu")
+    own = open_data(RunConfig("uniform", fine="m3"), pool.cache, pool.labels)
+    said = teacher_probabilities(tmp_path / "teacher", own, device=CPU)
+    data = open_data(config, pool.cache, pool.labels)
+    method = load_method(tmp_path / "teacher", config, data)
+    expected = method.predict(data.train.batch(range(40), read=False), torch.Generator()).scores
     assert torch.allclose(said, expected, atol=1e-6)
 
 

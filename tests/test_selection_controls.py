@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.curves import hull_height, upper_hull
+from policy.selector import pool
 from policy.selector.controls import (
     NEVER,
     cascade,
@@ -38,6 +39,17 @@ def run_cascade(
         answers.append(answer)
         spent.append(int(macs[: n + 1].sum()))
     return depths, answers, spent
+
+
+@pytest.mark.parametrize("committee", [False, True])
+def test_cascades_of_a_table_that_is_read_part_by_part(
+    committee: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, training = random_table(0), random_table(1)
+    whole = cascade(table, training, committee=committee)
+    monkeypatch.setattr(pool, "_PART_BYTES", 4 * 3 * 5 * 7)  # seven videos
+    in_parts = cascade(table, training, committee=committee)
+    assert np.array_equal(whole.values, in_parts.values) and np.array_equal(whole.ran, in_parts.ran)
 
 
 @settings(max_examples=40, deadline=None)

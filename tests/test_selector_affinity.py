@@ -90,6 +90,12 @@ def test_soft_affinity(seed: int, several: bool, alpha: float, tau: float) -> No
         assert said[video] == pytest.approx([each / sum(odds) for each in odds], abs=1e-4)
 
 
+def test_models_that_cost_nothing() -> None:
+    table = replace(table_of(0), macs=np.zeros((40, 4), np.int64))
+    least = affinities(table, CONFIG, 5.0)
+    assert np.array_equal(least.argmax(axis=1), table.losses.argmin(axis=1))
+
+
 def test_soft_becomes_hard() -> None:
     table = table_of(3)
     soft = affinities(table, replace(CONFIG, affinity="soft", affinity_tau=1e-6), 5e-4)
@@ -190,11 +196,20 @@ def test_the_command(planted: PlantedPool, tmp_path: Path) -> None:
     assert sorted(planted.cache.folder.rglob("*")) == before
 
 
+def test_the_command_says_how_the_pool_was_opened(planted: PlantedPool) -> None:
+    said = affinity(planted, "--heads", "linear", "--folds", "1")
+    assert said.exit_code == 0, said.output
+    assert "linear heads judge the videos that they were fitted on (--folds 1)" in said.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "models", "said"),
     [
         (["--alpha", "-1"], ["m0", "m1"], "alpha must not be negative, not -1.0"),
-        (["--alpha", "nan"], ["m0", "m1"], "alpha must not be negative, not nan"),
+        (["--alpha", "nan"], ["m0", "m1"], "alpha must be finite, not nan"),
+        (["--alpha", "inf"], ["m0", "m1"], "alpha must be finite, not inf"),
+        (["--folds", "3"], ["m0", "m1"], "--folds is about linear heads"),
+        (["--out-of-fold", "m7=m1"], ["m0", "m1"], "'m7' is no model of the pool"),
         (["--affinity-tau", "0"], ["m0", "m1"], "affinity-tau must be positive"),
         ([], ["m0"], "a pool needs at least two models"),
         ([], ["m0", "m9"], "no stream 'm9' in this cache"),

@@ -112,9 +112,9 @@ def test_a_sound_pool(pool: PlantedPool) -> None:
         ((*MODELS, "--rows", 0), "rows must be positive, not 0"),
         ((*MODELS, "--rows", -1), "rows must be positive, not -1"),
         ((*MODELS, "--alpha", -1), "alpha must not be negative, not -1.0"),
-        ((*MODELS, "--alpha", "nan"), "alpha must not be negative, not nan"),
-        ((*MODELS, "--budget", "nan"), "budget must be positive, not nan"),
-        ((*MODELS, "--threshold", "nan"), "threshold must not be negative, not nan"),
+        ((*MODELS, "--alpha", "nan"), "alpha must be finite, not nan"),
+        ((*MODELS, "--budget", "nan"), "budget must be finite, not nan"),
+        ((*MODELS, "--threshold", "nan"), "threshold must be finite, not nan"),
         ((*MODELS, "--folds", 3), "--folds is about linear heads: give --heads linear"),
         ((*MODELS, "--heads", "linear", "--folds", 0), "folds must be positive, not 0"),
         ((*MODELS, "--budget", 0.1), "--budget 0.1: the least that is possible are 0.6"),
@@ -183,6 +183,9 @@ def test_probabilities_instead_of_logits(pool: PlantedPool) -> None:
     line = told(pool, *MODELS)
     assert "'m1': its class scores are probabilities (from 0 to 1, adding up to 1 in each row)" in line
     assert "feature-cache import --kind softmax" in line
+    assert "'m1': its class scores are probabilities" in told(
+        pool, "--model", "m0", "--model", "m2", "--input", "m1"
+    )
     change(pool, "m2", record=with_scores(lambda s: 1 / (1 + np.exp(-s))))
     line = told(pool, "--model", "m0", "--model", "m2", "--multi-label")
     assert "'m2': its class scores are probabilities (from 0 to 1)" in line and "--kind sigmoid" in line

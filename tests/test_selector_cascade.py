@@ -23,7 +23,7 @@ from policy.selector.method import Selector
 from policy.selector.sequential import SelectorCascade
 from policy.selector.sequential_network import Evidence, SequentialNetwork
 from policy.selector.walk import walk
-from policy.training import Epoch
+from policy.training import CHECKPOINT, Epoch
 from tests.pools import PlantedPool, plant_pool
 
 MODELS = ("m0", "m1", "m2", "m3")
@@ -189,6 +189,14 @@ def test_a_curve_goes_from_the_first_model_alone_to_where_nothing_costs(
     assert curve.gflops[0] == pytest.approx((table.macs[:, 0].mean() + method.model.macs) / 1e9)
 
 
+def test_of_two_prices_one_is_above_all_and_one_is_none(small: PlantedPool, tmp_path: Path) -> None:
+    method = trained(CONFIG, small, tmp_path / "run")
+    data = open_data(CONFIG, small.cache, small.labels)
+    every, ends = (method.curve(data.evaluation, CPU, points=points) for points in (500, 2))
+    assert len(ends.values) == 2 and ends.values[1] == 0
+    assert ends.values[0] == every.values[0] and (ends.ran[0] == 1).all()
+
+
 def test_a_budget_sets_the_price_on_the_training_videos(small: PlantedPool, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=40, budget=5.0)
     method = trained(config, small, tmp_path / "run")
@@ -198,6 +206,7 @@ def test_a_budget_sets_the_price_on_the_training_videos(small: PlantedPool, tmp_
     assert cheaper <= spent and 4.0 < spent <= 5.0
     with pytest.raises(UserError, match=r"--budget 0\.1: the least that is possible"):
         trained(replace(config, budget=0.1), small, tmp_path / "less")
+    assert not (tmp_path / "less" / CHECKPOINT).exists()
 
 
 def test_what_cannot_be_first(small: PlantedPool, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_options_are_what_it_reads(planted: PlantedPool) -> None:
         method.finish(data.train, CPU)
         method.predict(batch, torch.Generator())
         method.network_macs(np.array([2]), np.array([0]))
-    names = {field.name for field in fields(RunConfig)} - TRAINING_OPTIONS
+    names = {field.name for field in fields(RunConfig)} - TRAINING_OPTIONS - {"method"}
     elsewhere = {"heads", "folds", "out_of_fold"}  # where the class scores come from
     assert (read & names) - elsewhere == Selector.options - TRAINING_OPTIONS - elsewhere
 
@@ -219,6 +219,18 @@ def test_how_sure(planted: PlantedPool) -> None:
         assert seen == pytest.approx([*p, *expected], abs=1e-4)
 
 
+def test_how_sure_of_several_classes(tmp_path: Path) -> None:
+    cache, labels = several_labels(tmp_path / "cache")
+    config = RunConfig("selector", models=("m0", "m1"), confidence_input=True)
+    table, inputs = (method := Selector(config, open_data(config, cache, labels))).look(
+        open_data(config, cache, labels).train
+    )
+    said = torch.from_numpy(table.probabilities[:, 0]).double().clamp(1e-7, 1 - 1e-7)
+    entropy = torch.distributions.Bernoulli(said).entropy().sum(dim=1)
+    assert method.multi_label
+    assert torch.allclose(inputs[:, -1].double(), entropy, rtol=1e-4)
+
+
 def run_of(config: RunConfig, pool: PlantedPool, folder: Path) -> dict[str, bytes]:
     run_method(config, pool.cache, pool.labels, folder, device="cpu")
     return {name: (folder / name).read_bytes() for name in ("model.safetensors", "predictions.npz")}
@@ -319,7 +331,9 @@ def selector(pool: PlantedPool, folder: Path, *words: str) -> Result:
     ("words", "said"),
     [
         (["--alpha", "-0.1"], "alpha must not be negative, not -0.1"),
-        (["--alpha", "nan"], "alpha must not be negative, not nan"),
+        (["--alpha", "nan"], "alpha must be finite, not nan"),
+        (["--threshold", "inf"], "threshold must be finite, not inf"),
+        (["--budget", "inf"], "budget must be finite, not inf"),
         (["--threshold", "-1"], "threshold must not be negative"),
         (["--budget", "0"], "budget must be positive"),
         (["--budget", "0.3"], "--budget 0.3: the least that is possible are 0.6 GFLOPs per video"),
@@ -340,6 +354,14 @@ def test_mistakes(words: list[str], said: str, planted: PlantedPool, tmp_path: P
     result = selector(planted, tmp_path / "run", *words)
     assert result.exit_code == 2, result.output
     assert said in result.stderr.splitlines()[-1]
+
+
+def test_a_budget_that_is_too_small_is_told_before_training(planted: PlantedPool, tmp_path: Path) -> None:
+    """Nothing is left of the run that another one would have to make room for."""
+    for words in (["--budget", "0.3"], ["--input", "m2", "--budget", "4.7"]):
+        assert selector(planted, tmp_path / "run", *words).exit_code == 2
+        assert not (tmp_path / "run" / CHECKPOINT).exists()
+    assert selector(planted, tmp_path / "run", "--budget", "3").exit_code == 0
 
 
 def test_the_learning_rate_falls_with_the_epochs(planted: PlantedPool, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cache_schema.importers.instants import Timing
 from cache_schema.importers.matrix import open_npy, open_npz_file
 from cache_schema.importers.probabilities import Kind, looks_like
 from cache_schema.importers.rows import Source, What, printable
-from cache_schema.importers.stream import like_stream, macs_per_row, make_spec, read_classes
+from cache_schema.importers.stream import like_stream, macs_per_row, make_spec
 from cache_schema.importers.table import ScoreTable
 
 
@@ -77,5 +77,4 @@ __all__ = [
     "macs_per_row",
     "make_spec",
     "open_source",
-    "read_classes",
 ]

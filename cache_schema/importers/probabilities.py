@@ -26,16 +26,23 @@ def looks_like(videos: Iterable[Rows], report: Callable[[int], None] = lambda se
     Args:
         report: called with the number of videos seen.
     """
-    sums_to_one = True
+    found: Kind = "softmax"
     for seen, rows in enumerate(videos):
         report(seen)
-        if rows.scores is None:
-            continue
-        scores = rows.scores.astype(np.float64)
-        if not _in_range(scores).all():
-            return "logits"
-        sums_to_one = sums_to_one and bool(_summing(scores).all())
-    return "softmax" if sums_to_one else "sigmoid"
+        kind: Kind = "softmax" if rows.scores is None else kind_of(rows.scores)
+        if kind == "logits":
+            return kind
+        found = kind if found == "softmax" else found
+    return found
+
+
+def kind_of(scores: Array) -> Kind:
+    """What scores (T, C) look like: a softmax's are from 0 to 1 and each row sums to 1, a sigmoid's only the
+    former. No network's logits are."""
+    values = scores.astype(np.float64)
+    if not _in_range(values).all():
+        return "logits"
+    return "softmax" if _summing(values).all() else "sigmoid"
 
 
 def to_logits(scores: Array, kind: Kind, place: str) -> Float64Array:

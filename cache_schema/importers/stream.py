@@ -8,7 +8,6 @@ from pathlib import Path
 
 from cache_schema.costs import Cost, built_in_cost, cost_table
 from cache_schema.errors import UserError
-from cache_schema.importers.ids import text_lines
 from cache_schema.importers.rows import Rows, printable
 from cache_schema.schema import (
     IMPORTED,
@@ -21,22 +20,6 @@ from cache_schema.schema import (
 # A figure of three digits, as papers print it, is the same cost.
 _SAME_COST = 0.005
 _MOST_MACS = 1e18
-
-
-def read_classes(path: Path) -> tuple[str, ...]:
-    """Names of classes, one a line, in the order of the columns.
-
-    Raises:
-        UserError: it cannot be read, or names none.
-    """
-    try:
-        names = [line.strip() for line in text_lines(path)]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{printable(path)}: cannot be read as a list of classes: {reason}") from error
-    if not names:
-        raise UserError(f"{printable(path)}: no class names in it; one a line is expected")
-    return tuple(names)
 
 
 def like_stream(name: str) -> Cost:

@@ -38,4 +38,6 @@ def accuracy(logits: Tensor, labels: BoolArray, *, multi_label: bool) -> float:
         return float(labels[np.arange(len(scores)), scores.argmax(axis=1)].mean())
     # Classes without a video that shows them have no average precision.
     shown = labels.any(axis=0)
-    return float(average_precision_score(labels[:, shown], scores[:, shown], average="macro"))
+    # Columns that a mask has chosen lie one after another in memory, and scikit-learn copies all of them for each.
+    targets, ranked = (np.ascontiguousarray(each[:, shown]) for each in (labels, scores))
+    return float(average_precision_score(targets, ranked, average="macro"))

@@ -77,26 +77,34 @@ def _data_of(folder: Path, config: RunConfig, described: dict[str, Any], data: D
         raise _unfit(folder, f"was trained {how}")
     if held["labels"] != own["labels"]:
         raise _unfit(folder, "was trained or evaluated on other videos, or on other labels of them")
-    streams = _streams(config, data.train)
+    streams, pool, held_out = _streams(config, data.train)
 
     def seen(videos: VideoSet) -> VideoSet:
-        return replace(videos, streams=streams, l2=config.input_norm == "l2")
+        return replace(videos, streams=streams, l2=config.input_norm == "l2", pool=pool)
 
-    data = replace(data, train=seen(data.train), evaluation=seen(data.evaluation))
+    data = replace(data, train=seen(data.train), evaluation=seen(data.evaluation), held_out=held_out)
     for name, digest in data.digest().items():
         if held.get(name) != digest:
             raise _unfit(folder, f"was trained on other features of stream {name!r}")
     return data
 
 
-def _streams(config: RunConfig, videos: VideoSet) -> dict[Role, Stream]:
-    """The streams that the teacher reads: the student's own, or others of the same cache."""
+def _streams(
+    config: RunConfig, videos: VideoSet
+) -> tuple[dict[Role, Stream], dict[str, Stream], dict[str, Stream]]:
+    """The streams that the teacher reads, by role, chooses from and takes held-out scores of, by name: the
+    student's own, or others of the same cache."""
     from policy.runs import METHODS
 
     cache = FeatureCache(next(iter(videos.streams.values())).folder.parent)
     known = {stream.name: stream for stream in videos.streams.values()}
-    names = {role: getattr(config, role) for role in METHODS[config.method].roles}
-    return {role: known.get(name) or cache[name] for role, name in names.items()}
+    method = METHODS[config.method]
+    by_role = method.streams(config, cache)
+    return (
+        {role: known.get(name) or cache[name] for role, name in by_role.items()},
+        {name: known.get(name) or cache[name] for name in method.pool(config)},
+        {name: cache[name] for name in method.held_out(config)},
+    )
 
 
 def _unfit(folder: Path, why: str) -> UserError:

@@ -38,8 +38,8 @@ def model_losses(
 
 
 def normalised_costs(macs: npt.NDArray[np.float64]) -> FloatArray:
-    """F of Eq. 2: (N,) mean costs of the models, divided by their sum."""
-    return np.asarray(macs / macs.sum())
+    """F of Eq. 2: (N,) mean costs of the models, divided by their sum; zeros where nothing costs anything."""
+    return np.asarray(macs / (macs.sum() or 1.0))
 
 
 def hard_affinity(losses: FloatArray, costs: FloatArray, alpha: float) -> FloatArray:

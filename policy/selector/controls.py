@@ -23,7 +23,6 @@ NEVER = 2.0
 
 _SHARES = (0.25, 0.5, 0.75)
 _DRAWS = 3
-_VIDEOS_AT_A_TIME = 4096
 
 
 def single_models(table: PoolTable) -> SelectionCurve:
@@ -130,11 +129,10 @@ def _own_confidence(table: PoolTable) -> FloatArray:
 
 def _committee_confidence(table: PoolTable) -> FloatArray:
     """(M, N): the largest class probability of the mean of the models up to each."""
-    said = np.empty(table.probabilities.shape[:2])
-    for start in range(0, len(table), _VIDEOS_AT_A_TIME):
-        part = slice(start, start + _VIDEOS_AT_A_TIME)
-        total = np.zeros_like(table.probabilities[part, 0])
+    sure = np.empty((len(table), len(table.models)))
+    for videos, said in table.parts():
+        total = np.zeros_like(said[:, 0])
         for n in range(len(table.models)):
-            total += table.probabilities[part, n]
-            said[part, n] = total.max(axis=1) / (n + 1)
-    return said
+            total += said[:, n]
+            sure[videos, n] = total.max(axis=1) / (n + 1)
+    return sure

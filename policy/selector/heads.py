@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.special import expit, softmax
 
 from cache_schema import CacheError, Stream, UserError
+from cache_schema.importers.probabilities import kind_of
 from policy.accounting import linear_macs
 from policy.data import RowChoice, VideoSet, batched
 
@@ -77,6 +78,19 @@ def score_head(stream: Stream, classes: Sequence[str], names: Sequence[str], vid
     return ScoreHead(stream, columns)
 
 
+def every_score(stream: Stream, videos: VideoSet) -> ScoreHead:
+    """The head of a stream with class scores, whatever classes they are of.
+
+    Args:
+        videos: as for `score_head`.
+
+    Raises:
+        UserError: these are probabilities instead of logits.
+    """
+    _check_logits(stream, videos)
+    return ScoreHead(stream, np.arange(stream.spec.num_classes))
+
+
 def score_columns(stream: Stream, classes: Sequence[str], names: Sequence[str] = ()) -> IntArray:
     """(C,): where a stream's class scores have the classes of the labels.
 
@@ -120,18 +134,15 @@ def score_columns(stream: Stream, classes: Sequence[str], names: Sequence[str] =
 
 def _check_logits(stream: Stream, videos: VideoSet) -> None:
     """Raises CacheError where what should be logits is between 0 and 1 throughout and adds up to 1 in each row or,
-    with several classes per video, only the former. No network's logits are."""
+    with several classes per video, only the former."""
     step = -(-len(videos) // _TRIED)
     tried = [v for v in range(0, len(videos), step) if videos.ids[v] in stream]
     if not tried:
         return
     scores = np.concatenate([videos.scores_of(stream, v) for v in tried])
-    if scores.shape[1] < 2 or scores.min() < 0 or scores.max() > 1:
-        return
-    adding_up = bool((abs(scores.sum(axis=1, dtype=np.float64) - 1) < 0.02).all())
-    if adding_up or videos.multi_label:
-        how = ", adding up to 1 in each row" if adding_up else ""
-        kind = "softmax" if adding_up else "sigmoid"
+    kind = kind_of(scores)
+    if scores.shape[1] > 1 and (kind == "softmax" or (kind == "sigmoid" and videos.multi_label)):
+        how = ", adding up to 1 in each row" if kind == "softmax" else ""
         raise CacheError(
             f"stream {stream.name!r}: its class scores are probabilities (from 0 to 1{how}), where logits are "
             f"expected: import them again with feature-cache import --kind {kind}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from policy.config import RunConfig
 from policy.data import VideoSet
+from policy.selector.affinity import LEAST
 from policy.selector.opening import Member
+from policy.selector.sureness import how_sure
 
 _TOP = 5
-LEAST = 1e-7
 
 Floats = npt.NDArray[np.float32]
 
@@ -28,18 +30,11 @@ def selector_input(config: RunConfig, own: Member, videos: VideoSet, scores: Flo
         parts.append(scores)
     if config.confidence_input:
         assert scores is not None
-        parts.append(how_sure(scores))
+        kept = torch.from_numpy(scores).clamp(LEAST, 1 - LEAST)
+        parts.append(how_sure(kept, _TOP, multi_label=videos.multi_label).numpy())
     if config.selector_input != "scores":
         parts.append(mean_features(own, videos))
     return np.concatenate(parts, axis=1)
-
-
-def how_sure(probabilities: Floats) -> Floats:
-    """(M, 6 or fewer): logarithms of the largest probabilities in order, and the entropy in nats."""
-    logs = np.log(probabilities.clip(LEAST, None))
-    largest = -np.sort(-logs, axis=1)[:, :_TOP]
-    entropy = -(probabilities * logs).sum(axis=1, keepdims=True)
-    return np.concatenate([largest, entropy], axis=1).astype(np.float32)
 
 
 def mean_features(own: Member, videos: VideoSet) -> Floats:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,31 +11,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cache_schema import FeatureCache
 from policy.config import RunConfig
-from policy.data import Batch, Dataset, Role, VideoSet
-from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Moment, Prediction
+from policy.data import Batch, Dataset, VideoSet
+from policy.method import TRAINING_OPTIONS, IntArray, Losses, Moment, Prediction
 from policy.selector.curve import SelectionCurve
 from policy.selector.inputs import selector_input
-from policy.selector.models import parse_models
 from policy.selector.network import SelectorNetwork
-from policy.selector.opening import Pool, cheapest_stream, held_out_streams, own_member
-from policy.selector.plausibility import suspicions
+from policy.selector.opening import own_member
 from policy.selector.pool import PoolTable, only
+from policy.selector.pool_method import POOL_OPTIONS, PoolMethod
 from policy.selector.report import describe
-from policy.selector.rule import choose, choose_at_price, prices, thresholds, within_budget
+from policy.selector.rule import (
+    check_budget,
+    choose,
+    choose_at_price,
+    prices,
+    thresholds,
+    within_budget,
+)
 from policy.selector.schedule import by_price
 from policy.selector.targets import affinities, qualities
 
 FloatArray = npt.NDArray[np.float64]
 
-POOL_OPTIONS = frozenset({"models", "rows", "score_classes", "heads", "folds", "out_of_fold"})
 INPUT_OPTIONS = frozenset({"selector_input", "confidence_input", "selector_hidden"})
 POINTS = 50
 """Thresholds of a curve."""
 
 
-class Selector(Method):
+class Selector(PoolMethod):
     """A perceptron on one model's predictions of a video says which model of a pool should judge it.
 
     Its own model always runs and is always charged. Sec. 3.1, 3.2 and 3.4.
@@ -47,7 +51,6 @@ class Selector(Method):
     """
 
     title = "Model selection"
-    roles: ClassVar[tuple[Role, ...]] = ("coarse",)
     options = (
         TRAINING_OPTIONS
         | POOL_OPTIONS
@@ -60,11 +63,9 @@ class Selector(Method):
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        self.pool_of_models = Pool.of(config, data)
         self.own = own_member(config, data, self.pool_of_models)
         names = self.pool_of_models.names
         self.own_place = names.index(self.own.name.stream) if self.own.name.stream in names else None
-        self._seen: list[tuple[VideoSet, PoolTable, Tensor]] = []
         table, inputs = self.look(data.train)
         self.gflops = table.mean_macs / 1e9
         if self.own_place is not None:
@@ -79,45 +80,20 @@ class Selector(Method):
         self.model = SelectorNetwork(inputs.shape[1], config.selector_hidden, len(names))
         if config.input_norm == "standard":
             self.model.scale.fit([inputs])
+        if config.budget is not None:
+            cheapest = np.full((1, len(table)), self.order[0])
+            check_budget(
+                config.budget, float(self.decided(table, np.zeros(1), cheapest, data.train).gflops[0])
+            )
 
-    @classmethod
-    def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
-        return {"coarse": config.coarse or cheapest_stream(config, cache)}
-
-    @classmethod
-    def pool(cls, config: RunConfig) -> Sequence[str]:
-        return tuple(model.stream for model in parse_models(config.models))
-
-    @classmethod
-    def held_out(cls, config: RunConfig) -> Sequence[str]:
-        return held_out_streams(config)
-
-    def notes(self, data: Dataset) -> Sequence[str]:
-        (train, _), (evaluation, _) = self.look(data.train), self.look(data.evaluation)
-        pool = self.pool_of_models
-        return [*pool.notes, *suspicions(self.config, pool, train, evaluation)]
-
-    @property
-    def reads(self) -> bool:
-        return False  # what it sees of a video is kept (`look`)
-
-    def rows(self, length: int) -> IntArray:
-        return self.own.rows(length)
-
-    def look(self, videos: VideoSet) -> tuple[PoolTable, Tensor]:
-        """What the pool says of videos, and what the selector sees of them, (M, D) float32. Kept."""
-        for known, table, inputs in self._seen:
-            if known is videos:
-                return table, inputs
-        table = self.pool_of_models.table(videos)
+    def seen(self, videos: VideoSet, table: PoolTable) -> Tensor:
+        """(M, D) float32, the network's inputs."""
         scores = None
         if self.own_place is not None:
             scores = table.of_model(self.own_place)
         elif self.own.head is not None:
             scores = self.own.probabilities(videos)
-        seen = torch.from_numpy(selector_input(self.config, self.own, videos, scores))
-        self._seen.append((videos, table, seen))
-        return table, seen
+        return torch.from_numpy(selector_input(self.config, self.own, videos, scores))
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         """Eq. 1, the mean over the videos, so that the learning rate need not follow the batch."""

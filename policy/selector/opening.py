@@ -13,7 +13,7 @@ from cache_schema import CacheError, FeatureCache, Stream, UserError
 from cache_schema.costs import stream_cost
 from policy.config import RunConfig
 from policy.data import Dataset, VideoSet, uniform_rows
-from policy.selector.heads import Head, ScoreHead, score_head
+from policy.selector.heads import Head, ScoreHead, every_score, score_head
 from policy.selector.held_out import held_out_head, parse_held_out
 from policy.selector.linear_head import class_targets, fit_linear_head
 from policy.selector.models import ModelName, parse_models
@@ -181,7 +181,7 @@ def own_member(config: RunConfig, data: Dataset, pool: Pool) -> Member:
     """The model that the selector is mounted on: one of the pool, or that of any other stream.
 
     Raises:
-        UserError: it has no class scores, and the selector is to look at them.
+        UserError: it has no class scores, or probabilities, and the selector is to look at them.
     """
     stream = data.train.streams["coarse"]
     for member in pool:
@@ -190,7 +190,8 @@ def own_member(config: RunConfig, data: Dataset, pool: Pool) -> Member:
     name = ModelName(stream.name, config.rows)
     if config.selector_input == "features" and not config.confidence_input:
         # Charged for its classifier, if it has one, as what a network does when it runs.
-        return Member(name, stream, _all_scores(stream))
+        count = stream.spec.num_classes
+        return Member(name, stream, ScoreHead(stream, np.arange(count)) if count else None)
     if config.heads == "linear":
         return Member(name, stream, _linear(name, stream, config, data))
     if not stream.spec.num_classes:
@@ -198,13 +199,7 @@ def own_member(config: RunConfig, data: Dataset, pool: Pool) -> Member:
             f"stream {stream.name!r} has no class scores for the selector to look at; give --selector-input "
             "features"
         )
-    return Member(name, stream, _all_scores(stream))
-
-
-def _all_scores(stream: Stream) -> ScoreHead | None:
-    """Whatever classes they are of."""
-    count = stream.spec.num_classes
-    return ScoreHead(stream, np.arange(count)) if count else None
+    return Member(name, stream, every_score(stream, data.train))
 
 
 def _member(

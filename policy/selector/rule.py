@@ -82,8 +82,17 @@ def prices(qualities: FloatArray, gflops: FloatArray, points: int | None) -> Flo
         for b in range(a)
         if gflops[a] != gflops[b]
     ]
-    every = np.concatenate([np.zeros(0), *turning])
-    ordered = np.sort(every[every > 0])
+    return prices_between(np.concatenate([np.zeros(0), *turning]), points)
+
+
+def prices_between(turning: FloatArray, points: int | None) -> FloatArray:
+    """(≤ points,), descending to 0: prices between those at which something turns out otherwise, one above all.
+
+    Args:
+        turning: those that are not positive do not count.
+        points: 2 or more; None: all.
+    """
+    ordered = np.sort(turning[turning > 0])
     # Not at a price that leaves the choice to rounding, but half way to the next.
     between = (ordered + np.append(ordered[1:], 3 * ordered[-1:])) / 2
     return np.unique(np.concatenate([[0.0], _spread(between, points)]))[::-1]
@@ -102,11 +111,17 @@ def within_budget(budget: float, values: FloatArray, cost: Callable[[float], flo
     """
     affordable = bisect_right(values, budget, key=cost)
     if not affordable:
-        raise UserError(
-            f"--budget {budget:g}: the least that is possible are {cost(float(values[0])):.4g} GFLOPs per video, "
-            "for the selector and the model that it looks at"
-        )
+        check_budget(budget, cost(float(values[0])))
     return float(values[affordable - 1])
+
+
+def check_budget(budget: float, least: float) -> None:
+    """Raises UserError where a budget is below the least GFLOPs that are possible."""
+    if budget < least:
+        raise UserError(
+            f"--budget {budget:g}: the least that is possible are {least:.4g} GFLOPs per video, for the selector "
+            "and the model that it looks at"
+        )
 
 
 def _fallback(confidences: FloatArray, when_none: WhenNone) -> IntArray:

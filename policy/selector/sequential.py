@@ -6,10 +6,10 @@ looks after each model at all that has been said, and answers with all of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,27 +17,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cache_schema import FeatureCache, UserError
+from cache_schema import UserError
 from policy.config import RunConfig
-from policy.data import Batch, Dataset, Role, VideoSet
+from policy.data import Batch, Dataset, VideoSet
 from policy.losses import classification_loss
 from policy.method import (
     TRAINING_OPTIONS,
     IntArray,
     Losses,
-    Method,
     Moment,
     Prediction,
     class_probabilities,
 )
 from policy.selector.curve import SelectionCurve
 from policy.selector.inputs import mean_features
-from policy.selector.method import POOL_OPTIONS, Selector
-from policy.selector.opening import Pool
-from policy.selector.plausibility import suspicions
 from policy.selector.pool import BoolArray, FloatArray, Masks, PoolTable, only
+from policy.selector.pool_method import POOL_OPTIONS, PoolMethod
 from policy.selector.report import describe
-from policy.selector.rule import within_budget
+from policy.selector.rule import check_budget, prices_between, within_budget
 from policy.selector.sequential_network import Evidence, SequentialNetwork
 from policy.selector.walk import rates, walk
 
@@ -50,7 +47,7 @@ _HALVINGS = 20
 _VIDEOS_AT_A_TIME = 1024
 
 
-class SelectorCascade(Method):
+class SelectorCascade(PoolMethod):
     """The smallest model always runs; then the one of most gain for its price, or none, and so on.
 
     Learned are the answer of a set of models, by its classification loss, and the chance that the answer would be
@@ -61,7 +58,6 @@ class SelectorCascade(Method):
     """
 
     title = "Selection and cascade"
-    roles: ClassVar[tuple[Role, ...]] = ("coarse",)
     options = (
         TRAINING_OPTIONS
         | POOL_OPTIONS
@@ -72,13 +68,11 @@ class SelectorCascade(Method):
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        self.pool_of_models = Pool.of(config, data)
         stream = data.train.streams["coarse"].name
         if stream not in self.pool_of_models.names:
             raise UserError(f"--input {stream}: the model that runs first must be one of the pool")
         self.own_place = self.pool_of_models.names.index(stream)
         self.own = self.pool_of_models.members[self.own_place]
-        self._known: list[tuple[VideoSet, PoolTable, Tensor]] = []
         table, more = self.look(data.train)
         self.gflops = table.mean_macs / 1e9
         classes, models = len(data.classes), len(self.pool_of_models.names)
@@ -86,42 +80,15 @@ class SelectorCascade(Method):
         if config.input_norm == "standard":
             parts = np.array_split(np.arange(len(table)), -(-len(table) // _VIDEOS_AT_A_TIME))
             self.model.scale.fit(self.evidence(data.train, part).seen for part in parts)
+        if config.budget is not None:
+            least = self.own.macs(data.train) + self.model.macs
+            check_budget(config.budget, float(least.mean() / 1e9))
 
-    @classmethod
-    def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
-        return Selector.streams(config, cache)
-
-    @classmethod
-    def pool(cls, config: RunConfig) -> Sequence[str]:
-        return Selector.pool(config)
-
-    @classmethod
-    def held_out(cls, config: RunConfig) -> Sequence[str]:
-        return Selector.held_out(config)
-
-    def notes(self, data: Dataset) -> Sequence[str]:
-        (train, _), (evaluation, _) = self.look(data.train), self.look(data.evaluation)
-        pool = self.pool_of_models
-        return [*pool.notes, *suspicions(self.config, pool, train, evaluation)]
-
-    @property
-    def reads(self) -> bool:
-        return False  # what it sees of a video is kept (`look`)
-
-    def rows(self, length: int) -> IntArray:
-        return self.own.rows(length)
-
-    def look(self, videos: VideoSet) -> tuple[PoolTable, Tensor]:
-        """What the pool says of videos, and what is seen of the first model beside that, (M, E) float32. Kept."""
-        for known, table, more in self._known:
-            if known is videos:
-                return table, more
-        table = self.pool_of_models.table(videos)
-        more = torch.zeros(len(table), 0)
+    def seen(self, videos: VideoSet, table: PoolTable) -> Tensor:
+        """(M, E) float32: of the first model, beside its class scores."""
         if self.config.selector_input == "scores+features":
-            more = torch.from_numpy(mean_features(self.own, videos))
-        self._known.append((videos, table, more))
-        return table, more
+            return torch.from_numpy(mean_features(self.own, videos))
+        return torch.zeros(len(table), 0)
 
     def evidence(self, videos: VideoSet, chosen: IntArray, device: torch.device | None = None) -> Evidence:
         """Of the chosen videos (m,) of a set."""
@@ -269,10 +236,7 @@ class Walks:
 
     def prices(self, points: int) -> FloatArray:
         """(≤ points,), descending to 0, by rising cost: about equally many decisions lie between them."""
-        every = rates(self.look, len(self.chosen), self.start, self.method.gflops)
-        if len(every) > points - 1:
-            every = every[np.linspace(0, len(every) - 1, max(1, points - 1)).round().astype(np.int64)]
-        return np.unique(np.concatenate([[0.0], np.nextafter(every, np.inf)]))[::-1]
+        return prices_between(rates(self.look, len(self.chosen), self.start, self.method.gflops), points)
 
     def curve(self, prices: FloatArray) -> SelectionCurve:
         """Of all videos of the set.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from policy.accounting import linear_macs
 from policy.liteeval.standardize import Standardize
+from policy.selector.sureness import how_sure
 
 LEAST = 1e-4
 """Probabilities below are taken for it, and above 1 minus it for that: beyond is only noise to learn."""
@@ -44,18 +44,10 @@ class Evidence:
         """
         kept = probabilities.clamp(LEAST, 1 - LEAST)
         said = kept.logit() if multi_label else kept.log()
-        seen = torch.cat([said, _how_sure(kept)], 2).flatten(1)
+        seen = torch.cat([said, how_sure(kept, _TOP, multi_label=multi_label)], 2).flatten(1)
         best = probabilities.argmax(2)
         agreement = probabilities.gather(2, best[:, None].expand(-1, best.shape[1], -1))
         return Evidence(probabilities, said, torch.cat([seen, more], 1), agreement)
-
-
-def _how_sure(probabilities: Tensor) -> Tensor:
-    """(B, N, C) -> (B, N, 4): logarithms of the largest three (0 for lack of classes), entropy in nats."""
-    logs = probabilities.log()
-    largest = logs.topk(min(_TOP, logs.shape[2]), dim=2).values
-    entropy = -(probabilities * logs).sum(2, keepdim=True)
-    return torch.cat([functional.pad(largest, (0, _TOP - largest.shape[2])), entropy], 2)
 
 
 class SequentialNetwork(nn.Module):

@@ -1,0 +1,75 @@
+"""What methods that choose among the models of a pool have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from cache_schema import FeatureCache
+from policy.config import RunConfig
+from policy.data import Dataset, Role, VideoSet
+from policy.method import IntArray, Method
+from policy.selector.models import parse_models
+from policy.selector.opening import Member, Pool, cheapest_stream, held_out_streams
+from policy.selector.plausibility import suspicions
+from policy.selector.pool import PoolTable
+
+POOL_OPTIONS = frozenset({"models", "rows", "score_classes", "heads", "folds", "out_of_fold"})
+
+
+class PoolMethod(Method):
+    """A method with a pool of models, one of which, or another one, always runs.
+
+    Attributes:
+        own: the model that always runs.
+    """
+
+    roles: ClassVar[tuple[Role, ...]] = ("coarse",)
+
+    own: Member
+
+    def __init__(self, config: RunConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        self.pool_of_models = Pool.of(config, data)
+        self._seen: list[tuple[VideoSet, PoolTable, Tensor]] = []
+
+    @classmethod
+    def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
+        return {"coarse": config.coarse or cheapest_stream(config, cache)}
+
+    @classmethod
+    def pool(cls, config: RunConfig) -> Sequence[str]:
+        return tuple(model.stream for model in parse_models(config.models))
+
+    @classmethod
+    def held_out(cls, config: RunConfig) -> Sequence[str]:
+        return held_out_streams(config)
+
+    def notes(self, data: Dataset) -> Sequence[str]:
+        (train, _), (evaluation, _) = self.look(data.train), self.look(data.evaluation)
+        pool = self.pool_of_models
+        return [*pool.notes, *suspicions(self.config, pool, train, evaluation)]
+
+    @property
+    def reads(self) -> bool:
+        return False  # what it sees of a video is kept (`look`)
+
+    def rows(self, length: int) -> IntArray:
+        return self.own.rows(length)
+
+    def look(self, videos: VideoSet) -> tuple[PoolTable, Tensor]:
+        """What the pool says of videos, and `seen` of them. Kept."""
+        for known, table, seen in self._seen:
+            if known is videos:
+                return table, seen
+        table = self.pool_of_models.table(videos)
+        seen = self.seen(videos, table)
+        self._seen.append((videos, table, seen))
+        return table, seen
+
+    @abstractmethod
+    def seen(self, videos: VideoSet, table: PoolTable) -> Tensor:
+        """(M, D) float32: what it sees of videos beside the pool's table, which it may see as well."""
