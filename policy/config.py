@@ -106,7 +106,8 @@ class RunConfig:
         target: what it learns: "affinity" (Eq. 1) or, our addition, the "loss" of every model.
         rule: how its confidences decide: "threshold" is Sec. 3.4; "price" (our addition) takes the model whose
             confidence, less a price for each GFLOP, is largest. Target "loss" goes by price alone.
-        threshold: on its confidences (Sec. 3.4); where it goes by price, that of a GFLOP.
+        threshold: on its confidences (Sec. 3.4); where it goes by price, that of a GFLOP. None: see
+            `policy.selector.schedule.usual_threshold`.
         budget: mean GFLOPs per video that the training videos may cost, which sets the threshold; None takes
             `threshold`.
         answer: of several models that ran one after another: "learned" from the class scores of all, that of the
@@ -172,7 +173,7 @@ class RunConfig:
     selector_hidden: int = 256
     target: SelectorTarget = "affinity"
     rule: SelectionRule = "threshold"
-    threshold: float = 0.5
+    threshold: float | None = None
     budget: float | None = None
     answer: SelectorAnswer = "learned"
     when_none: WhenNone = "largest"
@@ -194,20 +195,11 @@ class RunConfig:
         for name in ("gamma", "warmup"):
             _require(0 <= getattr(self, name) <= 1, name, "must be between 0 and 1", self)
         _require(self.usage is None or 0 <= self.usage <= 1, "usage", "must be between 0 and 1", self)
-        for name in (
-            "lam",
-            "frame_price",
-            "weight_decay",
-            "noise",
-            "step_loss",
-            "distill",
-            "alpha",
-            "threshold",
-        ):
+        for name in ("lam", "frame_price", "weight_decay", "noise", "step_loss", "distill", "alpha"):
             _require(getattr(self, name) >= 0, name, "must not be negative", self)
         for name in ("coarse_projection", "fine_projection"):
             _require(getattr(self, name) >= 0, name, "must not be negative", self)
-        for name in ("lam_start", "tau_decay"):
+        for name in ("lam_start", "tau_decay", "threshold"):
             value = getattr(self, name)
             _require(value is None or value >= 0, name, "must not be negative", self)
         _require(all(epoch > 0 for epoch in self.lr_drop), "lr_drop", "must be positive", self)
@@ -230,6 +222,10 @@ class RunConfig:
         }
         for name, values in choices.items():
             _require(getattr(self, name) in values, name, f"must be one of {', '.join(values)}", self)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """What makes sense alone, and not beside another value."""
         _require(
             self.gate_state == "hidden" or self.cell != "gru",
             "gate_state",

@@ -254,7 +254,12 @@ SELECTOR = options(
         "confidence, less --threshold for each of its GFLOPs, is largest.",
         type=click.Choice(SELECTION_RULES),
     ),
-    setting("--threshold", "On the confidence in a model, or the price of a GFLOP.", type=float),
+    setting(
+        "--threshold",
+        "On the confidence in a model, or the price of a GFLOP; by default 1/N for N models, which one always "
+        "reaches.",
+        type=float,
+    ),
     setting(
         "--budget",
         "Mean GFLOPs per video, all included; finds the threshold or price on the training videos.",

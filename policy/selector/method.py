@@ -29,7 +29,7 @@ from policy.selector.rule import (
     thresholds,
     within_budget,
 )
-from policy.selector.schedule import by_price
+from policy.selector.schedule import by_price, usual_threshold
 from policy.selector.targets import affinities, qualities
 
 FloatArray = npt.NDArray[np.float64]
@@ -109,6 +109,8 @@ class Selector(PoolMethod):
 
     def finish(self, videos: VideoSet, device: torch.device) -> None:
         threshold = self.config.threshold
+        if threshold is None:
+            threshold = usual_threshold(self.config, len(self.pool_of_models.names))
         if self.config.budget is not None:
             said = self.confidences(videos, device)
             table, _ = self.look(videos)

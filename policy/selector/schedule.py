@@ -47,3 +47,10 @@ def with_schedule(config: RunConfig, asked: Container[str]) -> RunConfig:
 def by_price(config: RunConfig) -> bool:
     """Whether models are chosen by price rather than by a threshold."""
     return config.method == "selector-cascade" or config.target == "loss" or config.rule == "price"
+
+
+def usual_threshold(config: RunConfig, models: int) -> float:
+    """Where neither threshold nor budget is given: 1/N, which the largest of N confidences that sum to 1 always
+    reaches, so that no video is left to `when_none`; of prices 0.01, for which ten GFLOPs must bring a tenth.
+    """
+    return 0.01 if by_price(config) else 1 / models

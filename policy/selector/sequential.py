@@ -35,6 +35,7 @@ from policy.selector.pool import BoolArray, FloatArray, Masks, PoolTable, only
 from policy.selector.pool_method import POOL_OPTIONS, PoolMethod
 from policy.selector.report import describe
 from policy.selector.rule import check_budget, prices_between, within_budget
+from policy.selector.schedule import usual_threshold
 from policy.selector.sequential_network import Evidence, SequentialNetwork
 from policy.selector.walk import rates, walk
 
@@ -141,6 +142,8 @@ class SelectorCascade(PoolMethod):
 
     def finish(self, videos: VideoSet, device: torch.device) -> None:
         price = self.config.threshold
+        if price is None:
+            price = usual_threshold(self.config, self.model.models)
         if self.config.budget is not None:
             walks = self.walks(videos, device)
 
