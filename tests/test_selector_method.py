@@ -165,7 +165,7 @@ def test_the_run_is_a_point_of_the_curve(
     assert said.reused
     predictions = said.predictions()
     videos = open_data(config, planted.cache, planted.labels).evaluation
-    chosen = method.choose(method.confidences(videos, CPU), config.threshold)
+    chosen = method.choose(method.confidences(videos, CPU), method.threshold)
     table, _ = method.look(videos)
     assert np.allclose(predictions.scores[0], table.probabilities[np.arange(60), chosen])
     curve = method.decided(table, np.array([config.threshold]), chosen[None], videos)
@@ -226,7 +226,7 @@ def test_how_sure_of_several_classes(tmp_path: Path) -> None:
         open_data(config, cache, labels).train
     )
     said = torch.from_numpy(table.probabilities[:, 0]).double().clamp(1e-7, 1 - 1e-7)
-    entropy = torch.distributions.Bernoulli(said).entropy().sum(dim=1)  # type: ignore[no-untyped-call]
+    entropy = torch.nn.functional.binary_cross_entropy(said, said, reduction="none").sum(dim=1)
     assert method.multi_label
     assert torch.allclose(inputs[:, -1].double(), entropy, rtol=1e-4)
 
