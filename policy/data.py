@@ -419,6 +419,11 @@ def open_dataset(
             "class; --single-label trains a softmax on each video's first class instead"
         )
     unlabelled = _unlabelled(every, labels)
+    if unlabelled and labels.videos and len(unlabelled) == len({v for s in every.values() for v in s}):
+        raise LabelError(
+            f"{labels.source}: none of its {len(labels.videos):,} videos is in the cache: ids are "
+            f"{labels.videos[0].video_id!r}, … here and {unlabelled[0]!r}, … there"
+        )
     if unlabelled:
         _tell(
             f"{labels.source}: no label for {_some(_quoted(unlabelled), 'cached video', 'cached videos')}",

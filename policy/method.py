@@ -154,6 +154,10 @@ class Method(ABC):
         whenever this is called again.
         """
 
+    def listing(self, videos: VideoSet, device: torch.device) -> str:
+        """What was decided for each video, as CSV; empty for most."""
+        return ""
+
     def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
         """What else a finished run has to say, ready for JSON; empty for most."""
         return {}

@@ -6,6 +6,7 @@ RUN/checkpoint.safetensors   while unfinished: weights, optimiser, generator
 RUN/model.safetensors        the final weights
 RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs (policy.evaluation)
 RUN/details.json             what else a method has to say, if it has
+RUN/choices.csv              which models a selector chose for each of these videos
 RUN/result.json              the summary; written last, so that its presence means a finished run
 RUN/tensorboard/             scalars, if asked for (policy.tensorboard)
 """
@@ -26,7 +27,7 @@ import torch
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
-from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_json
+from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
 from cache_schema.shard import remove_stale_temporaries
 from policy.baselines.fast_forward import FastForward
 from policy.baselines.frame_glimpse import FrameGlimpse
@@ -66,6 +67,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float"
 """What JSON has for the types of the fields of a Result."""
 RESULT = "result.json"
 DETAILS = "details.json"
+CHOICES = "choices.csv"
 WEIGHTS = "model.safetensors"
 
 _COMPARED = {
@@ -301,6 +303,9 @@ def _carry_out(
     details = method.details(data, device)
     if details:
         write_json(folder / DETAILS, dict(details))
+    listing = method.listing(data.evaluation, device)
+    if listing:
+        write_atomically(folder / CHOICES, listing.encode())
     result = Result.of(config.method, method, predictions)
     write_json(folder / RESULT, {"result": asdict(result), "device": str(device), "processes": ranks.size})
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -391,7 +396,9 @@ def _key(described: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-_FILES = frozenset({CONFIG, METRICS, CHECKPOINT, WEIGHTS, "predictions.npz", DETAILS, RESULT, TENSORBOARD})
+_FILES = frozenset(
+    {CONFIG, METRICS, CHECKPOINT, WEIGHTS, "predictions.npz", DETAILS, CHOICES, RESULT, TENSORBOARD}
+)
 
 
 def _versions() -> dict[str, str]:

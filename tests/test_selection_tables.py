@@ -230,7 +230,7 @@ def test_latency(made: Path) -> None:
 
 
 WAYS: dict[str, tuple[str, dict[str, object]]] = {
-    "The paper's selector †": ("threshold 0.5", USUAL),
+    "The paper's selector †": ("threshold 0.25", USUAL),
     "Chosen by price †": ("price 0.01", {"rule": "price", "affinity": "hard", "target": "affinity"}),
     "Soft affinity, by price †": ("price 0.01", {"rule": "price", "affinity": "soft"}),
     "Every model's loss, by price †": ("price 0.01", {"target": "loss"}),

@@ -192,7 +192,8 @@ def measure_selection(
         if selector is not None:
             works["selector", ""] = _selector_pass(selector, inputs, batch, device)
         timed = [spec.name for spec in models if spec.name not in reasons]
-        report(f"timing {', '.join(timed) or 'no model'} in memory and loaded")
+        if timed:
+            report(f"timing {', '.join(timed)} in memory and loaded")
         seconds = medians(works, repeats, device)
         works.clear()  # and with them the models
     times = {

@@ -105,8 +105,8 @@ def score_columns(stream: Stream, classes: Sequence[str], names: Sequence[str] =
     if not spec.num_classes:
         raise CacheError(
             f"stream {stream.name!r} has no class scores, which model selection needs: extract it with a "
-            "classifier (batch-extract finetune), import scores (feature-cache import), or give --heads linear, "
-            "which fits one on its features"
+            "classifier (finetune-backbone makes one), import scores (feature-cache import), or give --heads "
+            "linear, which fits one on its features"
         )
     known = spec.classes or tuple(names)
     if not known:

@@ -9,6 +9,7 @@ import torch
 from policy.config import RunConfig
 from policy.data import VideoSet
 from policy.selector.affinity import LEAST
+from policy.selector.linear_head import check_features
 from policy.selector.opening import Member
 from policy.selector.sureness import how_sure
 
@@ -38,6 +39,12 @@ def selector_input(config: RunConfig, own: Member, videos: VideoSet, scores: Flo
 
 
 def mean_features(own: Member, videos: VideoSet) -> Floats:
+    """(M, D): of each video, over the rows that the model looks at.
+
+    Raises:
+        CacheError: there are none, or they are not finite.
+    """
+    check_features(own.stream, "--selector-input features")
     return np.stack(
         [
             videos.features_of(own.stream, video, own.rows).astype(np.float32).mean(axis=0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cache_schema import Stream, UserError
+from cache_schema import CacheError, Stream, UserError
 from policy.accounting import linear_macs
 from policy.data import RowChoice, VideoSet
 from policy.liteeval.standardize import Standardize
@@ -153,8 +153,21 @@ def class_targets(videos: VideoSet) -> npt.NDArray[np.bool_]:
     return targets
 
 
+def check_features(stream: Stream, what: str) -> None:
+    """Raises CacheError where a stream has none, because scores alone were imported.
+
+    Args:
+        what: needs them.
+    """
+    if not stream.spec.feature_dim:
+        raise CacheError(
+            f"stream {stream.name!r} has no features, only class scores, and {what} needs features"
+        )
+
+
 def mean_features(stream: Stream, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
     """(m, D): mean over the chosen rows of videos."""
+    check_features(stream, "--heads linear")
     means = np.empty((len(which), stream.spec.feature_dim), np.float32)
     for mean, video in zip(means, which, strict=True):
         videos.features_of(stream, video, rows).mean(axis=0, dtype=np.float32, out=mean)

@@ -234,6 +234,11 @@ def _notes(config: RunConfig, data: Dataset, unnamed: Sequence[str]) -> Iterator
             f"class scores without names in {', '.join(unnamed)}: taken to be of the labels' classes in sorted "
             "order; --classes FILE says otherwise"
         )
+    for name in parse_models(config.models, config.rows):
+        stream = data.train.pool[name.stream]
+        most = int(stream.row_counts().max(initial=0)) // stream.spec.sampling.crops
+        if name.rows is not None and name.rows > most:
+            yield f"{stream.name}: no video has {name.rows} clips or frames; all are looked at, at most {most}"
     if config.heads == "linear" and config.folds == 1:
         yield (
             "linear heads judge the videos that they were fitted on (--folds 1): the affinities of the training "

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from cache_schema import FeatureCache
 from policy.config import RunConfig
 from policy.data import Dataset, Role, VideoSet
 from policy.method import IntArray, Method
+from policy.selector.curve import SelectionCurve
 from policy.selector.models import parse_models
 from policy.selector.opening import Member, Pool, cheapest_stream, held_out_streams
 from policy.selector.plausibility import suspicions
@@ -69,6 +73,26 @@ class PoolMethod(Method):
         seen = self.seen(videos, table)
         self._seen.append((videos, table, seen))
         return table, seen
+
+    def listing(self, videos: VideoSet, device: torch.device) -> str:
+        """A line for each video: the model that answers (of several all that do), those that ran, and the cost."""
+        point = self.at_threshold(videos, device)
+        table = point.table
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["video_id", "answers", "ran", "gflops"])
+
+        def names(mask: int) -> str:
+            return "+".join(table.models[n] for n in table.members(mask))
+
+        columns = table.video_ids, point.answering[0].tolist(), point.ran[0].tolist(), point.macs[0].tolist()
+        for video_id, answering, ran, macs in zip(*columns, strict=True):
+            writer.writerow([video_id, names(answering), names(ran), f"{macs / 1e9:.6g}"])
+        return text.getvalue()
+
+    @abstractmethod
+    def at_threshold(self, videos: VideoSet, device: torch.device) -> SelectionCurve:
+        """The one point that it decides at."""
 
     @abstractmethod
     def seen(self, videos: VideoSet, table: PoolTable) -> Tensor:

@@ -19,7 +19,8 @@ def with_schedule(config: RunConfig, asked: Container[str]) -> RunConfig:
 
     Raises:
         UserError: both a threshold and a budget, which would set it, are given; neither is, and the selector goes
-            by price, of which there is no usual one; a rule that its target does not have; or folds of no heads.
+            by price, of which there is no usual one; a rule that its target does not have; folds of no
+            heads; or a confidence above 1.
     """
     if "threshold" in asked and "budget" in asked:
         raise UserError("give --threshold or --budget, which sets the threshold")
@@ -31,6 +32,8 @@ def with_schedule(config: RunConfig, asked: Container[str]) -> RunConfig:
         raise UserError(
             f"--rule {config.rule} is for --target affinity; expected losses are weighed by price"
         )
+    if config.threshold is not None and config.threshold > 1 and not by_price(config):
+        raise UserError(f"--threshold {config.threshold:g}: no confidence is larger than 1")
     given = "threshold" in asked or "budget" in asked
     if config.method == "selector" and by_price(config) and not given:
         how = "--target loss" if config.target == "loss" else "--rule price"

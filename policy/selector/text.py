@@ -32,6 +32,8 @@ _OPPONENTS = {
     "committee": "the committee cascade",
 }
 _NOTHING = "–"
+_OFF = 0.05
+"""Cost beyond the budget, as a share of it, that is worth a word."""
 
 
 def render(result: Result, details: Mapping[str, Any], folder: Path, *, width: int | None = None) -> str:
@@ -52,18 +54,21 @@ def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int)
     own, threshold, affinity = details["own"], details["threshold"], details["affinity"]
     names = [model["name"] for model in details["models"]]
     where = "" if own["in_pool"] else ", not in the pool,"
+    answering = "models that ran" if result.method == "selector-cascade" else "models answering"
     kind = "price of a GFLOP" if threshold["is_price"] else "threshold"
-    set_by = (
-        "" if threshold["budget"] is None else f", for {threshold['budget']:g} GFLOPs on the training videos"
-    )
+    set_by = ""
+    if threshold["budget"] is not None:
+        more = result.gflops_mean / threshold["budget"] - 1
+        off = f"; these cost {100 * more:.0f} % more" if more > _OFF else ""
+        set_by = f", for {threshold['budget']:g} GFLOPs on the training videos{off}"
     facts = {
         "videos": f"{result.videos} of {result.classes} classes",
         "HIT@1": _percent(result.top1),
         "mAP": _percent(result.mean_average_precision),
-        "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  (the model that always runs, "
-        f"{own['model']}{where} {own['gflops']:.2f}, others {result.gflops_fine:.2f}, the selector's network "
-        f"{own['network_gflops']:.2g}; 10⁹ multiply-accumulates)",
-        "models answering": _shares(names, [model["chosen"] for model in details["models"]]),
+        "GFLOPs per video": f"{_gflops(result.gflops_mean)} ± {_gflops(result.gflops_std)}  (the model that "
+        f"always runs, {own['model']}{where} {_gflops(own['gflops'])}, others {_gflops(result.gflops_fine)}, its "
+        f"network {own['network_gflops']:.2g}; 10⁹ multiply-accumulates)",
+        answering: _shares(names, [model["chosen"] for model in details["models"]]),
     }
     if affinity:
         shares = _shares(names, affinity["shares"])
@@ -135,6 +140,8 @@ def _sentences(details: Mapping[str, Any]) -> Iterator[str]:
             continue
         verdict = _verdict(made["selector_above"][name], other, metric)
         yield f"On average from {low} to {high} GFLOPs {verdict}."
+    if main == "map":
+        yield "The oracle takes the cheapest model whose best-scored class is right, which need not raise mAP."
     yield (
         "Controls are shown at the selector's cost, on the line between their points around it. Area: mean height "
         "above random selection over those budgets. In brackets: 95 % intervals, bootstrap over videos."
@@ -150,6 +157,8 @@ def _verdict(figure: Mapping[str, float | None], other: str, metric: str) -> str
     if low is None or high is None:
         return f"{said} (no interval: it would have taken too long)"
     low, high = sorted((sign * low, sign * high))
+    if round(low, 1) == round(high, 1) == 0:
+        return f"the selector is level with {other}"
     return f"{said} [{_number(low)}, {_number(high)}]{', which may be chance' if low <= 0 else ''}"
 
 
@@ -167,7 +176,7 @@ def _area(figure: Mapping[str, float | None] | None) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.1f}".replace("-", "−")
+    return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")  # no minus before zero
 
 
 def _percent(share: float) -> str:
@@ -179,7 +188,8 @@ def _shares(names: Sequence[str], shares: Sequence[float]) -> str:
 
 
 def _gflops(value: float) -> str:
-    return f"{value:.2f}"
+    """Two decimals, of small networks more."""
+    return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.3g}"
 
 
 def _drawn(table: Table, width: int) -> list[str]:

@@ -28,6 +28,8 @@ from policy.tables.plots.style import (
 
 NAMED = 4
 """Of the cheapest classes, and of the dearest, so many are named."""
+_ALIKE = 0.01
+"""Where costs differ by no more than this share, no class is cheap or dear."""
 
 _CLASS = Style("other classes", SKY, "o", 4)
 _CHEAPEST = Style("cheapest classes", GREEN, "v", 7)
@@ -62,7 +64,8 @@ def draw(
     if not classes:
         raise ValueError(f"{title}: no class to draw")
     order = sorted(classes, key=lambda one: (one.gflops, one.name))
-    named = min(NAMED, len(order) // 2)
+    differ = order[-1].gflops > (1 + _ALIKE) * order[0].gflops
+    named = min(NAMED, len(order) // 2) if differ else 0
     groups = {
         _CHEAPEST: order[:named],
         _DEAREST: order[len(order) - named :],

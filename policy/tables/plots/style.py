@@ -142,7 +142,8 @@ def scale_cost(axes: Axes, low: float, high: float) -> None:
         room = (high / low) ** 0.12
         axes.set_xlim(low / room, high * room)
     else:
-        room = 0.15 * (high - low) or 0.2 * high
+        # Costs that are all but alike are shown as such, not by their last digits.
+        room = 0.15 * (high - low) if high - low > 0.01 * high else 0.2 * high
         axes.set_xlim(max(0.0, low - room), high + room)
 
 
