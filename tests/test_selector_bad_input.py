@@ -152,6 +152,36 @@ def test_other_videos(pool: PlantedPool) -> None:
     assert "no label for 1 cached video: 'another'" in line
 
 
+def test_no_video_in_common(pool: PlantedPool) -> None:
+    labels = pool.cache.folder / "labels.csv"
+    labels.write_text(labels.read_text().replace("video0", "clip0"))
+    line = told(pool, *MODELS)
+    assert f"none of its {VIDEOS} videos is in the cache" in line
+    assert "'clip000000', … here and 'video000000', … there" in line
+
+
+def test_more_rows_than_there_are(pool: PlantedPool) -> None:
+    result = run(pool, "--model", "m0:3", "--model", "m1")
+    assert result.exit_code == 0, result.output
+    assert "m0: no video has 3 clips or frames; all are looked at, at most 1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--heads", "linear"), ("--selector-input", "features"), ("--selector-input", "scores+features")],
+)
+def test_no_features(words: tuple[str, ...], pool: PlantedPool) -> None:
+    """As of a stream of which class scores alone were imported."""
+    for stream in ("m0", "m1"):
+        change(
+            pool,
+            stream,
+            record=lambda r: dataclasses.replace(r, features=r.features[:, :0]),
+            spec=lambda spec: dataclasses.replace(spec, feature_dim=0),
+        )
+    assert "stream 'm0' has no features, only class scores" in told(pool, *MODELS, *words)
+
+
 def test_other_classes(pool: PlantedPool) -> None:
     names = ("class 000", "class 001", "class 002", "other")
     change(pool, "m1", spec=lambda spec: dataclasses.replace(spec, classes=names))

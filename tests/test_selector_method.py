@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -172,6 +173,22 @@ def test_the_run_is_a_point_of_the_curve(
     assert np.array_equal(predictions.macs[0].sum(axis=1), curve.macs[0])
     assert said.result.top1 == pytest.approx(curve.top1[0])
     assert said.result.gflops_mean == pytest.approx(curve.gflops[0])
+    with (tmp_path / "run" / "choices.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["video_id"] for row in rows] == list(videos.ids)
+    assert [row["answers"] for row in rows] == [table.models[n] for n in chosen]
+    own = table.models[method.own_place or 0]
+    assert [set(row["ran"].split("+")) for row in rows] == [{own, table.models[n]} for n in chosen]
+    assert [float(row["gflops"]) for row in rows] == pytest.approx(curve.macs[0] / 1e9, rel=1e-5)
+
+
+def test_without_a_threshold_some_model_always_clears(planted: PlantedPool, tmp_path: Path) -> None:
+    config = replace(CONFIG, threshold=None)
+    method = made(planted, config, tmp_path / "run")
+    videos = open_data(config, planted.cache, planted.labels).evaluation
+    said = method.confidences(videos, CPU)
+    chosen = method.choose(said, method.threshold)
+    assert (said[np.arange(len(said)), chosen] >= 1 / said.shape[1]).all()
 
 
 @pytest.mark.parametrize("change", [{}, {"rule": "price"}, {"target": "loss"}])
@@ -334,6 +351,7 @@ def selector(pool: PlantedPool, folder: Path, *words: str) -> Result:
         (["--alpha", "nan"], "alpha must be finite, not nan"),
         (["--threshold", "inf"], "threshold must be finite, not inf"),
         (["--budget", "inf"], "budget must be finite, not inf"),
+        (["--threshold", "1.5"], "--threshold 1.5: no confidence is larger than 1"),
         (["--threshold", "-1"], "threshold must not be negative"),
         (["--budget", "0"], "budget must be positive"),
         (["--budget", "0.3"], "--budget 0.3: the least that is possible are 0.6 GFLOPs per video"),

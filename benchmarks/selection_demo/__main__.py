@@ -94,7 +94,7 @@ def main(folder: Path, videos_per_class: int, epochs: int, folds: int) -> None:
     models = [word for size in SIZES for word in ("--model", size.name)]
     # For some 200 training videos; the paper's 5 epochs are for 240,000.
     training = ("--epochs", "60", "--batch", "16", "--budget", f"{max(costs.values()) / 3:.2g}")
-    given = ("--cache", cache, "--labels", labels, *models, *training)
+    given: tuple[str | Path, ...] = ("--cache", cache, "--labels", labels, *models, *training)
     run("train-policy", "selector", *given, "--target", "loss", "--out", folder / "selector")
 
     say("5. The paper's way to choose and others, each at many budgets")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
 from dataclasses import replace
 
@@ -32,7 +33,7 @@ def with_schedule(config: RunConfig, asked: Container[str]) -> RunConfig:
         raise UserError(
             f"--rule {config.rule} is for --target affinity; expected losses are weighed by price"
         )
-    if config.threshold is not None and config.threshold > 1 and not by_price(config):
+    if config.threshold is not None and 1 < config.threshold < math.inf and not by_price(config):
         raise UserError(f"--threshold {config.threshold:g}: no confidence is larger than 1")
     given = "threshold" in asked or "budget" in asked
     if config.method == "selector" and by_price(config) and not given:
