@@ -15,7 +15,8 @@ import pytest
     [
         *("extraction", "usual_script", "second_stream", "memory", "gpu --device cpu"),
         *("flow", "opening", "reading", "damage", "feeding --device cpu"),
-        *("liteeval_step", "liteeval_evaluation", "late_steps", "selection_speed", "selection_real"),
+        *("liteeval_step", "liteeval_evaluation", "late_steps"),
+        *("selection_speed", "selection_real", "selection_gain"),
     ],
 )
 def test_quick_run(name: str) -> None:
