@@ -25,6 +25,19 @@ def selector_input(config: RunConfig, own: Member, videos: VideoSet, scores: Flo
         own: the model.
         scores: (M, C), its class probabilities; None where it is not asked for them.
     """
+    features = None if config.selector_input == "scores" else mean_features(own, videos)
+    return assembled(config, scores, features, multi_label=videos.multi_label)
+
+
+def assembled(
+    config: RunConfig, scores: Floats | None, features: Floats | None, *, multi_label: bool
+) -> Floats:
+    """(M, D): the parts side by side that a configuration asks for.
+
+    Args:
+        scores: (M, C), class probabilities.
+        features: (M, E), mean features.
+    """
     parts = []
     if config.selector_input != "features":
         assert scores is not None
@@ -32,9 +45,10 @@ def selector_input(config: RunConfig, own: Member, videos: VideoSet, scores: Flo
     if config.confidence_input:
         assert scores is not None
         kept = torch.from_numpy(scores).clamp(LEAST, 1 - LEAST)
-        parts.append(how_sure(kept, _TOP, multi_label=videos.multi_label).numpy())
+        parts.append(how_sure(kept, _TOP, multi_label=multi_label).numpy())
     if config.selector_input != "scores":
-        parts.append(mean_features(own, videos))
+        assert features is not None
+        parts.append(features)
     return np.concatenate(parts, axis=1)
 
 

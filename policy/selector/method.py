@@ -15,6 +15,7 @@ from policy.config import RunConfig
 from policy.data import Batch, Dataset, VideoSet
 from policy.method import TRAINING_OPTIONS, IntArray, Losses, Moment, Prediction
 from policy.selector.curve import SelectionCurve
+from policy.selector.deciding import decide, said_of
 from policy.selector.inputs import selector_input
 from policy.selector.network import SelectorNetwork
 from policy.selector.opening import own_member
@@ -23,8 +24,6 @@ from policy.selector.pool_method import POOL_OPTIONS, PoolMethod
 from policy.selector.report import describe
 from policy.selector.rule import (
     check_budget,
-    choose,
-    choose_at_price,
     prices,
     thresholds,
     within_budget,
@@ -78,6 +77,7 @@ class Selector(PoolMethod):
         )
         self.targets = torch.from_numpy(learned).float()
         self.model = SelectorNetwork(inputs.shape[1], config.selector_hidden, len(names))
+        self.model.gflops.copy_(torch.from_numpy(self.gflops))
         if config.input_norm == "standard":
             self.model.scale.fit([inputs])
         if config.budget is not None:
@@ -129,16 +129,11 @@ class Selector(PoolMethod):
         return self._said(inputs, device)
 
     def _said(self, inputs: Tensor, device: torch.device) -> FloatArray:
-        logits = self.model(inputs.to(device)).double()
-        said = logits.sigmoid() if self.config.target == "loss" else logits.softmax(1)
-        return np.asarray(said.cpu().numpy(), np.float64)
+        return said_of(self.config, self.model, inputs.to(device))
 
     def choose(self, said: FloatArray, value: float) -> IntArray:
         """(M,): a model for each video from what is said of all of them, at a threshold or price."""
-        ordered = said[:, self.order]
-        if by_price(self.config):
-            return np.asarray(self.order[choose_at_price(ordered, self.gflops[self.order], value)])
-        return np.asarray(self.order[choose(ordered, value, self.config.when_none)])
+        return decide(self.config, said, self.gflops, value)
 
     def values(self, said: FloatArray, points: int | None) -> FloatArray:
         """Thresholds or prices by rising cost, as `thresholds` and `prices` have them."""

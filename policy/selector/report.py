@@ -95,6 +95,7 @@ def describe(method: Selects, data: Dataset, device: torch.device) -> Mapping[st
             "model": method.own.name.stream,
             "in_pool": method.own_place is not None,
             "gflops": float(method.own.macs(data.evaluation).mean() / 1e9),
+            "inputs": method.look(data.evaluation)[1].shape[1],
             "network_gflops": method.look_macs / 1e9,
         },
         "affinity": _affinity(method),
