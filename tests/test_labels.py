@@ -192,8 +192,12 @@ def test_videos_without_labels(tmp_path: Path) -> None:
 
 def test_nothing_in_common(tmp_path: Path) -> None:
     labels = labelled(("a", "x", "train"), ("b", "x", "val"))
+    with pytest.raises(
+        UserError, match="none of its 2 videos is in the cache: ids are 'a', … here and 'p', … there"
+    ):
+        matched(cached(tmp_path / "others", ["p"]), labels, skip_missing=True)
     with pytest.raises(UserError, match="no video of subset 'train' has features"):
-        matched(cached(tmp_path, ["p"]), labels, skip_missing=True)
+        matched(cached(tmp_path / "some", ["b"]), labels, skip_missing=True)
 
 
 def test_a_class_without_training_videos(tmp_path: Path) -> None:
