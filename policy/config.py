@@ -107,7 +107,7 @@ class RunConfig:
         rule: how its confidences decide: "threshold" is Sec. 3.4; "price" (our addition) takes the model whose
             confidence, less a price for each GFLOP, is largest. Target "loss" goes by price alone.
         threshold: on its confidences (Sec. 3.4); where it goes by price, that of a GFLOP. None: see
-            `policy.selector.schedule.usual_threshold`.
+            `policy.selector.schedule.threshold_of`.
         budget: mean GFLOPs per video that the training videos may cost, which sets the threshold; None takes
             `threshold`.
         answer: of several models that ran one after another: "learned" from the class scores of all, that of the

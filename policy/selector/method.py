@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,22 +17,19 @@ from policy.selector.inputs import selector_input
 from policy.selector.network import SelectorNetwork
 from policy.selector.opening import own_member
 from policy.selector.pool import PoolTable, only
-from policy.selector.pool_method import POOL_OPTIONS, PoolMethod
-from policy.selector.report import describe
+from policy.selector.pool_method import POINTS, POOL_OPTIONS, PoolMethod
 from policy.selector.rule import (
     check_budget,
     prices,
     thresholds,
     within_budget,
 )
-from policy.selector.schedule import by_price, usual_threshold
+from policy.selector.schedule import by_price, threshold_of
 from policy.selector.targets import affinities, qualities
 
 FloatArray = npt.NDArray[np.float64]
 
 INPUT_OPTIONS = frozenset({"selector_input", "confidence_input", "selector_hidden"})
-POINTS = 50
-"""Thresholds of a curve."""
 
 
 class Selector(PoolMethod):
@@ -108,9 +102,7 @@ class Selector(PoolMethod):
         return {"loss": functional.cross_entropy(logits, targets)}
 
     def finish(self, videos: VideoSet, device: torch.device) -> None:
-        threshold = self.config.threshold
-        if threshold is None:
-            threshold = usual_threshold(self.config, len(self.pool_of_models.names))
+        threshold = threshold_of(self.config, len(self.pool_of_models.names))
         if self.config.budget is not None:
             said = self.confidences(videos, device)
             table, _ = self.look(videos)
@@ -201,6 +193,3 @@ class Selector(PoolMethod):
 
     def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
         return np.asarray(self.own.head_macs(seen) + self.model.macs)
-
-    def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
-        return describe(self, data, device)

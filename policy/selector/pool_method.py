@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,10 @@ from policy.selector.models import parse_models
 from policy.selector.opening import Member, Pool, cheapest_stream, held_out_streams
 from policy.selector.plausibility import suspicions
 from policy.selector.pool import PoolTable
+from policy.selector.report import describe
 
+POINTS = 50
+"""Thresholds or prices of a curve."""
 POOL_OPTIONS = frozenset({"models", "rows", "score_classes", "heads", "folds", "out_of_fold"})
 
 
@@ -29,11 +32,13 @@ class PoolMethod(Method):
 
     Attributes:
         own: the model that always runs.
+        own_place: of it in the pool; None: it is outside.
     """
 
     roles: ClassVar[tuple[Role, ...]] = ("coarse",)
 
     own: Member
+    own_place: int | None
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         super().__init__(config, data)
@@ -89,6 +94,33 @@ class PoolMethod(Method):
         for video_id, answering, ran, macs in zip(*columns, strict=True):
             writer.writerow([video_id, names(answering), names(ran), f"{macs / 1e9:.6g}"])
         return text.getvalue()
+
+    def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
+        return describe(self, data, device)
+
+    @property
+    @abstractmethod
+    def threshold(self) -> float:
+        """Or price, that it decides at."""
+
+    @property
+    @abstractmethod
+    def look_macs(self) -> int:
+        """Of its network, each time it is asked about a video."""
+
+    @property
+    def labelled(self) -> Tensor | None:
+        """(M, N): affinities of the training videos; None where something else is learned."""
+        return None
+
+    @abstractmethod
+    def curve(self, videos: VideoSet, device: torch.device, *, points: int = POINTS) -> SelectionCurve:
+        """At thresholds (or prices) of these very videos, which only spread the points: at each, what is decided
+        for a video depends on nothing but that video.
+
+        Args:
+            points: at most so many.
+        """
 
     @abstractmethod
     def at_threshold(self, videos: VideoSet, device: torch.device) -> SelectionCurve:

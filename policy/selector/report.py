@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from policy.config import RunConfig
-from policy.data import Dataset, VideoSet
+from policy.data import Dataset
 from policy.metrics import Interval
 from policy.selector.area import Comparison, Drawn, compare
 from policy.selector.controls import cascade, ensemble, oracle, random_mixtures, single_models
 from policy.selector.curve import SelectionCurve
-from policy.selector.opening import Member
 from policy.selector.pool import PoolTable
 from policy.selector.schedule import by_price
+
+if TYPE_CHECKING:
+    from policy.selector.pool_method import PoolMethod
 
 MOST_RANKED = 2 * 10**9
 """Points · videos · classes for which mAP is computed, though at least five points of a curve: a minute or two."""
@@ -26,39 +26,7 @@ MOST_POINTS = 20
 """Of a curve with mAP."""
 
 
-class Selects(Protocol):
-    """A method that chooses among the models of a pool."""
-
-    config: RunConfig
-    own: Member
-
-    @property
-    def own_place(self) -> int | None:
-        """Of the model that always runs, in the pool."""
-
-    @property
-    def threshold(self) -> float:
-        """Or price, that it decides at."""
-
-    @property
-    def look_macs(self) -> int:
-        """Of its network, each time it is asked about a video."""
-
-    @property
-    def labelled(self) -> Tensor | None:
-        """(M, N): affinities of the training videos, where it learns these."""
-
-    def look(self, videos: VideoSet) -> tuple[PoolTable, Tensor]:
-        """What the pool says of videos, and what else is seen of them."""
-
-    def curve(self, videos: VideoSet, device: torch.device) -> SelectionCurve:
-        """At many thresholds."""
-
-    def at_threshold(self, videos: VideoSet, device: torch.device) -> SelectionCurve:
-        """The one point that it decides at."""
-
-
-def describe(method: Selects, data: Dataset, device: torch.device) -> Mapping[str, Any]:
+def describe(method: PoolMethod, data: Dataset, device: torch.device) -> Mapping[str, Any]:
     """Ready for JSON. Accuracies are in [0, 1], costs in mean GFLOPs per video of the evaluation subset.
 
     models: of the pool, the cheapest first, each by itself; `chosen` is the share of the videos it is chosen for.
@@ -130,7 +98,7 @@ def _models(single: SelectionCurve, point: SelectionCurve) -> list[dict[str, Any
     ]
 
 
-def _affinity(method: Selects) -> dict[str, Any] | None:
+def _affinity(method: PoolMethod) -> dict[str, Any] | None:
     """None where something else is learned."""
     config = method.config
     if method.labelled is None:

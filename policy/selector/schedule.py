@@ -53,8 +53,12 @@ def by_price(config: RunConfig) -> bool:
     return config.method == "selector-cascade" or config.target == "loss" or config.rule == "price"
 
 
-def usual_threshold(config: RunConfig, models: int) -> float:
-    """Where neither threshold nor budget is given: 1/N, which the largest of N confidences that sum to 1 always
-    reaches, so that no video is left to `when_none`; of prices 0.01, for which ten GFLOPs must bring a tenth.
+def threshold_of(config: RunConfig, models: int) -> float:
+    """The threshold or price that a configuration gives.
+
+    Where it gives none: 1/N, which the largest of N confidences that sum to 1 always reaches, so that no video is
+    left to `when_none`; of prices 0.01, for which ten GFLOPs must bring a tenth.
     """
+    if config.threshold is not None:
+        return config.threshold
     return 0.01 if by_price(config) else 1 / models

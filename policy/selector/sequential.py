@@ -6,10 +6,8 @@ looks after each model at all that has been said, and answers with all of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,15 +30,12 @@ from policy.method import (
 from policy.selector.curve import SelectionCurve
 from policy.selector.inputs import mean_features
 from policy.selector.pool import BoolArray, FloatArray, Masks, PoolTable, only
-from policy.selector.pool_method import POOL_OPTIONS, PoolMethod
-from policy.selector.report import describe
+from policy.selector.pool_method import POINTS, POOL_OPTIONS, PoolMethod
 from policy.selector.rule import check_budget, prices_between, within_budget
-from policy.selector.schedule import usual_threshold
+from policy.selector.schedule import threshold_of
 from policy.selector.sequential_network import Evidence, SequentialNetwork
 from policy.selector.walk import rates, walk
 
-POINTS = 50
-"""Prices of a curve."""
 _CANDIDATES = 400
 """Prices from which a budget chooses."""
 _HALVINGS = 20
@@ -66,6 +61,7 @@ class SelectorCascade(PoolMethod):
     )
 
     model: SequentialNetwork
+    own_place: int
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         super().__init__(config, data)
@@ -141,9 +137,7 @@ class SelectorCascade(PoolMethod):
         return targets.gather(-1, best[..., None])[..., 0]
 
     def finish(self, videos: VideoSet, device: torch.device) -> None:
-        price = self.config.threshold
-        if price is None:
-            price = usual_threshold(self.config, self.model.models)
+        price = threshold_of(self.config, self.model.models)
         if self.config.budget is not None:
             walks = self.walks(videos, device)
 
@@ -202,17 +196,9 @@ class SelectorCascade(PoolMethod):
         """Of the network, after each model."""
         return self.model.macs
 
-    @property
-    def labelled(self) -> Tensor | None:
-        """None: it learns chances, no affinities."""
-        return None
-
     def at_threshold(self, videos: VideoSet, device: torch.device) -> SelectionCurve:
         """The one point that it decides at."""
         return self.walks(videos, device).curve(np.array([self.threshold]))
-
-    def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
-        return describe(self, data, device)
 
 
 class Walks:

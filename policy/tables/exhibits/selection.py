@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,14 +13,12 @@ from policy.metrics import Interval
 from policy.selector.area import Comparison, Drawn, Metric, compare
 from policy.selector.controls import cascade, ensemble, oracle, random_mixtures, single_models
 from policy.selector.curve import SelectionCurve
-from policy.selector.method import Selector
 from policy.selector.pool import PoolTable
-from policy.selector.report import Selects
+from policy.selector.pool_method import PoolMethod
 from policy.selector.schedule import by_price
-from policy.selector.sequential import SelectorCascade
 from policy.tables.exhibits.exhibit import Material, Trained
 from policy.tables.exhibits.sheet import Column, Value
-from policy.tables.plots.curves import Kind, Line
+from policy.tables.plots.curves import Kind, Line, accuracy_against_cost
 
 RANDOM = "random selection"
 MODELS = "models of the pool"
@@ -84,9 +82,9 @@ def select(material: Material, row: str) -> Selected:
     )
 
 
-def _selects(trained: Trained) -> Selects:
+def _selects(trained: Trained) -> PoolMethod:
     method = trained.method()
-    assert isinstance(method, Selector | SelectorCascade), "the rows of our own figures are what they are"
+    assert isinstance(method, PoolMethod), "the rows of our own figures are what they are"
     return method
 
 
@@ -169,6 +167,23 @@ def control_lines(compared: Comparison) -> list[Line]:
     ]
 
 
+def beside_controls(
+    chosen: Collection[Selected], compared: Comparison, *, title: str, subtitle: str
+) -> bytes:
+    """A PNG of selectors that choose from one pool, the models of it and the controls."""
+    table = next(iter(chosen)).table
+    return accuracy_against_cost(
+        [
+            *(line(one.name, one.kind, compared, band=one.kind == "proposed") for one in chosen),
+            models_line(table),
+            *control_lines(compared),
+        ],
+        title=title,
+        subtitle=subtitle,
+        accuracy=HIT,
+    )
+
+
 def random_line(costs: FloatArray, percents: FloatArray) -> Line:
     """What choosing at random among points makes achievable. Straight lines bend on logarithmic axes."""
     corners = upper_hull(costs, percents)
@@ -185,6 +200,14 @@ CURVES = (
     Column("low", "top1_percent_low"),
     Column("high", "top1_percent_high"),
 )
+
+
+ABOVE_RANDOM = (
+    Column("above random, points", "above_random", 2),
+    Column("low", "above_random_low", 2),
+    Column("high", "above_random_high", 2),
+)
+"""Those of an area, by `in_points`."""
 
 
 def curve_columns(table: PoolTable) -> tuple[Column, ...]:
@@ -212,6 +235,31 @@ def curve_rows(name: str, curve: Drawn, compared: Comparison, point: str) -> Ite
             *([None, None] if ends is None else [float(100 * ends[0, k]), float(100 * ends[1, k])]),
             *(float(100 * share) for share in shares[k]),
         ]
+
+
+def point_rows(
+    curves: Mapping[str, Drawn], compared: Comparison, kinds: Mapping[str, str] | None = None
+) -> list[list[Value]]:
+    """`curve_rows` of several curves, one after another.
+
+    Args:
+        kinds: what sets the budget of a curve that is no control, where there is more to say than its value.
+    """
+    named = {**POINT, **(kinds or {})}
+    return [
+        row
+        for name, curve in curves.items()
+        for row in curve_rows(name, curve, compared, named.get(name, "at"))
+    ]
+
+
+def at_own_point(material: Material, row: str) -> list[Value]:
+    """Mean GFLOPs and HIT@1 in percent of a row's runs, at the thresholds or prices that they decide at."""
+    results = [run.result for run in material.runs[row]]
+    return [
+        float(np.mean([result.gflops_mean for result in results])),
+        float(np.mean([100 * result.top1 for result in results])),
+    ]
 
 
 POINT = {
