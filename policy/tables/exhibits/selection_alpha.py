@@ -11,19 +11,21 @@ from policy.selector.area import Comparison, Drawn, compare
 from policy.selector.controls import single_models
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
 from policy.tables.exhibits.selection import (
+    ABOVE_RANDOM,
     CONTROLS_NOTE,
     HIT,
     POINT,
     RANDOM,
     Selected,
     area_notes,
-    control_lines,
+    at_own_point,
+    beside_controls,
     controls,
     curve_columns,
     curve_rows,
     in_points,
     line,
-    models_line,
+    point_rows,
     select,
 )
 from policy.tables.exhibits.sheet import Column, Sheet, Value
@@ -38,9 +40,7 @@ ROWS = (
     Column("HIT@1 %", "top1_percent"),
     Column("from GFLOPs", "from_gflops", 2),
     Column("to", "to_gflops", 2),
-    Column("above random, points", "above_random", 2),
-    Column("low", "above_random_low", 2),
-    Column("high", "above_random_high", 2),
+    *ABOVE_RANDOM,
 )
 CLASSES = (
     Column("class", "class"),
@@ -64,11 +64,7 @@ def make(material: Material) -> Exhibit:
     first = [_row(material, name, one, compared) for name, one in alphas.items()]
     first += [[name, None, None, None, *_area(compared, name)] for name in POINT if name != RANDOM]
     first += [_row(material, name, one, alone[name]) for name, one in clips.items()]
-    points = [
-        row
-        for name, curve in curves.items()
-        for row in curve_rows(name, curve, compared, POINT.get(name, "at"))
-    ]
+    points = point_rows(curves, compared)
     for name, one in clips.items():
         points += curve_rows(one.name, one.curves, alone[name], "at")
     by_class = _classes(material, main)
@@ -108,16 +104,7 @@ def make(material: Material) -> Exhibit:
 
 def _of_alphas(material: Material, alphas: Mapping[str, Selected], compared: Comparison) -> Picture:
     title = material.table.title
-    png = accuracy_against_cost(
-        [
-            *(line(one.name, one.kind, compared, band=one.kind == "proposed") for one in alphas.values()),
-            models_line(next(iter(alphas.values())).table),
-            *control_lines(compared),
-        ],
-        title=f"{title} (a)",
-        subtitle=material.subtitle,
-        accuracy=HIT,
-    )
+    png = beside_controls(alphas.values(), compared, title=f"{title} (a)", subtitle=material.subtitle)
     alt = "HIT@1 against GFLOPs per video, a curve of thresholds for each α"
     return Picture(png, alt, f"(a) {title}: the weight α of costs in training")
 
@@ -160,12 +147,10 @@ def _alone(one: Selected, material: Material) -> Comparison:
 
 
 def _row(material: Material, row: str, one: Selected, compared: Comparison) -> list[Value]:
-    results = [run.result for run in material.runs[row]]
     return [
         one.name,
         _clips(material, row),
-        float(np.mean([result.gflops_mean for result in results])),
-        float(np.mean([100 * result.top1 for result in results])),
+        *at_own_point(material, row),
         *_area(compared, one.name),
     ]
 

@@ -8,33 +8,29 @@ from policy.selector.area import Comparison, compare
 from policy.selector.schedule import by_price
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
 from policy.tables.exhibits.selection import (
+    ABOVE_RANDOM,
     CASCADE,
     CONTROLS_NOTE,
-    HIT,
     POINT,
     RANDOM,
     Selected,
     area_notes,
-    control_lines,
+    at_own_point,
+    beside_controls,
     controls,
     curve_columns,
-    curve_rows,
     in_points,
-    line,
-    models_line,
+    point_rows,
     select,
 )
 from policy.tables.exhibits.sheet import Column, Sheet, Value
-from policy.tables.plots.curves import accuracy_against_cost
 
 WAYS = (
     Column("method", "method"),
     Column("at", "at"),
     Column("GFLOPs", "gflops", 2),
     Column("HIT@1 %", "top1_percent"),
-    Column("above random, points", "above_random", 2),
-    Column("low", "above_random_low", 2),
-    Column("high", "above_random_high", 2),
+    *ABOVE_RANDOM,
     Column("above the cascade, points", "above_cascade", 2),
     Column("low", "above_cascade_low", 2),
     Column("high", "above_cascade_high", 2),
@@ -50,18 +46,8 @@ def make(material: Material) -> Exhibit:
     compared = compare(curves, resamples=material.resamples)
     rows = [[way.name, *_at(material, name, way), *_areas(compared, way.name)] for name, way in ways.items()]
     rows += [[name, None, None, None, *_areas(compared, name)] for name in POINT]
-    kinds = {way.name: _kind(material, name) for name, way in ways.items()} | POINT
-    points = [row for name, curve in curves.items() for row in curve_rows(name, curve, compared, kinds[name])]
-    picture = accuracy_against_cost(
-        [
-            *(line(way.name, way.kind, compared, band=way.kind == "proposed") for way in ways.values()),
-            models_line(first.table),
-            *control_lines(compared),
-        ],
-        title=material.table.title,
-        subtitle=material.subtitle,
-        accuracy=HIT,
-    )
+    points = point_rows(curves, compared, {way.name: _kind(material, name) for name, way in ways.items()})
+    picture = beside_controls(ways.values(), compared, title=material.table.title, subtitle=material.subtitle)
     return Exhibit(
         material.report,
         (
@@ -85,12 +71,8 @@ def make(material: Material) -> Exhibit:
 
 
 def _at(material: Material, row: str, way: Selected) -> list[Value]:
-    results = [run.result for run in material.runs[row]]
-    return [
-        f"{_kind(material, row)} {np.mean([point.values[0] for point in way.points]):.3g}",
-        float(np.mean([result.gflops_mean for result in results])),
-        float(np.mean([100 * result.top1 for result in results])),
-    ]
+    value = np.mean([point.values[0] for point in way.points])
+    return [f"{_kind(material, row)} {value:.3g}", *at_own_point(material, row)]
 
 
 def _kind(material: Material, row: str) -> str:

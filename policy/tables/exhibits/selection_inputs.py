@@ -14,6 +14,7 @@ from policy.selector.controls import single_models
 from policy.selector.curve import SelectionCurve
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
 from policy.tables.exhibits.selection import (
+    ABOVE_RANDOM,
     CONTROLS_NOTE,
     HIT,
     MODELS,
@@ -21,13 +22,12 @@ from policy.tables.exhibits.selection import (
     RANDOM,
     Selected,
     area_notes,
-    control_lines,
+    at_own_point,
+    beside_controls,
     controls,
     curve_columns,
-    curve_rows,
     in_points,
-    line,
-    models_line,
+    point_rows,
     random_line,
     select,
 )
@@ -47,9 +47,7 @@ ROWS = (
     Column("least GFLOPs", "least_gflops", 2),
     Column("GFLOPs", "gflops", 2),
     Column("HIT@1 %", "top1_percent"),
-    Column("above random, points", "above_random", 2),
-    Column("low", "above_random_low", 2),
-    Column("high", "above_random_high", 2),
+    *ABOVE_RANDOM,
 )
 MODEL_TIMES = (
     Column("model", "model"),
@@ -80,11 +78,7 @@ def make(material: Material) -> Exhibit:
         for name in POINT
         if name != RANDOM
     ]
-    points = [
-        row
-        for name, curve in curves.items()
-        for row in curve_rows(name, curve, compared, POINT.get(name, "at"))
-    ]
+    points = point_rows(curves, compared)
     latency = _Latency.of(material, main)
     sheets = [
         Sheet(material.heading, ROWS, first),
@@ -207,30 +201,19 @@ class _Latency:
 
 
 def _row(material: Material, row: str, one: Selected, compared: Comparison) -> list[Value]:
-    results = [run.result for run in material.runs[row]]
     looks_at = material.asked[row].config.coarse
     return [
         one.name,
         looks_at,
         float(np.mean([curve.gflops[0] for curve in one.curves])),
-        float(np.mean([result.gflops_mean for result in results])),
-        float(np.mean([100 * result.top1 for result in results])),
+        *at_own_point(material, row),
         *in_points(compared.area_above(one.name, RANDOM)),
     ]
 
 
 def _of_inputs(material: Material, chosen: Mapping[str, Selected], compared: Comparison) -> Picture:
     title = material.table.title
-    png = accuracy_against_cost(
-        [
-            *(line(one.name, one.kind, compared, band=one.kind == "proposed") for one in chosen.values()),
-            models_line(next(iter(chosen.values())).table),
-            *control_lines(compared),
-        ],
-        title=f"{title} (a)",
-        subtitle=material.subtitle,
-        accuracy=HIT,
-    )
+    png = beside_controls(chosen.values(), compared, title=f"{title} (a)", subtitle=material.subtitle)
     alt = "HIT@1 against GFLOPs per video, a curve for each model that a selector looks at"
     return Picture(png, alt, f"(a) {title}: the model that the selector looks at")
 

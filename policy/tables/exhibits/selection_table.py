@@ -12,6 +12,7 @@ from policy.selector.controls import single_models
 from policy.tables.datasets import dataset_title
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
 from policy.tables.exhibits.selection import (
+    ABOVE_RANDOM,
     CONTROLS_NOTE,
     POINT,
     RANDOM,
@@ -21,10 +22,10 @@ from policy.tables.exhibits.selection import (
     control_lines,
     controls,
     curve_columns,
-    curve_rows,
     in_points,
     line,
     models_line,
+    point_rows,
     select,
     thinned,
 )
@@ -51,9 +52,7 @@ OURS = (
 )
 AREAS = (
     Column("method", "method"),
-    Column("above random, points", "above_random", 2),
-    Column("low", "above_random_low", 2),
-    Column("high", "above_random_high", 2),
+    *ABOVE_RANDOM,
     Column("lead, points", "lead", 2),
     Column("low", "lead_low", 2),
     Column("high", "lead_high", 2),
@@ -70,11 +69,7 @@ def make(material: Material) -> Exhibit:
     first = Sheet(material.heading, columns, [*_rows(material, ours, selected, metric, compared)])
     areas = [_area(compared[metric], name, selected.name) for name in compared[metric].curves]
     curves = {selected.name: selected.curves, **controls(selected)}
-    points = [
-        row
-        for name, curve in curves.items()
-        for row in curve_rows(name, curve, compared["top1"], POINT.get(name, "at"))
-    ]
+    points = point_rows(curves, compared["top1"])
     accuracy = MEASURES[METRICS[metric]].removesuffix(" %") if metric == "map" else "HIT@1"
     picture = accuracy_against_cost(
         [
