@@ -51,6 +51,7 @@ class Cutter:
         Raises VideoError as `Video.frames` does: rows already given must then be dropped.
         """
         for number, frame in zip(self._wanted.tolist(), self._video.frames(self._wanted), strict=True):
+            assert frame is not None  # only where damaged files are kept
             self.decoded += 1
             self._further()
             for cut in self._cuts:

@@ -26,13 +26,15 @@ from numpy.typing import NDArray
 
 from extract.decode_decord import DecordDoubt, decord_frames
 from extract.decode_index import VideoIndex, read_index
-from extract.decode_packets import VideoError
-from extract.decode_pyav import pyav_frames
+from extract.decode_packets import Findings, VideoError
+from extract.decode_pyav import left_out, pyav_frames
 from extract.sampling import frames_on_screen, sample_times
 
 __all__ = ["SampledVideo", "Video", "VideoError", "open_video", "read_video"]
 
 CHUNK_BYTES = 64 << 20
+# decord is the quicker where less than this part of the packets need not be decoded (benchmarks.decoding).
+_WORTH_LEAVING_OUT = 0.05
 
 
 class Video:
@@ -43,11 +45,23 @@ class Video:
     decoder: "decord" or "pyav"; "pyav" also once it has had to take over.
     """
 
-    def __init__(self, index: VideoIndex) -> None:
+    def __init__(self, index: VideoIndex, findings: Findings, decoder: str) -> None:
         self._index = index
+        self._findings = findings
+        self._choice = decoder
         self.duration_s = index.duration_s
         self.fps = len(index.frame_pts) / index.duration_s
-        self.decoder = "decord" if index.decord_objection is None else "pyav"
+        self.decoder = "decord" if decoder == "decord" and index.decord_objection is None else "pyav"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is odd about the file and harmless, a line each; complete once `frames` has ended."""
+        return self._findings.remarks
+
+    @property
+    def damage(self) -> str | None:
+        """Where damaged files are kept, why rows may be missing; complete once `frames` has ended."""
+        return self._findings.damage
 
     def numbers_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
         """The number of the frame on screen at each instant (seconds after the first frame shown), any shape.
@@ -61,13 +75,18 @@ class Video:
         )
         return numbers.reshape(times_s.shape)
 
-    def frames(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    def frames(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | None]:
         """Yield the frames with these numbers (strictly increasing): uint8 RGB, upright, (H, W, 3).
+
+        Each has its own size, where that changes. Where damaged files are kept, None stands for a frame that
+        cannot be decoded right.
 
         Raises VideoError where the video turns out to be damaged: only when the iterator ends without one is
         the video whole, so frames already given must then be dropped.
         """
         done = 0
+        if self._choice == "auto":
+            self.decoder = "decord" if self._decord_is_as_quick(numbers) else "pyav"
         if self.decoder == "decord":
             try:
                 for frame in decord_frames(self._index, numbers):
@@ -76,7 +95,13 @@ class Video:
                 return
             except DecordDoubt:
                 self.decoder = "pyav"
-        yield from pyav_frames(self._index, numbers[done:])
+        yield from pyav_frames(self._index, numbers[done:], self._findings)
+
+    def _decord_is_as_quick(self, numbers: NDArray[np.int64]) -> bool:
+        """decord decodes the pictures that nothing refers to, too, and else the same."""
+        if self._index.decord_objection is not None:
+            return False
+        return left_out(self._index, numbers) < _WORTH_LEAVING_OUT
 
 
 class SampledVideo(Video):
@@ -85,20 +110,26 @@ class SampledVideo(Video):
     times_s: (N,) float64, the instant of each row in seconds after the first frame shown; N >= 1.
     """
 
-    def __init__(self, index: VideoIndex, *, fps: float) -> None:
-        super().__init__(index)
+    def __init__(self, index: VideoIndex, findings: Findings, decoder: str, *, fps: float) -> None:
+        super().__init__(index, findings, decoder)
         self.times_s = sample_times(duration_s=index.duration_s, fps=fps)
 
     def chunks(self, *, max_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield (first row, frames): uint8 RGB, upright, (n, H, W, 3), in order, until every row was given.
 
-        A chunk holds at most `max_bytes` of pixels, but at least one row. A frame that several rows show is
-        decoded once. Raises VideoError as `frames` does.
+        A chunk holds frames of one size, at most `max_bytes` of pixels, but at least one row. A frame that several
+        rows show is decoded once. Raises VideoError as `frames` does.
         """
         distinct, repeats = np.unique(self.numbers_at(self.times_s), return_counts=True)
         first_row = 0
         chunk: list[NDArray[np.uint8]] = []
         for frame, count in zip(self.frames(distinct), repeats.tolist(), strict=True):
+            if frame is None:
+                raise VideoError(self.damage)
+            if chunk and chunk[0].shape != frame.shape:
+                yield first_row, np.stack(chunk)
+                first_row += len(chunk)
+                chunk = []
             for _ in range(count):
                 chunk.append(frame)
                 if (len(chunk) + 1) * frame.nbytes > max_bytes:
@@ -109,20 +140,21 @@ class SampledVideo(Video):
             yield first_row, np.stack(chunk)
 
 
-def read_video(path: Path, *, decoder: str | None = None) -> Video:
+def read_video(path: Path, *, decoder: str = "auto", keep_damaged: bool = False) -> Video:
     """Open a video. Reads the file's packets, decodes nothing.
 
-    `decoder` "pyav" leaves decord out, whatever the index says. Raises VideoError with the reason where the
-    file cannot be read, holds no video or less of it than it promises.
+    `decoder`: "auto" takes the quicker of those that are right for this file, "decord" takes that wherever it is
+    right, "pyav" never. `keep_damaged`: what can be had of a damaged file is wanted, see `Video.damage`.
+    Raises VideoError with the reason where the file cannot be read, holds no video or less of it than it promises.
     """
-    video = Video(read_index(path))
-    video.decoder = decoder or video.decoder
-    return video
+    findings = Findings(keep=keep_damaged)
+    return Video(read_index(path, findings), findings, decoder)
 
 
-def open_video(path: Path, *, fps: float) -> SampledVideo:
+def open_video(path: Path, *, fps: float, decoder: str = "auto") -> SampledVideo:
     """Open a video to be sampled at `fps` rows per second (1: rows at 0, 1, 2 ... s, before its end).
 
     Raises as `read_video` does; ValueError for an `fps` that is not positive.
     """
-    return SampledVideo(read_index(path), fps=fps)
+    findings = Findings()
+    return SampledVideo(read_index(path, findings), findings, decoder, fps=fps)

@@ -18,26 +18,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode_packets import (
+    Findings,
     Packet,
     VideoError,
-    has_closed_groups,
+    leading,
+    long_gaps,
+    lost_frames,
+    new_clocks,
+    no_complaint,
+    on_one_clock,
+    order,
+    promise_kept,
     repeats,
-    require_no_complaint,
-    require_no_jump,
-    require_order,
-    require_promise_kept,
     shown,
 )
-from extract.h264 import h264_picture, is_cavlc, nal_length_size
+from extract.pictures import h264_oddity, h264_picture, mpeg4_kinds, nal_length_size
 from extract.sampling import CLOCK_TOLERANCE_S
 
 # Guesses libav makes from a file's name or first bytes that are no video: a text file is "tty" (ANSI art).
 _STILL_OR_TEXT_FORMATS = ("tty", "image2", "bin", "xbin", "adf", "idf")
 # Without usable presentation times: frames are taken in the order in which the decoder returns them.
-_UNTIMED_FORMATS = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf"})
-# Where decord seeks to exactly the key frame it asks for (it counts frames from there), and codecs tested so.
+_UNTIMED_FORMATS = frozenset(
+    {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf", "h263", "h261", "dirac", "cavsvideo"}
+)
+# Where decord seeks to exactly the key frame it asks for: it counts frames from there.
 _DECORD_FORMATS = frozenset({"mov", "matroska"})
-_DECORD_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg"})
+# Where what a container calls a key frame is one, or the decoder says that it lacks what comes before.
+# fmt: off
+_KEYED_CODECS = frozenset({
+    "hevc", "mpeg4", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1",
+    "wmv2", "vp8", "vp9", "av1",
+})
+# fmt: on
+# Of these, those that show pictures in another order than that of their packets.
+_REORDERING_CODECS = frozenset({"hevc", "mpeg1video", "mpeg2video", "av1"})
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,12 @@ class VideoIndex:
     frame_starts_s: (F,) float64, seconds after the first frame shown.
     duration_s: seconds from the start of the first frame to the end of the last.
     tolerance_s: how far the container may have rounded a start.
+    codec: libav's name.
     stream: index of the video stream in its container.
-    timed: whether decoded frames carry these pts; if not, they correspond in order.
-    packets: in the order of the file, which is that of decoding.
-    closed_groups: whether every key frame starts afresh: nothing after it needs, or is shown, before it.
-    decord_objection: why decord's frame numbers would be wrong, or None.
+    timed: whether decoded frames carry these pts; if not, frame n is what packet n is decoded to, or follows it.
+    packets: in the order of the file, which is that of decoding; at least one is an entry.
+    leading: of each, whether it is shown before the entry that it follows.
+    decord_objection: why decord's frames would be wrong, or None.
     """
 
     path: Path
@@ -60,120 +75,186 @@ class VideoIndex:
     frame_starts_s: NDArray[np.float64]
     duration_s: float
     tolerance_s: float
+    codec: str
     stream: int
     timed: bool
     packets: list[Packet]
-    closed_groups: bool
+    leading: list[bool]
     decord_objection: str | None
 
 
+Logs = list[tuple[int, str, str]]
+
+
 @contextmanager
-def heard_errors() -> Iterator[list[str]]:
-    """Collect the errors that PyAV's libav reports meanwhile, as lines such as 'h264: missing picture'."""
+def heard() -> Iterator[Logs]:
+    """Collect what PyAV's libav reports meanwhile; `complaints` picks out what matters."""
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
-    errors: list[str] = []
-    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_level(av.logging.INFO)
     av.logging.set_skip_repeated(False)  # else the repeats of one file are reported in the next
     try:
         with av.logging.Capture() as logs:
-            try:
-                yield errors
-            finally:
-                errors.extend(f"{name}: {' '.join(text.split())}" for _, name, text in logs)
+            yield logs
     finally:
         av.logging.set_skip_repeated(skip)
         av.logging.set_level(level)
 
 
-def open_container(path: Path, *, heard: list[str] | None = None) -> av.container.InputContainer:
+def complaints(logs: Logs) -> list[str]:
+    """The errors among what was heard, as lines such as 'h264: missing picture'.
+
+    Concealment is reported as information ("concealing %d DC, %d AC, %d MV errors").
+    """
+    return [
+        f"{name}: {' '.join(text.split())}"
+        for level, name, text in logs
+        if level <= av.logging.ERROR or text.startswith("concealing")
+    ]
+
+
+def open_container(path: Path, *, said: list[str] | None = None) -> av.container.InputContainer:
     """Open a file for PyAV. Raises VideoError where libav recognises nothing in it.
 
-    What it complains of meanwhile is added to `heard`. Only local files are read, whatever a playlist or an
+    What it complains of meanwhile is added to `said`. Only local files are read, whatever a playlist or an
     external reference inside the file says. The path is made absolute: libav would take 'a:b.mp4' for a protocol.
     """
-    with heard_errors() as errors:
+    with heard() as logs:
         try:
             container = av.open(
                 path.absolute(), "r", options={"protocol_whitelist": "file"}, metadata_errors="replace"
             )
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(f"not a video: {_reason(error)}") from error
-    if heard is not None:
-        heard.extend(errors)
+    if said is not None:
+        said.extend(complaints(logs))
     return container
 
 
-def read_index(path: Path) -> VideoIndex:
-    """Read the index of a video by walking over its packets. Raises VideoError: not a video, truncated ..."""
+def read_index(path: Path, findings: Findings) -> VideoIndex:
+    """Read the index of a video by walking over its packets.
+
+    Raises VideoError: not a video, truncated ...; what is only a part of a video is left to `findings`.
+    """
     _require_content(path)
     opening: list[str] = []
-    with open_container(path, heard=opening) as container, heard_errors() as errors:
+    with open_container(path, said=opening) as container, heard() as logs:
         demuxer = container.format.name
         container_format = demuxer.split(",")[0]
         if container_format in _STILL_OR_TEXT_FORMATS or container_format.endswith("_pipe"):
             raise VideoError(f"not a video: a text or still image ({container_format})")
         stream = _video_stream(container)
-        time_base = stream.time_base
         codec_context: Any = stream.codec_context  # None where libav knows no decoder
-        if time_base is None or codec_context is None:
+        if stream.time_base is None or codec_context is None:
             raise VideoError("no decoder for its video stream")
-        packets, ends_s, cut = _walk(container, stream)
+        tick_s = float(stream.time_base)
+        walk = _walk(container, stream, findings)
         promised_s = _promised_duration_s(container, stream, container_format)
         codec = codec_context.codec.canonical_name
-        cavlc = is_cavlc(stream)
-        bits = _bits_a_sample(codec_context)
+        objection = _decord_objection(container_format, codec, stream)
         stream_index = stream.index  # a closed container's attributes are whatever is in memory
         rate = float(stream.average_rate or stream.guessed_rate or 25)
 
+    packets, errors = walk.packets, complaints(logs)
     if not packets:
         raise VideoError("no frames: its video stream has no packet" + (f" ({errors[-1]})" if errors else ""))
     if not packets[0].key and not packets[0].picture:
-        raise VideoError("damaged: there is no picture in its first packet")
-    timed, frame_pts, durations, tick_s = _timeline(packets, container_format, float(time_base), rate)
+        findings.refuse("damaged: there is no picture in its first packet")
+    if walk.packed:
+        findings.remark("packed B-frames: some packets hold two pictures, others none")
+    clock = _timeline(packets, container_format, tick_s, rate, walk.packed, findings)
+    timed, frame_pts, durations, tick_s = clock
     starts_s = (frame_pts - frame_pts[0]) * tick_s
     period_s = float(starts_s[-1]) / (len(starts_s) - 1) if starts_s[-1] > 0 else 1 / rate
     duration_s = float(starts_s[-1]) + (float(durations[-1]) * tick_s if durations[-1] > 0 else period_s)
 
     if promised_s is not None:
-        require_promise_kept(*promised_s, ends_s, stream_index, period_s, container_format)
-    require_no_complaint(demuxer, opening + errors)
-    if cut is not None:
-        raise VideoError(f"truncated or damaged: the packet at {cut:.1f} s is incomplete")
+        promise_kept(findings, *promised_s, walk.ends_s, stream_index, period_s, container_format)
+    no_complaint(demuxer, opening + errors, findings)
+    _incomplete(packets, container_format, tick_s, findings)
 
-    closed_groups = timed and has_closed_groups(packets)
-    objection = _decord_objection(packets, container_format, codec, timed, closed_groups, cavlc, bits)
+    packets = _with_entries(packets, codec, timed, walk, intra_only=av.Codec(codec, "r").intra_only)
+    behind = leading(packets) if timed else [False] * len(packets)
     return VideoIndex(
         path=path,
         frame_pts=frame_pts,
         frame_starts_s=starts_s,
         duration_s=duration_s,
         tolerance_s=min(tick_s / 2, CLOCK_TOLERANCE_S),
+        codec=codec,
         stream=stream_index,
         timed=timed,
         packets=packets,
-        closed_groups=closed_groups,
-        decord_objection=objection,
+        leading=behind,
+        decord_objection=objection or walk.oddity or _packets_objection(packets, timed, behind),
     )
 
 
 def _timeline(
-    packets: list[Packet], container_format: str, tick_s: float, rate: float
+    packets: list[Packet],
+    container_format: str,
+    tick_s: float,
+    rate: float,
+    packed: bool,
+    findings: Findings,
 ) -> tuple[bool, NDArray[np.int64], NDArray[np.int64], float]:
     """Return whether frames carry these times, the frames' times and durations in ticks, and the tick."""
     timed = container_format not in _UNTIMED_FORMATS and any(packet.pts is not None for packet in packets)
     if container_format == "mpeg" and repeats(packets):
         timed = False  # an MPEG program stream that times only some frames: libav's guesses overlap
-    if timed:
-        require_order(packets, tick_s)
+    mpeg = container_format in ("mpegts", "mpeg")
+    if timed and mpeg and (starts := new_clocks(packets)):
+        findings.remark("its clock starts anew: joined from several")
+        packets, timed = on_one_clock(packets, starts), False
         frame_pts, durations = shown(packets)
-        if container_format in ("mpegts", "mpeg"):
-            require_no_jump(frame_pts, tick_s)
-    elif container_format == "avi" and all(packet.dts is not None for packet in packets):
+        if len(frame_pts) == len(packets):
+            return False, frame_pts, durations, tick_s
+    dts_known = all(packet.dts is not None for packet in packets)
+    if timed and packed:
+        timed = False
+        if not dts_known:
+            frame_pts, durations = shown(packets)
+            return False, frame_pts, durations, tick_s
+    elif timed:
+        order(packets, tick_s, findings)
+        frame_pts, durations = shown(packets)
+        if mpeg:
+            long_gaps(frame_pts, tick_s, findings)
+        return True, frame_pts, durations, tick_s
+    if (container_format == "avi" or packed) and dts_known:
         frame_pts = np.sort(np.array([packet.dts for packet in packets], np.int64))
-        durations = np.array([packet.duration for packet in packets], np.int64)
-    else:  # nothing but the rate is known
-        frame_pts, durations, tick_s = np.arange(len(packets)), np.ones(len(packets), np.int64), 1 / rate
-    return timed, frame_pts, durations, tick_s
+        return False, frame_pts, np.array([packet.duration for packet in packets], np.int64), tick_s
+    # Nothing but the rate is known.
+    return False, np.arange(len(packets)), np.ones(len(packets), np.int64), 1 / rate
+
+
+def _incomplete(packets: list[Packet], container_format: str, tick_s: float, findings: Findings) -> None:
+    """Refuse where the demuxer says that a packet is not whole."""
+    if container_format == "mpegts":
+        lost_frames(packets, tick_s, findings)
+        return
+    cut = next((packet for packet in packets if packet.corrupt), None)
+    if cut is not None:
+        first = min((p.pts for p in packets if p.pts is not None), default=0)
+        at_s = ((cut.pts if cut.pts is not None else first) - first) * tick_s
+        findings.refuse(f"truncated or damaged: the packet at {at_s:.1f} s is incomplete")
+
+
+def _with_entries(
+    packets: list[Packet], codec: str, timed: bool, walk: _Walk, *, intra_only: bool
+) -> list[Packet]:
+    """Say of each packet whether decoding may begin there: at the first key frame, and where that is certain."""
+    first = next((at for at, packet in enumerate(packets) if packet.key), 0)
+    trusted = codec == "h264" or (
+        # Files without a list of key frames call all packets so.
+        codec in _KEYED_CODECS and not all(packet.key for packet in packets)
+    )
+    if not timed and (codec in _REORDERING_CODECS or walk.reordered):
+        trusted = False  # frames are counted, and those of two groups may be mixed
+    found = []
+    for at, packet in enumerate(packets):
+        begins = packet.entry if codec == "h264" else packet.key
+        found.append(packet._replace(entry=intra_only or at == first or (at > first and trusted and begins)))
+    return found
 
 
 def _require_content(path: Path) -> None:
@@ -223,35 +304,61 @@ def demuxed(container: av.container.InputContainer, *streams: Any) -> Iterator[a
         yield packet
 
 
+@dataclass
+class _Walk:
+    """What a walk over the packets found.
+
+    ends_s: the end in seconds of every stream, counted as the video's first packet is at 0.
+    packed: packets of MPEG-4 with two pictures. reordered: it has pictures that are shown before earlier ones.
+    oddity: what keeps the pictures from decord.
+    """
+
+    packets: list[Packet]
+    ends_s: dict[int, float]
+    packed: bool = False
+    reordered: bool = False
+    oddity: str | None = None
+
+
 def _walk(
-    container: av.container.InputContainer, video: av.video.stream.VideoStream
-) -> tuple[list[Packet], dict[int, float], float | None]:
-    """Return the video's packets, the end in seconds of every stream, and where an incomplete packet is."""
-    packets: list[Packet] = []
-    ends_s = {stream.index: 0.0 for stream in container.streams}
-    cut: float | None = None
+    container: av.container.InputContainer, video: av.video.stream.VideoStream, findings: Findings
+) -> _Walk:
+    walk = _Walk([], {})
+    ends = {stream.index: 0 for stream in container.streams}  # in ticks: quicker to compare
     length_size = nal_length_size(video)
+    codec = video.codec_context.name
+    parameters: bytes | None = None
     try:
         for packet in demuxed(container):
             if packet.size == 0 and packet.pts is None:
                 continue  # the end of a stream, or a repeated frame in AVI
             instant = packet.pts if packet.pts is not None else packet.dts
-            if instant is not None and packet.time_base:
-                end_s = float((instant + (packet.duration or 0)) * packet.time_base)
-                ends_s[packet.stream_index] = max(ends_s[packet.stream_index], end_s)
+            if instant is not None:
+                end = instant + (packet.duration or 0)
+                ends[packet.stream_index] = max(ends[packet.stream_index], end)
             if packet.stream_index != video.index:
                 continue
-            if packet.is_corrupt and cut is None:
-                cut = ends_s[video.index]
-            key = packet.is_keyframe
-            idr, reference, picture = key, True, True
-            if length_size is not None:
-                idr, reference, picture = h264_picture(packet, length_size)
+            key = entry = packet.is_keyframe
+            reference, picture = True, True
+            if codec == "h264":
+                entry, reference, picture, found = h264_picture(bytes(packet), length_size)
+                parameters = parameters or found
+                if found is not None and found != parameters:
+                    walk.oddity = "parameters that change"  # of its size, perhaps
+            elif codec == "mpeg4":
+                count, reordered = mpeg4_kinds(bytes(packet))
+                walk.packed |= count > 1
+                walk.reordered |= reordered
             times = packet.pts, packet.dts, packet.duration or 0
-            packets.append(Packet(*times, key, packet.is_discard, idr, reference, picture))
+            flags = key, packet.is_discard, packet.is_corrupt, entry, reference, picture
+            walk.packets.append(Packet(*times, packet.size, *flags))
     except av.FFmpegError as error:
-        raise VideoError(f"damaged container after {ends_s[video.index]:.1f} s: {_reason(error)}") from error
-    return packets, ends_s, cut
+        first = min((p.pts for p in walk.packets if p.pts is not None), default=0)
+        at_s = max(0.0, float((ends[video.index] - first) * (video.time_base or 0)))
+        findings.refuse(f"damaged container after {at_s:.1f} s: {_reason(error)}")
+    for stream in container.streams:
+        walk.ends_s[stream.index] = float(ends[stream.index] * (stream.time_base or 0))
+    return walk
 
 
 def _promised_duration_s(
@@ -277,41 +384,37 @@ def _promised_duration_s(
     return None
 
 
-def _decord_objection(
-    packets: list[Packet],
-    container_format: str,
-    codec: str,
-    timed: bool,
-    closed_groups: bool,
-    cavlc: bool,
-    bits: int,
-) -> str | None:
+def _decord_objection(container_format: str, codec: str, stream: av.video.stream.VideoStream) -> str | None:
     """Say why decord would return wrong frames, or None.
 
     decord numbers packets by pts, seeks to the last key frame before the one wanted and counts decoded frames
     from there. That is right only if every packet becomes one frame, the seek lands where it should, and
-    nothing that follows a key frame in the file is shown before it or needs what came earlier. And its decoder
-    must notice damage, and show the colours that others do.
+    nothing that follows a key frame in the file is shown before it or needs what came earlier. Its decoder must
+    notice damage, and its frames, all scaled to one size, must have the colours that others show.
     """
-    reason = None
-    if container_format not in _DECORD_FORMATS or codec not in _DECORD_CODECS:
-        reason = f"{codec} in {container_format}"
-    elif not timed or any(packet.pts is None for packet in packets):
-        reason = "missing timestamps"
-    elif repeats(packets):
-        reason = "repeated timestamps"
-    elif any(packet.discard for packet in packets):
-        reason = "edit list"
-    elif not closed_groups:
-        reason = "open groups of pictures"
-    elif cavlc:
-        reason = "h264 coded by CAVLC"  # see `is_cavlc`
-    elif bits > 8:
+    if container_format not in _DECORD_FORMATS or codec != "h264":
+        return f"{codec} in {container_format}"  # of the other codecs none is quicker there
+    context = stream.codec_context
+    bits = (
+        max((component.bits for component in context.format.components), default=8) if context.format else 8
+    )
+    if bits > 8:
         # It scales the chroma of these by another method: up to 14 grey levels from PyAV's picture at an edge.
-        reason = f"{bits} bits a sample"
-    return reason
+        return f"{bits} bits a sample"
+    if context.width % 2 or context.height % 2:
+        return "an odd size"  # chroma is up to 44 grey levels apart
+    return h264_oddity(stream)
 
 
-def _bits_a_sample(codec_context: Any) -> int:
-    picture = codec_context.format  # None where the header does not say
-    return 8 if picture is None else max((component.bits for component in picture.components), default=8)
+def _packets_objection(packets: list[Packet], timed: bool, behind: list[bool]) -> str | None:
+    """Say why decord would count frames wrong, or None."""
+    if not timed or any(packet.pts is None for packet in packets):
+        return "missing timestamps"
+    if repeats(packets):
+        return "repeated timestamps"
+    if any(packet.discard for packet in packets):
+        return "edit list"
+    # A key frame that is no entry may be a recovery point, which needs some frames until all is refreshed.
+    if any(behind) or not packets[0].entry or any(packet.key != packet.entry for packet in packets):
+        return "open groups of pictures"
+    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +11,12 @@ from numpy.typing import NDArray
 
 # Decoders put pictures in order over at most 16 (ITU-T H.264, A.3.1; H.265, A.4.2): this is far beyond.
 MAX_REORDERED = 32
-# MPEG streams give a time every 0.7 s (ITU-T H.222.0, 2.7.4); like ffmpeg, take ten seconds for a new clock.
-MAX_JUMP_S = 10.0
+# MPEG streams give a time every 0.7 s (ITU-T H.222.0, 2.7.4); a longer gap is a pause, a slide show, or damage.
+LONG_GAP_S = 10.0
+# Half of what their clocks of 33 bits count: beyond, forwards cannot be told from backwards.
+MAX_GAP_S = 2**32 / 90_000
+# libav takes a packet of MPEG-4 that is no longer than this, and gives no frame, for a picture that is not coded.
+NOT_CODED_BYTES = 19
 
 
 class VideoError(Exception):
@@ -20,17 +26,44 @@ class VideoError(Exception):
         super().__init__(" ".join(str(reason).split()))
 
 
+@dataclass
+class Findings:
+    """What was found out about a file that is not as it should be.
+
+    keep: whether what can be had of a damaged file is wanted.
+    remarks: what is odd and harmless, a line each.
+    damage: with `keep`, the first reason why rows may be missing.
+    """
+
+    keep: bool = False
+    remarks: list[str] = field(default_factory=list)
+    damage: str | None = None
+
+    def remark(self, text: str) -> None:
+        if text not in self.remarks:
+            self.remarks.append(text)
+
+    def refuse(self, reason: object) -> None:
+        """Raise VideoError; with `keep`, put the first reason down and go on."""
+        error = VideoError(reason)
+        if not self.keep:
+            raise error
+        self.damage = self.damage or str(error)
+
+
 class Packet(NamedTuple):
-    """What the container says of one packet, and what its first bytes say of an H.264 picture."""
+    """What the container says of one packet, and what its first bytes say of its picture."""
 
     pts: int | None
     dts: int | None
     duration: int
+    size: int
     key: bool
     discard: bool
-    idr: bool  # of H.264, a key frame that needs nothing before it; of other codecs, as `key`
+    corrupt: bool  # so the demuxer says: in MPEG-TS, that counters do not go on
+    entry: bool  # decoding may begin here: a key frame that needs nothing before it
     reference: bool  # False: no other picture needs it
-    picture: bool  # of H.264, whether a picture was found in it; of other codecs, True
+    picture: bool  # False: no picture was found in it (of H.264)
 
 
 def shown(packets: list[Packet]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -57,22 +90,19 @@ def repeats(packets: list[Packet]) -> bool:
     return len({packet.pts for packet in packets}) < len(packets)
 
 
-def has_closed_groups(packets: list[Packet]) -> bool:
-    """Whether it starts with a key frame, no frame after a key frame is shown before it, and all are IDRs.
-
-    A key frame of H.264 that is none may be a recovery point, which needs some frames until all is refreshed.
-    """
-    key_pts: int | None = None
+def leading(packets: list[Packet]) -> list[bool]:
+    """Say of each packet whether it is shown before the entry that it follows: it may need what came before."""
+    entry_pts: int | None = None
+    answer = []
     for packet in packets:
-        if packet.key:
-            key_pts = packet.pts
-        if packet.pts is None or key_pts is None or packet.pts < key_pts or packet.key != packet.idr:
-            return False
-    return True
+        if packet.entry:
+            entry_pts = packet.pts
+        answer.append(packet.pts is not None and entry_pts is not None and packet.pts < entry_pts)
+    return answer
 
 
-def require_no_complaint(demuxer: str, errors: list[str]) -> None:
-    """Raise VideoError where the demuxer spoke of damage, which it then skipped with the frames in it.
+def no_complaint(demuxer: str, errors: list[str], findings: Findings) -> None:
+    """Refuse where the demuxer spoke of damage, which it then skipped with the frames in it.
 
     Only of Matroska and AVI, which it reads from one element to the next: about MP4 and FLV it complains that are
     odd and whole.
@@ -80,30 +110,96 @@ def require_no_complaint(demuxer: str, errors: list[str]) -> None:
     if demuxer in ("matroska,webm", "avi"):
         for error in errors:
             if error.startswith(demuxer):
-                raise VideoError(f"damaged container: {error.removeprefix(f'{demuxer}: ')}")
+                findings.refuse(f"damaged container: {error.removeprefix(f'{demuxer}: ')}")
 
 
-def require_order(packets: list[Packet], tick_s: float) -> None:
-    """Raise VideoError where a timestamp cannot be right: its frame is far from its place in the file."""
+def order(packets: list[Packet], tick_s: float, findings: Findings) -> None:
+    """Refuse where a timestamp cannot be right: its frame is far from its place in the file."""
     pts = np.array([packet.pts for packet in packets if packet.pts is not None], np.int64)
     by_time = np.argsort(pts, kind="stable")
     moved = np.abs(by_time - np.arange(len(pts)))
     if len(pts) and moved.max() > MAX_REORDERED:
         at_s = float(pts[by_time[moved.argmax()]] - pts.min()) * tick_s
-        raise VideoError(
+        findings.refuse(
             f"timestamps in disorder: the frame at {at_s:.2f} s is {moved.max()} frames out of place"
         )
 
 
-def require_no_jump(frame_pts: NDArray[np.int64], tick_s: float) -> None:
-    """Raise VideoError where the clock of an MPEG stream jumps: the frame before it would last as long."""
+def new_clocks(packets: list[Packet]) -> list[int]:
+    """Where the clock of an MPEG stream goes back for good: it was joined from several, one behind the other.
+
+    Only at a key frame from which time goes on; a single time that goes back is damage.
+    """
+    decoded_at = [packet.dts if packet.dts is not None else packet.pts for packet in packets]
+    found = []
+    for at, (before, after) in enumerate(pairwise(decoded_at), 1):
+        if before is None or after is None or after >= before or not packets[at].key:
+            continue
+        following = [tick for tick in decoded_at[at : at + 4] if tick is not None]
+        if following == sorted(following):
+            found.append(at)
+    return found
+
+
+def on_one_clock(packets: list[Packet], starts: list[int]) -> list[Packet]:
+    """The packets with times that go on where the clock starts anew, a frame after what came before."""
+    steps = [b.dts - a.dts for a, b in pairwise(packets) if a.dts is not None and b.dts is not None]
+    period = int(np.median([step for step in steps if step > 0] or [0]))
+    moved: list[Packet] = []
+    offset, end = 0, 0
+    for at, packet in enumerate(packets):
+        if at in starts:
+            group = packets[at : at + MAX_REORDERED]
+            first = min(
+                p.pts for p in group if p.pts is not None and (packet.pts is None or p.pts >= packet.pts)
+            )
+            offset = end + period - first
+        pts, dts = (None if tick is None else tick + offset for tick in (packet.pts, packet.dts))
+        end = max(end, pts) if pts is not None else end
+        moved.append(packet._replace(pts=pts, dts=dts))
+    return moved
+
+
+def long_gaps(frame_pts: NDArray[np.int64], tick_s: float, findings: Findings) -> None:
+    """Remark gaps between the frames of an MPEG stream; refuse what cannot be true.
+
+    A damaged time of the last frame looks like a gap: unless there were others like it, it is taken for that.
+    """
     gaps_s = np.diff(frame_pts) * tick_s
-    if len(gaps_s) and gaps_s.max() > MAX_JUMP_S:
-        at_s = float(frame_pts[gaps_s.argmax()] - frame_pts[0]) * tick_s
-        raise VideoError(f"damaged timestamps: they jump by {gaps_s.max():.0f} s after {at_s:.2f} s")
+    for at in np.flatnonzero(gaps_s > LONG_GAP_S).tolist():
+        after_s = float(frame_pts[at] - frame_pts[0]) * tick_s
+        others_s = np.delete(gaps_s, at)
+        lone = at == len(gaps_s) - 1 and gaps_s[at] > 3 * others_s.max(initial=0.0)
+        if gaps_s[at] > MAX_GAP_S or lone:
+            findings.refuse(f"damaged timestamps: they jump by {gaps_s[at]:.0f} s after {after_s:.2f} s")
+        else:
+            findings.remark(f"no picture for {gaps_s[at]:.0f} s after {after_s:.2f} s")
 
 
-def require_promise_kept(
+def lost_frames(packets: list[Packet], tick_s: float, findings: Findings) -> None:
+    """Refuse an MPEG-TS whose counters do not go on where its pictures do not either; else only remark it.
+
+    Where recordings were joined the counters start anew, but at a key frame.
+    """
+    if not any(packet.corrupt for packet in packets):
+        return
+    timed = [(packet.pts, at) for at, packet in enumerate(packets) if packet.pts is not None]
+    timed.sort()
+    steps = np.diff([pts for pts, _ in timed])
+    period = float(np.median(steps)) if len(steps) else 0.0
+    start = timed[0][0] if timed else 0
+    corrupt = {at for at, packet in enumerate(packets) if packet.corrupt}
+    for (before, _), (after, at) in pairwise(timed):
+        if after - before > 1.5 * period and not packets[at].key and corrupt & set(range(at - 4, at + 4)):
+            findings.refuse(f"damaged: pictures are missing after {(before - start) * tick_s:.2f} s")
+            return
+    first = packets[min(corrupt)].pts
+    where = "" if first is None else f" at {max(0, first - start) * tick_s:.2f} s"
+    findings.remark(f"counters of its packets do not go on{where}: joined from several, perhaps")
+
+
+def promise_kept(
+    findings: Findings,
     whole_file: bool,
     promise_s: float,
     ends_s: dict[int, float],
@@ -111,13 +207,13 @@ def require_promise_kept(
     period_s: float,
     container_format: str,
 ) -> None:
-    """Raise VideoError where the packets end before the promised duration, or long after it.
+    """Refuse where the packets end before the promised duration, or long after it.
 
     Muxers disagree about the end of the last frame, hence the frame and a half; and where the promise is the
     whole file's, any of its streams may keep it.
     """
     reached_s = max(ends_s.values()) if whole_file else ends_s[stream]
     if promise_s - reached_s > (0.5 if whole_file else 0) + 1.5 * period_s:
-        raise VideoError(f"truncated: {reached_s:.1f} s of the {promise_s:.1f} s its container promises")
+        findings.refuse(f"truncated: {reached_s:.1f} s of the {promise_s:.1f} s its container promises")
     if container_format == "matroska" and not whole_file and reached_s - promise_s > 1 + 1.5 * period_s:
-        raise VideoError(f"damaged timestamps: up to {reached_s:.1f} s, and {promise_s:.1f} s are promised")
+        findings.refuse(f"damaged timestamps: up to {reached_s:.1f} s, and {promise_s:.1f} s are promised")

@@ -310,7 +310,7 @@ def decode(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator
     from extract.decode import VideoError, read_video
 
     try:
-        video = read_video(job.path, decoder=job.decoder)
+        video = read_video(job.path, decoder=job.decoder or "auto")
         cutter = Cutter(video, job.views, alive)
         yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
         for chunk in cutter.chunks():

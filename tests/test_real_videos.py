@@ -161,7 +161,9 @@ def packets_of(container: av.container.InputContainer) -> Iterator[av.Packet[Any
 
 def clips_of(path: Path, samplings: list[Sampling], decoder: str | None = None) -> list[NDArray[Any]]:
     """What `extract` makes of them, in one pass."""
-    cutter = Cutter(read_video(path, decoder=decoder), [View(sampling, SMALL) for sampling in samplings])
+    cutter = Cutter(
+        read_video(path, decoder=decoder or "auto"), [View(sampling, SMALL) for sampling in samplings]
+    )
     rows: list[list[NDArray[Any]]] = [[] for _ in samplings]
     for chunk in cutter.chunks():
         rows[chunk.view].append(chunk.pixels)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from extract.cutting import CHUNK_BYTES, Cutter
-from extract.decode import Video, VideoError
-from extract.decode_index import VideoIndex, read_index
+from extract.decode import Video, VideoError, read_video
 from extract.finetune import draws
 from extract.transform import UInt8Array, resize_short_side
 from extract.views import PixelArray, View
@@ -83,7 +82,7 @@ def answer(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator
 
 def _training(job: TrainingJob, alive: Callable[[], None]) -> Iterator[Message]:
     (view,) = job.views
-    video = _opened(Video(read_index(job.path)), job)
+    video = read_video(job.path, decoder=job.decoder or "auto")
     chance = draws.generator(job.seed, job.epoch, job.video_id)
     times_s = draws.random_times(
         chance, view.sampling, duration_s=video.duration_s, rows=job.rows, flow=view.flow_here
@@ -94,6 +93,7 @@ def _training(job: TrainingJob, alive: Callable[[], None]) -> Iterator[Message]:
     pieces = [_Piece(view, job, chance) for _ in range(job.rows)]
     places = places.reshape(numbers.shape)
     for at, frame in enumerate(video.frames(distinct)):
+        assert frame is not None  # only where damaged files are kept
         alive()
         for piece, wanted in zip(pieces, places, strict=True):
             piece.add(frame, int((wanted == at).sum()))
@@ -154,21 +154,21 @@ class _Piece:
 
 
 def _validation(job: ValidationJob, alive: Callable[[], None]) -> Iterator[Message]:
-    video = _opened(_ThinnedVideo(read_index(job.path), job.rows), job)
+    video = _Thinned(read_video(job.path, decoder=job.decoder or "auto"), job.rows)
     cutter = Cutter(video, job.views, alive)
     yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
     for chunk in cutter.chunks(max_bytes=CHUNK_BYTES):
         yield Frames(job.key, *chunk, cutter.decoded)
 
 
-class _ThinnedVideo(Video):
+class _Thinned(Video):
     """A video that shows at most `most` of the rows asked for (0: all), evenly spaced.
 
     They are the middles of as many equal parts, the frames that the Uniform of LiteEval's Table 1 looks at.
     """
 
-    def __init__(self, index: VideoIndex, most: int) -> None:
-        super().__init__(index)
+    def __init__(self, video: Video, most: int) -> None:
+        self.__dict__.update(vars(video))
         self._most = most
 
     def numbers_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -177,8 +177,3 @@ class _ThinnedVideo(Video):
         if 0 < self._most < rows:
             times_s = times_s[(2 * np.arange(self._most) + 1) * rows // (2 * self._most)]
         return super().numbers_at(times_s)
-
-
-def _opened(video: Video, job: DecodeJob) -> Video:
-    video.decoder = job.decoder or video.decoder
-    return video

@@ -68,7 +68,7 @@ def thumbnails(path: Path, instants_s: FloatArray, *, height: int = HEIGHT) -> l
                 "not the video that was extracted"
             )
         numbers, places = np.unique(video.numbers_at(times_s), return_inverse=True)
-        small = [_resized(frame, height) for frame in video.frames(numbers)]
+        small = [_resized(frame, height) for frame in video.frames(numbers) if frame is not None]
     except (VideoError, OSError) as error:
         raise UserError(f"{printable(path)}: {error}") from error
     return [small[place] for place in places.tolist()]
