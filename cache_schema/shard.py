@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -27,13 +26,6 @@ from cache_schema.errors import CacheError
 from cache_schema.processes import machine, started
 from cache_schema.schema import SCHEMA_VERSION, StreamSpec, VideoRecord
 
-# Troubles of the machine, with which a shard must not be called damaged.
-_NOT_THE_FILES_FAULT = frozenset(
-    {
-        *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO),
-        errno.ESTALE,
-    }
-)
 # Writing a file takes seconds.
 _OLD_S = 24 * 3600.0
 _STRING_COLUMNS = ("id", "source", "fingerprint", "status", "error")
@@ -148,14 +140,18 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._identity = _identity(path)
-            # A shard never changes, so there is nothing to lock; some network file systems cannot.
-            with h5py.File(path, "r", locking=False) as file:
+            # Not by its name: HDF5 refuses a file that this process has open with other properties (h5py's own
+            # default locking is one), and one that a program had open for writing when it died. A shard never
+            # changes, so there is nothing to lock either; some network file systems cannot.
+            with path.open("rb") as content, h5py.File(content, "r") as file:
+                self._identity = _identity(os.fstat(content.fileno()))
                 self._read_header(file)
         except CacheError:
             raise
         except Exception as error:  # h5py turns damage into many kinds: OSError, KeyError, RuntimeError, …
-            if isinstance(error, OSError) and error.errno in _NOT_THE_FILES_FAULT:
+            if isinstance(error, MemoryError):
+                raise CacheError(f"{path}: cannot be read: not enough memory") from error
+            if isinstance(error, OSError) and error.errno is not None:  # the system's, not HDF5's
                 raise CacheError(f"{path}: cannot be read: {os.strerror(error.errno)}") from error
             detail = " ".join(str(error).split())
             raise damaged(path, f"not a readable HDF5 shard ({detail})") from error
@@ -252,8 +248,7 @@ class _Block:
         return rows
 
 
-def _identity(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -271,7 +266,7 @@ def _mapped(path: Path, identity: tuple[int, int, int]) -> npt.NDArray[np.uint8]
     somebody still holds. To read random videos of more shards than stay mapped costs twice the time.
     """
     try:
-        if _identity(path) != identity:
+        if _identity(path.stat()) != identity:
             raise CacheError(f"{path}: was replaced while it was being read; start again")
         content: npt.NDArray[np.uint8] = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
     except OSError as error:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +131,91 @@ def test_trouble_of_the_machine_is_not_called_damage(tmp_path: Path) -> None:
             Shard(path)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# Opens a shard in each way that h5py knows, and meanwhile as the cache does.
+OPEN_ELSEWHERE = """
+import sys, h5py
+from pathlib import Path
+from cache_schema import FeatureCache, Shard
+[path] = Path(sys.argv[1]).glob("tiny_8/*.h5")
+semi = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+semi.set_fclose_degree(h5py.h5f.CLOSE_SEMI)
+ways = [
+    *(lambda mode=mode: h5py.File(path, mode) for mode in ("r", "r+", "a")),
+    *(lambda how=how: h5py.File(path, "r", locking=how) for how in (True, False, "best-effort")),
+    *(lambda how=how: h5py.File(path, "r", driver=how) for how in ("core", "stdio")),
+    lambda: h5py.File(path, "r", libver="latest"),
+    lambda: h5py.File(path, "r", libver="latest", swmr=True),
+    lambda: h5py.h5f.open(bytes(path), h5py.h5f.ACC_RDONLY, semi),
+]
+for way in ways:
+    file = way()
+    assert len(FeatureCache(sys.argv[1])["tiny_8"]["a"].features) == 4
+    assert Shard(path).ids == ("a",)
+    file.close()
+print(len(ways))
+"""
+
+
+@pytest.mark.parametrize("locking", [None, "TRUE", "FALSE"])
+def test_a_shard_that_this_process_has_open_elsewhere_is_read(locking: str | None, tmp_path: Path) -> None:
+    """In a process of its own: HDF5 looks at the variable once."""
+    write_stream(tmp_path, make_spec(), {"a": 4})
+    environment = {name: value for name, value in os.environ.items() if name != "HDF5_USE_FILE_LOCKING"}
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_ELSEWHERE, tmp_path],
+        env=environment if locking is None else {**environment, "HDF5_USE_FILE_LOCKING": locking},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "11\n", done.stderr
+
+
+def test_a_shard_that_a_writing_program_died_with_is_read(tmp_path: Path) -> None:
+    """HDF5 marks a file that is open for writing, and the mark stays; whether anything changed, checksums tell."""
+    [path] = write_stream(tmp_path, make_spec(), {"a": 4})
+    program = "import h5py, os, sys; file = h5py.File(sys.argv[1], 'r+'); os._exit(0)"
+    subprocess.run([sys.executable, "-c", program, path], check=True)
+    with pytest.raises(OSError, match="already open for write"):
+        h5py.File(path)
+    assert len(FeatureCache(tmp_path)["tiny_8"]["a"].features) == 4
+
+
+def test_commands_on_a_cache_whose_shards_are_open_elsewhere(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    paths = write_stream(cache, make_spec(), {"a": 4, "b": 1}, shard_size=1)
+    assert run("verify", cache, "--repair-index")[0] == 0
+    with contextlib.ExitStack() as stack:
+        for path in (*paths, cache / "tiny_8" / "index.h5"):
+            stack.enter_context(h5py.File(path))
+        assert run("info", cache)[0] == run("verify", cache)[0] == 0
+        assert run("merge", cache, "--into", tmp_path / "merged")[0] == 0
+        assert run("export", cache, "--stream", "tiny_8", "--out", tmp_path / "files")[0] == 0
+        assert run("drop", cache, "--stream", "tiny_8", "--video", "a")[0] == 0
+        assert run("verify", cache, "--repair-index")[:2] == (0, "1 shard, 1 video, 1 row: all good\n")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (lambda: OSError(errno.ETIMEDOUT, "x"), "Connection timed out"),
+        (MemoryError, "not enough memory"),
+    ],
+)
+def test_trouble_while_a_shard_is_read_is_not_called_damage(
+    trouble: Callable[[], Exception], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [path] = write_stream(tmp_path, make_spec(), {"a": 1})
+
+    class Failing(io.FileIO):
+        def readinto(self, buffer: object) -> int:
+            raise trouble()
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Failing(path))
+    with pytest.raises(CacheError, match=rf"shard-.*h5: cannot be read: {told}$"):
+        Shard(path)
 
 
 def test_cache_is_a_mapping(tmp_path: Path) -> None:
