@@ -23,7 +23,7 @@ from cache_schema.describe import group_reasons, sampling_in_words, size
 from cache_schema.index import INDEX_NAME, open_table, read_index, write_index
 from cache_schema.schema import Sampling
 from tests.cache_commands import files_of, run
-from tests.caches import make_record, make_spec, write_stream
+from tests.caches import make_partial, make_record, make_spec, write_stream
 
 SPEC = make_spec(classes=2)
 FOLDER, INDEX = SPEC.name, f"{SPEC.name}/{INDEX_NAME}"
@@ -35,6 +35,9 @@ def said(stream: Stream) -> dict[str, object]:
     return {
         "spec": stream.spec,
         "failures": stream.failures,
+        "partial": stream.partial,
+        "remarks": stream.remarks(),
+        "decoders": stream.decoders(),
         "videos": {v: (stream.rows(v), stream.fingerprint(v), stream.source(v)) for v in stream},
         "known": [stream.failure(v, "p") for v in stream.failures],
         "digest": stream.digest(),
@@ -76,9 +79,13 @@ def test_says_what_the_headers_say_whatever_happened_since(
     def add(count: int) -> None:
         for _ in range(count):
             some = sorted(data.draw(st.sets(st.sampled_from(names), min_size=1, max_size=4)))
-            rows = [data.draw(st.integers(0, 2)) for _ in some]
+            rows = [data.draw(st.integers(0, 5)) for _ in some]
             records = [
-                make_record(v, r, classes=2)
+                (
+                    make_record(v, r, classes=2)
+                    if r < 3
+                    else replace(make_partial(v, r, [1], classes=2), decoder="pyav", remarks=("odd",) * r)
+                )
                 if r
                 else VideoRecord.failed(SPEC, v, f"reason {len(v)}", source="x", fingerprint="p")
                 for v, r in zip(some, rows, strict=True)
@@ -131,7 +138,7 @@ def damage_flip(path: Path) -> None:
 
 def damage_version(path: Path) -> None:
     with h5py.File(path, "r+") as file:
-        text = json.dumps({**json.loads(bytes(file.attrs["about"])), "version": 2}).encode()
+        text = json.dumps({**json.loads(bytes(file.attrs["about"])), "version": 99}).encode()
         file.attrs["about"] = np.bytes_(text)
         file.attrs["about_crc"] = zlib.crc32(text)
 
