@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -207,8 +207,7 @@ class VideoRecord:
     @property
     def numbers(self) -> npt.NDArray[np.int64]:
         """(T,): which of the rows that the sampling gives these are; 0, 1, … unless the video is partial."""
-        every = np.arange(len(self.spans) + len(self.lost), dtype=np.int64)
-        return np.delete(every, self.lost)
+        return numbers_without(self.lost, len(self.spans))
 
     @staticmethod
     def failed(spec: StreamSpec, video_id: str, error: str, *, source: str, fingerprint: str) -> VideoRecord:
@@ -222,6 +221,11 @@ class VideoRecord:
             fingerprint=fingerprint,
             error=error,
         )
+
+
+def numbers_without(lost: Sequence[int], count: int) -> npt.NDArray[np.int64]:
+    """The first `count` of the numbers 0, 1, … that are not among the lost ones."""
+    return np.delete(np.arange(count + len(lost), dtype=np.int64), lost)
 
 
 def ranges(numbers: Iterable[int]) -> str:
