@@ -48,6 +48,8 @@ class Video:
         self.duration_s = index.duration_s
         self.fps = len(index.frame_pts) / index.duration_s
         self.decoder = "decord" if index.decord_objection is None else "pyav"
+        self.remarks: list[str] = []
+        self.damage: str | None = None
 
     def numbers_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
         """The number of the frame on screen at each instant (seconds after the first frame shown), any shape.
@@ -61,7 +63,7 @@ class Video:
         )
         return numbers.reshape(times_s.shape)
 
-    def frames(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    def frames(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | None]:
         """Yield the frames with these numbers (strictly increasing): uint8 RGB, upright, (H, W, 3).
 
         Raises VideoError where the video turns out to be damaged: only when the iterator ends without one is
@@ -99,6 +101,7 @@ class SampledVideo(Video):
         first_row = 0
         chunk: list[NDArray[np.uint8]] = []
         for frame, count in zip(self.frames(distinct), repeats.tolist(), strict=True):
+            assert frame is not None
             for _ in range(count):
                 chunk.append(frame)
                 if (len(chunk) + 1) * frame.nbytes > max_bytes:
@@ -109,14 +112,14 @@ class SampledVideo(Video):
             yield first_row, np.stack(chunk)
 
 
-def read_video(path: Path, *, decoder: str | None = None) -> Video:
+def read_video(path: Path, *, decoder: str = "auto", keep_damaged: bool = False) -> Video:
     """Open a video. Reads the file's packets, decodes nothing.
 
     `decoder` "pyav" leaves decord out, whatever the index says. Raises VideoError with the reason where the
     file cannot be read, holds no video or less of it than it promises.
     """
     video = Video(read_index(path))
-    video.decoder = decoder or video.decoder
+    video.decoder = video.decoder if decoder == "auto" else decoder
     return video
 
 
