@@ -50,8 +50,12 @@ def make_partial(
     video_id: str, rows: int, lost: Sequence[int], *, damage: str = "damaged at 3 s", **more: Any
 ) -> VideoRecord:
     """`make_record` without some of its rows."""
-    whole = make_record(video_id, rows, **more)
-    kept = [row for row in range(rows) if row not in lost]
+    return without_rows(make_record(video_id, rows, **more), lost, damage=damage)
+
+
+def without_rows(whole: VideoRecord, lost: Sequence[int], *, damage: str = "damaged at 3 s") -> VideoRecord:
+    """A record as it would be if some rows did not decode."""
+    kept = [row for row in range(len(whole.spans)) if row not in lost]
     return replace(
         whole,
         features=whole.features[kept],
