@@ -62,9 +62,9 @@ def counted(job: DecodeJob, alive: Callable[[], None]) -> Iterator[Message]:
     from extract.decode import Video
 
     counts = Counts(opened=1)
-    plain: Callable[..., Iterator[npt.NDArray[np.uint8] | None]] = Video.frames
+    plain: Callable[..., Iterator[Any]] = Video.frames
 
-    def frames(video: Video, numbers: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8] | None]:
+    def frames(video: Video, numbers: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
         passed = plain(video, numbers)
         while True:
             started = time.process_time()

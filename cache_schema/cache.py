@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.errors import CacheError, MissingVideoError
-from cache_schema.index import keep_index, open_table
+from cache_schema.index import Strings, keep_index, open_table
 from cache_schema.schema import StreamSpec, VideoRecord
 from cache_schema.shard import Shard
 
@@ -98,11 +98,13 @@ class StreamShard:
 class Stream(Mapping[str, VideoRecord]):
     """The videos of one stream that have rows, by id, in order; `failures` names the others.
 
-    Where several shards hold a video, a readable entry goes before a failed one, and among equals the
-    first shard by name counts. What the shards hold comes from the stream's index where there is one that is up to
-    date, and from their headers elsewhere.
+    Where several shards hold a video, a whole one goes before a partial one, that before a failure, and among
+    equals the first shard by name counts. What the shards hold comes from the stream's index where there is one
+    that is up to date, and from their headers elsewhere.
 
     Attributes:
+        failures: reasons by video id.
+        partial: why they are, by id, those of the videos with rows that are partial.
         index_trouble: why an index that is there is not used; None: it is, or there is none.
 
     Raises:
@@ -132,9 +134,12 @@ class Stream(Mapping[str, VideoRecord]):
         ]
         failed = np.asarray(table.entries.failed[table.first])
         self._readable = table.first[~failed]
-        self.failures: dict[str, str] = {
-            table.entries.id[i]: table.entries.error[i] for i in table.first[failed].tolist()
-        }
+        self.failures = self._texts(table.entries.error, table.first[failed])
+        self.partial = self._texts(table.entries.error, self._readable[table.entries.partial[self._readable]])
+
+    def _texts(self, column: Strings, entries: npt.NDArray[np.int64]) -> dict[str, str]:
+        """By video id, what a column says of it."""
+        return {self.table.entries.id[entry]: column[entry] for entry in entries.tolist()}
 
     @property
     def name(self) -> str:
@@ -205,6 +210,18 @@ class Stream(Mapping[str, VideoRecord]):
         """The sum of `rows` over all videos."""
         return int(self.table.entries.rows[self._readable].sum())
 
+    def remarks(self) -> dict[str, tuple[str, ...]]:
+        """By id, what is odd about the files of some videos and harmless."""
+        remarks = self.table.entries.remarks
+        remarked = self._readable[np.diff(remarks.ends)[self._readable] > 0]
+        return {video: tuple(lines.split("\n")) for video, lines in self._texts(remarks, remarked).items()}
+
+    def decoders(self) -> dict[str, int]:
+        """How many videos each decoder decoded, the most first; "" where that is not known."""
+        names, counts = np.unique(self.table.entries.decoder[self._readable], return_counts=True)
+        order = np.argsort(-counts, kind="stable").tolist()
+        return {names[i].decode(): int(counts[i]) for i in order}
+
     def fingerprint(self, video_id: str) -> str | None:
         """Fingerprint of the file that a video's rows were taken from; None: no rows of it."""
         entry = self._entry(video_id)
@@ -233,6 +250,11 @@ class Stream(Mapping[str, VideoRecord]):
             if entries.fingerprint[entry] == fingerprint:
                 return entries.error[entry]
         return None
+
+    def tried(self, video_id: str, fingerprint: str) -> bool:
+        """Whether there is an entry of a file with this content: rows, or a failure."""
+        entries = self.table.entries
+        return any(entries.fingerprint[entry] == fingerprint for entry in self.table.all_of(video_id))
 
     def source(self, video_id: str) -> str:
         """Name of the file that a video was taken from."""

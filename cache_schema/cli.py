@@ -174,8 +174,8 @@ def merge(sources: tuple[Path, ...], into: Path, link: bool, as_json: bool) -> N
     """Add to a cache what the SOURCE caches hold and it does not, in every stream.
 
     A video that is in several is kept once, if it is from the same file; else nothing is merged, nor where a
-    stream was made otherwise. A failure counts only where no cache has the video's rows. After an interruption,
-    the same command does what is left.
+    stream was made otherwise. A partial video counts only where no cache has it whole, a failure only where none
+    has rows of it. After an interruption, the same command does what is left.
 
     \b
     Example:
@@ -227,7 +227,8 @@ def export(
 
     An npz file has features, scores (where the stream has them), spans (first and last second that a row saw),
     duration_s and fps; an npy file is the features alone. "/" in an id makes a sub-folder. Files that are there
-    stay. Videos that have no rows are named on standard error, with exit code 1.
+    stay. Partial videos have the rows that there are; videos.csv says why they are partial and which rows they
+    lack. Videos that have no rows are named on standard error, with exit code 1.
 
     \b
     Example:
@@ -251,6 +252,7 @@ def export(
     else:
         click.echo(
             f"{out}: {count(done.written, 'files')} written, {done.present:,} there already, "
+            f"{f'{len(done.partial):,} of them partial, ' * bool(done.partial)}"
             f"{len(done.failed):,} without; listed in {exporting.LIST_NAME}"
         )
     if done.failed:
@@ -264,6 +266,7 @@ def export(
 @_VIDEO
 @_LIST
 @click.option("--failed", is_flag=True, help="Drop failures alone, so that batch-extract tries them again.")
+@click.option("--partial", is_flag=True, help="Drop partial videos alone (with --failed: both).")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--yes", is_flag=True, help="Drop a whole stream without asking.")
 @_JSON
@@ -277,11 +280,12 @@ def drop(
     videos: tuple[str, ...],
     listed: Path | None,
     failed: bool,
+    partial: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Take videos, failures, or a whole stream out of CACHE.
+    """Take videos, partial ones, failures, or a whole stream out of CACHE.
 
     Shards that hold them are written anew without them; that needs room for one shard. After an interruption, the
     same command does what is left. Exit code 1 when a video was in no stream.
@@ -295,15 +299,19 @@ def drop(
     ids = _asked_for(videos, listed)
     if (stream is None) == (not all_streams):
         raise CacheError("give one of --stream NAME and --all-streams")
-    if ids is None and not failed:
+    if ids is None and not failed and not partial:
         if stream is None:
             raise CacheError(
-                "--all-streams needs --video, --list or --failed; to drop a whole cache, delete its folder"
+                "--all-streams needs --video, --list, --failed or --partial; to drop a whole cache, delete its "
+                "folder"
             )
         _drop_stream(cache, stream, dry_run=dry_run, yes=yes, as_json=as_json)
         return
     opened = FeatureCache(cache)
-    plans = [dropping.plan_drop(opened[s], ids, failed_only=failed) for s in ([stream] if stream else opened)]
+    plans = [
+        dropping.plan_drop(opened[name], ids, failed=failed, partial=partial)
+        for name in ([stream] if stream else opened)
+    ]
     with progress("dropping") as report:
         for plan in () if dry_run else plans:
             dropping.drop(plan, report)
@@ -319,7 +327,8 @@ def drop(
         for plan in plans:
             click.echo(_told(plan, "would go" if dry_run else "gone"))
         for video_id in nowhere:
-            kind = "no failure of it" if failed else "not there"
+            kinds = ["failed"] * failed + ["partial"] * partial
+            kind = f"not {' or '.join(kinds)}" if kinds else "not there"
             click.echo(f"{video_id!r}: {kind}, in {stream or 'any stream'}", err=True)
     if nowhere:
         context.exit(SOME_FAILED)
@@ -353,7 +362,7 @@ def _drop_stream(cache: Path, name: str, *, dry_run: bool, yes: bool, as_json: b
     if not (dry_run or yes):
         if not sys.stdin.isatty():
             raise CacheError(
-                f"{what}: give --yes to drop all of it, or --video, --list, --failed for some of it"
+                f"{what}: give --yes to drop all of it, or --video, --list, --failed, --partial for some of it"
             )
         click.confirm(f"Drop all of {what}?", abort=True, err=True)
     if not dry_run:

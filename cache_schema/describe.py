@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cache_schema.cache import Stream
@@ -16,9 +16,16 @@ _REASONS_TOLD = 10
 
 
 def describe(stream: Stream) -> dict[str, Any]:
-    """All there is to say, as JSON. `bytes` is exact; `failures` counts reasons, numbers in them aside."""
+    """All there is to say, as JSON. `bytes` is exact.
+
+    `failures` counts reasons, numbers in them aside; so do `damage`, those of partial videos, and `remarks`, which
+    are there in full as well.
+    """
     spec = json.loads(stream.spec.to_json())
-    reasons = group_reasons(stream.failures)
+    reasons = group_reasons(stream.failures.items())
+    damage = group_reasons(stream.partial.items())
+    remarks = stream.remarks()
+    kinds = group_reasons((video, remark) for video, lines in remarks.items() for remark in lines)
     mixed: dict[str, set[str]] = {}
     for tools in {shard.tools for shard in stream.table.shards}:
         for tool, version in json.loads(tools).items():
@@ -34,6 +41,14 @@ def describe(stream: Stream) -> dict[str, Any]:
         "failed": len(stream.failures),
         "failures": {reason: number for reason, (number, _) in reasons.items()},
         "failure_examples": {reason: example for reason, (_, example) in reasons.items()},
+        "partial": len(stream.partial),
+        "damage": {reason: number for reason, (number, _) in damage.items()},
+        "damage_examples": {reason: example for reason, (_, example) in damage.items()},
+        "damage_by_video": stream.partial,
+        "decoders": {decoder or "unknown": number for decoder, number in stream.decoders().items()},
+        "remarks": {remark: number for remark, (number, _) in kinds.items()},
+        "remark_examples": {remark: example for remark, (_, example) in kinds.items()},
+        "remarks_by_video": remarks,
         "rows": stream.total_rows(),
         "shards": len(stream.shards),
         "bytes": sum(shard.size for shard in stream.table.shards),
@@ -46,10 +61,9 @@ def describe(stream: Stream) -> dict[str, Any]:
 
 def lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What `describe` found: a topic and a line that fits 80 columns, names and reasons permitting."""
-    yield (
-        "videos",
-        f"{count(stream['videos'], 'videos')} with {count(stream['rows'], 'rows')}, {stream['failed']:,} failed",
-    )
+    of_them = f", {stream['partial']:,} of them partial" if stream["partial"] else ""
+    videos, rows = count(stream["videos"], "videos"), count(stream["rows"], "rows")
+    yield "videos", f"{videos} with {rows}{of_them}, {stream['failed']:,} failed"
     yield "size", f"{size(stream['bytes'])} in {count(stream['shards'], 'shards')}"
     classes = stream["num_classes"]
     names = "names known" if stream["class_names_known"] else "names unknown"
@@ -68,24 +82,39 @@ def lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for tool, versions in stream["mixed_tools"].items():
         if tool != "precision":
             yield "mixed", f"{tool} {', '.join(versions)}"
-    reasons = list(stream["failures"].items())
-    width = max((len(f"{number:,}") for _, number in reasons), default=0)
+    if stream["decoders"].keys() - {"unknown"}:
+        yield "decoder", ", ".join(f"{decoder} {number:,}" for decoder, number in stream["decoders"].items())
+    yield from _told("remark", stream["remarks"], stream["remark_examples"])
+    yield from _told("partial", stream["damage"], stream["damage_examples"])
+    yield from _told("failed", stream["failures"], stream["failure_examples"])
+
+
+def _told(topic: str, counts: Mapping[str, int], examples: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """How often what was said, the most frequent first."""
+    reasons = list(counts.items())
+    width = max((len(f"{number:,}") for number in counts.values()), default=0)
     for reason, number in reasons[:_REASONS_TOLD]:
-        yield "failed", f"{number:{width},} × {reason}, e.g. {stream['failure_examples'][reason]!r}"
+        yield topic, f"{number:{width},} × {reason}, e.g. {examples[reason]!r}"
     if rest := sum(number for _, number in reasons[_REASONS_TOLD:]):
         yield "", f"{rest:{width},} × {len(reasons) - _REASONS_TOLD:,} other reasons (--json tells)"
 
 
-def group_reasons(failures: Mapping[str, str]) -> dict[str, tuple[int, str]]:
-    """Reasons, the most frequent first: how many videos, and one of them. What differs in numbers alone is one."""
-    groups: dict[str, list[str]] = {}
-    for video_id, reason in failures.items():
-        groups.setdefault(_NUMBER.sub("…", reason), []).append(video_id)
+def group_reasons(said: Iterable[tuple[str, str]]) -> dict[str, tuple[int, str]]:
+    """What was said of videos, the most frequent first: of how many, and one of them.
+
+    What differs in numbers alone is one.
+
+    Args:
+        said: a video's id and a reason or a remark, each.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for video_id, text in said:
+        groups.setdefault(_NUMBER.sub("…", text), {})[video_id] = text
     ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     told = {}
-    for blanked, ids in ordered:
-        words = {failures[video_id] for video_id in ids}
-        told[words.pop() if len(words) == 1 else blanked] = len(ids), ids[0]
+    for blanked, texts in ordered:
+        words = set(texts.values())
+        told[words.pop() if len(words) == 1 else blanked] = len(texts), next(iter(texts))
     return told
 
 

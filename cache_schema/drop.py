@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from cache_schema.cache import Stream, shard_paths
 from cache_schema.errors import CacheError
 from cache_schema.index import INDEX_NAME
@@ -56,32 +58,38 @@ class Plan:
         return sum(len(shards[number]) == len(gone) for number, gone in self.positions.items())
 
 
-def plan_drop(stream: Stream, video_ids: Collection[str] | None = None, *, failed_only: bool = False) -> Plan:
+def plan_drop(
+    stream: Stream,
+    video_ids: Collection[str] | None = None,
+    *,
+    failed: bool = False,
+    partial: bool = False,
+) -> Plan:
     """Find what is to go: every entry of the videos, or of all where none are named.
 
     Args:
-        failed_only: entries without rows alone.
+        failed, partial: of these only the entries without rows, those of partial videos, or both.
     """
     plan = Plan(stream)
     table, entries = stream.table, stream.table.entries
+    may_go = np.full(len(entries), not (failed or partial))
+    if failed:
+        may_go |= entries.failed
+    if partial:
+        may_go |= entries.partial
     if video_ids is None:
-        # A failure may also stand behind rows that a later run got.
-        chosen = [int(e) for e in entries.failed.nonzero()[0]] if failed_only else list(range(len(entries)))
-        plan.videos, plan.failures = (0 if failed_only else len(stream)), len(stream.failures)
-        plan.rows = 0 if failed_only else stream.total_rows()
+        chosen = np.flatnonzero(may_go)
     else:
-        chosen = []
-        for video_id in sorted(set(video_ids)):
-            found = [e for e in table.all_of(video_id) if entries.failed[e] or not failed_only]
-            if not found:
-                plan.unknown.append(video_id)
-            elif not entries.failed[found[0]]:
-                plan.videos += 1
-                plan.rows += int(entries.rows[found[0]])
-            elif video_id not in stream:
-                plan.failures += 1
-            chosen += found
-    for entry in chosen:
+        of_videos = {video_id: list(table.all_of(video_id)) for video_id in sorted(set(video_ids))}
+        plan.unknown = [video_id for video_id, found in of_videos.items() if not may_go[found].any()]
+        named = np.array([entry for found in of_videos.values() for entry in found], np.int64)
+        chosen = named[may_go[named]]
+    # Other entries may stand behind the one that counts: a failure behind rows that a later run got.
+    first = chosen[np.isin(chosen, table.first)]
+    plan.failures = int(entries.failed[first].sum())
+    plan.videos = len(first) - plan.failures
+    plan.rows = int(entries.rows[first].sum())
+    for entry in chosen.tolist():
         plan.positions.setdefault(int(entries.shard[entry]), []).append(int(entries.position[entry]))
     plan.bytes = sum(table.shards[number].size for number in plan.positions)
     return plan

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cache_schema.cache import Stream
 from cache_schema.errors import CacheError, UserError
-from cache_schema.schema import VideoRecord
+from cache_schema.schema import VideoRecord, ranges
 from cache_schema.shard import remove_stale_temporaries, replacing
 
 LIST_NAME = "videos.csv"
@@ -31,6 +31,8 @@ LIST_COLUMNS = (
     "last_s",
     "source",
     "fingerprint",
+    "partial",
+    "lost",
 )
 
 # File systems take 255 bytes in a name; what temporary names and the ending add has to fit too.
@@ -39,10 +41,14 @@ _LONGEST = 150
 
 @dataclass
 class Exported:
-    """What became of a request: files written, files that were there already, and reasons by video."""
+    """What became of a request: files written, files that were there already, and reasons by video.
+
+    Of partial videos, the reasons why they are; they have files, with the rows that there are.
+    """
 
     written: int = 0
     present: int = 0
+    partial: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -58,6 +64,8 @@ def export(
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Exported:
     """Write the videos of a stream below a folder, and `videos.csv` that lists them.
+
+    The list says why a video is partial, and the numbers of the rows that it lacks.
 
     An npy file is the features, or the scores, (T, D). An npz file has `features` (T, D), `scores` (T, C) where
     the stream has them, `spans` (T, 2) in seconds, `duration_s` and `fps`; `what` leaves out the other one of the
@@ -94,6 +102,8 @@ def export(
                 arrays = _arrays(record, what, dtype, form)
                 reason = _write(root / name, root, arrays, form, overwrite=overwrite, done=done)
                 if reason is None:
+                    if record.damage is not None:
+                        done.partial[video_id] = record.damage
                     table.writerow(_line(record, name, next(iter(arrays.values())).shape[1]))
                 else:
                     done.failed[video_id] = reason
@@ -184,4 +194,5 @@ def _safe(part: str) -> str:
 def _line(record: VideoRecord, name: str, columns: int) -> list[object]:
     first, last = float(record.spans[0, 0]), float(record.spans[-1, 1])
     seconds = [record.duration_s, record.fps, first, last]
-    return [record.id, name, len(record.spans), columns, *seconds, record.source, record.fingerprint]
+    origin = [record.source, record.fingerprint, record.damage or "", ranges(record.lost)]
+    return [record.id, name, len(record.spans), columns, *seconds, *origin]

@@ -7,8 +7,9 @@ and time of change; where one of these differs the entries are dropped and the s
 that does not match its checksums is not used at all. It is replaced as a whole and at once, so that of two who
 write it the last one wins, and both are right.
 
-A table has a line for every entry of every shard, ordered by video id (as UTF-8), of one id the readable entry
-before failed ones, then by the shard's name: a video's first line is the one that counts. Columns are plain
+A table has a line for every entry of every shard, ordered by video id (as UTF-8), of one id a whole video before
+partial ones, those with more rows first, and these before failures, then by the shard's name: a video's first line
+is the one that counts. Columns are plain
 arrays, which processes map and share; a video is found by the CRC-32 of its id.
 """
 
@@ -34,7 +35,7 @@ from cache_schema.schema import StreamSpec
 from cache_schema.shard import Shard, replacing_hdf5
 
 INDEX_NAME = "index.h5"
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 # A stream of no more new shards than this opens in a moment without the file.
 WRITE_ABOVE = 64
 
@@ -92,11 +93,16 @@ class Strings:
 
 @dataclass(frozen=True)
 class Entries:
-    """Columns of the table: entry `position` of shard number `shard`, and what its header says of it."""
+    """Columns of the table: entry `position` of shard number `shard`, and what its header says of it.
+
+    `error` is why it is failed, or partial, else empty; `remarks` are joined by line ends.
+    """
 
     id: Strings
     fingerprint: Strings
     error: Strings
+    remarks: Strings
+    decoder: npt.NDArray[np.bytes_]
     failed: npt.NDArray[np.bool_]
     shard: npt.NDArray[np.int32]
     position: npt.NDArray[np.int32]
@@ -113,7 +119,9 @@ class Entries:
         return Entries(
             id=Strings.of(shard.ids),
             fingerprint=Strings.of(shard.fingerprints),
-            error=Strings.of([error or "" for error in shard.errors]),
+            error=Strings.of([a or b or "" for a, b in zip(shard.errors, shard.damages, strict=True)]),
+            remarks=Strings.of(["\n".join(remarks) for remarks in shard.remarks]),
+            decoder=np.array([decoder.encode() for decoder in shard.decoders]),
             failed=np.array([error is not None for error in shard.errors], np.bool_),
             shard=np.full(count, number, np.int32),
             position=np.arange(count, dtype=np.int32),
@@ -121,6 +129,16 @@ class Entries:
             checksum=shard.checksums.astype(np.uint32),
             crc=np.array([zlib.crc32(video_id.encode()) for video_id in shard.ids], np.uint32),
         )
+
+    @property
+    def partial(self) -> npt.NDArray[np.bool_]:
+        return np.asarray((np.diff(self.error.ends) > 0) & ~self.failed)
+
+    @property
+    def precedence(self) -> npt.NDArray[np.int64]:
+        """Of two entries of a video, the one with less counts."""
+        whole = np.where(self.partial, -self.rows, np.iinfo(np.int64).min)
+        return np.where(self.failed, 0, whole)
 
     def take(self, order: Integers) -> Entries:
         taken: dict[str, Any] = {}
@@ -363,22 +381,20 @@ def _combined(base: Entries | None, parts: Sequence[Entries]) -> Entries:
         joined = Entries.join([base, new])
         return joined.take(_order(joined))
     new = new.take(_order(new))
-    present = base
 
-    def key(entry: int) -> tuple[bytes, bool, int]:
-        return present.id.raw(entry), bool(present.failed[entry]), int(present.shard[entry])
+    def key_of(entries: Entries) -> Callable[[int], tuple[bytes, int, int]]:
+        precedence = entries.precedence
+        return lambda entry: (entries.id.raw(entry), int(precedence[entry]), int(entries.shard[entry]))
 
-    places = [
-        bisect.bisect_left(range(len(base)), (new.id.raw(i), bool(new.failed[i]), int(new.shard[i])), key=key)
-        for i in range(len(new))
-    ]
+    key, key_of_new = key_of(base), key_of(new)
+    places = [bisect.bisect_left(range(len(base)), key_of_new(i), key=key) for i in range(len(new))]
     order = np.insert(np.arange(len(base)), places, np.arange(len(base), len(base) + len(new)))
     return Entries.join([base, new]).take(order)
 
 
 def _order(entries: Entries) -> Integers:
     ids = [entries.id.raw(i) for i in range(len(entries))]
-    by_rank = np.lexsort((entries.shard, entries.failed)).tolist()
+    by_rank = np.lexsort((entries.shard, entries.precedence)).tolist()
     return np.array(sorted(by_rank, key=ids.__getitem__), np.int64)  # stable
 
 
@@ -428,10 +444,12 @@ def write_index(folder: Path, table: Table) -> None:
 
 
 def read_index(folder: Path) -> Table | None:
-    """The table that was kept; None where there is none. Nothing is said about whether it is up to date.
+    """The table that was kept; None where there is none, or one of an earlier version of this program.
+
+    Nothing is said about whether it is up to date.
 
     Raises:
-        CacheError: it is damaged, or of another version.
+        CacheError: it is damaged, or of a later version.
     """
     path = folder / INDEX_NAME
     try:
@@ -441,7 +459,9 @@ def read_index(folder: Path) -> Table | None:
             about = json.loads(text)
             if int(file.attrs["about_crc"]) != zlib.crc32(text):
                 raise ValueError("its description does not match its checksum")
-            if about["version"] != INDEX_VERSION:
+            if about["version"] < INDEX_VERSION:
+                return None
+            if about["version"] > INDEX_VERSION:
                 raise ValueError(f"version {about['version']}, this program writes {INDEX_VERSION}")
             mapped = np.asarray(np.memmap(content, np.uint8, mode="r"))
             columns = {name: _mapped_column(file[name], mapped) for name in about["columns"]}

@@ -57,8 +57,8 @@ def merge(
 ) -> Merged:
     """Add what the sources hold and the target does not.
 
-    A video that is in several is kept once: the target's, else that of the first source. A failure counts only
-    where no cache has rows of the video.
+    A video that is in several is kept once: the target's, else that of the first source. A partial one counts only
+    where no cache has it whole, a failure only where none has rows of it.
 
     Args:
         target: made, where it is not there.
@@ -124,14 +124,20 @@ def _check_streams(streams: Sequence[Stream]) -> None:
 
 
 def _conflicts(streams: Sequence[Stream]) -> list[str]:
-    """Videos that have rows in several streams, from different files."""
+    """Videos that have rows in several streams, from different files; a whole one and a part get on."""
     found = []
     for place, stream in enumerate(streams):
         for video_id in stream if place else ():
-            first = next((other for other in streams[:place] if video_id in other), None)
+            whole = _is_whole(stream, video_id)
+            others = (other for other in streams[:place] if video_id in other)
+            first = next((other for other in others if _is_whole(other, video_id) == whole), None)
             if first is not None and first.content(video_id) != stream.content(video_id):
                 found.append(f"video {video_id!r} in {first.folder} and {stream.folder}")
     return found
+
+
+def _is_whole(stream: Stream, video_id: str) -> bool:
+    return video_id in stream and video_id not in stream.partial
 
 
 def _check_writable(folder: Path, linked: Sequence[Stream]) -> None:
@@ -157,7 +163,9 @@ def _parts(stream: Stream, rivals: Sequence[Stream], later: Sequence[Stream]) ->
         video_id = entries.id[entry]
         shard, position = int(entries.shard[entry]), int(entries.position[entry])
         if not entries.failed[entry]:
-            if not any(video_id in rival for rival in rivals):
+            whole = video_id not in stream.partial
+            better = any(_is_whole(other, video_id) for other in (*rivals, *(() if whole else later)))
+            if not better and (whole or not any(video_id in rival for rival in rivals)):
                 wanted[shard].append(position)
             continue
         if any(video_id in other for other in (*rivals, *later)):

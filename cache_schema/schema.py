@@ -1,4 +1,4 @@
-"""Schema 1 of the feature cache: what is on disk, in one page.
+"""Schema 2 of the feature cache: what is on disk, in one page.
 
 A cache is a folder with one folder per *stream*, each holding immutable shards:
 
@@ -16,26 +16,33 @@ A stream is one backbone with its weights, its input and its sampling. A shard i
     videos/duration_s, videos/fps                  (M,) float64, of the source video
     videos/source, videos/fingerprint              (M,) UTF-8 bytes: file name, what tells its content
     videos/checksum   (M,)   uint32                CRC-32 of its rows: features, then scores, then spans
-    videos/status     (M,)   UTF-8 bytes           "ok" or "failed"; a failed video has zero rows
-    videos/error      (M,)   UTF-8 bytes           the reason of a failure, else empty
+    videos/status     (M,)   UTF-8 bytes           "ok"; "partial": not all could be decoded; "failed": zero rows
+    videos/error      (M,)   UTF-8 bytes           why it is partial or failed, else empty
+    videos/lost       (M,)   UTF-8 bytes           the rows that a partial video lacks of those that its sampling
+                                                   gives, numbered from 0, as "3 7-9"; it has the others, in order
+    videos/decoder    (M,)   UTF-8 bytes           what decoded it: "decord", "pyav", "images"; empty: not known
+    videos/remarks    (M,)   UTF-8 bytes           what is odd about its file and harmless, a line each
 
     attributes: schema_version, spec (StreamSpec as JSON), weights_digest, tools (JSON: versions, precision),
     header_checksum (SHA-256 over everything above but the rows themselves, which `checksum` covers)
 
 Strings are fixed-length bytes, so that nothing lies in HDF5's heaps and each dataset is one contiguous block.
+
+Schema 1, which is read as well, has no partial videos, and neither lost nor decoder nor remarks.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # The `backbone` and `weights` of a stream that nobody extracted here.
 IMPORTED = "imported"
 
@@ -177,6 +184,10 @@ class VideoRecord:
         spans: (T, 2) float64, seconds.
         fingerprint: tells the content of the source file apart from another's.
         error: why there are no rows; None for a video that was read.
+        damage: why it is partial; None for a whole one.
+        lost: of a partial one, the numbers of the rows that are not here, increasing.
+        decoder: what decoded it, if that is known.
+        remarks: what is odd about the file and harmless, a line each.
     """
 
     id: str
@@ -188,6 +199,15 @@ class VideoRecord:
     source: str = ""
     fingerprint: str = ""
     error: str | None = None
+    damage: str | None = None
+    lost: tuple[int, ...] = ()
+    decoder: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """(T,): which of the rows that the sampling gives these are; 0, 1, … unless the video is partial."""
+        return numbers_without(self.lost, len(self.spans))
 
     @staticmethod
     def failed(spec: StreamSpec, video_id: str, error: str, *, source: str, fingerprint: str) -> VideoRecord:
@@ -201,6 +221,31 @@ class VideoRecord:
             fingerprint=fingerprint,
             error=error,
         )
+
+
+def numbers_without(lost: Sequence[int], count: int) -> npt.NDArray[np.int64]:
+    """The first `count` of the numbers 0, 1, … that are not among the lost ones."""
+    return np.delete(np.arange(count + len(lost), dtype=np.int64), lost)
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Increasing numbers as text: 3, 7, 8, 9 as "3 7-9"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def numbers_of(text: str) -> tuple[int, ...]:
+    """The inverse of `ranges`. Raises ValueError on anything else."""
+    runs = [tuple(map(int, run.split("-"))) for run in text.split()]
+    numbers = tuple(number for run in runs for number in range(run[0], run[-1] + 1))
+    if list(numbers) != sorted(set(numbers)) or ranges(numbers) != text:
+        raise ValueError(f"{text!r} are no increasing numbers")
+    return numbers
 
 
 def to_float16(array: npt.NDArray[Any], what: str) -> Float16Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -25,18 +24,12 @@ import numpy.typing as npt
 
 from cache_schema.errors import CacheError
 from cache_schema.processes import machine, started
-from cache_schema.schema import SCHEMA_VERSION, StreamSpec, VideoRecord
+from cache_schema.schema import SCHEMA_VERSION, StreamSpec, VideoRecord, numbers_of, ranges
 
-# Troubles of the machine, with which a shard must not be called damaged.
-_NOT_THE_FILES_FAULT = frozenset(
-    {
-        *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO),
-        errno.ESTALE,
-    }
-)
 # Writing a file takes seconds.
 _OLD_S = 24 * 3600.0
 _STRING_COLUMNS = ("id", "source", "fingerprint", "status", "error")
+_SINCE_2 = ("lost", "decoder", "remarks")
 _NUMBER_COLUMNS = {"offsets": np.int64, "duration_s": np.float64, "fps": np.float64, "checksum": np.uint32}
 
 
@@ -148,30 +141,35 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._identity = _identity(path)
-            # A shard never changes, so there is nothing to lock; some network file systems cannot.
-            with h5py.File(path, "r", locking=False) as file:
+            # Not by its name: HDF5 refuses a file that this process has open with other properties (h5py's own
+            # default locking is one), and one that a program had open for writing when it died. A shard never
+            # changes, so there is nothing to lock either; some network file systems cannot.
+            with path.open("rb") as content, h5py.File(content, "r") as file:
+                self._identity = _identity(os.fstat(content.fileno()))
                 self._read_header(file)
         except CacheError:
             raise
         except Exception as error:  # h5py turns damage into many kinds: OSError, KeyError, RuntimeError, …
-            if isinstance(error, OSError) and error.errno in _NOT_THE_FILES_FAULT:
+            if isinstance(error, MemoryError):
+                raise CacheError(f"{path}: cannot be read: not enough memory") from error
+            if isinstance(error, OSError) and error.errno is not None:  # the system's, not HDF5's
                 raise CacheError(f"{path}: cannot be read: {os.strerror(error.errno)}") from error
             detail = " ".join(str(error).split())
             raise damaged(path, f"not a readable HDF5 shard ({detail})") from error
 
     def _read_header(self, file: h5py.File) -> None:
         version = int(file.attrs["schema_version"]) if "schema_version" in file.attrs else None
-        if version != SCHEMA_VERSION:
+        if version is None or not 1 <= version <= SCHEMA_VERSION:
             found = "no schema version" if version is None else f"schema {version}"
             raise CacheError(
-                f"{self.path}: {found}, but this program reads schema {SCHEMA_VERSION}; "
-                "use the version of thriftvid that wrote the cache, or extract into a new one"
+                f"{self.path}: {found}, but this program reads schema 1 to {SCHEMA_VERSION}; use the "
+                "version of thriftvid that wrote the cache, or extract into a new one"
             )
         spec_json = bytes(file.attrs["spec"]).decode()
         weights_digest = bytes(file.attrs["weights_digest"]).decode()
         self.tools: dict[str, str] = json.loads(bytes(file.attrs["tools"]))
-        columns = {name: file[f"videos/{name}"][()] for name in (*_STRING_COLUMNS, *_NUMBER_COLUMNS)}
+        names = (*_string_columns(version), *_NUMBER_COLUMNS)
+        columns = {name: file[f"videos/{name}"][()] for name in names}
         header = _header_checksum(version, spec_json, weights_digest, self.tools, columns)
         if bytes(file.attrs["header_checksum"]).decode() != header:
             raise damaged(self.path, "its header does not match its checksum")
@@ -180,10 +178,12 @@ class Shard:
         self.ids = tuple(_text(columns["id"]))
         self.sources = tuple(_text(columns["source"]))
         self.fingerprints = tuple(_text(columns["fingerprint"]))
-        self.errors = tuple(
-            error if status != "ok" else None
-            for status, error in zip(_text(columns["status"]), _text(columns["error"]), strict=True)
-        )
+        judged = list(zip(_text(columns["status"]), _text(columns["error"]), strict=True))
+        self.errors = tuple(reason if status == "failed" else None for status, reason in judged)
+        self.damages = tuple(reason if status == "partial" else None for status, reason in judged)
+        unknown = np.zeros(len(self.ids), "S1")  # in schema 1
+        self._lost, self.decoders, remarks = (tuple(_text(columns.get(name, unknown))) for name in _SINCE_2)
+        self.remarks = tuple(tuple(lines.split("\n")) if lines else () for lines in remarks)
         self.offsets: npt.NDArray[np.int64] = columns["offsets"]
         self.durations_s: npt.NDArray[np.float64] = columns["duration_s"]
         self.fps: npt.NDArray[np.float64] = columns["fps"]
@@ -232,6 +232,10 @@ class Shard:
             source=self.sources[index],
             fingerprint=self.fingerprints[index],
             error=self.errors[index],
+            damage=self.damages[index],
+            lost=numbers_of(self._lost[index]),
+            decoder=self.decoders[index],
+            remarks=self.remarks[index],
         )
 
     def records(self) -> Iterator[VideoRecord]:
@@ -252,8 +256,7 @@ class _Block:
         return rows
 
 
-def _identity(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -271,7 +274,7 @@ def _mapped(path: Path, identity: tuple[int, int, int]) -> npt.NDArray[np.uint8]
     somebody still holds. To read random videos of more shards than stay mapped costs twice the time.
     """
     try:
-        if _identity(path) != identity:
+        if _identity(path.stat()) != identity:
             raise CacheError(f"{path}: was replaced while it was being read; start again")
         content: npt.NDArray[np.uint8] = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
     except OSError as error:
@@ -311,6 +314,14 @@ def _check_records(spec: StreamSpec, records: Sequence[VideoRecord]) -> None:
             raise ValueError(f"video {record.id!r}: its arrays do not fit stream {spec.name}")
         if (record.error is None) != (rows > 0):
             raise ValueError(f"video {record.id!r}: has rows exactly when it has no error")
+        if record.damage is not None and (record.error is not None or not record.damage):
+            raise ValueError(f"video {record.id!r}: partial without a reason, or failed as well")
+        every = rows + len(record.lost)
+        in_order = numbers_of(ranges(record.lost)) == record.lost and max(record.lost, default=-1) < every
+        if record.lost and (record.damage is None or not in_order):
+            raise ValueError(f"video {record.id!r}: lacks rows that it cannot, or is not partial")
+        if any(not remark or "\n" in remark for remark in record.remarks):
+            raise ValueError(f"video {record.id!r}: a remark is a line")
 
 
 def _write_rows(file: h5py.File, spec: StreamSpec, records: Sequence[VideoRecord]) -> None:
@@ -328,13 +339,26 @@ def _columns(records: Sequence[VideoRecord]) -> dict[str, npt.NDArray[Any]]:
         "id": _bytes([r.id for r in records]),
         "source": _bytes([r.source for r in records]),
         "fingerprint": _bytes([r.fingerprint for r in records]),
-        "status": _bytes(["ok" if r.error is None else "failed" for r in records]),
-        "error": _bytes([r.error or "" for r in records]),
+        "status": _bytes([_status(r) for r in records]),
+        "error": _bytes([r.error or r.damage or "" for r in records]),
+        "lost": _bytes([ranges(r.lost) for r in records]),
+        "decoder": _bytes([r.decoder for r in records]),
+        "remarks": _bytes(["\n".join(r.remarks) for r in records]),
         "offsets": np.concatenate([[0], np.cumsum(rows)]).astype(np.int64),
         "duration_s": np.array([r.duration_s for r in records], np.float64),
         "fps": np.array([r.fps for r in records], np.float64),
         "checksum": np.array([rows_checksum(r.features, r.scores, r.spans) for r in records], np.uint32),
     }
+
+
+def _status(record: VideoRecord) -> str:
+    if record.error is not None:
+        return "failed"
+    return "ok" if record.damage is None else "partial"
+
+
+def _string_columns(version: int) -> tuple[str, ...]:
+    return (*_STRING_COLUMNS, *(_SINCE_2 if version > 1 else ()))
 
 
 def _bytes(strings: Sequence[str]) -> npt.NDArray[np.bytes_]:
@@ -344,7 +368,7 @@ def _bytes(strings: Sequence[str]) -> npt.NDArray[np.bytes_]:
 
 
 def _text(column: npt.NDArray[np.bytes_]) -> list[str]:
-    return [bytes(value).decode() for value in column]
+    return [value.decode() for value in column.tolist()]
 
 
 def _header_checksum(
@@ -361,8 +385,8 @@ def _header_checksum(
         weights_digest.encode(),
         json.dumps(tools, sort_keys=True).encode(),
     ]
-    for name in _STRING_COLUMNS:
-        parts.append(json.dumps([bytes(value).hex() for value in columns[name]]).encode())
+    for name in _string_columns(version):
+        parts.append(json.dumps([value.hex() for value in columns[name].tolist()]).encode())
     for name, dtype in _NUMBER_COLUMNS.items():
         parts.append(np.ascontiguousarray(columns[name], dtype=dtype).tobytes())
     for part in parts:  # each preceded by its length, so that no two headers feed the same bytes

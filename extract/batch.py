@@ -35,12 +35,18 @@ class Outcome:
         extracted: videos that this run added to at least one stream.
         present: videos that every stream had already, or got from another run meanwhile.
         failed: reason by video, those refused or known from an earlier run included.
+        partial: reason by video, of which there are rows but not all, those known from an earlier run included.
+        remarks: of this run, by video, what is odd about the file and harmless.
+        decoders: of this run, how many videos each decoder decoded.
         frames: how many were decoded.
     """
 
     extracted: int = 0
     present: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    decoders: dict[str, int] = field(default_factory=dict)
     frames: int = 0
 
 
@@ -60,7 +66,7 @@ def extract(
 
     Args:
         shard_size: videos in a shard. A killed run loses at most one, and the videos that it was at.
-        retry_failed: try videos again that an earlier run could not read.
+        retry_failed: try videos again that an earlier run could not read, or read in part.
 
     Raises:
         CacheError: the cache cannot be written, is damaged, or holds other streams under these names.
@@ -184,6 +190,7 @@ def run_rounds(
         retry_failed = False  # in a later round: what another run has just tried
         outcome.present += plan.present
         outcome.failed.update(plan.failed)
+        outcome.partial.update(plan.partial)
         progress.videos_total += sum(map(len, plan.missing.values()))
         if not plan.missing:
             clear_dead(cache)
@@ -199,6 +206,8 @@ def run_rounds(
                 warn(f"waiting for {len(videos)} videos that another run is at")
                 wait_for(claims, (video.id for video in videos))
     outcome.failed.update(progress.failures)
+    outcome.partial.update(progress.partial)
+    outcome.remarks, outcome.decoders = progress.remarks, dict(progress.decoders)
     outcome.extracted = progress.videos_done - len(progress.failures)
     outcome.frames = progress.frames_done
     return outcome

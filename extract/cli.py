@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cache_schema import UserError
 from cache_schema.command import SOME_FAILED, tells_mistakes
+from cache_schema.describe import group_reasons
 from extract.backbones import BUILT_IN, FLOWS, StreamRequest, parse_stream
 from extract.sources import Ids, find_videos, printable
 
@@ -103,7 +104,23 @@ from extract.sources import Ids, find_videos, printable
     help="With --backend dask: the scheduler's address, such as tcp://10.0.0.1:8786. "
     "Videos, weights and the cache must have the same paths on every machine.",
 )
-@click.option("--retry-failed", is_flag=True, help="Try again what an earlier run could not read.")
+@click.option(
+    "--damaged",
+    type=click.Choice(["refuse", "keep"]),
+    default="refuse",
+    show_default=True,
+    help="A video that does not decode right as a whole fails, or its rows that do are kept and it is partial.",
+)
+@click.option(
+    "--decoder",
+    type=click.Choice(["auto", "decord", "pyav"]),
+    default="auto",
+    show_default=True,
+    help="auto: for each video the quicker one of those that decode it right, and the other where that fails.",
+)
+@click.option(
+    "--retry-failed", is_flag=True, help="Try again what an earlier run could not read, or only in part."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
 @tells_mistakes
@@ -128,6 +145,8 @@ def batch_extract(
     jobs: int,
     backend: str,
     scheduler: str | None,
+    damaged: str,
+    decoder: str,
     retry_failed: bool,
     as_json: bool,
 ) -> None:
@@ -135,7 +154,9 @@ def batch_extract(
 
     Every video is decoded once for all streams. What the cache has already is not done again, so the same
     command resumes a run that was stopped. A video that cannot be read is named with its reason, and the
-    run goes on. Exit codes: 0 done, 1 done but some videos failed, 2 the request was wrong.
+    run goes on. Exit codes: 0 done, 1 done but some videos failed, 2 the request was wrong. A partial video is
+    named, too: with --damaged keep it is what was asked for (0), without it is not (1), also where an earlier run
+    has kept it.
 
     \b
     Example:
@@ -174,6 +195,8 @@ def batch_extract(
         decode_workers=workers or cores,
         batch=batch or (128 if where.type == "cuda" else 16),
         deadline_s=deadline,
+        decoder=decoder,
+        keep_damaged=damaged == "keep",
     )
     tools = tool_versions(precision, where.type)
     options: dict[str, Any] = {"shard_size": shard_size, "retry_failed": retry_failed, "tools": tools}
@@ -196,6 +219,11 @@ def batch_extract(
                 for name, (request, weights) in pairs.items()
             }
             outcome = extract(sources, backbones, cache, settings, **options)
+    remarks = group_reasons((video, line) for video, lines in outcome.remarks.items() for line in lines)
+    for remark, (number, example) in remarks.items():
+        click.echo(f"remark: {number:,} × {remark}, e.g. {example!r}", err=True)
+    for video, reason in outcome.partial.items():
+        click.echo(f"partial: {video}: {reason}", err=True)
     for video, reason in outcome.failed.items():
         click.echo(f"failed: {video}: {reason}", err=True)
     summary: dict[str, Any] = {
@@ -205,6 +233,9 @@ def batch_extract(
         "extracted": outcome.extracted,
         "already_there": outcome.present,
         "failed": outcome.failed,
+        "partial": outcome.partial,
+        "remarks": outcome.remarks,
+        "decoders": outcome.decoders,
         "frames_decoded": outcome.frames,
     }
     if as_json:
@@ -212,10 +243,11 @@ def batch_extract(
     else:
         click.echo(
             f"{summary['videos']} videos: {outcome.extracted} extracted ({outcome.frames} frames), "
-            f"{outcome.present} already there, {len(outcome.failed)} failed; "
+            f"{outcome.present} already there, {len(outcome.failed)} failed"
+            f"{f', {len(outcome.partial)} partial' * bool(outcome.partial)}; "
             f"cache {cache} has {' and '.join(pairs)}"
         )
-    if outcome.failed:
+    if outcome.failed or (outcome.partial and damaged == "refuse"):
         context.exit(SOME_FAILED)
 
 

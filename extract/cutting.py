@@ -20,7 +20,7 @@ CHUNK_BYTES = 6 << 20
 
 
 class Chunk(NamedTuple):
-    """Rows first_row, first_row + 1, … of one view: pixels (n, *row_shape)."""
+    """Rows first_row, first_row + 1, … of one view, those that are lost not counted: pixels (n, *row_shape)."""
 
     view: int
     first_row: int
@@ -32,18 +32,30 @@ class Cutter:
 
     spans: for each view (N, 2) float64, the first and last instant that each row sees, in seconds.
     frames: how many frames will be decoded; `decoded` of them have been.
+    lost: for each view, the numbers of the rows that cannot be given, because a frame that they show does not
+        decode right; complete when `chunks` has ended.
     further: called for every frame, and for every pair of frames between which flow was computed.
+    most: of more clips, or frames, than this, only the middles of as many equal parts of a video are rows; 0: all.
     """
 
     def __init__(
-        self, video: Video, views: Sequence[View], further: Callable[[], None] = lambda: None
+        self,
+        video: Video,
+        views: Sequence[View],
+        further: Callable[[], None] = lambda: None,
+        *,
+        most: int = 0,
     ) -> None:
         self._video = video
         self._further = further
-        self._cuts = [_Cut(number, view, video, further) for number, view in enumerate(views)]
+        self._cuts = [_Cut(number, view, video, further, most) for number, view in enumerate(views)]
         self._wanted = np.unique(np.concatenate([cut.numbers.ravel() for cut in self._cuts]))
         self.spans = [cut.spans for cut in self._cuts]
         self.frames, self.decoded = len(self._wanted), 0
+
+    @property
+    def lost(self) -> list[tuple[int, ...]]:
+        return [tuple(cut.lost) for cut in self._cuts]
 
     def chunks(self, *, max_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
         """Yield the rows of each view in order, at most `max_bytes` (or one clip) at a time.
@@ -51,7 +63,6 @@ class Cutter:
         Raises VideoError as `Video.frames` does: rows already given must then be dropped.
         """
         for number, frame in zip(self._wanted.tolist(), self._video.frames(self._wanted), strict=True):
-            assert frame is not None  # only where damaged files are kept
             self.decoded += 1
             self._further()
             for cut in self._cuts:
@@ -68,6 +79,7 @@ class _Cut:
     view: View
     video: Video
     further: Callable[[], None]
+    most: int
     numbers: npt.NDArray[np.int64] = field(init=False)
     spans: npt.NDArray[np.float64] = field(init=False)
 
@@ -75,23 +87,32 @@ class _Cut:
         sampling = self.view.sampling
         flow = self.view.preprocessing.flow is not None
         times_s = clip_times(sampling, duration_s=self.video.duration_s, flow=flow)
+        if 0 < self.most < len(times_s):
+            times_s = times_s[(2 * np.arange(self.most) + 1) * len(times_s) // (2 * self.most)]
         self.numbers = self.video.numbers_at(times_s)  # (clips, T)
         self.spans = np.repeat(times_s[:, [0, -1]], sampling.crops, axis=0)
         self._needed = frozenset(self.numbers.ravel().tolist())
         self._kept: dict[int, Sequence[UInt8Array]] = {}  # by number, what clips that are not full yet show
         self._clip = 0
+        self.lost: list[int] = []
         self._rows: list[PixelArray] = []
         self._first_row = 0
 
-    def add(self, number: int, frame: UInt8Array, max_bytes: int) -> Iterator[Chunk]:
+    def add(self, number: int, frame: UInt8Array | None, max_bytes: int) -> Iterator[Chunk]:
+        """Take the next frame, None where it does not decode right."""
         if number not in self._needed:
             return
-        self._kept[number] = self._transformed(frame)
+        if frame is not None:
+            self._kept[number] = self._transformed(frame)
         while self._clip < len(self.numbers) and self.numbers[self._clip, -1] <= number:
-            rows = self._full(self.numbers[self._clip].tolist())
+            shown = self.numbers[self._clip].tolist()
+            rows = self._full(shown) if self._kept.keys() >= set(shown) else []
+            if not rows:
+                crops = self.view.sampling.crops
+                self.lost += range(self._clip * crops, (self._clip + 1) * crops)
             self._clip += 1
             self._forget()
-            if self._rows and (len(self._rows) + len(rows)) * rows[0].nbytes > max_bytes:
+            if rows and self._rows and (len(self._rows) + len(rows)) * rows[0].nbytes > max_bytes:
                 yield self._chunk()
             self._rows += rows
 

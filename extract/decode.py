@@ -42,7 +42,7 @@ class Video:
 
     duration_s: seconds from the first frame shown to the end of the last.
     fps: average frames per second of the video itself.
-    decoder: "decord" or "pyav"; "pyav" also once it has had to take over.
+    decoder: "decord" or "pyav": which may decode it, and once `frames` has begun, which does.
     """
 
     def __init__(self, index: VideoIndex, findings: Findings, decoder: str) -> None:
@@ -51,7 +51,7 @@ class Video:
         self._choice = decoder
         self.duration_s = index.duration_s
         self.fps = len(index.frame_pts) / index.duration_s
-        self.decoder = "decord" if decoder == "decord" and index.decord_objection is None else "pyav"
+        self.decoder = "decord" if decoder != "pyav" and index.decord_objection is None else "pyav"
 
     @property
     def remarks(self) -> list[str]:

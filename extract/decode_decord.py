@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode_index import VideoIndex
+from extract.decode_packets import Findings, VideoError
+from extract.decode_pyav import pyav_frames
 
 _BATCH_BYTES = 32 << 20  # of pixels: what get_batch may hold at once, beside the caller's chunk
+_GREY_LEVELS = 2  # of rounding
 _LIBAV_ERROR = 16
 _LIBAV_INFO = 32
 
@@ -46,12 +49,14 @@ def decord_frames(index: VideoIndex, wanted: NDArray[np.int64]) -> Iterator[NDAr
                 frames = reader.get_batch(wanted[at : at + batch]).asnumpy()
                 if errors:
                     raise DecordDoubt(errors[0])
+                if at == 0:
+                    _compare(frames[0], index, wanted)
                 yield from frames
                 at += len(frames)
                 batch = max(1, _BATCH_BYTES // frames[0].nbytes)
             del reader  # stops its thread, which reads ahead, while there is someone to listen
-    except DecordDoubt:
-        raise
+    except (DecordDoubt, VideoError) as error:
+        raise DecordDoubt(str(error)) from error
     except Exception as error:  # decord raises its own kinds and RuntimeError, AssertionError, IndexError
         raise DecordDoubt(str(error)) from error
 
@@ -67,6 +72,17 @@ def _check(reader: Any, index: VideoIndex) -> None:
         since_s = starts_s - starts_s[0]
     if not np.allclose(since_s, index.frame_starts_s, rtol=1e-6, atol=1e-3):
         raise DecordDoubt("decord's timestamps are not the container's")
+
+
+def _compare(frame: NDArray[np.uint8], index: VideoIndex, wanted: NDArray[np.int64]) -> None:
+    """Raise DecordDoubt unless PyAV shows the same: decord knows no mirrored pictures and no cropping."""
+    [same] = pyav_frames(index, wanted[:1], Findings())
+    if (
+        same is None
+        or same.shape != frame.shape
+        or np.abs(frame.astype(np.int16) - same).max() > _GREY_LEVELS
+    ):
+        raise DecordDoubt("decord's first picture is another")
 
 
 _listeners: list[list[str]] = []

@@ -201,6 +201,9 @@ def _timeline(
     timed = container_format not in _UNTIMED_FORMATS and any(packet.pts is not None for packet in packets)
     if container_format == "mpeg" and repeats(packets):
         timed = False  # an MPEG program stream that times only some frames: libav's guesses overlap
+    if timed and container_format == "matroska" and packets[0].pts is None:
+        timed = False  # libav knows no times before zero
+        findings.remark("its times begin before zero: frames are taken to come at its rate")
     mpeg = container_format in ("mpegts", "mpeg")
     if timed and mpeg and (starts := new_clocks(packets)):
         findings.remark("its clock starts anew: joined from several")
@@ -230,7 +233,7 @@ def _timeline(
 def _incomplete(packets: list[Packet], container_format: str, tick_s: float, findings: Findings) -> None:
     """Refuse where the demuxer says that a packet is not whole."""
     if container_format == "mpegts":
-        lost_frames(packets, tick_s, findings)
+        lost_frames(on_one_clock(packets, new_clocks(packets)), tick_s, findings)
         return
     cut = next((packet for packet in packets if packet.corrupt), None)
     if cut is not None:

@@ -26,6 +26,10 @@ class VideoError(Exception):
         super().__init__(" ".join(str(reason).split()))
 
 
+class TimesGoBack(VideoError):
+    """Frames come out of the decoder in another order than their times have."""
+
+
 @dataclass
 class Findings:
     """What was found out about a file that is not as it should be.
@@ -143,6 +147,8 @@ def new_clocks(packets: list[Packet]) -> list[int]:
 
 def on_one_clock(packets: list[Packet], starts: list[int]) -> list[Packet]:
     """The packets with times that go on where the clock starts anew, a frame after what came before."""
+    if not starts:
+        return packets
     steps = [b.dts - a.dts for a, b in pairwise(packets) if a.dts is not None and b.dts is not None]
     period = int(np.median([step for step in steps if step > 0] or [0]))
     moved: list[Packet] = []

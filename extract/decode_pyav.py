@@ -8,7 +8,7 @@ the middle of something.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,16 +18,16 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from extract.decode_index import Logs, VideoIndex, complaints, demuxed, heard, open_container
-from extract.decode_packets import MAX_REORDERED, NOT_CODED_BYTES, Findings, Packet, VideoError
+from extract.decode_packets import MAX_REORDERED, NOT_CODED_BYTES, Findings, Packet, TimesGoBack, VideoError
 
 # What libav's decoders are to check beyond what they need. "aggressive" finds slices that end too early or too
 # late, which are else taken for whole: with a block of 200 random bytes in Baseline H.264, 5 of 40 files had wrong
-# pixels and no error without it, none with it. Seen to pass: x264, x265, libvpx, SVT-AV1, libav's MPEG-1 and -2
+# pixels and no error without it, none with it. Seen to pass: x264, x265, libvpx, SVT-AV1
 # and JPEG, in MP4, Matroska, AVI, MPEG-TS, FLV and bare. Not so MPEG-4, where DivX and XviD write markers
 # that it does not like; there, and for all others, the checks that these pass.
 _STRICT = "crccheck+bitstream+buffer+careful+compliant+aggressive+explode"
 _ORDINARY = "crccheck+bitstream+buffer+careful+compliant+explode"
-_AGGRESSIVE_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "mpeg1video", "mpeg2video"})
+_AGGRESSIVE_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mjpeg"})
 # A command that removes a reference which the file, cut out of a longer one, never had.
 _CUT_OFF = "mmco: unref short failure"
 # Whose pictures may be "not coded": the one before stays on screen.
@@ -50,6 +50,8 @@ def pyav_frames(
             yield picture
             done += 1
         return
+    except TimesGoBack:
+        index = _by_order(index, findings)
     except VideoError:
         pass  # to be judged by decoding all of it
     weighed = Findings(keep=findings.keep)
@@ -58,6 +60,22 @@ def pyav_frames(
         findings.remark(remark)
     if weighed.damage:
         findings.refuse(weighed.damage)
+
+
+def _by_order(index: VideoIndex, findings: Findings) -> VideoIndex:
+    """The same frames, numbered as they come out; their times, put in order, are still when they are shown.
+
+    Only where the container does not know the order: it gives the times of decoding (ASF, MXF, MPEG-4 out of an
+    AVI) for those of showing. Elsewhere times that go back are damage.
+    """
+    pts = [packet.pts for packet in index.packets if packet.pts is not None]
+    in_order = all(a <= b for a, b in pairwise(pts))
+    if not (in_order or index.codec == "mpeg4") or len(index.frame_pts) != len(index.packets):
+        return index
+    findings.remark("its times are not those of the pictures: they are taken in the order of decoding")
+    first = next(at for at, packet in enumerate(index.packets) if packet.entry)
+    packets = [packet._replace(entry=at == first) for at, packet in enumerate(index.packets)]
+    return replace(index, timed=False, packets=packets)
 
 
 def left_out(index: VideoIndex, wanted: NDArray[np.int64]) -> float:
@@ -331,7 +349,7 @@ class _Decoding:
 
 
 class _ByTime:
-    """Numbers frames by their pts. Raises VideoError where these go back."""
+    """Numbers frames by their pts. Raises TimesGoBack where these go back."""
 
     def __init__(self, index: VideoIndex) -> None:
         self._index = index
@@ -346,7 +364,7 @@ class _ByTime:
                 continue  # not shown
             if self._last_pts is not None and frame.pts < self._last_pts:
                 at_s = float((self._last_pts - frame_pts[0]) * (frame.time_base or 0))
-                raise VideoError(f"damaged timestamps: they go back after {at_s:.2f} s")
+                raise TimesGoBack(f"damaged timestamps: they go back after {at_s:.2f} s")
             self._alike = self._alike + 1 if frame.pts == self._last_pts else 0
             self._last_pts = frame.pts
             number = int(np.searchsorted(frame_pts, frame.pts)) + self._alike

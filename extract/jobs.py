@@ -63,8 +63,7 @@ class Done:
     """What became of the videos of a piece of work."""
 
     videos: tuple[SourceVideo, ...]
-    failures: dict[str, str]
-    frames: int
+    progress: Progress
 
 
 def extract_by_jobs(
@@ -97,9 +96,7 @@ def extract_by_jobs(
 
     def finish(result: Done) -> None:
         done(result.videos)
-        progress.videos_done += len(result.videos)
-        progress.failures.update(result.failures)
-        progress.frames_done += result.frames
+        progress.add(result.progress)
         report(progress)
 
     again: Sequence[Work] = ()
@@ -138,7 +135,8 @@ def extract_by_jobs(
         again = [Work(tuple(videos), streams) for streams, videos in plan.missing.items()]
         missing = {video.id for part in again for video in part.videos}
         written = tuple(video for video in lost if video.id not in missing)
-        finish(Done(written, plan.failed, 0))
+        there = Progress(len(lost), len(written), failures=plan.failed, partial=plan.partial)
+        finish(Done(written, there))
 
 
 def _is_death(error: Exception) -> bool:
@@ -170,7 +168,7 @@ def _extract_work(
     extract_shards(
         [part], backbones, cache, settings, shard_size=len(part.videos), tools=tools, progress=progress
     )
-    return Done(part.videos, progress.failures, progress.frames_done)
+    return Done(part.videos, progress)
 
 
 @functools.lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from extract.backbones.backbone import Backbone
 from extract.batcher import Batcher, Rows
 from extract.sources import SourceVideo, fingerprint, printable
 from extract.views import View
-from extract.workers import DecodeJob, Frames, Opened, decode_all
+from extract.workers import DecodeJob, Finished, Frames, Opened, decode_all
 
 # Of rows, in all streams, that a shard may have; as many again are being written meanwhile, from one more copy.
 SHARD_BYTES = 512 << 20
@@ -39,6 +40,8 @@ class Settings:
         decode_workers: processes that decode.
         batch: frames in a forward pass; of clips, as many as have that many frames, at least one.
         deadline_s: seconds that a decoder may take without getting a frame further.
+        decoder: "auto", "decord" or "pyav".
+        keep_damaged: of a video that does not decode right as a whole, keep the rows that do.
         decode_target: what a worker process runs, as "module:function"; for tests that simulate a decoder
             that hangs or crashes.
     """
@@ -46,6 +49,8 @@ class Settings:
     decode_workers: int
     batch: int
     deadline_s: float
+    decoder: str = "auto"
+    keep_damaged: bool = False
     decode_target: str | None = None
 
 
@@ -57,13 +62,28 @@ class Progress:
         videos_done: videos whose rows are all computed, or that failed.
         frames_done: frames that have been decoded.
         failures: reasons by video id.
+        partial: the same of videos of which there are rows, but not all.
+        remarks: by video id, what is odd about the file and harmless.
+        decoders: how many videos each decoder decoded.
     """
 
     videos_total: int
     videos_done: int = 0
     frames_done: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    decoders: Counter[str] = field(default_factory=Counter)
     started_s: float = field(default_factory=time.monotonic)
+
+    def add(self, other: Progress) -> None:
+        """Count what another process has done, too."""
+        self.videos_done += other.videos_done
+        self.frames_done += other.frames_done
+        self.failures |= other.failures
+        self.partial |= other.partial
+        self.remarks |= other.remarks
+        self.decoders += other.decoders
 
     @property
     def elapsed_s(self) -> float:
@@ -88,7 +108,8 @@ def extract_shards(
     that their rows would fill the memory: one slow video holds up no other, and a run that is killed loses the
     shard it was filling and the videos it was at.
     A video that fails becomes an entry without rows: in every stream where it cannot be decoded, in one where
-    only that one's rows cannot be kept. Shards are written by a thread while the next ones are computed.
+    only that one's rows cannot be kept, or none of them decodes. Shards are written by a thread while the next
+    ones are computed.
 
     Args:
         work: taken one by one as decoders fall idle, by another thread than the caller's.
@@ -98,7 +119,7 @@ def extract_shards(
     Raises:
         CacheError: a shard cannot be written.
     """
-    run = _Run(work, backbones, cache, shard_size, tools, progress, report, written)
+    run = _Run(work, backbones, cache, settings, shard_size, tools, progress, report, written)
     batchers = {
         name: Batcher(backbone, max(1, settings.batch // backbone.spec.sampling.frames))
         for name, backbone in backbones.items()
@@ -124,7 +145,7 @@ def extract_shards(
                         run.take(name, rows)
             else:
                 del run.decoding[message.key]
-                run.decoded(video, message.error)
+                run.decoded(video, message)
             report(run.progress)
         for name, batcher in batchers.items():
             for rows in batcher.flush():
@@ -160,7 +181,7 @@ class _Video:
     fingerprint: str
     opened: Opened | None = None
     frames_decoded: int = 0
-    decoded: bool = False
+    finished: Finished | None = None
     closed: bool = False
     error: str | None = None
     stream_errors: dict[str, str] = field(default_factory=dict)
@@ -177,9 +198,35 @@ class _Video:
             if spec.num_classes:
                 self.scores[name] = np.empty((rows, spec.num_classes), np.float16)
 
+    def finish(self, finished: Finished) -> None:
+        """All that there is of it has been sent."""
+        self.finished = finished
+        if finished.error is not None:
+            self.fail(finished.error)
+            return
+        for stream in self.group.streams:
+            lost = self._lost(stream)
+            self.missing_rows -= len(lost)
+            if lost and len(lost) == len(self._spans(stream)):
+                self._fail_in(stream, self._damage(stream) or "")
+
     def _spans(self, stream: str) -> Float64Array:
         assert self.opened is not None
-        return self.opened.spans[self.group.views.index(self.group.streams[stream])]
+        return self.opened.spans[self._view(stream)]
+
+    def _lost(self, stream: str) -> tuple[int, ...]:
+        assert self.finished is not None
+        return self.finished.lost[self._view(stream)] if self.finished.lost else ()
+
+    def _view(self, stream: str) -> int:
+        return self.group.views.index(self.group.streams[stream])
+
+    def _damage(self, stream: str) -> str | None:
+        """Why a stream has only a part of it."""
+        if self.finished is None or self.finished.damage is None:
+            return None
+        lost = len(self._lost(stream))
+        return self.finished.damage + (f"; {lost} of {len(self._spans(stream))} rows lost" if lost else "")
 
     def again(self) -> _Video:
         """The same video from the start; this one's rows, some of which may still be in a batch, are nobody's."""
@@ -199,9 +246,12 @@ class _Video:
             if rows.scores is not None:
                 self.scores[stream][at] = to_float16(rows.scores, f"scores of {stream}")
         except ValueError as error:
-            self.stream_errors[stream] = str(error)
-            self.features.pop(stream)
-            self.scores.pop(stream, None)
+            self._fail_in(stream, str(error))
+
+    def _fail_in(self, stream: str, reason: str) -> None:
+        self.stream_errors[stream] = reason
+        self.features.pop(stream, None)
+        self.scores.pop(stream, None)
 
     def fail(self, reason: str) -> None:
         self.error = reason
@@ -218,26 +268,40 @@ class _Video:
         return self.error or next(iter(self.stream_errors.values()), None)
 
     @property
+    def damage(self) -> str | None:
+        """Why some stream has only a part of it."""
+        return next(filter(None, map(self._damage, self.features)), None)
+
+    @property
     def is_done(self) -> bool:
-        return self.decoded and (self.error is not None or self.missing_rows == 0)
+        return self.finished is not None and (self.error is not None or self.missing_rows == 0)
 
     def record(self, stream: str) -> VideoRecord:
         source = printable(self.source.path)
         error = self.error or self.stream_errors.get(stream)
-        if error is not None or self.opened is None:
+        if error is not None or self.opened is None or self.finished is None:
             error = error or "not decoded"
             return VideoRecord.failed(
                 self.specs[stream], self.source.id, error, source=source, fingerprint=self.fingerprint
             )
+        lost, spans = self._lost(stream), self._spans(stream)
+        rows = slice(
+            len(spans) - len(lost)
+        )  # those that are lost were left out when the others were numbered
+        scores = self.scores.pop(stream, None)
         return VideoRecord(
             id=self.source.id,
-            features=self.features.pop(stream),
-            scores=self.scores.pop(stream, None),
-            spans=self._spans(stream),
+            features=self.features.pop(stream)[rows],
+            scores=None if scores is None else scores[rows],
+            spans=np.delete(spans, lost, axis=0),
             duration_s=self.opened.duration_s,
             fps=self.opened.fps,
             source=source,
             fingerprint=self.fingerprint,
+            damage=self._damage(stream),
+            lost=lost,
+            decoder=self.finished.decoder,
+            remarks=self.finished.remarks,
         )
 
 
@@ -249,6 +313,7 @@ class _Run:
         work: Iterable[Work],
         backbones: Mapping[str, Backbone],
         cache: Path,
+        settings: Settings,
         shard_size: int,
         tools: Mapping[str, str],
         progress: Progress,
@@ -258,7 +323,7 @@ class _Run:
         self.work = work
         self.specs = {name: backbone.spec for name, backbone in backbones.items()}
         self._views = {name: backbone.view for name, backbone in backbones.items()}
-        self.cache, self.shard_size, self.tools = cache, shard_size, tools
+        self.cache, self.settings, self.shard_size, self.tools = cache, settings, shard_size, tools
         self.progress, self.report, self.written = progress, report, written
         self._groups: dict[tuple[str, ...], _Group] = {}
         self._begun = self._ended = 0  # videos; one counted by the decoders' thread, the other by ours
@@ -281,7 +346,9 @@ class _Run:
                 video = _Video(source, group, self.specs, content)
                 self.decoding[key] = video
                 self._begun += 1
-                yield DecodeJob(key, source.path, group.views)
+                yield DecodeJob(
+                    key, source.path, group.views, self.settings.decoder, self.settings.keep_damaged
+                )
                 key += 1
 
     def opened(self, video: _Video, message: Opened) -> None:
@@ -300,12 +367,10 @@ class _Run:
         self.progress.frames_done += decoded - video.frames_decoded
         video.frames_decoded = decoded
 
-    def decoded(self, video: _Video, error: str | None) -> None:
+    def decoded(self, video: _Video, message: Finished) -> None:
         """A decoder is done with a video; its last rows may still wait in a batch."""
-        video.decoded = True
-        if error is not None:
-            video.fail(error)
-        elif video.opened is not None:
+        video.finish(message)
+        if message.error is None and video.opened is not None:
             self.count_frames(video, video.opened.frames)
         self._close_if_done(video)
 
@@ -315,14 +380,26 @@ class _Run:
         video.closed = True
         self._ended += 1
         self.progress.videos_done += 1
-        if video.reason is not None:
-            self.progress.failures[video.source.id] = video.reason
+        self._note(video)
         group = video.group
         group.done.append(video)
         group.nbytes += video.nbytes
         if len(group.done) == self.shard_size or group.nbytes > SHARD_BYTES:
             self._submit(group)
         self.report(self.progress)
+
+    def _note(self, video: _Video) -> None:
+        """What the run will have to tell of a video."""
+        assert video.finished is not None
+        video_id, progress = video.source.id, self.progress
+        if video.reason is not None:
+            progress.failures[video_id] = video.reason
+        if video.damage is not None:
+            progress.partial[video_id] = video.damage
+        if video.features:
+            progress.decoders[video.finished.decoder] += 1
+        if video.finished.remarks:
+            progress.remarks[video_id] = video.finished.remarks
 
     def write_rest(self) -> None:
         """Write the shards that did not become full."""

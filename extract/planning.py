@@ -12,6 +12,8 @@ from cache_schema.cache import shard_paths
 from cache_schema.shard import Shard, remove_stale_temporaries
 from extract.sources import SourceVideo, fingerprint
 
+_EARLIER = "known from an earlier run; --retry-failed tries again"
+
 
 @dataclass
 class Plan:
@@ -19,8 +21,9 @@ class Plan:
 
     Attributes:
         missing: videos by the streams that they lack.
-        present: how many every stream has already.
+        present: how many every stream has already, in part at least.
         failed: reason by id, of those that are not to be tried.
+        partial: reason by id, of those that some stream has in part and that are not to be tried there.
         shards: names of the shards that were looked at, by stream.
         arrived: ids in the shards that have come since, as far as was looked.
     """
@@ -28,6 +31,7 @@ class Plan:
     missing: dict[tuple[str, ...], list[SourceVideo]] = field(default_factory=dict)
     present: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, str] = field(default_factory=dict)
     shards: dict[str, set[str]] = field(default_factory=dict)
     arrived: set[str] = field(default_factory=set)
 
@@ -131,7 +135,11 @@ def _lacking(
     *,
     retry_failed: bool,
 ) -> tuple[str, ...]:
-    """The streams that are to be extracted from a video. What is known to fail is noted in the plan."""
+    """The streams that are to be extracted from a video. What is known to fail or be partial is noted in the plan.
+
+    That is tried again when the file has another content, or when it is asked for; a file with another content
+    than a whole video of its id is refused.
+    """
     content, trouble = "", None
     known = any(video.id in stream or video.id in stream.failures for stream in streams.values())
     try:
@@ -143,15 +151,17 @@ def _lacking(
         stream = streams.get(name)
         if stream is None:
             lacking.append(name)
-        elif video.id in stream:
+        elif video.id in stream and video.id not in stream.partial:
             if stream.fingerprint(video.id) != content:
                 raise _Refused(
                     trouble
                     or f"the cache has this id from a file with other content ({stream.source(video.id)}); "
                     "rename one, use --ids path, or another --cache"
                 )
-        elif retry_failed or (reason := stream.failure(video.id, content)) is None:
+        elif retry_failed or not stream.tried(video.id, content):
             lacking.append(name)
+        elif reason := stream.partial.get(video.id):
+            plan.partial[video.id] = f"{reason} ({_EARLIER})"
         else:
-            plan.failed[video.id] = f"{reason} (known from an earlier run; --retry-failed tries again)"
+            plan.failed[video.id] = f"{stream.failure(video.id, content)} ({_EARLIER})"
     return tuple(lacking)

@@ -3,7 +3,8 @@
 Each worker has its own pipe, so that one killed in the middle of a message harms no other. A thread of this
 process listens to all of them, keeps the deadlines, replaces workers that die, and hands what arrives to the
 consumer through a bounded queue; when the consumer is slower than the decoders, they wait. A video that decord
-crashes on or does not finish is given to PyAV, in another worker, before it counts as failed.
+crashes on or does not finish is given to PyAV, in another worker, before it counts as failed, unless decord was
+asked for.
 
 Workers are plain Python processes, not `multiprocessing`'s: those import the caller's main module first, which
 here means torch (seconds for each worker, and again for each that crashed), and cannot be started from a
@@ -46,18 +47,22 @@ _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from extract.w
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """One video to decode. `key`: the caller's name for it in the answers; `decoder` "pyav": without decord."""
+    """One video to decode. `key`: the caller's name for it in the answers; `decoder` and `keep_damaged`: as in
+    `read_video`.
+    """
 
     key: int
     path: Path
     views: tuple[View, ...]
-    decoder: str | None = None
+    decoder: str = "auto"
+    keep_damaged: bool = False
 
 
 class Opened(NamedTuple):
     """A video can be read: its rows will follow. Once more for the same video: forget the rows so far.
 
     spans: for each view (N, 2) float64, the first and last instant of each row in seconds.
+    decoder: what it is decoded with, to begin with.
     """
 
     key: int
@@ -65,10 +70,14 @@ class Opened(NamedTuple):
     fps: float
     spans: tuple[npt.NDArray[np.float64], ...]
     frames: int
+    decoder: str
 
 
 class Frames(NamedTuple):
-    """Rows first_row, first_row + 1, … of one view: pixels (n, *row_shape); so far `decoded` frames were."""
+    """Rows first_row, first_row + 1, … of one view: pixels (n, *row_shape); so far `decoded` frames were.
+
+    Rows that are lost are not counted: after rows 0 and 2 of five, the next one has number 2.
+    """
 
     key: int
     view: int
@@ -78,10 +87,19 @@ class Frames(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """All rows of a video have been sent; or it failed, and rows that were sent must be forgotten."""
+    """All rows of a video have been sent; or it failed, and rows that were sent must be forgotten.
+
+    decoder, remarks, damage: what `Video` has to say in the end.
+    lost: of each view, the numbers of the rows announced that have not been sent, because they do not decode
+        right; empty where there are none in any.
+    """
 
     key: int
     error: str | None
+    decoder: str = ""
+    remarks: tuple[str, ...] = ()
+    damage: str | None = None
+    lost: tuple[tuple[int, ...], ...] = ()
 
 
 Message = Opened | Frames | Finished
@@ -140,6 +158,7 @@ class _Worker:
     pipe: Connection
     ready: bool = False  # it has imported the decoders: what it does from now on is the video's time
     job: DecodeJob | None = None
+    decoder: str = ""  # what it has opened the job's video with, if it has
     seen_s: float = 0.0  # when it was last looked at, on the pool's clock
     spent_s: float = 0.0  # without a sign of life
 
@@ -216,7 +235,7 @@ class _Pool:
         return _Worker(process, ours)
 
     def _assign(self, worker: _Worker, job: DecodeJob) -> None:
-        worker.job, worker.spent_s = job, 0.0
+        worker.job, worker.decoder, worker.spent_s = job, "", 0.0
         worker.seen_s = self.clock()
         with contextlib.suppress(OSError):  # it died while idle: found at the next wait
             worker.pipe.send(job)
@@ -229,11 +248,13 @@ class _Pool:
             with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs on its way out
                 worker.process.wait(_EXIT_S)
             _kill(worker)
-            self._lost(worker.job, f"the decoder crashed ({_how_it_ended(worker.process.returncode)})")
+            self._lost(worker, f"the decoder crashed ({_how_it_ended(worker.process.returncode)})")
             return False
         if message is None:
             worker.ready = True
             return True
+        if isinstance(message, Opened):
+            worker.decoder = message.decoder
         if isinstance(message, Finished):
             if message.error is not None and (before := self.troubles.get(message.key)):
                 message = message._replace(error=_both(before, message.error))
@@ -245,14 +266,15 @@ class _Pool:
         allowed_s = self.deadline_s if worker.ready else _START_S
         if worker.spent_s <= allowed_s:
             return True
-        assert worker.job is not None
         _kill(worker)
-        self._lost(worker.job, f"the decoder got no further for {allowed_s:.0f} s: given up")
+        self._lost(worker, f"the decoder got no further for {allowed_s:.0f} s: given up")
         return False
 
-    def _lost(self, job: DecodeJob, reason: str) -> None:
-        """A worker is gone: PyAV may still decode its video."""
-        if job.decoder is None:
+    def _lost(self, worker: _Worker, reason: str) -> None:
+        """A worker is gone: PyAV may still decode its video, if it was not PyAV that was lost."""
+        job = worker.job
+        assert job is not None
+        if job.decoder == "auto" and worker.decoder != "pyav":
             self.troubles[job.key] = reason
             self.again.append(replace(job, decoder="pyav"))
         else:
@@ -310,20 +332,27 @@ def decode(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator
     from extract.decode import VideoError, read_video
 
     try:
-        video = read_video(job.path, decoder=job.decoder or "auto")
+        video = read_video(job.path, decoder=job.decoder, keep_damaged=job.keep_damaged)
         cutter = Cutter(video, job.views, alive)
-        yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
+        yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames, video.decoder)
         for chunk in cutter.chunks():
             yield Frames(job.key, *chunk, cutter.decoded)
-        yield Finished(job.key, None)
+        lost = tuple(cutter.lost) if any(cutter.lost) else ()
+        assert video.damage is not None or not lost
+        remarks = tuple(map(_line, video.remarks))
+        yield Finished(job.key, None, video.decoder, remarks, video.damage and _line(video.damage), lost)
     except VideoError as error:
-        yield Finished(job.key, " ".join(str(error).split()))
+        yield Finished(job.key, _line(str(error)))
     except MemoryError:
         yield Finished(job.key, "not enough memory to decode it")
     except Exception as error:
         # Ours, not the video's: the run goes on, but the traceback must not be lost.
         traceback.print_exc()
-        yield Finished(job.key, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+        yield Finished(job.key, f"unexpected {type(error).__name__}: {_line(str(error))}")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _end_with_parent(parent: int) -> None:

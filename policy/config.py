@@ -47,6 +47,7 @@ class RunConfig:
         train_subset, eval_subset: of the label file; None takes the usual names (`policy.data`).
         multi_label: False trains on each video's first class; None asks the labels.
         skip_missing: leave out videos that have labels but no features, or features but no labels.
+        whole_only: leave out videos that are partial in the cache.
         seed: of weights, order of videos and all draws (gates, locations, jumps).
         epochs, batch, lr: of Adam; batch in videos. Sec. 4.1: lr 1e-4, batch 128 on ActivityNet.
         grad_clip: largest norm of the gradient; None does not clip.
@@ -122,6 +123,7 @@ class RunConfig:
     eval_subset: str | None = None
     multi_label: bool | None = None
     skip_missing: bool = False
+    whole_only: bool = False
     seed: int = 0
     epochs: int = 100
     batch: int = 128

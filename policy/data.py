@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +22,7 @@ from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import CacheError, LabelError
 from policy.lengths import differing_lengths
+from policy.partial import paired_rows, partial_videos
 from policy.unit_length import unit_length
 
 Role = Literal["coarse", "fine"]
@@ -29,6 +30,9 @@ RowChoice = Callable[[int], npt.NDArray[np.int64]]
 """From the number of rows of a video to those of them that a method looks at: in order, none twice."""
 Rows = RowChoice | Sequence[npt.NDArray[np.int64]]
 """Which rows are looked at: a choice by length, or those of each of the M videos of a set."""
+
+Pairs = Mapping[Role, npt.NDArray[np.int64]]
+"""Of each stream, those rows of a video that the others have, too, in order."""
 
 TRAIN_SUBSETS = ("training", "train")
 EVAL_SUBSETS = ("validation", "val", "testing", "test")
@@ -105,6 +109,8 @@ class VideoSet:
         l2: bring each frame's features to length 1 when reading them.
         pool: the streams whose class scores a method chooses from, by name; their rows need not be at the instants
             of `streams`.
+        pairs: by id of a video that is partial in one of several `streams`, the rows of each that are at instants
+            of which all have rows; they are what the set has of it.
     """
 
     subset: str
@@ -115,6 +121,7 @@ class VideoSet:
     multi_label: bool
     l2: bool = False
     pool: Mapping[str, Stream] = field(default_factory=dict)
+    pairs: Mapping[str, Pairs] = field(default_factory=dict)
     _checked: set[tuple[str, int, str]] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -122,7 +129,9 @@ class VideoSet:
 
     def length(self, index: int) -> int:
         """T, rows of a video."""
-        return next(iter(self.streams.values())).rows(self.ids[index])
+        role, stream = next(iter(self.streams.items()))
+        pairs = self.pairs.get(self.ids[index])
+        return stream.rows(self.ids[index]) if pairs is None else len(pairs[role])
 
     def feature_dim(self, role: Role) -> int:
         """D of a stream whose features are to be learned from.
@@ -144,7 +153,7 @@ class VideoSet:
         Raises:
             CacheError: a value is not finite, or the shard is damaged.
         """
-        return self.features_of(self.streams[role], index, rows)
+        return self.features_of(self.streams[role], index, self._paired(role, index, rows))
 
     def features_of(self, stream: Stream, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
         """`features` of any stream that holds the video."""
@@ -158,7 +167,7 @@ class VideoSet:
         Raises:
             CacheError: a value is not finite, the stream has no scores, or the shard is damaged.
         """
-        return self.scores_of(self.streams[role], index, rows)
+        return self.scores_of(self.streams[role], index, self._paired(role, index, rows))
 
     def scores_of(self, stream: Stream, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
         """`scores` of any stream that holds the video."""
@@ -166,6 +175,16 @@ class VideoSet:
         if scores is None:
             raise CacheError(f"stream {stream.name!r} has no class scores")
         return _chosen(self._finite(scores, stream, index, "class scores"), rows)
+
+    def spans(self, role: Role, index: int) -> npt.NDArray[np.float64]:
+        """(T, 2): first and last second that each row of a video saw."""
+        spans = self.streams[role][self.ids[index]].spans
+        return spans[self._paired(role, index, every_row)(len(spans))]
+
+    def _paired(self, role: Role, index: int, rows: RowChoice) -> RowChoice:
+        """From the number of a stream's rows to those that are chosen of what the set has of a video."""
+        pairs = self.pairs.get(self.ids[index])
+        return rows if pairs is None else lambda length: pairs[role][rows(len(pairs[role]))]
 
     def targets(self, indices: Sequence[int]) -> Tensor:
         """What the loss compares with: see `Batch.targets`."""
@@ -381,6 +400,7 @@ def open_dataset(
     eval_subset: str | None = None,
     multi_label: bool | None = None,
     skip_missing: bool = False,
+    whole_only: bool = False,
     l2: bool = False,
     pool: Sequence[str] = (),
     held_out: Sequence[str] = (),
@@ -389,8 +409,9 @@ def open_dataset(
 
     A label's video is looked for in the cache by its id, then by its aliases. Videos of other subsets, and
     videos whose labels the benchmark keeps back, are passed over; anything else that lacks its counterpart
-    is an error unless `skip_missing`, which leaves it out and says so in the notes. Where the labels say how long
-    videos are, the notes also say which are not as long in the cache.
+    is an error unless `skip_missing`, which leaves it out and says so in the notes. Videos that are partial in the
+    cache are used, unless `whole_only`; the notes say how many there are. Where the labels say how long videos
+    are, the notes also say which are not as long in the cache.
 
     Args:
         streams: names of the streams that are read, by role.
@@ -407,6 +428,7 @@ def open_dataset(
     """
     opened = {role: cache[name] for role, name in streams.items()}
     chosen = {name: cache[name] for name in pool}
+    others = {name: cache[name] for name in held_out}
     every: dict[str, Stream] = {**chosen, **{stream.name: stream for stream in opened.values()}}
     _check_sampling(opened)
     several = labels.multi_label if multi_label is None else multi_label
@@ -432,35 +454,53 @@ def open_dataset(
         )
 
     classes = labels.classes
+    partial = partial_videos([*every.values(), *others.values()])
+    pairs = {} if whole_only else paired_rows(opened, partial)
     parts = []
     matched: list[tuple[str, VideoLabel]] = []
     for asked, usual in ((train_subset, TRAIN_SUBSETS), (eval_subset, EVAL_SUBSETS)):
         subset = asked or _usual_subset(labels, usual)
-        ids, found = _match(every, labels.subset(subset), labels, skip_missing, notes)
+        ids, found = _match(
+            every, labels.subset(subset), labels, skip_missing, notes, pairs, partial if whole_only else ()
+        )
         matched += zip(ids, found, strict=True)
-        parts.append(VideoSet(subset, opened, ids, *_indices(found, classes), several, l2, chosen))
+        parts.append(VideoSet(subset, opened, ids, *_indices(found, classes), several, l2, chosen, pairs))
         purpose = "training" if usual is TRAIN_SUBSETS else "evaluation"
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
     train, evaluation = parts
-    others = Counter(v.subset for v in labels.videos if v.subset not in {train.subset, evaluation.subset})
-    for subset, count in others.items():  # also the misspelt
+    unused = Counter(v.subset for v in labels.videos if v.subset not in {train.subset, evaluation.subset})
+    for subset, count in unused.items():  # also the misspelt
         notes.append(f"{_counted(count)} of subset {subset!r} not used")
     if len(classes) == 1 and not several:
         notes.append(
             f"only one class, {classes[0]!r}: there is nothing to tell apart, and every score is perfect"
         )
+    used = [*train.ids, *evaluation.ids]
+    if count := len(partial.intersection(used)):
+        are = "is" if count == 1 else "are"
+        notes.append(
+            f"{count:,} of {_counted(len(used))} {are} partial: the rows that the cache has are used; "
+            "--whole-only leaves such videos out"
+        )
     both = set(train.ids) & set(evaluation.ids)
     if both:
         which = _some(_quoted(sorted(both)), "video", "videos")
         raise LabelError(f"{labels.source}: {which} both for training and evaluation; choose other subsets")
-    _check_lengths(opened, [*train.ids, *evaluation.ids])
-    _check_files([*opened.values(), *chosen.values()], [*train.ids, *evaluation.ids])
+    _check_lengths(opened, [video for video in used if video not in pairs])
+    _check_files([*opened.values(), *chosen.values()], used)
     differing = differing_lengths(next(iter(opened.values())), labels, matched)
     if differing:
         notes.append(differing)
-    first_of = int((train.labels.sum(axis=1) > 1).sum()) if not several else 0
+    notes += _on_classes(train, evaluation, labels)
+    return Dataset(train, evaluation, classes, tuple(notes), others)
+
+
+def _on_classes(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
+    """What to know of them. Raises LabelError where some cannot be learned."""
+    classes = labels.classes
+    first_of = int((train.labels.sum(axis=1) > 1).sum()) if not train.multi_label else 0
     if first_of:
-        notes.append(f"{_of(first_of, len(train), 'training videos')} several classes: trained on the first")
+        yield f"{_of(first_of, len(train), 'training videos')} several classes: trained on the first"
     untrained = evaluation.labels.any(axis=0) & ~train.trained_classes()
     if untrained.any():
         names = _quoted(classes[c] for c in np.flatnonzero(untrained))
@@ -471,8 +511,7 @@ def open_dataset(
     unseen = _quoted(classes[c] for c in np.flatnonzero(~evaluation.labels.any(axis=0)))
     if unseen:
         which = _some(unseen, "class", "classes")
-        notes.append(f"{which} without a video in subset {evaluation.subset!r}: mAP is over the others")
-    return Dataset(train, evaluation, classes, tuple(notes), {name: cache[name] for name in held_out})
+        yield f"{which} without a video in subset {evaluation.subset!r}: mAP is over the others"
 
 
 def _usual_subset(labels: LabelSet, names: Sequence[str]) -> str:
@@ -491,14 +530,27 @@ def _match(
     labels: LabelSet,
     skip_missing: bool,
     notes: list[str],
+    pairs: Mapping[str, Pairs],
+    left_out: Container[str],
 ) -> tuple[tuple[str, ...], list[VideoLabel]]:
-    """Ids in the cache of the videos that every stream holds, and those videos."""
-    ids, found, missing = [], [], {}
+    """Ids in the cache of the videos that every stream holds, and those videos.
+
+    Args:
+        pairs: as of a VideoSet; a video without any is missing.
+        left_out: ids of partial videos that are not wanted.
+    """
+    ids, found, missing, partial = [], [], {}, 0
     for video in videos:
         names = (video.video_id, *video.aliases)
         cached = next((n for n in names if all(n in stream for stream in streams.values())), None)
         if cached is None:
             missing[video.video_id] = _reason(streams, names)
+        elif cached in left_out:
+            partial += 1
+        elif not all(map(len, pairs.get(cached, {}).values())):
+            missing[video.video_id] = (
+                "partial, and no row of one stream is of the same instant as one of the other"
+            )
         else:
             ids.append(cached)
             found.append(video)
@@ -507,10 +559,11 @@ def _match(
         why = [f"{video_id!r} ({reason})" for video_id, reason in missing.items()]
         which = _some(why, f"video of subset {subset!r}", f"videos of subset {subset!r}")
         _tell(f"{labels.source}: no features for {which}", skip_missing, notes)
+    if partial:
+        notes.append(f"{_counted(partial)} of subset {videos[0].subset!r} left out as partial")
     if not found:
-        raise LabelError(
-            f"{labels.source}: no video of subset {videos[0].subset!r} has features in the cache"
-        )
+        whole = "whole in the cache" if partial else "in the cache"
+        raise LabelError(f"{labels.source}: no video of subset {videos[0].subset!r} has features {whole}")
     return tuple(ids), found
 
 

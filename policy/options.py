@@ -80,6 +80,7 @@ DATA = options(
         type=bool,
     ),
     setting("--skip-missing", "Leave out videos without features or without labels.", is_flag=True),
+    setting("--whole-only", "Leave out videos of which only a part could be decoded.", is_flag=True),
 )
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for scripts.")

@@ -190,6 +190,7 @@ def open_data(config: RunConfig, cache: FeatureCache, labels: LabelSet) -> Datas
         eval_subset=config.eval_subset,
         multi_label=config.multi_label,
         skip_missing=config.skip_missing,
+        whole_only=config.whole_only,
         l2=config.input_norm == "l2",
         pool=method.pool(config),
         held_out=method.held_out(config),
@@ -343,6 +344,7 @@ def read_config(folder: Path) -> RunConfig:
     held = read_json(folder / CONFIG)
     try:
         values = {**held["config"], "multi_label": held["multi_label"], "skip_missing": True}
+        values["whole_only"] = held.get("whole_only", False)
         values |= {name: held["data"][name] for name in ("train_subset", "eval_subset")}
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return RunConfig(**values)
@@ -384,6 +386,7 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         },
         "classes": list(data.classes),
         "multi_label": data.multi_label,
+        "whole_only": config.whole_only,
         "videos": {"train": len(data.train), "evaluation": len(data.evaluation)},
         "streams": {role: json.loads(stream.spec.to_json()) for role, stream in data.train.streams.items()},
         **({"pool": pool} if pool else {}),

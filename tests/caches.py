@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +43,26 @@ def make_record(
         fps=25.0,
         source=f"{video_id}.mp4",
         fingerprint=f"print of {video_id}",
+    )
+
+
+def make_partial(
+    video_id: str, rows: int, lost: Sequence[int], *, damage: str = "damaged at 3 s", **more: Any
+) -> VideoRecord:
+    """`make_record` without some of its rows."""
+    return without_rows(make_record(video_id, rows, **more), lost, damage=damage)
+
+
+def without_rows(whole: VideoRecord, lost: Sequence[int], *, damage: str = "damaged at 3 s") -> VideoRecord:
+    """A record as it would be if some rows did not decode."""
+    kept = [row for row in range(len(whole.spans)) if row not in lost]
+    return replace(
+        whole,
+        features=whole.features[kept],
+        scores=None if whole.scores is None else whole.scores[kept],
+        spans=whole.spans[kept],
+        damage=damage,
+        lost=tuple(lost),
     )
 
 

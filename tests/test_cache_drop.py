@@ -16,7 +16,7 @@ from cache_schema.drop import drop, plan_drop
 from cache_schema.merge import merge
 from cache_schema.shard import _mapped
 from tests.cache_commands import files_of, killed_at_random, run
-from tests.caches import make_record, make_spec, write_stream
+from tests.caches import make_partial, make_record, make_spec, write_stream
 
 SPEC = make_spec()
 TOOLS = {"thriftvid": "test"}
@@ -77,6 +77,24 @@ def test_failures_alone(tmp_path: Path) -> None:
     stream = FeatureCache(tmp_path)[SPEC.name]
     assert code == 0 and "1 failure gone (1 entry more" in out
     assert list(stream) == ["b"] and not stream.failures and len(stream.shards) == 1
+
+
+def test_parts_alone(tmp_path: Path) -> None:
+    records = [failed("a"), make_record("b", 2), make_partial("c", 3, [1]), make_partial("d", 3, [0])]
+    write_shard(tmp_path / SPEC.name, SPEC, records, tools=TOOLS)
+    write_shard(tmp_path / SPEC.name, SPEC, [make_partial("b", 2, [1])], tools=TOOLS)  # the other one counts
+    code, _, err = run("drop", tmp_path, "--stream", SPEC.name, "--partial", "--video", "a")
+    assert code == 1 and err == "'a': not partial, in tiny_8\n"
+    assert run("drop", tmp_path, "--stream", SPEC.name, "--partial", "--video", "d")[0] == 0
+    assert list(FeatureCache(tmp_path)[SPEC.name].partial) == ["c"]
+    code, out, _ = run("drop", tmp_path, "--all-streams", "--partial")
+    assert code == 0 and "1 video with 2 rows and 0 failures gone (1 entry more" in out
+    stream = FeatureCache(tmp_path)[SPEC.name]
+    assert list(stream) == ["b"] and list(stream.failures) == ["a"] and len(stream.shards) == 1
+    write_shard(tmp_path / SPEC.name, SPEC, [make_partial("c", 3, [1])], tools=TOOLS)
+    assert run("drop", tmp_path, "--all-streams", "--partial", "--failed")[0] == 0
+    stream = FeatureCache(tmp_path)[SPEC.name]
+    assert list(stream) == ["b"] and not stream.failures and not stream.partial
 
 
 def test_a_whole_stream_asks_first(tmp_path: Path) -> None:

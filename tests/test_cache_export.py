@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.export import LIST_COLUMNS, file_name
 from tests.cache_commands import files_of, run
-from tests.caches import make_record, make_spec, write_stream
+from tests.caches import make_partial, make_record, make_spec, write_stream
 
 SPEC = make_spec(classes=3)
 HOSTILE = [
@@ -36,6 +36,9 @@ HOSTILE = [
 HOSTILE += ["con:1", "back\\..\\x", "%2E%2E/x", "new\nline", "x" * 240, "x" * 241, "a/b", "-rf", ".x.h-1.tmp"]
 
 
+AGAIN = ("--stream", "again", "--fps", "1", "--gflops-per-row", "1")
+
+
 def listed(out: Path) -> list[dict[str, str]]:
     with (out / "videos.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -45,7 +48,7 @@ def test_npz_holds_everything(tmp_path: Path) -> None:
     write_stream(tmp_path / "cache", SPEC, {"a": 4, "b/c": 2})
     out = tmp_path / "out"
     code, told, _ = run("export", tmp_path / "cache", "--stream", SPEC.name, "--out", out, "--json")
-    assert code == 0 and json.loads(told) == {"written": 2, "present": 0, "failed": {}}
+    assert code == 0 and json.loads(told) == {"written": 2, "present": 0, "partial": {}, "failed": {}}
     assert sorted(files_of(out)) == ["a.npz", "b/c.npz", "videos.csv"]
     record = FeatureCache(tmp_path / "cache")[SPEC.name]["b/c"]
     with np.load(out / "b/c.npz", allow_pickle=False) as kept:
@@ -56,6 +59,57 @@ def test_npz_holds_everything(tmp_path: Path) -> None:
     [first, _] = listed(out)
     assert tuple(first) == LIST_COLUMNS
     assert (first["id"], first["file"], first["rows"], first["last_s"]) == ("a", "a.npz", "4", "3.0")
+
+
+@pytest.mark.parametrize("form", ["npy", "npz"])
+def test_a_part_is_listed_as_one_and_imported_as_one(form: str, tmp_path: Path) -> None:
+    spec = make_spec()
+    records = [make_partial("a", 6, [0, 3, 4]), make_record("b", 2)]
+    write_shard(tmp_path / "cache" / spec.name, spec, records, tools={})
+    out, exported = tmp_path / "out", FeatureCache(tmp_path / "cache")[spec.name]
+    command: list[str | Path] = [
+        "export",
+        tmp_path / "cache",
+        "--stream",
+        spec.name,
+        "--out",
+        out,
+        "--format",
+        form,
+    ]
+    code, told, _ = run(*command)
+    assert code == 0 and "2 files written, 0 there already, 1 of them partial, 0 without" in told
+    assert json.loads(run(*command, "--json")[1])["partial"] == {"a": "damaged at 3 s"}
+    assert [(video["partial"], video["lost"]) for video in listed(out)] == [
+        ("damaged at 3 s", "0 3-4"),
+        ("", ""),
+    ]
+    command = ["import", out, *AGAIN]
+    assert run(*command, "--into", tmp_path / "other")[0] == 0
+    again = FeatureCache(tmp_path / "other")["again"]
+    assert again.partial == exported.partial and again["a"].numbers.tolist() == [1, 2, 5]
+    assert all(np.array_equal(again[v].spans, exported[v].spans) for v in exported)
+    lines = (out / "videos.csv").read_text()
+    for wrong, message in (
+        (lines.replace("0 3-4", "x"), "'x'"),
+        (lines.replace("0 3-4", "9"), "cannot lack row 9"),
+        (lines.replace("damaged at 3 s", ""), "is not partial"),
+    ):
+        (out / "videos.csv").write_text(wrong)
+        code, _, err = run(*command, "--into", tmp_path / "third")
+        assert code == 2 and message in err and err.count("\n") == 1
+
+
+def test_a_list_of_before_there_were_parts_is_read(tmp_path: Path) -> None:
+    spec = make_spec()
+    write_stream(tmp_path / "cache", spec, {"a": 3})
+    out = tmp_path / "out"
+    assert run("export", tmp_path / "cache", "--stream", spec.name, "--out", out, "--format", "npy")[0] == 0
+    lines = (out / "videos.csv").read_text().splitlines()
+    columns = [line.removesuffix(",partial,lost").removesuffix(",,") for line in lines]
+    (out / "videos.csv").write_text("\n".join(columns))
+    assert run("import", out, *AGAIN, "--into", tmp_path / "other")[0] == 0
+    assert FeatureCache(tmp_path / "other")["again"].fingerprint("a") == "print of a"
 
 
 def test_npy_of_scores_in_float32(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ LIST = ",".join(LIST_COLUMNS)
         ("b.npz", npz_of(features=ROWS, spans=np.array([[2.0, 1.0]] * 4)), "spans are not finite and in order"),
         ("b.npz", npz_of(features=ROWS, spans=np.full((4, 2), np.inf)), "spans are not finite and in order"),
         ("b.npz", npz_of(features=ROWS, duration_s=np.array("long")), "duration or rate is not a number"),
-        ("videos.csv", csv_of(f"{LIST}\nx,x.npy,1,1,1,1,1,1,x,p\n"), "lists x.npy, which is not there"),
+        ("videos.csv", csv_of(f"{LIST}\nx,x.npy,1,1,1,1,1,1,x,p,,\n"), "lists x.npy, which is not there"),
         ("videos.csv", csv_of(f"{LIST}\na,a.npy\n"), "the line of a.npy is not whole"),
     ],
 )  # fmt: skip

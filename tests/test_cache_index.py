@@ -23,7 +23,7 @@ from cache_schema.describe import group_reasons, sampling_in_words, size
 from cache_schema.index import INDEX_NAME, open_table, read_index, write_index
 from cache_schema.schema import Sampling
 from tests.cache_commands import files_of, run
-from tests.caches import make_record, make_spec, write_stream
+from tests.caches import make_partial, make_record, make_spec, write_stream
 
 SPEC = make_spec(classes=2)
 FOLDER, INDEX = SPEC.name, f"{SPEC.name}/{INDEX_NAME}"
@@ -35,6 +35,9 @@ def said(stream: Stream) -> dict[str, object]:
     return {
         "spec": stream.spec,
         "failures": stream.failures,
+        "partial": stream.partial,
+        "remarks": stream.remarks(),
+        "decoders": stream.decoders(),
         "videos": {v: (stream.rows(v), stream.fingerprint(v), stream.source(v)) for v in stream},
         "known": [stream.failure(v, "p") for v in stream.failures],
         "digest": stream.digest(),
@@ -76,9 +79,13 @@ def test_says_what_the_headers_say_whatever_happened_since(
     def add(count: int) -> None:
         for _ in range(count):
             some = sorted(data.draw(st.sets(st.sampled_from(names), min_size=1, max_size=4)))
-            rows = [data.draw(st.integers(0, 2)) for _ in some]
+            rows = [data.draw(st.integers(0, 5)) for _ in some]
             records = [
-                make_record(v, r, classes=2)
+                (
+                    make_record(v, r, classes=2)
+                    if r < 3
+                    else replace(make_partial(v, r, [1], classes=2), decoder="pyav", remarks=("odd",) * r)
+                )
                 if r
                 else VideoRecord.failed(SPEC, v, f"reason {len(v)}", source="x", fingerprint="p")
                 for v, r in zip(some, rows, strict=True)
@@ -131,7 +138,7 @@ def damage_flip(path: Path) -> None:
 
 def damage_version(path: Path) -> None:
     with h5py.File(path, "r+") as file:
-        text = json.dumps({**json.loads(bytes(file.attrs["about"])), "version": 2}).encode()
+        text = json.dumps({**json.loads(bytes(file.attrs["about"])), "version": 99}).encode()
         file.attrs["about"] = np.bytes_(text)
         file.attrs["about_crc"] = zlib.crc32(text)
 
@@ -256,7 +263,7 @@ def test_info_groups_reasons_and_says_what_a_stream_is(tmp_path: Path) -> None:
         "c": "empty file",
         "d": "cut at 3",
     }
-    assert group_reasons(reasons) == {
+    assert group_reasons(reasons.items()) == {
         "deadline of … s passed": (2, "a"),
         "cut at 3": (1, "d"),
         "empty file": (1, "c"),
@@ -283,6 +290,38 @@ def test_info_groups_reasons_and_says_what_a_stream_is(tmp_path: Path) -> None:
     told = json.loads(run("info", tmp_path, "--json")[1])[FOLDER]
     assert told["bytes"] == sum(path.stat().st_size for path in paths)
     assert told["failure_examples"]["empty file"] == "c" and told["mixed_tools"] == {"torch": ["2.6", "2.7"]}
+
+
+def test_info_tells_what_decoded_what_is_odd_and_what_is_partial(tmp_path: Path) -> None:
+    def video(name: str, decoder: str, *remarks: str, damage: str = "") -> VideoRecord:
+        whole, part = make_record(name, 3, classes=2), make_partial(name, 3, [1], damage=damage, classes=2)
+        return replace(part if damage else whole, decoder=decoder, remarks=remarks)
+
+    records = [
+        video("a", "pyav", "time jumps by 3 s", "packed bitstream"),
+        video("b", "decord", "time jumps by 14.5 s", "time jumps by 2 s"),
+        video("c", "pyav", damage="damaged at 3 s"),
+        video("d", "pyav", damage="damaged at 14 s"),
+        video("e", "", "packed bitstream"),
+    ]
+    write_shard(tmp_path / FOLDER, SPEC, records, tools=TOOLS)
+    assert run("verify", tmp_path, "--repair-index")[0] == 0
+    code, out, _ = run("info", tmp_path)
+    assert code == 0 and max(map(len, out.splitlines()[1:])) <= 80
+    for line in (
+        "videos     5 videos with 13 rows, 2 of them partial, 0 failed",
+        "decoder    pyav 3, unknown 1, decord 1",
+        "remark     2 × packed bitstream, e.g. 'a'",
+        "remark     2 × time jumps by … s, e.g. 'a'",
+        "partial    2 × damaged at … s, e.g. 'c'",
+    ):
+        assert f"  {line}\n" in out, out
+    told = json.loads(run("info", tmp_path, "--json")[1])[FOLDER]
+    assert told["partial"] == 2 and told["damage"] == {"damaged at … s": 2}
+    assert told["damage_by_video"] == {"c": "damaged at 3 s", "d": "damaged at 14 s"}
+    assert told["decoders"] == {"pyav": 3, "decord": 1, "unknown": 1}
+    assert told["remarks"] == {"packed bitstream": 2, "time jumps by … s": 2}
+    assert told["remarks_by_video"]["b"] == ["time jumps by 14.5 s", "time jumps by 2 s"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cache_schema import CacheError, FeatureCache, VideoRecord, write_shard
 from cache_schema.merge import merge
 from tests.cache_commands import files_of, killed_at_random, run
-from tests.caches import make_record, make_spec, write_stream
+from tests.caches import make_partial, make_record, make_spec, write_stream
 
 SPEC = make_spec(classes=2)
 TOOLS = {"thriftvid": "test", "precision": "fp32"}
@@ -91,6 +91,34 @@ def test_failures_are_kept_where_nobody_has_rows(tmp_path: Path) -> None:
     write_shard(tmp_path / "three" / SPEC.name, SPEC, [make_record("a", 1, classes=2)], tools=TOOLS)
     merge([tmp_path / "three"], tmp_path / "all")
     assert list(FeatureCache(tmp_path / "all")[SPEC.name]) == ["a", "c"]
+
+
+def test_a_whole_video_goes_before_a_part_of_it(tmp_path: Path) -> None:
+    """Also where the part is of another file: a damaged one and its good copy never are the same."""
+    whole = make_record("a", 4, classes=2)
+    part = replace(make_partial("a", 4, [2], classes=2), fingerprint="of the damaged file")
+    alone = make_partial("b", 3, [0], classes=2)
+    write_shard(tmp_path / "one" / SPEC.name, SPEC, [part, alone, failed("c")], tools=TOOLS)
+    write_shard(tmp_path / "two" / SPEC.name, SPEC, [whole, failed("b")], tools=TOOLS)
+    for order in (("one", "two"), ("two", "one")):
+        into = tmp_path / "-".join(order)
+        assert run("merge", *(tmp_path / name for name in order), "--into", into)[0] == 0
+        stream = FeatureCache(into)[SPEC.name]
+        assert stream["a"].damage is None and len(stream["a"].features) == 4
+        assert list(stream.partial) == ["b"] and list(stream.failures) == ["c"]
+        assert stream["b"].numbers.tolist() == [1, 2]
+        before = files_of(into)
+        assert run("merge", *(tmp_path / name for name in order), "--into", into)[0] == 0
+        assert files_of(into) == before
+    # The target has the part already.
+    assert run("merge", tmp_path / "two", "--into", tmp_path / "one")[0] == 0
+    assert FeatureCache(tmp_path / "one")[SPEC.name]["a"].damage is None
+    assert run("verify", tmp_path / "one")[0] == 0
+    # Parts of different files are of nobody knows which.
+    other = replace(alone, fingerprint="other")
+    write_shard(tmp_path / "three" / SPEC.name, SPEC, [other], tools=TOOLS)
+    code, _, err = run("merge", tmp_path / "three", "--into", tmp_path / "one")
+    assert code == 2 and "video 'b' in" in err
 
 
 def test_the_same_id_from_another_file_is_refused(tmp_path: Path) -> None:

@@ -6,22 +6,26 @@ The reference decodes everything with PyAV and picks frames by a loop over the d
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchmarks.videos import noisy_frames, write_video
 from cache_schema import Preprocessing, Sampling
 from extract.cutting import Cutter
-from extract.decode import read_video
+from extract.decode import Video, read_video
 from extract.transform import resize_and_crop
 from extract.views import View
 
 SMALL = Preprocessing(36, 32, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+FLOW = Preprocessing(40, 32, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), flow="dis")
 SAMPLINGS = {
     "frames": Sampling(fps=3.0),
     "snippets": Sampling("snippets", fps=30.0, frames=32, window=64, rows_per_s=1.0),
@@ -157,3 +161,60 @@ def test_a_clip_of_a_slow_video_shows_frames_again(tmp_path: Path) -> None:
     [rows], cutter = cut(path, View(SAMPLINGS["dense"], SMALL))
     assert np.array_equal(rows, expected(path, SAMPLINGS["dense"], 5.0, 2))
     assert cutter.frames <= 10
+
+
+class PatchyVideo(Video):
+    """Pictures made up, of which some do not decode right."""
+
+    def __init__(self, duration_s: float, lost: set[int]) -> None:
+        self.duration_s, self.fps, self._lost = duration_s, 25.0, lost
+
+    def numbers_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
+        return np.clip(np.floor(times_s * 25 + 1e-6), 0, round(self.duration_s * 25) - 1).astype(np.int64)
+
+    def frames(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | None]:
+        for number in numbers.tolist():
+            picture = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
+            yield None if number in self._lost else picture
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    length=st.integers(8, 150),
+    lost=st.sets(st.integers(0, 150), max_size=40),
+    chosen=st.lists(st.sampled_from([*SAMPLINGS]), min_size=1, max_size=3, unique=True),
+    max_bytes=st.sampled_from([1, 20_000, 6 << 20]),
+)
+def test_rows_that_show_a_lost_frame_are_left_out_and_no_others(
+    length: int, lost: set[int], chosen: list[str], max_bytes: int
+) -> None:
+    duration_s = length / 25
+    views = [View(SAMPLINGS[name], SMALL) for name in chosen]
+    whole = given_by(Cutter(PatchyVideo(duration_s, set()), views), max_bytes)
+    patchy = Cutter(PatchyVideo(duration_s, lost), views)
+    rows = given_by(patchy, max_bytes)
+    for view, given_rows, every, out in zip(views, rows, whole, patchy.lost, strict=True):
+        shown = patchy._video.numbers_at(np.array(instants(view.sampling, duration_s)))
+        expected = [
+            bool(lost.intersection(clip)) for clip in shown.tolist() for _ in range(view.sampling.crops)
+        ]
+        assert np.flatnonzero(expected).tolist() == list(out)
+        kept = [row for row, gone in zip(every, expected, strict=True) if not gone]
+        assert len(given_rows) == len(kept) and all(map(np.array_equal, given_rows, kept))
+
+
+def test_flow_over_a_lost_frame_is_no_row() -> None:
+    """Of 17 frames each, for 16 pairs: clip 1 begins with the last frame that clip 0 needs."""
+    view = View(Sampling("dense", fps=25.0, frames=16, window=16), FLOW)
+    cutter = Cutter(PatchyVideo(2.6, {16}), [view])
+    [rows] = given_by(cutter, 6 << 20)
+    assert cutter.lost == [(0, 1)] and len(rows) == 2
+
+
+def given_by(cutter: Cutter, max_bytes: int) -> list[list[NDArray[Any]]]:
+    """The rows of each view."""
+    rows: list[list[NDArray[Any]]] = [[] for _ in cutter.spans]
+    for view, first_row, pixels in cutter.chunks(max_bytes=max_bytes):
+        assert first_row == len(rows[view])
+        rows[view] += list(pixels)
+    return rows

@@ -39,8 +39,10 @@ from cache_schema.cache import shard_paths
 from cache_schema.cli import feature_cache
 from extract.backbones import parse_stream
 from extract.backbones.backbone import Backbone
+from extract.batch import extract as extract_by_one
 from extract.cli import batch_extract
 from extract.decode import open_video
+from extract.pipeline import Settings
 from extract.sources import find_videos
 from extract.transform import resize_and_crop
 from extract.workers import AwakeClock, DecodeJob, Finished, Frames, Opened, decode_all
@@ -141,13 +143,17 @@ def assert_features(record: VideoRecord, frames: Sequence[Frame], stream: str = 
 def test_rows_are_the_frames_at_whole_seconds(videos: Path, tmp_path: Path) -> None:
     ran = extract(videos, tmp_path / "cache", "--json", "--batch", "4")
     assert ran.code == 0
-    assert answer(ran) == {
+    told = answer(ran)
+    assert sum(told.pop("decoders").values()) == 3
+    assert told == {
         "cache": str(tmp_path / "cache"),
         "streams": [NAME],
         "videos": 3,
         "extracted": 3,
         "already_there": 0,
         "failed": {},
+        "partial": {},
+        "remarks": {},
         "frames_decoded": 7,
     }
     stream = FeatureCache(tmp_path / "cache")[NAME]
@@ -360,12 +366,12 @@ def flip(path: Path) -> None:
 
 def age(path: Path) -> None:
     with h5py.File(path, "r+") as file:
-        file.attrs["schema_version"] = 2
+        file.attrs["schema_version"] = 3
 
 
 @pytest.mark.parametrize(
     ("harm", "message"),
-    [(cut, "damaged shard"), (flip, "damaged shard"), (age, "schema 2, but this program")],
+    [(cut, "damaged shard"), (flip, "damaged shard"), (age, "schema 3, but this program")],
 )
 def test_a_damaged_cache_is_told(
     videos: Path, tmp_path: Path, harm: Callable[[Path], None], message: str
@@ -517,6 +523,121 @@ def misbehaving(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extract.workers._SERVE", "tests.bad_decoders:misbehaving")
 
 
+@pytest.mark.usefixtures("misbehaving")
+def test_what_decodes_of_a_damaged_video_is_kept_where_that_is_asked_for(
+    videos: Path, originals: Path, tmp_path: Path
+) -> None:
+    shutil.copy(originals / "a.mp4", videos / "a_lost30-55_odd.mp4")
+    shutil.copy(originals / "b.mp4", videos / "b_lost0-50.mp4")
+    damage = "damaged at 1.2 s; 1 of 4 rows lost"
+    cache = tmp_path / "cache"
+    refused = extract(videos, tmp_path / "refused", "--batch", "3", "--json")
+    assert refused.code == 1 and answer(refused)["partial"] == {}
+    assert answer(refused)["failed"] == {
+        "a_lost30-55_odd": "damaged at 1.2 s",
+        "b_lost0-50": "damaged at 0.0 s",
+    }
+
+    ran = extract(videos, cache, "--damaged", "keep", "--batch", "3")
+    assert ran.code == 1 and ran.out.startswith(
+        "5 videos: 4 extracted (13 frames), 0 already there, 1 failed, 1 partial;"
+    )
+    assert ran.lines == [
+        "remark: 1 × an odd file, e.g. 'a_lost30-55_odd'",
+        f"partial: a_lost30-55_odd: {damage}",
+        "failed: b_lost0-50: damaged at 0.0 s; 2 of 2 rows lost",
+    ]
+    stream = FeatureCache(cache)[NAME]
+    record = stream["a_lost30-55_odd"]
+    assert_rows(record, videos / "a.mp4", [0, 25, 75])
+    assert record.spans.tolist() == [[0, 0], [1, 1], [3, 3]] and record.numbers.tolist() == [0, 1, 3]
+    assert (record.damage, record.remarks, record.error) == (damage, ("an odd file",), None)
+    assert stream.partial == {"a_lost30-55_odd": damage} and list(stream.failures) == ["b_lost0-50"]
+    assert sum(stream.decoders().values()) == 4 and "" not in stream.decoders()
+    assert check("verify", cache).code == 0
+    # Whole videos have the same rows, whatever is asked for of others.
+    assert stream.digest("abc") == FeatureCache(tmp_path / "refused")[NAME].digest("abc")
+
+
+@pytest.mark.usefixtures("misbehaving")
+def test_a_partial_video_is_there_and_known_to_be_partial(videos: Path, tmp_path: Path) -> None:
+    """And only who asks for partial videos is told that all went well."""
+    shutil.copy(videos / "a.mp4", videos / "d_lost30-55.mp4")
+    cache, keep = tmp_path / "cache", ("--damaged", "keep", "--json")
+    assert extract(videos, cache, *keep).code == 0
+    damage = "damaged at 1.2 s; 1 of 4 rows lost"
+    known = {"d_lost30-55": f"{damage} (known from an earlier run; --retry-failed tries again)"}
+    for options, code in ((keep, 0), (("--json",), 1)):
+        ran = extract(videos, cache, *options)
+        told = answer(ran)
+        assert (ran.code, told["already_there"], told["frames_decoded"]) == (code, 4, 0)
+        assert told["partial"] == known and told["failed"] == {}
+    # Tried again: what comes of it is told, and what was kept stays.
+    ran = extract(videos, cache, "--retry-failed", *keep)
+    assert (ran.code, answer(ran)["extracted"], answer(ran)["partial"]) == (0, 1, {"d_lost30-55": damage})
+    ran = extract(videos, cache, "--retry-failed", "--json")
+    assert ran.code == 1 and answer(ran)["failed"] == {"d_lost30-55": "damaged at 1.2 s"}
+    assert list(FeatureCache(cache)[NAME].partial) == ["d_lost30-55"]
+    # In another stream there is nothing of it yet.
+    ran = extract(videos, cache, "--stream", OTHER, *keep)
+    assert ran.code == 0 and answer(ran)["extracted"] == 4 and len(FeatureCache(cache)[OTHER_NAME]) == 4
+    assert check("verify", cache).code == 0
+
+
+def test_a_good_copy_takes_the_place_of_a_part(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "d_lost30-55"
+    shutil.copy(videos / "a.mp4", videos / f"{name}.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr("extract.workers._SERVE", "tests.bad_decoders:misbehaving")
+        assert extract(videos, tmp_path / "cache", "--damaged", "keep").code == 0
+    write_video(videos / f"{name}.mp4", numbered_frames(80, first=300), fps=25)
+    ran = extract(videos, tmp_path / "cache", "--json")
+    assert ran.code == 0 and (answer(ran)["extracted"], answer(ran)["partial"]) == (1, {})
+    stream = FeatureCache(tmp_path / "cache")[NAME]
+    assert_rows(stream[name], videos / f"{name}.mp4", [0, 25, 50, 75])
+    assert not stream.partial and check("verify", tmp_path / "cache").code == 0
+    assert answer(extract(videos, tmp_path / "cache", "--json"))["already_there"] == 4
+    # Of a whole one, it is not known which is meant.
+    shutil.copy(videos / "a.mp4", videos / f"{name}.mp4")
+    assert (
+        "from a file with other content"
+        in answer(extract(videos, tmp_path / "cache", "--json"))["failed"][name]
+    )
+
+
+@pytest.mark.usefixtures("misbehaving")
+def test_a_stream_of_which_nothing_is_left_fails_alone(videos: Path, tmp_path: Path) -> None:
+    """Two rates of one network, so that both come from one decoding."""
+    shutil.copy(videos / "a.mp4", videos / "d_lost0-76.mp4")
+    device = torch.device("cpu")
+    requests = [parse_stream(STREAM, fps=fps) for fps in (1.0, 25.0)]
+    backbones = {r.name: Backbone(r, weights="random:0", device=device) for r in requests}
+    settings = Settings(decode_workers=1, batch=16, deadline_s=60, keep_damaged=True)
+    outcome = extract_by_one(find_videos([videos / "d_lost0-76.mp4"]), backbones, tmp_path, settings)
+    assert outcome.failed == {"d_lost0-76": "damaged at 0.0 s; 4 of 4 rows lost"}
+    assert outcome.partial == {"d_lost0-76": "damaged at 0.0 s; 76 of 80 rows lost"}
+    cache = FeatureCache(tmp_path)
+    assert list(cache[NAME].failures) == ["d_lost0-76"] and not len(cache[NAME])
+    record = cache[f"{NAME}@25fps"]["d_lost0-76"]
+    assert record.numbers.tolist() == [76, 77, 78, 79] and record.spans[:, 0].tolist() == [
+        3.04,
+        3.08,
+        3.12,
+        3.16,
+    ]
+
+
+def test_the_decoder_can_be_chosen(videos: Path, tmp_path: Path) -> None:
+    for decoder in ("decord", "pyav"):
+        ran = extract(videos, tmp_path / decoder, "--decoder", decoder, "--json")
+        assert ran.code == 0 and answer(ran)["decoders"] == {decoder: 3}
+        stream = FeatureCache(tmp_path / decoder)[NAME]
+        assert stream.decoders() == {decoder: 3} and {stream[v].decoder for v in stream} == {decoder}
+        assert_rows(stream["a"], videos / "a.mp4", [0, 25, 50, 75])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("misbehaving")
 def test_decoders_that_hang_or_crash(videos: Path, tmp_path: Path) -> None:
@@ -538,13 +659,15 @@ def test_decoders_that_hang_or_crash(videos: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("misbehaving")
 def test_what_decord_is_lost_with_pyav_decodes(videos: Path, tmp_path: Path) -> None:
     """Rows that were there before a decoder died in the middle must not be there twice, nor be missing."""
-    for name in ("hang", "crash", "die_midway"):
+    for name in ("hang", "crash", "die_midway", "die_midway_lost30-55"):
         shutil.copy(videos / "a.mp4", videos / f"a_decord_{name}.mp4")
-    ran = extract(videos, tmp_path / "cache", "--deadline", "10", "--workers", "2", "--batch", "3", "--json")
+    options = ("--deadline", "10", "--workers", "2", "--batch", "3", "--damaged", "keep", "--json")
+    ran = extract(videos, tmp_path / "cache", *options)
     assert ran.code == 0 and answer(ran)["failed"] == {} and decoders() == []
     stream = FeatureCache(tmp_path / "cache")[NAME]
     for name in ("a", "a_decord_hang", "a_decord_crash", "a_decord_die_midway"):
         assert_rows(stream[name], videos / "a.mp4", [0, 25, 50, 75])
+    assert_rows(stream["a_decord_die_midway_lost30-55"], videos / "a.mp4", [0, 25, 75])
 
 
 def jobs_of(paths: list[Path]) -> list[DecodeJob]:

@@ -154,7 +154,7 @@ def test_validation_sees_rows_of_the_cache(sampling: Sampling, videos: list[Path
 
 
 def in_order(
-    paths: list[Path], target: str, *, workers: int, deadline_s: float = 120, decoder: str | None = None
+    paths: list[Path], target: str, *, workers: int, deadline_s: float = 120, decoder: str = "auto"
 ) -> list[Sample]:
     jobs = (ValidationJob(0, path, (FRAMES,), decoder, index=i) for i, path in enumerate(paths))
     target = f"tests.test_finetune_samples:{target}"

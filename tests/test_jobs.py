@@ -102,11 +102,12 @@ def run_by_many(
     scheduler: str = "",
     retry_failed: bool = False,
 ) -> Outcome:
+    target = f"tests.bad_decoders:{target}"
     return extract_by_many(
         find_videos([videos]),
         RECIPE,
         cache,
-        Settings(decode_workers=1, batch=16, deadline_s=60, decode_target=f"tests.bad_decoders:{target}"),
+        Settings(decode_workers=1, batch=16, deadline_s=60, keep_damaged=True, decode_target=target),
         jobs=2,
         backend=backend,
         scheduler=scheduler,
@@ -117,11 +118,17 @@ def run_by_many(
 
 
 def test_a_job_that_dies_has_its_shards_done_by_others(videos: Path, tmp_path: Path) -> None:
-    shutil.copy(videos / "v5.mp4", videos / "fatal.mp4")
+    for name in ("fatal", "part_lost30-55_odd"):
+        shutil.copy(videos / "v5.mp4", videos / f"{name}.mp4")
     notes: list[str] = []
     outcome = run_by_many(videos, tmp_path / "cache", target="killing_job", notes=notes)
     assert len(notes) == 1 and notes[0].startswith("a process that extracts has died")
-    assert (outcome.extracted, list(outcome.failed)) == (7, ["broken"])
+    assert (outcome.extracted, list(outcome.failed), list(outcome.partial)) == (
+        8,
+        ["broken"],
+        ["part_lost30-55_odd"],
+    )
+    assert outcome.partial["part_lost30-55_odd"].startswith("damaged at 1.2 s; 1 of 4 rows lost")
     stream = FeatureCache(tmp_path / "cache")[NAME]
     assert np.array_equal(stream["fatal"].features, stream["v5"].features)
     assert not (tmp_path / "cache" / ".claims").exists()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import itertools
 import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,9 +33,10 @@ from cache_schema import (
     write_shard,
 )
 from cache_schema.cli import feature_cache
-from cache_schema.schema import to_float16
+from cache_schema.index import open_table, write_index
+from cache_schema.schema import numbers_of, ranges, to_float16
 from cache_schema.shard import remove_stale_temporaries
-from tests.caches import make_record, make_spec, write_stream
+from tests.caches import make_partial, make_record, make_spec, write_stream
 
 TOOLS = {"thriftvid": "test"}
 
@@ -68,13 +74,53 @@ def test_what_was_written_is_read(
     assert all(same(read, written) for read, written in zip(shard.records(), records, strict=True))
 
 
-def test_layout_is_schema_1(tmp_path: Path) -> None:
+@settings(max_examples=20, deadline=None)
+@given(
+    lost=st.sets(st.integers(0, 11), max_size=11),
+    remarks=st.lists(
+        st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"]), min_size=1)
+    ),
+    decoder=st.sampled_from(["", "decord", "pyav"]),
+)
+def test_what_is_said_of_a_decoding_is_read(
+    lost: set[int], remarks: list[str], decoder: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    spec = make_spec(classes=2)
+    partial = make_partial("a", 12, sorted(lost), classes=2)
+    records = [replace(partial, remarks=tuple(remarks), decoder=decoder), make_record("b", 1, classes=2)]
+    cache = tmp_path_factory.mktemp("cache")
+    path = write_shard(cache / spec.name, spec, records, tools=TOOLS)
+    assert all(same(read, written) for read, written in zip(Shard(path).records(), records, strict=True))
+    stream = FeatureCache(cache)[spec.name]
+    assert stream["a"].numbers.tolist() == sorted(set(range(12)) - lost)
+    assert stream.partial == {"a": "damaged at 3 s"} and not stream.failures and len(stream) == 2
+    assert stream.remarks() == ({"a": tuple(remarks)} if remarks else {})
+    assert sum(stream.decoders().values()) == 2 and stream.decoders()[decoder] == (1 if decoder else 2)
+
+
+@given(numbers=st.sets(st.integers(0, 60)))
+def test_numbers_as_ranges(numbers: set[int]) -> None:
+    text = ranges(sorted(numbers))
+    assert numbers_of(text) == tuple(sorted(numbers))
+    assert len(text.split()) == sum(number - 1 not in numbers for number in numbers)
+
+
+@pytest.mark.parametrize("text", ["3-1", "5 4", "1 1", "1-", "x", "-1", "1 2"])
+def test_what_are_no_ranges(text: str) -> None:
+    with pytest.raises(ValueError):
+        numbers_of(text)
+
+
+def test_layout_is_schema_2(tmp_path: Path) -> None:
     """Read the file with h5py alone, as another program would from the documentation."""
     spec = make_spec(classes=3)
     path = write_shard(
         tmp_path / spec.name,
         spec,
-        [make_record("a", 2, classes=3), make_record("b", 3, classes=3)],
+        [
+            make_record("a", 2, classes=3),
+            replace(make_partial("b", 5, [0, 3], classes=3), decoder="pyav", remarks=("odd", "very odd")),
+        ],
         tools=TOOLS,
     )
     assert path.parent.name == "tiny_8" and path.name.startswith("shard-") and path.suffix == ".h5"
@@ -86,8 +132,12 @@ def test_layout_is_schema_1(tmp_path: Path) -> None:
             assert file[dataset].chunks is None and file[dataset].compression is None
         assert file["videos/offsets"][()].tolist() == [0, 2, 5]
         assert file["videos/id"][()].tolist() == [b"a", b"b"]
-        assert file["videos/status"][()].tolist() == [b"ok", b"ok"]
-        assert file.attrs["schema_version"] == 1
+        assert file["videos/status"][()].tolist() == [b"ok", b"partial"]
+        assert file["videos/error"][()].tolist() == [b"", b"damaged at 3 s"]
+        assert file["videos/lost"][()].tolist() == [b"", b"0 3"]
+        assert file["videos/decoder"][()].tolist() == [b"", b"pyav"]
+        assert file["videos/remarks"][()].tolist() == [b"", b"odd\nvery odd"]
+        assert file.attrs["schema_version"] == 2
         assert StreamSpec.from_json(bytes(file.attrs["spec"]).decode()) == spec
 
 
@@ -129,6 +179,91 @@ def test_trouble_of_the_machine_is_not_called_damage(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+# Opens a shard in each way that h5py knows, and meanwhile as the cache does.
+OPEN_ELSEWHERE = """
+import sys, h5py
+from pathlib import Path
+from cache_schema import FeatureCache, Shard
+[path] = Path(sys.argv[1]).glob("tiny_8/*.h5")
+semi = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+semi.set_fclose_degree(h5py.h5f.CLOSE_SEMI)
+ways = [
+    *(lambda mode=mode: h5py.File(path, mode) for mode in ("r", "r+", "a")),
+    *(lambda how=how: h5py.File(path, "r", locking=how) for how in (True, False, "best-effort")),
+    *(lambda how=how: h5py.File(path, "r", driver=how) for how in ("core", "stdio")),
+    lambda: h5py.File(path, "r", libver="latest"),
+    lambda: h5py.File(path, "r", libver="latest", swmr=True),
+    lambda: h5py.h5f.open(bytes(path), h5py.h5f.ACC_RDONLY, semi),
+]
+for way in ways:
+    file = way()
+    assert len(FeatureCache(sys.argv[1])["tiny_8"]["a"].features) == 4
+    assert Shard(path).ids == ("a",)
+    file.close()
+print(len(ways))
+"""
+
+
+@pytest.mark.parametrize("locking", [None, "TRUE", "FALSE"])
+def test_a_shard_that_this_process_has_open_elsewhere_is_read(locking: str | None, tmp_path: Path) -> None:
+    """In a process of its own: HDF5 looks at the variable once."""
+    write_stream(tmp_path, make_spec(), {"a": 4})
+    environment = {name: value for name, value in os.environ.items() if name != "HDF5_USE_FILE_LOCKING"}
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_ELSEWHERE, tmp_path],
+        env=environment if locking is None else {**environment, "HDF5_USE_FILE_LOCKING": locking},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "11\n", done.stderr
+
+
+def test_a_shard_that_a_writing_program_died_with_is_read(tmp_path: Path) -> None:
+    """HDF5 marks a file that is open for writing, and the mark stays; whether anything changed, checksums tell."""
+    [path] = write_stream(tmp_path, make_spec(), {"a": 4})
+    program = "import h5py, os, sys; file = h5py.File(sys.argv[1], 'r+'); os._exit(0)"
+    subprocess.run([sys.executable, "-c", program, path], check=True)
+    with pytest.raises(OSError, match="already open for write"):
+        h5py.File(path)
+    assert len(FeatureCache(tmp_path)["tiny_8"]["a"].features) == 4
+
+
+def test_commands_on_a_cache_whose_shards_are_open_elsewhere(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    paths = write_stream(cache, make_spec(), {"a": 4, "b": 1}, shard_size=1)
+    assert run("verify", cache, "--repair-index")[0] == 0
+    with contextlib.ExitStack() as stack:
+        for path in (*paths, cache / "tiny_8" / "index.h5"):
+            stack.enter_context(h5py.File(path))
+        assert run("info", cache)[0] == run("verify", cache)[0] == 0
+        assert run("merge", cache, "--into", tmp_path / "merged")[0] == 0
+        assert run("export", cache, "--stream", "tiny_8", "--out", tmp_path / "files")[0] == 0
+        assert run("drop", cache, "--stream", "tiny_8", "--video", "a")[0] == 0
+        assert run("verify", cache, "--repair-index")[:2] == (0, "1 shard, 1 video, 1 row: all good\n")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (lambda: OSError(errno.ETIMEDOUT, "x"), "Connection timed out"),
+        (MemoryError, "not enough memory"),
+    ],
+)
+def test_trouble_while_a_shard_is_read_is_not_called_damage(
+    trouble: Callable[[], Exception], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [path] = write_stream(tmp_path, make_spec(), {"a": 1})
+
+    class Failing(io.FileIO):
+        def readinto(self, buffer: object) -> int:
+            raise trouble()
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Failing(path))
+    with pytest.raises(CacheError, match=rf"shard-.*h5: cannot be read: {told}$"):
+        Shard(path)
+
+
 def test_cache_is_a_mapping(tmp_path: Path) -> None:
     spec = make_spec(classes=2)
     videos = {f"v{i}": i + 1 for i in range(9)}
@@ -145,6 +280,43 @@ def test_cache_is_a_mapping(tmp_path: Path) -> None:
         stream["v99"]
     with pytest.raises(CacheError, match="no such cache folder"):
         FeatureCache(tmp_path / "nowhere")
+
+
+def test_a_shard_of_schema_1_is_read_beside_new_ones(tmp_path: Path) -> None:
+    """The file was written by the last version of this program that wrote schema 1."""
+    spec = make_spec(dim=2, classes=2)
+    (tmp_path / spec.name).mkdir()
+    shutil.copy(Path(__file__).with_name("shard-of-schema-1.h5"), tmp_path / spec.name)
+    write_shard(tmp_path / spec.name, spec, [make_partial("d", 4, [1], dim=2, classes=2)], tools=TOOLS)
+    assert run("verify", tmp_path, "--repair-index")[0] == 0
+    stream = FeatureCache(tmp_path)[spec.name]
+    assert stream.spec == spec and list(stream) == ["a", "b", "d"] and list(stream.partial) == ["d"]
+    assert same(stream["a"], make_record("a", 3, dim=2, classes=2)) and stream.decoders() == {"": 3}
+    assert stream.failures == {"c": "no video stream"} and not stream.remarks()
+    assert run("merge", tmp_path, "--into", tmp_path / "merged")[0] == 0
+    assert FeatureCache(tmp_path / "merged")[spec.name].digest() == stream.digest()
+
+
+def test_of_a_videos_entries_the_best_counts(tmp_path: Path) -> None:
+    spec = make_spec()
+    entries = [
+        VideoRecord.failed(spec, "a", "no video stream", source="", fingerprint="p"),
+        make_partial("a", 6, [0, 1, 2], seed=1),
+        make_partial("a", 6, [4], seed=2),
+        make_record("a", 2, seed=3),
+    ]
+    for count, indexed in itertools.product(range(1, 5), (False, True)):
+        cache = tmp_path / f"{count} {indexed}"
+        for entry in entries[:count]:
+            write_shard(cache / spec.name, spec, [entry], tools=TOOLS)
+            opened = open_table(cache / spec.name)
+            if indexed and opened is not None:  # so that the next is sorted into it
+                write_index(cache / spec.name, opened.table)
+        stream = FeatureCache(cache)[spec.name]
+        assert list(stream.failures) == (["a"] if count == 1 else [])
+        assert list(stream.partial) == (["a"] if count in (2, 3) else [])
+        assert count == 1 or same(stream["a"], entries[count - 1])
+        assert run("verify", cache)[0] == 0
 
 
 def test_readable_entry_goes_before_failed_one(tmp_path: Path) -> None:
@@ -185,6 +357,12 @@ def test_records_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         [make_record("a", 2, classes=1)],
         [make_record("a", 0)],
         [replace(good, error="failed, yet has rows")],
+        [replace(make_partial("a", 3, [1]), damage=None)],
+        [replace(make_partial("a", 3, [1]), damage="")],
+        [replace(make_partial("a", 3, [1]), lost=(3,))],
+        [replace(make_partial("a", 4, [1, 2]), lost=(2, 1))],
+        [replace(good, remarks=("two\nlines",))],
+        [replace(good, remarks=("",))],
         [],
     ):
         with pytest.raises(ValueError):
@@ -280,8 +458,8 @@ def test_flipped_bytes_are_refused_or_harmless(tmp_path: Path) -> None:
 def test_other_schema_version_is_refused(tmp_path: Path) -> None:
     [path] = write_stream(tmp_path, make_spec(), {"a": 1})
     with h5py.File(path, "r+") as file:
-        file.attrs["schema_version"] = 2
-    with pytest.raises(CacheError, match=r"shard-.*schema 2, but this program reads schema 1"):
+        file.attrs["schema_version"] = 3
+    with pytest.raises(CacheError, match=r"shard-.*schema 3, but this program reads schema 1 to 2"):
         FeatureCache(tmp_path)["tiny_8"]
 
 
@@ -322,9 +500,11 @@ def test_verify_finds_rows_that_were_wrong_from_the_start(tmp_path: Path) -> Non
     spec = make_spec()
     record = make_record("a", 3)
     bad = replace(record, spans=record.spans[::-1].copy())
-    write_shard(tmp_path / spec.name, spec, [bad], tools=TOOLS)
+    other = replace(make_partial("b", 3, [1]), lost=(0,))
+    write_shard(tmp_path / spec.name, spec, [bad, other], tools=TOOLS)
     code, _, err = run("verify", tmp_path)
     assert code == 1 and "video 'a': spans are not finite and in order" in err
+    assert "video 'b': the rows that it lacks are not those that its spans leave out" in err
 
 
 @pytest.mark.parametrize("command", ["info", "verify"])

@@ -15,10 +15,12 @@ from cache_schema.export import LIST_COLUMNS, LIST_NAME
 from cache_schema.importers.arrays import map_npy, open_npz
 from cache_schema.importers.ids import check_ids
 from cache_schema.importers.rows import Array, Rows, What, place_of, printable, rows_of
-from cache_schema.schema import Float64Array
+from cache_schema.schema import Float64Array, numbers_of
 
 _KINDS = frozenset({".npy", ".npz"})
 _NUMBERS = ("duration_s", "fps")
+# Of lists that were exported when no video could be partial.
+_COLUMNS_BEFORE = tuple(column for column in LIST_COLUMNS if column not in {"partial", "lost"})
 
 
 class Folder:
@@ -75,6 +77,7 @@ class Folder:
                 **arrays,
                 source=listed.get("source", name),
                 fingerprint=listed.get("fingerprint", ""),
+                **_partial(listed, place),
             )
 
     def _npy(self, path: Path, place: str, listed: Mapping[str, str]) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def _read_list(path: Path) -> dict[str, dict[str, str]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             table = csv.DictReader(file)
-            if tuple(table.fieldnames or ()) != LIST_COLUMNS:
+            if tuple(table.fieldnames or ()) not in {LIST_COLUMNS, _COLUMNS_BEFORE}:
                 return {}
             listed = {line["file"]: line for line in table}
     except FileNotFoundError:
@@ -143,6 +146,18 @@ def _spans(spans: Array, rows: int, place: str) -> Float64Array:
     if not (in_order or np.isnan(seconds).all()):
         raise UserError(f"{place}: its spans are not finite and in order")
     return seconds
+
+
+def _partial(listed: Mapping[str, str], place: str) -> dict[str, Any]:
+    """`damage` and `lost` of a video."""
+    damage, text = listed.get("partial") or None, listed.get("lost", "")
+    try:
+        lost = numbers_of(text)
+    except ValueError as error:
+        raise UserError(f"{place}: rows that it lacks, in {LIST_NAME}: {error}") from error
+    if lost and damage is None:
+        raise UserError(f"{place}: lacks rows {text} and is not partial, in {LIST_NAME}: export again")
+    return {"damage": damage, "lost": lost}
 
 
 def _number(value: Array | str | None, place: str) -> float:

@@ -116,6 +116,8 @@ def _record(rows: Rows, spec: StreamSpec, kind: Kind) -> VideoRecord:
         fps=rows.fps,
         source=rows.source,
         fingerprint=rows.fingerprint,
+        damage=rows.damage,
+        lost=rows.lost,
     )
 
 

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from cache_schema.errors import UserError
 from cache_schema.importers.rows import Rows
-from cache_schema.schema import Float64Array, Sampling
+from cache_schema.schema import Float64Array, Sampling, numbers_without
 
 _MAX_FPS = 1000.0
 # Of files' own seconds beside k / fps: half of what is between the frames of a fast camera.
@@ -57,7 +58,8 @@ class Timing:
             return self._at_rate(self.fps)
         if first.features is None or (self.like is not None and self.like.kind == "clips"):
             # One row may as well be the mean of many clips.
-            return self._clips(len(first), known=len(first) > 1)
+            count = len(first) + len(first.lost)
+            return self._clips(count, known=count > 1)
         if self.like is None:
             raise UserError(
                 "say where in a video its rows are: --fps 1 (a frame every second), --clip-frames 16 --fps 25 "
@@ -86,16 +88,19 @@ def spans_of(rows: Rows, sampling: Sampling) -> Float64Array:
     Raises:
         UserError: the file's seconds are of another sampling, or it has another number of clips.
     """
-    count = len(rows)
+    count = len(rows) + len(rows.lost)
+    if max(rows.lost, default=-1) >= count:
+        raise UserError(f"{rows.place}: it has {len(rows)} rows and cannot lack row {rows.lost[-1]}")
+    numbers = numbers_without(rows.lost, len(rows))
     if sampling.kind == "clips" and count != sampling.clips:
         raise UserError(
             f"{rows.place}: it has {count} rows, where {sampling.clips} a video are expected; if they follow each "
             "other in time, --fps says how"
         )
     if rows.spans is None or np.isnan(rows.spans).all():
-        return _usual_spans(count, sampling)
+        return _usual_spans(numbers, sampling)
     if sampling.kind == "frames":
-        expected = np.arange(count) / sampling.fps
+        expected = numbers / sampling.fps
         starts, ends = rows.spans.T
         off = (np.abs(starts - expected) > _TOLERANCE_S) | (starts != ends)
         if off.any():
@@ -108,11 +113,14 @@ def spans_of(rows: Rows, sampling: Sampling) -> Float64Array:
     return rows.spans
 
 
-def _usual_spans(count: int, sampling: Sampling) -> Float64Array:
-    """As extraction places rows (Sampling says how), but for the end of the video, which is not known."""
+def _usual_spans(rows: npt.NDArray[np.int64], sampling: Sampling) -> Float64Array:
+    """As extraction places rows (Sampling says how), but for the end of the video, which is not known.
+
+    Args:
+        rows: (T,), their numbers.
+    """
     if sampling.kind == "clips":
-        return np.full((count, 2), math.nan)
-    rows = np.arange(count)
+        return np.full((len(rows), 2), math.nan)
     if sampling.kind == "frames":
         starts = rows / sampling.fps
     elif sampling.kind == "dense":

@@ -26,6 +26,7 @@ class Rows:
         features: (T, D) numbers of any type, or None.
         scores: (T, C), or None; not both are None.
         spans: (T, 2) seconds that each row saw, where the file tells.
+        damage, lost: of a partial video, as in `VideoRecord`.
     """
 
     id: str
@@ -37,6 +38,8 @@ class Rows:
     fps: float = float("nan")
     source: str = ""
     fingerprint: str = ""
+    damage: str | None = None
+    lost: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         values = self.scores if self.features is None else self.features

@@ -160,6 +160,13 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
     show_default=True,
     help="Seconds that a decoder may take without getting a video further, before it is given up.",
 )
+@click.option(
+    "--decoder",
+    type=click.Choice(["auto", "decord", "pyav"]),
+    default="auto",
+    show_default=True,
+    help="As in batch-extract.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @tells_mistakes
 def finetune_backbone(
@@ -176,6 +183,7 @@ def finetune_backbone(
     workers: int | None,
     threads: int | None,
     deadline: float,
+    decoder: str,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -215,7 +223,7 @@ def finetune_backbone(
         torch.set_num_threads(threads)
     where = find_device(device)
     choices = with_precision(choices, precision, where)
-    machine = Machine(where, workers or os.cpu_count() or 1, deadline)
+    machine = Machine(where, workers or os.cpu_count() or 1, deadline, decoder)
     several = read.multi_label if choices.multi_label is None else choices.multi_label
     with show_training(Console(stderr=True), metric="mAP" if several else "top-1") as listener:
         run = fine_tune(choices, request, sources, read, out, machine, listener, skip_missing=skip_missing)

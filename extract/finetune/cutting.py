@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from extract.cutting import CHUNK_BYTES, Cutter
-from extract.decode import Video, VideoError, read_video
+from extract.decode import VideoError, read_video
 from extract.finetune import draws
 from extract.transform import UInt8Array, resize_short_side
 from extract.views import PixelArray, View
@@ -82,18 +81,19 @@ def answer(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator
 
 def _training(job: TrainingJob, alive: Callable[[], None]) -> Iterator[Message]:
     (view,) = job.views
-    video = read_video(job.path, decoder=job.decoder or "auto")
+    video = read_video(job.path, decoder=job.decoder)
     chance = draws.generator(job.seed, job.epoch, job.video_id)
     times_s = draws.random_times(
         chance, view.sampling, duration_s=video.duration_s, rows=job.rows, flow=view.flow_here
     )
     numbers = video.numbers_at(times_s)
     distinct, places = np.unique(numbers, return_inverse=True)
-    yield Opened(job.key, video.duration_s, video.fps, (times_s[:, [0, -1]],), len(distinct))
+    spans = times_s[:, [0, -1]]
+    yield Opened(job.key, video.duration_s, video.fps, (spans,), len(distinct), video.decoder)
     pieces = [_Piece(view, job, chance) for _ in range(job.rows)]
     places = places.reshape(numbers.shape)
     for at, frame in enumerate(video.frames(distinct)):
-        assert frame is not None  # only where damaged files are kept
+        assert frame is not None
         alive()
         for piece, wanted in zip(pieces, places, strict=True):
             piece.add(frame, int((wanted == at).sum()))
@@ -154,26 +154,9 @@ class _Piece:
 
 
 def _validation(job: ValidationJob, alive: Callable[[], None]) -> Iterator[Message]:
-    video = _Thinned(read_video(job.path, decoder=job.decoder or "auto"), job.rows)
-    cutter = Cutter(video, job.views, alive)
-    yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
+    video = read_video(job.path, decoder=job.decoder)
+    # The middles of equal parts are what the Uniform of LiteEval's Table 1 looks at.
+    cutter = Cutter(video, job.views, alive, most=job.rows)
+    yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames, video.decoder)
     for chunk in cutter.chunks(max_bytes=CHUNK_BYTES):
         yield Frames(job.key, *chunk, cutter.decoded)
-
-
-class _Thinned(Video):
-    """A video that shows at most `most` of the rows asked for (0: all), evenly spaced.
-
-    They are the middles of as many equal parts, the frames that the Uniform of LiteEval's Table 1 looks at.
-    """
-
-    def __init__(self, video: Video, most: int) -> None:
-        self.__dict__.update(vars(video))
-        self._most = most
-
-    def numbers_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
-        """As `Video.numbers_at`, for those rows of times_s (N, T) that are shown."""
-        rows = len(times_s)
-        if 0 < self._most < rows:
-            times_s = times_s[(2 * np.arange(self._most) + 1) * rows // (2 * self._most)]
-        return super().numbers_at(times_s)

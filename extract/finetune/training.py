@@ -43,17 +43,19 @@ _LONG_VIDEO_ROWS = 300  # what is reckoned with where all rows of a video are va
 
 @dataclass(frozen=True)
 class Machine:
-    """What the work is done with; none of it changes a result on the CPU.
+    """What the work is done with; on the CPU none of it changes a result by more than decoders' rounding.
 
     Attributes:
         workers: processes that decode.
         deadline_s: seconds that a decoder may take without getting a video further.
+        decoder: "auto", "decord" or "pyav".
         target: of the workers, for tests.
     """
 
     device: torch.device
     workers: int
     deadline_s: float = 120.0
+    decoder: str = "auto"
     target: str | None = None
 
 
@@ -200,6 +202,7 @@ class _Training:
                         key=0,
                         path=train.videos[index].path,
                         views=(view,),
+                        decoder=self.machine.decoder,
                         epoch=epoch,
                         index=index,
                         video_id=ids[index],
@@ -211,7 +214,13 @@ class _Training:
             for index, video in enumerate(validation.videos):
                 if video.id not in self.history.failed:
                     yield ValidationJob(
-                        key=0, path=video.path, views=(view,), epoch=epoch, index=index, rows=choices.val_rows
+                        key=0,
+                        path=video.path,
+                        views=(view,),
+                        decoder=self.machine.decoder,
+                        epoch=epoch,
+                        index=index,
+                        rows=choices.val_rows,
                     )
 
     def _ahead(self) -> int:

@@ -61,14 +61,19 @@ def thumbnails(path: Path, instants_s: FloatArray, *, height: int = HEIGHT) -> l
     if not len(times_s):
         return []
     try:
-        video = read_video(path)
+        # Of a partial video the rows' own frames are asked for, which decode.
+        video = read_video(path, keep_damaged=True)
         if times_s.max() > video.duration_s + _SPARE_S:
             raise VideoError(
                 f"lasts {video.duration_s:.1f} s, but a row of the cache is of second {times_s.max():.1f}: "
                 "not the video that was extracted"
             )
         numbers, places = np.unique(video.numbers_at(times_s), return_inverse=True)
-        small = [_resized(frame, height) for frame in video.frames(numbers) if frame is not None]
+        small = []
+        for frame in video.frames(numbers):
+            if frame is None:
+                raise VideoError("a frame that the cache has a row of does not decode right")
+            small.append(_resized(frame, height))
     except (VideoError, OSError) as error:
         raise UserError(f"{printable(path)}: {error}") from error
     return [small[place] for place in places.tolist()]

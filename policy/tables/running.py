@@ -18,7 +18,7 @@ from policy.selector.schedule import with_schedule
 from policy.tables import views
 from policy.tables.experiment import Experiment, PaperTable, View
 from policy.tables.progress import Progress, Silent, Working
-from policy.tables.source import Source
+from policy.tables.source import Source, skipping
 from policy.tables.streams import Substitution
 from policy.tables.views import Trained, ViewTask
 from policy.tables.workers import Workers
@@ -204,6 +204,7 @@ def _completed(request: Request, other: Run | None) -> RunConfig:
 
 
 def _task(title: str, config: RunConfig, source: Source, runs: Path) -> Task:
+    config = skipping(config)
     key = key_of(config, source.dataset(config))
     return Task(title, config, key, runs / f"{config.method}-{key[:_KEY_DIGITS]}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cache_schema import FeatureCache
 from cache_schema.annotations import LabelSet
@@ -43,16 +43,22 @@ class Source:
         matched = [_matched(data, labels) for data in datasets.values()]
         common = set.intersection(*matched)
         if any(videos != common for videos in matched):
-            # Only with --skip-missing. A row must not be judged on videos that another one's streams lack.
+            # Only with --skip-missing or --whole-only. A row must not be judged on videos that another one's
+            # streams lack.
             more = len(matched[0] - common)
             if more:
                 notes.append(f"{more:,} more left out, which other streams of the table lack")
             labels = LabelSet(labels.source, tuple(v for v in labels.videos if v.video_id in common))
-            datasets = {kind: open_data(config, cache, labels) for kind, config in kinds.items()}
+            datasets = {kind: open_data(skipping(config), cache, labels) for kind, config in kinds.items()}
         return Source(cache, labels, tuple(notes), datasets)
 
     def dataset(self, config: RunConfig) -> Dataset:
         return self.datasets[_kind(config)]
+
+
+def skipping(config: RunConfig) -> RunConfig:
+    """The same, for data of which it is known what is missing."""
+    return replace(config, skip_missing=True)
 
 
 def _kind(config: RunConfig) -> _Kind:

@@ -46,7 +46,7 @@ def make(material: Material) -> Exhibit:
         video_id = said.video_ids[index]
         opened = _gates(said, index)
         shown = filmstrip.chosen(opened)
-        spans = videos.streams["fine"][video_id].spans[shown]
+        spans = videos.spans("fine", index)[shown]
         strips.append(
             Strip(
                 f"{', '.join(_classes(trained, said, index))} ({video_id})",
@@ -98,7 +98,7 @@ def _chosen(said: Predictions, known: npt.NDArray[np.bool_]) -> list[int]:
 
 def _row(trained: Trained, said: Predictions, index: int) -> Sequence[Value]:
     video_id, opened = said.video_ids[index], _gates(said, index)
-    spans = trained.evaluation.streams["fine"][video_id].spans
+    spans = trained.evaluation.spans("fine", index)
     seconds = ", ".join(f"{second:g}" for second in spans[opened].mean(axis=1).tolist())
     classes = ", ".join(_classes(trained, said, index))
     return [video_id, classes, len(opened), int(opened.sum()), seconds]
