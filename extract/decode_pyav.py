@@ -65,12 +65,12 @@ def pyav_frames(
 def _by_order(index: VideoIndex, findings: Findings) -> VideoIndex:
     """The same frames, numbered as they come out; their times, put in order, are still when they are shown.
 
-    Only where the container does not know the order: it gives the times of decoding (ASF, MXF, MPEG-4 out of an
-    AVI) for those of showing. Elsewhere times that go back are damage.
+    Only where the container does not know the order: it gives the times of decoding (ASF, MXF) for those of showing.
+    Elsewhere times that go back are damage, or of pictures that may not be coded.
     """
     pts = [packet.pts for packet in index.packets if packet.pts is not None]
     in_order = all(a <= b for a, b in pairwise(pts))
-    if not (in_order or index.codec == "mpeg4") or len(index.frame_pts) != len(index.packets):
+    if not in_order or index.codec in _HOLDING_CODECS or len(index.frame_pts) != len(index.packets):
         return index
     findings.remark("its times are not those of the pictures: they are taken in the order of decoding")
     first = next(at for at, packet in enumerate(index.packets) if packet.entry)
