@@ -25,48 +25,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode_decord import DecordDoubt, decord_frames
+from extract.decode_images import FrameFolder
 from extract.decode_index import VideoIndex, read_index
 from extract.decode_packets import VideoError
 from extract.decode_pyav import pyav_frames
-from extract.sampling import frames_on_screen, sample_times
+from extract.decode_video import Video
+from extract.sampling import sample_times
 
 __all__ = ["SampledVideo", "Video", "VideoError", "open_video", "read_video"]
 
 CHUNK_BYTES = 64 << 20
 
 
-class Video:
-    """A video whose packets have been read and no frame decoded. Made by `read_video`.
-
-    duration_s: seconds from the first frame shown to the end of the last.
-    fps: average frames per second of the video itself.
-    decoder: "decord" or "pyav"; "pyav" also once it has had to take over.
-    """
+class VideoFile(Video):
+    """A file whose packets have been read. `decoder` is "pyav" also once PyAV has had to take over."""
 
     def __init__(self, index: VideoIndex) -> None:
+        super().__init__(index.frame_starts_s, duration_s=index.duration_s, tolerance_s=index.tolerance_s)
         self._index = index
-        self.duration_s = index.duration_s
-        self.fps = len(index.frame_pts) / index.duration_s
         self.decoder = "decord" if index.decord_objection is None else "pyav"
 
-    def numbers_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The number of the frame on screen at each instant (seconds after the first frame shown), any shape.
-
-        Before the first frame it is the first, after the end the last.
-        """
-        numbers = frames_on_screen(
-            frame_starts_s=self._index.frame_starts_s,
-            times_s=times_s.reshape(-1),
-            tolerance_s=self._index.tolerance_s,
-        )
-        return numbers.reshape(times_s.shape)
-
     def frames(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the frames with these numbers (strictly increasing): uint8 RGB, upright, (H, W, 3).
-
-        Raises VideoError where the video turns out to be damaged: only when the iterator ends without one is
-        the video whole, so frames already given must then be dropped.
-        """
+        """As `Video.frames`."""
         done = 0
         if self.decoder == "decord":
             try:
@@ -79,7 +59,7 @@ class Video:
         yield from pyav_frames(self._index, numbers[done:])
 
 
-class SampledVideo(Video):
+class SampledVideo(VideoFile):
     """A video and the instants at which it is to be seen. Made by `open_video`.
 
     times_s: (N,) float64, the instant of each row in seconds after the first frame shown; N >= 1.
@@ -109,13 +89,16 @@ class SampledVideo(Video):
             yield first_row, np.stack(chunk)
 
 
-def read_video(path: Path, *, decoder: str | None = None) -> Video:
+def read_video(path: Path, *, decoder: str | None = None, frames_fps: float | None = None) -> Video:
     """Open a video. Reads the file's packets, decodes nothing.
 
-    `decoder` "pyav" leaves decord out, whatever the index says. Raises VideoError with the reason where the
-    file cannot be read, holds no video or less of it than it promises.
+    `decoder` "pyav" leaves decord out, whatever the index says. With `frames_fps` the path is a folder of frames,
+    so many a second. Raises VideoError with the reason where the file cannot be read, holds no video or less of it
+    than it promises.
     """
-    video = Video(read_index(path))
+    if frames_fps is not None:
+        return FrameFolder(path, frames_fps=frames_fps)
+    video = VideoFile(read_index(path))
     video.decoder = decoder or video.decoder
     return video
 

@@ -46,12 +46,16 @@ _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from extract.w
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """One video to decode. `key`: the caller's name for it in the answers; `decoder` "pyav": without decord."""
+    """One video to decode. `key`: the caller's name for it in the answers; `decoder` "pyav": without decord.
+
+    frames_fps: of a folder of frames, how many a second.
+    """
 
     key: int
     path: Path
     views: tuple[View, ...]
     decoder: str | None = None
+    frames_fps: float | None = None
 
 
 class Opened(NamedTuple):
@@ -310,7 +314,7 @@ def decode(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator
     from extract.decode import VideoError, read_video
 
     try:
-        video = read_video(job.path, decoder=job.decoder)
+        video = read_video(job.path, decoder=job.decoder, frames_fps=job.frames_fps)
         cutter = Cutter(video, job.views, alive)
         yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
         for chunk in cutter.chunks():

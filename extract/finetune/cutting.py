@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from extract.cutting import CHUNK_BYTES, Cutter
-from extract.decode import Video, VideoError
-from extract.decode_index import VideoIndex, read_index
+from extract.decode import VideoError, read_video
+from extract.decode_video import Video
 from extract.finetune import draws
 from extract.transform import UInt8Array, resize_short_side
 from extract.views import PixelArray, View
@@ -83,7 +83,7 @@ def answer(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator
 
 def _training(job: TrainingJob, alive: Callable[[], None]) -> Iterator[Message]:
     (view,) = job.views
-    video = _opened(Video(read_index(job.path)), job)
+    video = read_video(job.path, decoder=job.decoder, frames_fps=job.frames_fps)
     chance = draws.generator(job.seed, job.epoch, job.video_id)
     times_s = draws.random_times(
         chance, view.sampling, duration_s=video.duration_s, rows=job.rows, flow=view.flow_here
@@ -154,7 +154,7 @@ class _Piece:
 
 
 def _validation(job: ValidationJob, alive: Callable[[], None]) -> Iterator[Message]:
-    video = _opened(_ThinnedVideo(read_index(job.path), job.rows), job)
+    video = _ThinnedVideo(read_video(job.path, decoder=job.decoder, frames_fps=job.frames_fps), job.rows)
     cutter = Cutter(video, job.views, alive)
     yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
     for chunk in cutter.chunks(max_bytes=CHUNK_BYTES):
@@ -167,9 +167,13 @@ class _ThinnedVideo(Video):
     They are the middles of as many equal parts, the frames that the Uniform of LiteEval's Table 1 looks at.
     """
 
-    def __init__(self, index: VideoIndex, most: int) -> None:
-        super().__init__(index)
+    def __init__(self, video: Video, most: int) -> None:
+        super().__init__(video.frame_starts_s, duration_s=video.duration_s, tolerance_s=video.tolerance_s)
+        self._video = video
         self._most = most
+
+    def frames(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        return self._video.frames(numbers)
 
     def numbers_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
         """As `Video.numbers_at`, for those rows of times_s (N, T) that are shown."""
@@ -177,8 +181,3 @@ class _ThinnedVideo(Video):
         if 0 < self._most < rows:
             times_s = times_s[(2 * np.arange(self._most) + 1) * rows // (2 * self._most)]
         return super().numbers_at(times_s)
-
-
-def _opened(video: Video, job: DecodeJob) -> Video:
-    video.decoder = job.decoder or video.decoder
-    return video

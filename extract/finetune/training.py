@@ -199,6 +199,7 @@ class _Training:
                     yield TrainingJob(
                         key=0,
                         path=train.videos[index].path,
+                        frames_fps=train.videos[index].frames_fps,
                         views=(view,),
                         epoch=epoch,
                         index=index,
@@ -211,7 +212,13 @@ class _Training:
             for index, video in enumerate(validation.videos):
                 if video.id not in self.history.failed:
                     yield ValidationJob(
-                        key=0, path=video.path, views=(view,), epoch=epoch, index=index, rows=choices.val_rows
+                        key=0,
+                        path=video.path,
+                        frames_fps=video.frames_fps,
+                        views=(view,),
+                        epoch=epoch,
+                        index=index,
+                        rows=choices.val_rows,
                     )
 
     def _ahead(self) -> int:
