@@ -14,12 +14,14 @@ from cache_schema import UserError
 from cache_schema.command import SOME_FAILED, tells_mistakes
 from cache_schema.describe import group_reasons
 from extract.backbones import BUILT_IN, FLOWS, StreamRequest, parse_stream
-from extract.sources import Ids, find_videos, printable
+from extract.names import printable
+from extract.sources import Ids, find_videos
+from extract.video_arguments import VideosCommand, takes_videos
 
 
-@click.command()
+@click.command(cls=VideosCommand)
 @click.version_option(package_name="thriftvid")
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@takes_videos
 @click.option("--cache", required=True, type=click.Path(path_type=Path), help="Folder of the feature cache.")
 @click.option(
     "--stream",
@@ -47,13 +49,6 @@ from extract.sources import Ids, find_videos, printable
     "--flow",
     metavar="METHOD",
     help=f"How i3d_flow_* estimates flow: {', '.join(FLOWS)}; another stream if not tvl1.",
-)
-@click.option(
-    "--ids",
-    type=click.Choice(["stem", "path"]),
-    default="stem",
-    show_default=True,
-    help="Call a video by its file name without ending, or by its path below the given folder.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @click.option(
@@ -135,6 +130,8 @@ def batch_extract(
     crops: int | None,
     flow: str | None,
     ids: Ids,
+    frames_fps: float | None,
+    root: Path | None,
     device: str,
     precision: str,
     batch: int | None,
@@ -150,7 +147,7 @@ def batch_extract(
     retry_failed: bool,
     as_json: bool,
 ) -> None:
-    """Extract features of VIDEOS (files, folders, or a .txt list of paths) into a cache.
+    """Extract features of VIDEOS (files, folders, or lists of paths in .txt or .csv) into a cache.
 
     Every video is decoded once for all streams. What the cache has already is not done again, so the same
     command resumes a run that was stopped. A video that cannot be read is named with its reason, and the
@@ -163,7 +160,7 @@ def batch_extract(
       batch-extract VIDEOS/ --cache CACHE --stream mobilenetv2_112 --stream resnet101_224
       batch-extract VIDEOS/ --cache CACHE --stream timm:resnet18@224 --weights random:0
     """
-    sources = find_videos(videos, ids=ids)
+    sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
     streams = tuple(dict.fromkeys(streams))
     requests = [parse_stream(name, fps=fps, clips=clips, crops=crops, flow=flow) for name in streams]
     if (backend == "dask") != (scheduler is not None):
@@ -171,8 +168,8 @@ def batch_extract(
     _all_apply(requests, fps=fps, clips=clips, crops=crops, flow=flow)
     names = [request.name for request in requests]
     chosen = _weights_by_stream(weights, dict(zip(names, streams, strict=True)))
-    if sources.ignored:
-        click.echo(f"left out for not ending like a video's: {sources.ignored} of the files found", err=True)
+    for note in sources.notes:
+        click.echo(note, err=True)
 
     import torch
 
@@ -237,6 +234,7 @@ def batch_extract(
         "remarks": outcome.remarks,
         "decoders": outcome.decoders,
         "frames_decoded": outcome.frames,
+        "left_out": dict(sources.left_out),
     }
     if as_json:
         click.echo(json.dumps(summary, indent=2, ensure_ascii=False))

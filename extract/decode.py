@@ -25,10 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode_decord import DecordDoubt, decord_frames
+from extract.decode_images import FrameFolder
 from extract.decode_index import VideoIndex, read_index
 from extract.decode_packets import Findings, VideoError
 from extract.decode_pyav import left_out, pyav_frames
-from extract.sampling import frames_on_screen, sample_times
+from extract.decode_video import Video
+from extract.sampling import sample_times
 
 __all__ = ["SampledVideo", "Video", "VideoError", "open_video", "read_video"]
 
@@ -37,53 +39,22 @@ CHUNK_BYTES = 64 << 20
 _WORTH_LEAVING_OUT = 0.05
 
 
-class Video:
-    """A video whose packets have been read and no frame decoded. Made by `read_video`.
-
-    duration_s: seconds from the first frame shown to the end of the last.
-    fps: average frames per second of the video itself.
-    decoder: "decord" or "pyav": which may decode it, and once `frames` has begun, which does.
-    """
+class VideoFile(Video):
+    """A file whose packets have been read. `decoder` may decode it; once `frames` has begun, it does."""
 
     def __init__(self, index: VideoIndex, findings: Findings, decoder: str) -> None:
+        super().__init__(
+            index.frame_starts_s,
+            duration_s=index.duration_s,
+            tolerance_s=index.tolerance_s,
+            findings=findings,
+        )
         self._index = index
-        self._findings = findings
         self._choice = decoder
-        self.duration_s = index.duration_s
-        self.fps = len(index.frame_pts) / index.duration_s
         self.decoder = "decord" if decoder != "pyav" and index.decord_objection is None else "pyav"
 
-    @property
-    def remarks(self) -> list[str]:
-        """What is odd about the file and harmless, a line each; complete once `frames` has ended."""
-        return self._findings.remarks
-
-    @property
-    def damage(self) -> str | None:
-        """Where damaged files are kept, why rows may be missing; complete once `frames` has ended."""
-        return self._findings.damage
-
-    def numbers_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The number of the frame on screen at each instant (seconds after the first frame shown), any shape.
-
-        Before the first frame it is the first, after the end the last.
-        """
-        numbers = frames_on_screen(
-            frame_starts_s=self._index.frame_starts_s,
-            times_s=times_s.reshape(-1),
-            tolerance_s=self._index.tolerance_s,
-        )
-        return numbers.reshape(times_s.shape)
-
     def frames(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | None]:
-        """Yield the frames with these numbers (strictly increasing): uint8 RGB, upright, (H, W, 3).
-
-        Each has its own size, where that changes. Where damaged files are kept, None stands for a frame that
-        cannot be decoded right.
-
-        Raises VideoError where the video turns out to be damaged: only when the iterator ends without one is
-        the video whole, so frames already given must then be dropped.
-        """
+        """As `Video.frames`."""
         done = 0
         if self._choice == "auto":
             self.decoder = "decord" if self._decord_is_as_quick(numbers) else "pyav"
@@ -104,7 +75,7 @@ class Video:
         return left_out(self._index, numbers) < _WORTH_LEAVING_OUT
 
 
-class SampledVideo(Video):
+class SampledVideo(VideoFile):
     """A video and the instants at which it is to be seen. Made by `open_video`.
 
     times_s: (N,) float64, the instant of each row in seconds after the first frame shown; N >= 1.
@@ -140,15 +111,20 @@ class SampledVideo(Video):
             yield first_row, np.stack(chunk)
 
 
-def read_video(path: Path, *, decoder: str = "auto", keep_damaged: bool = False) -> Video:
+def read_video(
+    path: Path, *, decoder: str = "auto", keep_damaged: bool = False, frames_fps: float | None = None
+) -> Video:
     """Open a video. Reads the file's packets, decodes nothing.
 
     `decoder`: "auto" takes the quicker of those that are right for this file, "decord" takes that wherever it is
-    right, "pyav" never. `keep_damaged`: what can be had of a damaged file is wanted, see `Video.damage`.
+    right, "pyav" never. `keep_damaged`: what can be had of a damaged file is wanted, see `Video.damage`. With
+    `frames_fps` the path is a folder of frames, so many a second.
     Raises VideoError with the reason where the file cannot be read, holds no video or less of it than it promises.
     """
     findings = Findings(keep=keep_damaged)
-    return Video(read_index(path, findings), findings, decoder)
+    if frames_fps is not None:
+        return FrameFolder(path, frames_fps=frames_fps, findings=findings)
+    return VideoFile(read_index(path, findings), findings, decoder)
 
 
 def open_video(path: Path, *, fps: float, decoder: str = "auto") -> SampledVideo:

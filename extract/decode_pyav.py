@@ -65,7 +65,7 @@ def pyav_frames(
 def _by_order(index: VideoIndex, findings: Findings) -> VideoIndex:
     """The same frames, numbered as they come out; their times, put in order, are still when they are shown.
 
-    Only where the container gives the times of decoding for those of showing (ASF, MXF): it does not know the order.
+    Only where the container gives the times of decoding for those of showing, as ASF and MXF do.
     Elsewhere times that go back are damage, or of pictures that may not be coded.
     """
     pts = [packet.pts for packet in index.packets if packet.pts is not None]

@@ -16,7 +16,8 @@ from cache_schema import StreamSpec, VideoRecord, to_float16, write_shard
 from cache_schema.schema import Float16Array, Float64Array
 from extract.backbones.backbone import Backbone
 from extract.batcher import Batcher, Rows
-from extract.sources import SourceVideo, fingerprint, printable
+from extract.names import printable
+from extract.sources import SourceVideo, fingerprint
 from extract.views import View
 from extract.workers import DecodeJob, Finished, Frames, Opened, decode_all
 
@@ -340,14 +341,19 @@ class _Run:
             )
             for source in part.videos:
                 try:
-                    content = fingerprint(source.path)
+                    content = fingerprint(source.path, source.frames_fps)
                 except OSError:  # the decoder will meet the same trouble and say so
                     content = ""
                 video = _Video(source, group, self.specs, content)
                 self.decoding[key] = video
                 self._begun += 1
                 yield DecodeJob(
-                    key, source.path, group.views, self.settings.decoder, self.settings.keep_damaged
+                    key,
+                    source.path,
+                    group.views,
+                    decoder=self.settings.decoder,
+                    keep_damaged=self.settings.keep_damaged,
+                    frames_fps=source.frames_fps,
                 )
                 key += 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from pathlib import Path
 from cache_schema import CacheError, FeatureCache, Stream, StreamSpec
 from cache_schema.cache import shard_paths
 from cache_schema.shard import Shard, remove_stale_temporaries
+from extract.names import printable
 from extract.sources import SourceVideo, fingerprint
 
 _EARLIER = "known from an earlier run; --retry-failed tries again"
@@ -127,6 +130,23 @@ class _Refused(Exception):
     """The cache has rows under this video's id that cannot be told to be its own."""
 
 
+def _other_content(video: SourceVideo, content: str, stream: Stream) -> str:
+    """Why the rows of a stream are not those of the video of this id, and what to do about it."""
+    source = stream.source(video.id)
+    if os.path.abspath(source) != os.path.abspath(printable(video.path)):  # noqa: PTH100
+        return (
+            f"the cache has this id from a file with other content ({source}); rename one, use --ids path, or "
+            "another --cache"
+        )
+    theirs, _, rate = (stream.fingerprint(video.id) or "").partition("@")
+    same = rate and theirs == content.partition("@")[0]
+    change = f"it was extracted with --frames-fps {rate}" if same else "it has changed since it was extracted"
+    drop = shlex.join(
+        ["feature-cache", "drop", str(stream.folder.parent), "--all-streams", "--video", video.id]
+    )
+    return f"{change}; `{drop}` takes out its old rows, and the next run extracts it anew"
+
+
 def _lacking(
     video: SourceVideo,
     names: Iterable[str],
@@ -143,7 +163,9 @@ def _lacking(
     content, trouble = "", None
     known = any(video.id in stream or video.id in stream.failures for stream in streams.values())
     try:
-        content = fingerprint(video.path) if known else ""  # a read for each video: not of the new ones
+        content = (
+            fingerprint(video.path, video.frames_fps) if known else ""
+        )  # a read for each video: not of the new ones
     except OSError as error:  # the decoder, if it comes to that, will meet the same and say so
         trouble = f"cannot be read: {error.strerror or error}"
     lacking = []
@@ -153,11 +175,7 @@ def _lacking(
             lacking.append(name)
         elif video.id in stream and video.id not in stream.partial:
             if stream.fingerprint(video.id) != content:
-                raise _Refused(
-                    trouble
-                    or f"the cache has this id from a file with other content ({stream.source(video.id)}); "
-                    "rename one, use --ids path, or another --cache"
-                )
+                raise _Refused(trouble or _other_content(video, content, stream))
         elif retry_failed or not stream.tried(video.id, content):
             lacking.append(name)
         elif reason := stream.partial.get(video.id):

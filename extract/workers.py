@@ -47,15 +47,14 @@ _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from extract.w
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """One video to decode. `key`: the caller's name for it in the answers; `decoder` and `keep_damaged`: as in
-    `read_video`.
-    """
+    """One video to decode. `key`: the caller's name for it in the answers; the rest as in `read_video`."""
 
     key: int
     path: Path
     views: tuple[View, ...]
     decoder: str = "auto"
     keep_damaged: bool = False
+    frames_fps: float | None = None
 
 
 class Opened(NamedTuple):
@@ -332,7 +331,9 @@ def decode(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator
     from extract.decode import VideoError, read_video
 
     try:
-        video = read_video(job.path, decoder=job.decoder, keep_damaged=job.keep_damaged)
+        video = read_video(
+            job.path, decoder=job.decoder, keep_damaged=job.keep_damaged, frames_fps=job.frames_fps
+        )
         cutter = Cutter(video, job.views, alive)
         yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames, video.decoder)
         for chunk in cutter.chunks():

@@ -155,6 +155,7 @@ def test_rows_are_the_frames_at_whole_seconds(videos: Path, tmp_path: Path) -> N
         "partial": {},
         "remarks": {},
         "frames_decoded": 7,
+        "left_out": {},
     }
     stream = FeatureCache(tmp_path / "cache")[NAME]
     assert list(stream) == ["a", "b", "c"]
@@ -302,9 +303,20 @@ def test_an_id_from_another_file_is_refused(videos: Path, tmp_path: Path) -> Non
     ran = extract(videos, cache, "--stream", OTHER)
     assert ran.code == 1
     [line] = [line for line in ran.lines if line.startswith("failed: ")]
-    assert line.startswith("failed: a: the cache has this id from a file with other content")
+    drop = f"feature-cache drop {cache} --all-streams --video a"
+    assert line == (
+        "failed: a: it has changed since it was extracted; "
+        f"`{drop}` takes out its old rows, and the next run extracts it anew"
+    )
     assert FeatureCache(cache)[NAME].digest() == before
     assert list(FeatureCache(cache)[OTHER_NAME]) == ["b", "c"]
+    (tmp_path / "other").mkdir()
+    (videos / "a.mp4").rename(tmp_path / "other/a.mp4")
+    [line] = [line for line in extract(tmp_path / "other", cache).lines if line.startswith("failed: ")]
+    assert line.startswith("failed: a: the cache has this id from a file with other content")
+    assert check(*drop.split()[1:]).code == 0
+    assert extract(tmp_path / "other", cache).code == 0
+    assert len(FeatureCache(cache)[NAME]["a"].features) == 2
 
 
 # ------------------------------------------------------------------------------------------------- bad requests

@@ -19,6 +19,7 @@ from cache_schema.command import SOME_FAILED, tells_mistakes
 from extract.backbones import BUILT_IN, parse_stream
 from extract.finetune.choices import LEARNING_RATES, Choices
 from extract.sources import Ids, find_videos
+from extract.video_arguments import VideosCommand, takes_videos, video_words
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -32,9 +33,9 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
     return click.option(flag, default=default, show_default=default is not None, help=help_text, **more)
 
 
-@click.command()
+@click.command(cls=VideosCommand)
 @click.version_option(package_name="thriftvid")
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@takes_videos
 @click.option(
     "--labels",
     required=True,
@@ -76,13 +77,6 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
 )
 @click.option(
     "--skip-missing", is_flag=True, help="Leave out videos without labels and labels without videos."
-)
-@click.option(
-    "--ids",
-    type=click.Choice(["stem", "path"]),
-    default="stem",
-    show_default=True,
-    help="Call a video by its file name without ending, or by its path below the given folder.",
 )
 @click.option(
     "--flow",
@@ -177,6 +171,8 @@ def finetune_backbone(
     labels_format: str | None,
     skip_missing: bool,
     ids: Ids,
+    frames_fps: float | None,
+    root: Path | None,
     flow: str | None,
     device: str,
     precision: str,
@@ -187,7 +183,7 @@ def finetune_backbone(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Fine-tune a backbone on labelled VIDEOS (files, folders, or a .txt list of paths).
+    """Fine-tune a backbone on labelled VIDEOS (files, folders, or lists of paths in .txt or .csv).
 
     It becomes a classifier of single frames or clips, each an example of its video's classes. The epoch that is
     best on the validation videos (by their probabilities averaged over each video) is kept in
@@ -207,8 +203,10 @@ def finetune_backbone(
         raise UserError(f"--flow {flow}: {stream} does not look at flow")
     choices = Choices(stream=request.name, **settings)
     choices.check()
-    sources = find_videos(videos, ids=ids)
+    sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
     read = read_labels(labels, labels_format)
+    for note in sources.notes:
+        click.echo(note, err=True)
     for file, reason in sources.refused:
         click.echo(f"left out: {file}: {reason}", err=True)
 
@@ -235,7 +233,8 @@ def finetune_backbone(
     if as_json:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
-        _tell(result, [*map(str, videos)], stream, run.weights, flow)
+        words = video_words(videos, ids=ids, frames_fps=frames_fps, root=root)
+        _tell(result, words, stream, run.weights, flow)
     if run.result["failed"] or sources.refused:
         click.get_current_context().exit(SOME_FAILED)
 

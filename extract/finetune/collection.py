@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import LabelError
 from extract.finetune.choices import Choices
-from extract.sources import Sources, SourceVideo
+from extract.sources import Sources, SourceVideo, fingerprint
 
 TRAIN_SUBSETS = ("training", "train")
 # Not the test subset: what the epoch is chosen on must not be what is reported.
@@ -59,10 +59,10 @@ class Collection:
     notes: tuple[str, ...]
 
     def digest(self) -> str:
-        """SHA-256 of the ids, sizes and labels of all videos, and of how they are divided."""
+        """SHA-256 of the ids, contents (by size) and labels of all videos, and of how they are divided."""
         said = [
             [
-                [video.id, _size(video), np.flatnonzero(row).tolist(), int(first)]
+                [video.id, _content(video), np.flatnonzero(row).tolist(), int(first)]
                 for video, row, first in zip(part.videos, part.labels, part.first, strict=True)
             ]
             for part in (self.train, self.validation)
@@ -207,8 +207,11 @@ def _split(part: _Part, fraction: float) -> tuple[_Part, _Part]:
     return [p for p in part if p[0] not in taken], [p for p in part if p[0] in taken]
 
 
-def _size(video: SourceVideo) -> int:
+def _content(video: SourceVideo) -> int | str:
+    """A file's size; what tells a folder of frames from others."""
     try:
+        if video.frames_fps is not None:
+            return fingerprint(video.path, video.frames_fps)
         return video.path.stat().st_size
     except OSError:  # the decoder will meet the same trouble and say so
         return -1

@@ -81,7 +81,7 @@ def answer(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator
 
 def _training(job: TrainingJob, alive: Callable[[], None]) -> Iterator[Message]:
     (view,) = job.views
-    video = read_video(job.path, decoder=job.decoder)
+    video = read_video(job.path, decoder=job.decoder, frames_fps=job.frames_fps)
     chance = draws.generator(job.seed, job.epoch, job.video_id)
     times_s = draws.random_times(
         chance, view.sampling, duration_s=video.duration_s, rows=job.rows, flow=view.flow_here
@@ -154,7 +154,7 @@ class _Piece:
 
 
 def _validation(job: ValidationJob, alive: Callable[[], None]) -> Iterator[Message]:
-    video = read_video(job.path, decoder=job.decoder)
+    video = read_video(job.path, decoder=job.decoder, frames_fps=job.frames_fps)
     # The middles of equal parts are what the Uniform of LiteEval's Table 1 looks at.
     cutter = Cutter(video, job.views, alive, most=job.rows)
     yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames, video.decoder)

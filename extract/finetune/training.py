@@ -201,6 +201,7 @@ class _Training:
                     yield TrainingJob(
                         key=0,
                         path=train.videos[index].path,
+                        frames_fps=train.videos[index].frames_fps,
                         views=(view,),
                         decoder=self.machine.decoder,
                         epoch=epoch,
@@ -216,6 +217,7 @@ class _Training:
                     yield ValidationJob(
                         key=0,
                         path=video.path,
+                        frames_fps=video.frames_fps,
                         views=(view,),
                         decoder=self.machine.decoder,
                         epoch=epoch,

@@ -26,9 +26,10 @@ def find_videos(folder: Path, video_ids: Iterable[str]) -> dict[str, Path]:
         UserError: no such folder, or none of the videos is in it.
     """
     from extract import sources
+    from extract.names import printable
 
     wanted = list(video_ids)
-    shown = sources.printable(folder)
+    shown = printable(folder)
     if not folder.is_dir():
         raise UserError(f"{shown}: no such folder of videos")
     known: dict[str, Path] = {}
@@ -55,7 +56,7 @@ def thumbnails(path: Path, instants_s: FloatArray, *, height: int = HEIGHT) -> l
         UserError: the file cannot be read, is damaged, or is too short to be the video that was extracted.
     """
     from extract.decode import VideoError, read_video
-    from extract.sources import printable
+    from extract.names import printable
 
     times_s = instants_s.mean(axis=1) if instants_s.ndim == 2 else instants_s
     if not len(times_s):
