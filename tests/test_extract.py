@@ -614,7 +614,7 @@ def test_a_good_copy_takes_the_place_of_a_part(
     # Of a whole one, it is not known which is meant.
     shutil.copy(videos / "a.mp4", videos / f"{name}.mp4")
     assert (
-        "from a file with other content"
+        "it has changed since it was extracted"
         in answer(extract(videos, tmp_path / "cache", "--json"))["failed"][name]
     )
 
