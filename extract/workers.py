@@ -2,9 +2,9 @@
 
 Each worker has its own pipe, so that one killed in the middle of a message harms no other. A thread of this
 process listens to all of them, keeps the deadlines, replaces workers that die, and hands what arrives to the
-consumer through a bounded queue; when the consumer is slower than the decoders, they wait. A video that decord
-crashes on or does not finish is given to PyAV, in another worker, before it counts as failed, unless decord was
-asked for.
+consumer through a bounded queue; when the consumer is slower than the decoders, they wait. A video that a decoder
+crashes on or does not finish is given to PyAV, in another worker, before it counts as failed, unless its decoder
+was asked for.
 
 Workers are plain Python processes, not `multiprocessing`'s: those import the caller's main module first, which
 here means torch (seconds for each worker, and again for each that crashed), and cannot be started from a
@@ -61,7 +61,6 @@ class Opened(NamedTuple):
     """A video can be read: its rows will follow. Once more for the same video: forget the rows so far.
 
     spans: for each view (N, 2) float64, the first and last instant of each row in seconds.
-    decoder: what it is decoded with, to begin with.
     """
 
     key: int
@@ -69,7 +68,6 @@ class Opened(NamedTuple):
     fps: float
     spans: tuple[npt.NDArray[np.float64], ...]
     frames: int
-    decoder: str
 
 
 class Frames(NamedTuple):
@@ -157,7 +155,6 @@ class _Worker:
     pipe: Connection
     ready: bool = False  # it has imported the decoders: what it does from now on is the video's time
     job: DecodeJob | None = None
-    decoder: str = ""  # what it has opened the job's video with, if it has
     seen_s: float = 0.0  # when it was last looked at, on the pool's clock
     spent_s: float = 0.0  # without a sign of life
 
@@ -168,8 +165,8 @@ class _Pool:
     size: int
     deadline_s: float
     target: str
-    again: list[DecodeJob] = field(default_factory=list)  # for PyAV, after decord
-    troubles: dict[int, str] = field(default_factory=dict)  # what became of decord, by key
+    again: list[DecodeJob] = field(default_factory=list)  # for PyAV, whatever was lost with them before
+    troubles: dict[int, str] = field(default_factory=dict)  # what happened before that, by key
     stopping: threading.Event = field(default_factory=threading.Event)
     clock: AwakeClock = field(default_factory=AwakeClock)
     answers: queue.Queue[Message | BaseException | None] = field(
@@ -234,7 +231,7 @@ class _Pool:
         return _Worker(process, ours)
 
     def _assign(self, worker: _Worker, job: DecodeJob) -> None:
-        worker.job, worker.decoder, worker.spent_s = job, "", 0.0
+        worker.job, worker.spent_s = job, 0.0
         worker.seen_s = self.clock()
         with contextlib.suppress(OSError):  # it died while idle: found at the next wait
             worker.pipe.send(job)
@@ -247,13 +244,11 @@ class _Pool:
             with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs on its way out
                 worker.process.wait(_EXIT_S)
             _kill(worker)
-            self._lost(worker, f"the decoder crashed ({_how_it_ended(worker.process.returncode)})")
+            self._lost(worker.job, f"the decoder crashed ({_how_it_ended(worker.process.returncode)})")
             return False
         if message is None:
             worker.ready = True
             return True
-        if isinstance(message, Opened):
-            worker.decoder = message.decoder
         if isinstance(message, Finished):
             if message.error is not None and (before := self.troubles.get(message.key)):
                 message = message._replace(error=_both(before, message.error))
@@ -265,15 +260,14 @@ class _Pool:
         allowed_s = self.deadline_s if worker.ready else _START_S
         if worker.spent_s <= allowed_s:
             return True
+        assert worker.job is not None
         _kill(worker)
-        self._lost(worker, f"the decoder got no further for {allowed_s:.0f} s: given up")
+        self._lost(worker.job, f"the decoder got no further for {allowed_s:.0f} s: given up")
         return False
 
-    def _lost(self, worker: _Worker, reason: str) -> None:
-        """A worker is gone: PyAV may still decode its video, if it was not PyAV that was lost."""
-        job = worker.job
-        assert job is not None
-        if job.decoder == "auto" and worker.decoder != "pyav":
+    def _lost(self, job: DecodeJob, reason: str) -> None:
+        """A worker is gone: PyAV may still decode its video."""
+        if job.decoder == "auto":
             self.troubles[job.key] = reason
             self.again.append(replace(job, decoder="pyav"))
         else:
@@ -335,7 +329,7 @@ def decode(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator
             job.path, decoder=job.decoder, keep_damaged=job.keep_damaged, frames_fps=job.frames_fps
         )
         cutter = Cutter(video, job.views, alive)
-        yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames, video.decoder)
+        yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
         for chunk in cutter.chunks():
             yield Frames(job.key, *chunk, cutter.decoded)
         lost = tuple(cutter.lost) if any(cutter.lost) else ()
@@ -372,8 +366,8 @@ def _kill(worker: _Worker) -> None:
     worker.pipe.close()
 
 
-def _both(decord: str, pyav: str) -> str:
-    return f"{decord}, with decord and with PyAV" if decord == pyav else f"{decord}; with PyAV: {pyav}"
+def _both(first: str, pyav: str) -> str:
+    return f"{first}, and again with PyAV" if first == pyav else f"{first}; with PyAV: {pyav}"
 
 
 def _how_it_ended(exit_code: int | None) -> str:

@@ -89,7 +89,7 @@ def _training(job: TrainingJob, alive: Callable[[], None]) -> Iterator[Message]:
     numbers = video.numbers_at(times_s)
     distinct, places = np.unique(numbers, return_inverse=True)
     spans = times_s[:, [0, -1]]
-    yield Opened(job.key, video.duration_s, video.fps, (spans,), len(distinct), video.decoder)
+    yield Opened(job.key, video.duration_s, video.fps, (spans,), len(distinct))
     pieces = [_Piece(view, job, chance) for _ in range(job.rows)]
     places = places.reshape(numbers.shape)
     for at, frame in enumerate(video.frames(distinct)):
@@ -157,6 +157,6 @@ def _validation(job: ValidationJob, alive: Callable[[], None]) -> Iterator[Messa
     video = read_video(job.path, decoder=job.decoder, frames_fps=job.frames_fps)
     # The middles of equal parts are what the Uniform of LiteEval's Table 1 looks at.
     cutter = Cutter(video, job.views, alive, most=job.rows)
-    yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames, video.decoder)
+    yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
     for chunk in cutter.chunks(max_bytes=CHUNK_BYTES):
         yield Frames(job.key, *chunk, cutter.decoded)
