@@ -35,7 +35,7 @@ from extract.sampling import sample_times
 __all__ = ["SampledVideo", "Video", "VideoError", "open_video", "read_video"]
 
 CHUNK_BYTES = 64 << 20
-# decord is the quicker where less than this part of the packets need not be decoded (benchmarks.decoding).
+# decord is the quicker where less than this part of the pictures need not be decoded (benchmarks.decoding).
 _WORTH_LEAVING_OUT = 0.05
 
 

@@ -79,18 +79,19 @@ def _by_order(index: VideoIndex, findings: Findings) -> VideoIndex:
 
 
 def left_out(index: VideoIndex, wanted: NDArray[np.int64]) -> float:
-    """The part of the bytes that decord would decode and PyAV would not: of pictures which nothing refers to."""
+    """The part of the pictures that decord would decode and PyAV would not: those which nothing refers to.
+
+    decord, too, ends in each group with the last that is wanted.
+    """
     plan = _plan(index, wanted)
-    needed = decoded = 0
-    group: list[tuple[int, int]] = []
+    decoded = 0
+    used = False
     for packet, use in zip(reversed(index.packets), reversed(plan), strict=True):
-        group.append((packet.size, use))
+        used |= use != _LEFT_OUT
+        decoded += used
         if packet.entry:
-            last = next((at for at, (_, used) in enumerate(group) if used), len(group))
-            decoded += sum(size for size, _ in group[last:])
-            needed += sum(size for size, used in group if used)
-            group = []
-    return 1 - needed / decoded if decoded else 0.0
+            used = False
+    return 1 - sum(use != _LEFT_OUT for use in plan) / decoded if decoded else 0.0
 
 
 def _plan(index: VideoIndex, wanted: NDArray[np.int64]) -> list[int]:
