@@ -571,6 +571,58 @@ def test_what_decodes_of_a_damaged_video_is_kept_where_that_is_asked_for(
     assert stream.digest("abc") == FeatureCache(tmp_path / "refused")[NAME].digest("abc")
 
 
+def cut_short(content: bytes) -> bytes:
+    return content[: len(content) * 6 // 10]
+
+
+def overwritten(content: bytes) -> bytes:
+    at = len(content) // 2
+    return content[:at] + np.random.default_rng(1).bytes(300) + content[at + 300 :]
+
+
+DAMAGED: dict[str, tuple[Callable[[bytes], bytes], dict[str, Any]]] = {
+    "cut_moov_first.mp4": (cut_short, {"container_options": FASTSTART}),
+    "cut_matroska.mkv": (cut_short, {}),
+    "cut_mpeg4.avi": (cut_short, {"codec": "mpeg4"}),
+    "hit_b_frames.mp4": (overwritten, {"options": B_FRAMES}),
+}
+
+
+def blocks(count: int) -> Iterator[Frame]:
+    """Frames that a network tells apart, and that cost a codec something."""
+    for number in range(count):
+        random = np.random.default_rng(number)
+        colours = np.kron(random.integers(20, 236, (6, 8, 3)), np.ones((8, 8, 1), np.int64))
+        yield (colours + random.integers(-20, 20, colours.shape)).astype(np.uint8)
+
+
+def test_every_row_kept_of_a_damaged_file_is_that_of_the_whole_one(tmp_path: Path) -> None:
+    whole, damaged = tmp_path / "whole", tmp_path / "damaged"
+    for folder in (whole, damaged):
+        folder.mkdir()
+    for name, (harm, how) in DAMAGED.items():
+        write_video(whole / name, blocks(150), fps=25, gop=25, **how)
+        (damaged / name).write_bytes(harm((whole / name).read_bytes()))
+    options = ("--fps", "5", "--json")
+    assert extract(whole, tmp_path / "right", *options).code == 0
+    refused = extract(damaged, tmp_path / "refused", *options)
+    ran = extract(damaged, tmp_path / "kept", "--damaged", "keep", *options)
+    assert refused.code == 1 and ran.code == 0, ran.lines
+    names = {Path(name).stem for name in DAMAGED}
+    assert set(answer(refused)["failed"]) == set(answer(ran)["partial"]) == names
+    right, kept = (FeatureCache(tmp_path / cache)[f"{NAME}@5fps"] for cache in ("right", "kept"))
+    for name in names:
+        record, numbers = kept[name], kept[name].numbers
+        assert 10 < len(numbers) < 30, (name, record.damage)
+        assert answer(ran)["partial"][name].startswith(answer(refused)["failed"][name])
+        expected = right[name].features.astype(np.float32)
+        apart = np.abs(expected[:, None] - expected).max(axis=2) + 9 * np.eye(len(expected))
+        assert apart.min() > 0.008
+        np.testing.assert_allclose(record.features, expected[numbers], atol=3e-3)
+        assert np.array_equal(record.spans[:, 0], numbers / 5)
+    assert check("verify", tmp_path / "kept").code == 0
+
+
 @pytest.mark.usefixtures("misbehaving")
 def test_a_partial_video_is_there_and_known_to_be_partial(videos: Path, tmp_path: Path) -> None:
     """And only who asks for partial videos is told that all went well."""
