@@ -20,6 +20,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.plain import NoVideo, Showing
 from benchmarks.videos import noisy_frames, write_video
 from cache_schema import FeatureCache
 from extract.backbones import parse_stream
@@ -27,7 +28,7 @@ from extract.backbones.backbone import Backbone
 from extract.transform import resize_and_crop
 from tests.test_decode import B_FRAMES
 from tests.test_extract import NAME, STREAM, check, decoders, extract
-from tests.test_real_videos import FILES, Showing
+from tests.test_real_videos import FILES
 
 COUNT = 200
 Random = np.random.Generator
@@ -151,8 +152,11 @@ class Judge:
     def verdict(self, mutant: Mutant, features: NDArray[Any], whole: NDArray[Any]) -> str:
         if same(features, whole):
             return "right"
-        showing = Showing(mutant.path)
-        shown = self._rows(showing)
+        try:
+            showing = Showing(mutant.path)
+            shown = self._rows(showing)
+        except NoVideo as error:
+            return f"wrong: {error}"
         if len(features) not in (len(whole), len(shown)):
             return f"wrong: {len(features)} rows"
         for row, ours in enumerate(features):
@@ -160,7 +164,7 @@ class Judge:
                 continue
             if row >= len(shown) or not same(ours, shown[row]):
                 return f"wrong: row {row} is not what is shown"
-            if heard := showing.heard_at(row):
+            if heard := showing.heard_of([showing.at(float(row))]):
                 return f"wrong: row {row}: a decoder says {heard[0]}"
         return "undetectable"
 
