@@ -1,0 +1,257 @@
+"""Odd and healthy: files that play are read, with the frames that a player shows; the odd is remarked on.
+
+Each is made here as encoders, cutters and recorders make it, and frames carry their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.videos import noisy_frames, numbered_frames, read_frame_number, write_video
+from extract.decode import VideoError, open_video, read_video
+from tests.test_decode import B_FRAMES
+
+OPEN_GROUPS = {
+    "preset": "veryfast",
+    "bf": "3",
+    "x264-params": "open-gop=1:keyint=24:min-keyint=24:scenecut=0",
+}
+ONE_GROUP = {"preset": "veryfast", "bf": "0", "x264-params": "scenecut=0"}
+PLACEHOLDER = b"\x7f"
+VOP_START = b"\0\0\1\xb6"
+
+
+def rows(path: Path, **how: Any) -> tuple[list[NDArray[np.uint8]], list[str]]:
+    video = open_video(path, fps=1, **how)
+    frames = [frame for _, chunk in video.chunks() for frame in chunk]
+    return frames, video.remarks
+
+
+def numbers(path: Path, **how: Any) -> list[int]:
+    return [read_frame_number(frame) for frame in rows(path, **how)[0]]
+
+
+def packets_of(path: Path) -> Iterator[av.Packet[Any]]:
+    with av.open(str(path)) as container:
+        yield from (packet for packet in container.demux(video=0) if packet.size)
+
+
+def remux(source: Path, target: Path, packets: Iterable[tuple[bytes, int, int, bool]]) -> None:
+    """Write packets, given as content, pts, dts and whether it is a key frame, as the source's stream."""
+    with av.open(str(source)) as container, av.open(str(target), "w") as output:
+        stream = output.add_stream_from_template(container.streams.video[0])
+        time_base = container.streams.video[0].time_base
+        for content, pts, dts, key in packets:
+            packet = av.Packet(content)
+            packet.pts, packet.dts, packet.time_base, packet.stream = pts, dts, time_base, stream
+            packet.is_keyframe = key
+            output.mux(packet)
+
+
+def copied(packet: av.Packet[Any], first: int) -> tuple[bytes, int, int, bool]:
+    assert packet.pts is not None and packet.dts is not None
+    return bytes(packet), packet.pts - first, packet.dts - first, packet.is_keyframe
+
+
+# ------------------------------------------------------------------------------------------------- MPEG-4 part 2
+
+
+@pytest.fixture(scope="module")
+def with_b_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("mpeg4") / "plain.avi"
+    write_video(path, numbered_frames(90), fps=25, gop=12, codec="mpeg4", options={"bf": "1"})
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mkv"])
+def test_packed_b_frames(with_b_frames: Path, tmp_path: Path, suffix: str) -> None:
+    # As DivX and XviD write them: a picture and the B picture before it in one packet, then a placeholder.
+    contents = [(bytes(packet), packet.is_keyframe) for packet in packets_of(with_b_frames)]
+    start = contents[0][0].index(VOP_START)
+    # libav takes a stream for packed where its writer says so.
+    contents[0] = contents[0][0][:start] + b"\0\0\1\xb2DivX503b1393p" + contents[0][0][start:], True
+    kinds = [content[content.index(VOP_START) + 4] >> 6 for content, _ in contents]
+    packed: list[tuple[bytes, bool]] = []
+    for (content, key), kind, following in zip(contents, kinds, [*kinds[1:], 0], strict=True):
+        if kind == 2:
+            packed[-1] = packed[-1][0] + content, packed[-1][1]
+            packed.append((PLACEHOLDER, False))
+        else:
+            packed.append((content, key))
+        assert kind != 2 or following != 2
+    path = tmp_path / f"packed.{suffix}"
+    remux(with_b_frames, path, ((content, at, at, key) for at, (content, key) in enumerate(packed)))
+    assert numbers(path) == numbers(with_b_frames) == [0, 25, 50, 75]
+    assert any("packed" in remark for remark in rows(path)[1])
+
+
+def test_a_picture_that_is_not_coded_leaves_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "plain.avi"
+    write_video(path, numbered_frames(60), fps=25, gop=12, codec="mpeg4")
+    contents = [(bytes(packet), packet.is_keyframe) for packet in packets_of(path)]
+    # Time stands still for a frame: everything after it is one later.
+    contents.insert(20, (PLACEHOLDER, False))
+    held = tmp_path / "held.avi"
+    remux(path, held, ((content, at, at, key) for at, (content, key) in enumerate(contents)))
+    assert numbers(held) == [0, 24, 49]
+
+
+def test_damage_in_packed_b_frames_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "whole.avi"
+    write_video(path, noisy_frames(60), fps=25, gop=12, codec="mpeg4", options={"bf": "1"})
+    content = bytearray(path.read_bytes())
+    middle = len(content) * 2 // 5
+    content[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match="damaged"):
+        rows(path)
+
+
+# ----------------------------------------------------------------------------------------- cut, joined, paused
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("group", [1, 2])
+def test_cut_out_of_open_groups(tmp_path: Path, suffix: str, group: int) -> None:
+    whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
+    write_video(whole, numbered_frames(120), fps=25, gop=24, options=OPEN_GROUPS)
+    packets = list(packets_of(whole))
+    start = [at for at, packet in enumerate(packets) if packet.is_keyframe][group]
+    first = packets[start].dts or 0
+    kept = [packet for packet in packets[start:] if packet.pts is not None and packet.dts is not None]
+    # Without the pictures that are shown before the key frame, or with them.
+    remux(whole, cut, (copied(p, first) for p in kept))
+    shown = numbers(cut)
+    assert shown[0] == 24 * group and np.diff(shown).tolist() == [25] * (len(shown) - 1)
+
+
+def test_joined_segments_whose_counters_start_anew(tmp_path: Path) -> None:
+    joined = tmp_path / "joined.ts"
+    content = b""
+    for part in range(3):
+        path = tmp_path / f"part{part}.ts"
+        starts_s = [(part * 50 + at) / 25 for at in range(50)]
+        frames = numbered_frames(50, first=50 * part)
+        write_video(path, frames, fps=25, gop=25, pts=starts_s, options={"preset": "veryfast", "bf": "0"})
+        content += path.read_bytes()
+    joined.write_bytes(content)
+    shown, remarks = rows(joined)
+    assert [read_frame_number(frame) for frame in shown] == [0, 25, 50, 75, 100, 125]
+    assert any("counters" in remark for remark in remarks)
+
+
+def test_joined_segments_whose_clock_starts_anew(tmp_path: Path) -> None:
+    content = b""
+    for part in range(2):
+        path = tmp_path / f"part{part}.ts"
+        write_video(path, numbered_frames(50, first=50 * part), fps=25, gop=25, options=B_FRAMES)
+        content += path.read_bytes()
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(content)
+    frames, remarks = rows(joined)
+    assert [read_frame_number(frame) for frame in frames] == [0, 25, 50, 75]
+    assert any("clock" in remark for remark in remarks)
+
+
+def test_a_lost_packet_is_damage_and_its_time_counts_from_the_first_frame(tmp_path: Path) -> None:
+    path = tmp_path / "lost.ts"
+    starts_s = [40_000 + at / 25 for at in range(75)]
+    write_video(path, noisy_frames(75), fps=25, gop=75, pts=starts_s, options=ONE_GROUP)
+    content = path.read_bytes()
+    middle = len(content) // 2 // 188 * 188
+    path.write_bytes(content[:middle] + content[middle + 188 :])
+    with pytest.raises(VideoError, match="damaged") as caught:
+        rows(path)
+    assert "4000" not in str(caught.value)
+
+
+def test_pauses_of_a_recording(tmp_path: Path) -> None:
+    path = tmp_path / "paused.ts"
+    starts_s = [at / 25 + 15 * (at // 25) for at in range(75)]
+    write_video(path, numbered_frames(75), fps=25, pts=starts_s, options=B_FRAMES)
+    frames, remarks = rows(path)
+    # How long the last frame stays is not known.
+    assert [read_frame_number(frame) for frame in frames][:33] == [0, *[24] * 15, 25, *[49] * 15, 50]
+    assert sum("no picture for 15 s" in remark for remark in remarks) == 2
+
+
+# ------------------------------------------------------------------------------- one picture whatever the decoder
+
+
+@pytest.mark.parametrize("size", [(193, 129), (192, 129), (193, 128)])
+@pytest.mark.parametrize(("codec", "suffix"), [("libvpx-vp9", "mp4"), ("libvpx", "webm"), ("mpeg4", "mp4")])
+def test_odd_sizes_of_subsampled_chroma(
+    tmp_path: Path, size: tuple[int, int], codec: str, suffix: str
+) -> None:
+    path = tmp_path / f"odd.{suffix}"
+    width, height = size
+    write_video(path, noisy_frames(30, width=width, height=height), fps=25, codec=codec)
+    assert_as_plain(path)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("order", ["tff", "bff"])
+def test_interlaced(tmp_path: Path, suffix: str, order: str) -> None:
+    path = tmp_path / f"interlaced.{suffix}"
+    options = {"preset": "superfast", "bf": "0", "x264-params": f"{order}=1:bframes=0"}
+    write_video(path, noisy_frames(50, width=96, height=64), fps=25, options=options)
+    assert_as_plain(path)
+
+
+@pytest.mark.parametrize("suffix", ["h264", "ts"])
+def test_a_picture_that_changes_size_is_not_squeezed(tmp_path: Path, suffix: str) -> None:
+    content = b""
+    sizes = [(192, 128), (128, 192)]
+    for part, (width, height) in enumerate(sizes):
+        path = tmp_path / f"part{part}.{suffix}"
+        starts_s = [(part * 50 + at) / 25 for at in range(50)]
+        frames = noisy_frames(50, width=width, height=height)
+        write_video(path, frames, fps=25, gop=25, pts=starts_s, options={"bf": "0", "preset": "superfast"})
+        content += path.read_bytes()
+    path = tmp_path / f"joined.{suffix}"
+    path.write_bytes(content)
+    assert [frame.shape[:2] for frame in rows(path)[0]] == [(128, 192)] * 2 + [(192, 128)] * 2
+
+
+def assert_as_plain(path: Path) -> None:
+    """By each decoder to 2 grey levels what a plain decoding of every frame shows."""
+    with av.open(str(path)) as container:
+        plain = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    for decoder in ("auto", "decord", "pyav"):
+        shown, _ = rows(path, decoder=decoder)
+        for row, frame in enumerate(shown):
+            assert frame.shape == plain[25 * row].shape
+            assert np.abs(frame.astype(int) - plain[25 * row]).max() <= 2
+
+
+# ------------------------------------------------------------------------------------------------ --damaged keep
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi"])
+def test_what_can_be_had_of_a_damaged_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    codec = "mpeg4" if suffix == "avi" else "libx264"
+    options = {"bf": "0"} if suffix == "avi" else {"preset": "veryfast", "bf": "2"}
+    write_video(path, noisy_frames(125), fps=25, gop=25, codec=codec, options=options)
+    wanted = np.arange(0, 125, 25)
+    right = list(read_video(path).frames(wanted))
+    content = bytearray(path.read_bytes())
+    at = len(content) // 2
+    content[at : at + 400] = np.random.default_rng(1).bytes(400)
+    path.write_bytes(content)
+    with pytest.raises(VideoError):
+        list(read_video(path).frames(np.arange(125)))
+    video = read_video(path, keep_damaged=True)
+    kept = list(video.frames(np.arange(125)))
+    assert video.damage is not None
+    assert sum(frame is not None for frame in kept) >= 75
+    for number, whole in zip(wanted.tolist(), right, strict=True):
+        if (frame := kept[number]) is not None:
+            assert whole is not None and np.array_equal(frame, whole)
