@@ -67,6 +67,7 @@ class VideoIndex:
     timed: whether decoded frames carry these pts; if not, frame n is what packet n is decoded to, or follows it.
     packets: in the order of the file, which is that of decoding; at least one is an entry.
     leading: of each, whether it is shown before the entry that it follows.
+    packets_lost: whether untimed packets are missing, so that frames after a damaged one cannot be placed.
     decord_objection: why decord's frames would be wrong, or None.
     """
 
@@ -80,6 +81,7 @@ class VideoIndex:
     timed: bool
     packets: list[Packet]
     leading: list[bool]
+    packets_lost: bool
     decord_objection: str | None
 
 
@@ -185,6 +187,7 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         timed=timed,
         packets=packets,
         leading=behind,
+        packets_lost=not timed and findings.damage is not None,
         decord_objection=objection or walk.oddity or _packets_objection(packets, timed, behind),
     )
 

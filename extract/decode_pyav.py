@@ -289,7 +289,7 @@ class _Decoding:
             if use == _LEFT_OUT:
                 self._logs.clear()  # what was said when it was read
                 continue
-            skipped = at - self._at > 1
+            skipped = at - self._at > 1 or (self._tainted and self._tainted[-1][1] == at)
             if running and skipped and self.index.packets[at].entry:
                 # A group for itself, as if the file began here.
                 frames = self._context.decode(None)
@@ -327,7 +327,7 @@ class _Decoding:
         following = next((k for k in range(at + 1, len(packets)) if packets[k].entry), len(packets))
         while following < len(packets) - 1 and self.index.leading[following + 1]:
             following += 1  # they may need what is damaged
-        self._tainted.append((at, following))
+        self._tainted.append((at, len(packets) if self.index.packets_lost else following))
 
     def _packet_of(self, number: int) -> int:
         if not self.index.timed:
