@@ -11,7 +11,7 @@ from cache_schema.cache import Stream
 from cache_schema.costs import stream_cost
 from cache_schema.schema import Preprocessing, Sampling
 
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 _REASONS_TOLD = 10
 
 

@@ -300,8 +300,8 @@ def test_info_tells_what_decoded_what_is_odd_and_what_is_partial(tmp_path: Path)
     records = [
         video("a", "pyav", "time jumps by 3 s", "packed bitstream"),
         video("b", "decord", "time jumps by 14.5 s", "time jumps by 2 s"),
-        video("c", "pyav", damage="damaged at 3 s"),
-        video("d", "pyav", damage="damaged at 14 s"),
+        video("c", "pyav", damage="element 0x1ab ends at 3 s"),
+        video("d", "pyav", damage="element 0x2f0 ends at 14 s"),
         video("e", "", "packed bitstream"),
     ]
     write_shard(tmp_path / FOLDER, SPEC, records, tools=TOOLS)
@@ -313,12 +313,12 @@ def test_info_tells_what_decoded_what_is_odd_and_what_is_partial(tmp_path: Path)
         "decoder    pyav 3, unknown 1, decord 1",
         "remark     2 × packed bitstream, e.g. 'a'",
         "remark     2 × time jumps by … s, e.g. 'a'",
-        "partial    2 × damaged at … s, e.g. 'c'",
+        "partial    2 × element … ends at … s, e.g. 'c'",
     ):
         assert f"  {line}\n" in out, out
     told = json.loads(run("info", tmp_path, "--json")[1])[FOLDER]
-    assert told["partial"] == 2 and told["damage"] == {"damaged at … s": 2}
-    assert told["damage_by_video"] == {"c": "damaged at 3 s", "d": "damaged at 14 s"}
+    assert told["partial"] == 2 and told["damage"] == {"element … ends at … s": 2}
+    assert told["damage_by_video"] == {"c": "element 0x1ab ends at 3 s", "d": "element 0x2f0 ends at 14 s"}
     assert told["decoders"] == {"pyav": 3, "decord": 1, "unknown": 1}
     assert told["remarks"] == {"packed bitstream": 2, "time jumps by … s": 2}
     assert told["remarks_by_video"]["b"] == ["time jumps by 14.5 s", "time jumps by 2 s"]
