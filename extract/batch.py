@@ -183,7 +183,7 @@ def run_rounds(
         plan = make_plan(videos, specs, cache, precision=precision, retry_failed=retry_failed)
         retry_failed = False  # in a later round: what another run has just tried
         outcome.present += plan.present
-        outcome.failed.update(plan.failed)
+        outcome.failed.update(plan.failed | plan.refused)
         progress.videos_total += sum(map(len, plan.missing.values()))
         if not plan.missing:
             clear_dead(cache)

@@ -138,7 +138,7 @@ def extract_by_jobs(
         again = [Work(tuple(videos), streams) for streams, videos in plan.missing.items()]
         missing = {video.id for part in again for video in part.videos}
         written = tuple(video for video in lost if video.id not in missing)
-        finish(Done(written, plan.failed, 0))
+        finish(Done(written, plan.failed | plan.refused, 0))
 
 
 def _is_death(error: Exception) -> bool:

@@ -49,6 +49,7 @@ class DecodeJob:
     """One video to decode. `key`: the caller's name for it in the answers; `decoder` "pyav": without decord.
 
     frames_fps: of a folder of frames, how many a second.
+    only_open: find out what its rows would be, and end without them.
     """
 
     key: int
@@ -56,6 +57,7 @@ class DecodeJob:
     views: tuple[View, ...]
     decoder: str | None = None
     frames_fps: float | None = None
+    only_open: bool = False
 
 
 class Opened(NamedTuple):
@@ -317,7 +319,7 @@ def decode(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator
         video = read_video(job.path, decoder=job.decoder, frames_fps=job.frames_fps)
         cutter = Cutter(video, job.views, alive)
         yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
-        for chunk in cutter.chunks():
+        for chunk in () if job.only_open else cutter.chunks():
             yield Frames(job.key, *chunk, cutter.decoded)
         yield Finished(job.key, None)
     except VideoError as error:
