@@ -28,13 +28,15 @@ class FeatureCache(Mapping[str, "Stream"]):
 
     Args:
         folder: the cache; a folder without streams is an empty cache.
+        read_only: write nothing, not even an index that would make the next opening quicker.
 
     Raises:
         CacheError: there is no such folder; from `cache[name]`: no such stream, or a damaged shard.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self.folder = Path(folder)
+        self._read_only = read_only
         if not self.folder.is_dir():
             raise CacheError(f"{self.folder}: no such cache folder; make one with batch-extract")
         self._opened: dict[str, Stream] = {}
@@ -53,7 +55,7 @@ class FeatureCache(Mapping[str, "Stream"]):
             if name not in self.streams:
                 known = ", ".join(self.streams) or "none"
                 raise CacheError(f"{self.folder}: no stream {name!r} in this cache; it has: {known}")
-            self._opened[name] = Stream(self.folder / name)
+            self._opened[name] = Stream(self.folder / name, read_only=self._read_only)
         return self._opened[name]
 
     def __contains__(self, name: object) -> bool:
@@ -111,15 +113,17 @@ class Stream(Mapping[str, VideoRecord]):
         CacheError: a shard is damaged, or shards of the folder disagree about what the stream is.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.folder = folder
+        self._read_only = read_only
         self._read()
 
     def _read(self) -> None:
         opened = open_table(self.folder, keep=_OPEN_SHARDS)
         if opened is None:
             raise CacheError(f"{self.folder}: no shards here")
-        keep_index(self.folder, opened)
+        if not self._read_only:
+            keep_index(self.folder, opened)
         self.index_trouble = opened.trouble
         self.table = table = opened.table
         self.spec: StreamSpec = table.spec

@@ -189,7 +189,7 @@ def run_rounds(
         plan = make_plan(videos, specs, cache, precision=precision, retry_failed=retry_failed)
         retry_failed = False  # in a later round: what another run has just tried
         outcome.present += plan.present
-        outcome.failed.update(plan.failed)
+        outcome.failed.update(plan.failed | plan.refused)
         outcome.partial.update(plan.partial)
         progress.videos_total += sum(map(len, plan.missing.values()))
         if not plan.missing:

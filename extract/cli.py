@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,11 @@ from extract.video_arguments import VideosCommand, takes_videos
 @click.option(
     "--retry-failed", is_flag=True, help="Try again what an earlier run could not read, or only in part."
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say what would be done and, from a few seconds of it, about how long it would take.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
 @tells_mistakes
@@ -145,6 +151,7 @@ def batch_extract(
     damaged: str,
     decoder: str,
     retry_failed: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Extract features of VIDEOS (files, folders, or lists of paths in .txt or .csv) into a cache.
@@ -159,6 +166,8 @@ def batch_extract(
     Example:
       batch-extract VIDEOS/ --cache CACHE --stream mobilenetv2_112 --stream resnet101_224
       batch-extract VIDEOS/ --cache CACHE --stream timm:resnet18@224 --weights random:0
+      batch-extract VIDEOS/ --cache CACHE --stream resnet101_224 --dry-run
+      batch-extract FRAMES/ --frames-fps 25 --cache CACHE --stream mobilenetv2_112
     """
     sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
     streams = tuple(dict.fromkeys(streams))
@@ -176,13 +185,16 @@ def batch_extract(
     from extract.backbones.backbone import Backbone
     from extract.batch import extract, extract_by_many, tool_versions
     from extract.devices import find_device
+    from extract.dry_run import foresee
     from extract.jobs import Recipe
     from extract.pipeline import Settings
     from extract.progress import show_progress
 
     many = backend == "dask" or jobs > 1
     cores = max(1, (os.cpu_count() or 1) // jobs)  # for each job
-    if threads is not None and not many:
+    if dry_run and many:
+        threads = threads or cores  # as each job has
+    if threads is not None and (dry_run or not many):
         torch.set_num_threads(threads)
     where = find_device(device)
     if precision == "auto":
@@ -195,6 +207,27 @@ def batch_extract(
         decoder=decoder,
         keep_damaged=damaged == "keep",
     )
+
+    def backbones() -> dict[str, Backbone]:
+        return {
+            name: Backbone(request, weights=weights, device=where, precision=precision)
+            for name, (request, weights) in pairs.items()
+        }
+
+    if dry_run:
+        with Console(stderr=True).status("opening some of the videos, and extracting a few"):
+            forecast = foresee(
+                sources,
+                backbones(),
+                cache,
+                settings,
+                precision=precision,
+                retry_failed=retry_failed,
+                jobs=jobs,
+            )
+        told = {"cache": printable(cache), **forecast.to_json(), "left_out": dict(sources.left_out)}
+        _tell("would fail", forecast.failures, told, "\n".join(forecast.lines()), as_json=as_json)
+        return
     tools = tool_versions(precision, where.type)
     options: dict[str, Any] = {"shard_size": shard_size, "retry_failed": retry_failed, "tools": tools}
     options["warn"] = lambda line: click.echo(line, err=True)
@@ -211,19 +244,9 @@ def batch_extract(
                 sources, recipe, cache, settings, jobs=jobs, backend=backend, scheduler=scheduler, **options
             )
         else:
-            backbones = {
-                name: Backbone(request, weights=weights, device=where, precision=precision)
-                for name, (request, weights) in pairs.items()
-            }
-            outcome = extract(sources, backbones, cache, settings, **options)
-    remarks = group_reasons((video, line) for video, lines in outcome.remarks.items() for line in lines)
-    for remark, (number, example) in remarks.items():
-        click.echo(f"remark: {number:,} × {remark}, e.g. {example!r}", err=True)
-    for video, reason in outcome.partial.items():
-        click.echo(f"partial: {video}: {reason}", err=True)
-    for video, reason in outcome.failed.items():
-        click.echo(f"failed: {video}: {reason}", err=True)
-    summary: dict[str, Any] = {
+            outcome = extract(sources, backbones(), cache, settings, **options)
+    _remark(outcome.remarks, outcome.partial)
+    told = {
         "cache": printable(cache),
         "streams": list(pairs),
         "videos": len(sources.videos) + len(sources.refused),
@@ -236,17 +259,30 @@ def batch_extract(
         "frames_decoded": outcome.frames,
         "left_out": dict(sources.left_out),
     }
-    if as_json:
-        click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
-    else:
-        click.echo(
-            f"{summary['videos']} videos: {outcome.extracted} extracted ({outcome.frames} frames), "
-            f"{outcome.present} already there, {len(outcome.failed)} failed"
-            f"{f', {len(outcome.partial)} partial' * bool(outcome.partial)}; "
-            f"cache {cache} has {' and '.join(pairs)}"
-        )
+    line = (
+        f"{told['videos']} videos: {outcome.extracted} extracted ({outcome.frames} frames), "
+        f"{outcome.present} already there, {len(outcome.failed)} failed"
+        f"{f', {len(outcome.partial)} partial' * bool(outcome.partial)}; "
+        f"cache {cache} has {' and '.join(pairs)}"
+    )
+    _tell("failed", outcome.failed, told, line, as_json=as_json)
     if outcome.failed or (outcome.partial and damaged == "refuse"):
         context.exit(SOME_FAILED)
+
+
+def _remark(remarks: Mapping[str, Sequence[str]], partial: Mapping[str, str]) -> None:
+    """Name what is odd about videos, those that are alike in one line, and each of which there is only a part."""
+    alike = group_reasons((video, line) for video, lines in remarks.items() for line in lines)
+    for remark, (number, example) in alike.items():
+        click.echo(f"remark: {number:,} × {remark}, e.g. {example!r}", err=True)
+    for video, reason in partial.items():
+        click.echo(f"partial: {video}: {reason}", err=True)
+
+
+def _tell(word: str, failures: Mapping[str, str], told: dict[str, Any], line: str, *, as_json: bool) -> None:
+    for video, reason in failures.items():
+        click.echo(f"{word}: {video}: {reason}", err=True)
+    click.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else line)
 
 
 def _absolute(weights: str) -> str:

@@ -135,7 +135,8 @@ def extract_by_jobs(
         again = [Work(tuple(videos), streams) for streams, videos in plan.missing.items()]
         missing = {video.id for part in again for video in part.videos}
         written = tuple(video for video in lost if video.id not in missing)
-        there = Progress(len(lost), len(written), failures=plan.failed, partial=plan.partial)
+        known = plan.failed | plan.refused
+        there = Progress(len(lost), len(written), failures=known, partial=plan.partial)
         finish(Done(written, there))
 
 

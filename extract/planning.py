@@ -25,8 +25,9 @@ class Plan:
     Attributes:
         missing: videos by the streams that they lack.
         present: how many every stream has already, in part at least.
-        failed: reason by id, of those that are not to be tried.
+        failed: reason by id, of those that an earlier run could not read and that are not to be tried.
         partial: reason by id, of those that some stream has in part and that are not to be tried there.
+        refused: reason by id, of those under whose id the cache has something else.
         shards: names of the shards that were looked at, by stream.
         arrived: ids in the shards that have come since, as far as was looked.
     """
@@ -35,6 +36,7 @@ class Plan:
     present: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     partial: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     shards: dict[str, set[str]] = field(default_factory=dict)
     arrived: set[str] = field(default_factory=set)
 
@@ -46,13 +48,19 @@ def make_plan(
     *,
     precision: str,
     retry_failed: bool,
+    read_only: bool = False,
 ) -> Plan:
     """Compare what is asked for with what a cache has. Makes the folders of streams that are new.
+
+    Args:
+        read_only: make and change nothing; a cache that is not there is an empty one.
 
     Raises:
         CacheError: the cache cannot be written, is damaged, or holds other streams under these names.
     """
-    streams = _open_streams(cache, specs, precision)
+    if not read_only:
+        _prepare(cache, specs)
+    streams = _open_streams(cache, specs, precision, read_only=read_only) if cache.exists() else {}
     plan = Plan(
         shards={name: {shard.path.name for shard in stream.shards} for name, stream in streams.items()}
     )
@@ -60,7 +68,7 @@ def make_plan(
         try:
             lacking = _lacking(video, specs, streams, plan, retry_failed=retry_failed)
         except _Refused as refusal:
-            plan.failed[video.id] = str(refusal)
+            plan.refused[video.id] = str(refusal)
             continue
         if lacking:
             plan.missing.setdefault(lacking, []).append(video)
@@ -84,19 +92,25 @@ def added_since(plan: Plan, cache: Path, specs: Mapping[str, StreamSpec]) -> set
     return plan.arrived
 
 
-def _open_streams(cache: Path, specs: Mapping[str, StreamSpec], precision: str) -> dict[str, Stream]:
-    """The streams that the cache has already, each made exactly as the one asked for."""
-    for folder in (cache / name for name in specs):
+def _prepare(cache: Path, names: Iterable[str]) -> None:
+    """Make the streams' folders, and clear them of what killed runs have left behind."""
+    for folder in (cache / name for name in names):
         try:  # now, not after the hours that the first shard takes
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
             raise CacheError(f"{folder}: cannot write to the cache: {error.strerror or error}") from error
-    opened = FeatureCache(cache)
+        remove_stale_temporaries(folder)
+
+
+def _open_streams(
+    cache: Path, specs: Mapping[str, StreamSpec], precision: str, *, read_only: bool
+) -> dict[str, Stream]:
+    """The streams that the cache has already, each made exactly as the one asked for."""
+    opened = FeatureCache(cache, read_only=read_only)
     streams = {}
     for name, spec in specs.items():
-        remove_stale_temporaries(cache / name)
         if name not in opened:
             continue
         streams[name] = opened[name]

@@ -47,7 +47,10 @@ _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from extract.w
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """One video to decode. `key`: the caller's name for it in the answers; the rest as in `read_video`."""
+    """One video to decode. `key`: the caller's name for it in the answers; the rest as in `read_video`.
+
+    only_open: find out what its rows would be, and end without them.
+    """
 
     key: int
     path: Path
@@ -55,6 +58,7 @@ class DecodeJob:
     decoder: str = "auto"
     keep_damaged: bool = False
     frames_fps: float | None = None
+    only_open: bool = False
 
 
 class Opened(NamedTuple):
@@ -330,7 +334,7 @@ def decode(job: DecodeJob, alive: Callable[[], None] = lambda: None) -> Iterator
         )
         cutter = Cutter(video, job.views, alive)
         yield Opened(job.key, video.duration_s, video.fps, tuple(cutter.spans), cutter.frames)
-        for chunk in cutter.chunks():
+        for chunk in () if job.only_open else cutter.chunks():
             yield Frames(job.key, *chunk, cutter.decoded)
         lost = tuple(cutter.lost) if any(cutter.lost) else ()
         assert video.damage is not None or not lost
