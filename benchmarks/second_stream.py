@@ -59,7 +59,7 @@ def serve_counted(pipe: Connection) -> None:
 
 
 def counted(job: DecodeJob, alive: Callable[[], None]) -> Iterator[Message]:
-    from extract.decode import Video
+    from extract.decode import VideoFile as Video
 
     counts = Counts(opened=1)
     plain: Callable[..., Iterator[Any]] = Video.frames
@@ -173,7 +173,9 @@ def counted_run(sources: Sources, backbones: dict[str, Backbone], folder: Path) 
     with tempfile.TemporaryDirectory(dir=folder) as name:
         notes = Path(name) / "counts"
         os.environ[COUNTS_FILE] = str(notes)
-        settings = Settings(os.cpu_count() or 1, 16, 120.0, "benchmarks.second_stream:serve_counted")
+        settings = Settings(
+            os.cpu_count() or 1, 16, 120.0, decode_target="benchmarks.second_stream:serve_counted"
+        )
         outcome = extract(sources, backbones, Path(name) / "cache", settings)
         if outcome.failed:
             raise click.ClickException(f"videos failed: {outcome.failed}")

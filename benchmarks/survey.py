@@ -24,7 +24,7 @@ import importlib
 import json
 import os
 import re
-import select
+import selectors
 import shutil
 import signal
 import subprocess
@@ -245,7 +245,9 @@ class Worker:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(json.dumps([str(path), list(rates)]) + "\n")
         process.stdin.flush()
-        ready, _, _ = select.select([process.stdout], [], [], self._deadline_s)
+        with selectors.DefaultSelector() as selector:  # takes any number of open files
+            selector.register(process.stdout, selectors.EVENT_READ)
+            ready = selector.select(self._deadline_s)
         line = process.stdout.readline() if ready else ""
         if not line:
             failure = "crash" if ready else f"no answer within {self._deadline_s:g} s"

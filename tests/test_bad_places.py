@@ -473,7 +473,7 @@ def test_rows_are_right_though_decord_lies(
     path = tmp_path / "a.mp4"
     write_video(path, numbered_frames(80), fps=25, options=B_FRAMES)
     lying.lie = staticmethod(lie)
-    ran = extract(path, tmp_path / "cache")
+    ran = extract(path, tmp_path / "cache", "--decoder", "decord")
     assert (ran.code, ran.err, len(recwarn)) == (0, "", 0)
     assert (lying.asked, lying.frames) == (1, 0)  # it was asked, and not trusted with a frame
     record = FeatureCache(tmp_path / "cache")[NAME]["a"]
@@ -490,6 +490,6 @@ def test_decord_is_trusted_while_it_tells_the_truth(tmp_path: Path, lying: type[
     for name, lie in (("true", lambda times: times), ("late", lambda times: times + np.float32(7.5))):
         lying.lie = staticmethod(lie)
         lying.frames = 0
-        assert extract(path, tmp_path / name).code == 0
+        assert extract(path, tmp_path / name, "--decoder", "decord").code == 0
         assert lying.frames == 4
         assert_rows(FeatureCache(tmp_path / name)[NAME]["a"], path, [0, 25, 50, 75])
