@@ -105,7 +105,7 @@ class Forecast:
                 topics.append((name, f"{rows}, {size(stream.bytes)}"))
         if self.seconds is not None:
             topics.append(
-                ("time", f"about {_time(self.seconds)}, estimated from {_time(self.worked_s)} of this work")
+                ("time", f"about {_time(self.seconds)}, estimated from {_time(self.worked_s)} of it")
             )
         width = max(len(topic) for topic, _ in topics)
         yield from (f"{topic:{width}}  {line}" for topic, line in topics)
