@@ -226,7 +226,7 @@ def test_generated_videos(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     print(table(found))
     wrong = [f"{m.path.name}: {m.damage}: {o}" for m, o in found.items() if o.startswith("wrong")]
     # Two here since checks are chosen by codec and unneeded pictures left out (an AV1 bit, an H.264 loss in TS);
-    # one at most before. To be found again. 2 of 4,000 with 20 other seeds (two damages in one file, one of them where no row looks).
+    # at most one before, and 2 of 4,000 with 20 other seeds. To be found again.
     assert len(wrong) <= 2, "\n".join(wrong)
     for mutant, outcome in found.items():
         # Not in MPEG-TS, which without its beginning is a recording that began later.
