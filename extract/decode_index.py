@@ -21,6 +21,7 @@ from extract.decode_packets import (
     Findings,
     Packet,
     VideoError,
+    has_holes,
     leading,
     long_gaps,
     lost_frames,
@@ -68,6 +69,7 @@ class VideoIndex:
     packets: in the order of the file, which is that of decoding; at least one is an entry.
     leading: of each, whether it is shown before the entry that it follows.
     packets_lost: whether untimed packets are missing, so that frames after a damaged one cannot be placed.
+    holes: whether pictures of an MPEG-TS may have been lost, which shows in those that nothing else needs, too.
     decord_objection: why decord's frames would be wrong, or None.
     """
 
@@ -82,6 +84,7 @@ class VideoIndex:
     packets: list[Packet]
     leading: list[bool]
     packets_lost: bool
+    holes: bool
     decord_objection: str | None
 
 
@@ -188,6 +191,7 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         packets=packets,
         leading=behind,
         packets_lost=not timed and findings.damage is not None,
+        holes=timed and container_format == "mpegts" and has_holes(frame_pts),
         decord_objection=objection or walk.oddity or _packets_objection(packets, timed, behind),
     )
 

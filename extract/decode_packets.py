@@ -204,6 +204,16 @@ def lost_frames(packets: list[Packet], tick_s: float, findings: Findings) -> Non
     findings.remark(f"counters of its packets do not go on{where}: joined from several, perhaps")
 
 
+def has_holes(frame_pts: NDArray[np.int64]) -> bool:
+    """Whether frames that come evenly leave a place empty here and there: some may have been lost."""
+    steps = np.diff(frame_pts)
+    if len(steps) < 2:
+        return False
+    period = float(np.median(steps))
+    longer = steps > 1.5 * period
+    return bool(longer.any()) and float(longer.mean()) < 0.1
+
+
 def promise_kept(
     findings: Findings,
     whole_file: bool,

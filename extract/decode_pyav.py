@@ -103,6 +103,8 @@ def _plan(index: VideoIndex, wanted: NDArray[np.int64]) -> list[int]:
     """
     if not index.timed:
         return _plan_by_order(index, wanted)
+    if index.holes:
+        return _everything(index)
     wanted_pts = set(index.frame_pts[wanted].tolist())
     plan = [_LEFT_OUT] * len(index.packets)
     group_wanted = leading_wanted = False

@@ -225,9 +225,9 @@ def test_generated_videos(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     found = outcomes(bases, tmp_path, tmp_path / "cache", capfd)
     print(table(found))
     wrong = [f"{m.path.name}: {m.damage}: {o}" for m, o in found.items() if o.startswith("wrong")]
-    # Two here since checks are chosen by codec and unneeded pictures left out (an AV1 bit, an H.264 loss in TS);
-    # at most one before, and 2 of 4,000 with 20 other seeds. To be found again.
-    assert len(wrong) <= 2, "\n".join(wrong)
+    # One here: a bit of AV1's header, which makes pictures fail that no row needs. With 20 other seeds it was 2 of
+    # 4,000, before pictures that no row needs were left out of all codecs.
+    assert len(wrong) <= 1, "\n".join(wrong)
     for mutant, outcome in found.items():
         # Not in MPEG-TS, which without its beginning is a recording that began later.
         if mutant.base.stem in ("whole_h264_mp4", "whole_h264_mkv") and mutant.damage in BLOCKS:
