@@ -308,6 +308,29 @@ def test_a_damaged_picture_is_named(
         list(video.frames(np.arange(3)))
 
 
+def test_what_can_be_had_of_a_damaged_folder_is_kept(tmp_path: Path, pictures: list[Picture]) -> None:
+    folder = write_frames(tmp_path / "f/v", pictures[:60])
+    for number in (26, 30):  # the row at 1 s, and a picture that no row shows
+        path = folder / f"img_{number:05d}.png"
+        path.write_bytes(cut(path.read_bytes()))
+    video = read_video(folder, frames_fps=25, keep_damaged=True)
+    kept = [
+        frame if frame is None else read_frame_number(frame) for frame in video.frames(np.array([0, 25, 50]))
+    ]
+    assert kept == [0, None, 50]
+    assert video.damage is not None and video.damage.startswith(
+        "img_00026.png: damaged: image file is truncated"
+    )
+    options = ("--frames-fps", "25", "--json", "--damaged", "keep")
+    ran = extract(tmp_path / "f", tmp_path / "cache", *options)
+    assert (
+        ran.code == 0 and list(answer(ran)["partial"]) == ["v"] and answer(ran)["decoders"] == {"images": 1}
+    )
+    assert FeatureCache(tmp_path / "cache")[NAME]["v"].spans[:, 0].tolist() == [0, 2]
+    dry = answer(extract(tmp_path / "f", tmp_path / "cache", *options, "--dry-run"))
+    assert (dry["already_there"], list(dry["partial"]), dry["to_extract"]) == (1, ["v"], 0)
+
+
 def test_ordinary_jpegs_pass_the_check_for_damage(tmp_path: Path) -> None:
     kinds: list[dict[str, Any]] = [
         {
