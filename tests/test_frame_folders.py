@@ -69,6 +69,11 @@ def test_other_files_may_lie_beside_the_frames(tmp_path: Path, others: list[str]
     assert frame_names(tmp_path) == {1: "img_00001.jpg", 2: "img_00002.jpg"}
 
 
+def test_a_single_picture_beside_many_is_no_frame(tmp_path: Path) -> None:
+    touch(tmp_path, "vid_1.jpg", "vid_2.jpg", "poster_1.jpg", "1.png")
+    assert frame_names(tmp_path) == {1: "vid_1.jpg", 2: "vid_2.jpg"}
+
+
 def test_a_film_of_flowers_is_no_optical_flow(tmp_path: Path) -> None:
     assert len(frame_names(touch(tmp_path, "flower_1.jpg", "flower_2.jpg"))) == 2
 
