@@ -43,7 +43,8 @@ class Forecast:
 
     Attributes:
         videos: named by the request.
-        there: in the cache already, in every stream.
+        there: in the cache already, in every stream, in part at least.
+        partial: reasons by id, of those that are there in part.
         failed: reasons by id, of those known to fail from an earlier run.
         refused: reasons by id or file, of those that would not be tried.
         missing: how many would be extracted.
@@ -56,6 +57,7 @@ class Forecast:
 
     videos: int
     there: int
+    partial: Mapping[str, str]
     failed: Mapping[str, str]
     refused: Mapping[str, str]
     missing: int
@@ -75,6 +77,7 @@ class Forecast:
         return {
             "videos": self.videos,
             "already_there": self.there,
+            "partial": dict(self.partial),
             "failed_earlier": dict(self.failed),
             "refused": dict(self.refused),
             "to_extract": self.missing,
@@ -92,7 +95,7 @@ class Forecast:
         of_video = f", {about}{_time(self.duration_s)} of video" if self.missing else ""
         topics = [
             ("videos", f"{self.videos:,}"),
-            ("in the cache", f"{self.there:,}"),
+            ("in the cache", f"{self.there:,}" + f", {len(self.partial):,} in part" * bool(self.partial)),
             ("failed earlier", f"{len(self.failed):,}"),
             ("refused", f"{len(self.refused):,}"),
             ("to extract", f"{self.missing:,}{of_video}"),
@@ -155,6 +158,7 @@ def foresee(
     return Forecast(
         videos=len(sources.videos) + len(sources.refused),
         there=plan.present,
+        partial=plan.partial,
         failed=plan.failed,
         refused=dict(sources.refused) | plan.refused,
         missing=len(missing),
@@ -187,7 +191,13 @@ def _open(missing: Sequence[_Missing], views: Mapping[str, View], settings: Sett
             if clock.windows > 1:
                 return
             yield DecodeJob(
-                key, video.path, _views(streams, views), frames_fps=video.frames_fps, only_open=True
+                key,
+                video.path,
+                _views(streams, views),
+                settings.decoder,
+                settings.keep_damaged,
+                video.frames_fps,
+                only_open=True,
             )
 
     opened: dict[int, _Opened] = {}

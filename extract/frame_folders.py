@@ -32,7 +32,8 @@ def frame_names(folder: Path) -> dict[int, str]:
     """The names of a folder's frames by number, in order; numbers may be missing, and need no leading zeros.
 
     Other files may lie beside them: optical flow (`flow_x_00001.jpg` beside `img_00001.jpg`), pictures without a
-    number, and other series than the one with a usual name (img, image, frame, rgb, color, or the number alone).
+    number or alone in their series, and other series than the one with a usual name (img, image, frame, rgb,
+    color, or the number alone).
 
     Raises:
         VideoError: there are none, or it cannot be told which pictures are the frames.
@@ -58,6 +59,8 @@ def _shown(series: dict[str, list[str]]) -> list[str]:
     pictures = {pattern: names for pattern, names in series.items() if not _FLOW.search(pattern)}
     if not pictures:
         raise VideoError("only optical flow in it, no pictures")
+    # One picture beside others that are several is a thumbnail.
+    pictures = {pattern: names for pattern, names in pictures.items() if len(names) > 1} or pictures
     usual = {
         pattern: names
         for pattern, names in pictures.items()

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as ProgressBar
+from rich.table import Column
 
 from extract.pipeline import Progress
 
@@ -19,16 +20,15 @@ def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
         yield _Lines(console)
         return
     with ProgressBar(
-        TextColumn("extracting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("videos, {task.fields[rate]:.1f} frames/s, {task.fields[failed]} failed; took"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),  # what the others leave of the line
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TextColumn(
+            "videos, {task.fields[rate]:.1f} frames/s, {task.fields[failed]} failed, {task.fields[time]}"
+        ),
         console=console,
+        expand=True,
     ) as bar:
-        task = bar.add_task("extracting", total=None, rate=0.0, failed=0)
+        task = bar.add_task("extracting", total=None, rate=0.0, failed=0, time=_time(Progress(0)))
 
         def report(progress: Progress) -> None:
             bar.update(
@@ -37,6 +37,7 @@ def show_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
                 completed=progress.videos_done,
                 rate=progress.frames_done / progress.elapsed_s,
                 failed=len(progress.failures),
+                time=_time(progress),
             )
 
         yield report
@@ -56,12 +57,21 @@ class _Lines:
         if elapsed_s - self._printed_s < self.EVERY_S:
             return
         self._printed_s = elapsed_s
-        left = "?"
-        if progress.videos_done:
-            left = f"{elapsed_s / progress.videos_done * (progress.videos_total - progress.videos_done):.0f}"
         self._console.print(
             f"{progress.videos_done} of {progress.videos_total} videos, "
             f"{progress.frames_done / elapsed_s:.1f} frames/s, {len(progress.failures)} failed, "
-            f"about {left} s left",
+            f"{_time(progress)}",
             highlight=False,
         )
+
+
+def _time(progress: Progress) -> str:
+    """How long a run will go on if its videos take as long as so far; how long it took, when all are done."""
+    done, total = progress.videos_done, progress.videos_total
+    if not done:
+        return "left ?"
+    word, seconds = "took", progress.elapsed_s
+    if done < total:
+        word, seconds = "left", seconds / done * (total - done)
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{word} {minutes // 60}:{minutes % 60:02}:{seconds:02}"

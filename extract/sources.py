@@ -125,6 +125,8 @@ class _Search:
                 f"{printable(path)}: nothing there of the {count} it names, the first: {first}: {reason}; its "
                 f"paths are taken to be relative to {printable(root.absolute())} (--root FOLDER)"
             )
+        if not named.found:
+            self._notes.append(f"{printable(path)}: an empty list")
         if named.labelled:
             self._notes.append(f"{printable(path)}: only its paths are read, not what stands beside them")
         self._refused += named.missing
@@ -166,7 +168,7 @@ class _Search:
             tuple(unique),
             (*self._refused, *ambiguous),
             dict(self._left_out),
-            (*self._notes, *self._about_folders()),
+            (*self._notes, *self._about_folders(), *self._unused()),
         )
 
     def _take(self, path: Path, root: Path, *, folder: bool = False) -> None:
@@ -188,6 +190,10 @@ class _Search:
                 f"{_folders(len(self._unrated))} of numbered pictures ({_some(map(printable, self._unrated))}): "
                 "to take each as a video, say with --frames-fps RATE how many a second"
             )
+
+    def _unused(self) -> Iterator[str]:
+        if self._frames_fps is not None and all(video.frames_fps is None for video in self._found.values()):
+            yield f"--frames-fps {self._frames_fps:g}: there is no folder of numbered pictures"
 
     def _why_none(self) -> Iterator[str]:
         yield from (f"{file}: {reason}" for file, reason in self._refused[:_TOLD])

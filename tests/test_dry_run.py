@@ -146,6 +146,7 @@ def test_large_numbers_fit_80_columns() -> None:
     forecast = Forecast(
         videos=10_000_000,
         there=1_000_000,
+        partial=reasons,
         failed=reasons,
         refused=reasons,
         missing=9_000_000,

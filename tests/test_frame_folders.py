@@ -69,6 +69,11 @@ def test_other_files_may_lie_beside_the_frames(tmp_path: Path, others: list[str]
     assert frame_names(tmp_path) == {1: "img_00001.jpg", 2: "img_00002.jpg"}
 
 
+def test_a_single_picture_beside_many_is_no_frame(tmp_path: Path) -> None:
+    touch(tmp_path, "vid_1.jpg", "vid_2.jpg", "poster_1.jpg", "1.png")
+    assert frame_names(tmp_path) == {1: "vid_1.jpg", 2: "vid_2.jpg"}
+
+
 def test_a_film_of_flowers_is_no_optical_flow(tmp_path: Path) -> None:
     assert len(frame_names(touch(tmp_path, "flower_1.jpg", "flower_2.jpg"))) == 2
 
@@ -306,6 +311,29 @@ def test_a_damaged_picture_is_named(
     video = read_video(folder, frames_fps=25)
     with pytest.raises(VideoError, match=f"^img_2{suffix}: ({reason})"):
         list(video.frames(np.arange(3)))
+
+
+def test_what_can_be_had_of_a_damaged_folder_is_kept(tmp_path: Path, pictures: list[Picture]) -> None:
+    folder = write_frames(tmp_path / "f/v", pictures[:60])
+    for number in (26, 30):  # the row at 1 s, and a picture that no row shows
+        path = folder / f"img_{number:05d}.png"
+        path.write_bytes(cut(path.read_bytes()))
+    video = read_video(folder, frames_fps=25, keep_damaged=True)
+    kept = [
+        frame if frame is None else read_frame_number(frame) for frame in video.frames(np.array([0, 25, 50]))
+    ]
+    assert kept == [0, None, 50]
+    assert video.damage is not None and video.damage.startswith(
+        "img_00026.png: damaged: image file is truncated"
+    )
+    options = ("--frames-fps", "25", "--json", "--damaged", "keep")
+    ran = extract(tmp_path / "f", tmp_path / "cache", *options)
+    assert (
+        ran.code == 0 and list(answer(ran)["partial"]) == ["v"] and answer(ran)["decoders"] == {"images": 1}
+    )
+    assert FeatureCache(tmp_path / "cache")[NAME]["v"].spans[:, 0].tolist() == [0, 2]
+    dry = answer(extract(tmp_path / "f", tmp_path / "cache", *options, "--dry-run"))
+    assert (dry["already_there"], list(dry["partial"]), dry["to_extract"]) == (1, ["v"], 0)
 
 
 def test_ordinary_jpegs_pass_the_check_for_damage(tmp_path: Path) -> None:

@@ -275,6 +275,15 @@ def test_without_a_rate_folders_of_frames_are_told_of(tmp_path: Path) -> None:
     )
 
 
+def test_a_rate_that_no_folder_needs_and_a_list_that_names_nothing_are_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "list.txt").touch()
+    assert find_videos([tmp_path / "a.mp4", tmp_path / "list.txt"], frames_fps=25).notes == (
+        f"{tmp_path}/list.txt: an empty list",
+        "--frames-fps 25: there is no folder of numbered pictures",
+    )
+
+
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_rate_that_is_none(tmp_path: Path, rate: float) -> None:
     with pytest.raises(UserError, match=r"--frames-fps .*: must be positive and finite"):
