@@ -1,7 +1,8 @@
 """What a player shows of a video, found by decoding every frame of it: the reference that `extract` is checked by.
 
 It shares no code with `extract`: PyAV, one thread, every packet in the order of the file, no seeking, nothing left
-out, and on after an error. A frame is taken to need every packet from its key frame's to its own.
+out, and on after an error. A frame is taken to need every packet from its key frame's to its own, but for pictures
+that nothing refers to.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Showing:
     missing: str | None = None
     _needs: list[range] = field(default_factory=list)
     _lost: dict[int, set[int]] = field(default_factory=dict)  # by frame, packets that gave none after it
+    _disposable: set[int] = field(default_factory=set)  # packets that no other refers to
     _left_out: set[int] = field(default_factory=set)  # places of frames, among all that are decoded
 
     def __post_init__(self) -> None:
@@ -84,6 +86,7 @@ class Showing:
         slots: list[int] = []  # dts of each packet
         times: list[int | None] = []  # pts of each packet
         place_of: dict[int | None, int] = {}  # the packet with a pts
+        disposable: set[int] = set()
         keys: list[tuple[int, int | None]] = []  # packet, pts
         with _opened(self.path) as (container, stream):
             self.container = container.format.name.split(",")[0]
@@ -95,6 +98,8 @@ class Showing:
             for at, packet, frames in _fed(container, stream, self._hear):
                 if packet is not None:
                     times.append(packet.pts)
+                    if _is_disposable(packet, self.codec):
+                        disposable.add(at)
                     place_of[packet.pts] = at
                     slots.append(at if packet.dts is None else packet.dts)
                     if packet.is_keyframe:
@@ -110,6 +115,7 @@ class Showing:
             return
         if keys:
             self._forget_before(*keys[0], decoded, times)
+        self._disposable = disposable
         begin_s = self._set_times(decoded, slots, place_of, tick_s, rate)
         period_s = self.duration_s / len(self.starts_s)
         reached_s = begin_s + self.duration_s
@@ -155,7 +161,7 @@ class Showing:
         else:
             ticks = [frame.pts or 0 for frame in shown]
             if self.container in _MPEG_STREAMS:
-                ticks = _joined(ticks, round(1 / rate / tick_s), round(1 / tick_s))
+                ticks = _joined(ticks, round(1 / rate / tick_s))
             ticks.sort()  # a decoder's order is that of the pictures; it is times which are exchanged
         self.starts_s = [(tick - ticks[0]) * tick_s for tick in ticks]
         self._needs = [frame.needs for frame in shown]
@@ -193,7 +199,8 @@ class Showing:
         if not self.heard:
             return []
         wanted = list(numbers)
-        packets = {at for number in wanted for at in self._needs[number]}
+        packets = {at for number in wanted for at in self._needs[number]} - self._disposable
+        packets.update(self._needs[number][-1] for number in wanted)
         packets.update(at for number in wanted for at in self._lost.get(number, ()))
         return [text for at, text in self.heard if at in packets]
 
@@ -281,6 +288,39 @@ def _fed(
         at += 1
 
 
+def _is_disposable(packet: Any, codec: str) -> bool:
+    """Whether no other picture refers to this one, where its first bytes say so.
+
+    H.264: nal_ref_idc is 0 (ITU-T H.264, 7.4.1); HEVC: even types below 16 (ITU-T H.265, 7.4.2.2);
+    MPEG-1 and 2: picture_coding_type B (ITU-T H.262, 6.3.9); MPEG-4: vop_coding_type B.
+    """
+    content = bytes(packet)
+    if codec in ("mpeg1video", "mpeg2video"):
+        header = content.find(b"\0\0\1\0") + 5
+        return header > 4 and len(content) > header and (content[header] >> 3 & 7) == 3
+    if codec == "mpeg4":
+        header = content.find(b"\0\0\1\xb6") + 4
+        return header > 3 and len(content) > header and content[header] >> 6 == 2
+    if codec not in ("h264", "hevc"):
+        return False
+    start_codes = content[:3] == b"\0\0\1" or content[:4] == b"\0\0\0\1"
+    at = 0
+    while at + 5 < len(content):
+        if start_codes:
+            at = content.find(b"\0\0\1", at) + 3
+            if at < 3 or at >= len(content):
+                break
+            header, following = content[at], at
+        else:
+            header, following = content[at + 4], at + 4 + int.from_bytes(content[at : at + 4], "big")
+        if codec == "h264" and 1 <= header & 31 <= 5:
+            return header & 0x60 == 0
+        if codec == "hevc" and header >> 1 < 32:
+            return header >> 1 < 16 and header >> 1 & 1 == 0
+        at = following
+    return False
+
+
 @contextmanager
 def _logged(at: int, hear: Callable[[int, str], None]) -> Iterator[None]:
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
@@ -313,12 +353,12 @@ def _in_slots(frames: list[_Decoded], slots: list[int]) -> list[int]:
     return ticks
 
 
-def _joined(ticks: list[int], period: int, second: int) -> list[int]:
-    """The times of MPEG streams joined one behind the other: where the clock goes back by a second, it goes on."""
+def _joined(ticks: list[int], period: int) -> list[int]:
+    """The times of MPEG streams joined one behind the other: where the clock goes back, it goes on instead."""
     joined: list[int] = []
     offset = 0
     for tick in ticks:
-        if joined and tick + offset < joined[-1] - second:
+        if joined and tick + offset < joined[-1]:
             offset = joined[-1] + period - tick
         joined.append(tick + offset)
     return joined
@@ -333,7 +373,9 @@ def _promised_s(container: Any, stream: Any, name: str) -> tuple[float, float]:
     if re.fullmatch(r"\d+:\d+:\d+(\.\d+)?", tag):
         hours, minutes, seconds = tag.split(":")
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds), 0.0
-    if stream.duration and name in ("mov", "avi"):
+    if name == "avi" and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate), 0.0
+    if name == "mov" and stream.duration:
         return float((stream.duration + (stream.start_time or 0)) * stream.time_base), 0.0
     if name in ("matroska", "flv", "asf", "ogg") and len(container.streams) == 1 and container.duration:
         return (container.duration + (container.start_time or 0)) / 1e6, 0.5
