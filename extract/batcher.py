@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,11 @@ class Batcher:
     The last batch of a run is filled up with black: a forward pass of another size may take another path through
     the libraries and differ in the last bit, and an interrupted run must end with the same rows.
 
+    On a CPU each of torch's threads takes an equal part of the batch through the whole network. They meet once a
+    batch: threads that share the work of every layer meet hundreds of times, and wait for those from which a
+    decoder has just taken the core; and a part's activations are more likely to fit into a core's cache. So that
+    the parts are equal, a batch may be a few rows larger than `size`.
+
     On a GPU two batches are under way: while one is computed, the next is filled in pinned memory and copied
     over. Rows then come one batch late, and the last ones from `flush`.
     """
@@ -38,9 +45,11 @@ class Batcher:
     def __init__(self, backbone: Backbone, size: int) -> None:
         self._backbone = backbone
         view = backbone.view
-        shape = (size, *view.row_shape)
-        dtype = torch.from_numpy(np.zeros(0, view.dtype)).dtype
         self._gpu = backbone.device.type == "cuda"
+        self._parts = 1 if self._gpu else min(torch.get_num_threads(), size)
+        self._threads = _sharing_threads(self._parts) if self._parts > 1 else None
+        shape = (-(-size // self._parts) * self._parts, *view.row_shape)
+        dtype = torch.from_numpy(np.zeros(0, view.dtype)).dtype
         # A buffer is filled again only after the batch that was copied from it has been read back.
         self._buffers = [
             torch.zeros(shape, dtype=dtype, pin_memory=self._gpu) for _ in range(2 if self._gpu else 1)
@@ -81,13 +90,19 @@ class Batcher:
     def _computed(self) -> Iterator[Rows]:
         segments, self._segments, self._filled = self._segments, [], 0
         if not self._gpu:
-            self._running = _Running(segments, *self._backbone(self._buffers[0]), None)
+            self._running = _Running(segments, *self._forward(self._buffers[0]), None)
             yield from self._read_back()
             return
         started = self._queue_on_gpu(segments)
         self._buffers.reverse()
         yield from self._read_back()
         self._running = started
+
+    def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if self._threads is None:
+            return self._backbone(pixels)
+        features, scores = zip(*self._threads.map(self._backbone, pixels.chunk(self._parts)), strict=True)
+        return torch.cat(features), None if scores[0] is None else torch.cat(scores)
 
     def _queue_on_gpu(self, segments: list[_Segment]) -> _Running:
         """Copy over, compute and copy back, all of it behind what is under way: nothing is waited for here."""
@@ -134,6 +149,22 @@ class _Running:
     features: torch.Tensor
     scores: torch.Tensor | None
     done: torch.cuda.Event | None
+
+
+def _sharing_threads(count: int) -> ThreadPoolExecutor:
+    """Threads that have equal shares of torch's."""
+    available = torch.get_num_threads()
+    all_there = Barrier(count)
+
+    def start(_number: int) -> None:
+        torch.get_num_threads()  # else it would take, when it first computes, what was last set in any thread
+        torch.set_num_threads(available // count)
+        all_there.wait()
+
+    threads = ThreadPoolExecutor(count, "forward")
+    list(threads.map(start, range(count)))
+    torch.set_num_threads(available)
+    return threads
 
 
 def _to_pinned(tensor: torch.Tensor) -> torch.Tensor:

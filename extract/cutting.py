@@ -16,7 +16,7 @@ from extract.sampling import clip_times
 from extract.transform import UInt8Array, resize_and_crop, resize_short_side
 from extract.views import PixelArray, View
 
-CHUNK_BYTES = 6 << 20
+CHUNK_BYTES = 1 << 20
 
 
 class Chunk(NamedTuple):

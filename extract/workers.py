@@ -314,8 +314,6 @@ def serve(
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         import extract.cutting  # noqa: F401 - what takes long to import is no part of a video's time
 
-        with contextlib.suppress(ImportError, OSError):
-            import decord  # noqa: F401
         alive()
         while True:
             job: DecodeJob = pipe.recv()

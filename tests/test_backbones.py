@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -378,16 +378,32 @@ class Echo:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.threads: set[int] = set()
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         self.batches.append(len(pixels))
+        self.threads.add(torch.get_num_threads())
         return pixels[:, 0, 0, :2].float(), pixels[:, 0, 0, 2:].float()
 
 
+@pytest.fixture(scope="module")
+def torch_threads() -> Iterator[None]:
+    """Gives torch its threads back."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("torch_threads")
 @settings(max_examples=80, deadline=None)
-@given(size=st.integers(1, 9), videos=st.lists(st.lists(st.integers(1, 12), max_size=4), max_size=5))
-def test_any_split_of_frames_gives_every_row_once(size: int, videos: list[list[int]]) -> None:
+@given(
+    size=st.integers(1, 9),
+    threads=st.integers(1, 4),
+    videos=st.lists(st.lists(st.integers(1, 12), max_size=4), max_size=5),
+)
+def test_any_split_of_frames_gives_every_row_once(size: int, threads: int, videos: list[list[int]]) -> None:
     """`videos`: for each, how many frames each `add` brings."""
+    torch.set_num_threads(threads)
     backbone = Echo()
     batcher = Batcher(backbone, size)  # type: ignore[arg-type]
     random = np.random.default_rng(0)
@@ -413,4 +429,8 @@ def test_any_split_of_frames_gives_every_row_once(size: int, videos: list[list[i
     for i in frames:
         assert np.array_equal(found[i], frames[i][:, 0, 0])
     total = sum(map(len, frames.values()))
-    assert backbone.batches == [size] * -(-total // size)  # always full, none more than needed
+    # Always full, none more than needed; every thread has an equal part of a batch, and of torch's threads.
+    shares = min(threads, size)
+    part = -(-size // shares)
+    assert backbone.batches == [part] * shares * -(-total // (shares * part))
+    assert backbone.threads <= {threads // shares} and torch.get_num_threads() == threads

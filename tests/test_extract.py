@@ -771,7 +771,7 @@ def test_time_that_all_were_stopped_does_not_count(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_a_slow_consumer_does_not_make_decoders_late(tmp_path: Path) -> None:
-    # One second of a thousand frames: fifty messages, of which the queue holds eight.
+    # One second of a thousand frames: three hundred messages, of which the queue holds eight.
     write_video(tmp_path / "a.mp4", numbered_frames(1000, width=64, height=48), fps=1000)
     [job] = jobs_of([tmp_path / "a.mp4"])
     large = replace(job.views[0].preprocessing, resize=320, crop=320)
@@ -799,7 +799,7 @@ def test_messages_are_small(tmp_path: Path) -> None:
     messages = decode_all(jobs_of([tmp_path / "long.mp4"]), workers=1, deadline_s=60)
     parts = [message.pixels for message in messages if isinstance(message, Frames)]
     assert sum(map(len, parts)) == 600 and len(parts) >= 2
-    assert max(part.nbytes for part in parts) <= 6 << 20
+    assert max(part.nbytes for part in parts) <= 1 << 20
 
 
 def test_jobs_that_cannot_be_listed_are_our_error() -> None:

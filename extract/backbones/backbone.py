@@ -66,9 +66,9 @@ class Backbone:
         self.parameters = network.parameters
         if self.view.flow_here:  # now, not in the decoders: is what it needs installed?
             clip_flow(np.zeros((2, 16, 16, 3), np.uint8), str(preprocessing.flow))
-        shape = (1, 1, 1, 3) if frames else (1, 1, 1, 1, 3)
-        self._mean = torch.tensor(preprocessing.mean, device=device).view(shape)
-        self._std = torch.tensor(preprocessing.std, device=device).view(shape)
+        # Of every value in a line of a picture: three alone are too short a stretch for vector instructions.
+        self._mean = torch.tensor(preprocessing.mean, device=device).repeat(preprocessing.crop)
+        self._std = torch.tensor(preprocessing.std, device=device).repeat(preprocessing.crop)
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -87,7 +87,8 @@ class Backbone:
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         if self.spec.preprocessing.flow is None:
-            return (pixels.float() / 255 - self._mean) / self._std
+            lines = (pixels.float() / 255).flatten(-2)
+            return lines.sub_(self._mean).div_(self._std).view(pixels.shape)
         if self._flow is None:
             return pixels.float().clamp(-BOUND_PX, BOUND_PX) / BOUND_PX
         flow: Tensor = self._flow(pixels.movedim(-1, 2).float())  # (B, T, 2, R, R)
