@@ -13,7 +13,7 @@ from pathlib import Path
 
 from extract.names import VIDEO_SUFFIXES, ending, printable, split_ending
 
-# What a table may call its column of paths (letters alone, small), the likeliest first.
+# What a table may call its column of paths (in small letters, without blanks and lines), the likeliest first.
 _PATH_COLUMNS = (
     "path",
     "filepath",
@@ -117,7 +117,7 @@ def _path_column(header: str) -> tuple[int, str] | None:
     """Which column of a table holds paths, and what divides its columns; None where the line is no such header."""
     for delimiter in _DELIMITERS:
         names = [
-            re.sub("[^a-z]", "", name.lower()) for name in next(csv.reader([header], delimiter=delimiter))
+            re.sub("[ _-]", "", name.lower()) for name in next(csv.reader([header], delimiter=delimiter))
         ]
         for name in _PATH_COLUMNS:
             if name in names:

@@ -358,6 +358,12 @@ def test_a_table_of_paths_alone_and_paths_alone(tmp_path: Path) -> None:
     assert listed(tmp_path, "path\na.mp4\n").notes == ()
 
 
+def test_a_first_line_that_resembles_a_title_is_none(tmp_path: Path) -> None:
+    touch(tmp_path, "video_1.mp4", "video2.mp4", "path.mp4")
+    assert ids(listed(tmp_path, "video_1 300 0\nvideo2 300 0\n")) == ["video2", "video_1"]
+    assert ids(listed(tmp_path, "path.mp4,0\nvideo2.mp4,0\n")) == ["path", "video2"]
+
+
 def test_the_whole_line_is_the_path_where_that_is_there(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "a.mp4 1", "a.mp4, 2.mp4", "x.mp4")
     assert {str(v.path.name) for v in listed(tmp_path, "a.mp4 1\na.mp4, 2.mp4\nx.mp4 1\n").videos} == {

@@ -225,7 +225,13 @@ def finetune_backbone(
     several = read.multi_label if choices.multi_label is None else choices.multi_label
     with show_training(Console(stderr=True), metric="mAP" if several else "top-1") as listener:
         run = fine_tune(choices, request, sources, read, out, machine, listener, skip_missing=skip_missing)
-    result = {**run.result, "folder": str(run.folder), "reused": run.reused, "refused": dict(sources.refused)}
+    result = {
+        **run.result,
+        "folder": str(run.folder),
+        "reused": run.reused,
+        "refused": dict(sources.refused),
+        "left_out": dict(sources.left_out),
+    }
     if run.reused:
         click.echo(f"{out}: had already been finished with these choices and videos", err=True)
     for video, reason in run.result["failed"].items():
