@@ -153,10 +153,15 @@ class _Cut:
         crop = self.view.preprocessing.crop
         top, left = (round((side - crop) / 2) for side in frames[0].shape[:2])
         pairs = []
-        for pair in itertools.pairwise(frames):
-            [flow] = clip_flow(pair, str(self.view.preprocessing.flow))
+        for before, after in itertools.pairwise(frames):
+            if before.shape == after.shape == frames[0].shape:
+                [flow] = clip_flow((before, after), str(self.view.preprocessing.flow))
+                flow = flow[top : top + crop, left : left + crop]
+            else:  # the picture changes size: what both have in common is their centre
+                centres = tuple(_centre(frame, crop) for frame in (before, after))
+                [flow] = clip_flow(centres, str(self.view.preprocessing.flow))
             self.further()
-            pairs.append(np.clip(flow[top : top + crop, left : left + crop], -BOUND_PX, BOUND_PX))
+            pairs.append(np.clip(flow, -BOUND_PX, BOUND_PX))
         return np.stack(pairs).astype(np.float16)
 
     def _forget(self) -> None:
@@ -165,3 +170,8 @@ class _Cut:
         for number in list(self._kept):
             if oldest is None or number < oldest:
                 del self._kept[number]
+
+
+def _centre(frame: UInt8Array, crop: int) -> UInt8Array:
+    top, left = (round((side - crop) / 2) for side in frame.shape[:2])
+    return np.ascontiguousarray(frame[top : top + crop, left : left + crop])

@@ -32,12 +32,15 @@ from extract.decode_packets import (
     promise_kept,
     repeats,
     shown,
+    with_empty_places,
 )
 from extract.pictures import h264_oddity, h264_picture, mpeg4_kinds, nal_length_size
 from extract.sampling import CLOCK_TOLERANCE_S
 
 # Guesses libav makes from a file's name or first bytes that are no video: a text file is "tty" (ANSI art).
 _STILL_OR_TEXT_FORMATS = ("tty", "image2", "bin", "xbin", "adf", "idf")
+# Moving pictures, or one that does not move.
+_PICTURE_FORMATS = ("gif", "apng", "webp", "jpegxl_anim", "avif")
 # Without usable presentation times: frames are taken in the order in which the decoder returns them.
 _UNTIMED_FORMATS = frozenset(
     {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf", "h263", "h261", "dirac", "cavsvideo"}
@@ -164,18 +167,25 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         raise VideoError("no frames: its video stream has no packet" + (f" ({errors[-1]})" if errors else ""))
     if not packets[0].key and not packets[0].picture:
         findings.refuse("damaged: there is no picture in its first packet")
+    if container_format in _PICTURE_FORMATS and len(packets) == 1:
+        raise VideoError(f"not a video: a still image ({container_format})")
     if walk.packed:
         findings.remark("packed B-frames: some packets hold two pictures, others none")
+    stream_tick_s = tick_s
     clock = _timeline(packets, container_format, tick_s, rate, walk.packed, findings)
     timed, frame_pts, durations, tick_s = clock
-    starts_s = (frame_pts - frame_pts[0]) * tick_s
-    period_s = float(starts_s[-1]) / (len(starts_s) - 1) if starts_s[-1] > 0 else 1 / rate
-    duration_s = float(starts_s[-1]) + (float(durations[-1]) * tick_s if durations[-1] > 0 else period_s)
-
+    period_s = _period_s(frame_pts, tick_s, rate)
     if promised_s is not None:
         promise_kept(findings, *promised_s, walk.ends_s, stream_index, period_s, container_format)
     no_complaint(demuxer, opening + errors, findings)
-    _incomplete(packets, container_format, tick_s, findings)
+    _incomplete(packets, container_format, stream_tick_s, findings)
+    holes = timed and has_holes(frame_pts)
+    if (
+        findings.damage is not None and holes
+    ):  # what was lost is to be missed, not to be taken for a long frame
+        frame_pts, durations = with_empty_places(frame_pts, durations)
+    starts_s = (frame_pts - frame_pts[0]) * tick_s
+    duration_s = float(starts_s[-1]) + (float(durations[-1]) * tick_s if durations[-1] > 0 else period_s)
 
     packets = _with_entries(packets, codec, timed, walk, intra_only=av.Codec(codec, "r").intra_only)
     behind = leading(packets) if timed else [False] * len(packets)
@@ -191,9 +201,15 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         packets=packets,
         leading=behind,
         packets_lost=not timed and findings.damage is not None,
-        holes=timed and container_format == "mpegts" and has_holes(frame_pts),
+        holes=holes and container_format == "mpegts",
         decord_objection=objection or walk.oddity or _packets_objection(packets, timed, behind),
     )
+
+
+def _period_s(frame_pts: NDArray[np.int64], tick_s: float, rate: float) -> float:
+    """Seconds that a frame is shown, on average."""
+    length = int(frame_pts[-1] - frame_pts[0])
+    return length * tick_s / (len(frame_pts) - 1) if length > 0 else 1 / rate
 
 
 def _timeline(

@@ -214,6 +214,21 @@ def has_holes(frame_pts: NDArray[np.int64]) -> bool:
     return bool(longer.any()) and float(longer.mean()) < 0.1
 
 
+def with_empty_places(
+    frame_pts: NDArray[np.int64], durations: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where frames that come evenly leave places empty, a frame for each: one that no packet will give."""
+    period = int(np.median(np.diff(frame_pts)))
+    missing: list[int] = []
+    for before, after in pairwise(frame_pts.tolist()):
+        missing += (
+            range(before + period, after - period // 2, period) if after - before > 1.5 * period else ()
+        )
+    everything = np.concatenate([frame_pts, np.array(missing, np.int64)])
+    order = np.argsort(everything, kind="stable")
+    return everything[order], np.concatenate([durations, np.full(len(missing), period)])[order]
+
+
 def promise_kept(
     findings: Findings,
     whole_file: bool,

@@ -255,7 +255,7 @@ class _Decoding:
             for number, frame in out:
                 if frame.is_corrupt:
                     self._complain(
-                        self._packet_of(number),
+                        self._packet_of(number) or 0,
                         f"damaged packets: the decoder concealed errors at {self._at_s(number):.2f} s",
                     )
                 yield number, frame
@@ -266,7 +266,10 @@ class _Decoding:
         """Whether the frame before it stays on screen instead of this one, which is not coded."""
         if not self.index.timed:
             return number in self._empty or number >= len(self.index.packets) - 1
-        packet = self.index.packets[self._packet_of(number)]
+        at = self._packet_of(number)
+        if at is None:
+            return False
+        packet = self.index.packets[at]
         return self.index.codec in _HOLDING_CODECS and packet.size <= NOT_CODED_BYTES
 
     def is_tainted(self, number: int) -> bool:
@@ -274,7 +277,7 @@ class _Decoding:
         if not self._tainted:
             return False
         at = self._packet_of(number)
-        return any(start <= at < stop for start, stop in self._tainted)
+        return at is None or any(start <= at < stop for start, stop in self._tainted)
 
     def _fed(self, start: int = 0) -> Iterator[tuple[int, list[av.VideoFrame]]]:
         """Feed the packets of the plan; yield each one's place and what came out. Last, what was left inside."""
@@ -331,12 +334,12 @@ class _Decoding:
             following += 1  # they may need what is damaged
         self._tainted.append((at, len(packets) if self.index.packets_lost else following))
 
-    def _packet_of(self, number: int) -> int:
+    def _packet_of(self, number: int) -> int | None:
         if not self.index.timed:
             return min(number, len(self.index.packets) - 1)
         if not hasattr(self, "_places"):
             self._places = {packet.pts: at for at, packet in enumerate(self.index.packets)}
-        return self._places[int(self.index.frame_pts[number])]
+        return self._places.get(int(self.index.frame_pts[number]))
 
     def _at_s(self, number: int) -> float:
         return float(self.index.frame_starts_s[min(number, len(self.index.frame_starts_s) - 1)])

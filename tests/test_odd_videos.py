@@ -15,8 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.videos import noisy_frames, numbered_frames, read_frame_number, write_video
+from cache_schema import Preprocessing, Sampling
+from extract.cutting import Cutter
 from extract.decode import VideoError, open_video, read_video
+from extract.views import View
 from tests.test_decode import B_FRAMES
+from tests.test_extract import overwritten
 
 OPEN_GROUPS = {
     "preset": "veryfast",
@@ -256,3 +260,46 @@ def test_what_can_be_had_of_a_damaged_file(tmp_path: Path, suffix: str, size: in
     assert sum(frame is not None for frame in kept) >= (50 if (suffix, size) == ("avi", 400) else 75)
     for frame, whole in zip(kept, right, strict=False):
         assert frame is None or (whole is not None and np.array_equal(frame, whole))
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.ts", "libx264"), ("a.mkv", "libx265")])
+def test_pictures_that_a_container_lost_are_missed(tmp_path: Path, name: str, codec: str) -> None:
+    whole, damaged = tmp_path / f"whole_{name}", tmp_path / name
+    write_video(whole, noisy_frames(150, width=64, height=48), fps=25, gop=25, codec=codec)
+    damaged.write_bytes(overwritten(whole.read_bytes()))
+    right, video = read_video(whole), read_video(damaged, keep_damaged=True)
+    times_s = np.arange(30) / 5
+    kept = list(video.frames(video.numbers_at(times_s)))
+    assert video.damage is not None and 0 < sum(frame is None for frame in kept) < 15
+    for frame, same in zip(kept, right.frames(right.numbers_at(times_s)), strict=True):
+        assert frame is None or (same is not None and np.array_equal(frame, same))
+
+
+@pytest.mark.parametrize(("suffix", "codec", "pix_fmt"), [("gif", "gif", "rgb8"), ("apng", "apng", "rgb24")])
+def test_a_still_image_is_no_video_and_a_moving_one_is(
+    tmp_path: Path, suffix: str, codec: str, pix_fmt: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    for count in (1, 30):
+        write_video(path, numbered_frames(count), fps=10, codec=codec, pix_fmt=pix_fmt)
+        if count == 1:
+            with pytest.raises(VideoError, match="still image"):
+                read_video(path)
+    assert numbers(path) == [0, 10, 20]
+
+
+def test_flow_where_a_picture_changes_size(tmp_path: Path) -> None:
+    content = b""
+    for width, height in ((96, 64), (64, 96)):
+        path = tmp_path / "part.h264"
+        write_video(
+            path, noisy_frames(16, width=width, height=height), fps=16, options={"preset": "ultrafast"}
+        )
+        content += path.read_bytes()
+    path = tmp_path / "joined.h264"
+    path.write_bytes(content)
+    preprocessing = Preprocessing(32, 32, "bilinear", (0, 0, 0), (1, 1, 1), flow="dis")
+    view = View(Sampling("dense", fps=8.0, frames=4, window=4), preprocessing)
+    chunks = list(Cutter(read_video(path), [view]).chunks())
+    assert sum(len(chunk.pixels) for chunk in chunks) >= 2
+    assert all(chunk.pixels.shape[1:] == view.row_shape for chunk in chunks)
