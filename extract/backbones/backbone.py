@@ -56,6 +56,7 @@ class Backbone:
             macs_per_row=count_macs(request),
             sampling=request.sampling,
             classes=classes,
+            precision=precision,
         )
         self.view = View(request.sampling, preprocessing)
         frames = request.sampling.kind == "frames"
