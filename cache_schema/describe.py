@@ -35,6 +35,7 @@ def describe(stream: Stream) -> dict[str, Any]:
         "sampling_in_words": sampling_in_words(stream.spec.sampling),
         "feature_dim": stream.spec.feature_dim,
         "num_classes": stream.spec.num_classes,
+        "precision": stream.spec.precision,
         "class_names_known": stream.spec.classes is not None,
         "gflops_per_row": stream_cost(stream.spec).gflops(),
         "videos": len(stream),
@@ -75,13 +76,12 @@ def lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "network", stream["backbone"]
     digest = f" (digest {stream['weights_digest'][:12]})" if stream["weights_digest"] else ""
     yield "weights", f"{stream['weights']}{digest}"
-    if precision := stream["tools"].get("precision"):
-        also = stream["tools"].get("device")
-        told = " and ".join(stream["mixed_tools"].get("precision", [precision]))
-        yield "precision", f"{told}, on {also}" if also and "device" not in stream["mixed_tools"] else told
+    if precision := stream["precision"]:
+        device = stream["tools"].get("device")
+        one_kind = device and "device" not in stream["mixed_tools"]
+        yield "precision", f"{precision}, on {device}" if one_kind else precision
     for tool, versions in stream["mixed_tools"].items():
-        if tool != "precision":
-            yield "mixed", f"{tool} {', '.join(versions)}"
+        yield "mixed", f"{tool} {', '.join(versions)}"
     if stream["decoders"].keys() - {"unknown"}:
         yield "decoder", ", ".join(f"{decoder} {number:,}" for decoder, number in stream["decoders"].items())
     yield from _told("remark", stream["remarks"], stream["remark_examples"])

@@ -112,15 +112,6 @@ def _check_streams(streams: Sequence[Stream]) -> None:
             raise CacheError(
                 f"{stream.folder}: another stream than {first.folder} ({told}); nothing was merged"
             )
-    made_in: dict[str, Path] = {}
-    for stream in streams:
-        for precision in {shard.tools["precision"] for shard in stream.shards if "precision" in shard.tools}:
-            made_in.setdefault(precision, stream.folder)
-    if len(made_in) > 1:
-        told = ", ".join(f"{precision} in {folder}" for precision, folder in made_in.items())
-        raise CacheError(
-            f"stream {first.name} was computed in different precisions: {told}; nothing was merged"
-        )
 
 
 def _conflicts(streams: Sequence[Stream]) -> list[str]:

@@ -23,12 +23,13 @@ A stream is one backbone with its weights, its input and its sampling. A shard i
     videos/decoder    (M,)   UTF-8 bytes           what decoded it: "decord", "pyav", "images"; empty: not known
     videos/remarks    (M,)   UTF-8 bytes           what is odd about its file and harmless, a line each
 
-    attributes: schema_version, spec (StreamSpec as JSON), weights_digest, tools (JSON: versions, precision),
+    attributes: schema_version, spec (StreamSpec as JSON), weights_digest, tools (JSON: versions),
     header_checksum (SHA-256 over everything above but the rows themselves, which `checksum` covers)
 
 Strings are fixed-length bytes, so that nothing lies in HDF5's heaps and each dataset is one contiguous block.
 
-Schema 1, which is read as well, has no partial videos, and neither lost nor decoder nor remarks.
+Schema 1, which is read as well, has no partial videos, and neither lost nor decoder nor remarks; its tools tell
+the precision, which is in the spec now.
 """
 
 from __future__ import annotations
@@ -118,6 +119,7 @@ class StreamSpec:
         macs_per_row: multiply-accumulates of the backbone for one row up to its features (the classifier adds
             D·C, nothing where D = 0), as counted when it was built or as said when it was imported.
         classes: names of the C scores, where they are known.
+        precision: what the network computed in, "fp32" or "bf16"; empty where that is not known (imported).
     """
 
     name: str
@@ -130,6 +132,7 @@ class StreamSpec:
     macs_per_row: int
     sampling: Sampling = field(default_factory=Sampling)
     classes: tuple[str, ...] | None = None
+    precision: str = ""
 
     def __post_init__(self) -> None:
         check_stream_name(self.name)
@@ -139,12 +142,19 @@ class StreamSpec:
             raise ValueError("a class name occurs twice")
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        fields = asdict(self)
+        if not self.precision:  # as the first shards have it
+            del fields["precision"]
+        return json.dumps(fields, sort_keys=True, ensure_ascii=False)
 
     @staticmethod
-    def from_json(text: str) -> StreamSpec:
-        """The inverse of `to_json`. Raises ValueError, KeyError or TypeError on anything else."""
-        raw: dict[str, Any] = json.loads(text)
+    def from_json(text: str, *, precision: str = "") -> StreamSpec:
+        """The inverse of `to_json`. Raises ValueError, KeyError or TypeError on anything else.
+
+        Args:
+            precision: where the text has none, as in the first shards, which have it among their tools.
+        """
+        raw: dict[str, Any] = {"precision": precision, **json.loads(text)}
         pre = raw.pop("preprocessing")
         pre = Preprocessing(**{**pre, "mean": tuple(pre["mean"]), "std": tuple(pre["std"])})
         classes = raw.pop("classes")
@@ -164,8 +174,11 @@ def differences(ours: StreamSpec, theirs: StreamSpec) -> str:
 
 
 def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    text = str(value) or "unknown"
+    if len(text) <= 60:
+        return text
+    # A digest is told from another by its beginning.
+    return f"{text[: 12 if len(text) == 64 else 57]}…"
 
 
 def check_stream_name(name: str) -> None:

@@ -173,7 +173,7 @@ class Shard:
         header = _header_checksum(version, spec_json, weights_digest, self.tools, columns)
         if bytes(file.attrs["header_checksum"]).decode() != header:
             raise damaged(self.path, "its header does not match its checksum")
-        self.spec = StreamSpec.from_json(spec_json)
+        self.spec = StreamSpec.from_json(spec_json, precision=self.tools.get("precision", ""))
         self.digest = header
         self.ids = tuple(_text(columns["id"]))
         self.sources = tuple(_text(columns["source"]))

@@ -92,7 +92,6 @@ def extract(
         cache,
         here,
         work_size=shard_size,
-        precision=tools["precision"],
         retry_failed=retry_failed,
         warn=warn,
     )
@@ -124,7 +123,7 @@ def extract_by_many(
         CacheError: as `extract` does.
         UserError: the scheduler cannot be reached, or processes die again and again.
     """
-    tools = tools or tool_versions(recipe.precision)
+    tools = tools or tool_versions()
     specs = recipe.specs()
     sources = sources.absolute()
     cache = cache.absolute()
@@ -157,7 +156,6 @@ def extract_by_many(
             cache,
             by_jobs,
             work_size=max(1, min(shard_size, share)),
-            precision=recipe.precision,
             retry_failed=retry_failed,
             warn=warn,
         )
@@ -170,7 +168,6 @@ def run_rounds(
     extract_all: Round,
     *,
     work_size: int,
-    precision: str,
     retry_failed: bool,
     warn: Callable[[str], None],
 ) -> Outcome:
@@ -186,7 +183,7 @@ def run_rounds(
     videos: Sequence[SourceVideo] = sources.videos
     progress = Progress(0)
     while videos:
-        plan = make_plan(videos, specs, cache, precision=precision, retry_failed=retry_failed)
+        plan = make_plan(videos, specs, cache, retry_failed=retry_failed)
         retry_failed = False  # in a later round: what another run has just tried
         outcome.present += plan.present
         outcome.failed.update(plan.failed | plan.refused)
@@ -249,10 +246,10 @@ class _ClaimedWork:
             self._claims.release(claim)
 
 
-def tool_versions(precision: str = "fp32", device: str = "cpu") -> dict[str, str]:
+def tool_versions(device: str = "cpu") -> dict[str, str]:
     """What made the rows, for a shard's attributes."""
     installed = {}
     for tool in _TOOLS:
         with contextlib.suppress(metadata.PackageNotFoundError):
             installed[tool] = metadata.version(tool)
-    return {**installed, "python": platform.python_version(), "precision": precision, "device": device}
+    return {**installed, "python": platform.python_version(), "device": device}

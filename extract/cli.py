@@ -184,7 +184,7 @@ def batch_extract(
 
     from extract.backbones.backbone import Backbone
     from extract.batch import extract, extract_by_many, tool_versions
-    from extract.devices import find_device
+    from extract.devices import choose_precision, find_device
     from extract.dry_run import foresee
     from extract.jobs import Recipe
     from extract.pipeline import Settings
@@ -197,8 +197,7 @@ def batch_extract(
     if threads is not None and (dry_run or not many):
         torch.set_num_threads(threads)
     where = find_device(device)
-    if precision == "auto":
-        precision = "bf16" if where.type == "cuda" else "fp32"
+    precision = choose_precision(precision, where, _warn)
     pairs = {request.name: (request, chosen[text]) for text, request in zip(streams, requests, strict=True)}
     settings = Settings(
         decode_workers=workers or cores,
@@ -221,16 +220,15 @@ def batch_extract(
                 backbones(),
                 cache,
                 settings,
-                precision=precision,
                 retry_failed=retry_failed,
                 jobs=jobs,
             )
         told = {"cache": printable(cache), **forecast.to_json(), "left_out": dict(sources.left_out)}
         _tell("would fail", forecast.failures, told, "\n".join(forecast.lines()), as_json=as_json)
         return
-    tools = tool_versions(precision, where.type)
+    tools = tool_versions(where.type)
     options: dict[str, Any] = {"shard_size": shard_size, "retry_failed": retry_failed, "tools": tools}
-    options["warn"] = lambda line: click.echo(line, err=True)
+    options["warn"] = _warn
     with show_progress(Console(stderr=True)) as options["report"]:
         if many:
             recipe = Recipe(
@@ -283,6 +281,10 @@ def _tell(word: str, failures: Mapping[str, str], told: dict[str, Any], line: st
     for video, reason in failures.items():
         click.echo(f"{word}: {video}: {reason}", err=True)
     click.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else line)
+
+
+def _warn(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _absolute(weights: str) -> str:

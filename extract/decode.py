@@ -1,23 +1,23 @@
 """Frames of a video file: exactly those on screen at the instants asked for.
 
-The file's packets are read once without decoding (`decode_index`): they say when each frame is shown, and whether the
-container keeps its promise. Then what the wanted frames need is decoded, by PyAV or, where next to nothing can be
-left out and its frame numbers, colours and checks can be relied on, by decord. Where decord fails or its decoder
-reports damage, PyAV takes over and judges.
+The file's packets are read once without decoding (`decode_index`): they say when each frame is shown, and
+whether the container keeps its promise. Then what the wanted frames need is decoded, by PyAV or, where next to
+nothing can be left out and its frame numbers, colours and checks can be relied on, by decord. Where decord fails
+or its decoder reports damage, PyAV takes over and judges.
 
 There are three verdicts:
 
 - *right*: nothing is odd among what the rows need;
-- *right, with a remark*: the file is odd, and its rows are those of a plain decoding of every frame: packed B-frames,
-  a beginning cut out of an open group of pictures, recordings joined one behind the other, pauses, times that are
-  not those of the pictures (`Video.remarks`);
+- *right, with a remark*: the file is odd, and its rows are those of a plain decoding of every frame: packed
+  B-frames, a beginning cut out of an open group of pictures, recordings joined one behind the other, pauses,
+  times that are not those of the pictures (`Video.remarks`);
 - *refused*, with the reason (VideoError): no video; truncated, where the container promises a duration or a last
-  packet is incomplete (MP4, Matroska, AVI, FLV, ASF; not MPEG-TS or bare streams, which promise none); damage that the
-  demuxer of Matroska or AVI had to skip; timestamps in disorder; lost frames; and all damage that libav's parser
-  or decoder notices, or conceals, in what has to be decoded for the rows.
+  packet is incomplete (MP4, Matroska, AVI, FLV, ASF; not MPEG-TS or bare streams, which promise none); damage
+  that the demuxer of Matroska or AVI had to skip; timestamps in disorder; lost frames; and all damage that
+  libav's parser or decoder notices, or conceals, in what has to be decoded for the rows.
 
-Not detected: damage where no row looks; and damage that leaves a valid bitstream with another content; no decoder can
-tell. How often that is depends on the codec (`python -m benchmarks.damage`).
+Not detected: damage where no row looks; and damage that leaves a valid bitstream with another content; no
+decoder can tell. How often that is depends on the codec (`python -m benchmarks.damage`).
 """
 
 from __future__ import annotations

@@ -133,7 +133,6 @@ def foresee(
     cache: Path,
     settings: Settings,
     *,
-    precision: str,
     retry_failed: bool = False,
     jobs: int = 1,
 ) -> Forecast:
@@ -146,9 +145,7 @@ def foresee(
         CacheError: as `extract` does.
     """
     specs = {name: backbone.spec for name, backbone in backbones.items()}
-    plan = make_plan(
-        sources.videos, specs, cache, precision=precision, retry_failed=retry_failed, read_only=True
-    )
+    plan = make_plan(sources.videos, specs, cache, retry_failed=retry_failed, read_only=True)
     missing = _drawn(plan)
     opened = _open(missing, {name: backbone.view for name, backbone in backbones.items()}, settings)
     readable = [video for video in opened if video.error is None]

@@ -131,7 +131,7 @@ def extract_by_jobs(
             )
         lost = [video for videos in pending for video in videos]
         pending.clear()
-        plan = make_plan(lost, specs, cache, precision=recipe.precision, retry_failed=retry_failed)
+        plan = make_plan(lost, specs, cache, retry_failed=retry_failed)
         again = [Work(tuple(videos), streams) for streams, videos in plan.missing.items()]
         missing = {video.id for part in again for video in part.videos}
         written = tuple(video for video in lost if video.id not in missing)

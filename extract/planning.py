@@ -6,11 +6,12 @@ import os
 import shlex
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cache_schema import CacheError, FeatureCache, Stream, StreamSpec
 from cache_schema.cache import shard_paths
+from cache_schema.schema import differences
 from cache_schema.shard import Shard, remove_stale_temporaries
 from extract.names import printable
 from extract.sources import SourceVideo, fingerprint
@@ -46,7 +47,6 @@ def make_plan(
     specs: Mapping[str, StreamSpec],
     cache: Path,
     *,
-    precision: str,
     retry_failed: bool,
     read_only: bool = False,
 ) -> Plan:
@@ -60,7 +60,7 @@ def make_plan(
     """
     if not read_only:
         _prepare(cache, specs)
-    streams = _open_streams(cache, specs, precision, read_only=read_only) if cache.exists() else {}
+    streams = _open_streams(cache, specs, read_only=read_only) if cache.exists() else {}
     plan = Plan(
         shards={name: {shard.path.name for shard in stream.shards} for name, stream in streams.items()}
     )
@@ -104,9 +104,7 @@ def _prepare(cache: Path, names: Iterable[str]) -> None:
         remove_stale_temporaries(folder)
 
 
-def _open_streams(
-    cache: Path, specs: Mapping[str, StreamSpec], precision: str, *, read_only: bool
-) -> dict[str, Stream]:
+def _open_streams(cache: Path, specs: Mapping[str, StreamSpec], *, read_only: bool) -> dict[str, Stream]:
     """The streams that the cache has already, each made exactly as the one asked for."""
     opened = FeatureCache(cache, read_only=read_only)
     streams = {}
@@ -114,30 +112,19 @@ def _open_streams(
         if name not in opened:
             continue
         streams[name] = opened[name]
-        made_in = {shard.tools.get("precision", precision) for shard in streams[name].shards}
-        if made_in != {precision}:
+        theirs = streams[name].spec
+        if theirs.precision and theirs == replace(spec, precision=theirs.precision) != spec:
             raise CacheError(
-                f"{cache}: stream {name} was computed in {', '.join(sorted(made_in))}, this run would add rows in "
-                f"{precision}; use --precision {min(made_in)}, or another --cache"
+                f"{cache}: stream {name} was computed in {theirs.precision}, this run would add rows in "
+                f"{spec.precision}; use --precision {theirs.precision}, or another --cache"
             )
-        theirs, ours = streams[name].spec, spec
-        if theirs != ours:
-            differing = [k for k in vars(ours) if getattr(ours, k) != getattr(theirs, k)]
-            described = ", ".join(
-                f"{k} {_short(getattr(theirs, k))} is not {_short(getattr(ours, k))}" for k in differing[:2]
-            )
+        if told := differences(spec, theirs):
             raise CacheError(
-                f"{cache}: stream {name} is there already, but made otherwise ({described}); "
+                f"{cache}: stream {name} is there already, but made otherwise ({told}); "
                 f"`feature-cache drop {cache} --stream {name}` makes room for it; or use another --cache, or the "
                 "same options"
             )
     return streams
-
-
-def _short(value: object) -> str:
-    """A digest is told from another by its beginning."""
-    text = str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text
 
 
 class _Refused(Exception):

@@ -24,6 +24,7 @@ def make_spec(name: str = "tiny_8", *, dim: int = 8, classes: int = 0, **more: o
         "feature_dim": dim,
         "num_classes": classes,
         "macs_per_row": 1_000_000,
+        "precision": "fp32",
     }
     return StreamSpec(**{**values, **more})  # type: ignore[arg-type]
 

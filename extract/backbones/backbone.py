@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cache_schema import StreamSpec, UserError
 from extract.backbones import StreamRequest
+from extract.backbones.folding import fold_batch_norms
 from extract.backbones.network import Network
 from extract.backbones.weights import weights_digest
 from extract.flow import BOUND_PX, clip_flow
@@ -25,7 +26,8 @@ class Backbone:
         precision: "fp32" or "bf16", the type that the network computes in.
 
     Attributes:
-        parameters: the part whose parameters are the weights, on the device.
+        parameters: the part whose parameters are the weights, on the device; on a CPU with BatchNorm folded into
+            them, which `spec` counts and tells apart as they were.
 
     Raises:
         UserError: no such network or weights, or weights that do not fit.
@@ -56,11 +58,16 @@ class Backbone:
             macs_per_row=count_macs(request),
             sampling=request.sampling,
             classes=classes,
+            precision=precision,
         )
         self.view = View(request.sampling, preprocessing)
         frames = request.sampling.kind == "frames"
         layout = torch.channels_last if frames else torch.channels_last_3d
         model = network.model.eval().requires_grad_(False)
+        if device.type == "cpu":  # python -m benchmarks.cpu_forward: it loses nothing
+            clip = () if frames else (request.sampling.frames,)
+            channels = 3 if preprocessing.flow is None else 2
+            fold_batch_norms(model, (1, channels, *clip, preprocessing.crop, preprocessing.crop))
         self._model = model.to(device, self.dtype).to(memory_format=layout)
         self._flow = None if network.flow is None else network.flow.to(device)
         self.parameters = network.parameters

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -212,15 +212,16 @@ def finetune_backbone(
 
     import torch
 
-    from extract.devices import find_device
+    from extract.devices import choose_precision, find_device
     from extract.finetune.progress import show_training
-    from extract.finetune.runs import fine_tune, with_precision
+    from extract.finetune.runs import fine_tune
     from extract.finetune.training import Machine
 
     if threads is not None:
         torch.set_num_threads(threads)
     where = find_device(device)
-    choices = with_precision(choices, precision, where)
+    precision = choose_precision(precision, where, lambda line: click.echo(line, err=True))
+    choices = replace(choices, precision=precision)
     machine = Machine(where, workers or os.cpu_count() or 1, deadline, decoder)
     several = read.multi_label if choices.multi_label is None else choices.multi_label
     with show_training(Console(stderr=True), metric="mAP" if several else "top-1") as listener:

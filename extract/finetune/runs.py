@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from cache_schema.annotations import LabelSet
 from cache_schema.run_folder import CONFIG, alone, claim, read_json, write_json
@@ -97,13 +95,6 @@ def fine_tune(
         return Run(folder, _finish(folder, history, collection, request, machine), False)
 
 
-def with_precision(choices: Choices, precision: str, device: torch.device) -> Choices:
-    """The choices with "auto" resolved: bf16 on a GPU, else fp32."""
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "fp32"
-    return replace(choices, precision=precision)
-
-
 def _finish(
     folder: Path, history: History, collection: Collection, request: StreamRequest, machine: Machine
 ) -> dict[str, Any]:
@@ -151,7 +142,7 @@ def _description(
         "preprocessing": asdict(start.trainee.view.preprocessing),
         "sampling": asdict(request.sampling),
         "videos": {"train": len(collection.train), "validation": len(collection.validation)},
-        "versions": tool_versions(choices.precision),
+        "versions": tool_versions(),
     }
 
 
