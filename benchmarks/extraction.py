@@ -13,7 +13,8 @@ turn and with the same worker processes, threads and batch size:
 "of the slower" is the ratio of the slower half to the whole, of the medians: 1 means that the other half and the
 writing cost no time at all. With one worker and one thread each half has a core to itself (of two or more). With
 the defaults of batch-extract both halves want every core, and the whole can be no quicker than one after the
-other, were they perfectly parallel: "of the sum" is the ratio of both halves' seconds to the whole.
+other, were they perfectly parallel: "of the sum" is the ratio of both halves' seconds to the whole. In brackets,
+behind the seconds by the clock: those of the processor, of all threads and processes together.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.tables import in_turn, load, machine, markdown
+from benchmarks.tables import Spent, load, machine, markdown, spent_in_turn
 from benchmarks.videos import write_video
 from extract.backbones import parse_stream
 from extract.backbones.backbone import Backbone
@@ -166,10 +167,10 @@ def measure(sources: Sources, stream: str, folder: Path, *, batch: int, repeats:
         torch.set_num_threads(threads)
         settings = Settings(decode_workers=workers, batch=batch, deadline_s=120.0)
         times = compare(sources, backbone, settings, folder, repeats)
-        decoding, forwarding, whole = times.values()
+        decoding, forwarding, whole = (spent.clock_s for spent in times.values())
         title = f"{stream}, {workers} {plural('worker', workers)}, {threads} {plural('thread', threads)}"
         ratios = max(decoding, forwarding) / whole, (decoding + forwarding) / whole
-        cells = [f"{seconds:.1f}" for seconds in times.values()] + [f"{ratio:.2f}" for ratio in ratios]
+        cells = [*map(str, times.values()), *(f"{ratio:.2f}" for ratio in ratios)]
         rows.append([title, str(len(sources.videos)), *cells, load()])
     torch.set_num_threads(default_threads)
     return rows
@@ -181,7 +182,7 @@ def plural(word: str, count: int) -> str:
 
 def compare(
     sources: Sources, backbone: Backbone, settings: Settings, folder: Path, repeats: int
-) -> dict[str, float]:
+) -> dict[str, Spent]:
     """Median seconds of each half and of the whole, run in turn."""
     pixels = [m.pixels for m in decoded(sources, backbone, settings) if isinstance(m, Frames)]
     forward(pixels[:1], backbone, settings)  # warms up, as reading the files just did
@@ -190,7 +191,7 @@ def compare(
         "forward": lambda: forward(pixels, backbone, settings),
         "whole": lambda: end_to_end(sources, backbone, settings, folder),
     }
-    return in_turn(works, repeats)
+    return spent_in_turn(works, repeats)
 
 
 if __name__ == "__main__":

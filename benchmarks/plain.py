@@ -376,7 +376,7 @@ def _promised_s(container: Any, stream: Any, name: str) -> tuple[float, float]:
     if name == "avi" and stream.frames and stream.average_rate:
         return float(stream.frames / stream.average_rate), 0.0
     if name == "mov" and stream.duration:
-        return float((stream.duration + (stream.start_time or 0)) * stream.time_base), 0.0
+        return float(stream.duration * stream.time_base), 0.0
     if name in ("matroska", "flv", "asf", "ogg") and len(container.streams) == 1 and container.duration:
         return (container.duration + (container.start_time or 0)) / 1e6, 0.5
     return 0.0, 0.0

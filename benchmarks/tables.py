@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -52,16 +53,42 @@ def load() -> str:
     return f"{os.getloadavg()[0]:.1f}"
 
 
+class Spent(NamedTuple):
+    """Seconds by the clock, and of the processor: these tell more where others are at work on the machine."""
+
+    clock_s: float
+    processor_s: float
+
+    def __str__(self) -> str:
+        return f"{self.clock_s:.1f} ({self.processor_s:.1f})"
+
+
+def spent_on(work: Callable[[], object]) -> Spent:
+    """What work took. The processor's seconds are this process's and those of children that have ended by then."""
+    before = sum(os.times()[:4])
+    clock_s = seconds_of(work)
+    return Spent(clock_s, sum(os.times()[:4]) - before)
+
+
+def median(spent: Sequence[Spent]) -> Spent:
+    return Spent(*map(statistics.median, zip(*spent, strict=True)))
+
+
 def seconds_of(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
-def in_turn(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, run in turn, so that a busy minute of the machine falls on all of them alike."""
-    times: dict[str, list[float]] = {name: [] for name in works}
+def spent_in_turn(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Spent]:
+    """Medians of what each took, run in turn, so that a busy minute of the machine falls on all of them alike."""
+    taken: dict[str, list[Spent]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
-            times[name].append(seconds_of(work))
-    return {name: statistics.median(values) for name, values in times.items()}
+            taken[name].append(spent_on(work))
+    return {name: median(spent) for name, spent in taken.items()}
+
+
+def in_turn(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The same, in seconds by the clock."""
+    return {name: spent.clock_s for name, spent in spent_in_turn(works, repeats).items()}

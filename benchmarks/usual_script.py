@@ -8,13 +8,13 @@ thread, one frame a second resized with PIL, a forward pass for the video, an .n
 own, beside ours with the defaults of batch-extract, in turn; neither's imports and building of the network count.
 Both have the same weights, and the benchmark ends with an error where their features are not equal up to rounding:
 the cache's to float16, and that of resizing, which differs by one grey level in one of 10,000 values. The script
-with as many decoding threads as libav likes stands beside.
+with as many decoding threads as libav likes stands beside. In brackets, behind the seconds by the clock: those of
+the processor, of all threads and processes together.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,7 +24,7 @@ import click
 import numpy as np
 
 from benchmarks.extraction import HEIGHT, WIDTH, end_to_end, video_folder, write_videos
-from benchmarks.tables import load, machine, markdown, seconds_of
+from benchmarks.tables import Spent, load, machine, markdown, median, spent_on
 from cache_schema import FeatureCache
 from extract.backbones import parse_stream
 from extract.backbones.backbone import Backbone
@@ -73,19 +73,19 @@ def measure(sources: Sources, stream: str, folder: Path, repeats: int) -> list[l
     backbone = Backbone(parse_stream(stream), weights=f"random:{SEED}", device=torch.device("cpu"))
     settings = Settings(decode_workers=os.cpu_count() or 1, batch=16, deadline_s=120.0)
     difference = compare_features(sources, backbone, settings, folder)
-    times: dict[str, list[float]] = {"usual": [], "threaded": [], "ours": []}
+    times: dict[str, list[Spent]] = {"usual": [], "threaded": [], "ours": []}
     for _ in range(repeats):
         times["usual"].append(usual_script(sources, stream, folder, threads=1))
         times["threaded"].append(usual_script(sources, stream, folder, threads=0))
-        times["ours"].append(seconds_of(lambda: end_to_end(sources, backbone, settings, folder)))
-    usual, threaded, ours = (statistics.median(taken) for taken in times.values())
-    cells = [f"{taken:.1f}" for taken in (usual, threaded, ours)]
-    ratios = [f"{taken / ours:.2f}" for taken in (usual, threaded)]
-    return [[stream, str(len(sources.videos)), *cells, *ratios, f"{difference:.0e}", load()]]
+        times["ours"].append(spent_on(lambda: end_to_end(sources, backbone, settings, folder)))
+    usual, threaded, ours = map(median, times.values())
+    ratios = [f"{taken.clock_s / ours.clock_s:.2f}" for taken in (usual, threaded)]
+    cells = [*map(str, (usual, threaded, ours)), *ratios, f"{difference:.0e}", load()]
+    return [[stream, str(len(sources.videos)), *cells]]
 
 
-def usual_script(sources: Sources, stream: str, out: Path, *, threads: int) -> float:
-    """Seconds that the usual script says it took. Its features are below `out` then."""
+def usual_script(sources: Sources, stream: str, out: Path, *, threads: int) -> Spent:
+    """What the usual script says it took. Its features are below `out` then."""
     request = parse_stream(stream)
     script = Path(__file__).with_name("usual_features.py")
     network = request.network.removeprefix("timm:")
@@ -101,7 +101,7 @@ def usual_script(sources: Sources, stream: str, out: Path, *, threads: int) -> f
     )
     if done.returncode:
         raise click.ClickException(f"the usual script failed: {done.stderr}")
-    return float(done.stdout)
+    return Spent(*map(float, done.stdout.split()))
 
 
 def compare_features(sources: Sources, backbone: Backbone, settings: Settings, folder: Path) -> float:
