@@ -4,6 +4,7 @@ whether the file keeps what its container promises.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -71,6 +72,7 @@ class VideoIndex:
     timed: whether decoded frames carry these pts; if not, frame n is what packet n is decoded to, or follows it.
     packets: in the order of the file, which is that of decoding; at least one is an entry.
     leading: of each, whether it is shown before the entry that it follows.
+    begins_within: whether it begins with a key frame of H.264 that may need what was before it, in a longer video.
     packets_lost: whether untimed packets are missing, so that frames after a damaged one cannot be placed.
     holes: whether pictures of an MPEG-TS may have been lost, which shows in those that nothing else needs, too.
     decord_objection: why decord's frames would be wrong, or None.
@@ -86,6 +88,7 @@ class VideoIndex:
     timed: bool
     packets: list[Packet]
     leading: list[bool]
+    begins_within: bool
     packets_lost: bool
     holes: bool
     decord_objection: str | None
@@ -163,17 +166,14 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         rate = float(stream.average_rate or stream.guessed_rate or 25)
 
     packets, errors = walk.packets, complaints(logs)
-    if not packets:
-        raise VideoError("no frames: its video stream has no packet" + (f" ({errors[-1]})" if errors else ""))
-    if not packets[0].key and not packets[0].picture:
-        findings.refuse("damaged: there is no picture in its first packet")
-    if container_format in _PICTURE_FORMATS and len(packets) == 1:
-        raise VideoError(f"not a video: a still image ({container_format})")
-    if walk.packed:
-        findings.remark("packed B-frames: some packets hold two pictures, others none")
+    _require_moving_pictures(walk, container_format, errors, findings)
     stream_tick_s = tick_s
     clock = _timeline(packets, container_format, tick_s, rate, walk.packed, findings)
     timed, frame_pts, durations, tick_s = clock
+    begins_within = _begins_within(packets, codec)
+    if begins_within and timed:
+        first_pts = _first_shown(path, stream_index, packets, int(frame_pts[0]))
+        durations, frame_pts = durations[frame_pts >= first_pts], frame_pts[frame_pts >= first_pts]
     period_s = _period_s(frame_pts, tick_s, rate)
     if promised_s is not None:
         promise_kept(findings, *promised_s, walk.ends_s, stream_index, period_s, container_format)
@@ -200,10 +200,46 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         timed=timed,
         packets=packets,
         leading=behind,
+        begins_within=begins_within,
         packets_lost=not timed and findings.damage is not None,
         holes=holes and container_format == "mpegts",
         decord_objection=objection or walk.oddity or _packets_objection(packets, timed, behind),
     )
+
+
+def _require_moving_pictures(
+    walk: _Walk, container_format: str, errors: list[str], findings: Findings
+) -> None:
+    if not walk.packets:
+        raise VideoError("no frames: its video stream has no packet" + (f" ({errors[-1]})" if errors else ""))
+    if not walk.packets[0].key and not walk.packets[0].picture:
+        findings.refuse("damaged: there is no picture in its first packet")
+    if container_format in _PICTURE_FORMATS and len(walk.packets) == 1:
+        raise VideoError(f"not a video: a still image ({container_format})")
+    if walk.packed:
+        findings.remark("packed B-frames: some packets hold two pictures, others none")
+
+
+def _begins_within(packets: list[Packet], codec: str) -> bool:
+    """Whether H.264 was cut out of a longer stream at a key frame that may need what was before it."""
+    return codec == "h264" and not next((packet.entry for packet in packets if packet.key), True)
+
+
+def _first_shown(path: Path, stream_index: int, packets: list[Packet], default: int) -> int:
+    """The pts of the first frame that the decoder shows: it waits until a picture is refreshed as a whole.
+
+    Where it shows none, the default.
+    """
+    first_key = next(at for at, packet in enumerate(packets) if packet.key)
+    with open_container(path) as container, heard(), contextlib.suppress(av.FFmpegError):
+        stream: Any = container.streams[stream_index]
+        stream.thread_type = "NONE"
+        every = (packet for packet in demuxed(container, stream) if packet.size or packet.pts is not None)
+        for at, packet in enumerate(every):
+            for frame in stream.codec_context.decode(packet) if at >= first_key else ():
+                if frame.pts is not None and frame.pts >= default:
+                    return int(frame.pts)
+    return default
 
 
 def _period_s(frame_pts: NDArray[np.int64], tick_s: float, rate: float) -> float:

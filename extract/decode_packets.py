@@ -156,9 +156,7 @@ def on_one_clock(packets: list[Packet], starts: list[int]) -> list[Packet]:
     for at, packet in enumerate(packets):
         if at in starts:
             group = packets[at : at + MAX_REORDERED]
-            first = min(
-                p.pts for p in group if p.pts is not None and (packet.pts is None or p.pts >= packet.pts)
-            )
+            first = min(p.pts for p in group if p.pts is not None)
             offset = end + period - first
         pts, dts = (None if tick is None else tick + offset for tick in (packet.pts, packet.dts))
         end = max(end, pts) if pts is not None else end

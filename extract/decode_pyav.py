@@ -27,9 +27,11 @@ from extract.decode_packets import MAX_REORDERED, NOT_CODED_BYTES, Findings, Pac
 # that it does not like; there, and for all others, the checks that these pass.
 _STRICT = "crccheck+bitstream+buffer+careful+compliant+aggressive+explode"
 _ORDINARY = "crccheck+bitstream+buffer+careful+compliant+explode"
+# MPEG-1 and MPEG-2 are padded by multiplexers and broadcasters, behind the end of slices.
+_PADDED = "crccheck+careful+explode"
 _AGGRESSIVE_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mjpeg"})
 # A command that removes a reference which the file, cut out of a longer one, never had.
-_CUT_OFF = "mmco: unref short failure"
+_CUT_OFF = ("mmco: unref short failure", "number of reference frames")
 # Whose pictures may be "not coded": the one before stays on screen.
 _HOLDING_CODECS = frozenset({"mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "h263", "flv1"})
 
@@ -145,6 +147,9 @@ def _plan_by_order(index: VideoIndex, wanted: NDArray[np.int64]) -> list[int]:
 def _everything(index: VideoIndex) -> list[int]:
     """All but the beginning of a recording cut out of a longer one: it lacks what it needs, and is not shown."""
     first_pts = int(index.frame_pts[0])
+    entry_pts = next(packet.pts for packet in index.packets if packet.entry)
+    if entry_pts is not None:  # it may take some pictures until all are whole
+        first_pts = min(first_pts, entry_pts)
     plan = [
         _WANTED if not index.timed or p.pts is None or p.pts >= first_pts or p.discard else _LEFT_OUT
         for p in index.packets
@@ -221,6 +226,8 @@ class _Decoding:
         stream.thread_type = "NONE"
         self._context.thread_count = 1
         checks = _STRICT if self.index.codec in _AGGRESSIVE_CODECS else _ORDINARY
+        if self.index.codec in ("mpeg1video", "mpeg2video"):
+            checks = _PADDED
         self._context.options = {"err_detect": checks if self.strict else checks.removesuffix("+explode")}
         packets = self.index.packets
         self._first = next(at for at, packet in enumerate(packets) if packet.entry)
@@ -320,10 +327,18 @@ class _Decoding:
         self._complain(at, f"damaged packets after {self._at_s_of_packet(at):.2f} s: {failure}")
 
     def _is_harmless(self, at: int, line: str) -> bool:
-        if self.strict or at >= self._second_key:
+        if self.strict:
             return False
-        # A recording that starts in the middle complains about what came before, whatever its decoder.
-        return not self.index.packets[0].key or (line.endswith(_CUT_OFF) and self.index.codec == "h264")
+        if at < self._second_key and not self.index.packets[0].key:
+            return True  # a recording that starts in the middle complains about what came before
+        # So does what follows a key frame that is no entry: at the beginning, and where two cuts were joined.
+        return self.index.codec == "h264" and any(text in line for text in _CUT_OFF) and self._is_open(at)
+
+    def _is_open(self, at: int) -> bool:
+        """Whether the group of a packet begins with a key frame that needs what was before it."""
+        packets = self.index.packets
+        key = next((k for k in range(min(at, len(packets) - 1), -1, -1) if packets[k].key), 0)
+        return self.index.begins_within if key <= self._first else not packets[key].entry
 
     def _complain(self, at: int, reason: str) -> None:
         self.findings.refuse(reason)
