@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.plain import Showing
 from benchmarks.videos import noisy_frames, numbered_frames, read_frame_number, write_video
 from cache_schema import Preprocessing, Sampling
 from extract.cutting import Cutter
@@ -303,3 +304,20 @@ def test_flow_where_a_picture_changes_size(tmp_path: Path) -> None:
     chunks = list(Cutter(read_video(path), [view]).chunks())
     assert sum(len(chunk.pixels) for chunk in chunks) >= 2
     assert all(chunk.pixels.shape[1:] == view.row_shape for chunk in chunks)
+
+
+def test_cut_out_of_a_stream_that_is_refreshed_bit_by_bit(tmp_path: Path) -> None:
+    # Nothing is shown until the picture is whole, and the first frame is the one that is.
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    options = {"preset": "veryfast", "bf": "0", "x264-params": "intra-refresh=1:keyint=24:min-keyint=24"}
+    write_video(whole, numbered_frames(120), fps=25, gop=24, options=options)
+    packets = list(packets_of(whole))
+    start = next(at for at, packet in enumerate(packets) if packet.is_keyframe and at > 0)
+    first = packets[start].dts or 0
+    remux(whole, cut, (copied(packet, first) for packet in packets[start:]))
+    plain = Showing(cut)
+    shown, _ = rows(cut)
+    expected = list(plain.frames(plain.at(second) for second in plain.instants(1)))
+    assert len(shown) == len(expected) >= 2
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(shown, expected, strict=True))
+    assert read_frame_number(shown[0]) > start
