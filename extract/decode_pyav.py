@@ -132,14 +132,15 @@ def _plan(index: VideoIndex, wanted: NDArray[np.int64]) -> list[int]:
 def _plan_by_order(index: VideoIndex, wanted: NDArray[np.int64]) -> list[int]:
     """Groups that show a wanted frame, up to where the last of them has come out.
 
-    That is as far beyond its place as decoders put pictures in order.
+    That is as far beyond its place as decoders put pictures in order; what may hold a picture back is one behind.
     """
+    ahead = 2 if index.codec in _HOLDING_CODECS else MAX_REORDERED
     plan = [_LEFT_OUT] * len(index.packets)
     entries = [at for at, packet in enumerate(index.packets) if packet.entry]
     for start, stop in pairwise([*entries, len(plan)]):
         within = wanted[(wanted >= start) & (wanted < stop)]
         if len(within):
-            end = min(stop, int(within[-1]) + MAX_REORDERED)
+            end = min(stop, int(within[-1]) + ahead)
             plan[start:end] = [_WANTED] * (end - start)
     return _from_first_entry(index, plan)
 
