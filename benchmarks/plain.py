@@ -347,9 +347,12 @@ def _in_slots(frames: list[_Decoded], slots: list[int]) -> list[int]:
     if len(frames) == len(slots):
         return slots
     ticks: list[int] = []
+    step = int(np.median(np.diff(slots))) if len(slots) > 1 else 1  # of those that come out at the end
     for frame in frames:
-        after = ticks[-1] + 1 if ticks else 0
-        ticks.append(after if frame.dts is None else max(frame.dts, after))
+        if frame.dts is None:
+            ticks.append(ticks[-1] + step if ticks else 0)
+        else:
+            ticks.append(max([frame.dts, *(tick + 1 for tick in ticks[-1:])]))
     return ticks
 
 

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode_packets import (
+    CUT_OUT,
+    HOLDING_CODECS,
+    MAX_REORDERED,
+    NOT_CODED_BYTES,
     Findings,
     Packet,
     VideoError,
@@ -55,6 +60,8 @@ _KEYED_CODECS = frozenset({
     "wmv2", "vp8", "vp9", "av1",
 })
 # fmt: on
+# Whose decoder gives nothing for pictures that need what was before its first, and says nothing.
+_LEAVING_OUT_CODECS = frozenset({"hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 # Of these, those that show pictures in another order than that of their packets.
 _REORDERING_CODECS = frozenset({"hevc", "mpeg1video", "mpeg2video", "av1"})
 
@@ -69,12 +76,16 @@ class VideoIndex:
     tolerance_s: how far the container may have rounded a start.
     codec: libav's name.
     stream: index of the video stream in its container.
-    timed: whether decoded frames carry these pts; if not, frame n is what packet n is decoded to, or follows it.
+    timed: whether decoded frames carry these pts; if not, frames are counted.
+    lost: where frames are counted, how many packets at the beginning give none, those before the entry and some
+        behind it, as what they need was cut off. Frame n is what packet n + lost is decoded to, or follows it.
     packets: in the order of the file, which is that of decoding; at least one is an entry.
     leading: of each, whether it is shown before the entry that it follows.
     begins_within: whether it begins with a key frame of H.264 that may need what was before it, in a longer video.
     packets_lost: whether untimed packets are missing, so that frames after a damaged one cannot be placed.
-    holes: whether pictures of an MPEG-TS may have been lost, which shows in those that nothing else needs, too.
+    whole: whether all pictures must be decoded to find out what is wrong: some of an MPEG-TS may have been lost,
+        or the times may be those of decoding.
+    holding: whether packets may hold no picture, or two, so that the one before stays or comes late.
     decord_objection: why decord's frames would be wrong, or None.
     """
 
@@ -86,11 +97,13 @@ class VideoIndex:
     codec: str
     stream: int
     timed: bool
+    lost: int
     packets: list[Packet]
     leading: list[bool]
     begins_within: bool
     packets_lost: bool
-    holes: bool
+    whole: bool
+    holding: bool
     decord_objection: str | None
 
 
@@ -159,6 +172,7 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
             raise VideoError("no decoder for its video stream")
         tick_s = float(stream.time_base)
         walk = _walk(container, stream, findings)
+        walk.delayed = bool(codec_context.has_b_frames)
         promised_s = _promised_duration_s(container, stream, container_format)
         codec = codec_context.codec.canonical_name
         objection = _decord_objection(container_format, codec, stream)
@@ -168,6 +182,12 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
     packets, errors = walk.packets, complaints(logs)
     _require_moving_pictures(walk, container_format, errors, findings)
     stream_tick_s = tick_s
+    holding = codec in HOLDING_CODECS and (walk.packed or any(p.size <= NOT_CODED_BYTES for p in packets))
+    if repeats(
+        packets[:2]
+    ):  # Matroska's times before zero are zero here: of pictures that are not shown, perhaps
+        lost = _lost_at_beginning(path, stream_index, packets, codec, holding)
+        packets[1 : lost + 1] = [packet._replace(pts=None) for packet in packets[1 : lost + 1]]
     clock = _timeline(packets, container_format, tick_s, rate, walk.packed, findings)
     timed, frame_pts, durations, tick_s = clock
     begins_within = _begins_within(packets, codec)
@@ -175,6 +195,7 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         first_pts = _first_shown(path, stream_index, packets, int(frame_pts[0]))
         durations, frame_pts = durations[frame_pts >= first_pts], frame_pts[frame_pts >= first_pts]
     period_s = _period_s(frame_pts, tick_s, rate)
+    lost = 0 if timed else _lost_at_beginning(path, stream_index, packets, codec, holding)
     if promised_s is not None:
         promise_kept(findings, *promised_s, walk.ends_s, stream_index, period_s, container_format)
     no_complaint(demuxer, opening + errors, findings)
@@ -184,6 +205,12 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         findings.damage is not None and holes
     ):  # what was lost is to be missed, not to be taken for a long frame
         frame_pts, durations = with_empty_places(frame_pts, durations)
+    if lost:
+        # A frame comes on screen with the packet that makes it come out, which is the next.
+        step = int(np.median(np.diff(frame_pts))) if len(frame_pts) > 1 else 1
+        frame_pts = np.append(frame_pts[lost + 1 :], frame_pts[-1] + step)
+        durations = durations[lost:]
+        findings.remark(CUT_OUT)
     starts_s = (frame_pts - frame_pts[0]) * tick_s
     duration_s = float(starts_s[-1]) + (float(durations[-1]) * tick_s if durations[-1] > 0 else period_s)
 
@@ -198,11 +225,13 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         codec=codec,
         stream=stream_index,
         timed=timed,
+        lost=lost,
         packets=packets,
         leading=behind,
         begins_within=begins_within,
         packets_lost=not timed and findings.damage is not None,
-        holes=holes and container_format == "mpegts",
+        whole=(holes and container_format == "mpegts") or (timed and walk.delayed and in_order(packets)),
+        holding=holding,
         decord_objection=objection or walk.oddity or _packets_objection(packets, timed, behind),
     )
 
@@ -240,6 +269,50 @@ def _first_shown(path: Path, stream_index: int, packets: list[Packet], default: 
                 if frame.pts is not None and frame.pts >= default:
                     return int(frame.pts)
     return default
+
+
+def in_order(packets: list[Packet]) -> bool:
+    """Whether the times of the packets never go back."""
+    times = [packet.pts for packet in packets if packet.pts is not None]
+    return all(before <= after for before, after in pairwise(times))
+
+
+def _lost_at_beginning(
+    path: Path, stream_index: int, packets: list[Packet], codec: str, holding: bool
+) -> int:
+    """How many packets at the beginning give no frame: those before the first key frame, and pictures behind it
+    that need them, which a decoder leaves out without a word.
+    """
+    first = next((at for at, packet in enumerate(packets) if packet.key), 0)
+    if codec not in _LEAVING_OUT_CODECS:
+        return first
+    stop = min(len(packets), first + 1 + MAX_REORDERED)
+    came_at = _came_at(path, stream_index, {*range(first, stop)})
+    if holding:  # frames come one packet late, at most
+        return max(first, came_at[0] - 1) if came_at else first
+    missing = stop - first - len(came_at)
+    without = {first, *range(first + 1 + missing, stop)}
+    # If others are missing, that is damage, to be found where it is.
+    found = missing > 0 and len(_came_at(path, stream_index, without)) == len(without)
+    return first + missing if found else first
+
+
+def _came_at(path: Path, stream_index: int, places: set[int]) -> list[int]:
+    """At which of these packets each frame came out; none where the decoder complains."""
+    came_at: list[int] = []
+    try:
+        with open_container(path) as container, heard() as logs:
+            stream: Any = container.streams[stream_index]
+            stream.thread_type = "NONE"
+            every = (packet for packet in demuxed(container, stream) if packet.size or packet.pts is not None)
+            for at, packet in enumerate(every):
+                if at > max(places):
+                    break
+                came_at += [at] * len(stream.codec_context.decode(packet)) if at in places else []
+            came_at += [max(places)] * len(stream.codec_context.decode(None))
+    except av.FFmpegError:
+        return []
+    return [] if complaints(logs) else came_at
 
 
 def _period_s(frame_pts: NDArray[np.int64], tick_s: float, rate: float) -> float:
@@ -372,6 +445,7 @@ class _Walk:
 
     ends_s: the end in seconds of every stream, counted as the video's first packet is at 0.
     packed: packets of MPEG-4 with two pictures. reordered: it has pictures that are shown before earlier ones.
+    delayed: the decoder holds frames back, to put them in order.
     oddity: what keeps the pictures from decord.
     """
 
@@ -379,6 +453,7 @@ class _Walk:
     ends_s: dict[int, float]
     packed: bool = False
     reordered: bool = False
+    delayed: bool = False
     oddity: str | None = None
 
 

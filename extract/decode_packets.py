@@ -17,6 +17,11 @@ LONG_GAP_S = 10.0
 MAX_GAP_S = 2**32 / 90_000
 # libav takes a packet of MPEG-4 that is no longer than this, and gives no frame, for a picture that is not coded.
 NOT_CODED_BYTES = 19
+# Whose pictures may be "not coded": the one before stays on screen.
+HOLDING_CODECS = frozenset({"mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "h263", "flv1"})
+
+# The remark on a file that begins within another.
+CUT_OUT = "cut out of a longer video: it refers to pictures before its beginning"
 
 
 class VideoError(Exception):

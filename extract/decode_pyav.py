@@ -17,8 +17,17 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from extract.decode_index import Logs, VideoIndex, complaints, demuxed, heard, open_container
-from extract.decode_packets import MAX_REORDERED, NOT_CODED_BYTES, Findings, Packet, TimesGoBack, VideoError
+from extract.decode_index import Logs, VideoIndex, complaints, demuxed, heard, in_order, open_container
+from extract.decode_packets import (
+    CUT_OUT,
+    HOLDING_CODECS,
+    MAX_REORDERED,
+    NOT_CODED_BYTES,
+    Findings,
+    Packet,
+    TimesGoBack,
+    VideoError,
+)
 
 # What libav's decoders are to check beyond what they need. "aggressive" finds slices that end too early or too
 # late, which are else taken for whole: with a block of 200 random bytes in Baseline H.264, 5 of 40 files had wrong
@@ -32,8 +41,6 @@ _PADDED = "crccheck+careful+explode"
 _AGGRESSIVE_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mjpeg"})
 # A command that removes a reference which the file, cut out of a longer one, never had.
 _CUT_OFF = ("mmco: unref short failure", "number of reference frames")
-# Whose pictures may be "not coded": the one before stays on screen.
-_HOLDING_CODECS = frozenset({"mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "h263", "flv1"})
 
 _LEFT_OUT, _NEEDED, _WANTED = range(3)
 
@@ -70,14 +77,15 @@ def _by_order(index: VideoIndex, findings: Findings) -> VideoIndex:
     Only where the container gives the times of decoding for those of showing, as ASF and MXF do.
     Elsewhere times that go back are damage, or of pictures that may not be coded.
     """
-    pts = [packet.pts for packet in index.packets if packet.pts is not None]
-    in_order = all(a <= b for a, b in pairwise(pts))
-    if not in_order or index.codec in _HOLDING_CODECS or len(index.frame_pts) != len(index.packets):
+    discarded = sum(packet.discard for packet in index.packets)
+    at_the_front = all(packet.discard for packet in index.packets[:discarded])
+    complete = len(index.frame_pts) + discarded == len(index.packets)
+    if not in_order(index.packets) or not at_the_front or not complete:
         return index
     findings.remark("its times are not those of the pictures: they are taken in the order of decoding")
     first = next(at for at, packet in enumerate(index.packets) if packet.entry)
     packets = [packet._replace(entry=at == first) for at, packet in enumerate(index.packets)]
-    return replace(index, timed=False, packets=packets)
+    return replace(index, timed=False, lost=discarded, packets=packets)
 
 
 def left_out(index: VideoIndex, wanted: NDArray[np.int64]) -> float:
@@ -105,7 +113,7 @@ def _plan(index: VideoIndex, wanted: NDArray[np.int64]) -> list[int]:
     """
     if not index.timed:
         return _plan_by_order(index, wanted)
-    if index.holes:
+    if index.whole:
         return _everything(index)
     wanted_pts = set(index.frame_pts[wanted].tolist())
     plan = [_LEFT_OUT] * len(index.packets)
@@ -134,11 +142,12 @@ def _plan_by_order(index: VideoIndex, wanted: NDArray[np.int64]) -> list[int]:
 
     That is as far beyond its place as decoders put pictures in order; what may hold a picture back is one behind.
     """
-    ahead = 2 if index.codec in _HOLDING_CODECS else MAX_REORDERED
+    ahead = 2 if index.codec in HOLDING_CODECS else MAX_REORDERED
     plan = [_LEFT_OUT] * len(index.packets)
     entries = [at for at, packet in enumerate(index.packets) if packet.entry]
+    places = wanted + index.lost
     for start, stop in pairwise([*entries, len(plan)]):
-        within = wanted[(wanted >= start) & (wanted < stop)]
+        within = places[(places >= start) & (places < stop)]
         if len(within):
             end = min(stop, int(within[-1]) + ahead)
             plan[start:end] = [_WANTED] * (end - start)
@@ -258,7 +267,7 @@ class _Decoding:
                         break
                     numbered = self._number(at, frames)
                     out = [pair for pair in numbered if pair[0] in wanted or pair[1].is_corrupt]
-                    out = numbered if out or self.index.codec in _HOLDING_CODECS else []
+                    out = numbered if out or self.index.codec in HOLDING_CODECS else []
             self._weigh(max(at, self._at), complaints(logs), failure)
             for number, frame in out:
                 if frame.is_corrupt:
@@ -273,12 +282,12 @@ class _Decoding:
     def stays(self, number: int) -> bool:
         """Whether the frame before it stays on screen instead of this one, which is not coded."""
         if not self.index.timed:
-            return number in self._empty or number >= len(self.index.packets) - 1
+            return number in self._empty or number >= len(self.index.frame_pts) - 1
         at = self._packet_of(number)
         if at is None:
             return False
         packet = self.index.packets[at]
-        return self.index.codec in _HOLDING_CODECS and packet.size <= NOT_CODED_BYTES
+        return self.index.codec in HOLDING_CODECS and packet.size <= NOT_CODED_BYTES
 
     def is_tainted(self, number: int) -> bool:
         """Whether something that the frame needs is damaged."""
@@ -318,7 +327,7 @@ class _Decoding:
     def _weigh(self, at: int, lines: list[str], failure: str | None) -> None:
         for line in lines:
             if self._is_harmless(at, line):
-                self.findings.remark("cut out of a longer video: it refers to pictures before its beginning")
+                self.findings.remark(CUT_OUT)
             else:
                 failure = line if failure is None or failure.startswith("Invalid data") else failure
                 break
@@ -352,7 +361,7 @@ class _Decoding:
 
     def _packet_of(self, number: int) -> int | None:
         if not self.index.timed:
-            return min(number, len(self.index.packets) - 1)
+            return min(number + self.index.lost, len(self.index.packets) - 1)
         if not hasattr(self, "_places"):
             self._places = {packet.pts: at for at, packet in enumerate(self.index.packets)}
         return self._places.get(int(self.index.frame_pts[number]))
@@ -363,7 +372,7 @@ class _Decoding:
     def _at_s_of_packet(self, at: int) -> float:
         """When the picture of a packet is shown, or the one that is by then."""
         if not self.index.timed:
-            return self._at_s(max(at, 0))
+            return self._at_s(max(at - self.index.lost, 0))
         pts = _own_or_previous_pts(self.index.packets)[at] if at >= 0 else None
         if pts is None:
             return 0.0
@@ -407,9 +416,9 @@ class _ByOrder:
 
     def __init__(self, index: VideoIndex, empty: set[int]) -> None:
         self._index, self._empty = index, empty
-        self._holds = index.codec in _HOLDING_CODECS
+        self._holds, self._lost = index.holding, index.lost
         self._start = self._delay = self._next = 0
-        self._fed = self._came = 0
+        self._fed = self._came = self._expected = 0
         self._begun = False
         self._trouble: str | None = None
 
@@ -420,24 +429,27 @@ class _ByOrder:
             self._end()
             return numbered
         if self._fed == 0:
-            self._start = self._next = at
+            self._start = max(at, self._lost)
+            self._next = self._start - self._lost
+            self._expected = at - self._start
         self._fed += 1
+        self._expected += 1
         self._came += len(frames)
         if self._holds:
             if not self._begun and frames:
                 self._begun, self._delay = True, at - self._start
             elif self._begun and not frames:
-                self._empty.add(at - self._delay)
+                self._empty.add(at - self._delay - self._lost)
                 if self._index.packets[at].size > NOT_CODED_BYTES:
                     self._trouble = self._trouble or f"damaged: packet {at} gave no picture"
             if frames:
-                self._next = max(self._next, at - self._delay)
+                self._next = max(self._next, at - self._delay - self._lost)
         numbered = [(self._next + ahead, frame) for ahead, frame in enumerate(frames)]
         self._next += len(frames)
         return numbered
 
     def _end(self) -> None:
-        if not self._holds and self._came != self._fed:
+        if not self._holds and self._came != self._expected:
             self._trouble = self._trouble or f"damaged: {self._came} frames decoded from {self._fed} packets"
         self._fed = self._came = 0
         self._begun = False

@@ -136,6 +136,48 @@ def test_cut_out_of_open_groups(tmp_path: Path, suffix: str, group: int) -> None
     assert shown[0] == 24 * group and np.diff(shown).tolist() == [25] * (len(shown) - 1)
 
 
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("mpeg2video", {"bf": "2"}),
+        ("mpeg4", {"bf": "2"}),
+        ("libx265", {"preset": "ultrafast", "x265-params": "open-gop=1:keyint=12:bframes=2:log-level=none"}),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4", "bare"])
+def test_pictures_behind_the_first_that_lack_what_they_need(
+    tmp_path: Path, codec: str, options: dict[str, str], suffix: str
+) -> None:
+    # Where frames have no usable times they are counted, and these give none. The decoder says nothing of them.
+    suffix = {"libx265": "hevc", "mpeg4": "m4v", "mpeg2video": "m2v"}[codec] if suffix == "bare" else suffix
+    if (codec, suffix) == ("libx265", "avi"):
+        pytest.skip("PyAV writes no HEVC into AVI")
+    whole, cut = tmp_path / "whole.mkv", tmp_path / f"cut.{suffix}"
+    write_video(whole, numbered_frames(90), fps=25, gop=12, codec=codec, options=options)
+    packets = list(packets_of(whole))
+    first = [at for at, packet in enumerate(packets) if packet.is_keyframe][1]
+    start = packets[first].dts
+    assert start is not None
+    remux(whole, cut, (copied(packet, start) for packet in packets[first:]))
+    assert_as_plain(cut)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+@pytest.mark.parametrize("skipped", [0, 8])
+def test_b_frames_with_the_times_of_decoding(tmp_path: Path, suffix: str, skipped: int) -> None:
+    # As ffmpeg copies them out of an AVI, which has no others; with some before zero, as when it cuts.
+    whole, copy = tmp_path / "whole.avi", tmp_path / f"copy.{suffix}"
+    write_video(whole, numbered_frames(90), fps=25, gop=12, codec="mpeg4", options={"bf": "2"})
+    contents = [(bytes(packet), packet.is_keyframe) for packet in packets_of(whole)]
+    remux(
+        whole,
+        copy,
+        ((content, at - skipped, at - skipped, key) for at, (content, key) in enumerate(contents)),
+    )
+    assert_as_plain(copy)
+    assert any("order of decoding" in remark for remark in rows(copy)[1])
+
+
 def test_joined_segments_whose_counters_start_anew(tmp_path: Path) -> None:
     joined = tmp_path / "joined.ts"
     content = b""
@@ -232,6 +274,7 @@ def assert_as_plain(path: Path) -> None:
         plain = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     for decoder in ("auto", "decord", "pyav"):
         shown, _ = rows(path, decoder=decoder)
+        assert len(shown) == -(-len(plain) // 25)
         for row, frame in enumerate(shown):
             assert frame.shape == plain[25 * row].shape
             assert np.abs(frame.astype(int) - plain[25 * row]).max() <= 2
