@@ -158,7 +158,7 @@ class _Cut:
                 [flow] = clip_flow((before, after), str(self.view.preprocessing.flow))
                 flow = flow[top : top + crop, left : left + crop]
             else:  # the picture changes size: what both have in common is their centre
-                centres = tuple(_centre(frame, crop) for frame in (before, after))
+                centres = tuple(centre(frame, crop) for frame in (before, after))
                 [flow] = clip_flow(centres, str(self.view.preprocessing.flow))
             self.further()
             pairs.append(np.clip(flow, -BOUND_PX, BOUND_PX))
@@ -172,6 +172,7 @@ class _Cut:
                 del self._kept[number]
 
 
-def _centre(frame: UInt8Array, crop: int) -> UInt8Array:
+def centre(frame: UInt8Array, crop: int) -> UInt8Array:
+    """The square of `crop` pixels in the middle of a frame (H, W, 3)."""
     top, left = (round((side - crop) / 2) for side in frame.shape[:2])
     return np.ascontiguousarray(frame[top : top + crop, left : left + crop])

@@ -206,10 +206,7 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
     ):  # what was lost is to be missed, not to be taken for a long frame
         frame_pts, durations = with_empty_places(frame_pts, durations)
     if lost:
-        # A frame comes on screen with the packet that makes it come out, which is the next.
-        step = int(np.median(np.diff(frame_pts))) if len(frame_pts) > 1 else 1
-        frame_pts = np.append(frame_pts[lost + 1 :], frame_pts[-1] + step)
-        durations = durations[lost:]
+        frame_pts, durations = _without_lost(frame_pts, lost), durations[lost:]
         findings.remark(CUT_OUT)
     starts_s = (frame_pts - frame_pts[0]) * tick_s
     duration_s = float(starts_s[-1]) + (float(durations[-1]) * tick_s if durations[-1] > 0 else period_s)
@@ -295,6 +292,12 @@ def _lost_at_beginning(
     # If others are missing, that is damage, to be found where it is.
     found = missing > 0 and len(_came_at(path, stream_index, without)) == len(without)
     return first + missing if found else first
+
+
+def _without_lost(frame_pts: NDArray[np.int64], lost: int) -> NDArray[np.int64]:
+    """A frame comes on screen with the packet that makes it come out, which is the one after its own."""
+    step = int(np.median(np.diff(frame_pts))) if len(frame_pts) > 1 else 1
+    return np.append(frame_pts[lost + 1 :], frame_pts[-1] + step)
 
 
 def _came_at(path: Path, stream_index: int, places: set[int]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +48,14 @@ def video_words(
     return [*files, *(word for pair in given for word in pair)]
 
 
+def _rate(text: str) -> float:
+    """A number, or a fraction as ffprobe prints it."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError) as error:
+        raise click.BadParameter(f"{text!r} is no rate; give a number such as 25 or 30000/1001") from error
+
+
 def takes_videos(command: C) -> C:
     """Add VIDEOS, --ids, --frames-fps and --root: the arguments of `extract.sources.find_videos`."""
     for decorate in (
@@ -60,9 +69,9 @@ def takes_videos(command: C) -> C:
         ),
         click.option(
             "--frames-fps",
-            type=float,
+            type=_rate,
             metavar="RATE",
-            help="Folders of numbered pictures are videos, too, of so many frames a second.",
+            help="Folders of numbered pictures are videos, too, of so many frames a second (25 or 30000/1001).",
         ),
         click.option(
             "--root",

@@ -139,6 +139,28 @@ def test_mirrored_flow_is_that_of_the_mirrored_video(tmp_path: Path) -> None:
     assert 0 < (x > 0).sum() < 12
 
 
+@pytest.mark.parametrize("flow", [False, True])
+def test_a_picture_that_changes_size_is_cropped_in_proportion(tmp_path: Path, flow: bool) -> None:
+    if flow:
+        pytest.importorskip("cv2")
+    content = b""
+    for width, height in ((192, 128), (384, 256)):
+        path = tmp_path / "part.h264"
+        rows = np.linspace(0, 255, height)[:, None, None]
+        still = np.broadcast_to(rows, (height, width, 3)).astype(np.uint8)
+        write_video(path, [still] * 5, fps=20, options={"preset": "ultrafast"})
+        content += path.read_bytes()
+    path = tmp_path / "joined.h264"
+    path.write_bytes(content)
+    clip = Sampling("dense", fps=20.0, frames=8, window=8)
+    view = View(clip, replace(PIXELS, resize=112, crop=96, flow="dis" if flow else None))
+    pixels = pixels_of(TrainingJob(0, path, (view,), video_id="v", rows=6, min_area=0.3))
+    assert pixels.shape == (6, 8, 96, 96, 2 if flow else 3)
+    if not flow:  # the same part of the picture before and after
+        levels = pixels.mean(axis=(2, 3, 4))
+        assert np.ptp(levels, axis=1).max() < 4 < np.ptp(levels[:, 0])
+
+
 @pytest.mark.parametrize("sampling", [replace(Sampling(), fps=5.0), CLIPS, replace(CLIPS, crops=3)])
 def test_validation_sees_rows_of_the_cache(sampling: Sampling, videos: list[Path]) -> None:
     view = View(sampling, replace(PIXELS, resize=140, crop=120))

@@ -133,7 +133,8 @@ def test_frames_at_another_rate_are_another_video(tmp_path: Path) -> None:
     frames, cache = tmp_path / "frames", tmp_path / "cache"
     assert "--frames-fps RATE" in extract(frames, cache).error
     assert extract(frames, cache, "--frames-fps", "2").code == 0
-    ran = extract(frames, cache, "--frames-fps", "4")
+    assert "--frames-fps': '2/0' is no rate" in extract(frames, cache, "--frames-fps", "2/0").error
+    ran = extract(frames, cache, "--frames-fps", "4000/1000")
     assert ran.code == 1
     [line] = [line for line in ran.lines if line.startswith("failed: v: ")]
     assert line.startswith("failed: v: it was extracted with --frames-fps 2.0; `feature-cache drop ")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -53,6 +54,19 @@ def test_thumbnails_are_the_frames_on_screen(video: Path) -> None:
     (middle,) = thumbnails(video, np.array([[1.0, 3.0]]), height=128)
     assert read_frame_number(middle) == 50
     assert thumbnails(video, np.empty(0)) == []
+
+
+def test_thumbnails_of_a_folder_of_frames(video: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "frames" / "v"
+    folder.mkdir(parents=True)
+    with av.open(str(video)) as container:
+        for number, frame in enumerate(container.decode(video=0), 1):
+            frame.to_image().save(folder / f"img_{number:05}.png")
+    for root in (tmp_path, folder.parent):
+        found = find_videos(root, ["v"])
+        assert found == {"v": folder}
+    pictures = thumbnails(folder, np.array([0.0, 3.0, 1.0]), frames_fps=25, height=128)
+    assert [read_frame_number(picture) for picture in pictures] == [0, 75, 25]
 
 
 def test_thumbnails_keep_the_shape(video: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import numpy as np
 from PIL import Image
 
-from extract.cutting import CHUNK_BYTES, Cutter
+from extract.cutting import CHUNK_BYTES, Cutter, centre
 from extract.decode import VideoError, read_video
 from extract.finetune import draws
 from extract.transform import UInt8Array, resize_short_side
@@ -110,6 +110,7 @@ class _Piece:
         # Its own, so that what it draws does not depend on which piece meets its first frame when.
         self._chance = chance.spawn(1)[0]
         self._crop: draws.Crop | None = None
+        self._shape = (0, 0)
         self._frames: list[UInt8Array] = []
 
     def add(self, frame: UInt8Array, times: int) -> None:
@@ -119,8 +120,9 @@ class _Piece:
     def pixels(self) -> PixelArray:
         if self._view.sampling.kind == "frames":
             return self._frames[0]
-        clip = np.stack(self._frames)
-        return self._flow(clip) if self._view.flow_here else clip
+        if self._view.flow_here:
+            return self._flow(self._frames)
+        return np.stack(self._frames)
 
     def _transformed(self, frame: UInt8Array) -> UInt8Array:
         preprocessing = self._view.preprocessing
@@ -128,21 +130,30 @@ class _Piece:
             return resize_short_side(frame, preprocessing)
         height, width = frame.shape[:2]
         if self._crop is None:
+            self._shape = height, width
             self._crop = draws.random_crop(
                 self._chance, width=width, height=height, min_area=self._job.min_area, flip=self._job.flip
             )
-        left, top, width, height, mirrored = self._crop
-        part = Image.fromarray(np.ascontiguousarray(frame[top : top + height, left : left + width]))
+        left, top, cut_width, cut_height, mirrored = self._crop
+        if (height, width) != self._shape:  # the picture changes size: the same part of it
+            down, right = height / self._shape[0], width / self._shape[1]
+            left, top = int(left * right), int(top * down)
+            cut_width, cut_height = max(1, int(cut_width * right)), max(1, int(cut_height * down))
+        part = Image.fromarray(np.ascontiguousarray(frame[top : top + cut_height, left : left + cut_width]))
         size = preprocessing.crop, preprocessing.crop
         pixels = np.asarray(part.resize(size, Image.Resampling[preprocessing.interpolation.upper()]))
         return pixels[:, ::-1] if mirrored else pixels
 
-    def _flow(self, frames: UInt8Array) -> PixelArray:
+    def _flow(self, frames: Sequence[UInt8Array]) -> PixelArray:
         """Flow is cropped, not scaled, as I3D was trained: its lengths are in pixels of the resized picture."""
         from extract.flow import BOUND_PX, clip_flow
 
         preprocessing = self._view.preprocessing
-        height, width = frames.shape[1:3]
+        if (
+            len({frame.shape for frame in frames}) > 1
+        ):  # the picture changes size: what all have is their middle
+            frames = [centre(frame, preprocessing.resize) for frame in frames]
+        height, width = frames[0].shape[:2]
         left, top, size, _, mirrored = draws.random_place(
             self._chance, width=width, height=height, size=preprocessing.crop, flip=self._job.flip
         )

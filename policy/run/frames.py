@@ -18,15 +18,15 @@ _SPARE_S = 1.0  # by how much two containers of the same video may differ in len
 
 
 def find_videos(folder: Path, video_ids: Iterable[str]) -> dict[str, Path]:
-    """The files of these videos below a folder, by the ids that batch-extract gives them, of either kind.
+    """The files of these videos below a folder, or folders of their frames, by batch-extract's ids of either kind.
 
     Videos that are not there are left out.
 
     Raises:
         UserError: no such folder, or none of the videos is in it.
     """
-    from extract import sources
     from extract.names import printable
+    from extract.sources import find_videos as taken
 
     wanted = list(video_ids)
     shown = printable(folder)
@@ -34,19 +34,22 @@ def find_videos(folder: Path, video_ids: Iterable[str]) -> dict[str, Path]:
         raise UserError(f"{shown}: no such folder of videos")
     known: dict[str, Path] = {}
     for ids in ("path", "stem"):  # where both name a file the file's own name goes first
-        known |= {video.id: video.path for video in sources.find_videos([folder], ids=ids).videos}
+        known |= {video.id: video.path for video in taken([folder], ids=ids, frames_fps=1.0).videos}
     found = {video: known[video] for video in wanted if video in known}
     if wanted and not found:
         raise UserError(f"{shown}: none of the {len(wanted)} videos is there, {wanted[0]!r} for example")
     return found
 
 
-def thumbnails(path: Path, instants_s: FloatArray, *, height: int = HEIGHT) -> list[Picture]:
+def thumbnails(
+    path: Path, instants_s: FloatArray, *, frames_fps: float = float("nan"), height: int = HEIGHT
+) -> list[Picture]:
     """The frames on screen at instants of a video, decoded as batch-extract does it, in this process.
 
     Args:
         instants_s: (N,) seconds after the first frame shown; or (N, 2) spans of a cache's rows, of which the
             middle is taken. In any order.
+        frames_fps: of a folder of frames, how many it has a second: what the cache says of the video.
         height: pixels of the thumbnails, which keep the shape of the picture.
 
     Returns:
@@ -63,7 +66,7 @@ def thumbnails(path: Path, instants_s: FloatArray, *, height: int = HEIGHT) -> l
         return []
     try:
         # Of a partial video the rows' own frames are asked for, which decode.
-        video = read_video(path, keep_damaged=True)
+        video = read_video(path, keep_damaged=True, frames_fps=frames_fps if path.is_dir() else None)
         if times_s.max() > video.duration_s + _SPARE_S:
             raise VideoError(
                 f"lasts {video.duration_s:.1f} s, but a row of the cache is of second {times_s.max():.1f}: "

@@ -50,7 +50,7 @@ def make(material: Material) -> Exhibit:
         strips.append(
             Strip(
                 f"{', '.join(_classes(trained, said, index))} ({video_id})",
-                thumbnails(there[video_id], spans),
+                thumbnails(there[video_id], spans, frames_fps=videos.streams["fine"][video_id].fps),
                 opened[shown].tolist(),
                 spans.mean(axis=1).tolist(),
                 filmstrip.thinned(shown, opened),
