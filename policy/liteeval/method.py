@@ -19,7 +19,7 @@ from policy.liteeval.distillation import distillation_loss, teacher_probabilitie
 from policy.liteeval.loss import liteeval_loss, step_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Moment, Prediction, class_probabilities
-from policy.scales import fit_scale
+from policy.standardize import fit_scale
 
 NETWORK_OPTIONS = frozenset(
     {
