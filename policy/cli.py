@@ -432,7 +432,7 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
         run = run_method(
             config, cache, labels, given["out"], device=given["device"], listener=listener, ranks=ranks
         )
-        scalars.result(run.result)
+        scalars.result(asdict(run.result))
     if run.reused:
         click.echo(f"{run.folder}: had already been finished with this configuration and data", err=True)
     result = run.result

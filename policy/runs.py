@@ -29,39 +29,15 @@ from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
 from cache_schema.shard import remove_stale_temporaries
-from policy.baselines.fast_forward import FastForward
-from policy.baselines.frame_glimpse import FrameGlimpse
-from policy.baselines.liteeval_rl import LiteEvalRL
-from policy.baselines.lstm import CoarseFineLSTM, CoarseOnly, FineLSTM
-from policy.baselines.random_gating import RandomGating
-from policy.baselines.uniform import Uniform, UniformCF
 from policy.checkpoint import read_weights, write_weights
 from policy.config import RunConfig
 from policy.data import Dataset, open_dataset
 from policy.distributed import Ranks
 from policy.evaluation import Predictions, evaluate
-from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method
-from policy.selector.method import Selector
-from policy.selector.sequential import SelectorCascade
+from policy.registry import METHODS
 from policy.tensorboard import FOLDER as TENSORBOARD
 from policy.training import CHECKPOINT, METRICS, Epoch, train
-
-METHODS: Mapping[str, type[Method]] = {
-    "liteeval": LiteEvalMethod,
-    "uniform": Uniform,
-    "uniform-cf": UniformCF,
-    "lstm": FineLSTM,
-    "lstm-cf": CoarseFineLSTM,
-    "frame-glimpse": FrameGlimpse,
-    "fast-forward": FastForward,
-    "liteeval-rl": LiteEvalRL,
-    "coarse-only": CoarseOnly,
-    "random-gating": RandomGating,
-    "selector": Selector,
-    "selector-cascade": SelectorCascade,
-}
-"""The methods by the name they have on the command line."""
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
 """What JSON has for the types of the fields of a Result."""

@@ -18,7 +18,8 @@ from policy.config import RunConfig
 from policy.data import uniform_rows
 from policy.evaluation import Predictions
 from policy.method import class_probabilities
-from policy.runs import METHODS, Run, read_result, run_method
+from policy.registry import METHODS
+from policy.runs import Run, read_result, run_method
 from tests.caches import make_spec, write_stream
 from tests.planted import write_planted
 

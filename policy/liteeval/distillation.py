@@ -94,7 +94,7 @@ def _streams(
 ) -> tuple[dict[Role, Stream], dict[str, Stream], dict[str, Stream]]:
     """The streams that the teacher reads, by role, chooses from and takes held-out scores of, by name: the
     student's own, or others of the same cache."""
-    from policy.runs import METHODS
+    from policy.registry import METHODS
 
     cache = FeatureCache(next(iter(videos.streams.values())).folder.parent)
     known = {stream.name: stream for stream in videos.streams.values()}
