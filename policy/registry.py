@@ -24,7 +24,7 @@ _CLASSES = {
 
 
 class _Registry(Mapping[str, type[Method]]):
-    """A class is imported when it is asked for, its name known before."""
+    """Knows the names, and imports a class when it is asked for."""
 
     def __getitem__(self, name: str) -> type[Method]:
         found: type[Method] = resolve_name(_CLASSES[name])
