@@ -10,13 +10,14 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)  ## real videos -> cache -> LiteEval -> the paper's Table 1, 3 to 5 minutes on 2 cores
 	$(BIN)/python -m benchmarks.demo
 
-test: $(INSTALLED) check  ## lint, types, and every test
+test: $(INSTALLED) check  ## lint, types, imports, and every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: $(INSTALLED)  ## lint and types alone
+check: $(INSTALLED)  ## lint, types and which way imports go, alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 quick: $(INSTALLED) check  ## the developer's loop: no slow tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
@@ -29,4 +30,4 @@ $(INSTALLED): setup.cfg pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -289,8 +289,8 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
         --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --alpha 0 --alpha 5e-4
     """
     from policy.runs import open_data
-    from policy.selector.affinity_report import describe_affinities, render_affinities
-    from policy.selector.distribution import ALPHAS
+    from policy.selection_text import render_affinities
+    from policy.selector.distribution import ALPHAS, describe_affinities
     from policy.selector.opening import Pool
     from policy.selector.plausibility import suspicions
 
@@ -432,7 +432,7 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
         run = run_method(
             config, cache, labels, given["out"], device=given["device"], listener=listener, ranks=ranks
         )
-        scalars.result(run.result)
+        scalars.result(asdict(run.result))
     if run.reused:
         click.echo(f"{run.folder}: had already been finished with this configuration and data", err=True)
     result = run.result
@@ -444,7 +444,7 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))
         return
     if details:
-        from policy.selector.text import render
+        from policy.selection_text import render
 
         click.echo(render(result, details, run.folder))
         return

@@ -42,7 +42,7 @@ class RunConfig:
     """One run of one method. A method reads only some of these; `relevant` picks them.
 
     Attributes:
-        method: a key of `policy.runs.METHODS`.
+        method: a key of `policy.registry.METHODS`.
         coarse, fine: names of streams of the cache.
         train_subset, eval_subset: of the label file; None takes the usual names (`policy.data`).
         multi_label: False trains on each video's first class; None asks the labels.

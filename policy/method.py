@@ -66,6 +66,8 @@ class Method(ABC):
         roles: the streams it reads.
         options: the fields of RunConfig it reads, beyond those of the data; they decide whether two runs are
             the same.
+        teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
+            training where the configuration names one.
     """
 
     title: ClassVar[str]
@@ -73,6 +75,7 @@ class Method(ABC):
     options: ClassVar[frozenset[str]]
 
     model: nn.Module
+    teacher: Tensor | None = None
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         self.config = config

@@ -17,51 +17,28 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from cache_schema import FeatureCache, UserError
+from cache_schema import FeatureCache, Stream, UserError
 from cache_schema.annotations import LabelSet
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
 from cache_schema.shard import remove_stale_temporaries
-from policy.baselines.fast_forward import FastForward
-from policy.baselines.frame_glimpse import FrameGlimpse
-from policy.baselines.liteeval_rl import LiteEvalRL
-from policy.baselines.lstm import CoarseFineLSTM, CoarseOnly, FineLSTM
-from policy.baselines.random_gating import RandomGating
-from policy.baselines.uniform import Uniform, UniformCF
 from policy.checkpoint import read_weights, write_weights
 from policy.config import RunConfig
-from policy.data import Dataset, open_dataset
+from policy.data import Dataset, Role, VideoSet, open_dataset
 from policy.distributed import Ranks
 from policy.evaluation import Predictions, evaluate
-from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method
-from policy.selector.method import Selector
-from policy.selector.sequential import SelectorCascade
+from policy.registry import METHODS
 from policy.tensorboard import FOLDER as TENSORBOARD
 from policy.training import CHECKPOINT, METRICS, Epoch, train
-
-METHODS: Mapping[str, type[Method]] = {
-    "liteeval": LiteEvalMethod,
-    "uniform": Uniform,
-    "uniform-cf": UniformCF,
-    "lstm": FineLSTM,
-    "lstm-cf": CoarseFineLSTM,
-    "frame-glimpse": FrameGlimpse,
-    "fast-forward": FastForward,
-    "liteeval-rl": LiteEvalRL,
-    "coarse-only": CoarseOnly,
-    "random-gating": RandomGating,
-    "selector": Selector,
-    "selector-cascade": SelectorCascade,
-}
-"""The methods by the name they have on the command line."""
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
 """What JSON has for the types of the fields of a Result."""
@@ -271,7 +248,9 @@ def assist(
     """
     chosen = ranks.device(choose_device(device))
     data = open_data(config, cache, labels)
-    train(_make(config, data), data.train, folder, device=chosen, ranks=ranks)
+    method = _make(config, data)
+    _ask_teacher(method, data, chosen)
+    train(method, data.train, folder, device=chosen, ranks=ranks)
 
 
 def _carry_out(
@@ -287,6 +266,7 @@ def _carry_out(
         listener.note(note)
     ranks.told(go=method.trains)
     if method.trains:
+        _ask_teacher(method, data, device)
         train(
             method,
             data.train,
@@ -319,6 +299,13 @@ def _make(config: RunConfig, data: Dataset) -> Method:
         return METHODS[config.method](config, data)
 
 
+def _ask_teacher(method: Method, data: Dataset, device: torch.device) -> None:
+    """Give a method that learns from a teacher what that one says of the training videos."""
+    folder = method.config.teacher
+    if folder is not None and "teacher" in method.options:
+        method.teacher = teacher_probabilities(Path(folder), data, device=device)
+
+
 def load_method(folder: Path, config: RunConfig, data: Dataset) -> Method:
     """The trained method of a finished run, on the CPU and in evaluation mode.
 
@@ -333,6 +320,67 @@ def load_method(folder: Path, config: RunConfig, data: Dataset) -> Method:
     read_weights(folder / WEIGHTS, method.model)
     method.model.eval()
     return method
+
+
+def teacher_probabilities(folder: Path, data: Dataset, *, device: torch.device) -> Tensor:
+    """(M, C) float32 on the device: what the method of a finished run says of the M training videos.
+
+    A method that draws at random is asked as often as its evaluation was, and its answers averaged.
+
+    Args:
+        folder: of the run.
+        data: of the student.
+
+    Raises:
+        UserError: the run is not finished, or was trained for other classes or on other videos or features.
+    """
+    config, described = read_config(folder), read_json(folder / CONFIG)
+    data = _data_of_teacher(folder, config, described, data)
+    method = load_method(folder, config, data)
+    scores = evaluate(method, data.train, device=device).scores
+    return torch.from_numpy(scores.mean(axis=0)).to(device)
+
+
+def _data_of_teacher(folder: Path, config: RunConfig, described: dict[str, Any], data: Dataset) -> Dataset:
+    """The teacher's view of the student's data, which must be what it was trained on."""
+    held, own = described["data"], data.digest()
+    if tuple(described["classes"]) != data.classes:
+        raise _no_teacher(folder, "tells other classes apart")
+    if described["multi_label"] != data.multi_label:
+        how = "with several classes per video" if described["multi_label"] else "on one class per video"
+        raise _no_teacher(folder, f"was trained {how}")
+    if held["labels"] != own["labels"]:
+        raise _no_teacher(folder, "was trained or evaluated on other videos, or on other labels of them")
+    streams, pool, held_out = _streams_of_teacher(config, data.train)
+
+    def seen(videos: VideoSet) -> VideoSet:
+        return replace(videos, streams=streams, l2=config.input_norm == "l2", pool=pool)
+
+    data = replace(data, train=seen(data.train), evaluation=seen(data.evaluation), held_out=held_out)
+    for name, digest in data.digest().items():
+        if held.get(name) != digest:
+            raise _no_teacher(folder, f"was trained on other features of stream {name!r}")
+    return data
+
+
+def _streams_of_teacher(
+    config: RunConfig, videos: VideoSet
+) -> tuple[dict[Role, Stream], dict[str, Stream], dict[str, Stream]]:
+    """The streams that the teacher reads, by role, chooses from and takes held-out scores of, by name: the
+    student's own, or others of the same cache."""
+    cache = FeatureCache(next(iter(videos.streams.values())).folder.parent)
+    known = {stream.name: stream for stream in videos.streams.values()}
+    method = METHODS[config.method]
+    by_role = method.streams(config, cache)
+    return (
+        {role: known.get(name) or cache[name] for role, name in by_role.items()},
+        {name: known.get(name) or cache[name] for name in method.pool(config)},
+        {name: cache[name] for name in method.held_out(config)},
+    )
+
+
+def _no_teacher(folder: Path, why: str) -> UserError:
+    return UserError(f"{folder}: no teacher for this run, for it {why}")
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -14,7 +14,8 @@ from policy.baselines.random_gating import RandomGating
 from policy.checkpoint import read_weights
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.stream import LiteEvalStream
-from policy.runs import METHODS, WEIGHTS, read_config, read_result
+from policy.registry import METHODS
+from policy.runs import WEIGHTS, read_config, read_result
 
 
 def open_stream(folder: Path, *, device: torch.device | None = None) -> LiteEvalStream:

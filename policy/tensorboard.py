@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cache_schema import UserError
-
-if TYPE_CHECKING:
-    from policy.runs import Result
-    from policy.training import Epoch
+from policy.training import Epoch
 
 FOLDER = "tensorboard"
 """In the run folder."""
@@ -49,9 +45,9 @@ class Scalars:
         self._epoch = int(said["epoch"])
         self._add("train", {name: value for name, value in said.items() if name != "epoch"})
 
-    def result(self, result: Result) -> None:
-        """The run is; its result's numbers are shown if anything was trained."""
-        numbers = {name: value for name, value in asdict(result).items() if type(value) in (int, float)}
+    def result(self, result: Mapping[str, Any]) -> None:
+        """The run is; the numbers of its result are shown if anything was trained."""
+        numbers = {name: value for name, value in result.items() if type(value) in (int, float)}
         self._add("evaluation", numbers)
 
     def _add(self, group: str, values: dict[str, float]) -> None:

@@ -25,7 +25,8 @@ from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.stream import LiteEvalStream
 from policy.online import emissions, first_rows, seq_k, uniform_k, uniform_watched, watched
 from policy.operating import Curve
-from policy.runs import METHODS, open_data, run_method
+from policy.registry import METHODS
+from policy.runs import open_data, run_method
 from policy.streaming import open_stream
 from tests.caches import make_record, make_spec
 from tests.planted import write_planted

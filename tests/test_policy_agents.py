@@ -28,8 +28,9 @@ from policy.data import Batch
 from policy.liteeval.loss import liteeval_loss
 from policy.method import TRAINING_OPTIONS, Method, Moment
 from policy.packing import lengths_of, packed_rows
+from policy.registry import METHODS
 from policy.reinforce import policy_gradient, recognition_reward
-from policy.runs import METHODS, Listener, open_data, run_method
+from policy.runs import Listener, open_data, run_method
 from policy.training import CHECKPOINT, Epoch
 from tests.planted import write_planted, write_planted_labels
 from tests.signposts import FINE_MACS, at_either_end, one_jump_away, write_signposts

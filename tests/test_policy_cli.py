@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from policy.cli import train_policy
-from policy.runs import METHODS
+from policy.registry import METHODS
 from tests.planted import write_planted, write_planted_labels
 
 SMALL = ["--epochs", "1", "--batch", "8", "--device", "cpu"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,8 @@ from policy.config import RunConfig
 from policy.data import uniform_rows
 from policy.evaluation import Predictions
 from policy.method import class_probabilities
-from policy.runs import METHODS, Run, read_result, run_method
+from policy.registry import METHODS
+from policy.runs import Run, read_result, run_method
 from tests.caches import make_spec, write_stream
 from tests.planted import write_planted
 
@@ -80,6 +83,17 @@ def config_of(name: str) -> RunConfig:
 def runs(planted: tuple[FeatureCache, LabelSet], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
     return {name: run_method(config_of(name), *planted, folder / name, device="cpu") for name in METHODS}
+
+
+def test_methods_are_imported_when_they_are_asked_for() -> None:
+    """`policy.runs` itself imports no family, and knows the names."""
+    code = "import sys, policy.runs; print(*(name for name in sys.modules if name.startswith('policy.')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "policy.registry" in loaded
+    assert not any(family in loaded for family in ("policy.liteeval", "policy.baselines", "policy.selector"))
+    assert "lstm" in METHODS and "nonsense" not in METHODS
+    with pytest.raises(KeyError):
+        METHODS["nonsense"]
 
 
 @pytest.mark.parametrize("name", METHODS)

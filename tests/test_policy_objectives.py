@@ -23,12 +23,21 @@ from policy.config import RunConfig, UsageLoss
 from policy.data import Batch, Dataset, VideoSet
 from policy.liteeval.budget import ascend
 from policy.liteeval.calibration import calibrated_threshold, usage_of
-from policy.liteeval.distillation import distillation_loss, teacher_probabilities
+from policy.liteeval.distillation import distillation_loss
 from policy.liteeval.loss import liteeval_loss, step_loss
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEval
 from policy.method import Moment
-from policy.runs import Listener, load_method, open_data, read_config, read_result, run_key, run_method
+from policy.runs import (
+    Listener,
+    load_method,
+    open_data,
+    read_config,
+    read_result,
+    run_key,
+    run_method,
+    teacher_probabilities,
+)
 from policy.training import Epoch
 from tests.planted import write_planted
 from tests.pools import plant_pool
@@ -350,6 +359,7 @@ def test_a_teacher_that_chooses_from_a_pool(tmp_path: Path) -> None:
 
 def test_a_teacher_is_asked_of_the_right_videos(teacher: Path, data: Dataset) -> None:
     method = method_of(replace(CONFIG, distill=1.0, distill_tau=3.0, teacher=str(teacher)), data)
+    method.teacher = teacher_probabilities(teacher, data, device=CPU)
     indices = [17, 3, 20]
     batch = data.train.batch(indices)
     said = losses(method, batch)

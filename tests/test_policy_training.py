@@ -35,7 +35,8 @@ from policy.data import Batch
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Losses, Moment
 from policy.recipes import with_recipe
-from policy.runs import METHODS, Listener, read_result, run_key, run_method
+from policy.registry import METHODS
+from policy.runs import Listener, read_result, run_key, run_method
 from policy.training import CHECKPOINT, Epoch
 from tests.planted import write_planted, write_planted_labels
 

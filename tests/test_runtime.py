@@ -23,11 +23,11 @@ from policy.config import RunConfig
 from policy.data import Batch, Dataset, VideoSet, open_dataset
 from policy.evaluation import evaluate
 from policy.method import Method
+from policy.registry import METHODS
 from policy.run import speed
 from policy.run.frames import find_videos, thumbnails
 from policy.run.speed import Subject, measure, policy_seconds, request_of, seconds_per_row
 from policy.run.timing import Machine
-from policy.runs import METHODS
 from tests.caches import make_spec
 from tests.planted import write_planted
 

@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 from cache_schema.annotations import LabelSet
 from policy.cli import train_policy
 from policy.runs import Run, read_result
+from policy.selection_text import render
 from policy.selector import report
-from policy.selector.text import render
 from tests.pools import PlantedPool, plant_pool
 
 POOL = ("m2", "m0", "m1", "m3")

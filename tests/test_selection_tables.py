@@ -73,7 +73,7 @@ def made(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection_inputs, "measure_selection", measured)
         # What train-policy prints takes longer than all the rest, and no table reads it.
-        patch.setattr("policy.selector.pool_method.describe", lambda *_: {})
+        patch.setattr("policy.selector.pool_method.PoolMethod.details", lambda *_: {})
         given = ("--dataset", "mini-kinetics", *SUBSTITUTED, *where)
         said = tables(cache, "all", "--paper", "selection", *given)
         assert said.exit_code == 0, said.output

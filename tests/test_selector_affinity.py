@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from policy.cli import train_policy
 from policy.config import RunConfig
-from policy.selector.affinity_report import render_affinities
+from policy.selection_text import render_affinities
 from policy.selector.distribution import label_distributions, relabelled
 from policy.selector.pool import PoolTable
 from policy.selector.targets import affinities, qualities

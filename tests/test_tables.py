@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from policy import runs
+from policy import registry, runs
 from policy.runs import Run
 from policy.tables import figure, terminal, text
 from policy.tables.catalogue import COMMANDS, KNOWN
@@ -35,7 +35,7 @@ from tests.planted import write_planted, write_planted_labels
 
 SMALL = ["--epochs", "2", "--batch", "8", "--lr", "0.01", "--coarse-hidden", "4", "--fine-hidden", "8"]
 TABLE = read_table(EXPERIMENTS / "liteeval-1")
-METHODS = [name for name in runs.METHODS if name in {row.method for row in TABLE.experiments}]
+METHODS = [name for name in registry.METHODS if name in {row.method for row in TABLE.experiments}]
 """Those that the table compares."""
 STREAMS = ["--coarse", "coarse_112", "--fine", "fine_224"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from cache_schema import UserError
 from policy.config import RunConfig
-from policy.runs import METHODS
+from policy.registry import METHODS
 from policy.tables.catalogue import TABLES
 from policy.tables.datasets import DATASETS
 from policy.tables.experiment import Experiment, PaperTable, Printed, View

@@ -29,7 +29,6 @@ from torch.nn.utils.rnn import PackedSequence
 from policy.accounting import linear_macs, lstm_step_macs
 from policy.config import RunConfig
 from policy.data import Batch, Dataset, Role
-from policy.liteeval.standardize import Standardize
 from policy.losses import classification_loss
 from policy.method import (
     TRAINING_OPTIONS,
@@ -42,7 +41,7 @@ from policy.method import (
 )
 from policy.packing import lengths_of, marked, packed_rows
 from policy.reinforce import policy_gradient, recognition_reward
-from policy.scales import fit_scale
+from policy.standardize import Standardize, fit_scale
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from torch.nn.utils.rnn import PackedSequence
 from policy.accounting import linear_macs, lstm_step_macs
 from policy.config import RunConfig
 from policy.data import Batch, Dataset, Role, every_row, uniform_rows
-from policy.liteeval.standardize import Standardize
 from policy.losses import classification_loss
 from policy.method import (
     TRAINING_OPTIONS,
@@ -22,7 +21,7 @@ from policy.method import (
     Prediction,
     class_probabilities,
 )
-from policy.scales import fit_scale
+from policy.standardize import Standardize, fit_scale
 
 
 class LastState(nn.Module):

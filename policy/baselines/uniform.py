@@ -12,7 +12,6 @@ from cache_schema import StreamSpec
 from policy.accounting import linear_macs
 from policy.config import RunConfig
 from policy.data import Batch, Dataset, Role, uniform_rows
-from policy.liteeval.standardize import Standardize
 from policy.losses import classification_loss
 from policy.method import (
     TRAINING_OPTIONS,
@@ -24,7 +23,7 @@ from policy.method import (
     class_probabilities,
 )
 from policy.packing import mean_per_video, video_of_row
-from policy.scales import fit_scale
+from policy.standardize import Standardize, fit_scale
 
 
 class FrameClassifier(nn.Module):

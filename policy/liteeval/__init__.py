@@ -4,16 +4,15 @@ Source: Wu et al., "LiteEval: A Coarse-to-Fine Framework for Resource Efficient 
 
 Equations and rooms: Eq. 1, 3, 4, 5 in :mod:`.recurrent`, for LSTMs in :mod:`.cells`; the cells of Table 6 in
 :mod:`.lstm`, :mod:`.gru` and :mod:`.sru`; Eq. 2, 8, 9 in :mod:`.gate`; Eq. 6 and the whole network in
-:mod:`.model`; Eq. 7 in :mod:`.loss`; multiply-accumulates in :mod:`.cost`; input scales in :mod:`.standardize`,
-learned layers of the released code in :mod:`.projection`, its weights in :mod:`.authors`; one frame at a time in
-:mod:`.stream`.
+:mod:`.model`; Eq. 7 in :mod:`.loss`; multiply-accumulates in :mod:`.cost`; learned layers of the
+released code in :mod:`.projection`, its weights in :mod:`.authors`; one frame at a time in :mod:`.stream`. Input
+scales are in :mod:`policy.standardize`.
 """
 
 from policy.liteeval.cost import PolicyCost
 from policy.liteeval.gate import CLOSED, OPEN, ConditionalGate
 from policy.liteeval.loss import LiteEvalLoss, liteeval_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput, LiteEvalState
-from policy.liteeval.standardize import Standardize
 
 __all__ = [
     "CLOSED",
@@ -24,6 +23,5 @@ __all__ = [
     "LiteEvalOutput",
     "LiteEvalState",
     "PolicyCost",
-    "Standardize",
     "liteeval_loss",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -15,11 +14,11 @@ from policy.config import RunConfig
 from policy.data import Batch, Dataset, Role, VideoSet
 from policy.liteeval.budget import ascend
 from policy.liteeval.calibration import calibrated_threshold
-from policy.liteeval.distillation import distillation_loss, teacher_probabilities
+from policy.liteeval.distillation import distillation_loss
 from policy.liteeval.loss import liteeval_loss, step_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Moment, Prediction, class_probabilities
-from policy.scales import fit_scale
+from policy.standardize import fit_scale
 
 NETWORK_OPTIONS = frozenset(
     {
@@ -53,9 +52,7 @@ class LiteEvalMethod(Method):
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         super().__init__(config, data)
         self.final_usage = config.gamma
-        self.data = data
         self.batch_share = min(1.0, config.batch / len(data.train))
-        self._teacher: Tensor | None = None
         if config.coarse_hidden > config.fine_hidden:
             raise UserError(
                 f"coarse-hidden ({config.coarse_hidden}) must not exceed fine-hidden ({config.fine_hidden}): "
@@ -122,7 +119,8 @@ class LiteEvalMethod(Method):
             )
             total = total + config.step_loss * every_step
         if config.distill:
-            taught = self._taught(coarse.data.device)[list(batch.indices)]
+            assert self.teacher is not None  # set before training (`policy.runs`)
+            taught = self.teacher[list(batch.indices)]
             distance = said["distillation"] = distillation_loss(
                 out.logits, taught, tau=config.distill_tau, multi_label=self.multi_label
             )
@@ -177,10 +175,3 @@ class LiteEvalMethod(Method):
         if progress >= self.config.warmup:
             return self.final_usage
         return 1 - (1 - self.final_usage) * progress / self.config.warmup
-
-    def _taught(self, device: torch.device) -> Tensor:
-        """(M, C): what the teacher says of the training videos; it is asked once."""
-        if self._teacher is None:
-            assert self.config.teacher is not None  # as RunConfig.check has it
-            self._teacher = teacher_probabilities(Path(self.config.teacher), self.data, device=device)
-        return self._teacher

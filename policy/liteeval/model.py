@@ -14,8 +14,8 @@ from policy.liteeval.networks import NETWORKS
 from policy.liteeval.projection import Projection
 from policy.liteeval.recurrent import State, closed_state, state_log_odds
 from policy.liteeval.sparse import run_opened
-from policy.liteeval.standardize import Standardize
 from policy.packing import place_of_row
+from policy.standardize import Standardize
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,3 +60,17 @@ def relabelled(table: PoolTable, config: RunConfig, low: float, high: float) -> 
     weight that lies elsewhere."""
     moved = np.abs(affinities(table, config, low) - affinities(table, config, high))
     return float(moved.sum(axis=1).mean() / 2)
+
+
+def describe_affinities(table: PoolTable, config: RunConfig, alphas: Sequence[float]) -> dict[str, Any]:
+    """The label distributions, and how good each model is, ready for JSON."""
+    return {
+        "videos": len(table),
+        "models": list(table.models),
+        "model_gflops": (table.mean_macs / 1e9).tolist(),
+        "model_top1": table.correct.mean(axis=0).tolist(),
+        "affinity": config.affinity,
+        "alphas": [asdict(row) for row in label_distributions(table, config, alphas)],
+        "relabelled_between": list(PAPER),
+        "relabelled": relabelled(table, config, *PAPER),
+    }

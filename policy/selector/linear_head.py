@@ -11,8 +11,8 @@ import numpy.typing as npt
 from cache_schema import CacheError, Stream, UserError
 from policy.accounting import linear_macs
 from policy.data import RowChoice, VideoSet
-from policy.liteeval.standardize import Standardize
 from policy.selector.least_squares import Calibration, Linear, Moments, ridge_regression
+from policy.standardize import Standardize
 
 IntArray = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from policy.accounting import linear_macs
-from policy.liteeval.standardize import Standardize
+from policy.standardize import Standardize
 
 
 class SelectorNetwork(nn.Module):

@@ -96,12 +96,21 @@ class PoolMethod(Method):
         return text.getvalue()
 
     def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
-        return describe(self, data, device)
-
-    @property
-    @abstractmethod
-    def threshold(self) -> float:
-        """Or price, that it decides at."""
+        (training, _), (_, inputs) = self.look(data.train), self.look(data.evaluation)
+        return describe(
+            self.config,
+            own={
+                "model": self.own.name.stream,
+                "in_pool": self.own_place is not None,
+                "gflops": float(self.own.macs(data.evaluation).mean() / 1e9),
+                "inputs": inputs.shape[1],
+                "network_gflops": self.look_macs / 1e9,
+            },
+            point=self.at_threshold(data.evaluation, device),
+            curve=self.curve(data.evaluation, device),
+            training=training,
+            labelled=self.labelled,
+        )
 
     @property
     @abstractmethod

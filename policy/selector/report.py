@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from policy.data import Dataset
+from policy.config import RunConfig
 from policy.metrics import Interval
 from policy.selector.area import Comparison, Drawn, compare
 from policy.selector.controls import cascade, ensemble, oracle, random_mixtures, single_models
@@ -17,16 +17,21 @@ from policy.selector.curve import SelectionCurve
 from policy.selector.pool import PoolTable
 from policy.selector.schedule import by_price
 
-if TYPE_CHECKING:
-    from policy.selector.pool_method import PoolMethod
-
 MOST_RANKED = 2 * 10**9
 """Points · videos · classes for which mAP is computed, though at least five points of a curve: a minute or two."""
 MOST_POINTS = 20
 """Of a curve with mAP."""
 
 
-def describe(method: PoolMethod, data: Dataset, device: torch.device) -> Mapping[str, Any]:
+def describe(
+    config: RunConfig,
+    *,
+    own: Mapping[str, Any],
+    point: SelectionCurve,
+    curve: SelectionCurve,
+    training: PoolTable,
+    labelled: Tensor | None,
+) -> Mapping[str, Any]:
     """Ready for JSON. Accuracies are in [0, 1], costs in mean GFLOPs per video of the evaluation subset.
 
     models: of the pool, the cheapest first, each by itself; `chosen` is the share of the videos it is chosen for.
@@ -39,12 +44,17 @@ def describe(method: PoolMethod, data: Dataset, device: torch.device) -> Mapping
     and random selection, `selector_above`: between the selector's and another, both over the `budgets`
     (`policy.selector.area`); `equal_cost`: the point above each curve at equal cost. All with bootstrap intervals
     over videos, null where that would have taken too long.
+
+    Args:
+        own: shown as it is.
+        point: the selector at its threshold, on the evaluation subset.
+        curve: the selector at other thresholds, on the same table.
+        training: what the pool says of the training videos.
+        labelled: (M, N) affinities of the training videos; None where something else is learned.
     """
-    table, _ = method.look(data.evaluation)
-    training, _ = method.look(data.train)
-    point = method.at_threshold(data.evaluation, device)
+    table = point.table
     curves: dict[str, Drawn] = {
-        "selector": method.curve(data.evaluation, device),
+        "selector": curve,
         "random": single_models(table),
         "cascade": cascade(table, training),
         "committee": cascade(table, training, committee=True),
@@ -54,26 +64,20 @@ def describe(method: PoolMethod, data: Dataset, device: torch.device) -> Mapping
     comparisons = {"top1": _compared(compare(curves, at=point))}
     if table.multi_label:
         draws = max(1, min(3, 30_000 // len(table)))  # many videos are as good as many draws
-        random = random_mixtures(table, draws=draws, seed=method.config.seed)
+        random = random_mixtures(table, draws=draws, seed=config.seed)
         curves = _thinned(curves, table) | {"random": random}
         comparisons["map"] = _compared(compare(curves, at=point, metric="map"))
     return {
         "models": _models(single_models(table), point),
-        "own": {
-            "model": method.own.name.stream,
-            "in_pool": method.own_place is not None,
-            "gflops": float(method.own.macs(data.evaluation).mean() / 1e9),
-            "inputs": method.look(data.evaluation)[1].shape[1],
-            "network_gflops": method.look_macs / 1e9,
-        },
-        "affinity": _affinity(method),
+        "own": own,
+        "affinity": _affinity(config, labelled),
         "threshold": {
-            "value": method.threshold,
-            "is_price": by_price(method.config),
-            "budget": method.config.budget,
+            "value": float(point.values[0]),
+            "is_price": by_price(config),
+            "budget": config.budget,
         },
         "point": {name: values[0] for name, values in _points(point, ranked=True).items()},
-        "curves": {name: _points(curve, ranked=table.multi_label) for name, curve in curves.items()},
+        "curves": {name: _points(drawn, ranked=table.multi_label) for name, drawn in curves.items()},
         "comparisons": comparisons,
     }
 
@@ -98,12 +102,10 @@ def _models(single: SelectionCurve, point: SelectionCurve) -> list[dict[str, Any
     ]
 
 
-def _affinity(method: PoolMethod) -> dict[str, Any] | None:
-    """None where something else is learned."""
-    config = method.config
-    if method.labelled is None:
+def _affinity(config: RunConfig, labelled: Tensor | None) -> dict[str, Any] | None:
+    if labelled is None:
         return None
-    shares = method.labelled.mean(dim=0).tolist()
+    shares = labelled.mean(dim=0).tolist()
     return {"alpha": config.alpha, "kind": config.affinity, "loss": config.affinity_loss, "shares": shares}
 
 

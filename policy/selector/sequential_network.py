@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from policy.accounting import linear_macs
-from policy.liteeval.standardize import Standardize
 from policy.selector.sureness import how_sure
+from policy.standardize import Standardize
 
 LEAST = 1e-4
 """Probabilities below are taken for it, and above 1 minus it for that: beyond is only noise to learn."""

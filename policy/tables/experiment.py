@@ -85,7 +85,7 @@ class Experiment:
     Attributes:
         name: what other rows call it, unique in its table.
         title: as the paper prints it, made unique in its table.
-        method: a key of `policy.runs.METHODS`; None where the paper only cites a result of others.
+        method: a key of `policy.registry.METHODS`; None where the paper only cites a result of others.
         group: rows of one group stand together under its name.
         streams: the paper's stream for each role that the method reads.
         models: the paper's pool, for a method that chooses from one: "STREAM" or "STREAM:ROWS" each, the cheapest

@@ -27,8 +27,8 @@ from policy.tables.plots.style import (
     scale_cost,
     scale_percent,
 )
-from policy.tables.plots.words import drawn
 from policy.tables.report import MARK, Report, Row
+from policy.tables.words import drawn
 
 EMPHASIS = Style("proposed", VERMILLION, "*", 15, weight="bold")
 METHOD = Style("methods compared", BLUE, "o", 7)

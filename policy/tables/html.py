@@ -15,7 +15,7 @@ from functools import singledispatch
 from importlib import resources
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from policy.tables.plots.words import valid
+from policy.tables.words import valid
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")

@@ -13,7 +13,8 @@ from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from cache_schema.run_folder import CONFIG, read_json
 from policy.config import RunConfig
-from policy.runs import METHODS, RESULT, Run, key_of, read_result, run_key, run_method
+from policy.registry import METHODS
+from policy.runs import RESULT, Run, key_of, read_result, run_key, run_method
 from policy.selector.schedule import with_schedule
 from policy.tables import views
 from policy.tables.experiment import Experiment, PaperTable, View

@@ -9,7 +9,8 @@ from cache_schema import FeatureCache
 from cache_schema.annotations import LabelSet
 from policy.config import RunConfig
 from policy.data import Dataset
-from policy.runs import METHODS, open_data
+from policy.registry import METHODS
+from policy.runs import open_data
 
 _Kind = tuple[object, ...]
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-import textwrap
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from policy.console import LONGEST_LINE, console_for, plain_table, stripped, width_of, wrapped
 from policy.tables.cells import NO_VALUE, Cells, cells, titles
 from policy.tables.datasets import dataset_title
 from policy.tables.report import INTERVALS, Report
@@ -20,7 +16,6 @@ from policy.tables.report import INTERVALS, Report
 _ELSEWHERE = (
     "Intervals over videos are in the files of --out and in --json; a wider terminal shows them, too."
 )
-_LONGEST_LINE = 100  # of the sentences below, however wide the terminal is
 
 
 def render(report: Report, *, colour: bool = False, width: int | None = None) -> str:
@@ -29,7 +24,7 @@ def render(report: Report, *, colour: bool = False, width: int | None = None) ->
         intervals go; then the paper's values go into a table of their own. No table is narrower than its
         numbers: a terminal that is too narrow wraps its lines, but no digit is lost.
     """
-    width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
+    width = width or shutil.get_terminal_size((LONGEST_LINE, 24)).columns
     tables, intervals = _layout(report, width)
     console = console_for(tables, colour=colour, width=width)
     with console.capture() as captured:
@@ -39,23 +34,6 @@ def render(report: Report, *, colour: bool = False, width: int | None = None) ->
             console.print(table)
     state = [_ELSEWHERE if one == INTERVALS and not intervals else one for one in report.state]
     return "\n".join([*stripped(captured.get()), "", *wrapped(state, width), f"$ {report.command}"]) + "\n"
-
-
-def console_for(tables: Sequence[Table], *, colour: bool, width: int) -> Console:
-    """One to capture from, wide enough for every number of the tables."""
-    return Console(
-        file=io.StringIO(),
-        width=max(width, *map(width_of, tables)),
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
-    )
-
-
-def wrapped(state: Sequence[str], width: int) -> list[str]:
-    """The sentences under the table; the command after them stays in one line for the clipboard."""
-    longest = min(width, _LONGEST_LINE)
-    return [line for sentence in state for line in textwrap.wrap(sentence, longest, subsequent_indent="  ")]
 
 
 def _layout(report: Report, width: int) -> tuple[list[Table], bool]:
@@ -71,7 +49,7 @@ def _layout(report: Report, width: int) -> tuple[list[Table], bool]:
 
 
 def _table(report: Report, rows: Sequence[Cells], *, ours: bool = True, paper: bool = True) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table = plain_table()
     table.add_column("\n\nmethod", no_wrap=True)
     if ours:
         for title in report.table.columns:
@@ -106,14 +84,3 @@ def _published(rows: Sequence[Cells], dataset: str) -> list[str]:
         else " / ".join(f"{text:>{width}}" for text, width in zip(mine, widths, strict=True))
         for mine in values
     ]
-
-
-def width_of(table: Table) -> int:
-    """Characters that the table takes where nothing is cut."""
-    wide = Console(file=io.StringIO(), width=10_000)
-    return Measurement.get(wide, wide.options, table).maximum
-
-
-def stripped(text: str) -> list[str]:
-    """Lines without the blanks at their ends."""
-    return [line.rstrip() for line in text.rstrip().splitlines()]

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-import textwrap
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from policy.console import LONGEST_LINE, console_for, plain_table, stripped, wrapped
 from policy.tables.costs import cells
 from policy.tables.costs.backbones import BACKBONES
 from policy.tables.costs.figure import Figure
 from policy.tables.costs.flow import ESTIMATORS, FLOW_ROWS
 from policy.tables.costs.printed import COMPUTED, LEARNED
 from policy.tables.costs.report import FLOW_STATE, STATE, TITLE, backbone_remark, grouped, remarks
-from policy.tables.terminal import stripped, width_of
-
-_LONGEST_LINE = 100
 
 
 def render(*, colour: bool = False, width: int | None = None) -> str:
     """Args:
     width: of the terminal in characters, by default as it is. No table is narrower than its numbers.
     """
-    width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
+    width = width or shutil.get_terminal_size((LONGEST_LINE, 24)).columns
     numbers = remarks()
     tables = {
         "1. Backbones: one row each": _backbones(numbers),
@@ -34,30 +28,22 @@ def render(*, colour: bool = False, width: int | None = None) -> str:
         "3. Figures that depend on what was learned, and what follows for the rest": _learned(numbers),
         "4. Localization with the estimation of flow (Selection, Table 2)": _flow(),
     }
-    console = Console(
-        file=io.StringIO(),
-        width=max(width, *(width_of(table) for table in tables.values())),
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
-    )
+    console = console_for(list(tables.values()), colour=colour, width=width)
     with console.capture() as captured:
         console.print(Text(TITLE, style="bold"))
         for title, table in tables.items():
             console.print(Text(f"\n{title}", style="bold"), end="\n\n")
             console.print(table)
-    longest = min(width, _LONGEST_LINE)
-    said = [
+    lines = [
         *stripped(captured.get()),
         "",
-        *_wrapped(_quoted(numbers), longest),
-        *_wrapped(FLOW_STATE, longest),
+        *wrapped([_quoted(numbers), FLOW_STATE], width),
         "",
+        *wrapped([f"[{number}] {remark}" for remark, number in numbers.items()], width, indent="    "),
+        "",
+        *wrapped(STATE, width),
     ]
-    for remark, number in numbers.items():
-        said += textwrap.wrap(f"[{number}] {remark}", longest, subsequent_indent="    ")
-    said += ["", *(line for sentence in STATE for line in _wrapped(sentence, longest))]
-    return "\n".join(said) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _quoted(numbers: dict[str, int]) -> str:
@@ -135,7 +121,7 @@ def _flow() -> Table:
 
 
 def _table(*titles: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table = plain_table()
     for title in titles:
         table.add_column(title, no_wrap=True)
     return table
@@ -153,7 +139,3 @@ def _begin(table: Table, where: str) -> None:
 
 def _noted(word: str, remark: str, numbers: dict[str, int]) -> str:
     return f"{word} [{numbers[remark]}]" if remark else word
-
-
-def _wrapped(sentence: str, width: int) -> list[str]:
-    return textwrap.wrap(sentence, width, subsequent_indent="  ")

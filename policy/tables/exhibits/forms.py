@@ -8,17 +8,14 @@ import json
 import shutil
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from policy.console import LONGEST_LINE, console_for, plain_table, stripped, wrapped
 from policy.tables.exhibits.exhibit import Exhibit
 from policy.tables.exhibits.sheet import Sheet
 from policy.tables.latex import escape
-from policy.tables.terminal import console_for, stripped, wrapped
 from policy.tables.text import line
-
-_LONGEST_LINE = 100
 
 
 def markdown(exhibit: Exhibit, figures: Sequence[str] = ()) -> str:
@@ -115,7 +112,7 @@ def terminal(exhibit: Exhibit, *, colour: bool = False, width: int | None = None
     """Args:
     width: of the terminal in characters, by default as it is; no table is narrower than its numbers.
     """
-    width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
+    width = width or shutil.get_terminal_size((LONGEST_LINE, 24)).columns
     shown = [sheet for sheet in exhibit.sheets if not sheet.detail]
     tables = [_table(sheet) for sheet in shown]
     console = console_for(tables, colour=colour, width=width)
@@ -134,7 +131,7 @@ def terminal(exhibit: Exhibit, *, colour: bool = False, width: int | None = None
 
 
 def _table(sheet: Sheet) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table = plain_table()
     for title, numeric in zip(sheet.header, sheet.numeric, strict=True):
         table.add_column(title, justify="right" if numeric else "left", no_wrap=True)
     for words in sheet.words:

@@ -35,7 +35,7 @@ from policy.tables.plots.style import (
     scale_cost,
     scale_percent,
 )
-from policy.tables.plots.words import drawn
+from policy.tables.words import drawn
 
 Kind = Literal["proposed", "baseline", "control", "random", "oracle", "models", "paper", "cited"]
 Dash = Literal["-", "--", "-.", ":", ""]

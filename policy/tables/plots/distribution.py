@@ -26,7 +26,7 @@ from policy.tables.plots.style import (
     plain_axes,
     png,
 )
-from policy.tables.plots.words import drawn, one_line
+from policy.tables.words import drawn, one_line
 
 FloatArray = npt.NDArray[np.float64]
 

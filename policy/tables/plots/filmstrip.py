@@ -14,7 +14,7 @@ from PIL import Image
 
 from policy.tables.html import Thumbnail, Thumbnails
 from policy.tables.plots.style import DPI, GREEN, INK, WIDTH_IN, fit, heading, new_figure, png
-from policy.tables.plots.words import drawn, one_line
+from policy.tables.words import drawn, one_line
 
 Picture = npt.NDArray[np.uint8]
 

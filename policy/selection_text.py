@@ -1,23 +1,22 @@
-"""What a finished selector says in a terminal."""
+"""What model selection says in a terminal: a finished selector, and the affinities before it is trained."""
 
 from __future__ import annotations
 
-import io
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from policy.runs import Result
+from policy.config import RunConfig
+from policy.console import LONGEST_LINE, console_for, plain_table, stripped, wrapped
+from policy.runs import Result
+from policy.selector.distribution import PAPER, LabelDistribution, label_distributions, relabelled
+from policy.selector.pool import PoolTable
 
-_LONGEST_LINE = 100  # of what is not a table, however wide the terminal is
 _METRICS = {"top1": "HIT@1", "map": "mAP"}
 _FIELDS = {"top1": "top1", "map": "mean_average_precision"}
 _CONTROLS = {
@@ -34,6 +33,8 @@ _OPPONENTS = {
 _NOTHING = "–"
 _OFF = 0.05
 """Cost beyond the budget, as a share of it, that is worth a word."""
+_HARDLY = 0.01
+"""Share of labels that change over the paper's range of α, below which that is said."""
 
 
 def render(result: Result, details: Mapping[str, Any], folder: Path, *, width: int | None = None) -> str:
@@ -43,11 +44,13 @@ def render(result: Result, details: Mapping[str, Any], folder: Path, *, width: i
         details: as `policy.selector.report.describe` gives them.
         width: of the terminal in characters, by default as it is.
     """
-    width = width or shutil.get_terminal_size((_LONGEST_LINE, 24)).columns
-    lines = [result.title, *_facts(result, details, folder, width), "", *_drawn(_table(details), width), ""]
-    for sentence in _sentences(details):
-        lines += textwrap.wrap(sentence, min(width, _LONGEST_LINE), subsequent_indent="  ")
-    return "\n".join(lines)
+    width = width or shutil.get_terminal_size((LONGEST_LINE, 24)).columns
+    table = _table(details)
+    console = console_for([table], colour=False, width=width)
+    with console.capture() as captured:
+        console.print(table)
+    lines = [result.title, *_facts(result, details, folder, width), "", *stripped(captured.get()), ""]
+    return "\n".join([*lines, *wrapped(list(_sentences(details)), width)])
 
 
 def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int) -> Iterator[str]:
@@ -79,7 +82,7 @@ def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int)
         start = f"  {name:<{wide}}  "
         yield from textwrap.wrap(
             value,
-            min(width, _LONGEST_LINE),
+            min(width, LONGEST_LINE),
             initial_indent=start,
             subsequent_indent=" " * len(start),
             break_on_hyphens=False,
@@ -91,7 +94,7 @@ def _table(details: Mapping[str, Any]) -> Table:
     made = details["comparisons"]
     main = _main(details)
     point = details["point"]
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table = plain_table()
     table.add_column("\n", no_wrap=True)
     table.add_column("GFLOPs\nper video", justify="right", no_wrap=True)
     for metric in made:
@@ -192,10 +195,57 @@ def _gflops(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.3g}"
 
 
-def _drawn(table: Table, width: int) -> list[str]:
-    """Lines of a table, which is as wide as its numbers need."""
-    console = Console(file=io.StringIO(), width=10_000)
-    console.width = max(width, Measurement.get(console, console.options, table).maximum)
+def render_affinities(
+    table: PoolTable,
+    config: RunConfig,
+    alphas: Sequence[float],
+    *,
+    colour: bool = False,
+    width: int | None = None,
+) -> str:
+    """Args:
+    width: of the terminal in characters, by default as it is; no table is narrower than its numbers.
+    """
+    width = width or shutil.get_terminal_size().columns
+    shown = plain_table()
+    shown.add_column("α", justify="right", no_wrap=True)
+    for model in table.models:
+        shown.add_column(model, justify="right", no_wrap=True)
+    for title in ("GFLOPs", "top-1 %"):
+        shown.add_column(title, justify="right", no_wrap=True)
+    for row in label_distributions(table, config, alphas):
+        shown.add_row(*_cells(row))
+    shown.add_section()
+    for title, values in (
+        ("GFLOPs", [f"{value:.2f}" for value in table.mean_macs / 1e9]),
+        ("top-1 %", [f"{value:.1f}" for value in 100 * table.correct.mean(axis=0)]),
+    ):
+        shown.add_row(title, *values, "", "")
+    console = console_for([shown], colour=colour, width=width)
+    kind = "soft affinity" if config.affinity == "soft" else "model affinity"
     with console.capture() as captured:
-        console.print(table)
-    return [line.rstrip() for line in captured.get().rstrip().splitlines()]
+        console.print(Text(f"Of {len(table):,} training videos, % with each {kind}", style="bold"))
+        console.print()
+        console.print(shown)
+    return "\n".join([*stripped(captured.get()), "", *wrapped(_state(table, config), width)]) + "\n"
+
+
+def _cells(row: LabelDistribution) -> list[str]:
+    shares = [f"{100 * share:.1f}" for share in row.shares]
+    return [f"{row.alpha:g}", *shares, f"{row.gflops:.2f}", f"{100 * row.top1:.1f}"]
+
+
+def _state(table: PoolTable, config: RunConfig) -> list[str]:
+    drawn = ", drawn by its affinities" if config.affinity == "soft" else ""
+    lines = [
+        f"GFLOPs and top-1: were each video judged by the model that it is labelled with{drawn}. The labels know "
+        "the answers, a selector does not.",
+    ]
+    moved = relabelled(table, config, *PAPER)
+    if moved < _HARDLY:
+        low, high = PAPER
+        lines.append(
+            f"Between α = {low:g} and {high:g}, the paper's range, {100 * moved:.2g} % of the labels change: α "
+            "hardly matters there, and it is the threshold that trades accuracy for computation."
+        )
+    return lines

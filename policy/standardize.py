@@ -1,5 +1,7 @@
 """Fixed input normalisation: (x − mean) / std per feature, from training data."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from policy.data import Role, RowChoice, VideoSet, every_row
 
 
 class Standardize(nn.Module):
@@ -70,3 +74,9 @@ class Standardize(nn.Module):
             raise ValueError("features hold NaN or infinity: their mean and std are not finite")
         self.mean.copy_(mean)
         self.std.copy_(std)
+
+
+def fit_scale(scale: Standardize, videos: VideoSet, role: Role, rows: RowChoice = every_row) -> None:
+    """Fit mean and std to those rows of the training videos that a method looks at."""
+    arrays = (videos.features(role, i) for i in range(len(videos)))
+    scale.fit(torch.from_numpy(a[rows(len(a))].astype(np.float32)) for a in arrays)
