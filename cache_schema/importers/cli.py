@@ -10,9 +10,8 @@ from typing import Any, cast
 import click
 
 from cache_schema.annotations.class_names import read_class_names
-from cache_schema.command import tells_mistakes
+from cache_schema.command import count, progress, tells_mistakes
 from cache_schema.costs import gflops
-from cache_schema.describe import count, sampling_in_words
 from cache_schema.errors import UserError
 from cache_schema.importers import (
     Kind,
@@ -26,8 +25,8 @@ from cache_schema.importers import (
     open_source,
 )
 from cache_schema.importers.ids import read_ids
-from cache_schema.progress import progress
 from cache_schema.schema import StreamSpec
+from cache_schema.tools.describe import sampling_in_words
 
 _PATH = click.Path(path_type=Path)
 _TOLD = {
