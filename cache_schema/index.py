@@ -31,8 +31,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.errors import CacheError
+from cache_schema.files import replacing_hdf5
 from cache_schema.schema import StreamSpec
-from cache_schema.shard import Shard, replacing_hdf5
+from cache_schema.shard import Shard
 
 INDEX_NAME = "index.h5"
 INDEX_VERSION = 2

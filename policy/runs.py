@@ -27,8 +27,8 @@ import torch
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
+from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
-from cache_schema.shard import remove_stale_temporaries
 from policy.baselines.fast_forward import FastForward
 from policy.baselines.frame_glimpse import FrameGlimpse
 from policy.baselines.liteeval_rl import LiteEvalRL

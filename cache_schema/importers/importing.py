@@ -6,7 +6,6 @@ does what is left, in the same shards.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,7 +19,7 @@ from cache_schema.importers.instants import spans_of
 from cache_schema.importers.probabilities import Kind, to_logits
 from cache_schema.importers.rows import Array, Rows, Source
 from cache_schema.schema import Float16Array, StreamSpec, VideoRecord, differences, to_float16
-from cache_schema.shard import remove_stale_temporaries, rows_checksum, write_shard
+from cache_schema.shard import prepare_folder, rows_checksum, write_shard
 
 # Of rows that a shard may have, as where it is extracted.
 _SHARD_BYTES = 512 << 20
@@ -82,13 +81,7 @@ def import_stream(
 def _open(cache: Path, spec: StreamSpec) -> Stream | None:
     """The stream as it is there, once it is clear that it can be written to."""
     folder = cache / spec.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_stale_temporaries(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CacheError(f"{folder}: cannot write to the cache: {error.strerror or error}") from error
+    prepare_folder(folder)
     opened = FeatureCache(cache)
     if spec.name not in opened:
         return None
