@@ -14,7 +14,6 @@ from cache_schema.command import count, progress, tells_mistakes
 from cache_schema.costs import gflops
 from cache_schema.errors import UserError
 from cache_schema.importers import (
-    Kind,
     Timing,
     What,
     import_stream,
@@ -26,6 +25,7 @@ from cache_schema.importers import (
 )
 from cache_schema.importers.ids import read_ids
 from cache_schema.schema import StreamSpec
+from cache_schema.scores import Kind
 from cache_schema.tools.describe import sampling_in_words
 
 _PATH = click.Path(path_type=Path)
@@ -153,7 +153,7 @@ def import_command(
         raise UserError("--kind is about scores, but there are none, only features")
     if kind is None and spec.num_classes:
         with progress("looking at the scores") as report:
-            found = looks_like(videos, lambda seen: report(seen, len(videos)))
+            found = looks_like(videos, lambda number: report(number, len(videos)))
         if found != "logits":
             raise UserError(_probabilities(source, found))
     meant = cast(Kind, kind or "logits")

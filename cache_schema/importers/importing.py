@@ -6,7 +6,7 @@ does what is left, in the same shards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +16,9 @@ import numpy as np
 from cache_schema.cache import FeatureCache, Stream
 from cache_schema.errors import CacheError, UserError
 from cache_schema.importers.instants import spans_of
-from cache_schema.importers.probabilities import Kind, to_logits
-from cache_schema.importers.rows import Array, Rows, Source
-from cache_schema.schema import Float16Array, StreamSpec, VideoRecord, differences, to_float16
+from cache_schema.importers.rows import Rows, Source
+from cache_schema.schema import Array, Float16Array, StreamSpec, VideoRecord, differences, to_float16
+from cache_schema.scores import Kind, kind_of, to_logits
 from cache_schema.shard import prepare_folder, rows_checksum, write_shard
 
 # Of rows that a shard may have, as where it is extracted.
@@ -33,6 +33,22 @@ class Imported:
     rows: int = 0
     present: int = 0
     shards: int = 0
+
+
+def looks_like(videos: Iterable[Rows], report: Callable[[int], None] = lambda number: None) -> Kind:
+    """What the scores are: probabilities where those of all videos are, so it reads until a video has others.
+
+    Args:
+        report: called with the number of videos read before each.
+    """
+    common: Kind = "softmax"
+    for number, rows in enumerate(videos):
+        report(number)
+        kind: Kind = "softmax" if rows.scores is None else kind_of(rows.scores)
+        if kind == "logits":
+            return kind
+        common = kind if common == "softmax" else common
+    return common
 
 
 def import_stream(

@@ -6,14 +6,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import numpy.typing as npt
+from typing import Literal, Protocol
 
 from cache_schema.errors import UserError
-from cache_schema.schema import Float64Array
+from cache_schema.schema import Array, Float64Array
 
-Array = npt.NDArray[Any]
 What = Literal["features", "scores"]
 
 
