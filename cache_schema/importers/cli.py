@@ -23,7 +23,7 @@ from cache_schema.importers import (
     make_spec,
     open_source,
 )
-from cache_schema.importers.ids import read_ids
+from cache_schema.importers.rows import read_ids
 from cache_schema.schema import StreamSpec
 from cache_schema.scores import Kind
 from cache_schema.tools.describe import sampling_in_words
