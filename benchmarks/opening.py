@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.reading import SPEC
 from cache_schema import FeatureCache, VideoRecord, write_shard
-from cache_schema.describe import size
+from cache_schema.command import size
 from cache_schema.index import INDEX_NAME, open_table, write_index
 
 

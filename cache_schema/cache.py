@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.errors import CacheError, MissingVideoError
-from cache_schema.index import Strings, keep_index, open_table
+from cache_schema.index import keep_index, open_table
 from cache_schema.schema import StreamSpec, VideoRecord
 from cache_schema.shard import Shard
+from cache_schema.table import Strings
 
 _SHARDS = "shard-*.h5"
 # So many shards of a stream stay open: their headers in memory, and which of their rows have been checked.

@@ -11,19 +11,18 @@ from typing import Any
 
 import click
 
-from cache_schema import drop as dropping
-from cache_schema import export as exporting
-from cache_schema import merge as merging
 from cache_schema.cache import FeatureCache, shard_paths
-from cache_schema.command import SOME_FAILED, tells_mistakes
+from cache_schema.command import SOME_FAILED, count, progress, size, tells_mistakes
 from cache_schema.costs import cost_table
-from cache_schema.describe import count, describe, lines, size
 from cache_schema.errors import CacheError, UserError
-from cache_schema.import_cli import import_command
+from cache_schema.importers.cli import import_command
 from cache_schema.index import shard_files
-from cache_schema.progress import progress
-from cache_schema.verify import index_trouble, verify_stream
-from cache_schema.verify import repair_index as repair
+from cache_schema.tools import drop as dropping
+from cache_schema.tools import export as exporting
+from cache_schema.tools import merge as merging
+from cache_schema.tools.describe import describe, lines
+from cache_schema.tools.verify import index_trouble, verify_stream
+from cache_schema.tools.verify import repair_index as repair
 
 _CACHE = click.argument("cache", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")

@@ -1,14 +1,16 @@
-"""What the command lines of all rooms share: how a user's mistake is told, and the exit codes.
+"""What the command lines of all rooms share: exit codes, progress, numbers in words, and a cluster to work on.
 
-0: done. 1: done, but some videos failed, each named with its reason. 2: the request itself was wrong.
+Exit codes: 0: done. 1: done, but some videos failed, each named with its reason. 2: the request itself was wrong.
 130: interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 import click
@@ -16,6 +18,9 @@ import click
 from cache_schema.errors import UserError
 
 SOME_FAILED = 1
+
+_TIMEOUT_S = 20  # for a scheduler to answer
+_NUMBER = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,3 +54,78 @@ def tells_mistakes(command: Callable[P, R]) -> Callable[P, R]:
             raise Interrupted from interrupt
 
     return run
+
+
+@contextmanager
+def progress(task: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere. Yields a function that takes how much is done, and the total."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        row = bar.add_task(task, total=None)
+        yield lambda done, total: bar.update(row, completed=done, total=total)
+
+
+def count(number: int, things: str) -> str:
+    """A number of things, one of them without its s."""
+    one = {"entries": "entry"}.get(things, things.removesuffix("s"))
+    return f"{number:,} {things if number != 1 else one}"
+
+
+def size(number: int) -> str:
+    """Bytes for people, in powers of a thousand."""
+    if number < 1000:
+        return f"{number} bytes" if number != 1 else "1 byte"
+    value = float(number)
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        value /= 1000
+        if value < 999.95 or unit == "PB":
+            return f"{value:,.1f} {unit}"
+    raise AssertionError
+
+
+def group_reasons(reasons: Iterable[tuple[str, str]]) -> dict[str, tuple[int, str]]:
+    """How many videos each reason applies to, and one of them; the most frequent reason first.
+
+    Reasons that differ only in their numbers are one, with "…" for the numbers.
+
+    Args:
+        reasons: pairs of a video's id and a reason, or a remark; a video may have several.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for video_id, reason in reasons:
+        groups.setdefault(_NUMBER.sub("…", reason), {})[video_id] = reason
+    counted = {}
+    for blanked, texts in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
+        distinct = set(texts.values())
+        counted[distinct.pop() if len(distinct) == 1 else blanked] = len(texts), next(iter(texts))
+    return counted
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[int]:
+    """Connect to a Dask scheduler, for joblib's "dask" backend. Yields how many jobs its workers do at once.
+
+    Raises:
+        UserError: Dask is not installed, nobody answers, or the scheduler has no workers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UserError("a Dask cluster needs Dask: pip install 'thriftvid[dask]'") from error
+    try:
+        client = Client(address, timeout=_TIMEOUT_S)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"--scheduler {address}: no Dask scheduler answers there ({type(error).__name__}); start one with "
+            "`dask scheduler`, which prints its address"
+        ) from error
+    with client:
+        slots = sum(client.nthreads().values())
+        if not slots:
+            raise UserError(
+                f"--scheduler {address}: it has no workers; start some with `dask worker {address} --nthreads 1`"
+            )
+        yield slots

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_schema.errors import UserError
-from cache_schema.shard import replacing
+from cache_schema.files import replacing
 
 CONFIG = "config.json"
 """What the run is. Written first."""

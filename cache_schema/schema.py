@@ -47,6 +47,7 @@ SCHEMA_VERSION = 2
 # The `backbone` and `weights` of a stream that nobody extracted here.
 IMPORTED = "imported"
 
+Array = npt.NDArray[Any]
 Float16Array = npt.NDArray[np.float16]
 Float64Array = npt.NDArray[np.float64]
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import os
 import resource
-import socket
-import threading
-import time
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.errors import CacheError
-from cache_schema.processes import machine, started
+from cache_schema.files import remove_stale_temporaries, replacing_hdf5
 from cache_schema.schema import SCHEMA_VERSION, StreamSpec, VideoRecord, numbers_of, ranges
 
-# Writing a file takes seconds.
-_OLD_S = 24 * 3600.0
 _STRING_COLUMNS = ("id", "source", "fingerprint", "status", "error")
 _SINCE_2 = ("lost", "decoder", "remarks")
 _NUMBER_COLUMNS = {"offsets": np.int64, "duration_s": np.float64, "fps": np.float64, "checksum": np.uint32}
@@ -67,66 +61,19 @@ def write_shard(
     return path
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write a file to, which takes the place of `path` when the block ends well.
-
-    Somebody who reads, or a machine that fails, sees the old file or the complete new one: close, fsync, rename,
-    fsync of the folder. What a failure leaves half-written is deleted.
+def prepare_folder(folder: Path) -> None:
+    """Make a stream's folder, see that it can be written to, and clear it of what killed writers have left.
 
     Raises:
-        OSError: from the system, as it is.
+        CacheError: it cannot be written to.
     """
-    # The thread, because two of one process may be at the same file; the process, to tell who has died.
-    writer = f"{threading.get_ident()}.{_mark()}-{os.getpid()}"
-    temporary = path.with_name(f".{path.name[:120]}.{writer}.tmp")
-    with contextlib.ExitStack() as on_failure:
-        on_failure.callback(temporary.unlink, missing_ok=True)
-        yield temporary
-        _fsync(temporary)
-        temporary.replace(path)
-        on_failure.pop_all()
-    fsync_folder(path.parent)
-
-
-@contextlib.contextmanager
-def replacing_hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to fill, which takes the place of `path` when the block ends well, as `replacing` does.
-
-    It is made in memory: where a disk is full, HDF5 itself raises what it likes, prints, and may crash.
-
-    Raises:
-        OSError: from the system, as it is.
-    """
-    content = io.BytesIO()
-    # Not the library's default format: this one checksums its own metadata and takes attributes above 64 KiB (the
-    # names of many classes).
-    with h5py.File(content, "w", libver=("v110", "v110")) as file:
-        yield file
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
-
-
-def remove_stale_temporaries(folder: Path) -> None:
-    """Delete what writers have left half-written that can be seen to have ended, or that began a day ago."""
-    mine = f".{_mark()}-"
-    for path in folder.glob(".*.tmp"):
-        _, found, pid = path.name.removesuffix(".tmp").rpartition(mine)
-        seen_dead = found and machine() and pid.isdigit() and not started(int(pid))
-        if seen_dead or (not found and _is_old(path)):
-            path.unlink(missing_ok=True)
-
-
-def _mark() -> str:
-    """Short for the machine and the space of process numbers that a writer's number is of."""
-    return f"{zlib.crc32((machine() or socket.gethostname()).encode()):08x}"
-
-
-def _is_old(path: Path) -> bool:
     try:
-        return time.time() - path.stat().st_mtime > _OLD_S
-    except OSError:
-        return False  # gone meanwhile
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CacheError(f"{folder}: cannot write to the cache: {error.strerror or error}") from error
 
 
 class Shard:
@@ -393,16 +340,3 @@ def _header_checksum(
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make what was renamed, linked or deleted in a folder last."""
-    _fsync(folder)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cache_schema import StreamSpec
-from cache_schema.cluster import cluster
+from cache_schema.command import cluster
 from extract.backbones.backbone import Backbone
 from extract.claims import Claim, Claims, clear_dead, wait_for
 from extract.jobs import Recipe, extract_by_jobs

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_schema import CacheError
-from cache_schema.processes import machine, started
+from cache_schema.files import machine, started
 
 _HEARTBEAT_S = 10.0
 # Older than this is its owner's death, where that cannot be seen: file servers tell of a change late.

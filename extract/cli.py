@@ -12,8 +12,7 @@ import click
 from rich.console import Console
 
 from cache_schema import UserError
-from cache_schema.command import SOME_FAILED, tells_mistakes
-from cache_schema.describe import group_reasons
+from cache_schema.command import SOME_FAILED, group_reasons, tells_mistakes
 from extract.backbones import BUILT_IN, FLOWS, StreamRequest, parse_stream
 from extract.names import printable
 from extract.sources import Ids, find_videos

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_schema import StreamSpec
-from cache_schema.describe import count, size
+from cache_schema.command import count, size
 from extract.backbones.backbone import Backbone
 from extract.pipeline import Progress, Settings, Work, extract_shards
 from extract.planning import Plan, make_plan

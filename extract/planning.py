@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from cache_schema import CacheError, FeatureCache, Stream, StreamSpec
 from cache_schema.cache import shard_paths
 from cache_schema.schema import differences
-from cache_schema.shard import Shard, remove_stale_temporaries
+from cache_schema.shard import Shard, prepare_folder
 from extract.names import printable
 from extract.sources import SourceVideo, fingerprint
 
@@ -59,7 +58,8 @@ def make_plan(
         CacheError: the cache cannot be written, is damaged, or holds other streams under these names.
     """
     if not read_only:
-        _prepare(cache, specs)
+        for name in specs:  # now, not after the hours that the first shard takes
+            prepare_folder(cache / name)
     streams = _open_streams(cache, specs, read_only=read_only) if cache.exists() else {}
     plan = Plan(
         shards={name: {shard.path.name for shard in stream.shards} for name, stream in streams.items()}
@@ -90,18 +90,6 @@ def added_since(plan: Plan, cache: Path, specs: Mapping[str, StreamSpec]) -> set
                     if path.exists():
                         raise  # else `feature-cache drop` has just deleted it
     return plan.arrived
-
-
-def _prepare(cache: Path, names: Iterable[str]) -> None:
-    """Make the streams' folders, and clear them of what killed runs have left behind."""
-    for folder in (cache / name for name in names):
-        try:  # now, not after the hours that the first shard takes
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise CacheError(f"{folder}: cannot write to the cache: {error.strerror or error}") from error
-        remove_stale_temporaries(folder)
 
 
 def _open_streams(cache: Path, specs: Mapping[str, StreamSpec], *, read_only: bool) -> dict[str, Stream]:

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from cache_schema import FeatureCache, Stream, UserError
 from cache_schema.annotations import LabelSet
+from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
-from cache_schema.shard import remove_stale_temporaries
 from policy.checkpoint import read_weights, write_weights
 from policy.config import RunConfig
 from policy.data import Dataset, Role, VideoSet, open_dataset

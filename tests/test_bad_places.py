@@ -27,7 +27,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.videos import numbered_frames, write_video
-from cache_schema import FeatureCache, Stream, processes, write_shard
+from cache_schema import FeatureCache, Stream, write_shard
+from cache_schema import files as processes
 from cache_schema.cli import feature_cache
 from extract import claims, pipeline
 from extract.backbones.i3d import I3D

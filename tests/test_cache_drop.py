@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache_schema import FeatureCache, MissingVideoError, VideoRecord, write_shard
-from cache_schema.drop import drop, plan_drop
-from cache_schema.merge import merge
 from cache_schema.shard import _mapped
+from cache_schema.tools.drop import drop, plan_drop
+from cache_schema.tools.merge import merge
 from tests.cache_commands import files_of, killed_at_random, run
 from tests.caches import make_partial, make_record, make_spec, write_stream
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache_schema import FeatureCache, VideoRecord, write_shard
-from cache_schema.export import LIST_COLUMNS, file_name
+from cache_schema.tools.export import LIST_COLUMNS, file_name
 from tests.cache_commands import files_of, run
 from tests.caches import make_partial, make_record, make_spec, write_stream
 

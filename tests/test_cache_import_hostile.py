@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache_schema import FeatureCache
-from cache_schema.export import LIST_COLUMNS
+from cache_schema.tools.export import LIST_COLUMNS
 from tests.cache_commands import run
 from tests.test_cache_import import COST, IDS, imported, refused, scores, write_folder, write_ids
 

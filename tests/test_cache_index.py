@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from cache_schema import CacheError, FeatureCache, Shard, Stream, VideoRecord, write_shard
 from cache_schema import index as indexing
-from cache_schema.describe import group_reasons, sampling_in_words, size
+from cache_schema.command import group_reasons, size
 from cache_schema.index import INDEX_NAME, open_table, read_index, write_index
 from cache_schema.schema import Sampling
+from cache_schema.tools.describe import sampling_in_words
 from tests.cache_commands import files_of, run
 from tests.caches import make_partial, make_record, make_spec, write_stream
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from benchmarks.videos import numbered_frames, write_video
 from cache_schema import CacheError, FeatureCache, UserError
-from cache_schema import cluster as cluster_module
+from cache_schema import command as cluster_module
 from cache_schema.cli import feature_cache
 from extract import claims as claims_module
 from extract.backbones import parse_stream

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cache_schema import CacheError, FeatureCache, StreamSpec, write_shard
-from cache_schema.merge import merge
+from cache_schema.tools.merge import merge
 from extract.devices import choose_precision
 from extract.planning import make_plan
 from tests.cache_commands import run

@@ -33,9 +33,9 @@ from cache_schema import (
     write_shard,
 )
 from cache_schema.cli import feature_cache
+from cache_schema.files import remove_stale_temporaries
 from cache_schema.index import open_table, write_index
 from cache_schema.schema import numbers_of, ranges, to_float16
-from cache_schema.shard import remove_stale_temporaries
 from tests.caches import make_partial, make_record, make_spec, write_stream
 
 TOOLS = {"thriftvid": "test"}
@@ -390,7 +390,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 # Begins to write a file, says so, and ends without a word when its standard input does.
 WRITER = """
 import os, pathlib, sys
-from cache_schema.shard import replacing
+from cache_schema.files import replacing
 with replacing(pathlib.Path(sys.argv[1])) as temporary:
     temporary.touch()
     print(flush=True)

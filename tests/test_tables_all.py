@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cache_schema import FeatureCache, Sampling, write_shard
-from cache_schema import cluster as cluster_module
+from cache_schema import command as cluster_module
 from policy.evaluation import Predictions, intervals
 from policy.tables import terminal, uncertainty, views
 from policy.tables.catalogue import TABLES

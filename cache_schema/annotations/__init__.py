@@ -12,21 +12,20 @@ from pathlib import Path
 
 from cache_schema.annotations import (
     activitynet,
-    activitynet_lists,
     breakfast,
     fcvid,
     hvu,
     kinetics,
+    labels,
     mini_kinetics,
-    table,
 )
 from cache_schema.annotations.labels import LabelSet, Segment, VideoLabel
 from cache_schema.errors import LabelError
 
 READERS: Mapping[str, Callable[[Path], LabelSet]] = {
-    "csv": table.read,
-    "activitynet": activitynet.read,
-    "activitynet-lists": activitynet_lists.read,
+    "csv": labels.read_csv,
+    "activitynet": activitynet.read_json,
+    "activitynet-lists": activitynet.read_txt,
     "mini-kinetics": mini_kinetics.read,
     "kinetics": kinetics.read,
     "fcvid": fcvid.read,
@@ -36,7 +35,7 @@ READERS: Mapping[str, Callable[[Path], LabelSet]] = {
     **{f"hvu-{category}": partial(hvu.read, category=category) for category in hvu.CATEGORIES},
 }
 SNIFFED: Mapping[str, Callable[[Path], bool]] = {
-    "activitynet-lists": activitynet_lists.fits,
+    "activitynet-lists": activitynet.fits_txt,
     "mini-kinetics": mini_kinetics.fits,
     "kinetics": kinetics.fits,
     "fcvid": fcvid.fits,

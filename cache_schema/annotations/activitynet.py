@@ -1,20 +1,32 @@
-"""ActivityNet v1.3's own JSON: {"version", "taxonomy", "database": {id: {"subset", "annotations", …}}}.
+"""ActivityNet v1.3: the publisher's JSON, and the lists of whole videos that papers pass on.
 
-http://activity-net.org/download.html. The JSON calls a video by its YouTube id; the distributed files are
-named v_ID.
+The JSON is {"version", "taxonomy", "database": {id: {"subset", "annotations", …}}}, see
+http://activity-net.org/download.html. It calls a video by its YouTube id; the distributed files are named v_ID.
+
+The lists are anet_train_video.txt, anet_val_video.txt and action_name.csv, as mmaction's tools write them and
+efficient-recognition papers pass them on (the validation list also as anet_val_video_multi_label.txt, with all
+classes of the few videos that have two). A line is "v_ID FRAMES LABEL", frames counted at the video's own rate,
+labels numbered from 0 in the order of action_name.csv, whose first line is a header. The subsets are called as in
+the JSON.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from cache_schema.annotations.labels import LabelSet, Segment, VideoLabel
+from cache_schema.annotations.published import by_subset, is_named, lines, read_lists
 from cache_schema.errors import LabelError
 
+NAMES = "action_name.csv"
+_LIST = re.compile(r"anet_(?P<subset>train|val)_video(_multi_label)?\.txt")
+_SUBSETS = {"train": "training", "val": "validation"}
 
-def read(path: Path) -> LabelSet:
+
+def read_json(path: Path) -> LabelSet:
     """Read the JSON; the testing subset has no labels, as published. Raises LabelError naming the video."""
     text = path.read_text(encoding="utf-8-sig")
     try:
@@ -47,3 +59,54 @@ def _video(path: Path, video_id: str, entry: Any) -> VideoLabel:
         subset=subset,
         segments=segments,
     )
+
+
+def fits_txt(path: Path) -> bool:
+    """Whether this is one of the lists, or a folder with one."""
+    return is_named(path, _LIST)
+
+
+def read_txt(path: Path) -> LabelSet:
+    """Read the lists of a folder, or a single one; action_name.csv lies beside them.
+
+    Raises:
+        LabelError: a file is missing or a line is wrong.
+    """
+    files = by_subset(
+        path, _LIST, "ActivityNet's anet_train_video.txt and anet_val_video.txt (or _multi_label)"
+    )
+    classes = _classes(next(iter(files.values())).with_name(NAMES))
+    listed = read_lists(
+        {_SUBSETS[subset]: file for subset, file in files.items()}, frames=True, classes=len(classes)
+    )
+    return LabelSet(
+        path,
+        tuple(
+            VideoLabel(
+                video_id=video.name,
+                labels=tuple(classes[number] for number in video.numbers),
+                subset=video.subset,
+                aliases=(video.name[2:],) if video.name.startswith("v_") else (),
+                frames=video.frames,
+            )
+            for video in listed
+        ),
+    )
+
+
+def _classes(path: Path) -> list[str]:
+    if not path.is_file():
+        raise LabelError(f"{path}: no such file; it names the classes, and is published with the lists")
+    names: dict[str, None] = {}
+    for expected, (number, line) in enumerate(lines(path), 1):
+        if number != expected:
+            raise LabelError(f"{path}, line {expected}: empty, where a class should be named")
+        if number == 1 and line != "action":
+            raise LabelError(f"{path}, line 1: {line!r} is not the header 'action'")
+        if line in names:
+            raise LabelError(f"{path}, line {number}: class {line!r} occurs twice")
+        if number > 1:
+            names[line] = None
+    if not names:
+        raise LabelError(f"{path}: no classes in it")
+    return list(names)

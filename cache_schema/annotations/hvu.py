@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from cache_schema.annotations.labels import LabelSet, VideoLabel
-from cache_schema.annotations.published import start_of, wrong
-from cache_schema.annotations.zipped import open_zipped
+from cache_schema.annotations.published import open_zipped, start_of, wrong
 from cache_schema.errors import LabelError
 
 COLUMNS = ("Tags", "youtube_id", "time_start", "time_end")

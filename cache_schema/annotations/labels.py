@@ -1,12 +1,15 @@
-"""What every annotation format comes down to."""
+"""What every annotation format comes down to: a LabelSet, and the CSV that holds one."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schema.errors import LabelError
+
+COLUMNS = ("video_id", "label", "subset")
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,45 @@ class LabelSet:
         if not labelled:
             raise LabelError(f"{self.source}: the videos of subset {name!r} have no labels")
         return labelled
+
+
+def read_csv(path: Path) -> LabelSet:
+    """Read a CSV (UTF-8) with the header video_id,label,subset; several labels of a video are joined by ';'.
+
+    Raises:
+        LabelError: naming the line that is wrong.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        # Strict, or a quote that is never closed would swallow the lines after it.
+        reader = csv.DictReader(file, strict=True)
+        try:
+            return LabelSet(path, _videos(path, reader))
+        except csv.Error as error:
+            raise LabelError(f"{path}, line {reader.line_num + 1}: not CSV ({error})") from error
+
+
+def _videos(path: Path, reader: csv.DictReader[str]) -> tuple[VideoLabel, ...]:
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        raise LabelError(
+            f"{path}: no column {missing[0]!r}; the first line must be {','.join(COLUMNS)} "
+            "(several labels of a video are joined by ';')"
+        )
+    videos = tuple(_video(path, reader.line_num, row) for row in reader)
+    if not videos:
+        raise LabelError(f"{path}: no videos in it")
+    return videos
+
+
+def _video(path: Path, line: int, row: dict[str, str | None]) -> VideoLabel:
+    for column in COLUMNS:
+        if not (row[column] or "").strip():
+            raise LabelError(f"{path}, line {line}: no {column} for video {row['video_id'] or '(unnamed)'!r}")
+    labels = [label.strip() for label in (row["label"] or "").split(";")]
+    if not all(labels):
+        raise LabelError(f"{path}, line {line}: an empty label between ';' for video {row['video_id']!r}")
+    return VideoLabel(
+        video_id=(row["video_id"] or "").strip(),
+        labels=tuple(dict.fromkeys(labels)),
+        subset=(row["subset"] or "").strip(),
+    )

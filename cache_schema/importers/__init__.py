@@ -10,10 +10,9 @@ from pathlib import Path
 
 from cache_schema.errors import UserError
 from cache_schema.importers.folder import Folder
-from cache_schema.importers.importing import Imported, import_stream
+from cache_schema.importers.importing import Imported, import_stream, looks_like
 from cache_schema.importers.instants import Timing
 from cache_schema.importers.matrix import open_npy, open_npz_file
-from cache_schema.importers.probabilities import Kind, looks_like
 from cache_schema.importers.rows import Source, What, printable
 from cache_schema.importers.stream import like_stream, macs_per_row, make_spec
 from cache_schema.importers.table import ScoreTable
@@ -67,7 +66,6 @@ def open_source(
 
 __all__ = [
     "Imported",
-    "Kind",
     "Source",
     "Timing",
     "What",

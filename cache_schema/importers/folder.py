@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from cache_schema.errors import UserError
-from cache_schema.export import LIST_COLUMNS, LIST_NAME
 from cache_schema.importers.arrays import map_npy, open_npz
-from cache_schema.importers.ids import check_ids
-from cache_schema.importers.rows import Array, Rows, What, place_of, printable, rows_of
-from cache_schema.schema import Float64Array, numbers_of
+from cache_schema.importers.rows import Rows, What, check_ids, place_of, printable, rows_of
+from cache_schema.schema import Array, Float64Array, numbers_of
+from cache_schema.tools.export import LIST_COLUMNS, LIST_NAME
 
 _KINDS = frozenset({".npy", ".npz"})
 _NUMBERS = ("duration_s", "fps")

@@ -6,8 +6,7 @@ does what is left, in the same shards.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +16,10 @@ import numpy as np
 from cache_schema.cache import FeatureCache, Stream
 from cache_schema.errors import CacheError, UserError
 from cache_schema.importers.instants import spans_of
-from cache_schema.importers.probabilities import Kind, to_logits
-from cache_schema.importers.rows import Array, Rows, Source
-from cache_schema.schema import Float16Array, StreamSpec, VideoRecord, differences, to_float16
-from cache_schema.shard import remove_stale_temporaries, rows_checksum, write_shard
+from cache_schema.importers.rows import Rows, Source
+from cache_schema.schema import Array, Float16Array, StreamSpec, VideoRecord, differences, to_float16
+from cache_schema.scores import Kind, kind_of, to_logits
+from cache_schema.shard import prepare_folder, rows_checksum, write_shard
 
 # Of rows that a shard may have, as where it is extracted.
 _SHARD_BYTES = 512 << 20
@@ -34,6 +33,22 @@ class Imported:
     rows: int = 0
     present: int = 0
     shards: int = 0
+
+
+def looks_like(videos: Iterable[Rows], report: Callable[[int], None] = lambda number: None) -> Kind:
+    """What the scores are: probabilities where those of all videos are, so it reads until a video has others.
+
+    Args:
+        report: called with the number of videos read before each.
+    """
+    common: Kind = "softmax"
+    for number, rows in enumerate(videos):
+        report(number)
+        kind: Kind = "softmax" if rows.scores is None else kind_of(rows.scores)
+        if kind == "logits":
+            return kind
+        common = kind if common == "softmax" else common
+    return common
 
 
 def import_stream(
@@ -82,13 +97,7 @@ def import_stream(
 def _open(cache: Path, spec: StreamSpec) -> Stream | None:
     """The stream as it is there, once it is clear that it can be written to."""
     folder = cache / spec.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_stale_temporaries(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CacheError(f"{folder}: cannot write to the cache: {error.strerror or error}") from error
+    prepare_folder(folder)
     opened = FeatureCache(cache)
     if spec.name not in opened:
         return None

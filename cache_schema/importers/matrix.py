@@ -10,8 +10,8 @@ import numpy as np
 
 from cache_schema.errors import UserError
 from cache_schema.importers.arrays import map_npy, open_npz
-from cache_schema.importers.ids import check_ids, texts_of
-from cache_schema.importers.rows import Array, Rows, What, place_of, printable, rows_of
+from cache_schema.importers.rows import Rows, What, check_ids, place_of, printable, rows_of, texts_of
+from cache_schema.schema import Array
 
 IDS, CLASSES = "ids", "classes"
 # Videos read at once: an array in Fortran order has the values of one far apart.

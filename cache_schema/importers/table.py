@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cache_schema.errors import UserError
-from cache_schema.importers.ids import ID_COLUMN, check_ids
-from cache_schema.importers.rows import Rows, place_of, printable
+from cache_schema.importers.rows import ID_COLUMN, Rows, check_ids, place_of, printable
 from cache_schema.schema import Float64Array
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cache_schema.annotations import LabelSet
+from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, claim, read_json, write_json
-from cache_schema.shard import remove_stale_temporaries
 from extract.backbones import StreamRequest
 from extract.batch import tool_versions
 from extract.finetune.choices import Choices

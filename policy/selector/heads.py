@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import expit, softmax
 
 from cache_schema import CacheError, Stream, UserError
-from cache_schema.importers.probabilities import kind_of
+from cache_schema.scores import kind_of
 from policy.accounting import linear_macs
 from policy.data import RowChoice, VideoSet, batched
 

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from joblib import Parallel, delayed, parallel_config
 
 from cache_schema import UserError
-from cache_schema.cluster import cluster
+from cache_schema.command import cluster
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from pathlib import Path
 
 from cache_schema.cache import FeatureCache, Stream
 from cache_schema.errors import CacheError
+from cache_schema.files import fsync, replacing
 from cache_schema.schema import differences
-from cache_schema.shard import fsync_folder, remove_stale_temporaries, replacing, write_shard
+from cache_schema.shard import prepare_folder, write_shard
 
 _NAMED = 5
 
@@ -133,13 +133,7 @@ def _is_whole(stream: Stream, video_id: str) -> bool:
 
 def _check_writable(folder: Path, linked: Sequence[Stream]) -> None:
     """Now, not after all the reading: that the folder takes files, and links to the sources' shards."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_stale_temporaries(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CacheError(f"{folder}: cannot write to the cache: {error.strerror or error}") from error
+    prepare_folder(folder)
     for stream in linked:
         if stream.folder.stat().st_dev != folder.stat().st_dev:
             raise CacheError(f"{stream.folder}: on another file system than {folder}: leave out --link")
@@ -184,7 +178,7 @@ def _take(part: _Part, folder: Path, *, link: bool, merged: Merged) -> None:
             if link:
                 with suppress(FileExistsError):
                     os.link(origin.path, path)
-                fsync_folder(folder)
+                fsync(folder)
             else:
                 shard = origin.open()
                 for _ in shard.records():  # all is read anyway: no damaged rows are handed on

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cache_schema.cache import Stream
+from cache_schema.command import count, group_reasons, size
 from cache_schema.costs import stream_cost
 from cache_schema.schema import Preprocessing, Sampling
 
-_NUMBER = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 _REASONS_TOLD = 10
 
 
@@ -99,25 +98,6 @@ def _told(topic: str, counts: Mapping[str, int], examples: Mapping[str, str]) ->
         yield "", f"{rest:{width},} × {len(reasons) - _REASONS_TOLD:,} other reasons (--json tells)"
 
 
-def group_reasons(said: Iterable[tuple[str, str]]) -> dict[str, tuple[int, str]]:
-    """What was said of videos, the most frequent first: of how many, and one of them.
-
-    What differs in numbers alone is one.
-
-    Args:
-        said: a video's id and a reason or a remark, each.
-    """
-    groups: dict[str, dict[str, str]] = {}
-    for video_id, text in said:
-        groups.setdefault(_NUMBER.sub("…", text), {})[video_id] = text
-    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
-    told = {}
-    for blanked, texts in ordered:
-        words = set(texts.values())
-        told[words.pop() if len(words) == 1 else blanked] = len(texts), next(iter(texts))
-    return told
-
-
 def sampling_in_words(sampling: Sampling) -> str:
     """Which instants a row saw."""
     s = sampling
@@ -142,21 +122,3 @@ def _preprocessing_in_words(pixels: Preprocessing) -> str:
         return "unknown"
     flow = f", optical flow ({pixels.flow})" if pixels.flow else ""
     return f"{pixels.crop}×{pixels.crop} pixels, short side {pixels.resize}, {pixels.interpolation}{flow}"
-
-
-def count(number: int, things: str) -> str:
-    """A number of things, one of them without its s."""
-    one = {"entries": "entry"}.get(things, things.removesuffix("s"))
-    return f"{number:,} {things if number != 1 else one}"
-
-
-def size(number: int) -> str:
-    """Bytes for people, in powers of a thousand."""
-    if number < 1000:
-        return f"{number} bytes" if number != 1 else "1 byte"
-    value = float(number)
-    for unit in ("kB", "MB", "GB", "TB", "PB"):
-        value /= 1000
-        if value < 999.95 or unit == "PB":
-            return f"{value:,.1f} {unit}"
-    raise AssertionError

@@ -16,8 +16,9 @@ import numpy as np
 
 from cache_schema.cache import Stream, shard_paths
 from cache_schema.errors import CacheError
+from cache_schema.files import fsync, remove_stale_temporaries
 from cache_schema.index import INDEX_NAME
-from cache_schema.shard import fsync_folder, remove_stale_temporaries, write_shard
+from cache_schema.shard import write_shard
 
 
 @dataclass
@@ -136,7 +137,7 @@ def _unlink(path: Path, *, last: bool = True) -> None:
     try:
         path.unlink(missing_ok=True)
         if last:
-            fsync_folder(path.parent)
+            fsync(path.parent)
     except OSError as error:
         raise CacheError(f"{path}: cannot be deleted: {error.strerror or error}") from error
 

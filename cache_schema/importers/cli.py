@@ -10,12 +10,10 @@ from typing import Any, cast
 import click
 
 from cache_schema.annotations.class_names import read_class_names
-from cache_schema.command import tells_mistakes
+from cache_schema.command import count, progress, tells_mistakes
 from cache_schema.costs import gflops
-from cache_schema.describe import count, sampling_in_words
 from cache_schema.errors import UserError
 from cache_schema.importers import (
-    Kind,
     Timing,
     What,
     import_stream,
@@ -25,9 +23,10 @@ from cache_schema.importers import (
     make_spec,
     open_source,
 )
-from cache_schema.importers.ids import read_ids
-from cache_schema.progress import progress
+from cache_schema.importers.rows import read_ids
 from cache_schema.schema import StreamSpec
+from cache_schema.scores import Kind
+from cache_schema.tools.describe import sampling_in_words
 
 _PATH = click.Path(path_type=Path)
 _TOLD = {
@@ -154,7 +153,7 @@ def import_command(
         raise UserError("--kind is about scores, but there are none, only features")
     if kind is None and spec.num_classes:
         with progress("looking at the scores") as report:
-            found = looks_like(videos, lambda seen: report(seen, len(videos)))
+            found = looks_like(videos, lambda number: report(number, len(videos)))
         if found != "logits":
             raise UserError(_probabilities(source, found))
     meant = cast(Kind, kind or "logits")

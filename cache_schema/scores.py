@@ -1,16 +1,14 @@
-"""A cache holds class logits. People often have probabilities: those are told from each other, and turned back."""
+"""A cache holds class logits; people often have probabilities. How the two are told apart, and turned back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from cache_schema.errors import UserError
-from cache_schema.importers.rows import Array, Rows
-from cache_schema.schema import Float64Array
+from cache_schema.schema import Array, Float64Array
 
 Kind = Literal["logits", "softmax", "sigmoid"]
 
@@ -20,25 +18,11 @@ FLOOR = 2.0**-24
 _SUM_TOLERANCE, _TOLERANCE = 0.02, 1e-3
 
 
-def looks_like(videos: Iterable[Rows], report: Callable[[int], None] = lambda seen: None) -> Kind:
-    """What scores are: probabilities where those of all videos are, so it reads until one shows otherwise.
-
-    Args:
-        report: called with the number of videos seen.
-    """
-    found: Kind = "softmax"
-    for seen, rows in enumerate(videos):
-        report(seen)
-        kind: Kind = "softmax" if rows.scores is None else kind_of(rows.scores)
-        if kind == "logits":
-            return kind
-        found = kind if found == "softmax" else found
-    return found
-
-
 def kind_of(scores: Array) -> Kind:
-    """What scores (T, C) look like: a softmax's are from 0 to 1 and each row sums to 1, a sigmoid's only the
-    former. No network's logits are."""
+    """What scores (T, C) look like.
+
+    "softmax": from 0 to 1, and each row sums to 1. "sigmoid": from 0 to 1. All else is "logits".
+    """
     values = scores.astype(np.float64)
     if not _in_range(values).all():
         return "logits"
@@ -52,7 +36,7 @@ def to_logits(scores: Array, kind: Kind, place: str) -> Float64Array:
     sigmoid's at most 1 − FLOOR).
 
     Raises:
-        UserError: the values cannot be what they are said to be.
+        UserError: the values are not of that kind.
     """
     values = scores.astype(np.float64)
     if kind == "logits":

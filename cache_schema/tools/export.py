@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from cache_schema.cache import Stream
 from cache_schema.errors import CacheError, UserError
+from cache_schema.files import remove_stale_temporaries, replacing
 from cache_schema.schema import VideoRecord, ranges
-from cache_schema.shard import remove_stale_temporaries, replacing
 
 LIST_NAME = "videos.csv"
 LIST_COLUMNS = (

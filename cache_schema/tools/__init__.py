@@ -1,0 +1,1 @@
+"""What `feature-cache` does to whole caches: describe, verify, merge, export, drop."""
