@@ -30,7 +30,7 @@ from benchmarks.tables import load, machine, markdown
 from cache_schema import FeatureCache, Preprocessing, StreamSpec, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
-from policy.data import Batch, VideoSet, batches, read_ahead
+from policy.data.batches import Batch, VideoSet, batches, read_ahead
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method, Moment
 from policy.runs import choose_device, open_data

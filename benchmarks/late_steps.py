@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.tables import load, machine, markdown
 from policy.config import RunConfig
-from policy.evaluation import Predictions
+from policy.evaluation.predictions import Predictions
 from policy.recipes import with_recipe
 from policy.runs import run_method
 from tests.planted import Planted, oracle, plant

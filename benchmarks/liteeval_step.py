@@ -34,7 +34,7 @@ from benchmarks.tables import in_turn, load, machine, markdown
 from policy.config import Precision
 from policy.liteeval import CLOSED, OPEN, LiteEval
 from policy.liteeval.gate import gumbel_pairs
-from policy.liteeval.projection import Projection
+from policy.networks.projection import Projection
 
 CLASSES = 239
 WITHOUT_EFFECT = ("projection.norm.bias", "projection.linear.bias")

@@ -22,8 +22,8 @@ import torch
 from benchmarks.tables import load, machine, markdown
 from policy.config import RunConfig
 from policy.runs import load_method, open_data, run_method
-from policy.selector.method import Selector
-from policy.selector.schedule import with_schedule
+from policy.selection.method import Selector
+from policy.selection.schedule import with_schedule
 from tests.pools import PlantedPool, plant_pool
 
 WAYS: Mapping[str, Mapping[str, Any]] = {

@@ -12,7 +12,7 @@ are out of fold (five folds). Everything that chooses is trained on this half an
 The planted pools are those of the tests (tests/pools.py): how likely each model is right depends on the group of
 the video's class, which the scores show; in "telling" wrong answers are less sure, too.
 
-Areas are those of `policy.selector.area`: by how much HIT@1 lies above random selection, on average over the
+Areas are those of `policy.selection.area`: by how much HIT@1 lies above random selection, on average over the
 budgets that all curves have in common. Mean ± standard deviation over splits, and mean differences of pairs with a
 95 % interval (corrected for splits that share videos: Nadeau and Bengio, 2003).
 """
@@ -43,12 +43,12 @@ from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
 from policy.runs import load_method, open_data, run_method
-from policy.selector.area import compare
-from policy.selector.controls import cascade, oracle, single_models
-from policy.selector.curve import SelectionCurve
-from policy.selector.method import Selector
-from policy.selector.schedule import with_schedule
-from policy.selector.sequential import SelectorCascade
+from policy.selection.area import compare
+from policy.selection.controls import cascade, oracle, single_models
+from policy.selection.curve import SelectionCurve
+from policy.selection.method import Selector
+from policy.selection.schedule import with_schedule
+from policy.selection.sequential import SelectorCascade
 from tests.caches import make_spec
 from tests.pools import plant_pool
 

@@ -28,11 +28,11 @@ from benchmarks.tables import load, machine, markdown, seconds_of
 from cache_schema import FeatureCache, Preprocessing, StreamSpec, VideoRecord, write_shard
 from cache_schema.annotations import read_labels
 from policy.config import RunConfig
-from policy.evaluation import evaluate
+from policy.evaluation.predictions import evaluate
 from policy.runs import open_data
-from policy.selector.method import Selector
-from policy.selector.schedule import with_schedule
-from policy.training import train
+from policy.selection.method import Selector
+from policy.selection.schedule import with_schedule
+from policy.training.loop import train
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ def write(folder: Path, videos: int, classes: int) -> None:
 
 def command(folder: Path, out: Path) -> None:
     """What a user would type, in a process of its own."""
-    program = "from policy.cli import train_policy; train_policy()"
+    program = "from policy.cli.train_policy import train_policy; train_policy()"
     words = [
         *("selector", "--cache", folder / "cache", "--labels", folder / "labels.csv"),
         *(word for model in MODELS for word in ("--model", model)),

@@ -44,7 +44,7 @@ class RunConfig:
     Attributes:
         method: a key of `policy.registry.METHODS`.
         coarse, fine: names of streams of the cache.
-        train_subset, eval_subset: of the label file; None takes the usual names (`policy.data`).
+        train_subset, eval_subset: of the label file; None takes the usual names (`policy.data.opening`).
         multi_label: False trains on each video's first class; None asks the labels.
         skip_missing: leave out videos that have labels but no features, or features but no labels.
         whole_only: leave out videos that are partial in the cache.
@@ -108,7 +108,7 @@ class RunConfig:
         rule: how its confidences decide: "threshold" is Sec. 3.4; "price" (our addition) takes the model whose
             confidence, less a price for each GFLOP, is largest. Target "loss" goes by price alone.
         threshold: on its confidences (Sec. 3.4); where it goes by price, that of a GFLOP. None: see
-            `policy.selector.schedule.threshold_of`.
+            `policy.selection.schedule.threshold_of`.
         budget: mean GFLOPs per video that the training videos may cost, which sets the threshold; None takes
             `threshold`.
         answer: of several models that ran one after another: "learned" from the class scores of all, that of the

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from cache_schema import FeatureCache, UserError
 from policy.config import RunConfig
-from policy.data import Batch, Dataset, Role, VideoSet, every_row
+from policy.data.batches import Batch, Role, VideoSet, every_row
+from policy.data.opening import Dataset
 
 IntArray = npt.NDArray[np.int64]
 Losses = Mapping[str, Tensor | float]

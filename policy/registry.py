@@ -15,11 +15,11 @@ _CLASSES = {
     "lstm-cf": "policy.baselines.lstm:CoarseFineLSTM",
     "frame-glimpse": "policy.baselines.frame_glimpse:FrameGlimpse",
     "fast-forward": "policy.baselines.fast_forward:FastForward",
-    "liteeval-rl": "policy.baselines.liteeval_rl:LiteEvalRL",
+    "liteeval-rl": "policy.liteeval.liteeval_rl:LiteEvalRL",
     "coarse-only": "policy.baselines.lstm:CoarseOnly",
-    "random-gating": "policy.baselines.random_gating:RandomGating",
-    "selector": "policy.selector.method:Selector",
-    "selector-cascade": "policy.selector.sequential:SelectorCascade",
+    "random-gating": "policy.liteeval.random_gating:RandomGating",
+    "selector": "policy.selection.method:Selector",
+    "selector-cascade": "policy.selection.sequential:SelectorCascade",
 }
 
 

@@ -4,11 +4,11 @@ RUN/config.json              every choice, what the labels and features were, ve
 RUN/metrics.jsonl            a line per epoch
 RUN/checkpoint.safetensors   while unfinished: weights, optimiser, generator
 RUN/model.safetensors        the final weights
-RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs (policy.evaluation)
+RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs
 RUN/details.json             what else a method has to say, if it has
 RUN/choices.csv              which models a selector chose for each of these videos
 RUN/result.json              the summary; written last, so that its presence means a finished run
-RUN/tensorboard/             scalars, if asked for (policy.tensorboard)
+RUN/tensorboard/             scalars, if asked for (policy.training.tensorboard)
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from cache_schema import FeatureCache, Stream, UserError
 from cache_schema.annotations import LabelSet
 from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
-from policy.checkpoint import read_weights, write_weights
 from policy.config import RunConfig
-from policy.data import Dataset, Role, VideoSet, open_dataset
-from policy.distributed import Ranks
-from policy.evaluation import Predictions, evaluate
+from policy.data.batches import Role, VideoSet
+from policy.data.opening import Dataset, open_dataset
+from policy.evaluation.predictions import Predictions, evaluate
 from policy.method import Method
 from policy.registry import METHODS
-from policy.tensorboard import FOLDER as TENSORBOARD
-from policy.training import CHECKPOINT, METRICS, Epoch, train
+from policy.training.checkpoint import read_weights, write_weights
+from policy.training.distributed import Ranks
+from policy.training.loop import CHECKPOINT, METRICS, Epoch, train
+from policy.training.tensorboard import FOLDER as TENSORBOARD
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
 """What JSON has for the types of the fields of a Result."""

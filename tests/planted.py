@@ -20,14 +20,15 @@ from torch.nn.utils.rnn import pack_sequence
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
-from policy.data import Batch, Dataset
-from policy.evaluation import Predictions, evaluate
+from policy.data.batches import Batch
+from policy.data.opening import Dataset
+from policy.evaluation.predictions import Predictions, evaluate
 from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
 from policy.liteeval.model import LiteEvalOutput
-from policy.losses import classification_loss
 from policy.method import TRAINING_OPTIONS, Losses, Moment, Prediction, class_probabilities
 from policy.runs import open_data
-from policy.training import train as train_method
+from policy.training.loop import train as train_method
+from policy.training.losses import classification_loss
 from tests.caches import make_record, make_spec
 
 Rows = npt.NDArray[np.float64]

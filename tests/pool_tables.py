@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from policy.selector.curve import SelectionCurve
-from policy.selector.pool import PoolTable, only
+from policy.selection.curve import SelectionCurve
+from policy.selection.pool import PoolTable, only
 
 
 def random_table(

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
-from policy.curves import upper_hull
-from policy.selector.curve import SelectionCurve
+from policy.evaluation.curves import upper_hull
+from policy.selection.curve import SelectionCurve
 from tests.caches import make_spec
 
 Floats = npt.NDArray[np.float64]

@@ -35,7 +35,7 @@ from extract.backbones.i3d import I3D
 from extract.backbones.x3d import X3D
 from extract.cli import batch_extract
 from extract.workers import DecodeJob, Message, decode
-from policy.cli import train_policy
+from policy.cli.train_policy import train_policy
 from tests.caches import make_spec, write_stream
 from tests.planted import write_planted, write_planted_labels
 from tests.test_backbones import Bomb

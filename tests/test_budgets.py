@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from cache_schema import FeatureCache
 from cache_schema.annotations import LabelSet
-from policy.baselines.random_gating import RandomGating
-from policy.budgets import gate_threshold, oracle_curve, random_curve, threshold_curve
 from policy.config import RunConfig
-from policy.curves import upper_hull
-from policy.data import Dataset
-from policy.evaluation import Predictions, evaluate
+from policy.data.opening import Dataset
+from policy.evaluation.curves import upper_hull
+from policy.evaluation.operating import Curve, OperatingPoint
+from policy.evaluation.predictions import Predictions, evaluate
+from policy.liteeval.budgets import gate_threshold, oracle_curve, random_curve, threshold_curve
 from policy.liteeval.method import LiteEvalMethod
-from policy.operating import Curve, OperatingPoint
+from policy.liteeval.random_gating import RandomGating
 from policy.runs import open_data
 from tests.planted import write_planted
 

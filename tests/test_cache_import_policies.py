@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from cache_schema import FeatureCache
-from policy.cli import train_policy
+from policy.cli.train_policy import train_policy
 from tests.cache_commands import run
 from tests.planted import write_planted, write_planted_labels
 

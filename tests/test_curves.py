@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.curves import area_between, common_budgets, hull_area, upper_hull
+from policy.evaluation.curves import area_between, common_budgets, hull_area, upper_hull
 
 # Integers, so that three points on one line are exactly that.
 clouds = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 20)), min_size=1, max_size=12)

@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from benchmarks.videos import numbered_frames, write_video
-from policy.evaluation import Predictions
+from policy.evaluation.predictions import Predictions
 from policy.runs import read_result
 from policy.tables.catalogue import EXHIBITS, TABLES
 from policy.tables.cli import paper_tables

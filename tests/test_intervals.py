@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from policy.evaluation import Predictions, intervals
-from policy.metrics import (
+from policy.evaluation.metrics import (
     mean_average_precision,
     percentile_interval,
     resampled_weights,
@@ -21,6 +20,7 @@ from policy.metrics import (
     weighted_mean,
     weighted_mean_average_precision,
 )
+from policy.evaluation.predictions import Predictions, intervals
 
 
 def predictions(videos: int = 40, classes: int = 3, *, draws: int = 1, seed: int = 0) -> Predictions:

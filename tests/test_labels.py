@@ -9,7 +9,7 @@ import pytest
 
 from cache_schema import FeatureCache, LabelError, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel, read_labels
-from policy.data import Dataset, open_dataset
+from policy.data.opening import Dataset, open_dataset
 from tests.caches import make_record, make_spec
 
 TOOLS = {"thriftvid": "test"}

@@ -14,7 +14,7 @@ import pytest
 
 from cache_schema import FeatureCache, LabelError
 from cache_schema.annotations import LabelSet, read_labels
-from policy.data import open_dataset
+from policy.data.opening import open_dataset
 from tests.caches import make_spec, write_stream
 
 PUBLISHED = os.environ.get("THRIFTVID_DATA")

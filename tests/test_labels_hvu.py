@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cache_schema import FeatureCache, LabelError
 from cache_schema.annotations import LabelSet, read_labels
 from cache_schema.annotations.hvu import CATEGORIES
-from policy.data import open_dataset
+from policy.data.opening import open_dataset
 from tests.caches import make_spec, write_stream
 
 PUBLISHED = os.environ.get("THRIFTVID_DATA")

@@ -16,9 +16,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
 from policy.liteeval import CLOSED, OPEN, LiteEval, LiteEvalOutput, PolicyCost, liteeval_loss
-from policy.liteeval.cells import GateInput, gated_lstm, lstm
 from policy.liteeval.gate import gumbel_pairs
-from policy.standardize import Standardize
+from policy.networks.cells import GateInput, gated_lstm, lstm
+from policy.networks.standardize import Standardize
 
 Array = NDArray[np.float64]
 SIZES = {"coarse_dim": 3, "fine_dim": 4, "num_classes": 5, "coarse_hidden": 2, "fine_hidden": 6}

@@ -25,13 +25,13 @@ from cache_schema.annotations import LabelSet
 from policy.config import RunConfig
 from policy.liteeval import OPEN, LiteEval, LiteEvalOutput, PolicyCost
 from policy.liteeval.gate import gumbel_pairs
-from policy.liteeval.gru import GRU
-from policy.liteeval.networks import NETWORKS
-from policy.liteeval.projection import Projection, segments
-from policy.liteeval.sru import SRU
+from policy.networks.gru import GRU
+from policy.networks.networks import NETWORKS
+from policy.networks.projection import Projection, segments
+from policy.networks.sru import SRU
 from policy.recipes import with_recipe
 from policy.runs import Listener, run_method
-from policy.training import Epoch
+from policy.training.loop import Epoch
 from tests.planted import write_planted
 
 Array = NDArray[np.float64]

@@ -17,9 +17,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from benchmarks.liteeval_step import QUICK, Setting
 from policy.config import CELLS, PRECISIONS, Cell, Precision, RunConfig
-from policy.liteeval import LiteEval, products
-from policy.liteeval.cells import GatedStates, GateInput, gated_lstm
-from policy.liteeval.sparse import LAY_OUT_AFTER
+from policy.liteeval import LiteEval
+from policy.networks import products
+from policy.networks.cells import GatedStates, GateInput, gated_lstm
+from policy.networks.sparse import LAY_OUT_AFTER
 from policy.runs import run_method
 from tests.planted import write_planted
 

@@ -18,16 +18,16 @@ from cache_schema import FeatureCache, UserError, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.baselines.uniform import Uniform
 from policy.config import InputNorm, RunConfig
-from policy.data import VideoSet
-from policy.evaluation import Predictions, evaluate
+from policy.data.batches import VideoSet
+from policy.deploy.streaming import open_stream
+from policy.evaluation.operating import Curve
+from policy.evaluation.predictions import Predictions, evaluate
 from policy.liteeval import LiteEval
 from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.online import emissions, first_rows, seq_k, uniform_k, uniform_watched, watched
 from policy.liteeval.stream import LiteEvalStream
-from policy.online import emissions, first_rows, seq_k, uniform_k, uniform_watched, watched
-from policy.operating import Curve
 from policy.registry import METHODS
 from policy.runs import open_data, run_method
-from policy.streaming import open_stream
 from tests.caches import make_record, make_spec
 from tests.planted import write_planted
 

@@ -8,7 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cache_schema.costs import cost_table
-from policy.accounting import costs, linear_macs, lstm_step_macs
+from policy.evaluation.ledger import costs
+from policy.networks.macs import linear_macs, lstm_step_macs
 
 
 @pytest.mark.parametrize(("inputs", "hidden"), [(7, 5), (64, 32), (1280, 64)])

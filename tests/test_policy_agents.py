@@ -21,17 +21,17 @@ from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.baselines.fast_forward import STOP, JumpAgent
 from policy.baselines.frame_glimpse import GlimpseAgent
-from policy.baselines.liteeval_rl import LiteEvalRL
-from policy.cli import train_policy
+from policy.cli.train_policy import train_policy
 from policy.config import RunConfig
-from policy.data import Batch
+from policy.data.batches import Batch
+from policy.liteeval.liteeval_rl import LiteEvalRL
 from policy.liteeval.loss import liteeval_loss
 from policy.method import TRAINING_OPTIONS, Method, Moment
-from policy.packing import lengths_of, packed_rows
+from policy.networks.packing import lengths_of, packed_rows
 from policy.registry import METHODS
-from policy.reinforce import policy_gradient, recognition_reward
 from policy.runs import Listener, open_data, run_method
-from policy.training import CHECKPOINT, Epoch
+from policy.training.loop import CHECKPOINT, Epoch
+from policy.training.reinforce import policy_gradient, recognition_reward
 from tests.planted import write_planted, write_planted_labels
 from tests.signposts import FINE_MACS, at_either_end, one_jump_away, write_signposts
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from policy.cli import train_policy
+from policy.cli.train_policy import train_policy
 from policy.registry import METHODS
 from tests.planted import write_planted, write_planted_labels
 

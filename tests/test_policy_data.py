@@ -15,8 +15,9 @@ from torch.nn.utils.rnn import pack_sequence
 from cache_schema import CacheError, FeatureCache, Sampling, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import LabelError
-from policy.data import VideoSet, batches, open_dataset, read_ahead, uniform_rows
-from policy.packing import mean_per_video, video_of_row
+from policy.data.batches import VideoSet, batches, read_ahead, uniform_rows
+from policy.data.opening import open_dataset
+from policy.networks.packing import mean_per_video, video_of_row
 from tests.caches import make_record, make_spec, write_stream
 
 TOOLS = {"thriftvid": "test"}

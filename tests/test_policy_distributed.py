@@ -20,12 +20,12 @@ from safetensors.torch import load_file
 from cache_schema import write_shard
 from cache_schema.annotations import read_labels
 from policy.config import RunConfig
-from policy.distributed import Ranks
 from policy.runs import run_method
+from policy.training.distributed import Ranks
 from tests.caches import make_record, make_spec
 from tests.planted import write_planted, write_planted_labels
 
-PROGRAM = "from policy.cli import train_policy; train_policy()"
+PROGRAM = "from policy.cli.train_policy import train_policy; train_policy()"
 
 
 @pytest.fixture(scope="module", autouse=True)

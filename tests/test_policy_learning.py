@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from policy.config import RunConfig
-from policy.evaluation import Predictions
+from policy.evaluation.predictions import Predictions
 from policy.runs import Result, run_method
 from tests.planted import Planted, oracle, plant, write_planted
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cache_schema import FeatureCache, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
-from policy.data import open_dataset
+from policy.data.opening import open_dataset
 from tests.caches import make_record, make_spec
 
 

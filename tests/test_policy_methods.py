@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
-from policy.data import uniform_rows
-from policy.evaluation import Predictions
+from policy.data.batches import uniform_rows
+from policy.evaluation.predictions import Predictions
 from policy.method import class_probabilities
 from policy.registry import METHODS
 from policy.runs import Run, read_result, run_method
@@ -90,7 +90,7 @@ def test_methods_are_imported_when_they_are_asked_for() -> None:
     code = "import sys, policy.runs; print(*(name for name in sys.modules if name.startswith('policy.')))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "policy.registry" in loaded
-    assert not any(family in loaded for family in ("policy.liteeval", "policy.baselines", "policy.selector"))
+    assert not any(family in loaded for family in ("policy.liteeval", "policy.baselines", "policy.selection"))
     assert "lstm" in METHODS and "nonsense" not in METHODS
     with pytest.raises(KeyError):
         METHODS["nonsense"]

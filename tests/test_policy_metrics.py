@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from policy.metrics import average_precision, mean_average_precision, top1
+from policy.evaluation.metrics import average_precision, mean_average_precision, top1
 
 
 @settings(max_examples=150, deadline=None)

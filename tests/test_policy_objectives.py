@@ -20,7 +20,8 @@ from torch.nn.utils.rnn import pack_sequence
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig, UsageLoss
-from policy.data import Batch, Dataset, VideoSet
+from policy.data.batches import Batch, VideoSet
+from policy.data.opening import Dataset
 from policy.liteeval.budget import ascend
 from policy.liteeval.calibration import calibrated_threshold, usage_of
 from policy.liteeval.distillation import distillation_loss
@@ -38,7 +39,7 @@ from policy.runs import (
     run_method,
     teacher_probabilities,
 )
-from policy.training import Epoch
+from policy.training.loop import Epoch
 from tests.planted import write_planted
 from tests.pools import plant_pool
 

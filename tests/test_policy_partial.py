@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from cache_schema import FeatureCache, Sampling, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import LabelError
-from policy.cli import train_policy
+from policy.cli.train_policy import train_policy
 from policy.config import RunConfig
-from policy.data import Dataset, Role, open_dataset, uniform_rows
-from policy.packing import video_of_row
+from policy.data.batches import Role, uniform_rows
+from policy.data.opening import Dataset, open_dataset
+from policy.networks.packing import video_of_row
 from policy.runs import open_data, read_config, run_key
 from policy.tables.cli import paper_tables
 from policy.tables.reading import EXPERIMENTS

@@ -25,19 +25,19 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cache_schema.run_folder
-import policy.checkpoint
-import policy.evaluation
+import policy.evaluation.predictions
+import policy.training.checkpoint
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, read_labels
-from policy.cli import train_policy
+from policy.cli.train_policy import train_policy
 from policy.config import RunConfig
-from policy.data import Batch
+from policy.data.batches import Batch
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Losses, Moment
 from policy.recipes import with_recipe
 from policy.registry import METHODS
 from policy.runs import Listener, read_result, run_key, run_method
-from policy.training import CHECKPOINT, Epoch
+from policy.training.loop import CHECKPOINT, Epoch
 from tests.planted import write_planted, write_planted_labels
 
 CONFIG = RunConfig(
@@ -167,7 +167,7 @@ def words(planted: Path, out: Path, config: RunConfig = CONFIG) -> list[str]:
 def test_a_killed_run_goes_on(signum: signal.Signals, planted: Path, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=80)
     run_method(config, *opened(planted), tmp_path / "undisturbed", device="cpu")
-    program = "from policy.cli import train_policy; train_policy()"
+    program = "from policy.cli.train_policy import train_policy; train_policy()"
     # As many threads as here, or sums are rounded otherwise.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -213,10 +213,10 @@ MOMENTS = {
     "in the first epoch": (LiteEvalMethod, "losses", 2),
     "in the last step of an epoch": (LiteEvalMethod, "losses", STEPS),
     "in the last step": (LiteEvalMethod, "losses", 6 * STEPS),
-    "while a checkpoint is written": (policy.checkpoint, "write_atomically", 3),
+    "while a checkpoint is written": (policy.training.checkpoint, "write_atomically", 3),
     "before the weights are written": (LiteEvalMethod, "finish", 1),
     "in the evaluation": (LiteEvalMethod, "predict", 2),
-    "while the predictions are written": (policy.evaluation, "write_atomically", 1),
+    "while the predictions are written": (policy.evaluation.predictions, "write_atomically", 1),
     "while the result is written": (cache_schema.run_folder, "write_atomically", 2),
 }
 
@@ -308,7 +308,7 @@ def test_a_long_epoch_is_saved_within(
     config = replace(VARIANTS[variant], epochs=4)
     run_method(config, *opened(planted), tmp_path / "undisturbed", device="cpu")
     method, folder = METHODS[config.method], tmp_path / "run"
-    monkeypatch.setattr("policy.training.CHECKPOINT_EVERY_S", 0)
+    monkeypatch.setattr("policy.training.loop.CHECKPOINT_EVERY_S", 0)
 
     def fail() -> None:
         raise Stop

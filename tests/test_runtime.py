@@ -20,14 +20,15 @@ from cache_schema import FeatureCache, Sampling, UserError, write_shard
 from extract.backbones import BUILT_IN, parse_stream
 from extract.backbones.backbone import Backbone
 from policy.config import RunConfig
-from policy.data import Batch, Dataset, VideoSet, open_dataset
-from policy.evaluation import evaluate
+from policy.data.batches import Batch, VideoSet
+from policy.data.opening import Dataset, open_dataset
+from policy.deploy import speed
+from policy.deploy.frames import find_videos, thumbnails
+from policy.deploy.speed import Subject, measure, policy_seconds, request_of, seconds_per_row
+from policy.deploy.timing import Machine
+from policy.evaluation.predictions import evaluate
 from policy.method import Method
 from policy.registry import METHODS
-from policy.run import speed
-from policy.run.frames import find_videos, thumbnails
-from policy.run.speed import Subject, measure, policy_seconds, request_of, seconds_per_row
-from policy.run.timing import Machine
 from tests.caches import make_spec
 from tests.planted import write_planted
 
@@ -109,7 +110,8 @@ def test_videos_are_found_by_either_kind_of_id(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_policy_imports_extract_only_where_it_is_used() -> None:
     code = (
-        "import sys, policy.run.frames, policy.run.speed, policy.tables.html, policy.tables.plots.filmstrip; "
+        "import sys, policy.deploy.frames, policy.deploy.speed, policy.tables.html; "
+        "import policy.tables.plots.filmstrip; "
         "sys.exit(any(name.split('.')[0] == 'extract' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,9 +11,9 @@ import pytest
 
 from cache_schema import UserError
 from policy.config import RunConfig
+from policy.deploy.selecting import open_selector
 from policy.runs import open_data, run_method
-from policy.selecting import open_selector
-from policy.selector.opening import Pool
+from policy.selection.opening import Pool
 from tests.pools import PlantedPool, plant_pool
 
 MODELS = ("m0", "m1", "m2", "m3")

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from policy.curves import hull_height
-from policy.selector import area
-from policy.selector.area import area_above, compare
-from policy.selector.controls import cascade, oracle, random_mixtures, single_models
-from policy.selector.curve import SelectionCurve
-from policy.selector.pool import PoolTable, only
+from policy.evaluation.curves import hull_height
+from policy.selection import area
+from policy.selection.area import area_above, compare
+from policy.selection.controls import cascade, oracle, random_mixtures, single_models
+from policy.selection.curve import SelectionCurve
+from policy.selection.pool import PoolTable, only
 from tests.pool_tables import random_choices, random_table
 
 SEEDS = st.integers(0, 10_000)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.curves import hull_height, upper_hull
-from policy.selector import pool
-from policy.selector.controls import (
+from policy.evaluation.curves import hull_height, upper_hull
+from policy.selection import pool
+from policy.selection.controls import (
     NEVER,
     cascade,
     ensemble,
@@ -19,7 +19,7 @@ from policy.selector.controls import (
     random_mixtures,
     single_models,
 )
-from policy.selector.pool import PoolTable
+from policy.selection.pool import PoolTable
 from tests.pool_tables import random_choices, random_table
 
 SEEDS = st.integers(0, 10_000)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.metrics import mean_average_precision
-from policy.selector.curve import SelectionCurve
+from policy.evaluation.metrics import mean_average_precision
+from policy.selection.curve import SelectionCurve
 from tests.pool_tables import random_choices, random_table
 
 

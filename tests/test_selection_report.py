@@ -15,10 +15,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from cache_schema.annotations import LabelSet
-from policy.cli import train_policy
+from policy.cli.selection_text import render
+from policy.cli.train_policy import train_policy
 from policy.runs import Run, read_result
-from policy.selection_text import render
-from policy.selector import report
+from policy.selection import report
 from tests.pools import PlantedPool, plant_pool
 
 POOL = ("m2", "m0", "m1", "m3")

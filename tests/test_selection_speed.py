@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from policy.run.selection_speed import (
+from policy.deploy.selection_speed import (
     Loading,
     ModelTime,
     SelectionTimes,
     WeightsFile,
     measure_selection,
 )
-from policy.run.speed import build, request_of
-from policy.run.timing import Machine
-from policy.selector.curve import SelectionCurve
-from policy.selector.network import SelectorNetwork
-from policy.selector.pool import PoolTable
+from policy.deploy.speed import build, request_of
+from policy.deploy.timing import Machine
+from policy.selection.curve import SelectionCurve
+from policy.selection.network import SelectorNetwork
+from policy.selection.pool import PoolTable
 from tests.caches import PREPROCESSING, make_spec
 
 CPU = torch.device("cpu")

@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 
 from cache_schema import FeatureCache, StreamSpec, UserError
 from policy.config import RunConfig
-from policy.evaluation import Predictions
-from policy.run.selection_speed import ModelTime, SelectionTimes
-from policy.run.timing import Machine
+from policy.deploy.selection_speed import ModelTime, SelectionTimes
+from policy.deploy.timing import Machine
+from policy.evaluation.predictions import Predictions
 from policy.runs import read_result
 from policy.tables import selection
 from policy.tables.catalogue import SELECTION
@@ -73,7 +73,7 @@ def made(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection_inputs, "measure_selection", measured)
         # What train-policy prints takes longer than all the rest, and no table reads it.
-        patch.setattr("policy.selector.pool_method.PoolMethod.details", lambda *_: {})
+        patch.setattr("policy.selection.pool_method.PoolMethod.details", lambda *_: {})
         given = ("--dataset", "mini-kinetics", *SUBSTITUTED, *where)
         said = tables(cache, "all", "--paper", "selection", *given)
         assert said.exit_code == 0, said.output

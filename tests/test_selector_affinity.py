@@ -15,12 +15,12 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.cli import train_policy
+from policy.cli.selection_text import render_affinities
+from policy.cli.train_policy import train_policy
 from policy.config import RunConfig
-from policy.selection_text import render_affinities
-from policy.selector.distribution import label_distributions, relabelled
-from policy.selector.pool import PoolTable
-from policy.selector.targets import affinities, qualities
+from policy.selection.distribution import label_distributions, relabelled
+from policy.selection.pool import PoolTable
+from policy.selection.targets import affinities, qualities
 from tests.planted import write_planted_labels
 from tests.pools import PlantedPool, plant_pool
 

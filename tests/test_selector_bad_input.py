@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from cache_schema import FeatureCache, StreamSpec, VideoRecord, write_shard
-from policy.cli import train_policy
+from policy.cli.train_policy import train_policy
 from tests.pools import RIGHT, PlantedPool, plant_pool
 
 VIDEOS = 48

@@ -17,13 +17,13 @@ from cache_schema import UserError
 from policy.config import SELECTOR_ANSWERS, RunConfig, SelectorAnswer
 from policy.method import TRAINING_OPTIONS, Moment
 from policy.runs import Listener, load_method, open_data, run_method
-from policy.selector.area import compare
-from policy.selector.controls import cascade, single_models
-from policy.selector.method import Selector
-from policy.selector.sequential import SelectorCascade
-from policy.selector.sequential_network import Evidence, SequentialNetwork
-from policy.selector.walk import walk
-from policy.training import CHECKPOINT, Epoch
+from policy.selection.area import compare
+from policy.selection.controls import cascade, single_models
+from policy.selection.method import Selector
+from policy.selection.sequential import SelectorCascade
+from policy.selection.sequential_network import Evidence, SequentialNetwork
+from policy.selection.walk import walk
+from policy.training.loop import CHECKPOINT, Epoch
 from tests.pools import PlantedPool, plant_pool
 
 MODELS = ("m0", "m1", "m2", "m3")

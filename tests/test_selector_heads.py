@@ -17,13 +17,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
-from policy.cli import train_policy
+from policy.cli.train_policy import train_policy
 from policy.config import RunConfig
-from policy.data import Dataset, open_dataset
-from policy.selector.least_squares import Calibration, Moments, ridge_regression
-from policy.selector.linear_head import assign_folds
-from policy.selector.opening import Pool
-from policy.selector.pool import PoolTable
+from policy.data.opening import Dataset, open_dataset
+from policy.selection.least_squares import Calibration, Moments, ridge_regression
+from policy.selection.linear_head import assign_folds
+from policy.selection.opening import Pool
+from policy.selection.pool import PoolTable
 from tests.caches import make_spec
 
 

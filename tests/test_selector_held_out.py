@@ -11,11 +11,11 @@ import pytest
 from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
-from policy.data import Dataset
+from policy.data.opening import Dataset
 from policy.runs import Listener, open_data, run_method
-from policy.selector.held_out import parse_held_out
-from policy.selector.opening import Pool
-from policy.selector.pool import PoolTable
+from policy.selection.held_out import parse_held_out
+from policy.selection.opening import Pool
+from policy.selection.pool import PoolTable
 from tests.caches import make_spec
 
 CLASSES = 6

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from policy.config import RunConfig
-from policy.curves import area_between
+from policy.evaluation.curves import area_between
 from policy.runs import load_method, open_data, run_method
-from policy.selector.curve import SelectionCurve
-from policy.selector.method import Selector
+from policy.selection.curve import SelectionCurve
+from policy.selection.method import Selector
 from tests.pools import PlantedPool, plant_pool
 
 CONFIG = RunConfig("selector", models=("m0", "m1", "m2", "m3"), epochs=10, batch=64, lr=1e-3, lr_drop=(4, 8))
@@ -63,7 +63,7 @@ def test_nearly_all_of_what_an_informed_choice_gains(
 
 
 def test_what_the_threshold_gains(pool: PlantedPool, tmp_path: Path) -> None:
-    """The rule of Sec. 3.4 is well above random, and well below the price: see `policy.selector.rule`."""
+    """The rule of Sec. 3.4 is well above random, and well below the price: see `policy.selection.rule`."""
     method, curve = trained(pool, tmp_path / "run")
     assert pool.gain(curve) >= 0.4
     # Its range is the whole of it, without training again.

@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel, read_labels
-from policy.cli import train_policy
+from policy.cli.train_policy import train_policy
 from policy.config import RunConfig
 from policy.method import TRAINING_OPTIONS, Moment
 from policy.runs import Listener, load_method, open_data, run_method
-from policy.selector.method import Selector
-from policy.training import CHECKPOINT
+from policy.selection.method import Selector
+from policy.training.loop import CHECKPOINT
 from tests.caches import make_spec
 from tests.planted import write_planted_labels
 from tests.pools import PlantedPool, plant_pool

@@ -11,11 +11,11 @@ from scipy.special import expit, softmax
 from cache_schema import FeatureCache, Sampling, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
-from policy.data import Dataset, open_dataset
-from policy.selector import opening, pool
-from policy.selector.models import ModelName, parse_models
-from policy.selector.opening import Pool, cheapest_stream
-from policy.selector.pool import PoolTable, all_of
+from policy.data.opening import Dataset, open_dataset
+from policy.selection import opening, pool
+from policy.selection.models import ModelName, parse_models
+from policy.selection.opening import Pool, cheapest_stream
+from policy.selection.pool import PoolTable, all_of
 from tests.caches import make_spec, write_stream
 
 CLASSES = 5

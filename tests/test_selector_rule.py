@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from cache_schema import UserError
 from policy.config import WHEN_NONE, WhenNone
-from policy.selector.rule import choose, choose_at_price, prices, thresholds, within_budget
+from policy.selection.rule import choose, choose_at_price, prices, thresholds, within_budget
 
 Floats = npt.NDArray[np.float64]
 

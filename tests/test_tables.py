@@ -30,7 +30,7 @@ from policy.tables.placement import Box, place
 from policy.tables.progress import Told, Working
 from policy.tables.reading import EXPERIMENTS, read_table
 from policy.tables.report import Report, Row, Spread
-from policy.training import CHECKPOINT
+from policy.training.loop import CHECKPOINT
 from tests.planted import write_planted, write_planted_labels
 
 SMALL = ["--epochs", "2", "--batch", "8", "--lr", "0.01", "--coarse-hidden", "4", "--fine-hidden", "8"]

@@ -23,7 +23,7 @@ from PIL import Image
 
 from cache_schema import FeatureCache, Sampling, write_shard
 from cache_schema import command as cluster_module
-from policy.evaluation import Predictions, intervals
+from policy.evaluation.predictions import Predictions, intervals
 from policy.tables import terminal, uncertainty, views
 from policy.tables.catalogue import TABLES
 from policy.tables.cli import paper_tables

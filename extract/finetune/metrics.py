@@ -16,7 +16,7 @@ def classification_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """The loss of each row, (B,), of logits (B, C).
 
     Targets (B,) int64 are classes: cross-entropy. Targets (B, C) of 0 and 1: binary cross-entropy, summed over the
-    classes, so that the gradient of a logit is p − y for both, whatever C is (as in `policy.losses`).
+    classes, so that the gradient of a logit is p − y for both, whatever C is (as in `policy.training.losses`).
     """
     if targets.ndim == 1:
         return F.cross_entropy(logits, targets, reduction="none")

@@ -26,10 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from policy.accounting import linear_macs, lstm_step_macs
 from policy.config import RunConfig
-from policy.data import Batch, Dataset, Role
-from policy.losses import classification_loss
+from policy.data.batches import Batch, Role
+from policy.data.opening import Dataset
 from policy.method import (
     TRAINING_OPTIONS,
     IntArray,
@@ -39,9 +38,11 @@ from policy.method import (
     Prediction,
     class_probabilities,
 )
-from policy.packing import lengths_of, marked, packed_rows
-from policy.reinforce import policy_gradient, recognition_reward
-from policy.standardize import Standardize, fit_scale
+from policy.networks.macs import linear_macs, lstm_step_macs
+from policy.networks.packing import lengths_of, marked, packed_rows
+from policy.networks.standardize import Standardize, fit_scale
+from policy.training.losses import classification_loss
+from policy.training.reinforce import policy_gradient, recognition_reward
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from policy.accounting import linear_macs, lstm_step_macs
 from policy.config import RunConfig
-from policy.data import Batch, Dataset, Role, every_row, uniform_rows
-from policy.losses import classification_loss
+from policy.data.batches import Batch, Role, every_row, uniform_rows
+from policy.data.opening import Dataset
 from policy.method import (
     TRAINING_OPTIONS,
     IntArray,
@@ -21,7 +20,9 @@ from policy.method import (
     Prediction,
     class_probabilities,
 )
-from policy.standardize import Standardize, fit_scale
+from policy.networks.macs import linear_macs, lstm_step_macs
+from policy.networks.standardize import Standardize, fit_scale
+from policy.training.losses import classification_loss
 
 
 class LastState(nn.Module):

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from cache_schema import StreamSpec
-from policy.accounting import linear_macs
 from policy.config import RunConfig
-from policy.data import Batch, Dataset, Role, uniform_rows
-from policy.losses import classification_loss
+from policy.data.batches import Batch, Role, uniform_rows
+from policy.data.opening import Dataset
 from policy.method import (
     TRAINING_OPTIONS,
     IntArray,
@@ -22,8 +21,10 @@ from policy.method import (
     Prediction,
     class_probabilities,
 )
-from policy.packing import mean_per_video, video_of_row
-from policy.standardize import Standardize, fit_scale
+from policy.networks.macs import linear_macs
+from policy.networks.packing import mean_per_video, video_of_row
+from policy.networks.standardize import Standardize, fit_scale
+from policy.training.losses import classification_loss
 
 
 class FrameClassifier(nn.Module):

@@ -6,7 +6,7 @@ Equations and rooms: Eq. 1, 3, 4, 5 in :mod:`.recurrent`, for LSTMs in :mod:`.ce
 :mod:`.lstm`, :mod:`.gru` and :mod:`.sru`; Eq. 2, 8, 9 in :mod:`.gate`; Eq. 6 and the whole network in
 :mod:`.model`; Eq. 7 in :mod:`.loss`; multiply-accumulates in :mod:`.cost`; learned layers of the
 released code in :mod:`.projection`, its weights in :mod:`.authors`; one frame at a time in :mod:`.stream`. Input
-scales are in :mod:`policy.standardize`.
+scales are in :mod:`policy.networks.standardize`.
 """
 
 from policy.liteeval.cost import PolicyCost

@@ -29,8 +29,8 @@ from torch import Tensor
 
 from cache_schema import UserError
 from policy.liteeval.gate import OPEN
-from policy.liteeval.lstm import LSTM
 from policy.liteeval.model import LiteEval
+from policy.networks.lstm import LSTM
 
 _MODULES = {
     "small_proj_mlp.0": "coarse_projection.norm",

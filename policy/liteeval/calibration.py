@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from policy.data import VideoSet, batches
+from policy.data.batches import VideoSet, batches
 from policy.liteeval.model import LiteEval
-from policy.packing import place_of_row
+from policy.networks.packing import place_of_row
 
 FloatArray = npt.NDArray[np.float64]
 

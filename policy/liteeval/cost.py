@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from policy.accounting import linear_macs
 from policy.config import Cell, GateState
-from policy.liteeval.networks import NETWORKS
+from policy.networks.macs import linear_macs
+from policy.networks.networks import NETWORKS
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from policy.losses import classification_loss, classification_losses
-from policy.packing import mean_per_video, video_of_row
+from policy.networks.packing import mean_per_video, video_of_row
+from policy.training.losses import classification_loss, classification_losses
 
 
 class LiteEvalLoss(NamedTuple):

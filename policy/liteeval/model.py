@@ -10,12 +10,12 @@ from torch.nn.utils.rnn import PackedSequence
 from policy.config import Cell, GateState, Precision
 from policy.liteeval.cost import PolicyCost
 from policy.liteeval.gate import CLOSED, OPEN, ConditionalGate, gumbel_pairs
-from policy.liteeval.networks import NETWORKS
-from policy.liteeval.projection import Projection
-from policy.liteeval.recurrent import State, closed_state, state_log_odds
-from policy.liteeval.sparse import run_opened
-from policy.packing import place_of_row
-from policy.standardize import Standardize
+from policy.networks.networks import NETWORKS
+from policy.networks.packing import place_of_row
+from policy.networks.projection import Projection
+from policy.networks.recurrent import State, closed_state, state_log_odds
+from policy.networks.sparse import run_opened
+from policy.networks.standardize import Standardize
 
 
 @dataclass(frozen=True)

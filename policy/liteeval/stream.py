@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policy.data.unit_length import unit_length
 from policy.liteeval.model import LiteEval, LiteEvalState
-from policy.unit_length import unit_length
 
 Features = Tensor | NDArray[np.floating[Any]]
 
@@ -24,8 +24,8 @@ class LiteEvalStream:
                 stream.fine(fine_features(frame))
             print(stream.probabilities)
 
-    It decides and predicts what the model does given the whole video at once. `policy.streaming.open_stream` makes
-    one of a run folder.
+    It decides and predicts what the model does given the whole video at once. `open_stream` in
+    `policy.deploy.streaming` makes one of a run folder.
 
     Attributes:
         frames: looked at so far.

@@ -40,7 +40,7 @@ from policy.options import (
     options,
 )
 from policy.recipes import with_recipe
-from policy.selector.schedule import with_schedule
+from policy.selection.schedule import with_schedule
 from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, PAPERS, SELECTION, TABLES
 from policy.tables.datasets import DATASETS, PaperDataset
 from policy.tables.datasets import LITEEVAL as LITEEVAL_DATASETS

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from policy.data import Role
-from policy.selector.models import ModelName
+from policy.data.batches import Role
+from policy.selection.models import ModelName
 
 Measure = Literal[
     "map_percent", "top1_percent", "gflops", "fine_features", "fine_features_spread", "usage_percent"

@@ -10,7 +10,7 @@ from typing import Any
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from policy.config import RunConfig
-from policy.run.frames import find_videos
+from policy.deploy.frames import find_videos
 from policy.runs import choose_device
 from policy.tables import selection
 from policy.tables.catalogue import SELECTION

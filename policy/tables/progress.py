@@ -13,7 +13,7 @@ import click
 from rich import progress as bars
 from rich.console import Console
 
-from policy.training import METRICS
+from policy.training.loop import METRICS
 
 
 class Working(NamedTuple):

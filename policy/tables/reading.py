@@ -17,9 +17,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cache_schema import UserError
 from policy.config import RunConfig
-from policy.data import Role
+from policy.data.batches import Role
 from policy.registry import METHODS
-from policy.selector.models import parse_models
+from policy.selection.models import parse_models
 from policy.tables.experiment import (
     MEASURES,
     METHODS_GROUP,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from cache_schema import StreamSpec
 from cache_schema.costs import cost_table, stream_cost
-from policy.data import Dataset
+from policy.data.opening import Dataset
 from policy.runs import Result, Run
 from policy.tables.datasets import DATASETS, dataset_title
 from policy.tables.experiment import Experiment, Measure, PaperTable

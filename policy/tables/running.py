@@ -15,7 +15,7 @@ from cache_schema.run_folder import CONFIG, read_json
 from policy.config import RunConfig
 from policy.registry import METHODS
 from policy.runs import RESULT, Run, key_of, read_result, run_key, run_method
-from policy.selector.schedule import with_schedule
+from policy.selection.schedule import with_schedule
 from policy.tables import views
 from policy.tables.experiment import Experiment, PaperTable, View
 from policy.tables.progress import Progress, Silent, Working
@@ -23,7 +23,7 @@ from policy.tables.source import Source, skipping
 from policy.tables.streams import Substitution
 from policy.tables.views import Trained, ViewTask
 from policy.tables.workers import Workers
-from policy.training import CHECKPOINT
+from policy.training.loop import CHECKPOINT
 
 _LONGEST = ("liteeval-rl", "liteeval")  # they see every frame, and the first does so three times a step
 _KEY_DIGITS = 12  # 48 bits: two of a million runs share them with a chance of 1 in 500

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from cache_schema import FeatureCache
 from cache_schema.annotations import LabelSet
 from policy.config import RunConfig
-from policy.data import Dataset
+from policy.data.opening import Dataset
 from policy.registry import METHODS
 from policy.runs import open_data
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cache_schema import UserError
 from cache_schema.run_folder import read_json, write_json
-from policy.evaluation import Predictions, intervals
-from policy.metrics import Interval
+from policy.evaluation.metrics import Interval
+from policy.evaluation.predictions import Predictions, intervals
 from policy.runs import Run
 from policy.tables.experiment import Measure
 from policy.tables.progress import Progress, Silent
@@ -29,7 +29,7 @@ _MEASURES: Mapping[str, tuple[Measure, float]] = {
     "fine_features": ("fine_features", 1),
     "usage": ("usage_percent", 100),
 }
-"""By the names of `policy.evaluation.intervals`: ours, and how many of our units one of theirs is."""
+"""By the names of `policy.evaluation.predictions.intervals`: ours, and how many of our units one of theirs is."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find_intervals(
     workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Intervals]:
-    """By row: 95 % intervals over the evaluation videos (`policy.evaluation.intervals`), from the folder or new.
+    """By row: 95 % intervals over the evaluation videos (`predictions.intervals`), from the folder or new.
 
     Args:
         rows: the runs of each, one per seed.

@@ -16,10 +16,10 @@ from cache_schema.annotations import LabelSet
 from cache_schema.run_folder import read_json, write_json
 from policy.baselines.uniform import Uniform
 from policy.config import RunConfig
-from policy.evaluation import Predictions
+from policy.evaluation.predictions import Predictions
 from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.online import emissions, uniform_k
 from policy.method import Method
-from policy.online import emissions, uniform_k
 from policy.runs import RESULT, Result, Run, choose_device, load_method, open_data, read_result
 from policy.tables.experiment import View
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cache_schema.costs import OPERATIONS_PER_MAC, Cost, cost_table
-from policy.accounting import linear_macs
+from policy.networks.macs import linear_macs
 from policy.tables.costs.quantity import Quantity, half_unit, printed
 
 _OWN_PAPER = "its own paper"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from policy.accounting import lstm_step_macs
 from policy.liteeval.cost import PolicyCost
+from policy.networks.macs import lstm_step_macs
 from policy.tables.costs.backbones import BY_STREAM, backbone
 from policy.tables.costs.figure import Inferred
 from policy.tables.costs.quantity import Quantity, counted_only, exact, printed

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from policy.budgets import oracle_curve, random_curve, threshold_curve
-from policy.curves import FloatArray, common_budgets, hull_area
-from policy.metrics import percentile_interval, resampled_weights, weighted_mean
-from policy.operating import Curve
+from policy.evaluation.curves import FloatArray, common_budgets, hull_area
+from policy.evaluation.metrics import percentile_interval, resampled_weights, weighted_mean
+from policy.evaluation.operating import Curve
+from policy.liteeval.budgets import oracle_curve, random_curve, threshold_curve
 from policy.tables.exhibits.curves import COLUMNS, Averaged, averaged
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
 from policy.tables.exhibits.sheet import Column, Sheet, Value

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from policy.curves import upper_hull
-from policy.evaluation import Predictions, intervals
-from policy.metrics import Interval
-from policy.operating import Curve
+from policy.evaluation.curves import upper_hull
+from policy.evaluation.metrics import Interval
+from policy.evaluation.operating import Curve
+from policy.evaluation.predictions import Predictions, intervals
 from policy.tables.exhibits.sheet import Column, Value
 from policy.tables.plots.curves import Kind, Line
 

@@ -10,11 +10,12 @@ import torch
 
 from policy.baselines.uniform import Uniform
 from policy.config import RunConfig
-from policy.data import Dataset, VideoSet
+from policy.data.batches import VideoSet
+from policy.data.opening import Dataset
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method
 from policy.runs import Run, load_method, read_config
-from policy.selector.method import Selector
+from policy.selection.method import Selector
 from policy.tables.exhibits.sheet import Sheet
 from policy.tables.experiment import PaperTable
 from policy.tables.html import Thumbnails

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema import UserError
-from policy.evaluation import Predictions
-from policy.run.frames import find_videos, thumbnails
+from policy.deploy.frames import find_videos, thumbnails
+from policy.evaluation.predictions import Predictions
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture, Trained
 from policy.tables.exhibits.sheet import Column, Sheet, Value
 from policy.tables.plots import filmstrip

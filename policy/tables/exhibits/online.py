@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from policy.budgets import oracle_curve, random_curve
-from policy.online import emissions, seq_k, uniform_k
-from policy.operating import Curve
+from policy.evaluation.operating import Curve
+from policy.liteeval.budgets import oracle_curve, random_curve
+from policy.liteeval.online import emissions, seq_k, uniform_k
 from policy.tables.exhibits.curves import COLUMNS, averaged
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
 from policy.tables.exhibits.sheet import Sheet

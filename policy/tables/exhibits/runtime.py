@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from policy.run.speed import Runtimes, Subject, measure
+from policy.deploy.speed import Runtimes, Subject, measure
 from policy.tables.datasets import dataset_title
 from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.exhibits.sheet import Column, Sheet, Value

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from policy.curves import FloatArray, upper_hull
-from policy.metrics import Interval
-from policy.selector.area import Comparison, Drawn, Metric, compare
-from policy.selector.controls import cascade, ensemble, oracle, random_mixtures, single_models
-from policy.selector.curve import SelectionCurve
-from policy.selector.pool import PoolTable
-from policy.selector.pool_method import PoolMethod
-from policy.selector.schedule import by_price
+from policy.evaluation.curves import FloatArray, upper_hull
+from policy.evaluation.metrics import Interval
+from policy.selection.area import Comparison, Drawn, Metric, compare
+from policy.selection.controls import cascade, ensemble, oracle, random_mixtures, single_models
+from policy.selection.curve import SelectionCurve
+from policy.selection.pool import PoolTable
+from policy.selection.pool_method import PoolMethod
+from policy.selection.schedule import by_price
 from policy.tables.exhibits.exhibit import Material, Trained
 from policy.tables.exhibits.sheet import Column, Value
 from policy.tables.plots.curves import Kind, Line, accuracy_against_cost

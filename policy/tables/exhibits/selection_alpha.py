@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from policy.selector.area import Comparison, Drawn, compare
-from policy.selector.controls import single_models
+from policy.selection.area import Comparison, Drawn, compare
+from policy.selection.controls import single_models
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
 from policy.tables.exhibits.selection import (
     ABOVE_RANDOM,

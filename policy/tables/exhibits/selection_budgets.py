@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from policy.selector.area import Comparison, compare
-from policy.selector.schedule import by_price
+from policy.selection.area import Comparison, compare
+from policy.selection.schedule import by_price
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
 from policy.tables.exhibits.selection import (
     ABOVE_RANDOM,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from policy.run.selection_speed import Loading, SelectionTimes, measure_selection
-from policy.selector.area import Comparison, Drawn, compare
-from policy.selector.controls import single_models
-from policy.selector.curve import SelectionCurve
+from policy.deploy.selection_speed import Loading, SelectionTimes, measure_selection
+from policy.selection.area import Comparison, Drawn, compare
+from policy.selection.controls import single_models
+from policy.selection.curve import SelectionCurve
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
 from policy.tables.exhibits.selection import (
     ABOVE_RANDOM,

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from policy.curves import hull_height
-from policy.selector.area import Comparison, Metric, compare
-from policy.selector.controls import single_models
+from policy.evaluation.curves import hull_height
+from policy.selection.area import Comparison, Metric, compare
+from policy.selection.controls import single_models
 from policy.tables.datasets import dataset_title
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
 from policy.tables.exhibits.selection import (
@@ -39,7 +39,7 @@ PAPER_MODELS = {"x3d-m": "x3d_m"}
 """Rows that cite a model by itself: the stream of it."""
 
 METRICS: Mapping[Metric, Measure] = {"top1": "top1_percent", "map": "map_percent"}
-"""Of `policy.selector.area`, and what tables call them."""
+"""Of `policy.selection.area`, and what tables call them."""
 
 OURS = (
     Column("method", "method"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policy.online import uniform_watched, watched
+from policy.liteeval.online import uniform_watched, watched
 from policy.tables.exhibits.curves import COLUMNS, averaged
 from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
 from policy.tables.exhibits.sheet import Sheet

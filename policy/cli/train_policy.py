@@ -1,0 +1,488 @@
+"""train-policy: cache and labels in, a trained policy in a run folder out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cache_schema import FeatureCache, UserError
+from cache_schema.annotations import read_labels
+from cache_schema.command import tells_mistakes
+from policy.config import SELECTOR_ANSWERS, SELECTOR_INPUTS, RunConfig
+from policy.options import (
+    AFFINITY,
+    AS_JSON,
+    COARSE,
+    DATA,
+    EQ_7,
+    FAST_FORWARD,
+    FINE,
+    FINE_HIDDEN,
+    FRAME_GLIMPSE,
+    FRAMES,
+    GRAD_CLIP,
+    LITEEVAL,
+    LR_DROP,
+    NETWORK,
+    POOL,
+    RECIPE,
+    RUN,
+    SELECTOR,
+    SELECTOR_CASCADE_DEFAULTS,
+    SELECTOR_INPUT_NORM,
+    SELECTOR_OPTIMIZATION,
+    TEACHER,
+    TRAINING,
+    WARMUP,
+    given_options,
+    given_settings,
+    options,
+    setting,
+)
+from policy.recipes import with_recipe
+from policy.selection.schedule import with_schedule
+
+if TYPE_CHECKING:
+    from policy.training.distributed import Ranks
+    from policy.training.loop import Epoch
+
+
+@click.group()
+@click.version_option(package_name="thriftvid")
+def train_policy() -> None:
+    """Train a policy from a feature cache, or one of the methods it is compared with.
+
+    \b
+    Example:
+      train-policy liteeval --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --gamma 0.05 --out runs/liteeval
+    """
+
+
+@train_policy.command()
+@options(DATA, COARSE, FINE, RECIPE, LITEEVAL, TEACHER, NETWORK, TRAINING, RUN)
+@tells_mistakes
+def liteeval(**given: Any) -> None:
+    """LiteEval: coarse features of every frame, fine ones where a learned gate opens.
+
+    A run that was stopped goes on where it stopped when the same command is given again.
+
+    \b
+    Example:
+      train-policy liteeval --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --gamma 0.05 --out runs/liteeval
+    """
+    _run("liteeval", given)
+
+
+@train_policy.command()
+@options(DATA, FINE, FRAMES, TRAINING, RUN)
+@tells_mistakes
+def uniform(**given: Any) -> None:
+    """Uniform: class scores of K uniformly spaced frames, averaged.
+
+    Uses the cache's class scores where they cover the classes of the labels, else fits a linear classifier.
+
+    \b
+    Example:
+      train-policy uniform --cache CACHE --labels labels.csv --fine resnet101_224 --frames 25 --out runs/uniform
+    """
+    _run("uniform", given)
+
+
+@train_policy.command()
+@options(DATA, COARSE, FINE, FRAMES, TRAINING, RUN)
+@tells_mistakes
+def uniform_cf(**given: Any) -> None:
+    """Uniform+CF: as uniform, with the mean of coarse and fine class scores.
+
+    \b
+    Example:
+      train-policy uniform-cf --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --out runs/uniform-cf
+    """
+    _run("uniform-cf", given)
+
+
+@train_policy.command()
+@options(DATA, FINE, FRAMES, FINE_HIDDEN, TRAINING, RUN)
+@tells_mistakes
+def lstm(**given: Any) -> None:
+    """LSTM: one LSTM over the fine features of K uniformly spaced frames.
+
+    \b
+    Example:
+      train-policy lstm --cache CACHE --labels labels.csv --fine resnet101_224 --out runs/lstm
+    """
+    _run("lstm", given)
+
+
+@train_policy.command()
+@options(DATA, COARSE, FINE, FRAMES, FINE_HIDDEN, TRAINING, RUN)
+@tells_mistakes
+def lstm_cf(**given: Any) -> None:
+    """LSTM+CF: one LSTM over coarse and fine features of K uniformly spaced frames.
+
+    \b
+    Example:
+      train-policy lstm-cf --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --out runs/lstm-cf
+    """
+    _run("lstm-cf", given)
+
+
+@train_policy.command()
+@options(DATA, FINE, FRAME_GLIMPSE, FINE_HIDDEN, TRAINING, RUN)
+@tells_mistakes
+def frame_glimpse(**given: Any) -> None:
+    """FrameGlimpse: an agent looks at K frames, each time choosing the next from anywhere in the video.
+
+    Trained with REINFORCE. A frame that it looks at again is computed, and charged, once.
+
+    \b
+    Example:
+      train-policy frame-glimpse --cache CACHE --labels labels.csv --fine resnet101_224 --glimpses 4 \\
+        --out runs/frame-glimpse
+    """
+    _run("frame-glimpse", given)
+
+
+@train_policy.command()
+@options(DATA, FINE, FAST_FORWARD, FINE_HIDDEN, TRAINING, RUN)
+@tells_mistakes
+def fast_forward(**given: Any) -> None:
+    """FastForward: an agent starts at the first frame and decides at each how far to jump, or to stop.
+
+    Trained with REINFORCE, for recognition minus a price per frame.
+
+    \b
+    Example:
+      train-policy fast-forward --cache CACHE --labels labels.csv --fine resnet101_224 --frame-price 0.01 \\
+        --out runs/fast-forward
+    """
+    _run("fast-forward", given)
+
+
+@train_policy.command()
+@options(DATA, COARSE, FINE, RECIPE, EQ_7, NETWORK, TRAINING, RUN)
+@tells_mistakes
+def liteeval_rl(**given: Any) -> None:
+    """LiteEval-RL: LiteEval with gates learned by REINFORCE instead of Gumbel-softmax.
+
+    \b
+    Example:
+      train-policy liteeval-rl --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --gamma 0.05 --out runs/liteeval-rl
+    """
+    _run("liteeval-rl", given)
+
+
+@train_policy.command()
+@options(DATA, COARSE, FINE_HIDDEN, TRAINING, RUN)
+@tells_mistakes
+def coarse_only(**given: Any) -> None:
+    """Null control: an LSTM over the coarse features of every frame.
+
+    \b
+    Example:
+      train-policy coarse-only --cache CACHE --labels labels.csv --coarse mobilenetv2_112 --out runs/coarse-only
+    """
+    _run("coarse-only", given)
+
+
+@train_policy.command()
+@options(
+    DATA,
+    COARSE,
+    FINE,
+    setting("--usage", "Probability that a gate opens.", type=float),
+    click.option("--like", type=click.Path(path_type=Path), help="A finished run whose usage to match."),
+    setting("--gate-draws", "Draws of the gates that the metrics are averaged over.", type=int),
+    RECIPE,
+    WARMUP,
+    NETWORK,
+    TRAINING,
+    RUN,
+)
+@tells_mistakes
+def random_gating(like: Path | None, **given: Any) -> None:
+    """Null control: LiteEval's network, trained and evaluated with gates that open at random.
+
+    \b
+    Example:
+      train-policy random-gating --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --like runs/liteeval --out runs/random-gating
+    """
+    from policy.runs import read_result
+
+    if (like is None) == (given["usage"] is None):
+        raise UserError("say how often random gates open: either --usage or --like RUN")
+    if like is not None:
+        given["usage"] = read_result(like).usage
+    _run("random-gating", given)
+
+
+@train_policy.command()
+@options(
+    DATA,
+    POOL,
+    setting(
+        "--input",
+        "Stream of the model that always runs, which the selector looks at; by default the cheapest of the pool.",
+        field="coarse",
+        metavar="STREAM",
+    ),
+    SELECTOR,
+    SELECTOR_OPTIMIZATION,
+    setting("--seed", "Of weights and order of videos.", type=int),
+    RUN,
+)
+@tells_mistakes
+def selector(**given: Any) -> None:
+    """Model selection: per video, the cheapest model of a pool that will get it right.
+
+    A perceptron on the predictions of one model says which model should judge the video. Class scores come from
+    streams of the cache: extracted, or imported with feature-cache import. Of streams with features alone, --heads
+    linear makes a pool as well.
+
+    \b
+    Example:
+      train-policy selector --cache CACHE --labels labels.csv \\
+        --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector
+    """
+    _run("selector", given)
+
+
+@train_policy.command()
+@options(
+    DATA,
+    POOL,
+    click.option(
+        "--alpha",
+        "alphas",
+        type=float,
+        multiple=True,
+        help="α of Eq. 2; repeat it. By default the paper's range, 0 and a few larger ones.",
+    ),
+    AFFINITY,
+    AS_JSON,
+)
+@tells_mistakes
+def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
+    """What a selector would be told: which model each training video is labelled with, α by α.
+
+    Trains nothing and writes nothing.
+
+    \b
+    Example:
+      train-policy affinity --cache CACHE --labels labels.csv \\
+        --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --alpha 0 --alpha 5e-4
+    """
+    from policy.cli.selection_text import render_affinities
+    from policy.runs import open_data
+    from policy.selection.distribution import ALPHAS, describe_affinities
+    from policy.selection.opening import Pool
+    from policy.selection.plausibility import suspicions
+
+    config = with_schedule(RunConfig(method="selector", **given_settings(given)), given_options())
+    for alpha in alphas:
+        replace(config, alpha=alpha).check()
+    data = open_data(
+        config, FeatureCache(given["cache"]), read_labels(given["labels"], given["labels_format"])
+    )
+    for note in data.notes:
+        click.echo(note, err=True)
+    pool = Pool.of(config, data)
+    table = pool.table(data.train)
+    for note in (*pool.notes, *suspicions(config, pool, table, pool.table(data.evaluation))):
+        click.echo(note, err=True)
+    if as_json:
+        said = describe_affinities(table, config, alphas or ALPHAS)
+        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        return
+    colour = sys.stdout.isatty()
+    click.echo(render_affinities(table, config, alphas or ALPHAS, colour=colour), nl=False)
+
+
+@train_policy.command()
+@options(
+    DATA,
+    POOL,
+    setting(
+        "--input",
+        "Stream of the model that runs first, one of the pool; by default its cheapest.",
+        field="coarse",
+        metavar="STREAM",
+    ),
+    setting(
+        "--selector-input",
+        "What is seen of that model; of the others always the class scores.",
+        type=click.Choice([kind for kind in SELECTOR_INPUTS if kind != "features"]),
+    ),
+    setting("--selector-hidden", "Units of the networks' hidden layers.", type=int),
+    setting(
+        "--answer",
+        "learned: from the class scores of all models that ran; largest: that of the largest of them; mean: the "
+        "mean of their class probabilities.",
+        type=click.Choice(SELECTOR_ANSWERS),
+    ),
+    setting(
+        "--price",
+        "Of a GFLOP: by how much it must raise the chance of a right answer.",
+        field="threshold",
+        type=float,
+        default=SELECTOR_CASCADE_DEFAULTS["threshold"],
+    ),
+    setting(
+        "--budget",
+        "Mean GFLOPs per video; sets the price on the training videos.",
+        type=float,
+        metavar="GFLOPS",
+    ),
+    setting(
+        "--epochs",
+        "Passes over the training videos.",
+        type=int,
+        default=SELECTOR_CASCADE_DEFAULTS["epochs"],
+    ),
+    setting("--batch", "Videos per step.", type=int),
+    setting("--lr", "Learning rate of Adam.", type=float, default=SELECTOR_CASCADE_DEFAULTS["lr"]),
+    setting("--weight-decay", "Of Adam.", type=float, default=SELECTOR_CASCADE_DEFAULTS["weight_decay"]),
+    LR_DROP,
+    GRAD_CLIP,
+    SELECTOR_INPUT_NORM,
+    setting("--seed", "Of weights, order of videos and draws.", type=int),
+    RUN,
+)
+@tells_mistakes
+def selector_cascade(**given: Any) -> None:
+    """Selection and cascade in one: models run one after another, as long as the next is worth its price.
+
+    After each model a network looks at the class scores of all that have run, and says how likely a right answer
+    is now, and after each of the others.
+
+    \b
+    Example:
+      train-policy selector-cascade --cache CACHE --labels labels.csv \\
+        --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector-cascade
+    """
+    if {"threshold", "budget"} <= given_options():
+        raise UserError("give --price or --budget, which sets the price")
+    _run("selector-cascade", given)
+
+
+def _run(method: str, given: dict[str, Any]) -> None:
+    from policy.training.distributed import PeerLost, joined
+    from policy.training.stopping import Terminated, terminable
+
+    asked = given_options()
+    config = with_recipe(RunConfig(method=method, **given_settings(given)), given.get("recipe"), asked)
+    if method in ("selector", "selector-cascade"):
+        config = with_schedule(config, asked)
+    leads = True
+    try:
+        with terminable(), joined() as ranks:
+            leads = ranks.leads
+            _train(config, given, ranks)
+    except (Terminated, KeyboardInterrupt) as stop:
+        if leads:
+            click.echo("stopped; give the same command again to go on", err=True)
+        # What shells expect of a program that a signal has ended.
+        raise SystemExit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)) from stop
+    except PeerLost as lost:  # the other process has said why
+        raise SystemExit(1) from lost
+
+
+def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
+    from policy.runs import Listener, assist, run_method
+    from policy.training.tensorboard import Scalars
+
+    # The others wait until the first one has found nothing to complain about: one process tells a mistake.
+    if not ranks.leads and not ranks.told():
+        return
+    config.check()
+    cache = FeatureCache(given["cache"])
+    labels = read_labels(given["labels"], given["labels_format"])
+    if not ranks.leads:
+        assist(config, cache, labels, given["out"], device=given["device"], ranks=ranks)
+        return
+    scalars = Scalars(given["out"] if given["tensorboard"] else None)
+    with _progress(config.epochs) as on_epoch:
+
+        def epoch(said: Epoch) -> None:
+            on_epoch(said)
+            scalars.epoch(said)
+
+        def earlier(history: Sequence[Epoch]) -> None:
+            for said in history[-1:]:
+                on_epoch(said)
+            scalars.earlier(history)
+
+        listener = Listener(lambda line: click.echo(line, err=True), epoch, earlier)
+        run = run_method(
+            config, cache, labels, given["out"], device=given["device"], listener=listener, ranks=ranks
+        )
+        scalars.result(asdict(run.result))
+    if run.reused:
+        click.echo(f"{run.folder}: had already been finished with this configuration and data", err=True)
+    result = run.result
+    details = run.details()
+    if given["as_json"]:
+        said = {**asdict(result), "folder": str(run.folder), "reused": run.reused}
+        if details:
+            said["details"] = details
+        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        return
+    if details:
+        from policy.cli.selection_text import render
+
+        click.echo(render(result, details, run.folder))
+        return
+    percent = 100 * result.usage
+    lines = {
+        "videos": f"{result.videos} of {result.classes} classes",
+        **({"class scores": run.class_scores} if run.class_scores else {}),
+        "mAP": f"{100 * result.mean_average_precision:.1f} %",
+        "top-1": f"{100 * result.top1:.1f} %",
+        "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  (coarse "
+        f"{result.gflops_coarse:.2f}, fine {result.gflops_fine:.2f}, networks {result.gflops_networks:.3f}; "
+        "10⁹ multiply-accumulates)",
+        "fine features": f"{result.fine_features_mean:.2f} ± {result.fine_features_std:.2f} of "
+        f"{result.rows_mean:.1f} frames (usage {percent:.1f} %)",
+        "folder": str(run.folder),
+    }
+    width = max(map(len, lines))
+    click.echo(result.title)
+    for name, value in lines.items():
+        click.echo(f"  {name:<{width}}  {value}")
+
+
+@contextmanager
+def _progress(epochs: int) -> Iterator[Callable[[Any], None]]:
+    """A bar on standard error; nothing where that is not a terminal."""
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[said]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("training", total=epochs, said="")
+
+        def on_epoch(epoch: Any) -> None:
+            shown = ", ".join(f"{n} {epoch[n]:.3f}" for n in ("loss", "usage") if n in epoch)
+            progress.update(task, completed=epoch["epoch"], said=shown)
+
+        yield on_epoch

@@ -1,0 +1,1 @@
+"""Labelled videos of a cache: how they are opened, and batches of them."""

@@ -1,0 +1,327 @@
+"""Labelled videos of a cache, and batches of them: variable length, packed, never padded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from cache_schema import Stream
+from cache_schema.errors import CacheError
+from policy.data.unit_length import unit_length
+
+Role = Literal["coarse", "fine"]
+RowChoice = Callable[[int], npt.NDArray[np.int64]]
+"""From the number of rows of a video to those of them that a method looks at: in order, none twice."""
+Rows = RowChoice | Sequence[npt.NDArray[np.int64]]
+"""Which rows are looked at: a choice by length, or those of each of the M videos of a set."""
+
+Pairs = Mapping[Role, npt.NDArray[np.int64]]
+"""Of each stream, those rows of a video that the others have, too, in order."""
+
+
+class _Read(Protocol):
+    def __call__(self, role: Role, index: int, rows: RowChoice) -> npt.NDArray[np.float16]: ...
+
+
+def every_row(length: int) -> npt.NDArray[np.int64]:
+    """All rows."""
+    return np.arange(length, dtype=np.int64)
+
+
+def uniform_rows(length: int, count: int) -> npt.NDArray[np.int64]:
+    """The middles of `count` equal parts of a video; all rows of a video that has fewer."""
+    if length <= count:
+        return every_row(length)
+    return ((2 * np.arange(count, dtype=np.int64) + 1) * length) // (2 * count)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B videos.
+
+    Attributes:
+        inputs: per stream the features (N, D) float16, packed (longest video first); N is the sum of the
+            lengths. Both streams are packed alike. Empty where nothing was to be read.
+        targets: (B,) int64 class indices, or with several labels per video (B, C) float32 of 0 and 1; in the
+            caller's order.
+        scores: class logits (N, C') float16 of those streams for which they were asked, packed alike.
+        indices: B, the videos' positions in the `ids` of their set.
+        videos: that set, where the batch was read from one.
+    """
+
+    inputs: Mapping[Role, PackedSequence]
+    targets: Tensor
+    scores: Mapping[Role, PackedSequence] = field(default_factory=dict)
+    indices: tuple[int, ...] = ()
+    videos: VideoSet | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """A copy on the device. To a GPU the program does not wait for it; what is computed there does."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=device.type == "cuda")
+
+        return Batch(
+            {role: _mapped(packed, moved) for role, packed in self.inputs.items()},
+            moved(self.targets),
+            {role: _mapped(packed, moved) for role, packed in self.scores.items()},
+            self.indices,
+            self.videos,
+        )
+
+
+def _mapped(packed: PackedSequence, change: Callable[[Tensor], Tensor]) -> PackedSequence:
+    order, back = packed.sorted_indices, packed.unsorted_indices
+    assert order is not None and back is not None
+    return PackedSequence(change(packed.data), packed.batch_sizes, change(order), change(back))
+
+
+@dataclass(frozen=True)
+class VideoSet:
+    """The labelled videos of one subset with the streams a method reads.
+
+    Attributes:
+        ids: M ids in the cache.
+        labels: (M, C) bool.
+        first: (M,) class index, the first of each video's labels in the file.
+        multi_label: train on all labels of a video; else on the first.
+        l2: bring each frame's features to length 1 when reading them.
+        pool: the streams whose class scores a method chooses from, by name; their rows need not be at the instants
+            of `streams`.
+        pairs: by id of a video that is partial in one of several `streams`, the rows of each that are at instants
+            of which all have rows; they are what the set has of it.
+    """
+
+    subset: str
+    streams: Mapping[Role, Stream]
+    ids: tuple[str, ...]
+    labels: npt.NDArray[np.bool_]
+    first: npt.NDArray[np.int64]
+    multi_label: bool
+    l2: bool = False
+    pool: Mapping[str, Stream] = field(default_factory=dict)
+    pairs: Mapping[str, Pairs] = field(default_factory=dict)
+    _checked: set[tuple[str, int, str]] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def length(self, index: int) -> int:
+        """T, rows of a video."""
+        role, stream = next(iter(self.streams.items()))
+        pairs = self.pairs.get(self.ids[index])
+        return stream.rows(self.ids[index]) if pairs is None else len(pairs[role])
+
+    def feature_dim(self, role: Role) -> int:
+        """D of a stream whose features are to be learned from.
+
+        Raises:
+            CacheError: it has none, because scores alone were imported.
+        """
+        spec = self.streams[role].spec
+        if not spec.feature_dim:
+            raise CacheError(
+                f"stream {spec.name!r} has no features, only class scores: choose another one, or a method that "
+                "takes scores (uniform does, where their class names cover the labels')"
+            )
+        return spec.feature_dim
+
+    def features(self, role: Role, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
+        """(T, D) of a video, or those of its rows that are chosen: a view of the cache, or with `l2` a copy.
+
+        Raises:
+            CacheError: a value is not finite, or the shard is damaged.
+        """
+        return self.features_of(self.streams[role], index, self._paired(role, index, rows))
+
+    def features_of(self, stream: Stream, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
+        """`features` of any stream that holds the video."""
+        features = self._finite(stream[self.ids[index]].features, stream, index, "features")
+        features = _chosen(features, rows)
+        return unit_length(features) if self.l2 else features
+
+    def scores(self, role: Role, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
+        """(T, C') class logits of a video, or of those of its rows that are chosen: a view of the cache.
+
+        Raises:
+            CacheError: a value is not finite, the stream has no scores, or the shard is damaged.
+        """
+        return self.scores_of(self.streams[role], index, self._paired(role, index, rows))
+
+    def scores_of(self, stream: Stream, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
+        """`scores` of any stream that holds the video."""
+        scores = stream[self.ids[index]].scores
+        if scores is None:
+            raise CacheError(f"stream {stream.name!r} has no class scores")
+        return _chosen(self._finite(scores, stream, index, "class scores"), rows)
+
+    def spans(self, role: Role, index: int) -> npt.NDArray[np.float64]:
+        """(T, 2): first and last second that each row of a video saw."""
+        spans = self.streams[role][self.ids[index]].spans
+        return spans[self._paired(role, index, every_row)(len(spans))]
+
+    def _paired(self, role: Role, index: int, rows: RowChoice) -> RowChoice:
+        """From the number of a stream's rows to those that are chosen of what the set has of a video."""
+        pairs = self.pairs.get(self.ids[index])
+        return rows if pairs is None else lambda length: pairs[role][rows(len(pairs[role]))]
+
+    def targets(self, indices: Sequence[int]) -> Tensor:
+        """What the loss compares with: see `Batch.targets`."""
+        chosen = np.asarray(indices, np.int64)
+        if self.multi_label:
+            return torch.from_numpy(self.labels[chosen].astype(np.float32))
+        return torch.from_numpy(self.first[chosen])
+
+    def trained_classes(self) -> npt.NDArray[np.bool_]:
+        """(C,): the classes that occur in what `targets` gives."""
+        trained = np.zeros(self.labels.shape[1], np.bool_)
+        trained[np.flatnonzero(self.labels.any(axis=0)) if self.multi_label else self.first] = True
+        return trained
+
+    def batch(
+        self,
+        indices: Sequence[int],
+        rows: Rows = every_row,
+        scored: Sequence[Role] = (),
+        *,
+        read: bool = True,
+        pinned: bool = False,
+    ) -> Batch:
+        """Read and pack some videos.
+
+        Args:
+            indices: positions in `ids`.
+            rows: which rows of each.
+            scored: the streams of which the class scores are wanted instead of the features.
+            read: False: only which videos they are, and their targets.
+            pinned: in page-locked memory, from which a GPU copies without the program waiting for it.
+        """
+        if not read:
+            return Batch({}, self.targets(indices), indices=tuple(indices), videos=self)
+        choices = [_choice(rows, i) for i in indices]
+        lengths = [len(choice(self.length(i))) for i, choice in zip(indices, choices, strict=True)]
+        layout = _Packing.of(np.array(lengths, np.int64))
+
+        def packed(read: _Read, role: Role) -> PackedSequence:
+            videos = zip(indices, choices, strict=True)
+            return layout.pack((read(role, i, choice) for i, choice in videos), pinned)
+
+        return Batch(
+            inputs={role: packed(self.features, role) for role in self.streams if role not in scored},
+            targets=self.targets(indices),
+            scores={role: packed(self.scores, role) for role in scored},
+            indices=tuple(indices),
+            videos=self,
+        )
+
+    def _finite(
+        self, values: npt.NDArray[np.float16], stream: Stream, index: int, what: str
+    ) -> npt.NDArray[np.float16]:
+        if (stream.name, index, what) in self._checked:
+            return values
+        # Exponent bits all set: infinite or NaN. Several times quicker than isfinite on float16.
+        if ((values.view(np.uint16) & 0x7C00) == 0x7C00).any():
+            raise CacheError(
+                f"video {self.ids[index]!r} in stream {stream.name!r}: its {what} are not finite"
+            )
+        self._checked.add((stream.name, index, what))
+        return values
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """Where torch's packed layout puts row t of video b: time-major, the longest video first."""
+
+    batch_sizes: Tensor
+    sorted_indices: Tensor
+    unsorted_indices: Tensor
+    places: list[npt.NDArray[np.int64]]
+
+    @staticmethod
+    def of(lengths: npt.NDArray[np.int64]) -> _Packing:
+        if not len(lengths) or lengths.min() < 1:
+            raise ValueError("a batch holds at least one video, and each at least one row")
+        order = np.argsort(-lengths, kind="stable")
+        running = (lengths[:, None] > np.arange(lengths.max())).sum(axis=0)
+        starts = np.cumsum(running) - running
+        unsorted = np.empty_like(order)
+        unsorted[order] = np.arange(len(order))
+        places = [starts[:length] + position for length, position in zip(lengths, unsorted, strict=True)]
+        return _Packing(
+            torch.from_numpy(running), torch.from_numpy(order), torch.from_numpy(unsorted), places
+        )
+
+    def pack(self, videos: Iterator[npt.NDArray[np.float16]], pinned: bool) -> PackedSequence:
+        first = next(videos)
+        shape = int(self.batch_sizes.sum()), first.shape[1]
+        packed = torch.empty(shape, dtype=torch.float16, pin_memory=pinned)
+        data = packed.numpy()
+        for rows, places in zip(chain([first], videos), self.places, strict=True):
+            data[places] = rows
+        return PackedSequence(packed, self.batch_sizes, self.sorted_indices, self.unsorted_indices)
+
+
+def batches(
+    videos: VideoSet,
+    size: int,
+    *,
+    rows: Rows = every_row,
+    scored: Sequence[Role] = (),
+    order: Sequence[int] | None = None,
+    read: bool = True,
+) -> Iterator[Batch]:
+    """Batches of `size` videos (the last may be smaller), in the given order or that of the set."""
+    for part in batched(range(len(videos)) if order is None else order, size):
+        yield videos.batch(part, rows, scored, read=read)
+
+
+def batched(positions: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Parts of `size` positions; the last may be smaller."""
+    return [positions[start : start + size] for start in range(0, len(positions), size)]
+
+
+def fed(
+    videos: VideoSet,
+    parts: Iterable[Sequence[int]],
+    device: torch.device,
+    *,
+    rows: Rows = every_row,
+    scored: Sequence[Role] = (),
+    read: bool = True,
+) -> Iterator[Batch]:
+    """Batches of the given positions on a device: the next one is read while the caller works on one.
+
+    Not on the CPU, where reading takes the cores from the network that it would save the time for
+    (benchmarks/feeding.py).
+    """
+    away = device.type != "cpu"
+    pinned = device.type == "cuda"
+    coming = (videos.batch(part, rows, scored, read=read, pinned=pinned) for part in parts)
+    return (batch.to(device) for batch in (read_ahead(coming) if away else coming))
+
+
+def read_ahead(source: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches; while the caller works on one, a thread reads the next."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, source, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, source, None)
+            yield batch
+
+
+def _chosen(values: npt.NDArray[np.float16], rows: RowChoice) -> npt.NDArray[np.float16]:
+    chosen = rows(len(values))
+    return values if len(chosen) == len(values) else values[chosen]
+
+
+def _choice(rows: Rows, index: int) -> RowChoice:
+    return rows if callable(rows) else lambda length: rows[index]

@@ -1,0 +1,351 @@
+"""A cache and labels, opened as one dataset: which videos train, which are judged, and whether all fits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from cache_schema import FeatureCache, Stream
+from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.errors import CacheError, LabelError
+from policy.data.batches import Pairs, Role, VideoSet
+from policy.data.lengths import differing_lengths
+from policy.data.partial import paired_rows, partial_videos
+
+TRAIN_SUBSETS = ("training", "train")
+EVAL_SUBSETS = ("validation", "val", "testing", "test")
+
+_NAMED = 3  # how many videos a message names before it only counts
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a method trains on and is judged on.
+
+    Attributes:
+        classes: names of the C classes.
+        notes: what the user should know, a line each.
+        held_out: streams with class scores of training videos, by name, each from a model that has not seen those
+            that it holds.
+    """
+
+    train: VideoSet
+    evaluation: VideoSet
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+    held_out: Mapping[str, Stream] = field(default_factory=dict)
+
+    @property
+    def multi_label(self) -> bool:
+        return self.train.multi_label
+
+    def digest(self) -> dict[str, str]:
+        """SHA-256 of the labels used and, per stream, of the features used."""
+        return dict(self._digest)
+
+    @cached_property
+    def _digest(self) -> dict[str, str]:
+        # Kept, because a table asks once for each of its runs.
+        ids = [*self.train.ids, *self.evaluation.ids]
+        said = {
+            "classes": self.classes,
+            "multi_label": self.multi_label,
+            **{
+                part: [[v, np.flatnonzero(row).tolist()] for v, row in zip(s.ids, s.labels, strict=True)]
+                for part, s in (("train", self.train), ("evaluation", self.evaluation))
+            },
+        }
+        several = self.train.labels.sum(axis=1) > 1
+        if several.any() and not self.multi_label:
+            said["first"] = self.train.first.tolist()
+        labels = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return {
+            "labels": labels,
+            **{stream.name: stream.digest(ids) for stream in self.train.streams.values()},
+            **{name: stream.digest(ids) for name, stream in self.train.pool.items()},
+            **{
+                f"held-out {name}": stream.digest([video for video in self.train.ids if video in stream])
+                for name, stream in self.held_out.items()
+            },
+        }
+
+
+def open_dataset(
+    cache: FeatureCache,
+    labels: LabelSet,
+    streams: Mapping[Role, str],
+    *,
+    train_subset: str | None = None,
+    eval_subset: str | None = None,
+    multi_label: bool | None = None,
+    skip_missing: bool = False,
+    whole_only: bool = False,
+    l2: bool = False,
+    pool: Sequence[str] = (),
+    held_out: Sequence[str] = (),
+) -> Dataset:
+    """Match labels and features.
+
+    A label's video is looked for in the cache by its id, then by its aliases. Videos of other subsets, and
+    videos whose labels the benchmark keeps back, are passed over; anything else that lacks its counterpart
+    is an error unless `skip_missing`, which leaves it out and says so in the notes. Videos that are partial in the
+    cache are used, unless `whole_only`; the notes say how many there are. Where the labels say how long videos
+    are, the notes also say which are not as long in the cache.
+
+    Args:
+        streams: names of the streams that are read, by role.
+        pool: names of the streams that are chosen from; they must have the same videos, and may be sampled
+            otherwise.
+        held_out: names of streams for `Dataset.held_out`, which need not have all videos.
+        train_subset, eval_subset: None takes the first of TRAIN_SUBSETS and EVAL_SUBSETS with labels.
+        multi_label: None: when some video of the file has several classes. False trains on the first class of
+            each video in the file, as with the one-hot y of Eq. 7; for evaluation a video keeps all.
+
+    Raises:
+        UserError: labels and features do not fit each other (LabelError), the two streams do not
+            (CacheError), or one of them is missing.
+    """
+    opened = {role: cache[name] for role, name in streams.items()}
+    chosen = {name: cache[name] for name in pool}
+    others = {name: cache[name] for name in held_out}
+    every: dict[str, Stream] = {**chosen, **{stream.name: stream for stream in opened.values()}}
+    _check_sampling(opened)
+    several = labels.multi_label if multi_label is None else multi_label
+    notes: list[str] = []
+    if multi_label is None and several:
+        labelled = [video for video in labels.videos if video.labels]
+        count = sum(len(video.labels) > 1 for video in labelled)
+        notes.append(
+            f"{_of(count, len(labelled), 'videos')} several classes: trained as multi-label, a sigmoid for each "
+            "class; --single-label trains a softmax on each video's first class instead"
+        )
+    unlabelled = _unlabelled(every, labels)
+    if unlabelled and labels.videos and len(unlabelled) == len({v for s in every.values() for v in s}):
+        raise LabelError(
+            f"{labels.source}: none of its {len(labels.videos):,} videos is in the cache: ids are "
+            f"{labels.videos[0].video_id!r}, … here and {unlabelled[0]!r}, … there"
+        )
+    if unlabelled:
+        _tell(
+            f"{labels.source}: no label for {_some(_quoted(unlabelled), 'cached video', 'cached videos')}",
+            skip_missing,
+            notes,
+        )
+
+    classes = labels.classes
+    partial = partial_videos([*every.values(), *others.values()])
+    pairs = {} if whole_only else paired_rows(opened, partial)
+    parts = []
+    matched: list[tuple[str, VideoLabel]] = []
+    for asked, usual in ((train_subset, TRAIN_SUBSETS), (eval_subset, EVAL_SUBSETS)):
+        subset = asked or _usual_subset(labels, usual)
+        ids, found = _match(
+            every, labels.subset(subset), labels, skip_missing, notes, pairs, partial if whole_only else ()
+        )
+        matched += zip(ids, found, strict=True)
+        parts.append(VideoSet(subset, opened, ids, *_indices(found, classes), several, l2, chosen, pairs))
+        purpose = "training" if usual is TRAIN_SUBSETS else "evaluation"
+        notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
+    train, evaluation = parts
+    unused = Counter(v.subset for v in labels.videos if v.subset not in {train.subset, evaluation.subset})
+    for subset, count in unused.items():  # also the misspelt
+        notes.append(f"{_counted(count)} of subset {subset!r} not used")
+    if len(classes) == 1 and not several:
+        notes.append(
+            f"only one class, {classes[0]!r}: there is nothing to tell apart, and every score is perfect"
+        )
+    used = [*train.ids, *evaluation.ids]
+    if count := len(partial.intersection(used)):
+        are = "is" if count == 1 else "are"
+        notes.append(
+            f"{count:,} of {_counted(len(used))} {are} partial: the rows that the cache has are used; "
+            "--whole-only leaves such videos out"
+        )
+    both = set(train.ids) & set(evaluation.ids)
+    if both:
+        which = _some(_quoted(sorted(both)), "video", "videos")
+        raise LabelError(f"{labels.source}: {which} both for training and evaluation; choose other subsets")
+    _check_lengths(opened, [video for video in used if video not in pairs])
+    _check_files([*opened.values(), *chosen.values()], used)
+    differing = differing_lengths(next(iter(opened.values())), labels, matched)
+    if differing:
+        notes.append(differing)
+    notes += _on_classes(train, evaluation, labels)
+    return Dataset(train, evaluation, classes, tuple(notes), others)
+
+
+def _on_classes(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
+    """What to know of them. Raises LabelError where some cannot be learned."""
+    classes = labels.classes
+    first_of = int((train.labels.sum(axis=1) > 1).sum()) if not train.multi_label else 0
+    if first_of:
+        yield f"{_of(first_of, len(train), 'training videos')} several classes: trained on the first"
+    untrained = evaluation.labels.any(axis=0) & ~train.trained_classes()
+    if untrained.any():
+        names = _quoted(classes[c] for c in np.flatnonzero(untrained))
+        raise LabelError(
+            f"{labels.source}: {_some(names, 'class', 'classes')} of subset {evaluation.subset!r} without a "
+            f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}"
+        )
+    unseen = _quoted(classes[c] for c in np.flatnonzero(~evaluation.labels.any(axis=0)))
+    if unseen:
+        which = _some(unseen, "class", "classes")
+        yield f"{which} without a video in subset {evaluation.subset!r}: mAP is over the others"
+
+
+def _usual_subset(labels: LabelSet, names: Sequence[str]) -> str:
+    for name in names:
+        if any(video.subset == name and video.labels for video in labels.videos):
+            return name
+    raise LabelError(
+        f"{labels.source}: no subset named {' or '.join(names)} with labels; say which of "
+        f"{', '.join(labels.subsets)} to use"
+    )
+
+
+def _match(
+    streams: Mapping[str, Stream],
+    videos: Sequence[VideoLabel],
+    labels: LabelSet,
+    skip_missing: bool,
+    notes: list[str],
+    pairs: Mapping[str, Pairs],
+    left_out: Container[str],
+) -> tuple[tuple[str, ...], list[VideoLabel]]:
+    """Ids in the cache of the videos that every stream holds, and those videos.
+
+    Args:
+        pairs: as of a VideoSet; a video without any is missing.
+        left_out: ids of partial videos that are not wanted.
+    """
+    ids, found, missing, partial = [], [], {}, 0
+    for video in videos:
+        names = (video.video_id, *video.aliases)
+        cached = next((n for n in names if all(n in stream for stream in streams.values())), None)
+        if cached is None:
+            missing[video.video_id] = _reason(streams, names)
+        elif cached in left_out:
+            partial += 1
+        elif not all(map(len, pairs.get(cached, {}).values())):
+            missing[video.video_id] = (
+                "partial, and no row of one stream is of the same instant as one of the other"
+            )
+        else:
+            ids.append(cached)
+            found.append(video)
+    if missing:
+        subset = videos[0].subset
+        why = [f"{video_id!r} ({reason})" for video_id, reason in missing.items()]
+        which = _some(why, f"video of subset {subset!r}", f"videos of subset {subset!r}")
+        _tell(f"{labels.source}: no features for {which}", skip_missing, notes)
+    if partial:
+        notes.append(f"{_counted(partial)} of subset {videos[0].subset!r} left out as partial")
+    if not found:
+        whole = "whole in the cache" if partial else "in the cache"
+        raise LabelError(f"{labels.source}: no video of subset {videos[0].subset!r} has features {whole}")
+    return tuple(ids), found
+
+
+def _reason(streams: Mapping[str, Stream], names: Sequence[str]) -> str:
+    for stream in streams.values():
+        for name in names:
+            if name in stream.failures:
+                return f"failed in extraction: {stream.failures[name]}"
+    absent = [s.name for s in streams.values() if not any(n in s for n in names)]
+    return f"not in {' nor '.join(absent)}"
+
+
+def _unlabelled(streams: Mapping[str, Stream], labels: LabelSet) -> list[str]:
+    known = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
+    return sorted({v for stream in streams.values() for v in stream if v not in known})
+
+
+def _indices(
+    videos: Sequence[VideoLabel], classes: tuple[str, ...]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """`labels` and `first` of a VideoSet."""
+    place = {name: c for c, name in enumerate(classes)}
+    onehot = np.zeros((len(videos), len(classes)), np.bool_)
+    for row, video in zip(onehot, videos, strict=True):
+        row[[place[name] for name in video.labels]] = True
+    return onehot, np.array([place[video.labels[0]] for video in videos], np.int64)
+
+
+def _check_sampling(streams: Mapping[Role, Stream]) -> None:
+    first, *others = streams.values()
+    for other in others:
+        if _grid(other) != _grid(first):
+            raise CacheError(
+                f"streams {first.name!r} and {other.name!r} look at different instants "
+                f"({_said(first)} and {_said(other)}): choose two that are sampled alike"
+            )
+
+
+def _grid(stream: Stream) -> object:
+    """Where rows are. A snippet is around its instant: the frame there, and those of some seconds, go together."""
+    sampling = stream.spec.sampling
+    if sampling.kind == "frames":
+        return sampling.fps
+    return sampling.rows_per_s if sampling.kind == "snippets" else sampling
+
+
+def _said(stream: Stream) -> str:
+    sampling = stream.spec.sampling
+    rate = sampling.rows_per_s if sampling.kind == "snippets" else sampling.fps
+    return f"{sampling.kind} at {rate:g} fps"
+
+
+def _check_lengths(streams: Mapping[Role, Stream], ids: Sequence[str]) -> None:
+    first, *others = streams.values()
+    for other in others:
+        for video_id in ids:
+            rows = first.rows(video_id), other.rows(video_id)
+            if rows[0] != rows[1]:
+                raise CacheError(
+                    f"video {video_id!r} has {rows[0]} rows in stream {first.name!r} but {rows[1]} in "
+                    f"{other.name!r}: extract it again"
+                )
+
+
+def _check_files(streams: Sequence[Stream], ids: Sequence[str]) -> None:
+    """Whether a video is the same file in all streams, as far as they know."""
+    first, *others = streams
+    for other in others:
+        for video_id in ids:
+            prints = first.fingerprint(video_id), other.fingerprint(video_id)
+            if all(prints) and prints[0] != prints[1]:
+                raise CacheError(
+                    f"video {video_id!r} was another file when stream {first.name!r} was extracted than for "
+                    f"{other.name!r}: extract it again"
+                )
+
+
+def _tell(problem: str, skip_missing: bool, notes: list[str]) -> None:
+    if not skip_missing:
+        raise LabelError(f"{problem}; --skip-missing leaves such videos out")
+    notes.append(f"{problem}; left out")
+
+
+def _of(count: int, total: int, what: str) -> str:
+    return f"{count} of {total} {what} {'has' if count == 1 else 'have'}"
+
+
+def _counted(videos: int) -> str:
+    return f"{videos:,} video{'' if videos == 1 else 's'}"
+
+
+def _some(names: Sequence[str], one: str, many: str) -> str:
+    """ "3 videos: 'a', 'b', 'c'": how many, and the first few of them."""
+    more = ", …" if len(names) > _NAMED else ""
+    return f"{len(names)} {one if len(names) == 1 else many}: {', '.join(names[:_NAMED])}{more}"
+
+
+def _quoted(names: Iterable[str]) -> list[str]:
+    return [repr(name) for name in names]

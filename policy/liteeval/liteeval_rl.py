@@ -1,0 +1,63 @@
+"""LiteEval-RL: LiteEval's network, its gates learned by REINFORCE instead of Gumbel-softmax (Sec. 4.2.1).
+
+The LiteEval paper gives neither the reward nor the baseline. Here what is minimised is the expectation of
+Eq. 7 over gates that open with the probabilities of Eq. 2. Its gradient has two parts: that of Eq. 7 for the
+gates drawn, and −(reward − baseline) · ∇ log π of those gates, the reward being minus a video's own Eq. 7. So γ,
+λ and the warm-up mean what they mean in LiteEval, and only the estimator of the gates' gradient differs.
+
+The baseline is the reward of the same video under the gates that would be taken at test (self-critical training:
+Rennie et al., CVPR 2017). Losses differ from video to video by far more than from gates to gates: a moving
+average of the reward would leave that difference in the gradient as noise, while this baseline cancels it. It
+also adds no parameter to LiteEval's network and nothing to a checkpoint, for one more forward pass.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from policy.data.batches import Batch
+from policy.liteeval.loss import liteeval_loss
+from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
+from policy.liteeval.model import LiteEvalOutput
+from policy.method import TRAINING_OPTIONS, Losses, Moment
+from policy.networks.packing import video_of_row
+from policy.training.losses import classification_losses
+from policy.training.reinforce import policy_gradient
+
+
+class LiteEvalRL(LiteEvalMethod):
+    """Predicts and is charged as LiteEval is."""
+
+    title = "LiteEval-RL"
+    options = TRAINING_OPTIONS | NETWORK_OPTIONS | {"gamma", "lam", "lam_start", "warmup"}
+
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
+        coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
+        gamma, lam = self.target_usage(moment.progress), self.penalty_weight(moment.progress)
+
+        def reward(out: LiteEvalOutput) -> Tensor:
+            """(B,): minus Eq. 7 of each video."""
+            return -classification_losses(out.logits, batch.targets) - lam * (out.usage - gamma) ** 2
+
+        with torch.no_grad():
+            # Hard Gumbel-softmax *is* a draw of the gates; only its gradient is not wanted here.
+            drawn = self.model(coarse, fine, generator=generator).gates
+            self.model.eval()
+            baseline = reward(self.model(coarse, fine))
+            self.model.train()
+        out: LiteEvalOutput = self.model(coarse, fine, gates=drawn)
+        loss = liteeval_loss(out.logits, out.usage, batch.targets, gamma=gamma, lam=lam)
+        log_probabilities = -F.binary_cross_entropy_with_logits(out.log_odds, drawn, reduction="none")
+        advantage = (reward(out) - baseline).detach()
+        video = video_of_row(coarse).to(drawn.device)
+        policy = policy_gradient(log_probabilities, advantage[video]) / len(advantage)
+        return {
+            "loss": loss.total + policy,
+            "classification": loss.classification,
+            "usage": out.usage.detach().mean(),
+            "target_usage": gamma,
+            "lam": lam,
+            "advantage": advantage.mean(),
+        }

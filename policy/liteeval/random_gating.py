@@ -1,0 +1,60 @@
+"""Null control: LiteEval's network with gates that open at random, as often as LiteEval's do."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cache_schema import UserError
+from policy.config import RunConfig
+from policy.data.batches import Batch
+from policy.data.opening import Dataset
+from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
+from policy.liteeval.model import LiteEval, LiteEvalOutput
+from policy.method import TRAINING_OPTIONS, Losses, Moment, Prediction, class_probabilities
+from policy.training.losses import classification_loss
+
+
+class RandomGating(LiteEvalMethod):
+    """Trained and evaluated with gates that open independently with probability `usage`.
+
+    In training that probability descends to `usage` as LiteEval's target does to γ, where `warmup` is given.
+    What LiteEval gains over it is what knowing *when* to look is worth.
+    """
+
+    title = "Random gating"
+    options = TRAINING_OPTIONS | NETWORK_OPTIONS | {"usage", "gate_draws", "warmup"}
+
+    def __init__(self, config: RunConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        if config.usage is None:
+            raise UserError("random gating needs the usage to match: give it LiteEval's")
+        self.final_usage = config.usage
+        self.model.gate.requires_grad_(False)
+
+    @property
+    def draws(self) -> int:
+        return self.config.gate_draws
+
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
+        usage = self.target_usage(moment.progress)
+        out = self._run(batch, usage, generator)
+        loss = classification_loss(out.logits, batch.targets)
+        return {"loss": loss, "usage": out.usage.mean(), "target_usage": usage}
+
+    def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
+        out = self._run(batch, self.final_usage, generator)
+        return Prediction(class_probabilities(out.logits, self.multi_label), out.split(out.gates))
+
+    def _run(self, batch: Batch, usage: float, generator: torch.Generator) -> LiteEvalOutput:
+        return with_random_gates(self.model, batch, usage, generator)
+
+
+def with_random_gates(
+    model: LiteEval, batch: Batch, usage: float, generator: torch.Generator
+) -> LiteEvalOutput:
+    """Run a batch with gates that open independently with probability `usage`."""
+    coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
+    gates: Tensor = (torch.rand(len(coarse.data), generator=generator) < usage).float()
+    out: LiteEvalOutput = model(coarse, fine, gates=gates.to(coarse.data.device))
+    return out

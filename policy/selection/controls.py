@@ -1,0 +1,138 @@
+"""What a selector is compared with: the models by themselves and at random, their average, cascades, the oracle.
+
+Each is a SelectionCurve on a pool's table, its points by rising cost. Nothing but the models is charged.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from policy.evaluation.curves import upper_hull
+from policy.evaluation.oracle import oracle_choices
+from policy.selection.curve import SelectionCurve
+from policy.selection.pool import FloatArray, Masks, PoolTable, all_of, only
+from policy.selection.rule import choose, thresholds
+
+POINTS = 50
+"""Of a cascade and of the oracle; those of a selector's curve."""
+NEVER = 2.0
+"""A threshold that no probability reaches."""
+
+_SHARES = (0.25, 0.5, 0.75)
+_DRAWS = 3
+
+
+def single_models(table: PoolTable) -> SelectionCurve:
+    """Each model by itself: N points, whose value is the model's place in the pool.
+
+    The upper hull (`policy.evaluation.curves`) of their HIT@1 is random selection: mixing is linear in what is a
+    mean over videos. mAP is not; `random_mixtures`.
+    """
+    places = np.arange(len(table.models))
+    return _curve("Single models", table, places, _everyone(table, only(places)))
+
+
+def random_mixtures(
+    table: PoolTable, *, shares: tuple[float, ...] = _SHARES, draws: int = _DRAWS, seed: int = 0
+) -> tuple[SelectionCurve, ...]:
+    """Random selection as mAP sees it, which ranks the scores of different models against each other.
+
+    Of two models that are neighbours on the hull of mAP against cost, the dearer one is run for a share of the
+    videos, drawn at random. Costs and mAP of random selection are the means over the draws, point by point.
+
+    Args:
+        shares: in (0, 1), ascending.
+
+    Returns:
+        A curve for each draw. The value of a point is the place k of the cheaper model on the hull plus the share.
+    """
+    single = single_models(table)
+    corners = upper_hull(single.gflops, single.mean_average_precision)
+    random = np.random.default_rng(seed)
+    curves = []
+    for _ in range(draws):
+        drawn = random.random(len(table))
+        values: list[float] = []
+        chosen = []
+        for k, (cheaper, dearer) in enumerate(pairwise(corners)):
+            for share in (0.0, *shares):
+                values.append(k + share)
+                chosen.append(np.where(drawn < share, dearer, cheaper))
+        values.append(len(corners) - 1)
+        chosen.append(np.full(len(table), corners[-1]))
+        curves.append(_curve("Random selection", table, np.array(values), only(np.stack(chosen))))
+    return tuple(curves)
+
+
+def ensemble(table: PoolTable) -> SelectionCurve:
+    """The mean of the class probabilities of the cheapest models, 1 to all N: N points, the number the value."""
+    counts = np.arange(1, len(table.models) + 1)
+    every = np.array([all_of(int(count)) for count in counts], np.uint32)
+    return _curve("Ensemble", table, counts, _everyone(table, every))
+
+
+def cascade(
+    table: PoolTable, training: PoolTable, *, committee: bool = False, points: int = POINTS
+) -> SelectionCurve:
+    """Models from the cheapest up, until the largest class probability reaches a threshold τ, the value; it is the
+    same for all models.
+
+    All that ran are charged; the last one that ran answers, and is asked how sure it is. With `committee`, the
+    mean of all that ran answers and is asked: Wang et al., "Wisdom of Committees" (2012.01988), the paper's [47].
+
+    Args:
+        training: what the models say of the training videos: between the thresholds equally many of these change
+            where they stop. From 0, where the cheapest model is all that runs, to one that nothing reaches.
+        points: at most so many.
+    """
+    sure = _committee_confidence if committee else _own_confidence
+    values = thresholds(sure(training), "largest", points - 1)
+    values = np.append(values[values < NEVER], NEVER)
+    said = sure(table)
+    last = np.stack([choose(said, float(value), "largest") for value in values])
+    ran = np.asarray((np.uint32(2) << last.astype(np.uint32)) - np.uint32(1), np.uint32)
+    name = "Committee cascade" if committee else "Confidence cascade"
+    return _curve(name, table, values, ran, ran if committee else only(last))
+
+
+def oracle(table: PoolTable, *, points: int = POINTS) -> SelectionCurve:
+    """The best choice of one model per video, knowing the labels: the cheapest that is right (hit@1), traded
+    against cost as `policy.evaluation.oracle.oracle_choices`; the value is the price, in videos per GFLOP.
+
+    Args:
+        points: at most so many.
+    """
+    prices, chosen = oracle_choices(table.macs.T / 1e9, table.correct.T, points)
+    return _curve("Oracle", table, prices[::-1], only(chosen[::-1]))
+
+
+def _curve(
+    name: str, table: PoolTable, values: npt.NDArray[np.number], ran: Masks, answering: Masks | None = None
+) -> SelectionCurve:
+    nothing = np.zeros(len(table), np.int64)
+    return SelectionCurve(
+        name, table, values.astype(np.float64), ran, ran if answering is None else answering, nothing
+    )
+
+
+def _everyone(table: PoolTable, masks: Masks) -> Masks:
+    """(P, M): the same sets for every video."""
+    return np.tile(masks[:, None], len(table))
+
+
+def _own_confidence(table: PoolTable) -> FloatArray:
+    return table.confidence
+
+
+def _committee_confidence(table: PoolTable) -> FloatArray:
+    """(M, N): the largest class probability of the mean of the models up to each."""
+    sure = np.empty((len(table), len(table.models)))
+    for videos, said in table.parts():
+        total = np.zeros_like(said[:, 0])
+        for n in range(len(table.models)):
+            total += said[:, n]
+            sure[videos, n] = total.max(axis=1) / (n + 1)
+    return sure

@@ -1,0 +1,149 @@
+"""What makes class probabilities of a stream: its own class scores, or else what linear_head.py fits on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, softmax
+
+from cache_schema import CacheError, Stream, UserError
+from cache_schema.scores import kind_of
+from policy.data.batches import RowChoice, VideoSet, batched
+from policy.networks.macs import linear_macs
+
+IntArray = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+_VIDEOS_AT_A_TIME = 128
+_TRIED = 256
+"""Videos whose scores are looked at to tell probabilities from logits."""
+
+
+class Head(Protocol):
+    """Class probabilities of videos, and what they cost beyond the backbone."""
+
+    def macs(self, rows: IntArray) -> IntArray:
+        """(M,) of videos of which `rows` (M,) rows are looked at."""
+
+    def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
+        """(m, C) of the videos at positions `which` of a set."""
+
+
+@dataclass(frozen=True)
+class ScoreHead:
+    """The stream's class scores: a softmax or, with several classes per video, a sigmoid of the logits of the
+    labels' classes alone (of Kinetics-400's 400 the 200 of Mini-Kinetics), averaged over the rows.
+
+    Attributes:
+        columns: (C,), where the class scores have the classes.
+    """
+
+    stream: Stream
+    columns: IntArray
+
+    def macs(self, rows: IntArray) -> IntArray:
+        """Of the stream's whole classifier, on each row."""
+        return rows * linear_macs(self.stream.spec.feature_dim, self.stream.spec.num_classes)
+
+    def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
+        said = np.empty((len(which), len(self.columns)), np.float32)
+        start = 0
+        for part in batched(which, _VIDEOS_AT_A_TIME):
+            scores = [videos.scores_of(self.stream, video, rows) for video in part]
+            logits = np.concatenate(scores)[:, self.columns].astype(np.float32)
+            each = expit(logits) if videos.multi_label else softmax(logits, axis=1)
+            counts = np.array([len(video) for video in scores])
+            sums = np.add.reduceat(each, np.cumsum(counts) - counts)
+            said[start : start + len(part)] = sums / counts[:, None].astype(np.float32)
+            start += len(part)
+        return said
+
+
+def score_head(stream: Stream, classes: Sequence[str], names: Sequence[str], videos: VideoSet) -> ScoreHead:
+    """The head of a stream with class scores.
+
+    Args:
+        names: see `score_columns`.
+        videos: some of which are looked at, whether these are logits.
+
+    Raises:
+        UserError: the stream has no class scores, not for all classes, or probabilities instead of logits.
+    """
+    columns = score_columns(stream, classes, names)
+    _check_logits(stream, videos)
+    return ScoreHead(stream, columns)
+
+
+def every_score(stream: Stream, videos: VideoSet) -> ScoreHead:
+    """The head of a stream with class scores, whatever classes they are of.
+
+    Args:
+        videos: as for `score_head`.
+
+    Raises:
+        UserError: these are probabilities instead of logits.
+    """
+    _check_logits(stream, videos)
+    return ScoreHead(stream, np.arange(stream.spec.num_classes))
+
+
+def score_columns(stream: Stream, classes: Sequence[str], names: Sequence[str] = ()) -> IntArray:
+    """(C,): where a stream's class scores have the classes of the labels.
+
+    Args:
+        names: of the columns, for a stream that does not say; where neither does, and there are as many columns as
+            classes, they are taken to be in sorted order, as the classes are.
+
+    Raises:
+        UserError: the stream has no class scores, or not for all classes.
+    """
+    spec = stream.spec
+    if not spec.num_classes:
+        raise CacheError(
+            f"stream {stream.name!r} has no class scores, which model selection needs: extract it with a "
+            "classifier (finetune-backbone makes one), import scores (feature-cache import), or give --heads "
+            "linear, which fits one on its features"
+        )
+    known = spec.classes or tuple(names)
+    if not known:
+        if spec.num_classes == len(classes):
+            return np.arange(len(classes), dtype=np.int64)
+        raise CacheError(
+            f"stream {stream.name!r} has {spec.num_classes} class scores without names, and the labels have "
+            f"{len(classes)} classes: say which is which with --classes FILE, a name for each column"
+        )
+    if len(known) != spec.num_classes:
+        raise UserError(
+            f"--classes names {len(known)} columns, but stream {stream.name!r} has {spec.num_classes} class scores"
+        )
+    places = {name: place for place, name in enumerate(known)}
+    missing = [name for name in classes if name not in places]
+    if missing:
+        named = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
+        its_own = ", ".join(map(repr, known[:3])) + (", …" if len(known) > 3 else "")
+        raise CacheError(
+            f"stream {stream.name!r} has no class scores for {len(missing)} of the {len(classes)} classes of the "
+            f"labels: {named}; its own are {its_own}"
+        )
+    return np.array([places[name] for name in classes], np.int64)
+
+
+def _check_logits(stream: Stream, videos: VideoSet) -> None:
+    """Raises CacheError where what should be logits is between 0 and 1 throughout and adds up to 1 in each row or,
+    with several classes per video, only the former."""
+    step = -(-len(videos) // _TRIED)
+    tried = [v for v in range(0, len(videos), step) if videos.ids[v] in stream]
+    if not tried:
+        return
+    scores = np.concatenate([videos.scores_of(stream, v) for v in tried])
+    kind = kind_of(scores)
+    if scores.shape[1] > 1 and (kind == "softmax" or (kind == "sigmoid" and videos.multi_label)):
+        how = ", adding up to 1 in each row" if kind == "softmax" else ""
+        raise CacheError(
+            f"stream {stream.name!r}: its class scores are probabilities (from 0 to 1{how}), where logits are "
+            f"expected: import them again with feature-cache import --kind {kind}"
+        )

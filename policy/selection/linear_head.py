@@ -1,0 +1,179 @@
+"""`--heads linear`: a linear classifier fitted on a stream's features, out of fold for the training videos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cache_schema import CacheError, Stream, UserError
+from policy.data.batches import RowChoice, VideoSet
+from policy.networks.macs import linear_macs
+from policy.networks.standardize import Standardize
+from policy.selection.least_squares import Calibration, Linear, Moments, ridge_regression
+
+IntArray = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+_RIDGES = (100.0, 10.0, 1.0, 0.1, 0.01)
+"""Tried one after another, as long as it gets better; the features have variance 1."""
+_RIDGE_IN_SAMPLE = 1.0
+"""With one fold there is nothing to choose by."""
+_CALIBRATED_ON = 1 << 22
+"""Scores, at most, that the calibration is fitted to: it has two numbers to find."""
+_PART = 4096
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """Classifies the mean of the features of a video's rows, standardised over the training videos.
+
+    Least squares with a ridge, and a calibration; both are fitted to what heads say of videos of folds that they
+    have not seen. A training video is judged by the head that was fitted without its fold, any other by the one
+    fitted on all of them. What is shared by the folds are the mean and variance of each feature, the ridge and the
+    calibration: few numbers, none of which knows a video.
+
+    Attributes:
+        fold_of: by id of a training video.
+        folds: the head fitted without each fold; of a single fold, the one fitted on it.
+    """
+
+    stream: Stream
+    scale: Standardize
+    whole: Linear
+    folds: tuple[Linear, ...]
+    fold_of: Mapping[str, int]
+    calibration: Calibration
+
+    def macs(self, rows: IntArray) -> IntArray:
+        """D·C once per video, for the mean of its rows; the standardisation is a matter of weights and bias."""
+        return np.full_like(rows, linear_macs(*self.whole.weights.shape))
+
+    def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
+        features = scaled(self.scale, mean_features(self.stream, videos, which, rows))
+        unseen = len(self.folds)
+        fold = np.array([self.fold_of.get(videos.ids[video], unseen) for video in which], np.int64)
+        return self.calibration(_by_fold([*self.folds, self.whole], fold, features))
+
+
+def fit_linear_head(
+    stream: Stream, videos: VideoSet, rows: RowChoice, *, folds: int, seed: int
+) -> LinearHead:
+    """Fit on training videos.
+
+    Args:
+        folds: see `assign_folds`; with 1 a head judges the videos that it has seen, which is optimistic.
+
+    Raises:
+        UserError: there are fewer videos than folds.
+    """
+    features = mean_features(stream, videos, range(len(videos)), rows)
+    scale = Standardize(features.shape[1])
+    scale.fit(features[start : start + _PART] for start in range(0, len(features), _PART))
+    features = scaled(scale, features)
+    targets = class_targets(videos)
+    fold = assign_folds(targets, folds, seed)
+    parts = [Moments.of(features[fold == k], targets[fold == k]) for k in range(folds)]
+    whole = sum(parts[1:], parts[0])
+    if folds == 1:
+        head = ridge_regression(whole, _RIDGE_IN_SAMPLE)
+        heads: tuple[Linear, ...] = (head,)
+    else:
+        ridge, heads = _best_ridge(features, targets, fold, whole, parts)
+        head = ridge_regression(whole, ridge)
+    sample = np.arange(0, len(targets), -(-targets.size // _CALIBRATED_ON))
+    said = _by_fold(heads, fold[sample], features[sample])
+    calibration = Calibration.fit(said, targets[sample], videos.multi_label)
+    fold_of = dict(zip(videos.ids, fold.tolist(), strict=True))
+    return LinearHead(stream, scale, head, heads, fold_of, calibration)
+
+
+def _best_ridge(
+    features: Floats,
+    targets: npt.NDArray[np.bool_],
+    fold: IntArray,
+    whole: Moments,
+    parts: Sequence[Moments],
+) -> tuple[float, tuple[Linear, ...]]:
+    """That of least squared error out of fold, and the heads with it."""
+    least, best = np.inf, (_RIDGES[0], tuple[Linear, ...]())
+    for ridge in _RIDGES:
+        heads = tuple(ridge_regression(whole - part, ridge) for part in parts)
+        error = 0.0
+        for start in range(0, len(fold), _PART):
+            of = slice(start, start + _PART)
+            said = _by_fold(heads, fold[of], features[of])
+            error += float(np.square(said - targets[of]).sum(dtype=np.float64))
+        if error >= least:
+            break
+        least, best = error, (ridge, heads)
+    return best
+
+
+def _by_fold(heads: Sequence[Linear], fold: IntArray, features: Floats) -> Floats:
+    """(m, C): scores of each video by the head of its fold."""
+    said = np.empty((len(fold), len(heads[0].bias)), np.float32)
+    for number in np.unique(fold):
+        mine = fold == number
+        said[mine] = heads[number](features[mine])
+    return said
+
+
+def assign_folds(targets: npt.NDArray[np.bool_], folds: int, seed: int) -> IntArray:
+    """(M,): a fold for each video, drawn at random, folds of equal size and with equal parts of each class.
+
+    Alike to one video, both. A video of several classes counts for the rarest of them. Of a class with one video,
+    the head that judges this video has seen no example: to it the class is as likely as one that no video has.
+
+    Args:
+        targets: (M, C).
+
+    Raises:
+        UserError: there are fewer videos than folds.
+    """
+    if len(targets) < folds:
+        raise UserError(f"--folds {folds}: there are only {len(targets)} videos to train on")
+    counts = targets.sum(axis=0)
+    rarest = np.where(targets, counts, len(targets) + 1).argmin(axis=1)
+    shuffled = np.random.default_rng(seed).permutation(len(targets))
+    by_class = shuffled[np.argsort(rarest[shuffled], kind="stable")]
+    fold = np.empty(len(targets), np.int64)
+    fold[by_class] = np.arange(len(targets)) % folds
+    return fold
+
+
+def class_targets(videos: VideoSet) -> npt.NDArray[np.bool_]:
+    """(M, C): what a video is to be taken for; only its first class without `multi_label`."""
+    if videos.multi_label:
+        return videos.labels
+    targets = np.zeros(videos.labels.shape, np.bool_)
+    targets[np.arange(len(videos)), videos.first] = True
+    return targets
+
+
+def check_features(stream: Stream, what: str) -> None:
+    """Raises CacheError where a stream has none, because scores alone were imported.
+
+    Args:
+        what: needs them.
+    """
+    if not stream.spec.feature_dim:
+        raise CacheError(
+            f"stream {stream.name!r} has no features, only class scores, and {what} needs features"
+        )
+
+
+def mean_features(stream: Stream, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
+    """(m, D): mean over the chosen rows of videos."""
+    check_features(stream, "--heads linear")
+    means = np.empty((len(which), stream.spec.feature_dim), np.float32)
+    for mean, video in zip(means, which, strict=True):
+        videos.features_of(stream, video, rows).mean(axis=0, dtype=np.float32, out=mean)
+    return means
+
+
+def scaled(scale: Standardize, features: Floats) -> Floats:
+    """(M, D), standardised."""
+    return np.asarray((features - scale.mean.numpy()) / scale.std.numpy(), np.float32)

@@ -1,0 +1,165 @@
+"""A pool of models whose class scores are in the cache, and what they say of videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from policy.selection.affinity import model_losses
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
+Masks = npt.NDArray[np.uint32]
+"""Sets of models: bit n is model n."""
+
+MOST_MODELS = 16
+"""Sets of models are told apart one by one, and there are 2^N of them."""
+_PART_BYTES = 1 << 24
+"""Of probabilities that are looked at together."""
+
+
+@dataclass(frozen=True)
+class PoolTable:
+    """What N models, the cheapest first, say of M videos.
+
+    Losses, confidence and correctness are worked out from the probabilities part by part, so that a table need not
+    have all of these in memory (`policy.selection.opening.CacheTable`).
+
+    Attributes:
+        models: names of the N models.
+        video_ids: M.
+        labels: (M, C) bool.
+        first: (M,) class index, the one that single-label training takes.
+        multi_label: whether losses are binary cross-entropy over all classes, or cross-entropy.
+        probabilities: (M, N, C) float32, mean over the rows of a video.
+        macs: (M, N), what each model costs on each video, its classifier included.
+    """
+
+    models: tuple[str, ...]
+    video_ids: tuple[str, ...]
+    labels: BoolArray
+    first: IntArray
+    multi_label: bool
+    probabilities: Floats
+    macs: IntArray
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    def part(self, videos: slice) -> Floats:
+        """(m, N, C): `probabilities` of some of the videos."""
+        return self.probabilities[videos]
+
+    def parts(self) -> Iterator[tuple[slice, Floats]]:
+        """Some videos after others, with their probabilities."""
+        size = max(1, _PART_BYTES // (4 * len(self.models) * self.labels.shape[1]))
+        for start in range(0, len(self), size):
+            videos = slice(start, min(start + size, len(self)))
+            yield videos, self.part(videos)
+
+    def of_model(self, model: int) -> Floats:
+        """(M, C): `probabilities` of one model."""
+        return self.probabilities[:, model]
+
+    @property
+    def losses(self) -> FloatArray:
+        """(M, N): the classification loss of each model on each video, in nats (L_cls of Eq. 2)."""
+        return self._judged[0]
+
+    @property
+    def confidence(self) -> FloatArray:
+        """(M, N): the largest class probability."""
+        return self._judged[1]
+
+    @property
+    def correct(self) -> BoolArray:
+        """(M, N): whether the best-scored class is one of the video's (with several classes hit@1)."""
+        return self._judged[2]
+
+    @cached_property
+    def mean_macs(self) -> FloatArray:
+        """(N,): mean over the videos."""
+        return np.asarray(self.macs.mean(axis=0))
+
+    def spent(self, ran: Masks) -> IntArray:
+        """(..., M): MACs of running the sets of models `ran` (..., M)."""
+        total = np.zeros(ran.shape, np.int64)
+        for n in range(len(self.models)):  # (..., M, N) at once would be large
+            total += np.where(ran >> np.uint32(n) & 1, self.macs[:, n], 0)
+        return total
+
+    def scores_of(self, answering: Masks) -> Floats:
+        """(M, C): class probabilities of video m, averaged over the models of the set answering[m]."""
+        answer = np.empty(self.labels.shape, np.float32)
+        for videos, said in self.parts():
+            for mask in np.unique(answering[videos]):
+                asked = answering[videos] == mask
+                answer[videos][asked] = self._together(said, int(mask), asked)
+        return answer
+
+    def correct_of(self, answering: Masks) -> BoolArray:
+        """(..., M): whether the sets of models answering (..., M) are right together; none is never."""
+        masks = [int(mask) for mask in np.unique(answering)]
+        self._judge_together([mask for mask in masks if mask not in self._known])
+        right = np.zeros(answering.shape, np.bool_)
+        for mask in masks:
+            right |= (answering == mask) & self._known[mask]
+        return right
+
+    def members(self, mask: int) -> list[int]:
+        """The models of a set."""
+        return [n for n in range(len(self.models)) if mask >> n & 1]
+
+    def _together(self, said: Floats, mask: int, videos: BoolArray | slice = slice(None)) -> Floats:
+        """(M, N, C) -> (m, C): mean over the models of a set, for some of the videos."""
+        first, *others = self.members(mask)
+        # One after another is several times quicker than to pick them all and take the mean.
+        return np.asarray(sum((said[videos, n] for n in others), said[videos, first]) / (1 + len(others)))
+
+    @cached_property
+    def _judged(self) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """Losses, confidence, correct: in one pass."""
+        targets = self.labels if self.multi_label else self.first
+        shape = len(self), len(self.models)
+        losses, confidence, correct = np.empty(shape), np.empty(shape), np.empty(shape, np.bool_)
+        for videos, said in self.parts():
+            losses[videos] = model_losses(said, targets[videos])
+            confidence[videos] = said.max(axis=2)
+            correct[videos] = np.take_along_axis(self.labels[videos], said.argmax(axis=2), axis=1)
+        return losses, confidence, correct
+
+    @cached_property
+    def _known(self) -> dict[int, BoolArray]:
+        """By set of models, (M,): whether they are right together."""
+        alone = {1 << n: self.correct[:, n] for n in range(len(self.models))}
+        return {0: np.zeros(len(self), np.bool_), **alone}
+
+    def _judge_together(self, masks: list[int]) -> None:
+        if not masks:
+            return
+        right = {mask: np.empty(len(self), np.bool_) for mask in masks}
+        for videos, said in self.parts():
+            every = np.arange(len(said))
+            for mask in masks:
+                best = self._together(said, mask).argmax(axis=1)
+                right[mask][videos] = self.labels[videos][every, best]
+        self._known.update(right)
+
+
+def only(models: npt.NDArray[np.integer] | int) -> Masks:
+    """Sets of a single model each."""
+    return np.asarray(np.uint32(1) << np.asarray(models, np.uint32), np.uint32)
+
+
+def all_of(count: int) -> int:
+    """The set of all of `count` models."""
+    return (1 << count) - 1
+
+
+__all__ = ["MOST_MODELS", "Masks", "PoolTable", "all_of", "only"]

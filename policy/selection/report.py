@@ -1,0 +1,144 @@
+"""What a finished selector has to say beyond its result: its curve, and what it is compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from policy.config import RunConfig
+from policy.evaluation.metrics import Interval
+from policy.selection.area import Comparison, Drawn, compare
+from policy.selection.controls import cascade, ensemble, oracle, random_mixtures, single_models
+from policy.selection.curve import SelectionCurve
+from policy.selection.pool import PoolTable
+from policy.selection.schedule import by_price
+
+MOST_RANKED = 2 * 10**9
+"""Points · videos · classes for which mAP is computed, though at least five points of a curve: a minute or two."""
+MOST_POINTS = 20
+"""Of a curve with mAP."""
+
+
+def describe(
+    config: RunConfig,
+    *,
+    own: Mapping[str, Any],
+    point: SelectionCurve,
+    curve: SelectionCurve,
+    training: PoolTable,
+    labelled: Tensor | None,
+) -> Mapping[str, Any]:
+    """Ready for JSON. Accuracies are in [0, 1], costs in mean GFLOPs per video of the evaluation subset.
+
+    models: of the pool, the cheapest first, each by itself; `chosen` is the share of the videos it is chosen for.
+    own: the model that always runs, and the selector's network.
+    affinity: share of the training videos whose best model is each (Eq. 2; with soft affinities their mean).
+    threshold: at which models are chosen, or the price of a GFLOP, and what set it.
+    point: where this is on the curve; `curves`: the selector at other thresholds, and its controls; with several
+    classes per video with mAP, at fewer points where there is much to rank.
+    comparisons: by metric, `top1` and with several classes per video `map`. `above_random`: area between a curve
+    and random selection, `selector_above`: between the selector's and another, both over the `budgets`
+    (`policy.selection.area`); `equal_cost`: the point above each curve at equal cost. All with bootstrap intervals
+    over videos, null where that would have taken too long.
+
+    Args:
+        own: shown as it is.
+        point: the selector at its threshold, on the evaluation subset.
+        curve: the selector at other thresholds, on the same table.
+        training: what the pool says of the training videos.
+        labelled: (M, N) affinities of the training videos; None where something else is learned.
+    """
+    table = point.table
+    curves: dict[str, Drawn] = {
+        "selector": curve,
+        "random": single_models(table),
+        "cascade": cascade(table, training),
+        "committee": cascade(table, training, committee=True),
+        "ensemble": ensemble(table),
+        "oracle": oracle(table),
+    }
+    comparisons = {"top1": _compared(compare(curves, at=point))}
+    if table.multi_label:
+        draws = max(1, min(3, 30_000 // len(table)))  # many videos are as good as many draws
+        random = random_mixtures(table, draws=draws, seed=config.seed)
+        curves = _thinned(curves, table) | {"random": random}
+        comparisons["map"] = _compared(compare(curves, at=point, metric="map"))
+    return {
+        "models": _models(single_models(table), point),
+        "own": own,
+        "affinity": _affinity(config, labelled),
+        "threshold": {
+            "value": float(point.values[0]),
+            "is_price": by_price(config),
+            "budget": config.budget,
+        },
+        "point": {name: values[0] for name, values in _points(point, ranked=True).items()},
+        "curves": {name: _points(drawn, ranked=table.multi_label) for name, drawn in curves.items()},
+        "comparisons": comparisons,
+    }
+
+
+def _thinned(curves: Mapping[str, Drawn], table: PoolTable) -> dict[str, Drawn]:
+    """The same with few enough points for all to have their mAP."""
+    most = min(MOST_POINTS, max(5, MOST_RANKED // (len(curves) * table.labels.size)))
+    return {name: curve.thinned(most) for name, curve in curves.items() if isinstance(curve, SelectionCurve)}
+
+
+def _models(single: SelectionCurve, point: SelectionCurve) -> list[dict[str, Any]]:
+    said = _points(single, ranked=True)
+    return [
+        {
+            "name": name,
+            "gflops": said["gflops"][n],
+            "top1": said["top1"][n],
+            "mean_average_precision": said["mean_average_precision"][n],
+            "chosen": float(point.shares[0, n]),
+        }
+        for n, name in enumerate(single.table.models)
+    ]
+
+
+def _affinity(config: RunConfig, labelled: Tensor | None) -> dict[str, Any] | None:
+    if labelled is None:
+        return None
+    shares = labelled.mean(dim=0).tolist()
+    return {"alpha": config.alpha, "kind": config.affinity, "loss": config.affinity_loss, "shares": shares}
+
+
+def _points(curve: Drawn, *, ranked: bool) -> dict[str, list[float]]:
+    """By rising cost; means over draws.
+
+    Args:
+        ranked: with mAP.
+    """
+    draws = [curve] if isinstance(curve, SelectionCurve) else list(curve)
+    measured = {
+        "value": [one.values for one in draws],
+        "gflops": [one.gflops for one in draws],
+        "top1": [one.top1 for one in draws],
+    }
+    if ranked:
+        measured["mean_average_precision"] = [one.mean_average_precision for one in draws]
+    return {name: np.mean(values, axis=0).tolist() for name, values in measured.items()}
+
+
+def _compared(made: Comparison) -> dict[str, Any]:
+    others = [name for name in made.curves if name != "selector"]
+    return {
+        "budgets": made.budgets,
+        "above_random": {
+            name: _interval(made.area_above(name, "random")) for name in made.curves if name != "random"
+        },
+        "selector_above": {name: _interval(made.area_above("selector", name)) for name in others},
+        "equal_cost": {name: _interval(made.point_above(name)) for name in others},
+    }
+
+
+def _interval(figure: Interval | None) -> dict[str, float | None] | None:
+    if figure is None:
+        return None
+    return {name: None if math.isnan(value) else value for name, value in vars(figure).items()}

@@ -1,0 +1,126 @@
+"""The networks of a sequential selector: what the models that ran say together, and what another would add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from policy.networks.macs import linear_macs
+from policy.networks.standardize import Standardize
+from policy.selection.sureness import how_sure
+
+LEAST = 1e-4
+"""Probabilities below are taken for it, and above 1 minus it for that: beyond is only noise to learn."""
+_TOP = 3
+_FURTHEST = 5.0
+"""Standard deviations from the mean to which scaled inputs are clipped."""
+_DROPPED = 0.3
+"""Share of hidden units that are left out in training. A few thousand videos are soon known by heart."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What N models say of B videos, whether or not they have run yet: `SequentialNetwork` hides what has not.
+
+    Attributes:
+        probabilities: (B, N, C), of the classes.
+        said: (B, N, C), their logarithms; with several classes per video their log-odds.
+        seen: (B, N·(C + 4) + E): these, how sure each model is, and what else is seen of the first model.
+        agreement: (B, N, N), the probability that model a gives to the best-scored class of model b.
+    """
+
+    probabilities: Tensor
+    said: Tensor
+    seen: Tensor
+    agreement: Tensor
+
+    @staticmethod
+    def of(probabilities: Tensor, more: Tensor, *, multi_label: bool) -> Evidence:
+        """Args:
+        probabilities: (B, N, C).
+        more: (B, E).
+        """
+        kept = probabilities.clamp(LEAST, 1 - LEAST)
+        said = kept.logit() if multi_label else kept.log()
+        seen = torch.cat([said, how_sure(kept, _TOP, multi_label=multi_label)], 2).flatten(1)
+        best = probabilities.argmax(2)
+        agreement = probabilities.gather(2, best[:, None].expand(-1, best.shape[1], -1))
+        return Evidence(probabilities, said, torch.cat([seen, more], 1), agreement)
+
+
+class SequentialNetwork(nn.Module):
+    """From what a set of models has said to an answer, and to the chance of a right one after one more model.
+
+    The answer is stacked (Wolpert, 1992): a weighted sum of what the models say, with weights that depend on which
+    have run, plus a learned correction. It begins as their mean. Two perceptrons with one hidden layer, one for
+    the correction and one for the chances, see the same inputs; those of models that have not run are their mean.
+
+    Attributes:
+        price: () of a GFLOP, in chances of a right answer; in the state, because it may be found after training.
+        macs: of one look, at any set.
+    """
+
+    price: Tensor
+
+    def __init__(self, classes: int, models: int, more: int, hidden: int) -> None:
+        """Args:
+        more: E, inputs beside the class scores, of the first model.
+        """
+        super().__init__()
+        self.models = models
+        self.block = classes + _TOP + 1
+        inputs = models * self.block + more + models + models * models
+        self.scale = Standardize(models * self.block + more)
+        self.weigh = nn.Linear(models, models, bias=False)
+        self.evidence = nn.Linear(inputs, hidden)
+        self.correct = nn.Linear(hidden, classes)
+        self.prospect = nn.Linear(inputs, hidden)
+        self.chances = nn.Linear(hidden, models)
+        for layer in (self.weigh, self.correct):
+            nn.init.zeros_(layer.weight)
+        nn.init.zeros_(self.correct.bias)
+        self.register_buffer("price", torch.zeros((), dtype=torch.float64))
+        self.macs = (
+            linear_macs(models, models)
+            + models * classes
+            + 2 * linear_macs(inputs, hidden)
+            + linear_macs(hidden, classes)
+            + linear_macs(hidden, models)
+        )
+
+    def forward(
+        self, evidence: Evidence, ran: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Args:
+            evidence: of B videos.
+            ran: (..., B, N) bool, the models that have run, at least one for each video.
+            generator: on the CPU, in training: leaves out hidden units.
+
+        Returns:
+            (..., B, C) logits of the answer; (..., B, N) logits of the chance that it would be right after one
+            more model, of no meaning for those that have run.
+        """
+        on = ran.to(self.weigh.weight.dtype)
+        weights = on * (1 / on.sum(-1, keepdim=True) + self.weigh(on))
+        inputs = self._inputs(evidence, on)
+        answer = (weights[..., None] * evidence.said).sum(-2)
+        answer = answer + self.correct(self._kept(self.evidence(inputs).relu(), generator))
+        chances = self.chances(self._kept(self.prospect(inputs).relu(), generator))
+        return answer, chances
+
+    def _inputs(self, evidence: Evidence, on: Tensor) -> Tensor:
+        """(..., B, D)."""
+        scaled = self.scale(evidence.seen).clamp(-_FURTHEST, _FURTHEST)
+        own, more = scaled.split([self.models * self.block, scaled.shape[1] - self.models * self.block], 1)
+        blocks = own.unflatten(1, (self.models, self.block)) * on[..., None]
+        both = evidence.agreement * on[..., None] * on[..., None, :]
+        more = more.expand(*on.shape[:-1], -1)
+        return torch.cat([blocks.flatten(-2), more, on, both.flatten(-2)], -1)
+
+    def _kept(self, units: Tensor, generator: torch.Generator | None) -> Tensor:
+        if generator is None:
+            return units
+        drawn = torch.rand(units.shape, generator=generator).to(units.device)
+        return units * (drawn >= _DROPPED) / (1 - _DROPPED)

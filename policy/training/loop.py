@@ -1,0 +1,211 @@
+"""The one training loop: Adam, checkpoints, resumed to the same bits wherever it was stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cache_schema import UserError
+from cache_schema.run_folder import write_atomically
+from policy.data.batches import Batch, VideoSet, batched, fed
+from policy.method import Losses, Method, Moment
+from policy.training.checkpoint import read_checkpoint, write_checkpoint
+from policy.training.distributed import Ranks
+from policy.training.stopping import Held, held_back
+
+Epoch = Mapping[str, float]
+"""One line of metrics.jsonl: "epoch" (from 1), what `Method.losses` said, averaged over videos, "lr",
+"seconds"."""
+
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.jsonl"
+CHECKPOINT_EVERY_S = 600.0
+"""A long epoch is saved so often before its end. When that is decides nothing but what a kill costs."""
+
+
+def train(
+    method: Method,
+    videos: VideoSet,
+    folder: Path,
+    *,
+    device: torch.device,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_earlier: Callable[[Sequence[Epoch]], None] = lambda history: None,
+    ranks: Ranks | None = None,
+) -> list[Epoch]:
+    """Train a method on a set of videos, or go on where a checkpoint in the folder stopped.
+
+    Each epoch visits every video once in a new order. The model of the last epoch is the result: nothing is
+    selected on videos that were not trained on. SIGTERM and Ctrl-C wait for the step at hand, and for a checkpoint
+    after it.
+
+    Args:
+        folder: for the checkpoint and metrics.jsonl.
+        on_epoch: called after each epoch of this call, its checkpoint written.
+        on_earlier: called before the first of them with those of earlier calls.
+        ranks: of several processes that share each batch; each calls this, the first one writes and is told.
+
+    Returns:
+        All epochs, also those of earlier calls.
+
+    Raises:
+        UserError: the loss is no longer finite, or the folder cannot be written to.
+    """
+    training = _Training(method, videos, folder, device, ranks or Ranks())
+    leads = training.ranks.leads
+    if leads:
+        # Lines that were written after the last checkpoint belong to an epoch that is done again.
+        write_atomically(folder / METRICS, "".join(map(_line, training.history)).encode())
+        on_earlier(training.history)
+    method.model.train()
+    with held_back() as stop:
+        while len(training.history) < method.config.epochs:
+            said = training.epoch(stop)
+            if leads:
+                training.save()
+                with (folder / METRICS).open("a", encoding="utf-8") as file:
+                    file.write(_line(said))
+                on_epoch(said)
+                stop.deliver()
+    return training.history
+
+
+class _Training:
+    """A method, its optimiser and how far they are."""
+
+    def __init__(
+        self, method: Method, videos: VideoSet, folder: Path, device: torch.device, ranks: Ranks
+    ) -> None:
+        self.method, self.videos, self.device, self.ranks = method, videos, device, ranks
+        self.model = method.model.to(device)
+        config = method.config
+        # One implementation everywhere, so that a resumed run computes what an undisturbed one does.
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=False
+        )
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.path = folder / CHECKPOINT
+        self.done = _Done()
+        if self.path.exists():
+            held = read_checkpoint(self.path, self.model, self.optimizer, self.generator)
+            try:
+                self.done = _Done.of(*held)
+            except (KeyError, TypeError) as error:
+                raise UserError(
+                    f"{self.path}: a checkpoint of another version; delete it to start again"
+                ) from error
+        ranks.same_weights(self.model)
+
+    @property
+    def history(self) -> list[Epoch]:
+        return self.done.history
+
+    def save(self) -> None:
+        done = self.done
+        write_checkpoint(self.path, self.model, self.optimizer, self.generator, done.state(), done.order)
+
+    def epoch(self, stop: Held) -> Epoch:
+        """Do an epoch, or the rest of one. Acts on `stop` between its steps, and saves first."""
+        done, config = self.done, self.method.config
+        started = saved = time.monotonic()
+        progress = len(done.history) / max(1, config.epochs - 1)
+        rate = config.lr * 0.1 ** sum(len(done.history) >= drop for drop in config.lr_drop)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if done.order is None:
+            done.order = torch.randperm(len(self.videos), generator=self.generator)
+        steps = batched(done.order.tolist(), config.batch)
+        shares = [self.ranks.share(step) for step in steps[done.step :]]
+        method = self.method
+        parts = [mine for mine, _ in shares]
+        coming = fed(
+            self.videos, parts, self.device, rows=method.rows, scored=method.scored, read=method.reads
+        )
+        for batch, (_, weight) in zip(coming, shares, strict=True):
+            losses = self._step(batch, Moment(progress, done.step), weight)
+            done.add(losses, len(steps[done.step]))
+            if self.ranks.leads and done.step < len(steps):
+                if stop or time.monotonic() - saved > CHECKPOINT_EVERY_S:
+                    done.seconds += time.monotonic() - started
+                    started = saved = time.monotonic()
+                    self.save()
+                stop.deliver()
+        said = {"epoch": len(done.history) + 1, **done.means(), "lr": rate}
+        # All processes come to the same means: one is enough to say so.
+        if self.ranks.leads and not all(abs(value) < float("inf") for value in said.values()):
+            raise UserError(
+                f"{self.path.parent}: in epoch {said['epoch']} the loss is not finite any more; try a lower "
+                "learning rate or --grad-clip"
+            )
+        said["seconds"] = round(done.seconds + time.monotonic() - started, 3)
+        self.done = _Done([*done.history, said])
+        return said
+
+    def _step(self, batch: Batch, moment: Moment, weight: float) -> Losses:
+        """A step of the optimiser; `batch` is this process's share of it. Returns the losses of the whole."""
+        self.optimizer.zero_grad(set_to_none=True)
+        now = self.method.config.seed, len(self.history), moment.step
+        losses = self.method.losses(batch, moment, self.ranks.generator(self.generator, *now))
+        loss = losses["loss"]
+        assert isinstance(loss, Tensor)
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses = self.ranks.average(self.model, losses, weight)
+        if self.method.config.grad_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.method.config.grad_clip)
+        self.optimizer.step()
+        self.method.after_step(losses)
+        return losses
+
+
+@dataclass
+class _Done:
+    """How far training is: with weights, optimiser and generator, all that a checkpoint holds.
+
+    Attributes:
+        history: the epochs that are complete.
+        order: (M,) of the videos in the epoch at hand, and how many of its steps are done; None between epochs.
+        sums, count: of the losses over the videos of those steps. They are added up where the values are, so that
+            no batch waits for the device.
+        seconds: that those steps took.
+    """
+
+    history: list[Epoch] = field(default_factory=list)
+    order: Tensor | None = None
+    step: int = 0
+    sums: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, losses: Losses, videos: int) -> None:
+        for name, value in losses.items():
+            detached = value.detach().double() if isinstance(value, Tensor) else value
+            self.sums[name] = self.sums.get(name, 0.0) + detached * videos
+        self.count += videos
+        self.step += 1
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / self.count for name, total in self.sums.items()}
+
+    def state(self) -> dict[str, Any]:
+        """All but the order, for JSON, which keeps every bit of a float."""
+        sums = {name: float(total) for name, total in self.sums.items()}
+        return {
+            "history": self.history,
+            "epoch": {"step": self.step, "sums": sums, "count": self.count, "seconds": self.seconds},
+        }
+
+    @staticmethod
+    def of(state: Mapping[str, Any], order: Tensor | None) -> _Done:
+        """Raises KeyError or TypeError for a checkpoint that is not of this version."""
+        return _Done(history=state["history"], order=order, **state["epoch"])
+
+
+def _line(epoch: Epoch) -> str:
+    return json.dumps(epoch) + "\n"
