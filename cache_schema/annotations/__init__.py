@@ -10,15 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from cache_schema.annotations import (
-    activitynet,
-    breakfast,
-    fcvid,
-    hvu,
-    kinetics,
-    labels,
-    mini_kinetics,
-)
+from cache_schema.annotations import activitynet, breakfast, fcvid, hvu, kinetics, labels, mini_kinetics
 from cache_schema.annotations.labels import LabelSet, Segment, VideoLabel
 from cache_schema.errors import LabelError
 
