@@ -71,7 +71,7 @@ class FeatureCache(Mapping[str, "Stream"]):
 
 
 class StreamShard:
-    """A shard of a stream: what the stream's table says of it; opened when its rows are asked for."""
+    """A shard of a stream as its table describes it, not opened yet."""
 
     __slots__ = ("_size", "digest", "path", "tools")
 
@@ -82,14 +82,14 @@ class StreamShard:
         self._size = size
 
     def __len__(self) -> int:
-        """How many videos it holds, failed ones too."""
+        """How many videos it holds, including failed ones."""
         return self._size
 
     def open(self) -> Shard:
         """Read its header.
 
         Raises:
-            CacheError: it is damaged, or is not what the index says of it.
+            CacheError: it is damaged, or differs from what the index says.
         """
         shard = Shard(self.path)
         if shard.digest != self.digest:
@@ -102,14 +102,14 @@ class StreamShard:
 class Stream(Mapping[str, VideoRecord]):
     """The videos of one stream that have rows, by id, in order; `failures` names the others.
 
-    Where several shards hold a video, a whole one goes before a partial one, that before a failure, and among
-    equals the first shard by name counts. What the shards hold comes from the stream's index where there is one
-    that is up to date, and from their headers elsewhere.
+    If several shards hold a video, a whole entry goes before a partial one, and that before a failure; among
+    equals the first shard by name counts. What shards hold comes from the stream's index if that is up to date,
+    else from their headers.
 
     Attributes:
-        failures: reasons by video id.
-        partial: why they are, by id, those of the videos with rows that are partial.
-        index_trouble: why an index that is there is not used; None: it is, or there is none.
+        failures: by video id, why it could not be read.
+        partial: by id of the partial videos among those with rows, why they are partial.
+        index_trouble: why the index is not used; None: it is used, or there is none.
 
     Raises:
         CacheError: a shard is damaged, or shards of the folder disagree about what the stream is.
@@ -130,7 +130,7 @@ class Stream(Mapping[str, VideoRecord]):
         self.table = table = opened.table
         self.spec: StreamSpec = table.spec
         self._open = opened.headers
-        # What was looked up: a search of the table takes longer than reading a short video.
+        # A search of the table takes longer than reading a short video.
         self._places: dict[str, tuple[int, int]] = {}
         sizes = np.bincount(table.entries.shard, minlength=len(table.shards)).tolist()
         tools: dict[str, dict[str, str]] = {shard.tools: json.loads(shard.tools) for shard in table.shards}
@@ -144,7 +144,7 @@ class Stream(Mapping[str, VideoRecord]):
         self.partial = self._texts(table.entries.error, self._readable[table.entries.partial[self._readable]])
 
     def _texts(self, column: Strings, entries: npt.NDArray[np.int64]) -> dict[str, str]:
-        """By video id, what a column says of it."""
+        """A column's text of each entry, by video id."""
         return {self.table.entries.id[entry]: column[entry] for entry in entries.tolist()}
 
     @property
@@ -186,7 +186,7 @@ class Stream(Mapping[str, VideoRecord]):
         return isinstance(video_id, str) and self._entry(video_id) is not None
 
     def _entry(self, video_id: str) -> int | None:
-        """The table's line of a video that has rows."""
+        """The table's entry of a video that has rows, else None."""
         entry = self.table.find(video_id)
         return None if entry is None or self.table.entries.failed[entry] else entry
 
@@ -205,11 +205,11 @@ class Stream(Mapping[str, VideoRecord]):
         return shard
 
     def rows(self, video_id: str) -> int:
-        """T of a video, without opening its shard."""
+        """The number of rows, T, of a video; does not open its shard."""
         return int(self.table.entries.rows[self._known(video_id)])
 
     def row_counts(self) -> npt.NDArray[np.int64]:
-        """`rows` of all videos, in order."""
+        """(M,): `rows` of each video, in order."""
         return np.asarray(self.table.entries.rows[self._readable], np.int64)
 
     def total_rows(self) -> int:
@@ -217,25 +217,25 @@ class Stream(Mapping[str, VideoRecord]):
         return int(self.table.entries.rows[self._readable].sum())
 
     def remarks(self) -> dict[str, tuple[str, ...]]:
-        """By id, what is odd about the files of some videos and harmless."""
+        """By video id, what is odd about its file but harmless; only of videos with such remarks."""
         remarks = self.table.entries.remarks
         remarked = self._readable[np.diff(remarks.ends)[self._readable] > 0]
         return {video: tuple(lines.split("\n")) for video, lines in self._texts(remarks, remarked).items()}
 
     def decoders(self) -> dict[str, int]:
-        """How many videos each decoder decoded, the most first; "" where that is not known."""
+        """How many videos each decoder decoded, the largest number first; "" where the decoder is not known."""
         names, counts = np.unique(self.table.entries.decoder[self._readable], return_counts=True)
         order = np.argsort(-counts, kind="stable").tolist()
         return {names[i].decode(): int(counts[i]) for i in order}
 
     def fingerprint(self, video_id: str) -> str | None:
-        """Fingerprint of the file that a video's rows were taken from; None: no rows of it."""
+        """The fingerprint of the file that a video's rows come from; None where it has no rows."""
         entry = self._entry(video_id)
         return None if entry is None else self.table.entries.fingerprint[entry]
 
     def content(self, video_id: str) -> str:
-        """What two caches agree on that have a video from the same file: its fingerprint, or where that is unknown
-        what the rows are.
+        """A text that is equal in two caches if a video is from the same file: its fingerprint, or if that is
+        unknown a checksum of the rows.
 
         Raises:
             KeyError: it has no rows.
@@ -244,11 +244,11 @@ class Stream(Mapping[str, VideoRecord]):
         return self.table.entries.fingerprint[entry] or f"rows {self.table.entries.checksum[entry]:08x}"
 
     def checksum(self, video_id: str) -> int:
-        """CRC-32 of a video's rows, see `shard.rows_checksum`. Raises KeyError: it has no rows."""
+        """CRC-32 of a video's rows, see `shard.rows_checksum`. Raises KeyError where it has none."""
         return int(self.table.entries.checksum[self._known(video_id)])
 
     def failure(self, video_id: str, fingerprint: str) -> str | None:
-        """Why a file with this content could not be read; None: it was not tried, or has rows."""
+        """Why a file with this content could not be read; None if it was not tried, or if the video has rows."""
         entries = self.table.entries
         if self._entry(video_id) is not None:
             return None
@@ -258,18 +258,18 @@ class Stream(Mapping[str, VideoRecord]):
         return None
 
     def tried(self, video_id: str, fingerprint: str) -> bool:
-        """Whether there is an entry of a file with this content: rows, or a failure."""
+        """Whether there is an entry, with rows or failed, of a file with this content."""
         entries = self.table.entries
         return any(entries.fingerprint[entry] == fingerprint for entry in self.table.all_of(video_id))
 
     def source(self, video_id: str) -> str:
-        """Name of the file that a video was taken from."""
+        """The name of the file that a video's rows come from."""
         entry = self._known(video_id)
         position = int(self.table.entries.position[entry])
         return self._shard(int(self.table.entries.shard[entry])).sources[position]
 
     def source_lengths(self, video_ids: Sequence[str]) -> npt.NDArray[np.float64]:
-        """(M, 2): seconds, and average frames a second, of the files that videos were taken from.
+        """(M, 2): duration in seconds, and average frames a second, of the videos' source files.
 
         Their product is the number of frames. Opens each shard once, and reads its header only.
         """
@@ -283,7 +283,7 @@ class Stream(Mapping[str, VideoRecord]):
         return lengths
 
     def digest(self, video_ids: Iterable[str] | None = None) -> str:
-        """SHA-256 of what the stream says about some videos (all by default), however they are sharded."""
+        """SHA-256 of the specification and the rows of some videos (all by default), however they are sharded."""
         # Without the precision, which the first shards' specifications did not have: the rows tell it.
         digest = hashlib.sha256(replace(self.spec, precision="").to_json().encode())
         for video_id in sorted(self if video_ids is None else video_ids):

@@ -234,27 +234,27 @@ def export(
       feature-cache export CACHE --stream resnet101_224 --out features --format npy --dtype float32
     """
     with progress("exporting") as report:
-        done = exporting.export(
+        exported = exporting.export(
             FeatureCache(cache)[stream],
             out,
-            video_ids=_asked_for(videos, listed),
+            video_ids=_chosen_ids(videos, listed),
             form=form,
             what=what,
             dtype=dtype,
             overwrite=overwrite,
             report=report,
         )
-    for video_id, reason in done.failed.items():
+    for video_id, reason in exported.failed.items():
         click.echo(f"{video_id!r}: {reason}", err=True)
     if as_json:
-        click.echo(json.dumps(asdict(done), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(asdict(exported), indent=2, ensure_ascii=False))
     else:
         click.echo(
-            f"{out}: {count(done.written, 'files')} written, {done.present:,} there already, "
-            f"{f'{len(done.partial):,} of them partial, ' * bool(done.partial)}"
-            f"{len(done.failed):,} without; listed in {exporting.LIST_NAME}"
+            f"{out}: {count(exported.written, 'files')} written, {exported.present:,} there already, "
+            f"{f'{len(exported.partial):,} of them partial, ' * bool(exported.partial)}"
+            f"{len(exported.failed):,} without; listed in {exporting.LIST_NAME}"
         )
-    if done.failed:
+    if exported.failed:
         context.exit(SOME_FAILED)
 
 
@@ -295,7 +295,7 @@ def drop(
       feature-cache drop CACHE --stream resnet101_224 --failed
       feature-cache drop CACHE --stream resnet101_224 --dry-run
     """
-    ids = _asked_for(videos, listed)
+    ids = _chosen_ids(videos, listed)
     if (stream is None) == (not all_streams):
         raise CacheError("give one of --stream NAME and --all-streams")
     if ids is None and not failed and not partial:
@@ -316,15 +316,15 @@ def drop(
             dropping.drop(plan, report)
     nowhere = sorted(set.intersection(*(set(plan.unknown) for plan in plans))) if plans else list(ids or ())
     if as_json:
-        told = {plan.stream.name: plan.summary() for plan in plans}
+        summaries = {plan.stream.name: plan.summary() for plan in plans}
         click.echo(
             json.dumps(
-                {"dry_run": dry_run, "streams": told, "not_there": nowhere}, indent=2, ensure_ascii=False
+                {"dry_run": dry_run, "streams": summaries, "not_there": nowhere}, indent=2, ensure_ascii=False
             )
         )
     else:
         for plan in plans:
-            click.echo(_told(plan, "would go" if dry_run else "gone"))
+            click.echo(_in_words(plan, "would go" if dry_run else "gone"))
         for video_id in nowhere:
             kinds = ["failed"] * failed + ["partial"] * partial
             kind = f"not {' or '.join(kinds)}" if kinds else "not there"
@@ -333,7 +333,7 @@ def drop(
         context.exit(SOME_FAILED)
 
 
-def _told(plan: dropping.Plan, gone: str) -> str:
+def _in_words(plan: dropping.Plan, gone: str) -> str:
     entries = sum(map(len, plan.positions.values()))
     hidden = entries - plan.videos - plan.failures
     behind = (
@@ -350,11 +350,11 @@ def _told(plan: dropping.Plan, gone: str) -> str:
 
 
 def _drop_stream(cache: Path, name: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """The whole of a stream, damaged or not: its shards are not opened."""
-    known = FeatureCache(cache)
+    """Drop a whole stream, damaged or not: its shards are not opened."""
+    opened = FeatureCache(cache)
     folder = cache / name
-    if name not in known and not (name == Path(name).name and folder.is_dir() and not any(folder.iterdir())):
-        raise CacheError(f"{cache}: no stream {name!r} in this cache; it has: {', '.join(known) or 'none'}")
+    if name not in opened and not (name == Path(name).name and folder.is_dir() and not any(folder.iterdir())):
+        raise CacheError(f"{cache}: no stream {name!r} in this cache; it has: {', '.join(opened) or 'none'}")
     files = shard_files(folder)
     total = sum(file[1] for file in files)
     what = f"stream {name} of {cache}: {count(len(files), 'shards')}, {size(total)}"
@@ -368,14 +368,14 @@ def _drop_stream(cache: Path, name: str, *, dry_run: bool, yes: bool, as_json: b
         with progress("dropping") as report:
             dropping.drop_stream(folder, report)
     if as_json:
-        told = {"shards_deleted": len(files), "bytes": total}
-        click.echo(json.dumps({"dry_run": dry_run, "streams": {name: told}, "not_there": []}, indent=2))
+        summary = {"shards_deleted": len(files), "bytes": total}
+        click.echo(json.dumps({"dry_run": dry_run, "streams": {name: summary}, "not_there": []}, indent=2))
     else:
         click.echo(f"{what} {'would go' if dry_run else 'gone'}")
 
 
-def _asked_for(videos: Sequence[str], listed: Path | None) -> set[str] | None:
-    """The ids of --video and --list; None: neither was given."""
+def _chosen_ids(videos: Sequence[str], listed: Path | None) -> set[str] | None:
+    """The ids of --video and --list; None where neither is given."""
     if listed is None:
         return set(videos) or None
     try:

@@ -33,7 +33,7 @@ class RequestError(click.ClickException):
 
 
 class Interrupted(click.ClickException):
-    """Ctrl-C: one line and the exit code that shells expect. Click's own 1 would mean that it was done."""
+    """Ctrl-C: one line and the exit code that shells expect. Click's 1 would mean that the work was done."""
 
     exit_code = 128 + signal.SIGINT
 

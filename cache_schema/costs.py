@@ -64,12 +64,12 @@ def cost_table() -> Mapping[str, Cost]:
 
 
 def built_in_cost(stream: str) -> Cost | None:
-    """The cost table's line of a stream: another rate ("x3d_m@3clips") does not change what a row costs."""
+    """The table's cost of a stream, if it has one; another rate ("x3d_m@3clips") does not change it."""
     return cost_table().get(stream.partition("@")[0])
 
 
 def stream_cost(spec: StreamSpec) -> Cost:
-    """The cost of one row of a stream: from the table, else as counted when the stream was extracted."""
+    """The cost of one row: from the table if the stream is built in, else as counted when it was extracted."""
     # Three crops are larger ones.
     known = None if spec.sampling.crops > 1 else built_in_cost(spec.name)
     return known or Cost(stream=spec.name, title=spec.name, macs=spec.macs_per_row)

@@ -1,7 +1,4 @@
-"""Files that are replaced as a whole, in folders that several machines may share.
-
-Also what that needs: which writers have ended, told by the names of the temporary files that they left.
-"""
+"""Replace files atomically, in folders that several machines may share; delete what dead writers left."""
 
 from __future__ import annotations
 
@@ -23,13 +20,10 @@ _OLD_S = 24 * 3600.0
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write a file to, which takes the place of `path` when the block ends well.
+    """Yields a temporary path to write to; the file there replaces `path` when the block ends without an error.
 
-    Somebody who reads, or a machine that fails, sees the old file or the complete new one: close, fsync, rename,
-    fsync of the folder. What a failure leaves half-written is deleted.
-
-    Raises:
-        OSError: from the system, as it is.
+    Readers see the old file or the complete new one, even after a crash: close, fsync, rename, fsync of the
+    folder. After an error the temporary file is deleted. OSError is passed on.
     """
     # The thread, because two of one process may be at the same file; the process, to tell who has died.
     writer = f"{threading.get_ident()}.{_mark()}-{os.getpid()}"
@@ -45,12 +39,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to fill, which takes the place of `path` when the block ends well, as `replacing` does.
+    """Yields an HDF5 file to fill; it replaces `path` when the block ends without an error, as in `replacing`.
 
-    It is made in memory: where a disk is full, HDF5 itself raises what it likes, prints, and may crash.
-
-    Raises:
-        OSError: from the system, as it is.
+    It is built in memory: on a full disk HDF5 raises errors of many kinds, prints, and may crash.
     """
     content = io.BytesIO()
     # Not the library's default format: this one checksums its own metadata and takes attributes above 64 KiB (the
@@ -62,7 +53,7 @@ def replacing_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Delete what writers have left half-written that can be seen to have ended, or that began a day ago."""
+    """Delete temporary files whose writers have ended, or that are a day old where that cannot be told."""
     mine = f".{_mark()}-"
     for path in folder.glob(".*.tmp"):
         _, found, pid = path.name.removesuffix(".tmp").rpartition(mine)
@@ -72,7 +63,7 @@ def remove_stale_temporaries(folder: Path) -> None:
 
 
 def _mark() -> str:
-    """Short for the machine and the space of process numbers that a writer's number is of."""
+    """Eight digits for this machine and its space of process numbers."""
     return f"{zlib.crc32((machine() or socket.gethostname()).encode()):08x}"
 
 
@@ -96,7 +87,7 @@ def machine() -> str:
 
 
 def started(process: int) -> str:
-    """When a process began, in ticks since the boot; empty for none. A number alone may have been given again."""
+    """When a process began, in ticks since the boot; empty if it has ended. Process numbers are used again."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text()
     except OSError:
@@ -106,7 +97,7 @@ def started(process: int) -> str:
 
 
 def fsync(path: Path) -> None:
-    """Make a file's content last, or what was renamed, linked or deleted in a folder."""
+    """Flush a file's content to disk, or a folder's renamed, linked and deleted entries."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -48,8 +48,9 @@ class Opened:
     """A table as found: partly from the index, partly from headers.
 
     Attributes:
-        headers: the shards whose header was read, by number; at most as many as were asked for.
-        read: how many headers were read; `gone`: shards of the index that are there no longer, or changed.
+        headers: by number, shards whose header was read; at most `keep` of them.
+        read: how many headers were read.
+        gone: how many shards of the index have vanished or changed.
         trouble: why an index that is there was not used.
     """
 
@@ -64,8 +65,8 @@ def open_table(folder: Path, *, use_index: bool = True, keep: int = 0) -> Opened
     """The table of a stream's folder; None where there are no shards.
 
     Args:
-        use_index: False reads every header.
-        keep: how many of the shards whose headers had to be read are handed on.
+        use_index: False: read every header.
+        keep: how many opened shards to return at most.
 
     Raises:
         CacheError: a shard is damaged, or shards disagree about what the stream is.
@@ -140,7 +141,7 @@ def _open_table(folder: Path, *, use_index: bool, keep: int) -> Opened | None:
 
 
 def shard_files(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, size in bytes and time of change in ns of the complete shards of a stream's folder, by name."""
+    """Name, size in bytes and modification time in ns of a stream's complete shards, in order of name."""
     try:
         with os.scandir(folder) as listing:
             entries = [e for e in listing if e.name.startswith("shard-") and e.name.endswith(".h5")]
@@ -161,7 +162,7 @@ def shard_files(folder: Path) -> list[tuple[str, int, int]]:
 
 
 def _in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """The results in order. Threads wait for a slow disk side by side; a bounded number of results is held."""
+    """The function's results in order. Threads wait for a slow disk in parallel; few results are held at once."""
     if len(items) < 4:
         yield from map(function, items)
         return
@@ -174,7 +175,7 @@ def _in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
 
 
 def _warmed(paths: Sequence[Path]) -> Iterator[Path]:
-    """The paths, each once the system has read where its header lies.
+    """The paths, each after the system has read the part of the file that holds its header.
 
     HDF5 takes one caller at a time, so opening in threads is no quicker; waiting for disk or network is.
     """
@@ -190,7 +191,7 @@ def _warmed(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def write_index(folder: Path, table: Table) -> None:
-    """Keep a table beside its shards.
+    """Write the index of a stream's folder.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -228,9 +229,7 @@ def write_index(folder: Path, table: Table) -> None:
 
 
 def read_index(folder: Path) -> Table | None:
-    """The table that was kept; None where there is none, or one of an earlier version of this program.
-
-    Nothing is said about whether it is up to date.
+    """The table in the index file, up to date or not; None where there is no file, or it is of an earlier version.
 
     Raises:
         CacheError: it is damaged, or of a later version.
@@ -291,14 +290,14 @@ def _crc(values: npt.NDArray[Any]) -> int:
 
 
 def keep_index(folder: Path, opened: Opened) -> None:
-    """Write the index after an opening that it would have spared much; where that cannot be, do without."""
+    """Write the index if it would have made opening much quicker and the folder can be written to."""
     if opened.read > WRITE_ABOVE or opened.gone > WRITE_ABOVE:
         with contextlib.suppress(OSError, RuntimeError):
             write_index(folder, opened.table)
 
 
 def differing(index: Table) -> Callable[[Shard], bool]:
-    """Tells whether an index says of a shard, for the very same file, something else than its header."""
+    """A function that tells whether the index contradicts a shard's header. Of a changed file: False."""
     by_shard = np.argsort(index.entries.shard, kind="stable")
     starts = np.searchsorted(index.entries.shard[by_shard], np.arange(len(index.shards) + 1))
     numbers = {shard.name: i for i, shard in enumerate(index.shards)}
@@ -312,8 +311,10 @@ def differing(index: Table) -> Callable[[Shard], bool]:
             return False  # the index is not asked about it
         lines = by_shard[starts[number] : starts[number + 1]]
         lines = lines[np.argsort(index.entries.position[lines])]
-        told = known.digest, json.loads(known.tools)
-        same = told == (shard.digest, shard.tools) and shard.spec == index.spec
+        same = (known.digest, json.loads(known.tools)) == (
+            shard.digest,
+            shard.tools,
+        ) and shard.spec == index.spec
         return not same or not index.entries.take(lines).same(Entries.of(shard, number))
 
     return differs

@@ -1,4 +1,8 @@
-"""A folder that holds one run of a program: what the run is, and files each of which is replaced as a whole."""
+"""A run folder: the configuration and results of one run of train-policy or finetune-backbone.
+
+config.json says which run it is. Every file is replaced as a whole. `policy` and `extract` share this, and neither
+imports the other.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,15 @@ from cache_schema.errors import UserError
 from cache_schema.files import replacing
 
 CONFIG = "config.json"
-"""What the run is. Written first."""
+"""Which run it is. Written first."""
 
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it: two programs in one run folder would undo each other's work.
+    """Make the folder and lock it, so that no two programs write to it.
 
     Raises:
-        UserError: it cannot be made or written to, or another program is at work in it.
+        UserError: it cannot be made or written to, or another program holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,17 +50,17 @@ def claim(
     begun: tuple[str, ...],
     is_own: Callable[[str], bool],
 ) -> bool:
-    """Make the folder this run's. True: it already was, and holds some of its results.
+    """Make the folder this run's. Returns whether it already was, and holds some of its results.
 
     Args:
-        described: what config.json is to hold, as JSON has it.
-        decisive: the parts of it (objects) in which two runs that are one must agree, and what to call their
-            fields: "value of --" makes "another value of --lr".
-        begun: files either of which says that something would be lost.
-        is_own: whether a file of this name may be overwritten otherwise.
+        described: the content of config.json.
+        decisive: the objects in `described` that are equal if two runs are the same, each with the words before
+            its fields in messages: "value of --" makes "another value of --lr".
+        begun: names of files that mark a run with results; without any of them another run may take its place.
+        is_own: whether a file of this name is one that a run writes, so that it may be overwritten.
 
     Raises:
-        UserError: the folder holds another run, or something else.
+        UserError: the folder holds another run, or files that are not a run's.
     """
     path = folder / CONFIG
     if any((folder / name).exists() for name in begun):
@@ -80,7 +84,7 @@ def claim(
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of a run folder. Raises UserError where there is none."""
+    """The JSON object in a file of a run folder. Raises UserError where there is none."""
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -93,21 +97,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def not_ours(path: Path) -> UserError:
-    """A file of a run folder that some other program, or version, has written."""
+    """The error for a file that another program, or version, has written."""
     return UserError(f"{path}: not a {path.stem} of this version; delete the run folder")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Raises UserError where it cannot be written."""
+    """Replace a JSON file. Raises UserError where it cannot be written."""
     write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content: a reader, or a restart after a kill, sees the old or the new, never a part.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+    """Replace a file's content; readers see the old or the new. Raises UserError where it cannot be written."""
     try:
         with replacing(path) as temporary:
             temporary.write_bytes(content)

@@ -64,7 +64,7 @@ class Preprocessing:
     With `flow` ("tvl1", "dis", "raft_large", "raft_small") the input is the optical flow from each frame to the
     next, in pixels of the resized picture, clipped to ±20 and divided by 20; `mean` and `std` have no part in it.
 
-    `crop` = 0 says that nothing is known of it, as of imported streams (`UNKNOWN_PREPROCESSING`).
+    `crop` = 0: nothing is known of it, as with imported streams (`UNKNOWN_PREPROCESSING`).
     """
 
     resize: int
@@ -93,7 +93,7 @@ class Sampling:
     With `crops` = 3 each clip is three rows: left, centre, right (in portrait: top, centre, bottom). A row of
     flow sees one tick more, for its last pair.
 
-    Of imported "clips", `frames` = 0 says that it is not known what the rows saw; `window` and `fps` are 0 then.
+    With imported "clips", `frames` = 0: which frames the rows saw is not known; `window` and `fps` are then 0 too.
     """
 
     kind: str = "frames"
@@ -118,7 +118,7 @@ class StreamSpec:
         feature_dim: D, columns of `features`; 0 where scores alone were imported.
         num_classes: C, columns of `scores`; 0 where there is no classifier.
         macs_per_row: multiply-accumulates of the backbone for one row up to its features (the classifier adds
-            D·C, nothing where D = 0), as counted when it was built or as said when it was imported.
+            D·C, nothing where D = 0), as counted when it was built, or given when it was imported.
         classes: names of the C scores, where they are known.
         precision: what the network computed in, "fp32" or "bf16"; empty where that is not known (imported).
     """
@@ -153,7 +153,7 @@ class StreamSpec:
         """The inverse of `to_json`. Raises ValueError, KeyError or TypeError on anything else.
 
         Args:
-            precision: where the text has none, as in the first shards, which have it among their tools.
+            precision: used where the text has none, as in schema 1, whose shards have it among their tools.
         """
         raw: dict[str, Any] = {"precision": precision, **json.loads(text)}
         pre = raw.pop("preprocessing")
@@ -196,12 +196,12 @@ class VideoRecord:
         features: (T, D) float16.
         scores: (T, C) float16, or None where the stream has no classifier.
         spans: (T, 2) float64, seconds.
-        fingerprint: tells the content of the source file apart from another's.
-        error: why there are no rows; None for a video that was read.
-        damage: why it is partial; None for a whole one.
-        lost: of a partial one, the numbers of the rows that are not here, increasing.
-        decoder: what decoded it, if that is known.
-        remarks: what is odd about the file and harmless, a line each.
+        fingerprint: identifies the content of the source file.
+        error: why there are no rows; None if there are.
+        damage: why it is partial; None if it is whole.
+        lost: the numbers of the rows that a partial video lacks, increasing.
+        decoder: what decoded it; empty if that is not known.
+        remarks: what is odd about the file but harmless, one line each.
     """
 
     id: str
@@ -220,7 +220,7 @@ class VideoRecord:
 
     @property
     def numbers(self) -> npt.NDArray[np.int64]:
-        """(T,): which of the rows that the sampling gives these are; 0, 1, … unless the video is partial."""
+        """(T,): the number of each row among those the sampling gives: 0, 1, … unless the video is partial."""
         return numbers_without(self.lost, len(self.spans))
 
     @staticmethod

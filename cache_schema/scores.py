@@ -1,4 +1,4 @@
-"""A cache holds class logits; people often have probabilities. How the two are told apart, and turned back."""
+"""Class scores: a cache holds logits, people often have probabilities. Tell them apart, turn them into logits."""
 
 from __future__ import annotations
 

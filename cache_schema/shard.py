@@ -36,7 +36,7 @@ def write_shard(
     rename, fsync of the folder. Its name is a digest of its content, so that a shard written twice is one.
 
     Raises:
-        ValueError: a record that does not fit the spec, or an id that occurs twice.
+        ValueError: a record does not fit the spec, or an id occurs twice.
         CacheError: the folder cannot be written to.
     """
     if not records:
@@ -62,7 +62,7 @@ def write_shard(
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make a stream's folder, see that it can be written to, and clear it of what killed writers have left.
+    """Make a stream's folder, check that it can be written to, and delete what killed writers left there.
 
     Raises:
         CacheError: it cannot be written to.
@@ -82,7 +82,7 @@ class Shard:
     Opening checks the header against its checksum; a video's rows are checked the first time they are read.
 
     Raises:
-        CacheError: the file is cut, damaged, of another schema version, or no shard.
+        CacheError: the file is cut, damaged, of another schema version, or not a shard.
     """
 
     def __init__(self, path: Path) -> None:
@@ -152,7 +152,7 @@ class Shard:
         return len(self.ids)
 
     def record(self, index: int) -> VideoRecord:
-        """The video at a position: arrays are read-only views of the file, nothing is copied.
+        """The video at a position. Its arrays are read-only views of the file; nothing is copied.
 
         Raises:
             CacheError: the rows do not match their checksum.

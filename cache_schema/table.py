@@ -69,9 +69,9 @@ class Strings:
 
 @dataclass(frozen=True)
 class Entries:
-    """Columns of the table: entry `position` of shard number `shard`, and what its header says of it.
+    """Columns of the table, from the shards' headers. An entry is number `position` in shard number `shard`.
 
-    `error` is why it is failed, or partial, else empty; `remarks` are joined by line ends.
+    `error` is why it is failed or partial, else empty; `remarks` are joined by line ends.
     """
 
     id: Strings
@@ -112,7 +112,7 @@ class Entries:
 
     @property
     def precedence(self) -> npt.NDArray[np.int64]:
-        """Of two entries of a video, the one with less counts."""
+        """Of two entries of a video, the one with the smaller value counts."""
         whole = np.where(self.partial, -self.rows, np.iinfo(np.int64).min)
         return np.where(self.failed, 0, whole)
 
@@ -146,7 +146,7 @@ class Entries:
 
 @dataclass(frozen=True)
 class ShardFile:
-    """A shard's file, and what its header says about it as a whole. `digest` is its header's checksum."""
+    """A shard's file and what its header says of the whole shard. `digest` is the header's checksum."""
 
     name: str
     size: int
@@ -157,11 +157,12 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class Table:
-    """What a stream's shards hold. `shards` are in order of name, `entries` as the module says.
+    """What a stream's shards hold. `shards` are in order of name, `entries` in the order above.
 
     Attributes:
-        by_crc: entries in order of `crc`, and where that is equal in their own.
-        first: entry numbers of each video's first line.
+        by_crc: numbers of the entries, ordered by `crc`; equal ones stay in order.
+        crcs: `crc` in that order.
+        first: number of the first entry of each video.
     """
 
     spec: StreamSpec
@@ -173,12 +174,12 @@ class Table:
 
     @staticmethod
     def of(spec: StreamSpec, shards: Sequence[ShardFile], entries: Entries) -> Table:
-        """From entries in the table's order."""
+        """From entries that are in order."""
         by_crc = np.argsort(entries.crc, kind="stable")
         return Table(spec, tuple(shards), entries, by_crc, entries.crc[by_crc], _first(entries))
 
     def find(self, video_id: str) -> int | None:
-        """The entry that counts of a video, or None."""
+        """The number of a video's first entry, the one that counts; None where it has none."""
         raw = video_id.encode(errors="surrogateescape")
         crc = np.uint32(zlib.crc32(raw))
         at = int(self.crcs.searchsorted(crc))
@@ -190,7 +191,7 @@ class Table:
         return None
 
     def all_of(self, video_id: str) -> Iterator[int]:
-        """Every entry of a video, the one that counts first."""
+        """The numbers of all entries of a video, in order."""
         entry = self.find(video_id)
         raw = b"" if entry is None else self.entries.id.raw(entry)
         while entry is not None and entry < len(self.entries) and self.entries.id.raw(entry) == raw:
@@ -199,7 +200,7 @@ class Table:
 
 
 def combined(base: Entries | None, parts: Sequence[Entries]) -> Entries:
-    """Put the entries of new shards where they belong among those that are in order already."""
+    """Entries in order, from some that are (`base`) and those of new shards."""
     if base is None:
         joined = Entries.join(parts)
         return joined.take(_order(joined))

@@ -1,4 +1,4 @@
-"""Labels, splits and temporal segments: one reader per benchmark's own file format.
+"""Labels, splits and temporal segments: one reader for each published file format.
 
 A reader takes the path of a file, or of a folder with a benchmark's files, and returns a LabelSet; adding a format
 is adding a file here and a line to READERS, and to SNIFFED where names or first lines tell its files from others.
@@ -10,15 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from cache_schema.annotations import (
-    activitynet,
-    breakfast,
-    fcvid,
-    hvu,
-    kinetics,
-    labels,
-    mini_kinetics,
-)
+from cache_schema.annotations import activitynet, breakfast, fcvid, hvu, kinetics, labels, mini_kinetics
 from cache_schema.annotations.labels import LabelSet, Segment, VideoLabel
 from cache_schema.errors import LabelError
 
@@ -46,10 +38,10 @@ _BY_SUFFIX = {".csv": "csv", ".json": "activitynet"}
 
 
 def read_labels(path: Path, format_name: str | None = None) -> LabelSet:
-    """Read an annotation file, or the folder of a benchmark's own files.
+    """Read an annotation file, or a folder of a benchmark's published files.
 
     Args:
-        format_name: a key of READERS; by default what names and first lines say.
+        format_name: a key of READERS; None: told from file names and first lines.
 
     Raises:
         LabelError: a file cannot be read, is not in that format, or contradicts itself.

@@ -27,7 +27,7 @@ _SUBSETS = {"train": "training", "val": "validation"}
 
 
 def read_json(path: Path) -> LabelSet:
-    """Read the JSON; the testing subset has no labels, as published. Raises LabelError naming the video."""
+    """Read the JSON. The testing subset has no labels, as published. Raises LabelError where an entry is wrong."""
     text = path.read_text(encoding="utf-8-sig")
     try:
         raw = json.loads(text)

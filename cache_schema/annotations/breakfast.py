@@ -44,7 +44,7 @@ def read(path: Path, split: int | None = None) -> LabelSet:
     """Read the two bundles of a split from a folder, or one file.
 
     Args:
-        split: 1 to 4; None is that of the file's name, and else 1.
+        split: 1 to 4; None: the one in the file's name, else 1.
 
     Raises:
         LabelError: a bundle is missing or of another split, or a line names no video of Breakfast.

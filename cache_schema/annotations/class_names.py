@@ -1,4 +1,4 @@
-"""Names of a network's class scores: what each of its columns stands for."""
+"""Which class each column of a network's scores stands for."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _LAYOUT = 'an object of classes and their columns, as in {"abseiling": 0, "air d
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Names of the columns, in their order.
+    """The class name of each column, in order.
 
     Args:
-        path: a text file (UTF-8) with a name in each line, or a .json that says the column, from 0, of each name.
-            In that of PyTorchVideo, kinetics_classnames.json, names have quotes of their own: they are taken off.
+        path: a text file (UTF-8) with a name in each line, or a .json object from name to column, counted from 0.
+            The quotes around names in PyTorchVideo's kinetics_classnames.json are taken off.
 
     Raises:
         LabelError: the file cannot be read, a name is missing or occurs twice, or the columns are not 0 to C - 1.

@@ -62,7 +62,7 @@ def read(path: Path, category: str | None = None) -> LabelSet:
     470,000 clips with 19 tags each take about 10 s of a core and 0.5 GB of memory.
 
     Args:
-        category: of CATEGORIES: keep the tags of this one only. None: all tags.
+        category: one of CATEGORIES, whose tags alone are kept; None: all tags are.
 
     Raises:
         LabelError: a line is wrong, a clip occurs twice, a tag is in no category, or a zip holds no such CSV.
@@ -90,7 +90,7 @@ def read(path: Path, category: str | None = None) -> LabelSet:
 
 
 def _files(path: Path) -> dict[str, Path]:
-    """By subset. What is unpacked beside its zip is the same thing twice."""
+    """The file of each subset; a .csv goes before the .zip that it was unpacked from."""
     found: dict[str, dict[str, Path]] = {}
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         named = _LIST.fullmatch(file.name)
@@ -114,9 +114,11 @@ def _files(path: Path) -> dict[str, Path]:
 
 
 class _Tags:
-    """From the tags of the file to labels: each checked once, and one text for all clips that have it.
+    """Turns tags into labels; each tag is checked once, and all clips share its text.
 
-    categories: of each tag; None where there is no file of them.
+    Args:
+        categories: the category of each tag; None where there is no file of them.
+        kept: the category whose tags are kept; None: all are.
     """
 
     def __init__(self, categories: dict[str, str] | None, kept: str | None, folder: Path) -> None:
@@ -128,7 +130,7 @@ class _Tags:
         self._labels: dict[str, str | None] = {}  # None: of another category
 
     def labels(self, joined: str) -> tuple[str, ...]:
-        """Of a clip. Raises ValueError: a tag is empty or unknown."""
+        """The labels of a clip. Raises ValueError where a tag is empty or unknown."""
         known = self._labels
         labels = dict[str, None]()
         for tag in joined.split("|"):
@@ -176,7 +178,7 @@ def _categories(folder: Path) -> dict[str, str] | None:
 
 
 def _clips(file: Path, subset: str, tags: _Tags) -> Iterator[tuple[int, _Clip]]:
-    """Number of its line, and the clip."""
+    """Each clip with the number of its line."""
     for line, (joined, youtube_id, start, end) in _rows(file, COLUMNS):
         try:
             if not youtube_id:
@@ -199,7 +201,7 @@ def _stretch(start: str, end: str) -> tuple[float, float]:
 
 
 def _rows(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """Number, and fields without white space around them, of each line after the header that is not blank."""
+    """The number and the stripped fields of each line after the header that is not blank."""
     form = ",".join(columns)
     with _opened(file) as text:
         # Strict, or a quote that is never closed would swallow the lines after it.

@@ -22,7 +22,7 @@ from cache_schema.annotations.published import start_of
 from cache_schema.errors import LabelError
 
 COLUMNS = ("youtube_id", "time_start", "time_end", "split")
-"""Columns that are always there; "label" is not where the benchmark keeps the labels back."""
+"""Columns that are always there; "label" is missing where the benchmark withholds the labels."""
 
 _ENTRY = re.compile(r'"annotations"\s*:\s*\{\s*"(label|segment)"')  # ActivityNet has a list here
 _LONGEST_S = 1e6  # more is no time in a video, and would not fit the file names' six digits
@@ -30,12 +30,12 @@ _LONGEST_S = 1e6  # more is no time in a video, and would not fit the file names
 
 @dataclass(frozen=True)
 class Clip:
-    """A line or an entry.
+    """A clip: one line of a CSV, or one entry of a JSON.
 
     Attributes:
         name: YOUTUBEID_000123_000133.
-        label: None where the benchmark keeps it back.
-        place: where it is written, for messages.
+        label: None where the benchmark withholds it.
+        place: its file and line, for messages.
     """
 
     youtube_id: str
@@ -51,7 +51,7 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path) -> LabelSet:
-    """Read a file, or those of a folder, as `read_clips` does, which says what it raises."""
+    """Read a file, or the files of a folder. Raises LabelError as `read_clips` does."""
     clips = read_clips(path)
     of_id = Counter(clip.youtube_id for clip in clips)
     return LabelSet(
@@ -164,9 +164,9 @@ def _json(path: Path) -> Iterator[Clip]:
 
 def _entry(path: Path, youtube_id: str, entry: Any) -> Clip:
     try:
-        said = entry["annotations"]
-        start, end = said["segment"]
-        label = said.get("label")
+        annotation = entry["annotations"]
+        start, end = annotation["segment"]
+        label = annotation.get("label")
         subset = str(entry["subset"])
         if not (label is None or isinstance(label, str)):
             raise TypeError("the label is no text")

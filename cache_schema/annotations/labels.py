@@ -26,11 +26,11 @@ class VideoLabel:
     """One annotated video.
 
     Attributes:
-        video_id: the id under which the cache is expected to hold the video.
-        labels: its classes, each once, in the order of the file; empty where the benchmark keeps them back.
+        video_id: the id that the cache is expected to have.
+        labels: its classes without repeats, in the order of the file; empty where the benchmark withholds them.
         aliases: other ids that the video goes by in practice.
-        frames: its length as the benchmark's own list gives it; None: it gives none.
-        frames_per_s: the rate at which `frames` was counted; None: the video's own.
+        frames: its length according to the benchmark's list, if that has it.
+        frames_per_s: the rate at which `frames` was counted; None: the rate of the video file.
     """
 
     video_id: str
@@ -55,11 +55,11 @@ class LabelSet:
     videos: tuple[VideoLabel, ...]
 
     def __post_init__(self) -> None:
-        seen: set[str] = set()
+        ids: set[str] = set()
         for video in self.videos:
-            if video.video_id in seen:
+            if video.video_id in ids:
                 raise LabelError(f"{self.source}: video {video.video_id!r} occurs twice")
-            seen.add(video.video_id)
+            ids.add(video.video_id)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ def read_csv(path: Path) -> LabelSet:
     """Read a CSV (UTF-8) with the header video_id,label,subset; several labels of a video are joined by ';'.
 
     Raises:
-        LabelError: naming the line that is wrong.
+        LabelError: a line is wrong; the message names it.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         # Strict, or a quote that is never closed would swallow the lines after it.

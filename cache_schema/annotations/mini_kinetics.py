@@ -45,7 +45,7 @@ def read(path: Path) -> LabelSet:
     With the 266,000 lines of Kinetics-400 that takes 5 s of a core, without them 1 s.
 
     Raises:
-        LabelError: a line is wrong, or Kinetics' files do not say which class each of the numbers is.
+        LabelError: a line is wrong, or Kinetics' files do not tell the class of every number.
     """
     listed = read_lists(
         by_subset(path, _LIST, "mini_kinetics_train.txt and mini_kinetics_val.txt"), frames=True
@@ -64,19 +64,19 @@ def _names(
     folder: Path, listed: Sequence[Listed], clips: Mapping[str, Sequence[kinetics.Clip]]
 ) -> dict[int, str]:
     """The class of each number."""
-    given: dict[int, Counter[str]] = {number: Counter() for video in listed for number in video.numbers}
+    votes: dict[int, Counter[str]] = {number: Counter() for video in listed for number in video.numbers}
     for video in listed:
         for number in video.numbers:
-            given[number].update({clip.label for clip in clips.get(video.name, ()) if clip.label is not None})
-    unknown = sorted(number for number, labels in given.items() if not labels)
+            votes[number].update({clip.label for clip in clips.get(video.name, ()) if clip.label is not None})
+    unknown = sorted(number for number, labels in votes.items() if not labels)
     if unknown:
         raise LabelError(
             f"{folder}: Kinetics' files beside the lists have none of the videos of {len(unknown)} of the "
-            f"{len(given)} classes: {_shown(unknown)}; put all of Kinetics-400's there, or none"
+            f"{len(votes)} classes: {_shown(unknown)}; put all of Kinetics-400's there, or none"
         )
     names: dict[int, str] = {}
     numbers: dict[str, int] = {}
-    for number, labels in sorted(given.items()):
+    for number, labels in sorted(votes.items()):
         (name, agreeing), *others = labels.most_common(2)
         if agreeing < _AGREEING * labels.total():
             raise LabelError(

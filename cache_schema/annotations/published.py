@@ -20,7 +20,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeErro
 
 
 class Listed(NamedTuple):
-    """A line of a list: a video, the number of its frames where the list has that, and numbers of classes."""
+    """A video in a list: its number of frames if the list has that, and the numbers of its classes."""
 
     name: str
     frames: int | None
@@ -29,15 +29,16 @@ class Listed(NamedTuple):
 
 
 def is_named(path: Path, pattern: re.Pattern[str]) -> bool:
-    """Whether a file has such a name, or a folder holds one that does."""
+    """Whether a file's name matches, or that of any file in a folder."""
     if path.is_dir():
         return any(pattern.fullmatch(entry.name) for entry in path.iterdir())
     return pattern.fullmatch(path.name) is not None
 
 
 def by_subset(path: Path, pattern: re.Pattern[str], expected: str) -> dict[str, Path]:
-    """Those files of a folder whose names match, or the one file that is given, by the group "subset",
-    which is train, val or test, in this order.
+    """The files of a folder whose names match, or the one file that is given, by subset: train, val, test.
+
+    The pattern's group "subset" says which subset a file is.
 
     Args:
         expected: what the files are called, for the message.
@@ -63,7 +64,7 @@ def by_subset(path: Path, pattern: re.Pattern[str], expected: str) -> dict[str, 
 
 
 def start_of(path: Path, size: int = 4096) -> str:
-    """The first bytes of a file as text; empty where it cannot be read, which the reader will then say."""
+    """The first bytes of a file as text; empty where it cannot be read, which is left to the reader to report."""
     try:
         with path.open("rb") as file:
             return file.read(size).decode("utf-8-sig", errors="ignore")
@@ -72,10 +73,10 @@ def start_of(path: Path, size: int = 4096) -> str:
 
 
 def open_zipped(path: Path, suffix: str) -> TextIO:
-    """The one file with that ending in a zip, in memory, as UTF-8 text with its line ends as they are.
+    """Open the one file with that ending in a zip, unpacked in memory, as UTF-8 text with its line ends unchanged.
 
     Raises:
-        LabelError: it is no zip, is damaged or encrypted, holds no or several such files, or a huge one.
+        LabelError: it is not a zip, is damaged or encrypted, or does not hold exactly one such file of sane size.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -104,7 +105,7 @@ def open_zipped(path: Path, suffix: str) -> TextIO:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of each line that is not blank. Raises LabelError where it is not text."""
+    """Number, from 1, and text of each line that is not blank. Raises LabelError where the file is not UTF-8."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
@@ -116,7 +117,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def wrong(place: str, line: str, expected: str) -> LabelError:
-    """The error for a line of another form."""
+    """The error for a line that is not of the expected form."""
     shown = line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
     return LabelError(f"{place}: {shown!r} is not {expected}")
 
@@ -124,15 +125,15 @@ def wrong(place: str, line: str, expected: str) -> LabelError:
 def read_lists(
     files: Mapping[str, Path], *, frames: bool, separator: str | None = None, classes: int | None = None
 ) -> list[Listed]:
-    """Lists with a line for each video: name, number of frames if `frames`, numbers of its classes.
+    """Read lists with a line for each video: name, number of frames if `frames`, numbers of its classes.
 
     Args:
         files: by subset.
-        separator: by default any white space.
-        classes: how many there are, if that is known: numbers go from 0.
+        separator: None: any white space.
+        classes: how many there are, if known; they are numbered from 0.
 
     Raises:
-        LabelError: a line of another form, a video that occurs twice, or no video.
+        LabelError: a line is not of that form, a video occurs twice, or there are none.
     """
     form = (separator or " ").join(["NAME", *(["FRAMES"] if frames else []), "LABEL"])
     expected = f"'{form}', with more labels where a video has them"

@@ -1,7 +1,7 @@
 """Class scores and features that people have already, as streams of a cache.
 
-A file format is a `Source`: videos one after another (matrix.py, table.py, folder.py). What the files do not say,
-the user does: what a row costs (stream.py) and where in a video it is (instants.py).
+Each file format is a `Source` of videos (matrix.py, table.py, folder.py). What files do not hold comes from the
+user: what a row costs (stream.py), and when in a video it is (instants.py).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def open_source(
     ids: tuple[str, ...] | None = None,
     array: str | None = None,
 ) -> Source:
-    """Open a file or a folder, and see to it that there is something in it.
+    """Open a file or a folder of videos to import.
 
     Args:
-        what: None: of a file with all videos the scores, of a folder what the files have.
-        ids: whose rows those of a file are, where it does not say so itself.
-        array: which array of an npz file.
+        what: what the arrays are; None: scores in a file of all videos, in a folder whatever its files have.
+        ids: the videos of an npy or npz file, in the order of its rows.
+        array: name of an npz file's array.
 
     Raises:
-        UserError: it cannot be imported, or an option does not apply to it.
+        UserError: it cannot be imported, holds no videos, or an option does not apply to it.
     """
     suffix = path.suffix.lower()
     if not path.exists():

@@ -1,4 +1,4 @@
-"""npy and npz files as they are found: mapped, not loaded, and never unpickled."""
+"""npy and npz files of unknown origin: mapped where that can be, and never unpickled."""
 
 from __future__ import annotations
 
@@ -34,11 +34,7 @@ def map_npy(path: Path) -> npt.NDArray[Any]:
 
 
 class Npz:
-    """The arrays of an npz file by name, each read when it is asked for.
-
-    Raises:
-        UserError: from `open_npz` and from reading an array: as `map_npy` does.
-    """
+    """The arrays of an npz file by name, each read on access, which raises UserError as `map_npy` does."""
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path, self._file = path, file

@@ -29,7 +29,7 @@ from cache_schema.scores import Kind
 from cache_schema.tools.describe import sampling_in_words
 
 _PATH = click.Path(path_type=Path)
-_TOLD = {
+_KEPT_AS = {
     "logits": "kept as they are",
     "softmax": "kept as log p, of p below 2⁻²⁴ as −16.6",
     "sigmoid": "kept as log p − log(1 − p), within ±16.6",
@@ -153,35 +153,36 @@ def import_command(
         raise UserError("--kind is about scores, but there are none, only features")
     if kind is None and spec.num_classes:
         with progress("looking at the scores") as report:
-            found = looks_like(videos, lambda number: report(number, len(videos)))
-        if found != "logits":
-            raise UserError(_probabilities(source, found))
-    meant = cast(Kind, kind or "logits")
+            likely_kind = looks_like(videos, lambda number: report(number, len(videos)))
+        if likely_kind != "logits":
+            raise UserError(_probabilities(source, likely_kind))
+    score_kind = cast(Kind, kind or "logits")
     with progress("importing") as report:
-        done = import_stream(videos, spec, into, kind=meant, shard_size=shard_size, report=report)
-    said = macs is not None or gflops_per_row is not None
-    told = _about(spec, meant, videos.ignored, cost_said=said)
+        imported = import_stream(videos, spec, into, kind=score_kind, shard_size=shard_size, report=report)
+    cost_given = macs is not None or gflops_per_row is not None
+    about = _about(spec, score_kind, videos.ignored, cost_given=cost_given)
     if as_json:
-        answer: dict[str, Any] = {"stream": stream, **asdict(done), **told}
+        answer: dict[str, Any] = {"stream": stream, **asdict(imported), **about}
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
         return
     click.echo(
-        f"{into / stream}: {count(done.videos, 'videos')} with {count(done.rows, 'rows')} in "
-        f"{count(done.shards, 'shards')} imported, {done.present:,} there already"
+        f"{into / stream}: {count(imported.videos, 'videos')} with {count(imported.rows, 'rows')} in "
+        f"{count(imported.shards, 'shards')} imported, {imported.present:,} there already"
     )
     click.echo(_row(spec))
     if spec.num_classes:
-        click.echo(f"scores: {meant if meant == 'logits' else f'{meant} probabilities'}, {_TOLD[meant]}")
-    click.echo(f"sampling: {told['sampling_in_words']}")
-    for note in told["notes"]:
+        noun = "logits" if score_kind == "logits" else f"{score_kind} probabilities"
+        click.echo(f"scores: {noun}, {_KEPT_AS[score_kind]}")
+    click.echo(f"sampling: {about['sampling_in_words']}")
+    for note in about["notes"]:
         click.echo(f"note: {note}")
 
 
-def _probabilities(source: Path, found: Kind) -> str:
-    sums = "and sum to 1" if found == "softmax" else "without summing to 1"
+def _probabilities(source: Path, kind: Kind) -> str:
+    sums = "and sum to 1" if kind == "softmax" else "without summing to 1"
     return (
-        f"{source}: logits are expected, but all scores lie in [0, 1] {sums}, as probabilities of a {found} do: "
-        f"give --kind {found}, or --kind logits if they are logits"
+        f"{source}: logits are expected, but all scores lie in [0, 1] {sums}, as probabilities of a {kind} do: "
+        f"give --kind {kind}, or --kind logits if they are logits"
     )
 
 
@@ -191,9 +192,9 @@ def _row(spec: StreamSpec) -> str:
     return f"row: {features}, {scores}, {gflops(spec.macs_per_row):.4g} GFLOPs"
 
 
-def _about(spec: StreamSpec, kind: Kind, ignored: int, *, cost_said: bool) -> dict[str, Any]:
+def _about(spec: StreamSpec, kind: Kind, ignored: int, *, cost_given: bool) -> dict[str, Any]:
     notes = []
-    if spec.sampling.clips == 1 and spec.sampling.frames == 0 and not cost_said:
+    if spec.sampling.clips == 1 and spec.sampling.frames == 0 and not cost_given:
         notes.append(
             f"a video costs one row, {gflops(spec.macs_per_row):.4g} GFLOPs; where that is the mean of several "
             "clips or crops, say what all of them cost (--gflops-per-row, under a name that is not built in)"

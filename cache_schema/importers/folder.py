@@ -25,14 +25,14 @@ _COLUMNS_BEFORE = tuple(column for column in LIST_COLUMNS if column not in {"par
 class Folder:
     """The npy and npz files below a folder, in order of id; hidden files are left out.
 
-    A video's id is its file's path below the folder without its ending, or what the `videos.csv` of an export
-    says, which also gives what an npy file has no room for: duration, rate, source and fingerprint.
+    A video's id is its file's path below the folder without its ending. The `videos.csv` of an export goes before
+    that, and has what an npy file has no room for: duration, rate, source and fingerprint.
 
     Args:
-        what: which of the two arrays; None: what an npz has, and of an npy features.
+        what: which array to import; None: all that an npz file has, and of an npy file features.
 
     Raises:
-        UserError: there is nothing to import, ids are not unique, or files that are listed are missing.
+        UserError: there is nothing to import, an id occurs twice, or a file that is listed is missing.
     """
 
     classes = None
@@ -89,8 +89,8 @@ class Folder:
         with open_npz(path) as file:
             arrays: dict[str, Any] = {w: rows_of(file[w], w, place) for w in wanted if w in file.names}
             if not arrays:
-                told = ", ".join(file.names) or "none"
-                raise UserError(f"{place}: no array {' or '.join(map(repr, wanted))}; it has: {told}")
+                names = ", ".join(file.names) or "none"
+                raise UserError(f"{place}: no array {' or '.join(map(repr, wanted))}; it has: {names}")
             if len({len(values) for values in arrays.values()}) > 1:
                 raise UserError(f"{place}: as many rows of features as of scores are expected")
             rows = len(next(iter(arrays.values())))
@@ -100,24 +100,24 @@ class Folder:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files below a folder, through links to folders too, each folder once; hidden ones are left out."""
-    seen: set[str] = set()
+    """The files below a folder, without hidden ones; links to folders are followed, each folder visited once."""
+    visited: set[str] = set()
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
 
     for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(root)
-        if real in seen:  # links may lead back
+        if real in visited:  # links may lead back
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(root, name) for name in names if not name.startswith("."))
 
 
 def _read_list(path: Path) -> dict[str, dict[str, str]]:
-    """The lines of an export's list by file; nothing where there is none, or one of another making."""
+    """The lines of an export's list by file name; empty where there is no list, or it is not an export's."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             table = csv.DictReader(file)
@@ -148,7 +148,7 @@ def _spans(spans: Array, rows: int, place: str) -> Float64Array:
 
 
 def _partial(listed: Mapping[str, str], place: str) -> dict[str, Any]:
-    """`damage` and `lost` of a video."""
+    """The `damage` and `lost` of a video in an export's list."""
     damage, text = listed.get("partial") or None, listed.get("lost", "")
     try:
         lost = numbers_of(text)

@@ -27,7 +27,7 @@ _SHARD_BYTES = 512 << 20
 
 @dataclass
 class Imported:
-    """What became of a request: videos and rows new in the stream, and videos that were there already."""
+    """What an import did: videos and rows that are new in the stream, and videos that were there already."""
 
     videos: int = 0
     rows: int = 0
@@ -36,10 +36,10 @@ class Imported:
 
 
 def looks_like(videos: Iterable[Rows], report: Callable[[int], None] = lambda number: None) -> Kind:
-    """What the scores are: probabilities where those of all videos are, so it reads until a video has others.
+    """What kind the scores are: probabilities if those of all videos are. Stops at the first video with logits.
 
     Args:
-        report: called with the number of videos read before each.
+        report: called before each video with the number of those read.
     """
     common: Kind = "softmax"
     for number, rows in enumerate(videos):
@@ -65,15 +65,15 @@ def import_stream(
     Args:
         kind: what the source's scores are.
         shard_size: videos in a shard; fewer where their rows would fill the memory.
-        report: called with videos looked at and their number.
+        report: called with the number of videos read, and of all.
 
     Raises:
-        UserError: a video cannot be kept or is there with other rows, the stream in the cache is another, or the
-            cache cannot be written to. What was written before stays.
+        UserError: a video does not fit a shard, or the cache has other rows of it; the cache's stream of this name
+            is another; or the cache cannot be written to. Shards written before stay.
     """
     stream = _open(cache, spec)
     tools = {"thriftvid": version("thriftvid")}
-    done = Imported()
+    imported = Imported()
     filling: list[VideoRecord] = []
     nbytes = 0
     for count, rows in enumerate(source):
@@ -81,31 +81,31 @@ def import_stream(
         record = _record(rows, spec, kind)
         if stream is not None and rows.id in stream:
             _check_same(record, stream, rows.place)
-            done.present += 1
+            imported.present += 1
             continue
         filling.append(record)
         nbytes += record.features.nbytes + (0 if record.scores is None else record.scores.nbytes)
         if len(filling) == shard_size or nbytes > _SHARD_BYTES:
-            _write(cache, spec, filling, tools, done)
+            _write(cache, spec, filling, tools, imported)
             filling, nbytes = [], 0
     if filling:
-        _write(cache, spec, filling, tools, done)
+        _write(cache, spec, filling, tools, imported)
     report(len(source), len(source))
-    return done
+    return imported
 
 
 def _open(cache: Path, spec: StreamSpec) -> Stream | None:
-    """The stream as it is there, once it is clear that it can be written to."""
+    """The stream that the cache has already, if any; its folder is made and can be written to."""
     folder = cache / spec.name
     prepare_folder(folder)
     opened = FeatureCache(cache)
     if spec.name not in opened:
         return None
     stream = opened[spec.name]
-    if told := differences(spec, stream.spec):
+    if difference := differences(spec, stream.spec):
         raise CacheError(
-            f"{folder}: this stream is there already and is another ({told}); give --stream another name, or make "
-            f"room with `feature-cache drop {cache} --stream {spec.name}`"
+            f"{folder}: this stream is there already and is another ({difference}); give --stream another name, "
+            f"or make room with `feature-cache drop {cache} --stream {spec.name}`"
         )
     return stream
 
@@ -146,10 +146,10 @@ def _kept(values: Array, what: str, place: str) -> Float16Array:
 
 
 def _check_same(record: VideoRecord, stream: Stream, place: str) -> None:
-    """What is there already must be the same: rows, and the file that they were taken from where both say so."""
-    prints = record.fingerprint, stream.fingerprint(record.id)
+    """Refuse a video whose rows, or whose source file where both are known, differ from those in the stream."""
+    fingerprints = record.fingerprint, stream.fingerprint(record.id)
     checksum = rows_checksum(record.features, record.scores, record.spans)
-    if checksum != stream.checksum(record.id) or (all(prints) and prints[0] != prints[1]):
+    if checksum != stream.checksum(record.id) or (all(fingerprints) and fingerprints[0] != fingerprints[1]):
         raise CacheError(
             f"{place}: stream {stream.name} has other rows of it already; drop them (`feature-cache drop "
             f"{stream.folder.parent} --stream {stream.name} --video ID`), or import into another stream"
@@ -157,9 +157,9 @@ def _check_same(record: VideoRecord, stream: Stream, place: str) -> None:
 
 
 def _write(
-    cache: Path, spec: StreamSpec, records: list[VideoRecord], tools: Mapping[str, str], done: Imported
+    cache: Path, spec: StreamSpec, records: list[VideoRecord], tools: Mapping[str, str], imported: Imported
 ) -> None:
     write_shard(cache / spec.name, spec, records, tools=tools)
-    done.videos += len(records)
-    done.rows += sum(len(record.features) for record in records)
-    done.shards += 1
+    imported.videos += len(records)
+    imported.rows += sum(len(record.features) for record in records)
+    imported.shards += 1

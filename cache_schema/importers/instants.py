@@ -1,4 +1,4 @@
-"""How imported rows lie in time: what the user says, as a Sampling and as the seconds that each row saw."""
+"""When imported rows are: the user's options as a Sampling, and as the seconds that each row saw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOLERANCE_S = 2e-3
 
 @dataclass(frozen=True)
 class Timing:
-    """What the user says of the rows.
+    """The user's options on when rows are.
 
     Attributes:
         fps: rows a second; with `clip_frames`, frames a second of the clips.
@@ -34,13 +34,13 @@ class Timing:
     like: Sampling | None = None
 
     def sampling(self, first: Rows) -> Sampling:
-        """The stream's sampling.
+        """The sampling that the options describe.
 
         Args:
-            first: a video.
+            first: the first video, whose rows are counted where no option gives their number.
 
         Raises:
-            UserError: options contradict each other, or do not tell.
+            UserError: the options contradict each other, or are not enough.
         """
         if self.fps is not None and not 0 < self.fps <= _MAX_FPS:
             raise UserError(f"--fps {self.fps:g}: the rate must be above 0 and at most {_MAX_FPS:g}")
@@ -69,7 +69,7 @@ class Timing:
         return self.like
 
     def _clips(self, clips: int, *, known: bool) -> Sampling:
-        """`known`: that they are such clips as those of `like`, if those are clips."""
+        """`known`: whether the clips are certainly like those of `like`."""
         if known and self.like is not None and self.like.kind == "clips":
             return replace(self.like, clips=clips)
         return Sampling("clips", fps=0.0, frames=0, window=0, clips=clips)
@@ -83,10 +83,10 @@ class Timing:
 
 
 def spans_of(rows: Rows, sampling: Sampling) -> Float64Array:
-    """(T, 2) seconds: what the file says, else what the sampling does; NaN where neither can tell.
+    """(T, 2) first and last second of each row: from the file, else from the sampling; NaN where neither has them.
 
     Raises:
-        UserError: the file's seconds are of another sampling, or it has another number of clips.
+        UserError: the file's spans contradict the sampling, or it has another number of clips.
     """
     count = len(rows) + len(rows.lost)
     if max(rows.lost, default=-1) >= count:
@@ -114,7 +114,7 @@ def spans_of(rows: Rows, sampling: Sampling) -> Float64Array:
 
 
 def _usual_spans(rows: npt.NDArray[np.int64], sampling: Sampling) -> Float64Array:
-    """As extraction places rows (Sampling says how), but for the end of the video, which is not known.
+    """Where extraction would place the rows, except that the end of the video is not known.
 
     Args:
         rows: (T,), their numbers.

@@ -20,7 +20,7 @@ _EXPORTED = frozenset({"spans", "duration_s"})
 
 
 class Matrix:
-    """(M, C), a row a video, or (M, K, C), K rows a video; `ids` are M."""
+    """All videos in one array: (M, C) with one row a video, or (M, K, C) with K; `ids` are M."""
 
     ignored = 0
 
@@ -77,10 +77,10 @@ class ArrayPerVideo:
 
 
 def open_npy(path: Path, ids: tuple[str, ...] | None, what: What) -> Matrix:
-    """A matrix whose ids are elsewhere.
+    """The array of an npy file, with ids from elsewhere.
 
     Raises:
-        UserError: no ids were given, or the file and they do not fit each other.
+        UserError: no ids are given, or not as many as the array has videos.
     """
     if ids is None:
         raise UserError(
@@ -92,13 +92,13 @@ def open_npy(path: Path, ids: tuple[str, ...] | None, what: What) -> Matrix:
 def open_npz_file(
     path: Path, ids: tuple[str, ...] | None, what: What, *, array: str | None, stream: str
 ) -> Matrix | ArrayPerVideo:
-    """An npz file: `ids` and a matrix, or an array for each video.
+    """The videos of an npz file, which has either `ids` and one array, or an array for each video.
 
     Args:
-        array: the matrix's name; None: "scores" (or "features"), or that of the stream.
+        array: the array's name; None: "scores" (or "features"), or the stream's name.
 
     Raises:
-        UserError: there is no such array, or it and the ids do not fit each other.
+        UserError: there is no such array, or the ids are missing or do not fit it.
     """
     with open_npz(path) as file:
         names = set(file.names)
@@ -110,8 +110,10 @@ def open_npz_file(
             return ArrayPerVideo(path, check_ids(file.names, path), what)
         found = next((n for n in ([array] if array else [what, stream]) if n in names), None)
         if found is None:
-            told = ", ".join(sorted(names - {IDS, CLASSES})) or "none"
-            raise UserError(f"{printable(path)}: no array {array or what!r}; say which with --array: {told}")
+            others = ", ".join(sorted(names - {IDS, CLASSES})) or "none"
+            raise UserError(
+                f"{printable(path)}: no array {array or what!r}; say which with --array: {others}"
+            )
         if ids is None:
             if IDS not in names:
                 raise UserError(

@@ -20,13 +20,13 @@ _LONGEST_ID = 4096  # bytes
 
 @dataclass(frozen=True)
 class Rows:
-    """A video as a file has it.
+    """A video read from a file.
 
     Attributes:
         place: the video and its file, for messages.
         features: (T, D) numbers of any type, or None.
         scores: (T, C), or None; not both are None.
-        spans: (T, 2) seconds that each row saw, where the file tells.
+        spans: (T, 2) first and last second that each row saw, if the file has them.
         damage, lost: of a partial video, as in `VideoRecord`.
     """
 
@@ -49,11 +49,11 @@ class Rows:
 
 
 class Source(Protocol):
-    """Videos to import: read from the start whenever they are iterated over, never all in memory at once.
+    """Videos to import. Every iteration reads them from the start, never all into memory at once.
 
     Attributes:
-        classes: names of the scores' columns, where the file has them.
-        ignored: how many files in a folder are none of the kinds that are read.
+        classes: names of the scores' columns, if the file has them.
+        ignored: how many files of a folder are of kinds that are not read.
     """
 
     @property
@@ -71,7 +71,7 @@ def rows_of(values: Array, what: str, place: str) -> Array:
     """A video's array as (T, D): a vector is one row.
 
     Raises:
-        UserError: it has other dimensions, nothing in it, or no numbers.
+        UserError: it is neither (T, D) nor (D,), is empty, or does not hold numbers.
     """
     if values.dtype.kind not in "iuf":
         raise UserError(f"{place}: its {what} are of type {values.dtype}, which is no type of numbers")
@@ -91,10 +91,10 @@ def printable(path: Path) -> str:
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
-    """The ids of a text file, one a line, or of the column video_id of a CSV, in order.
+    """Video ids from a text file, one a line, or from the column video_id of a CSV.
 
     Raises:
-        UserError: it cannot be read, or `check_ids` refuses them.
+        UserError: the file cannot be read, or an id is refused by `check_ids`.
     """
     try:
         if path.suffix.lower() == ".csv":
@@ -118,7 +118,7 @@ def _column(path: Path, file: TextIO) -> list[str]:
 
 
 def texts_of(array: Array, name: str, path: Path) -> tuple[str, ...]:
-    """The texts in an array (M,), as Unicode or bytes of UTF-8. Raises UserError: it is something else."""
+    """The strings in an array (M,) of Unicode or of UTF-8 bytes. Raises UserError if it holds anything else."""
     if array.ndim != 1 or array.dtype.kind not in "US":
         raise UserError(
             f"{printable(path)}: its {name} are {array.dtype} of shape {array.shape}; a row of text is expected: "
@@ -131,18 +131,18 @@ def texts_of(array: Array, name: str, path: Path) -> tuple[str, ...]:
 
 
 def check_ids(ids: Sequence[str], path: Path) -> tuple[str, ...]:
-    """The ids, each one that a shard can keep, none twice.
+    """Return the ids as they are.
 
     Raises:
-        UserError: naming the first that is not.
+        UserError: naming the first that a shard cannot hold, or that occurs twice.
     """
-    seen: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for number, video_id in enumerate(ids, 1):
         if reason := _refused(video_id):
             raise UserError(f"{printable(path)}: id {number} of {len(ids)} {reason}")
-        if seen.setdefault(video_id, number) != number:
+        if numbers.setdefault(video_id, number) != number:
             raise UserError(
-                f"{printable(path)}: video {video_id!r} occurs twice, as id {seen[video_id]} and as id {number}"
+                f"{printable(path)}: video {video_id!r} occurs twice, as id {numbers[video_id]} and as id {number}"
             )
     return tuple(ids)
 

@@ -9,13 +9,7 @@ from pathlib import Path
 from cache_schema.costs import Cost, built_in_cost, cost_table
 from cache_schema.errors import UserError
 from cache_schema.importers.rows import Rows, printable
-from cache_schema.schema import (
-    IMPORTED,
-    UNKNOWN_PREPROCESSING,
-    Sampling,
-    StreamSpec,
-    check_stream_name,
-)
+from cache_schema.schema import IMPORTED, UNKNOWN_PREPROCESSING, Sampling, StreamSpec, check_stream_name
 
 # A figure of three digits, as papers print it, is the same cost.
 _SAME_COST = 0.005
@@ -23,7 +17,7 @@ _MOST_MACS = 1e18
 
 
 def like_stream(name: str) -> Cost:
-    """A line of the cost table. Raises UserError: there is none."""
+    """The built-in stream of this name in the cost table. Raises UserError if there is none."""
     try:
         return cost_table()[name]
     except KeyError:
@@ -33,38 +27,39 @@ def like_stream(name: str) -> Cost:
 def macs_per_row(
     name: str, *, macs: float | None = None, gflops: float | None = None, like: Cost | None = None
 ) -> int:
-    """What a row costs, in multiply-accumulates: as said, else as the stream it is like.
+    """What a row of the stream costs, in multiply-accumulates.
 
-    Policies take the cost of a stream with a built-in name from the cost table, so that none other may be given.
+    Policies take the cost of a stream with a built-in name from the cost table, so no other is accepted.
 
     Args:
-        macs, gflops: as the user says, in one of two units; of 10⁹ is a GFLOP here, as in the papers.
+        macs, gflops: the user's figure in one of two units; a GFLOP is 10⁹ of them here, as in the papers.
+        like: the built-in stream whose cost is taken where no figure is given.
 
     Raises:
-        UserError: nothing says it, two things do, or it is not what the table says of that name.
+        UserError: no cost is given, or two are, or it is not the table's for that name.
     """
     if macs is not None and gflops is not None:
         raise UserError("give one of --macs-per-row and --gflops-per-row")
-    own = built_in_cost(name)
-    said = macs if gflops is None else gflops * 1e9
-    if said is None:
-        known = like or own
-        if known is None:
+    built_in = built_in_cost(name)
+    cost = macs if gflops is None else gflops * 1e9
+    if cost is None:
+        model = like or built_in
+        if model is None:
             raise UserError(
                 "say what a row costs, or there is nothing to trade accuracy for: --gflops-per-row 4.73 (10⁹ "
                 "multiply-accumulates), --macs-per-row 4.73e9, or --like x3d_m (`feature-cache costs` lists these)"
             )
-        said = known.macs
-    if not (math.isfinite(said) and 1 <= said <= _MOST_MACS):
-        raise UserError(f"a row of {said:g} multiply-accumulates: at least one, and at most {_MOST_MACS:g}")
-    if own is None:
-        return round(said)
-    if abs(said - own.macs) > _SAME_COST * own.macs:
+        cost = model.macs
+    if not (math.isfinite(cost) and 1 <= cost <= _MOST_MACS):
+        raise UserError(f"a row of {cost:g} multiply-accumulates: at least one, and at most {_MOST_MACS:g}")
+    if built_in is None:
+        return round(cost)
+    if abs(cost - built_in.macs) > _SAME_COST * built_in.macs:
         raise UserError(
-            f"stream {name!r} has the name of a built-in one, a row of which costs {own.gflops():.4g} GFLOPs, not "
-            f"{said / 1e9:.4g}: give it another name, or leave the cost out"
+            f"stream {name!r} has the name of a built-in one, a row of which costs {built_in.gflops():.4g} "
+            f"GFLOPs, not {cost / 1e9:.4g}: give it another name, or leave the cost out"
         )
-    return own.macs
+    return built_in.macs
 
 
 def make_spec(
@@ -82,7 +77,7 @@ def make_spec(
         classes_from: the file that names the classes, for messages.
 
     Raises:
-        UserError: a name cannot be one, or there are not as many names as columns.
+        UserError: the stream or a class cannot have that name, or there are not as many classes as columns.
     """
     try:
         check_stream_name(name)

@@ -14,10 +14,10 @@ from cache_schema.schema import Float64Array
 
 
 class ScoreTable:
-    """The videos of a CSV file; lines of the same id, one below the other, are one video's rows.
+    """The videos of a CSV file; consecutive lines with the same id are the rows of one video.
 
     Raises:
-        UserError: naming the line, and the column, that is wrong.
+        UserError: a line is wrong; the message names it and its column.
     """
 
     ignored = 0

@@ -1,4 +1,4 @@
-"""What a stream is and holds, for people and for scripts."""
+"""What a stream is and holds, as JSON and in words."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from cache_schema.command import count, group_reasons, size
 from cache_schema.costs import stream_cost
 from cache_schema.schema import Preprocessing, Sampling
 
-_REASONS_TOLD = 10
+_REASONS_SHOWN = 10
 
 
 def describe(stream: Stream) -> dict[str, Any]:
-    """All there is to say, as JSON. `bytes` is exact.
+    """All that `feature-cache info --json` prints of a stream.
 
-    `failures` counts reasons, numbers in them aside; so do `damage`, those of partial videos, and `remarks`, which
-    are there in full as well.
+    `failures`, `damage` (of partial videos) and `remarks` count videos by reason; reasons that differ only
+    in numbers are one.
     """
     spec = json.loads(stream.spec.to_json())
     reasons = group_reasons(stream.failures.items())
@@ -60,7 +60,7 @@ def describe(stream: Stream) -> dict[str, Any]:
 
 
 def lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What `describe` found: a topic and a line that fits 80 columns, names and reasons permitting."""
+    """The output of `describe` in words: a topic and a line of about 80 columns."""
     of_them = f", {stream['partial']:,} of them partial" if stream["partial"] else ""
     videos, rows = count(stream["videos"], "videos"), count(stream["rows"], "rows")
     yield "videos", f"{videos} with {rows}{of_them}, {stream['failed']:,} failed"
@@ -83,23 +83,23 @@ def lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "mixed", f"{tool} {', '.join(versions)}"
     if stream["decoders"].keys() - {"unknown"}:
         yield "decoder", ", ".join(f"{decoder} {number:,}" for decoder, number in stream["decoders"].items())
-    yield from _told("remark", stream["remarks"], stream["remark_examples"])
-    yield from _told("partial", stream["damage"], stream["damage_examples"])
-    yield from _told("failed", stream["failures"], stream["failure_examples"])
+    yield from _counted("remark", stream["remarks"], stream["remark_examples"])
+    yield from _counted("partial", stream["damage"], stream["damage_examples"])
+    yield from _counted("failed", stream["failures"], stream["failure_examples"])
 
 
-def _told(topic: str, counts: Mapping[str, int], examples: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """How often what was said, the most frequent first."""
+def _counted(topic: str, counts: Mapping[str, int], examples: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The most frequent reasons, each with how many videos it applies to, and one of them."""
     reasons = list(counts.items())
     width = max((len(f"{number:,}") for number in counts.values()), default=0)
-    for reason, number in reasons[:_REASONS_TOLD]:
+    for reason, number in reasons[:_REASONS_SHOWN]:
         yield topic, f"{number:{width},} × {reason}, e.g. {examples[reason]!r}"
-    if rest := sum(number for _, number in reasons[_REASONS_TOLD:]):
-        yield "", f"{rest:{width},} × {len(reasons) - _REASONS_TOLD:,} other reasons (--json tells)"
+    if rest := sum(number for _, number in reasons[_REASONS_SHOWN:]):
+        yield "", f"{rest:{width},} × {len(reasons) - _REASONS_SHOWN:,} other reasons (--json tells)"
 
 
 def sampling_in_words(sampling: Sampling) -> str:
-    """Which instants a row saw."""
+    """How rows lie in a video."""
     s = sampling
     if s.frames == 0:
         return f"{count(s.clips, 'rows')} a video, of unknown instants"

@@ -23,14 +23,14 @@ from cache_schema.shard import write_shard
 
 @dataclass
 class Plan:
-    """What is to go from a stream.
+    """What a drop takes out of a stream.
 
     Attributes:
-        positions: by shard number, the entries to go.
-        videos, failures: how many videos with rows, and failed ones, are no longer there then.
-        rows: of the videos.
-        bytes: size of the shards that are written anew or deleted.
-        unknown: ids that were asked for and are not in the stream.
+        positions: by shard number, the positions of the entries to drop.
+        videos, failures: how many videos with rows, and how many failed ones, will be gone.
+        rows: how many rows these videos have.
+        bytes: size of the shards that will be rewritten or deleted.
+        unknown: requested ids that have no such entry in the stream.
     """
 
     stream: Stream
@@ -42,7 +42,7 @@ class Plan:
     unknown: list[str] = field(default_factory=list)
 
     def summary(self) -> dict[str, int]:
-        """For scripts."""
+        """The counts, for JSON."""
         rewritten = len(self.positions) - self.shards_deleted
         return {
             **{
@@ -66,10 +66,10 @@ def plan_drop(
     failed: bool = False,
     partial: bool = False,
 ) -> Plan:
-    """Find what is to go: every entry of the videos, or of all where none are named.
+    """Plan to drop every entry of the videos, or of all videos if none are named.
 
     Args:
-        failed, partial: of these only the entries without rows, those of partial videos, or both.
+        failed, partial: drop failed entries alone, partial ones alone, or both.
     """
     plan = Plan(stream)
     table, entries = stream.table, stream.table.entries
@@ -100,7 +100,7 @@ def drop(plan: Plan, report: Callable[[int, int], None] = lambda done, total: No
     """Carry a plan out.
 
     Args:
-        report: called with shards done and their number.
+        report: called with the number of shards done, and of all.
 
     Raises:
         CacheError: the cache cannot be written to, or a shard's other rows are damaged.
@@ -120,7 +120,7 @@ def drop(plan: Plan, report: Callable[[int, int], None] = lambda done, total: No
 
 
 def drop_stream(folder: Path, report: Callable[[int, int], None] = lambda done, total: None) -> None:
-    """Delete a stream's folder. Files that are none of the cache's stay, and the folder with them.
+    """Delete a stream's folder; if it holds files that are not the cache's, they and the folder stay.
 
     Raises:
         CacheError: something cannot be deleted.

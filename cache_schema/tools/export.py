@@ -1,4 +1,4 @@
-"""One file per video, for other tools."""
+"""Export a stream as one file per video, for other tools."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _LONGEST = 150
 
 @dataclass
 class Exported:
-    """What became of a request: files written, files that were there already, and reasons by video.
+    """What an export did: files written, files there already, and by video id why it is partial or failed.
 
-    Of partial videos, the reasons why they are; they have files, with the rows that there are.
+    Partial videos have files, with the rows that there are; failed ones have none.
     """
 
     written: int = 0
@@ -68,8 +68,8 @@ def export(
     The list says why a video is partial, and the numbers of the rows that it lacks.
 
     An npy file is the features, or the scores, (T, D). An npz file has `features` (T, D), `scores` (T, C) where
-    the stream has them, `spans` (T, 2) in seconds, `duration_s` and `fps`; `what` leaves out the other one of the
-    first two. A file that is there is complete, and stays if it is of the same shape and type.
+    the stream has them, `spans` (T, 2) in seconds, `duration_s` and `fps`; `what` keeps only one of the first two.
+    A file that is there already is complete, and stays if its arrays have the same shapes and types.
 
     Raises:
         UserError: the stream has no scores, or no features, or the folder cannot be written to.
@@ -79,7 +79,7 @@ def export(
         raise UserError(f"{stream.folder}: this stream has no scores; use --what features")
     if what == "features" and not stream.spec.feature_dim:
         raise UserError(f"{stream.folder}: this stream has no features; use --what scores")
-    done = Exported()
+    exported = Exported()
     ids = sorted(set(stream) | set(stream.failures) if video_ids is None else set(video_ids))
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -96,21 +96,21 @@ def export(
                 try:
                     record = stream[video_id]
                 except CacheError as error:
-                    done.failed[video_id] = stream.failures.get(video_id, str(error))
+                    exported.failed[video_id] = stream.failures.get(video_id, str(error))
                     continue
                 name = file_name(video_id, form)
                 arrays = _arrays(record, what, dtype, form)
-                reason = _write(root / name, root, arrays, form, overwrite=overwrite, done=done)
+                reason = _write(root / name, root, arrays, form, overwrite=overwrite, exported=exported)
                 if reason is None:
                     if record.damage is not None:
-                        done.partial[video_id] = record.damage
+                        exported.partial[video_id] = record.damage
                     table.writerow(_line(record, name, next(iter(arrays.values())).shape[1]))
                 else:
-                    done.failed[video_id] = reason
+                    exported.failed[video_id] = reason
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
     report(len(ids), len(ids))
-    return done
+    return exported
 
 
 def _arrays(record: VideoRecord, what: str | None, dtype: str, form: str) -> dict[str, npt.NDArray[Any]]:
@@ -127,14 +127,20 @@ def _arrays(record: VideoRecord, what: str | None, dtype: str, form: str) -> dic
 
 
 def _write(
-    path: Path, root: Path, arrays: dict[str, npt.NDArray[Any]], form: str, *, overwrite: bool, done: Exported
+    path: Path,
+    root: Path,
+    arrays: dict[str, npt.NDArray[Any]],
+    form: str,
+    *,
+    overwrite: bool,
+    exported: Exported,
 ) -> str | None:
-    """Write a video's file, unless it is there. Returns why it could not be."""
+    """Write a video's file, unless it is there. Returns why that failed, or None."""
     try:
         if path.exists() and not overwrite:
             if _layout(path, form) != {name: (values.shape, values.dtype) for name, values in arrays.items()}:
                 return f"{path} is there and is something else: use --overwrite, or another --out"
-            done.present += 1
+            exported.present += 1
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.parent.resolve().is_relative_to(root):
@@ -146,12 +152,12 @@ def _write(
                 np.savez(file, **arrays)  # type: ignore[arg-type]
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         return f"{error.filename or path} is in the way: use another --out"
-    done.written += 1
+    exported.written += 1
     return None
 
 
 def _layout(path: Path, form: str) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]] | None:
-    """Shapes and types of the arrays in a file; None: it is none of ours."""
+    """Shapes and types of the arrays in a file; None if it is not an export's."""
     try:
         if form == "npy":
             kept = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -172,10 +178,10 @@ def _layout(path: Path, form: str) -> dict[str, tuple[tuple[int, ...], np.dtype[
 
 
 def file_name(video_id: str, form: str) -> str:
-    """The file of a video below the folder: no two ids share one, and none lies outside.
+    """A video's path below the folder: different for different ids, and never outside.
 
-    "/" parts folders. Written as %XX are "%", a leading dot, and characters that some file system refuses; an
-    empty name is "%", and the end of a very long one is a digest.
+    "/" separates folders. "%", a leading dot and characters that some file system refuses are written as %XX; an
+    empty name is "%", and a very long one ends in a digest.
     """
     *folders, name = (_safe(part) for part in video_id.split("/"))
     # A folder "a.npz" would be in the way of the video "a", and "videos.csv" of the list.

@@ -1,7 +1,7 @@
-"""The union of caches that were made on several machines.
+"""Merge caches from several machines into one.
 
-Everything that speaks against it is found before anything is written. Then one shard after the other appears in
-the target, complete: killed at any moment, the target is a valid cache, and the same request does what is left.
+All conflicts are found before anything is written. Then complete shards appear in the target one after the other:
+killed at any moment, the target is a valid cache, and the same request does the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAMED = 5
 
 @dataclass
 class Merged:
-    """What became of a request: shards taken over whole or in part, videos new in the target (all streams)."""
+    """What a merge did: shards taken over whole or in part, and videos new in the target, over all streams."""
 
     shards_whole: int = 0
     shards_in_part: int = 0
@@ -36,7 +36,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class _Part:
-    """What the target lacks of one shard of a source: entries by position."""
+    """What the target lacks of one shard of a source: `wanted` are positions of entries."""
 
     stream: Stream
     number: int
@@ -55,15 +55,15 @@ def merge(
     link: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Merged:
-    """Add what the sources hold and the target does not.
+    """Add to the target what the sources hold and it does not.
 
-    A video that is in several is kept once: the target's, else that of the first source. A partial one counts only
-    where no cache has it whole, a failure only where none has rows of it.
+    A video that several caches hold is kept once: the target's, else the first source's. A partial one is taken
+    only if no cache has it whole, a failure only if none has rows of it.
 
     Args:
-        target: made, where it is not there.
-        link: hard links instead of copies, for shards that are taken over whole.
-        report: called with shards looked at and their number.
+        target: a cache, which is made if need be.
+        link: make hard links, not copies, of shards that are taken over whole.
+        report: called with the number of shards done, and of all.
 
     Raises:
         CacheError: caches disagree about a stream or a video, one is damaged, or the target cannot be written.
@@ -105,17 +105,17 @@ def merge(
 
 
 def _check_streams(streams: Sequence[Stream]) -> None:
-    """Refuse what would not be one stream."""
+    """Raise CacheError unless all have the same specification."""
     first = streams[0]
     for stream in streams[1:]:
-        if told := differences(first.spec, stream.spec):
+        if difference := differences(first.spec, stream.spec):
             raise CacheError(
-                f"{stream.folder}: another stream than {first.folder} ({told}); nothing was merged"
+                f"{stream.folder}: another stream than {first.folder} ({difference}); nothing was merged"
             )
 
 
 def _conflicts(streams: Sequence[Stream]) -> list[str]:
-    """Videos that have rows in several streams, from different files; a whole one and a part get on."""
+    """Videos with rows from different files in several streams. A whole one and a partial one do not conflict."""
     found = []
     for place, stream in enumerate(streams):
         for video_id in stream if place else ():
@@ -132,7 +132,7 @@ def _is_whole(stream: Stream, video_id: str) -> bool:
 
 
 def _check_writable(folder: Path, linked: Sequence[Stream]) -> None:
-    """Now, not after all the reading: that the folder takes files, and links to the sources' shards."""
+    """Check now, before all the reading, that the folder takes files, and links to the shards of `linked`."""
     prepare_folder(folder)
     for stream in linked:
         if stream.folder.stat().st_dev != folder.stat().st_dev:
@@ -140,7 +140,7 @@ def _check_writable(folder: Path, linked: Sequence[Stream]) -> None:
 
 
 def _parts(stream: Stream, rivals: Sequence[Stream], later: Sequence[Stream]) -> Iterator[_Part]:
-    """What is wanted of each shard of a source; `rivals` are the target and the sources that go before it."""
+    """What to take of each shard of a source; `rivals` are the target and earlier sources, `later` the rest."""
     entries = stream.table.entries
     wanted: list[list[int]] = [[] for _ in stream.shards]
     failed = [0] * len(stream.shards)
@@ -155,12 +155,12 @@ def _parts(stream: Stream, rivals: Sequence[Stream], later: Sequence[Stream]) ->
             continue
         if any(video_id in other for other in (*rivals, *later)):
             continue
-        seen = set()
+        contents = set()
         for failure in stream.table.all_of(video_id):
             content = entries.fingerprint[failure]
-            if content in seen or any(rival.failure(video_id, content) is not None for rival in rivals):
+            if content in contents or any(rival.failure(video_id, content) is not None for rival in rivals):
                 continue
-            seen.add(content)
+            contents.add(content)
             wanted[int(entries.shard[failure])].append(int(entries.position[failure]))
             failed[int(entries.shard[failure])] += 1
     for number, positions in enumerate(wanted):

@@ -20,7 +20,7 @@ _CLOCK_S = 2e-3
 
 @dataclass(frozen=True)
 class Checked:
-    """One shard: how many videos and rows it holds, and what is wrong with it, a line each."""
+    """A checked shard: how many videos and rows it holds, and one line for each problem."""
 
     path: Path
     videos: int
@@ -29,9 +29,9 @@ class Checked:
 
 
 def verify_stream(folder: Path) -> Iterator[Checked]:
-    """Check the shards of a stream's folder one by one; nothing that is wrong ends the check."""
+    """Check the shards of a stream's folder one by one; no problem ends the check."""
     first: Shard | None = None
-    seen: dict[str, Path] = {}
+    shard_of: dict[str, Path] = {}
     try:
         kept = read_index(folder)
     except CacheError:  # `index_trouble` tells
@@ -62,14 +62,14 @@ def verify_stream(folder: Path) -> Iterator[Checked]:
                 continue
             problems += [f"{path}: video {video_id!r}: {problem}" for problem in _broken(shard.spec, record)]
             if record.error is None and record.damage is None:  # a whole one may come after what was partial
-                if video_id in seen:
-                    problems.append(f"{path}: video {video_id!r} is also in {seen[video_id].name}")
-                seen[video_id] = path
+                if video_id in shard_of:
+                    problems.append(f"{path}: video {video_id!r} is also in {shard_of[video_id].name}")
+                shard_of[video_id] = path
         yield Checked(path, len(shard), int(shard.offsets[-1]), tuple(problems))
 
 
 def index_trouble(folder: Path) -> str | None:
-    """Why the index of a stream's folder is not used, where there is one that is damaged."""
+    """Why the index of a stream's folder cannot be used; None if it can, or if there is none."""
     try:
         read_index(folder)
     except CacheError as error:
@@ -78,7 +78,7 @@ def index_trouble(folder: Path) -> str | None:
 
 
 def repair_index(folder: Path) -> None:
-    """Write the index of a stream's folder anew, from its shards alone.
+    """Rewrite the index of a stream's folder from its shards.
 
     Raises:
         CacheError: a shard is damaged, or the folder cannot be written to.
