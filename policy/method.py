@@ -16,6 +16,7 @@ from cache_schema import FeatureCache, UserError
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, every_row
 from policy.data.opening import Dataset
+from policy.session import Session, TrainedRun
 
 IntArray = npt.NDArray[np.int64]
 Losses = Mapping[str, Tensor | float]
@@ -111,6 +112,15 @@ class Method(ABC):
     def notes(self, data: Dataset) -> Sequence[str]:
         """What the user should know of how it was made, a line each."""
         return ()
+
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+        """What was trained, ready for raw video; None: it cannot be run on it.
+
+        Raises:
+            UserError: the weights are not there, damaged or of another model.
+        """
+        return None
 
     @property
     def draws(self) -> int:

@@ -19,13 +19,13 @@ from cache_schema.annotations import LabelSet, VideoLabel
 from policy.baselines.uniform import Uniform
 from policy.config import InputNorm, RunConfig
 from policy.data.batches import VideoSet
-from policy.deploy.streaming import open_stream
+from policy.deploy.session import open_session
 from policy.evaluation.operating import Curve
 from policy.evaluation.predictions import Predictions, evaluate
 from policy.liteeval import LiteEval
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.online import emissions, first_rows, seq_k, uniform_k, uniform_watched, watched
-from policy.liteeval.stream import LiteEvalStream
+from policy.liteeval.session import LiteEvalSession
 from policy.registry import METHODS
 from policy.runs import open_data, run_method
 from tests.caches import make_record, make_spec
@@ -93,18 +93,22 @@ def features(videos: VideoSet, index: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.array(coarse)), torch.from_numpy(np.array(fine))
 
 
-# --- the streaming object ---
+# --- frame by frame ---
 
 
-def feed(stream: LiteEvalStream, coarse: Tensor, fine: Tensor) -> tuple[list[bool], Tensor]:
+def session_of(method: LiteEvalMethod, videos: VideoSet) -> LiteEvalSession:
+    return LiteEvalSession(method.model, *(videos.streams[role].spec for role in method.roles))
+
+
+def feed(session: LiteEvalSession, coarse: Tensor, fine: Tensor) -> tuple[list[bool], Tensor]:
     """Gates, and the logits after each frame."""
     gates, logits = [], []
     for seen, detail in zip(coarse, fine, strict=True):
-        gates.append(stream.look(seen))
-        assert stream.wants_fine == gates[-1]
+        gates.append(session.look(seen))
+        assert session.wants_fine == gates[-1]
         if gates[-1]:
-            stream.fine(detail)
-        logits.append(stream.logits)
+            session.fine(detail)
+        logits.append(session.logits)
     return gates, torch.stack(logits)
 
 
@@ -115,7 +119,7 @@ def feed(stream: LiteEvalStream, coarse: Tensor, fine: Tensor) -> tuple[list[boo
     threshold=st.sampled_from([-1e9, -0.3, 0.0, 0.3, 1e9]),
     seed=st.integers(0, 1000),
 )
-def test_stream_says_what_the_batch_model_says(
+def test_a_session_says_what_the_batch_model_says(
     lengths: list[int], sync: bool, threshold: float, seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -133,55 +137,57 @@ def test_stream_says_what_the_batch_model_says(
     with torch.no_grad():
         batch = model.eval()(pack(coarse), pack(fine))
         expected = [model.classifier(states) for states in batch.split(batch.states)]
-    stream = LiteEvalStream(model, coarse_macs=1000, fine_macs=100_000)
+    session = LiteEvalSession(
+        model, make_spec("small", dim=3, macs_per_row=1000), make_spec("large", dim=4, macs_per_row=100_000)
+    )
     for video, gates in enumerate(batch.split(batch.gates)):
-        stream.reset()
-        said, logits = feed(stream, coarse[video], fine[video])
+        session.begin()
+        said, logits = feed(session, coarse[video], fine[video])
         assert said == (gates > 0).tolist()
         assert torch.allclose(logits, expected[video], atol=1e-12)
-        assert torch.allclose(stream.probabilities, batch.logits[video].softmax(0), atol=1e-12)
-        assert (stream.frames, stream.fine_features) == (len(gates), gates.sum())
+        assert torch.allclose(session.probabilities, batch.logits[video].softmax(0), atol=1e-12)
+        assert (session.frames, session.fine_features) == (len(gates), gates.sum())
         opened = int(gates.sum())
-        assert stream.macs == (
+        assert session.macs == (
             model.cost.total(steps=len(gates), opened=opened) + 1000 * len(gates) + 100_000 * opened
         )
 
 
-def test_stream_refuses_what_makes_no_sense(liteeval: tuple[LiteEvalMethod, VideoSet]) -> None:
-    stream = LiteEvalStream(liteeval[0].model)
+def test_a_session_refuses_what_makes_no_sense(liteeval: tuple[LiteEvalMethod, VideoSet]) -> None:
+    session = session_of(*liteeval)
     coarse, fine = np.zeros(DIM, np.float32), np.ones(DIM, np.float16)
     with pytest.raises(ValueError, match="no fine features were asked for"):
-        stream.fine(fine)
+        session.fine(fine)
     with pytest.raises(ValueError, match=r"coarse features have shape \(9,\), not \(10,\)"):
-        stream.look(coarse[:9])
+        session.look(coarse[:9])
     with pytest.raises(ValueError, match=r"shape \(1, 10\), not \(10,\)"):
-        stream.look(coarse[None])
+        session.look(coarse[None])
     with pytest.raises(ValueError, match="coarse features of frame 1 are not finite"):
-        stream.look(coarse + np.nan)
-    assert stream.frames == 0  # nothing of that was seen
+        session.look(coarse + np.nan)
+    assert session.frames == 0  # nothing of that was seen
     model = liteeval[0].model
     before = float(model.threshold)
     try:
         model.threshold.fill_(-np.inf)
-        assert stream.look(coarse)
+        assert session.look(coarse)
         with pytest.raises(ValueError, match="frame 1 waits for its fine features"):
-            stream.look(coarse)
+            session.look(coarse)
         with pytest.raises(ValueError, match=r"fine features have shape \(11,\), not \(10,\)"):
-            stream.fine(np.zeros(11))
+            session.fine(np.zeros(11))
         with pytest.raises(ValueError, match="fine features of frame 1 are not finite"):
-            stream.fine(fine * np.inf)
-        stream.fine(fine)
+            session.fine(fine * np.inf)
+        session.fine(fine)
         model.threshold.fill_(np.inf)
-        assert not stream.look(coarse)
+        assert not session.look(coarse)
         with pytest.raises(ValueError, match="no fine features were asked for"):
-            stream.fine(fine)
+            session.fine(fine)
     finally:
         model.threshold.fill_(before)
-    assert (stream.frames, stream.fine_features) == (2, 1)
+    assert (session.frames, session.fine_features) == (2, 1)
 
 
 @pytest.mark.parametrize(("input_norm", "multi_label"), [("standard", False), ("l2", True)])
-def test_stream_of_a_run(
+def test_session_of_a_run(
     input_norm: InputNorm, multi_label: bool, planted: tuple[FeatureCache, LabelSet], tmp_path: Path
 ) -> None:
     """Fed what is in the cache, it says what the run's predictions hold, at the same cost."""
@@ -191,28 +197,29 @@ def test_stream_of_a_run(
     config = replace(CONFIG, input_norm=input_norm, epochs=2)
     run = run_method(config, cache, many if multi_label else labels, tmp_path / "run", device="cpu")
     predicted = run.predictions()
-    stream = open_stream(run.folder)
-    assert stream.classes == tuple(f"class {c}" for c in range(CLASSES))
+    session = open_session(run.folder)
+    assert isinstance(session, LiteEvalSession)
+    assert session.classes == tuple(f"class {c}" for c in range(CLASSES))
     for video, video_id in enumerate(predicted.video_ids):
-        stream.reset()
+        session.begin()
         raw = [
             torch.from_numpy(np.array(cache[name][video_id].features)) for name in ("coarse_112", "fine_224")
         ]
-        gates, _ = feed(stream, *raw)
+        gates, _ = feed(session, *raw)
         rows = slice(*predicted.offsets[video : video + 2])
         assert gates == predicted.gates[0, rows].tolist()
-        assert np.allclose(stream.probabilities, predicted.scores[0, video], atol=1e-6)
-        assert stream.macs == predicted.macs[0, video].sum()
+        assert np.allclose(session.probabilities, predicted.scores[0, video], atol=1e-6)
+        assert session.macs == predicted.macs[0, video].sum()
 
 
-def test_stream_needs_a_finished_run_with_a_gate(
+def test_a_session_needs_a_finished_run_with_a_gate(
     planted: tuple[FeatureCache, LabelSet], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="not a finished run"):
-        open_stream(tmp_path)
+        open_session(tmp_path)
     run = run_method(replace(CONFIG, method="uniform"), *planted, tmp_path / "run", device="cpu")
-    with pytest.raises(UserError, match="a run of uniform, which has no gate"):
-        open_stream(run.folder)
+    with pytest.raises(UserError, match="a run of uniform, which cannot be run on raw video"):
+        open_session(run.folder)
 
 
 # --- emissions ---
@@ -221,21 +228,21 @@ def test_stream_needs_a_finished_run_with_a_gate(
 def check_point(
     said: Predictions, method: LiteEvalMethod, videos: VideoSet, video: int, frames: int, fine: int | None
 ) -> None:
-    """One video against the stream, stopped after so many frames or so many fine features."""
-    stream = LiteEvalStream(method.model)
+    """One video against a session, stopped after so many frames or so many fine features."""
+    session = session_of(method, videos)
     coarse, details = features(videos, video)
     gates = np.zeros(len(coarse), np.uint8)
     for row in range(frames):
-        if stream.look(coarse[row]):
-            stream.fine(details[row])
+        if session.look(coarse[row]):
+            session.fine(details[row])
             gates[row] = 1
-            if stream.fine_features == fine:
+            if session.fine_features == fine:
                 break
-    assert said.seen[video] == stream.frames
+    assert said.seen[video] == session.frames
     assert np.array_equal(said.gates[0, said.offsets[video] : said.offsets[video + 1]], gates)
-    assert np.allclose(said.scores[0, video], stream.probabilities, atol=1e-6)
-    networks = method.model.cost.total(steps=stream.frames, opened=stream.fine_features)
-    spent = [COARSE_MACS * stream.frames, FINE_MACS * stream.fine_features, networks]
+    assert np.allclose(said.scores[0, video], session.probabilities, atol=1e-6)
+    networks = method.model.cost.total(steps=session.frames, opened=session.fine_features)
+    spent = [COARSE_MACS * session.frames, FINE_MACS * session.fine_features, networks]
     assert said.macs[0, video].tolist() == spent
 
 

@@ -5,7 +5,7 @@ Source: Wu et al., "LiteEval: A Coarse-to-Fine Framework for Resource Efficient 
 Equations and rooms: Eq. 1, 3, 4, 5 in :mod:`.recurrent`, for LSTMs in :mod:`.cells`; the cells of Table 6 in
 :mod:`.lstm`, :mod:`.gru` and :mod:`.sru`; Eq. 2, 8, 9 in :mod:`.gate`; Eq. 6 and the whole network in
 :mod:`.model`; Eq. 7 in :mod:`.loss`; multiply-accumulates in :mod:`.cost`; learned layers of the
-released code in :mod:`.projection`, its weights in :mod:`.authors`; one frame at a time in :mod:`.stream`. Input
+released code in :mod:`.projection`, its weights in :mod:`.authors`; one frame at a time in :mod:`.session`. Input
 scales are in :mod:`policy.networks.standardize`.
 """
 

@@ -18,8 +18,11 @@ from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.distillation import distillation_loss
 from policy.liteeval.loss import liteeval_loss, step_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
+from policy.liteeval.session import LiteEvalSession
 from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.standardize import fit_scale
+from policy.session import Session, TrainedRun
+from policy.training.checkpoint import read_weights
 
 NETWORK_OPTIONS = frozenset(
     {
@@ -80,6 +83,20 @@ class LiteEvalMethod(Method):
             fine_projection=config.fine_projection,
             gate_state=config.gate_state,
             precision=config.precision,
+        )
+
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+        coarse, fine = (run.streams[role] for role in cls.roles)
+        model = cls.network(run.config, coarse.feature_dim, fine.feature_dim, len(run.classes))
+        read_weights(run.weights, model)
+        return LiteEvalSession(
+            model.to(device),
+            coarse,
+            fine,
+            l2=run.config.input_norm == "l2",
+            multi_label=run.multi_label,
+            classes=run.classes,
         )
 
     @property

@@ -12,6 +12,7 @@ from policy.data.opening import Dataset
 from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.method import TRAINING_OPTIONS, Losses, Moment, Prediction, class_probabilities
+from policy.session import Session, TrainedRun
 from policy.training.losses import classification_loss
 
 
@@ -31,6 +32,10 @@ class RandomGating(LiteEvalMethod):
             raise UserError("random gating needs the usage to match: give it LiteEval's")
         self.final_usage = config.usage
         self.model.gate.requires_grad_(False)
+
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+        return None  # its gates were not trained
 
     @property
     def draws(self) -> int:

@@ -1,31 +1,32 @@
-"""LiteEval online: one frame at a time, the fine features asked for when they are worth their cost."""
+"""LiteEval on raw video: one frame at a time, the fine features asked for when they are worth their cost."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from cache_schema import StreamSpec
+from cache_schema.costs import stream_cost
 from policy.data.unit_length import unit_length
 from policy.liteeval.model import LiteEval, LiteEvalState
+from policy.session import FloatArray, Rows, Session, Wanted, checked_rows
 
-Features = Tensor | NDArray[np.floating[Any]]
 
+class LiteEvalSession(Session):
+    """One video, frame by frame (Algorithm 1). Where its length is not known, as it arrives::
 
-class LiteEvalStream:
-    """One video, as it arrives (Algorithm 1)::
-
-        stream = LiteEvalStream(model)
+        session.begin()
         for frame in video:
-            if stream.look(coarse_features(frame)):
-                stream.fine(fine_features(frame))
-            print(stream.probabilities)
+            if session.look(coarse_features(frame)):
+                session.fine(fine_features(frame))
+            print(session.probabilities)
 
-    It decides and predicts what the model does given the whole video at once. `open_stream` in
-    `policy.deploy.streaming` makes one of a run folder.
+    It decides and predicts what the model does given the whole video at once. Its rows are wanted one by one.
+    `policy.deploy.session.open_session` makes one of a run folder.
 
     Attributes:
         frames: looked at so far.
@@ -34,33 +35,48 @@ class LiteEvalStream:
 
     Args:
         model: trained; it is put in evaluation mode.
+        coarse, fine: the streams that it was trained on.
         l2: the model was trained on features brought to length 1 (input_norm "l2"): do the same to those given,
             so that what a backbone says can be passed on as it is.
         multi_label: it was trained with a sigmoid for each class instead of a softmax.
-        coarse_macs, fine_macs: of the backbones for one frame, where `macs` is to hold them.
         classes: the names of the C classes, for whoever shows them.
     """
 
     def __init__(
         self,
         model: LiteEval,
+        coarse: StreamSpec,
+        fine: StreamSpec,
         *,
         l2: bool = False,
         multi_label: bool = False,
-        coarse_macs: int = 0,
-        fine_macs: int = 0,
         classes: tuple[str, ...] = (),
     ) -> None:
+        super().__init__({spec.name: spec for spec in (coarse, fine)}, classes)
         self.model = model.eval()
-        self.classes = classes
+        self.coarse_stream, self.fine_stream = coarse.name, fine.name
         self._l2 = l2
         self._multi_label = multi_label
-        self._coarse_macs, self._fine_macs = coarse_macs, fine_macs
-        self.reset()
+        self._restart()
+
+    def begin(self, spans_s: Mapping[str, FloatArray] | None = None) -> None:
+        """As any session does; both streams have as many rows, of the same instants.
+
+        Args:
+            spans_s: None: the video's length is not known. Nothing is `wanted` of it; `look` and `fine` take it.
+        """
+        if spans_s is None:
+            self._spans_s = {}
+            self._restart()
+            return
+        lengths = {name: len(spans_s[name]) for name in self.streams if name in spans_s}
+        if len(set(lengths.values())) > 1:
+            both = " and ".join(f"{length} of {name}" for name, length in lengths.items())
+            raise ValueError(f"a video has as many coarse rows as fine ones, not {both}")
+        super().begin(spans_s)
 
     @torch.no_grad()
-    def reset(self) -> None:
-        """Forget everything: the next frame is the first of another video."""
+    def _restart(self) -> None:
         self.frames = 0
         self.fine_features = 0
         self._state: LiteEvalState = self.model.initial_state(1)
@@ -70,8 +86,22 @@ class LiteEvalStream:
     def wants_fine(self) -> bool:
         return self._waiting is not None
 
+    def wanted(self) -> Wanted | None:
+        stream, row = self.coarse_stream, self.frames
+        if self.wants_fine:
+            stream, row = self.fine_stream, self.frames - 1
+        spans_s = self._spans_s.get(stream, np.empty((0, 2)))[row : row + 1]
+        return Wanted(stream, np.array([row], np.int64), spans_s) if len(spans_s) else None
+
+    def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
+        (row,) = self._need(stream, "features", features)
+        if self.wants_fine:
+            self.fine(row)
+        else:
+            self.look(row)
+
     @torch.no_grad()
-    def look(self, coarse: Features) -> bool:
+    def look(self, coarse: Rows) -> bool:
         """See the next frame's coarse features (D_c,).
 
         Returns:
@@ -93,7 +123,7 @@ class LiteEvalStream:
         return False
 
     @torch.no_grad()
-    def fine(self, features: Features) -> None:
+    def fine(self, features: Rows) -> None:
         """See the fine features (D_f,) of the frame that `look` asked them for.
 
         Raises:
@@ -120,21 +150,21 @@ class LiteEvalStream:
         return self.logits.sigmoid() if self._multi_label else self.logits.softmax(0)
 
     @property
-    def macs(self) -> int:
-        """Multiply-accumulates so far, with one prediction: the networks' and, if known, the backbones'."""
-        networks = self.model.cost.total(steps=self.frames, opened=self.fine_features)
-        return int(networks) + self.frames * self._coarse_macs + self.fine_features * self._fine_macs
+    def spent(self) -> Mapping[str, int]:
+        spent = Counter(
+            {"LiteEval networks": int(self.model.cost.total(steps=self.frames, opened=self.fine_features))}
+        )
+        # Added, for both may be one stream.
+        spent[self.coarse_stream] += self.frames * stream_cost(self.streams[self.coarse_stream]).macs
+        spent[self.fine_stream] += self.fine_features * stream_cost(self.streams[self.fine_stream]).macs
+        return spent
 
-    def _checked(self, features: Features, dim: int, name: str) -> Tensor:
+    def _checked(self, features: Rows, dim: int, name: str) -> Tensor:
         """(1, D), as the model takes them."""
-        if features.shape != (dim,):
-            raise ValueError(f"{name} features have shape {tuple(features.shape)}, not ({dim},)")
-        # A copy, for a slice of the cache is read-only, which torch cannot express.
-        given = features if isinstance(features, Tensor) else torch.from_numpy(np.array(features))
-        if not given.isfinite().all():
-            raise ValueError(f"{name} features of frame {self.frames + (name == 'coarse')} are not finite")
+        frame = self.frames + (name == "coarse")
+        given = checked_rows(features, (dim,), f"{name} features", f" of frame {frame}")
         if self._l2:
-            given = torch.from_numpy(unit_length(given.detach().cpu().numpy()))
+            given = torch.from_numpy(unit_length(given.cpu().numpy()))
         return given.to(self.model.classifier.weight.device)[None]
 
     def _rows(self, opened: int) -> Tensor:

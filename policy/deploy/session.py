@@ -1,0 +1,71 @@
+"""Trained policies from their run folders, for videos that are in no cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cache_schema import StreamSpec, UserError
+from cache_schema.run_folder import CONFIG, not_ours, read_json
+from policy.registry import METHODS
+from policy.runs import WEIGHTS, Run, read_config, read_result
+from policy.session import FloatArray, Session, TrainedRun
+
+
+def open_session(folder: Path, *, device: torch.device | None = None) -> Session:
+    """The policy of a finished run, ready for a video's rows as the backbones give them.
+
+    Neither the cache nor the labels are needed.
+
+    Args:
+        device: of the policy's own networks; by default the CPU.
+
+    Raises:
+        UserError: the folder holds no finished run, or one of a method that cannot be run on raw video.
+    """
+    run = read_trained(folder)
+    session = METHODS[run.config.method].session(run, device or torch.device("cpu"))
+    if session is None:
+        raise UserError(f"{folder}: a run of {run.config.method}, which cannot be run on raw video")
+    return session
+
+
+def read_trained(folder: Path) -> TrainedRun:
+    """What a run folder holds for a session. Raises UserError where there is no finished run."""
+    config = read_config(folder)
+    details = Run(folder, read_result(folder), reused=True).details()
+    held = read_json(folder / CONFIG)
+    try:
+        streams, pool = (
+            {name: StreamSpec.from_json(json.dumps(spec)) for name, spec in held.get(part, {}).items()}
+            for part in ("streams", "pool")
+        )
+        return TrainedRun(
+            weights=folder / WEIGHTS,
+            config=config,
+            streams=streams,
+            pool={model["name"]: pool[model["name"]] for model in details.get("models", ())},
+            classes=tuple(map(str, held["classes"])),
+            multi_label=bool(held["multi_label"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise not_ours(folder / CONFIG) from error
+
+
+def spans_of(spec: StreamSpec, duration_s: float) -> FloatArray:
+    """(T, 2): first and last second that each row of a stream sees of a video, for `Session.begin`.
+
+    Raises:
+        UserError: nobody knows which frames its rows saw, for they were imported.
+        ValueError: the duration is negative or not finite.
+    """
+    from extract.sampling import clip_times
+
+    sampling = spec.sampling
+    if not sampling.frames:
+        raise UserError(f"stream {spec.name!r} was imported: which frames its rows saw is not known")
+    times_s = clip_times(sampling, duration_s=duration_s, flow=spec.preprocessing.flow is not None)
+    return np.repeat(times_s[:, [0, -1]], sampling.crops, axis=0)
