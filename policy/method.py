@@ -122,6 +122,10 @@ class Method(ABC):
         """
         return None
 
+    def session_tensors(self) -> Mapping[str, Tensor]:
+        """What a session needs beside the model's state and what decided the run; empty for most."""
+        return {}
+
     @property
     def draws(self) -> int:
         """How many times evaluation is repeated, where it draws at random."""

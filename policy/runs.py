@@ -4,6 +4,7 @@ RUN/config.json              every choice, what the labels and features were, ve
 RUN/metrics.jsonl            a line per epoch
 RUN/checkpoint.safetensors   while unfinished: weights, optimiser, generator
 RUN/model.safetensors        the final weights
+RUN/session.safetensors      what else a method keeps for raw video, if it does
 RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs
 RUN/details.json             what else a method has to say, if it has
 RUN/choices.csv              which models a selector chose for each of these videos
@@ -36,7 +37,7 @@ from policy.data.opening import Dataset, open_dataset
 from policy.evaluation.predictions import Predictions, evaluate
 from policy.method import Method
 from policy.registry import METHODS
-from policy.training.checkpoint import read_weights, write_weights
+from policy.training.checkpoint import read_weights, write_tensors, write_weights
 from policy.training.distributed import Ranks
 from policy.training.loop import CHECKPOINT, METRICS, Epoch, train
 from policy.training.tensorboard import FOLDER as TENSORBOARD
@@ -47,6 +48,7 @@ RESULT = "result.json"
 DETAILS = "details.json"
 CHOICES = "choices.csv"
 WEIGHTS = "model.safetensors"
+SESSION = "session.safetensors"
 
 _COMPARED = {
     "config": "value of ",
@@ -280,6 +282,9 @@ def _carry_out(
     method.model.to(device).eval()
     method.finish(data.train, device)
     write_weights(folder / WEIGHTS, method.model)
+    tensors = method.session_tensors()
+    if tensors:
+        write_tensors(folder / SESSION, tensors)
     predictions = evaluate(method, data.evaluation, device=device)
     predictions.save(folder / "predictions.npz")
     details = method.details(data, device)
@@ -449,7 +454,7 @@ def _key(described: Mapping[str, Any]) -> str:
 
 
 _FILES = frozenset(
-    {CONFIG, METRICS, CHECKPOINT, WEIGHTS, "predictions.npz", DETAILS, CHOICES, RESULT, TENSORBOARD}
+    {CONFIG, METRICS, CHECKPOINT, WEIGHTS, SESSION, "predictions.npz", DETAILS, CHOICES, RESULT, TENSORBOARD}
 )
 
 

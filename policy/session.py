@@ -160,12 +160,14 @@ class TrainedRun:
         weights: the file of the model's parameters and buffers.
         streams: by role.
         pool: by name, the streams from which it chooses, the cheapest first.
+        tensors: what else its method keeps for sessions (`Method.session_tensors`).
     """
 
     weights: Path
     config: RunConfig
     streams: Mapping[str, StreamSpec]
     pool: Mapping[str, StreamSpec]
+    tensors: Mapping[str, Tensor]
     classes: tuple[str, ...]
     multi_label: bool
 

@@ -11,9 +11,10 @@ import pytest
 
 from cache_schema import UserError
 from policy.config import RunConfig
-from policy.deploy.selecting import open_selector
+from policy.deploy.session import open_session
 from policy.runs import open_data, run_method
 from policy.selection.opening import Pool
+from policy.selection.session import SelectorSession
 from tests.pools import PlantedPool, plant_pool
 
 MODELS = ("m0", "m1", "m2", "m3")
@@ -25,6 +26,12 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> PlantedPool:
     return plant_pool(
         tmp_path_factory.mktemp("pool") / "cache", train=200, test=80, classes_per_group=3, rows=2
     )
+
+
+def open_selector(folder: Path) -> SelectorSession:
+    session = open_session(folder)
+    assert isinstance(session, SelectorSession)
+    return session
 
 
 @pytest.mark.parametrize(

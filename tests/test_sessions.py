@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache_schema import FeatureCache, Sampling, UserError
+from cache_schema import FeatureCache, Sampling, UserError, write_shard
+from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
 from policy.deploy.session import open_session, spans_of
 from policy.runs import Run, run_method
+from policy.selection.session import PoolSession, SelectorSession
 from policy.session import Session, Wanted
-from tests.caches import PREPROCESSING, make_spec
+from tests.caches import PREPROCESSING, make_record, make_spec
 from tests.planted import plant
 
 LITEEVAL = RunConfig(
@@ -120,6 +123,147 @@ def test_what_cannot_be_taken(liteeval: Run) -> None:
         session.take(torch.zeros(1, 10))
     with pytest.raises(ValueError, match="no rows are wanted"):
         session.take(row)
+
+
+# --- pools of models ---
+
+MODELS = ("m0", "m1", "m2")
+SELECTOR = RunConfig(
+    "selector", models=MODELS, epochs=20, batch=8, lr=1e-2, selector_hidden=8, target="loss", budget=4.0
+)
+CASCADE = replace(SELECTOR, method="selector-cascade", budget=4.0)
+COUNT, DIM, ROWS = 5, 6, {"m0": 5, "m1": 4, "m2": 6, "other": 3}
+NAMES = tuple("edcba")
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, LabelSet]:
+    """Models with features and scores, of classes in an order of their own, the better the dearer.
+
+    m2 has clips with three crops; the classes of "other" are not the labels'.
+    """
+    folder, random = tmp_path_factory.mktemp("pool"), np.random.default_rng(0)
+    labels = random.integers(COUNT, size=60)
+    for place, (name, rows) in enumerate(ROWS.items()):
+        known = name != "other"
+        classes = (*NAMES, "f") if known else ("x", "y", "z")
+        sampling = (
+            Sampling("clips", fps=5.0, frames=4, window=8, clips=2, crops=3) if name == "m2" else Sampling()
+        )
+        spec = make_spec(
+            name, dim=DIM, classes=len(classes), macs_per_row=10**8 * 4 ** (place % 3), sampling=sampling
+        )
+        records = []
+        for video, label in enumerate(labels.tolist()):
+            record = make_record(f"v{video:02d}", rows, dim=DIM, classes=len(classes), seed=place)
+            assert record.scores is not None
+            if known:
+                record.scores[:, NAMES.index("abcde"[label])] += place + random.normal()
+            record.features[:, label] += 1
+            records.append(record)
+        write_shard(folder / name, replace(spec, classes=classes), records, tools={"thriftvid": "test"})
+    videos = (
+        VideoLabel(f"v{video:02d}", ("abcde"[label],), "train" if video < 40 else "test")
+        for video, label in enumerate(labels.tolist())
+    )
+    return FeatureCache(folder), LabelSet(folder / "labels.csv", tuple(videos))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SELECTOR,
+        replace(SELECTOR, models=("m0:2", "m1", "m2:1"), selector_input="scores+features", input_norm="l2"),
+        replace(SELECTOR, coarse="m1", confidence_input=True, target="affinity", rule="price"),
+        replace(SELECTOR, coarse="other", rows=2),
+        replace(SELECTOR, coarse="other", selector_input="features"),
+        replace(SELECTOR, heads="linear", folds=2, input_norm="l2"),
+        replace(SELECTOR, heads="linear", folds=2, coarse="other", multi_label=True),
+        replace(SELECTOR, heads="linear", folds=2, coarse="other", selector_input="features"),
+        CASCADE,
+        replace(CASCADE, answer="largest", models=("m2", "m0:2", "m1:3"), coarse="m1"),
+        replace(CASCADE, answer="mean", selector_input="scores+features", input_norm="l2", multi_label=True),
+        replace(CASCADE, heads="linear", folds=2, budget=6.0),
+    ],
+)
+def test_a_pool_answers_as_its_run(
+    config: RunConfig, pool: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    run = run_method(config, *pool, tmp_path / "run", device="cpu")
+    check_run(run, pool[0], most=1)
+    session = check_run(run, pool[0])
+    assert isinstance(session, PoolSession)
+    with (run.folder / "choices.csv").open(newline="") as file:
+        choices = {row["video_id"]: row for row in csv.DictReader(file)}
+    ran = set()
+    for video_id, choice in choices.items():
+        drive(session, pool[0], video_id, most=2)
+        expected = {*choice["ran"].split("+"), session.looks_at}
+        assert set(session.ran) == expected and session.ran[0] == session.looks_at
+        ran.add(session.ran)
+        if isinstance(session, SelectorSession):
+            assert session.chosen == choice["answers"]
+    assert len(ran) > 1
+
+
+def test_the_answer_of_a_selector_at_any_time(pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    for coarse in ("m0", "other"):
+        folder = tmp_path / coarse
+        run_method(replace(SELECTOR, coarse=coarse), *pool, folder, device="cpu")
+        session = open_session(folder)
+        assert isinstance(session, SelectorSession)
+        assert session.probabilities.tolist() == pytest.approx([0.2] * COUNT)
+        for video_id in run_method(replace(SELECTOR, coarse=coarse), *pool, folder).predictions().video_ids:
+            videos = {name: pool[0][name][video_id] for name in session.streams}
+            session.begin({name: video.spans for name, video in videos.items()})
+            assert session.probabilities.tolist() == pytest.approx([0.2] * COUNT)
+            assert session.chosen is None and session.spent == {coarse: 0, "selector network": 0}
+            answers = []
+            while (wanted := session.wanted()) is not None:
+                scores = videos[wanted.stream].scores
+                assert scores is not None
+                session.take(scores=scores[wanted.rows[:1]])  # features are not looked at
+                answers.append((wanted.stream, session.probabilities))
+            first = [answer for stream, answer in answers if stream == coarse]
+            assert len(first) == ROWS[coarse] and all(
+                float(answer.sum()) == pytest.approx(1) for answer in first
+            )
+            assert len({tuple(answer.tolist()) for answer in first}) == (
+                1 if coarse == "other" else ROWS[coarse]
+            )
+
+
+def test_what_a_pool_cannot_take(pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    run_method(SELECTOR, *pool, tmp_path / "run", device="cpu")
+    session = open_session(tmp_path / "run")
+    session.begin({name: np.zeros((6, 2)) for name in session.streams})
+    scores = np.zeros((7, 6))
+    with pytest.raises(ValueError, match="m0: give from 1 to 6 rows"):
+        session.take(scores=scores)
+    with pytest.raises(ValueError, match="m0: give from 1 to 6 rows, as many of features as of scores"):
+        session.take(np.zeros((5, DIM)), scores[:6])
+    with pytest.raises(ValueError, match=r"class scores of m0 have shape \(2, 5\), not \(2, 6\)"):
+        session.take(scores=scores[:2, :5])
+    with pytest.raises(ValueError, match="class scores of m0 are not finite"):
+        session.take(scores=scores[:1] - np.inf)
+    with pytest.raises(ValueError, match="this policy looks at class scores of m0: give them"):
+        session.take(np.zeros((6, DIM)))
+    assert session.macs == 0
+    session.take(scores=scores[:4])
+    wanted = session.wanted()
+    assert wanted is not None and wanted.rows.tolist() == [4, 5]
+    with pytest.raises(ValueError, match="m0: give from 1 to 2 rows"):
+        session.take(scores=scores[:3])
+
+
+@pytest.mark.parametrize("config", [CASCADE, replace(SELECTOR, heads="linear", folds=2)])
+def test_a_run_that_kept_too_little(
+    config: RunConfig, pool: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    run_method(config, *pool, tmp_path / "run", device="cpu")
+    (tmp_path / "run" / "session.safetensors").unlink()
+    with pytest.raises(UserError, match="did not keep what raw video needs: train it again"):
+        open_session(tmp_path / "run")
 
 
 # --- the spans of a video ---

@@ -11,8 +11,9 @@ import torch
 from cache_schema import StreamSpec, UserError
 from cache_schema.run_folder import CONFIG, not_ours, read_json
 from policy.registry import METHODS
-from policy.runs import WEIGHTS, Run, read_config, read_result
+from policy.runs import SESSION, WEIGHTS, Run, read_config, read_result
 from policy.session import FloatArray, Session, TrainedRun
+from policy.training.checkpoint import read_tensors
 
 
 def open_session(folder: Path, *, device: torch.device | None = None) -> Session:
@@ -48,6 +49,7 @@ def read_trained(folder: Path) -> TrainedRun:
             config=config,
             streams=streams,
             pool={model["name"]: pool[model["name"]] for model in details.get("models", ())},
+            tensors=read_tensors(kept) if (kept := folder / SESSION).exists() else {},
             classes=tuple(map(str, held["classes"])),
             multi_label=bool(held["multi_label"]),
         )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
 
-from cache_schema import CacheError, Stream, UserError
+from cache_schema import CacheError, Stream, StreamSpec, UserError
 from cache_schema.scores import kind_of
 from policy.data.batches import RowChoice, VideoSet, batched
 from policy.networks.macs import linear_macs
@@ -54,13 +54,18 @@ class ScoreHead:
         start = 0
         for part in batched(which, _VIDEOS_AT_A_TIME):
             scores = [videos.scores_of(self.stream, video, rows) for video in part]
-            logits = np.concatenate(scores)[:, self.columns].astype(np.float32)
-            each = expit(logits) if videos.multi_label else softmax(logits, axis=1)
+            each = row_probabilities(np.concatenate(scores), self.columns, videos.multi_label)
             counts = np.array([len(video) for video in scores])
             sums = np.add.reduceat(each, np.cumsum(counts) - counts)
             said[start : start + len(part)] = sums / counts[:, None].astype(np.float32)
             start += len(part)
         return said
+
+
+def row_probabilities(scores: npt.NDArray[np.floating[Any]], columns: IntArray, multi_label: bool) -> Floats:
+    """(N, C): of each row's class scores (N, C'), as `ScoreHead` has them."""
+    logits = scores[:, columns].astype(np.float32)
+    return np.asarray(expit(logits) if multi_label else softmax(logits, axis=1))
 
 
 def score_head(stream: Stream, classes: Sequence[str], names: Sequence[str], videos: VideoSet) -> ScoreHead:
@@ -73,7 +78,7 @@ def score_head(stream: Stream, classes: Sequence[str], names: Sequence[str], vid
     Raises:
         UserError: the stream has no class scores, not for all classes, or probabilities instead of logits.
     """
-    columns = score_columns(stream, classes, names)
+    columns = score_columns(stream.spec, classes, names)
     _check_logits(stream, videos)
     return ScoreHead(stream, columns)
 
@@ -91,7 +96,7 @@ def every_score(stream: Stream, videos: VideoSet) -> ScoreHead:
     return ScoreHead(stream, np.arange(stream.spec.num_classes))
 
 
-def score_columns(stream: Stream, classes: Sequence[str], names: Sequence[str] = ()) -> IntArray:
+def score_columns(spec: StreamSpec, classes: Sequence[str], names: Sequence[str] = ()) -> IntArray:
     """(C,): where a stream's class scores have the classes of the labels.
 
     Args:
@@ -101,10 +106,9 @@ def score_columns(stream: Stream, classes: Sequence[str], names: Sequence[str] =
     Raises:
         UserError: the stream has no class scores, or not for all classes.
     """
-    spec = stream.spec
     if not spec.num_classes:
         raise CacheError(
-            f"stream {stream.name!r} has no class scores, which model selection needs: extract it with a "
+            f"stream {spec.name!r} has no class scores, which model selection needs: extract it with a "
             "classifier (finetune-backbone makes one), import scores (feature-cache import), or give --heads "
             "linear, which fits one on its features"
         )
@@ -113,12 +117,12 @@ def score_columns(stream: Stream, classes: Sequence[str], names: Sequence[str] =
         if spec.num_classes == len(classes):
             return np.arange(len(classes), dtype=np.int64)
         raise CacheError(
-            f"stream {stream.name!r} has {spec.num_classes} class scores without names, and the labels have "
+            f"stream {spec.name!r} has {spec.num_classes} class scores without names, and the labels have "
             f"{len(classes)} classes: say which is which with --classes FILE, a name for each column"
         )
     if len(known) != spec.num_classes:
         raise UserError(
-            f"--classes names {len(known)} columns, but stream {stream.name!r} has {spec.num_classes} class scores"
+            f"--classes names {len(known)} columns, but stream {spec.name!r} has {spec.num_classes} class scores"
         )
     places = {name: place for place, name in enumerate(known)}
     missing = [name for name in classes if name not in places]
@@ -126,7 +130,7 @@ def score_columns(stream: Stream, classes: Sequence[str], names: Sequence[str] =
         named = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
         its_own = ", ".join(map(repr, known[:3])) + (", …" if len(known) > 3 else "")
         raise CacheError(
-            f"stream {stream.name!r} has no class scores for {len(missing)} of the {len(classes)} classes of the "
+            f"stream {spec.name!r} has no class scores for {len(missing)} of the {len(classes)} classes of the "
             f"labels: {named}; its own are {its_own}"
         )
     return np.array([places[name] for name in classes], np.int64)

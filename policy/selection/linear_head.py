@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from cache_schema import CacheError, Stream, UserError
 from policy.data.batches import RowChoice, VideoSet
@@ -27,6 +29,45 @@ _PART = 4096
 
 
 @dataclass(frozen=True)
+class WholeHead:
+    """What judges videos that no head was fitted on, with nothing but numbers."""
+
+    scale: Standardize
+    linear: Linear
+    calibration: Calibration
+
+    @property
+    def macs(self) -> int:
+        """D·C once per video, for the mean of its rows; the standardisation is a matter of weights and bias."""
+        return linear_macs(*self.linear.weights.shape)
+
+    def __call__(self, features: Floats) -> Floats:
+        """(M, D), means over a video's rows, to (M, C) class probabilities."""
+        return self.calibration(self.linear(scaled(self.scale, features)))
+
+    def tensors(self, stream: str) -> dict[str, Tensor]:
+        """By name, for a file that may have the heads of other streams, too."""
+        calibration = [self.calibration.slope, self.calibration.shift]
+        return {
+            f"{stream}/mean": self.scale.mean,
+            f"{stream}/std": self.scale.std,
+            f"{stream}/weights": torch.from_numpy(self.linear.weights),
+            f"{stream}/bias": torch.from_numpy(self.linear.bias),
+            f"{stream}/calibration": torch.tensor(calibration, dtype=torch.float64),
+        }
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor], stream: str, *, multi_label: bool) -> WholeHead:
+        """The inverse of `tensors`. Raises KeyError where this stream's are not among them."""
+        mean, std = tensors[f"{stream}/mean"], tensors[f"{stream}/std"]
+        scale = Standardize(len(mean))
+        scale.load_state_dict({"mean": mean, "std": std})
+        linear = Linear(tensors[f"{stream}/weights"].numpy(), tensors[f"{stream}/bias"].numpy())
+        slope, shift = tensors[f"{stream}/calibration"].tolist()
+        return WholeHead(scale, linear, Calibration(slope, shift, multi_label))
+
+
+@dataclass(frozen=True)
 class LinearHead:
     """Classifies the mean of the features of a video's rows, standardised over the training videos.
 
@@ -36,26 +77,25 @@ class LinearHead:
     calibration: few numbers, none of which knows a video.
 
     Attributes:
+        whole: the one fitted on all training videos.
         fold_of: by id of a training video.
         folds: the head fitted without each fold; of a single fold, the one fitted on it.
     """
 
     stream: Stream
-    scale: Standardize
-    whole: Linear
+    whole: WholeHead
     folds: tuple[Linear, ...]
     fold_of: Mapping[str, int]
-    calibration: Calibration
 
     def macs(self, rows: IntArray) -> IntArray:
-        """D·C once per video, for the mean of its rows; the standardisation is a matter of weights and bias."""
-        return np.full_like(rows, linear_macs(*self.whole.weights.shape))
+        """Of `WholeHead`, for each video."""
+        return np.full_like(rows, self.whole.macs)
 
     def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
-        features = scaled(self.scale, mean_features(self.stream, videos, which, rows))
+        features = scaled(self.whole.scale, mean_features(self.stream, videos, which, rows))
         unseen = len(self.folds)
         fold = np.array([self.fold_of.get(videos.ids[video], unseen) for video in which], np.int64)
-        return self.calibration(_by_fold([*self.folds, self.whole], fold, features))
+        return self.whole.calibration(_by_fold([*self.folds, self.whole.linear], fold, features))
 
 
 def fit_linear_head(
@@ -87,7 +127,7 @@ def fit_linear_head(
     said = _by_fold(heads, fold[sample], features[sample])
     calibration = Calibration.fit(said, targets[sample], videos.multi_label)
     fold_of = dict(zip(videos.ids, fold.tolist(), strict=True))
-    return LinearHead(stream, scale, head, heads, fold_of, calibration)
+    return LinearHead(stream, WholeHead(scale, head, calibration), heads, fold_of)
 
 
 def _best_ridge(

@@ -26,7 +26,9 @@ from policy.selection.rule import (
     within_budget,
 )
 from policy.selection.schedule import by_price, threshold_of
+from policy.selection.session import SelectorSession
 from policy.selection.targets import affinities, qualities
+from policy.session import Session, TrainedRun
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -80,6 +82,10 @@ class Selector(PoolMethod):
             check_budget(
                 config.budget, float(self.decided(table, np.zeros(1), cheapest, data.train).gflops[0])
             )
+
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+        return SelectorSession(run, device)
 
     def seen(self, videos: VideoSet, table: PoolTable) -> Tensor:
         """(M, D) float32, the network's inputs."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from cache_schema import UserError
+from policy.data.batches import uniform_rows
 from policy.selection.pool import MOST_MODELS
 
 
@@ -19,6 +23,12 @@ class ModelName:
 
     stream: str
     rows: int | None = None
+
+    def rows_of(self, length: int, crops: int) -> npt.NDArray[np.int64]:
+        """Those of a video of `length` rows that it looks at; of a clip with several crops all, or none."""
+        clips = length // crops
+        chosen = uniform_rows(clips, clips if self.rows is None else self.rows)
+        return np.asarray((chosen[:, None] * crops + np.arange(crops)).ravel(), np.int64)
 
     @staticmethod
     def parse(text: str, rows: int | None = None) -> ModelName:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cache_schema import CacheError, FeatureCache, Stream, UserError
 from cache_schema.costs import stream_cost
 from policy.config import RunConfig
-from policy.data.batches import VideoSet, uniform_rows
+from policy.data.batches import VideoSet
 from policy.data.opening import Dataset
 from policy.selection.heads import Head, ScoreHead, every_score, score_head
 from policy.selection.held_out import held_out_head, parse_held_out
@@ -39,11 +39,8 @@ class Member:
     head: Head | None
 
     def rows(self, length: int) -> IntArray:
-        """Those of a video of `length` rows that it looks at; of a clip with several crops all, or none."""
-        crops = self.stream.spec.sampling.crops
-        clips = length // crops
-        chosen = uniform_rows(clips, clips if self.name.rows is None else self.name.rows)
-        return np.asarray((chosen[:, None] * crops + np.arange(crops)).ravel(), np.int64)
+        """Those of a video of `length` rows that it looks at."""
+        return self.name.rows_of(length, self.stream.spec.sampling.crops)
 
     def head_macs(self, rows: IntArray) -> IntArray:
         """(M,), of its head alone, for videos of which it looks at `rows` (M,)."""

@@ -17,6 +17,7 @@ from policy.data.batches import Role, VideoSet
 from policy.data.opening import Dataset
 from policy.method import IntArray, Method
 from policy.selection.curve import SelectionCurve
+from policy.selection.linear_head import LinearHead
 from policy.selection.models import parse_models
 from policy.selection.opening import Member, Pool, cheapest_stream, held_out_streams
 from policy.selection.plausibility import suspicions
@@ -57,6 +58,14 @@ class PoolMethod(Method):
     @classmethod
     def held_out(cls, config: RunConfig) -> Sequence[str]:
         return held_out_streams(config)
+
+    def session_tensors(self) -> Mapping[str, Tensor]:
+        """The linear heads, if these judge."""
+        tensors: dict[str, Tensor] = {}
+        for member in (*self.pool_of_models, self.own):
+            if isinstance(member.head, LinearHead):
+                tensors |= member.head.whole.tensors(member.name.stream)
+        return tensors
 
     def notes(self, data: Dataset) -> Sequence[str]:
         (train, _), (evaluation, _) = self.look(data.train), self.look(data.evaluation)

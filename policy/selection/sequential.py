@@ -6,6 +6,7 @@ looks after each model at all that has been said, and answers with all of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,8 +34,10 @@ from policy.selection.pool import BoolArray, FloatArray, Masks, PoolTable, only
 from policy.selection.pool_method import POINTS, POOL_OPTIONS, PoolMethod
 from policy.selection.rule import check_budget, prices_between, within_budget
 from policy.selection.schedule import threshold_of
-from policy.selection.sequential_network import Evidence, SequentialNetwork
+from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
+from policy.selection.session import GFLOPS, CascadeSession
 from policy.selection.walk import rates, walk
+from policy.session import Session, TrainedRun
 from policy.training.losses import classification_loss
 
 _CANDIDATES = 400
@@ -82,6 +85,13 @@ class SelectorCascade(PoolMethod):
             least = self.own.macs(data.train) + self.model.macs
             check_budget(config.budget, float(least.mean() / 1e9))
 
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+        return CascadeSession(run, device)
+
+    def session_tensors(self) -> Mapping[str, Tensor]:
+        return {**super().session_tensors(), GFLOPS: torch.from_numpy(self.gflops)}
+
     def seen(self, videos: VideoSet, table: PoolTable) -> Tensor:
         """(M, E) float32: of the first model, beside its class scores."""
         if self.config.selector_input == "scores+features":
@@ -105,9 +115,9 @@ class SelectorCascade(PoolMethod):
         answers, chances = self.model(evidence, ran, generator)
         every = targets.expand(self.model.models, *targets.shape)
         answer_loss = classification_loss(answers.flatten(0, 1), every.flatten(0, 1))
-        right = self._right(self.answered(evidence, answers, ran), every)[1:]
-        expected = chances[:-1].gather(2, order.T[1:, :, None])[:, :, 0]
-        chance_loss = functional.binary_cross_entropy_with_logits(expected, right)
+        right = self._right(answered(self.config.answer, evidence, answers, ran), every)[1:]
+        expected_right = chances[:-1].gather(2, order.T[1:, :, None])[:, :, 0]
+        chance_loss = functional.binary_cross_entropy_with_logits(expected_right, right)
         return {"loss": answer_loss + chance_loss, "answer": answer_loss, "chance": chance_loss}
 
     def _random_order(self, count: int, generator: torch.Generator) -> Tensor:
@@ -115,21 +125,6 @@ class SelectorCascade(PoolMethod):
         drawn = torch.rand(count, self.model.models, generator=generator)
         drawn[:, self.own_place] = -1
         return drawn.argsort(1)
-
-    def answered(self, evidence: Evidence, answer: Tensor, ran: Tensor) -> Tensor:
-        """(..., B): the class that is answered, by `config.answer`.
-
-        Args:
-            answer: (..., B, C) of the network.
-            ran: (..., B, N).
-        """
-        if self.config.answer == "learned":
-            return answer.argmax(-1)
-        if self.config.answer == "largest":
-            largest = (ran * torch.arange(self.model.models, device=ran.device)).amax(-1)
-            best = evidence.probabilities.argmax(2).expand(ran.shape)
-            return best.gather(-1, largest[..., None])[..., 0]
-        return (evidence.probabilities * ran[..., None]).sum(-2).argmax(-1)
 
     def _right(self, best: Tensor, targets: Tensor) -> Tensor:
         """(...): 1 where the class is one that is trained on (hit@1); targets as in a batch."""
@@ -280,11 +275,11 @@ class Walks:
             evidence = self.method.evidence(self.videos, self.chosen[these], self.device)
             on = torch.from_numpy(_members(np.full(len(these), mask, np.uint32), models)).to(self.device)
             answer, chances = self.method.model(evidence, on)
-            best = self.method.answered(evidence, answer, on)
-            said = class_probabilities(answer.double(), self.method.multi_label)
-            self._sure[mask][these] = said.gather(1, best[:, None])[:, 0].cpu().numpy()
+            best = answered(self.method.config.answer, evidence, answer, on)
+            sure, chances = expected(answer, chances, best, multi_label=self.method.multi_label)
+            self._sure[mask][these] = sure.cpu().numpy()
             self._best[mask][these] = best.cpu().numpy()
-            self._chances[mask][these] = chances.double().sigmoid().cpu().numpy()
+            self._chances[mask][these] = chances.cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from policy.config import SelectorAnswer
+from policy.method import class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
 from policy.selection.sureness import how_sure
@@ -48,6 +50,34 @@ class Evidence:
         best = probabilities.argmax(2)
         agreement = probabilities.gather(2, best[:, None].expand(-1, best.shape[1], -1))
         return Evidence(probabilities, said, torch.cat([seen, more], 1), agreement)
+
+
+def answered(kind: SelectorAnswer, evidence: Evidence, answer: Tensor, ran: Tensor) -> Tensor:
+    """(..., B): the class that is answered.
+
+    Args:
+        kind: as `config.answer`.
+        answer: (..., B, C) of the network.
+        ran: (..., B, N).
+    """
+    if kind == "learned":
+        return answer.argmax(-1)
+    if kind == "largest":
+        largest = (ran * torch.arange(ran.shape[-1], device=ran.device)).amax(-1)
+        best = evidence.probabilities.argmax(2).expand(ran.shape)
+        return best.gather(-1, largest[..., None])[..., 0]
+    return (evidence.probabilities * ran[..., None]).sum(-2).argmax(-1)
+
+
+def expected(answer: Tensor, chances: Tensor, best: Tensor, *, multi_label: bool) -> tuple[Tensor, Tensor]:
+    """(B,) float64, the chance that an answer is right, and (B, N) that it would be after one more model.
+
+    Args:
+        answer, chances: of the network.
+        best: (B,), the class that is answered.
+    """
+    sure = class_probabilities(answer.double(), multi_label).gather(1, best[:, None])[:, 0]
+    return sure, chances.double().sigmoid()
 
 
 class SequentialNetwork(nn.Module):

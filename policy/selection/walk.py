@@ -18,8 +18,7 @@ _TRIED = (0.1, 0.3, 0.5, 0.7, 0.9)
 def walk(look: Look, count: int, start: int, gflops: FloatArray, price: float) -> Masks:
     """(count,): the models that run for each of so many videos.
 
-    After each model: the one of largest chance − price · GFLOPs is next, of equal ones the first; unless that is
-    no more than the chance that the answer is right already. Models may be passed over, and run later.
+    After each model comes that of `next_models`. Models may be passed over, and run later.
 
     Args:
         start: the set that has run before anything is decided.
@@ -33,12 +32,27 @@ def walk(look: Look, count: int, start: int, gflops: FloatArray, price: float) -
         for mask in np.unique(ran[live]):
             videos = live[ran[live] == mask]
             sure, chances = look(int(mask), videos)
-            worth = np.where(_has(int(mask), len(gflops)), -np.inf, chances - price * gflops)
-            goes_on[videos] = worth.max(axis=1) > sure
-            further = goes_on[videos]
-            ran[videos[further]] |= np.uint32(1) << worth[further].argmax(axis=1).astype(np.uint32)
+            following = next_models(int(mask), sure, chances, gflops, price)
+            goes_on[videos] = further = following >= 0
+            ran[videos[further]] |= np.uint32(1) << following[further].astype(np.uint32)
         live = np.flatnonzero(goes_on & (ran != all_of(len(gflops))))
     return ran
+
+
+def next_models(
+    mask: int, sure: FloatArray, chances: FloatArray, gflops: FloatArray, price: float
+) -> IntArray:
+    """(m,): the model that is next for each of m videos, after a set of models; −1: none is worth its price.
+
+    It is the one of largest chance − price · GFLOPs, of equal ones the first; unless that is no more than the
+    chance that the answer is right already.
+
+    Args:
+        sure, chances: as `Look` gives them.
+        gflops, price: as `walk` has them.
+    """
+    worth = np.where(_has(mask, len(gflops)), -np.inf, chances - price * gflops)
+    return np.where(worth.max(axis=1) > sure, worth.argmax(axis=1), -1)
 
 
 def rates(look: Look, count: int, start: int, gflops: FloatArray) -> FloatArray:

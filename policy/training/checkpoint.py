@@ -20,7 +20,17 @@ _JSON = "state"  # key of the file's metadata that holds all that is not a tenso
 
 def write_weights(path: Path, model: nn.Module) -> None:
     """Write a model's parameters and buffers."""
-    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
+    write_tensors(path, model.state_dict())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name. Raises UserError where the file cannot be written."""
+    write_atomically(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Load what `write_tensors` wrote. Raises UserError where the file is missing or damaged."""
+    return _read(path)[0]
 
 
 def read_weights(path: Path, model: nn.Module) -> None:
@@ -29,7 +39,7 @@ def read_weights(path: Path, model: nn.Module) -> None:
     Raises:
         UserError: the file is missing, damaged, or of another model.
     """
-    tensors, _ = _read(path)
+    tensors = read_tensors(path)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
