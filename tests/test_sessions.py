@@ -76,7 +76,8 @@ def check_run(run: Run, cache: FeatureCache, most: int = 10**9) -> Session:
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"input_norm": "l2"}, {"method": "liteeval-rl", "input_norm": "none"}]
+    "change",
+    [{}, {"input_norm": "l2"}, {"method": "liteeval-rl", "input_norm": "none", "fine": "coarse_112"}],
 )
 def test_liteeval_answers_as_its_run(change: Mapping[str, Any], tmp_path: Path) -> None:
     planted = plant(tmp_path / "cache", train=8, test=6, classes=4, dim=10, lengths=(4, 9))
@@ -86,7 +87,9 @@ def test_liteeval_answers_as_its_run(change: Mapping[str, Any], tmp_path: Path) 
     gates, offsets = run.predictions().gates[0], run.predictions().offsets
     for video, video_id in enumerate(run.predictions().video_ids):
         trace = drive(session, planted.cache, video_id)
-        opened = [int(wanted.rows[0]) for wanted in trace if wanted.stream == "fine_224"]
+        # Each row is wanted of the coarse stream, and once more where the gate opens.
+        rows = np.array([int(wanted.rows[0]) for wanted in trace])
+        opened = rows[1:][np.diff(rows) == 0].tolist()
         assert opened == np.flatnonzero(gates[offsets[video] : offsets[video + 1]]).tolist()
 
 
@@ -233,10 +236,40 @@ def test_the_answer_of_a_selector_at_any_time(pool: tuple[FeatureCache, LabelSet
             )
 
 
+@pytest.fixture(scope="module")
+def cascade(pool: tuple[FeatureCache, LabelSet], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    config = replace(CASCADE, selector_input="scores+features", input_norm="l2")
+    return run_method(config, *pool, tmp_path_factory.mktemp("cascade"), device="cpu")
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), video=st.integers(0, 19))
+def test_it_does_not_matter_how_many_rows_come_at_a_time(
+    data: st.DataObject, video: int, pool: tuple[FeatureCache, LabelSet], cascade: Run
+) -> None:
+    video_id = cascade.predictions().video_ids[video]
+    whole, parts = open_session(cascade.folder), open_session(cascade.folder)
+    drive(whole, pool[0], video_id)
+    parts.begin({name: pool[0][name][video_id].spans for name in parts.streams})
+    while (wanted := parts.wanted()) is not None:
+        record = pool[0][wanted.stream][video_id]
+        rows = wanted.rows[: data.draw(st.integers(1, len(wanted.rows)))]
+        assert record.scores is not None
+        before = parts.macs
+        parts.take(torch.from_numpy(record.features[rows]).double(), record.scores[rows].astype(np.float32))
+        assert parts.macs > before
+        assert parts.probabilities.shape == (COUNT,) and parts.probabilities.isfinite().all()
+    assert torch.allclose(parts.probabilities, whole.probabilities, atol=1e-6)
+    assert parts.spent == whole.spent
+
+
 def test_what_a_pool_cannot_take(pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
     run_method(SELECTOR, *pool, tmp_path / "run", device="cpu")
     session = open_session(tmp_path / "run")
-    session.begin({name: np.zeros((6, 2)) for name in session.streams})
+    spans = {name: np.zeros((6, 2)) for name in session.streams}
+    with pytest.raises(ValueError, match="spans of m2: 2 rows are no clip, which has 3"):
+        session.begin({**spans, "m2": spans["m2"][:2]})
+    session.begin(spans)
     scores = np.zeros((7, 6))
     with pytest.raises(ValueError, match="m0: give from 1 to 6 rows"):
         session.take(scores=scores)

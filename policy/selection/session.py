@@ -25,7 +25,7 @@ from policy.selection.models import ModelName, parse_models
 from policy.selection.network import SelectorNetwork
 from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
 from policy.selection.walk import next_models
-from policy.session import Session, TrainedRun, Wanted
+from policy.session import FloatArray, Session, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 
 IntArray = npt.NDArray[np.int64]
@@ -165,6 +165,14 @@ class PoolSession(Session):
     @property
     def ran(self) -> tuple[str, ...]:
         return tuple(name for name, judged in self._judgements.items() if judged is not self._current)
+
+    def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
+        for name, spec in self.streams.items():
+            if name in spans_s and len(spans_s[name]) < spec.sampling.crops:
+                raise ValueError(
+                    f"spans of {name}: {len(spans_s[name])} rows are no clip, which has {spec.sampling.crops}"
+                )
+        super().begin(spans_s)
 
     def _restart(self) -> None:
         self._judgements, self._answer = {}, None
