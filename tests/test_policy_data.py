@@ -36,7 +36,7 @@ def video_set(folder: Path, lengths: list[int], *, l2: bool = False, classes: in
     labels = np.zeros((len(videos), 3), np.bool_)
     labels[np.arange(len(videos)), first] = True
     streams = {"coarse": cache["coarse"], "fine": cache["fine"]}
-    return VideoSet("train", streams, tuple(videos), labels, first, multi_label=False, l2=l2)  # type: ignore[arg-type]
+    return VideoSet("train", streams, tuple(videos), labels, first, multi_label=False, l2=l2)
 
 
 @settings(max_examples=30, deadline=None)
@@ -106,7 +106,7 @@ def test_l2_norm(tmp_path: Path) -> None:
     ], tools=TOOLS)  # fmt: skip
     streams = {"fine": FeatureCache(tmp_path)["fine"]}
     one, first = np.ones((1, 1), np.bool_), np.zeros(1, np.int64)
-    videos = VideoSet("train", streams, ("v",), one, first, multi_label=False, l2=True)  # type: ignore[arg-type]
+    videos = VideoSet("train", streams, ("v",), one, first, multi_label=False, l2=True)
     exact = features.astype(np.float64)
     exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
     found = videos.features("fine", 0)
@@ -149,7 +149,7 @@ LABELS = LabelSet(Path("l.csv"), (VideoLabel("a", ("x",), "train"), VideoLabel("
 
 def test_streams_of_different_lengths_name_the_video(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="video 'b' has 4 rows in stream 'coarse' but 5 in 'fine'"):
-        open_dataset(both(tmp_path, 5), LABELS, PAIR)  # type: ignore[arg-type]
+        open_dataset(both(tmp_path, 5), LABELS, PAIR)
 
 
 def test_a_video_without_fine_features_is_named(tmp_path: Path) -> None:
@@ -157,13 +157,13 @@ def test_a_video_without_fine_features_is_named(tmp_path: Path) -> None:
     write_stream(tmp_path, make_spec("fine"), {"a": 4})
     said = r"no features for 1 video of subset 'test': 'b' \(not in fine\); --skip-missing leaves"
     with pytest.raises(LabelError, match=said):
-        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)  # type: ignore[arg-type]
+        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)
 
 
 def test_streams_of_different_sampling(tmp_path: Path) -> None:
     cache = both(tmp_path, fine_fps=2.0)
     with pytest.raises(CacheError, match="at 1 fps and frames at 2 fps"):
-        open_dataset(cache, LABELS, PAIR)  # type: ignore[arg-type]
+        open_dataset(cache, LABELS, PAIR)
 
 
 def test_streams_of_different_files(tmp_path: Path) -> None:
@@ -171,4 +171,4 @@ def test_streams_of_different_files(tmp_path: Path) -> None:
     records = [make_record("a", 4), replace(make_record("b", 4), fingerprint="of another file")]
     write_shard(tmp_path / "fine", make_spec("fine"), records, tools=TOOLS)
     with pytest.raises(CacheError, match="video 'b' was another file"):
-        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)  # type: ignore[arg-type]
+        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)

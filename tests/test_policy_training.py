@@ -402,7 +402,7 @@ def test_a_damaged_result(content: str, planted: Path, undisturbed: Path, tmp_pa
     if content == "more":
         content = json.dumps({"result": {**held["result"], "speed": 1}})
     elif content == "text":
-        content = json.dumps({"result": {**held["result"], "usage": "often"}})
+        content = json.dumps({"result": {**held["result"], "metrics": {"usage": "often"}}})
     path.write_text(content)
     said = r"run/result\.json: not a result of this version; delete the run folder"
     with pytest.raises(UserError, match=said):
@@ -508,7 +508,11 @@ def test_tensorboard(
     for name in ("loss", "usage", "lr"):
         assert shown[f"train/{name}"] == pytest.approx({e["epoch"]: e[name] for e in epochs}, rel=1e-6)
     held = read_result(folder)
-    assert shown["evaluation/mean_average_precision"] == pytest.approx({6: held.mean_average_precision})
+    assert shown["evaluation/mean_average_precision"] == pytest.approx(
+        {6: held.metrics["mean_average_precision"]}
+    )
+    for name, gflops in held.gflops.items():
+        assert shown[f"evaluation/gflops/{name}"] == pytest.approx({6: gflops})
     # With scalars or without, it is the same run.
     result = CliRunner().invoke(train_policy, words(planted, folder))
     assert "had already been finished" in result.stderr

@@ -21,6 +21,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from policy import registry, runs
+from policy.method import Method
 from policy.runs import Run
 from policy.tables import figure, terminal, text
 from policy.tables.catalogue import COMMANDS, KNOWN
@@ -211,7 +212,7 @@ def test_a_stopped_table_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "evaluate", stop)
+        patched.setattr(Method, "evaluate", stop)
         stopped = table(cache, "--runs", tmp_path / "runs", seeds=1)
     assert stopped.exit_code == 130
     (begun,) = (tmp_path / "runs").iterdir()
@@ -312,11 +313,10 @@ def planned_report(
     rows = []
     for experiment in TABLE.experiments:
         accuracy, cost = values.get(experiment.method or "", (math.nan, math.nan))
+        metrics = {"mean_average_precision": accuracy, "top1": accuracy, "usage": 0.3}
+        metrics |= {"fine_features_mean": 2.0, "fine_features_std": 0}
         made = [
-            runs.Result(
-                "m", "M", 8, 4, accuracy, accuracy, cost * (1 + 0.01 * s), 0, 0, 0, 0, 2.0, 0, 0.3, 6, True
-            )
-            for s in range(seeds)
+            runs.Result("m", "M", 8, 4, metrics, cost * (1 + 0.01 * s), 0, {}, 6, True) for s in range(seeds)
         ]
         known = experiment.method in values
         rows.append(Row(experiment, tuple(Run(Path("r"), r, False) for r in made) if known else ()))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from cache_schema import Stream
 from cache_schema.errors import CacheError
 from policy.data.unit_length import unit_length
 
-Role = Literal["coarse", "fine"]
+Role = str
+"""What a method calls a stream that it reads: "coarse", "fine"."""
 RowChoice = Callable[[int], npt.NDArray[np.int64]]
 """From the number of rows of a video to those of them that a method looks at: in order, none twice."""
 Rows = RowChoice | Sequence[npt.NDArray[np.int64]]

@@ -200,7 +200,7 @@ def _completed(request: Request, other: Run | None) -> RunConfig:
     if other is None:
         return request.config
     if request.usage_of is not None:
-        return replace(request.config, usage=other.result.usage)
+        return replace(request.config, usage=other.result.metrics["usage"])
     return replace(request.config, teacher=str(other.folder))
 
 

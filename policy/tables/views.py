@@ -77,7 +77,7 @@ def make(task: ViewTask, cache: FeatureCache, labels: LabelSet, device: str) -> 
     except OSError as error:
         raise UserError(f"{task.folder}: cannot be made: {error.strerror or error}") from error
     predictions.save(task.folder / PREDICTIONS)
-    result = Result.of(task.run.config.method, method, predictions)
+    result = Result.of(task.run.config.method, method, predictions, predictions.labels.shape[1])
     write_json(task.folder / RESULT, {"result": asdict(result), "key": task.key})
     return Run(task.folder, result, reused=False)
 
