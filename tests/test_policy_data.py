@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_sequence
 
 from cache_schema import CacheError, FeatureCache, Sampling, write_shard
-from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.annotations import LabelSet, Segment, VideoLabel
 from cache_schema.errors import LabelError
 from policy.data.batches import VideoSet, batches, read_ahead, uniform_rows
 from policy.data.opening import open_dataset
@@ -145,6 +145,34 @@ def both(cache: Path, fine_rows: int = 4, fine_fps: float = 1.0) -> FeatureCache
 
 PAIR = {"coarse": "coarse", "fine": "fine"}
 LABELS = LabelSet(Path("l.csv"), (VideoLabel("a", ("x",), "train"), VideoLabel("b", ("x",), "test")))
+
+
+def test_segments_of_the_labels(tmp_path: Path) -> None:
+    """By the videos that are in the cache; which they are does not make another run of it."""
+    shown = {
+        "b": (Segment("run", 1.5, 4.0), Segment("jump", 0.0, 2.5), Segment("run", 9.0, 9.5)),
+        "gone": (Segment("jump", 3.0, 5.0),),
+        "a": (),
+        "c": (Segment("jump", 7.0, 8.0),),
+    }
+    classes = {"b": ("run", "jump"), "gone": ("jump",), "a": ("run",), "c": ("jump",)}
+    videos = [
+        VideoLabel(video, classes[video], "test" if video == "c" else "train", segments)
+        for video, segments in shown.items()
+    ]
+    write_stream(tmp_path, make_spec("fine", dim=2), {"a": 9, "b": 9, "c": 9}, seed=0)
+    cache = FeatureCache(tmp_path)
+    data = open_dataset(cache, LabelSet(tmp_path, tuple(videos)), {"fine": "fine"}, skip_missing=True)
+    assert data.classes == ("jump", "run") and data.train.ids == ("b", "a")
+    both_shown, nothing = data.train.segments
+    assert both_shown.classes.tolist() == [1, 0, 1]
+    assert both_shown.spans.tolist() == [[1.5, 4.0], [0.0, 2.5], [9.0, 9.5]]
+    assert len(both_shown) == 3 and len(nothing) == 0 and nothing.spans.shape == (0, 2)
+    (last,) = data.evaluation.segments
+    assert (last.classes.tolist(), last.spans.tolist()) == ([0], [[7.0, 8.0]])
+    bare = LabelSet(tmp_path, tuple(replace(video, segments=()) for video in videos))
+    without = open_dataset(cache, bare, {"fine": "fine"}, skip_missing=True)
+    assert without.digest() == data.digest() and not any(map(len, without.train.segments))
 
 
 def test_streams_of_different_lengths_name_the_video(tmp_path: Path) -> None:

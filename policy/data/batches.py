@@ -87,6 +87,22 @@ def _mapped(packed: PackedSequence, change: Callable[[Tensor], Tensor]) -> Packe
 
 
 @dataclass(frozen=True)
+class Segments:
+    """Where in a video classes are shown: S segments, in the order of the labels; they may overlap.
+
+    Attributes:
+        classes: (S,) int64 class index.
+        spans: (S, 2) float64, start and end in seconds.
+    """
+
+    classes: npt.NDArray[np.int64]
+    spans: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True)
 class VideoSet:
     """The labelled videos of one subset with the streams a method reads.
 
@@ -100,6 +116,8 @@ class VideoSet:
             of `streams`.
         pairs: by id of a video that is partial in one of several `streams`, the rows of each that are at instants
             of which all have rows; they are what the set has of it.
+        segments: M, where the set was opened with labels; of no segments for a video whose labels give none. They
+            are no part of `Dataset.digest`, for no method reads them yet.
     """
 
     subset: str
@@ -111,6 +129,7 @@ class VideoSet:
     l2: bool = False
     pool: Mapping[str, Stream] = field(default_factory=dict)
     pairs: Mapping[str, Pairs] = field(default_factory=dict)
+    segments: Sequence[Segments] = ()
     _checked: set[tuple[str, int, str]] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
