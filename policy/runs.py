@@ -109,6 +109,11 @@ class Result:
     def read(path: Path) -> Result:
         """Read result.json. Raises UserError where it is missing, damaged or of another version."""
         held = read_json(path).get("result")
+        if _is_earlier(held):
+            raise UserError(
+                f"{path}: of an earlier version; give the run's command again, which judges it again and does not "
+                "train it again"
+            )
         kinds = {field.name: _KINDS[str(field.type)] for field in fields(Result)}
         if (
             not isinstance(held, dict)
@@ -202,6 +207,8 @@ def run_method(
 ) -> Run:
     """Train a method and judge it; go on with what the folder holds of the same run, or reuse it if finished.
 
+    A run that an earlier version has finished is judged again with its weights.
+
     Args:
         device: "auto" (a GPU when there is one), "cpu", "cuda", …
         ranks: of several processes that train together; this is the first. It tells the others whether there is
@@ -225,10 +232,12 @@ def run_method(
         mine = {**described, "key": _key(described)}
         begun = (CHECKPOINT, RESULT)
         if claim(folder, mine, decisive=_COMPARED, begun=begun, is_own=_FILES.__contains__):
-            if (folder / RESULT).exists():
+            if (folder / RESULT).exists() and not of_earlier_version(folder):
                 ranks.told(go=False)
                 return Run(folder, read_result(folder), True, class_scores)
-            if (folder / CHECKPOINT).exists():
+            if (folder / RESULT).exists():
+                listener.note(f"{folder}: trained by an earlier version; judged again, not trained again")
+            elif (folder / CHECKPOINT).exists():
                 listener.note(f"{folder}: going on with an unfinished run")
         return Run(folder, _carry_out(config, data, folder, chosen, listener, ranks), False, class_scores)
 
@@ -267,8 +276,11 @@ def _carry_out(
     method = _make(config, data)
     for note in method.notes(data):
         listener.note(note)
-    ranks.told(go=method.trains)
-    if method.trains:
+    trained = (folder / RESULT).exists()
+    ranks.told(go=method.trains and not trained)
+    if trained:
+        read_weights(folder / WEIGHTS, method.model)
+    elif method.trains:
         _ask_teacher(method, data, device)
         train(
             method,
@@ -280,8 +292,9 @@ def _carry_out(
             ranks=ranks,
         )
     method.model.to(device).eval()
-    method.finish(data.train, device)
-    write_weights(folder / WEIGHTS, method.model)
+    if not trained:
+        method.finish(data.train, device)
+        write_weights(folder / WEIGHTS, method.model)
     judged = method.evaluate(data.evaluation, device=device)
     judged.save(folder / "predictions.npz")
     details = method.details(data, device)
@@ -418,6 +431,16 @@ def choose_device(name: str) -> torch.device:
 def read_result(folder: Path) -> Result:
     """The result of a finished run. Raises UserError if there is none in the folder."""
     return Result.read(folder / RESULT)
+
+
+def of_earlier_version(folder: Path) -> bool:
+    """Whether an earlier version has finished the folder's run: `run_method` judges it again."""
+    return _is_earlier(read_json(folder / RESULT).get("result"))
+
+
+def _is_earlier(result: object) -> bool:
+    """Of the time when costs were in three columns."""
+    return isinstance(result, dict) and "gflops_coarse" in result
 
 
 def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:

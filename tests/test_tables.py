@@ -32,6 +32,7 @@ from policy.tables.progress import Told, Working
 from policy.tables.reading import EXPERIMENTS, read_table
 from policy.tables.report import Report, Row, Spread
 from policy.training.loop import CHECKPOINT
+from tests.earlier import make_earlier
 from tests.planted import write_planted, write_planted_labels
 
 SMALL = ["--epochs", "2", "--batch", "8", "--lr", "0.01", "--coarse-hidden", "4", "--fine-hidden", "8"]
@@ -222,6 +223,18 @@ def test_a_stopped_table_goes_on(
     undisturbed = table(cache, "--runs", made[0] / "runs", "--out", tmp_path / "undisturbed", seeds=1)
     assert undisturbed.exit_code == 0
     assert numbers(tmp_path / "out") == numbers(tmp_path / "undisturbed")
+
+
+def test_runs_of_an_earlier_version_are_judged_again(
+    cache: Path, made: tuple[Path, Result], tmp_path: Path
+) -> None:
+    shutil.copytree(made[0] / "runs", tmp_path / "runs")
+    for folder in (tmp_path / "runs").glob("l*-*"):
+        make_earlier(folder)
+    result = table(cache, "--runs", tmp_path / "runs", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert ": trained in" not in result.stderr and "LiteEval, seed 1: evaluated in" in result.stderr
+    assert numbers(tmp_path / "out") == numbers(made[0] / "out")
 
 
 @pytest.mark.slow
