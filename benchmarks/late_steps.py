@@ -166,8 +166,8 @@ def budgets(gammas: Sequence[float], videos: int, epochs: int, seeds: int) -> st
                     run = run_method(
                         config, planted.cache, planted.labels, here / f"{kind}-{gamma}", device="cpu"
                     )
-                    usages.append(run.result.usage)
-                    top1.append(run.result.top1)
+                    usages.append(run.result.metrics["usage"])
+                    top1.append(run.result.metrics["top1"])
                 apart = max(abs(usage - gamma) for usage in usages)
                 cells += [f"{np.mean(usages):.2%}", f"{100 * apart:.2f}", f"{np.mean(top1):.1%}"]
             lines.append([f"{gamma:.0%}", *cells])

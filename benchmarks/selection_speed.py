@@ -28,7 +28,7 @@ from benchmarks.tables import load, machine, markdown, seconds_of
 from cache_schema import FeatureCache, Preprocessing, StreamSpec, VideoRecord, write_shard
 from cache_schema.annotations import read_labels
 from policy.config import RunConfig
-from policy.evaluation.predictions import evaluate
+from policy.method import evaluate
 from policy.runs import open_data
 from policy.selection.method import Selector
 from policy.selection.schedule import with_schedule

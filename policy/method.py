@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from cache_schema import FeatureCache, UserError
+from cache_schema.costs import stream_cost
 from policy.config import RunConfig
-from policy.data.batches import Batch, Role, VideoSet, every_row
+from policy.data.batches import Batch, Role, VideoSet, batches, every_row, read_ahead
 from policy.data.opening import Dataset
+from policy.evaluation.ledger import Ledger, charge
+from policy.evaluation.predictions import Judged, Predictions
 from policy.session import Session, TrainedRun
 
 IntArray = npt.NDArray[np.int64]
@@ -46,15 +49,19 @@ class Prediction:
 
     Attributes:
         scores: (B, C) class probabilities.
-        gates: per video (T,) of 0 and 1 over the rows the method saw: where the fine backbone has run. None:
-            on all of them, or on none if the method does not use the fine stream.
-        further_macs: (B,) int64, of backbones that ran beside those of the method's roles: of the models that were
-            chosen from a pool.
+        gates: per video (T,) of 0 and 1 over the rows the method saw: where the backbone of the gated stream has
+            run. None: on all of them.
+        spent: (B,) int64 MACs by name, of what ran beside the method's streams and networks: of the models that
+            were chosen from a pool.
     """
 
     scores: Tensor
     gates: list[Tensor] | None = None
-    further_macs: Tensor | None = None
+    spent: Mapping[str, IntArray] = field(default_factory=dict)
+
+
+Predict = Callable[[Batch, torch.Generator], Prediction]
+"""As `Method.predict`."""
 
 
 class Method(ABC):
@@ -65,7 +72,8 @@ class Method(ABC):
 
     Attributes:
         title: as the paper's tables call it.
-        roles: the streams it reads.
+        roles: the streams it reads, by what it calls them. Their backbones run on all rows that it looks at.
+        gated: the one whose backbone runs only where the gates of its predictions are open; None: none.
         options: the fields of RunConfig it reads, beyond those of the data; they decide whether two runs are
             the same.
         teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
@@ -74,6 +82,7 @@ class Method(ABC):
 
     title: ClassVar[str]
     roles: ClassVar[tuple[Role, ...]]
+    gated: ClassVar[Role | None] = None
     options: ClassVar[frozenset[str]]
 
     model: nn.Module
@@ -185,11 +194,96 @@ class Method(ABC):
         """Class probabilities and decisions of a batch, without gradient and in evaluation mode."""
 
     @abstractmethod
-    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
-        """MACs (M,) of its own networks on videos of which `seen` (M,) rows were looked at, `fine` (M,) of
-        them with the fine backbone."""
+    def network_macs(self, seen: IntArray, gated: IntArray) -> Mapping[str, IntArray]:
+        """MACs (M,) of its own networks by name (`Ledger`) on videos of which `seen` (M,) rows were looked at,
+        `gated` (M,) of them with the gated stream's backbone. Under a stream's name: of a classifier on it."""
+
+    def evaluate(self, videos: VideoSet, *, device: torch.device) -> Judged:
+        """What it says of videos, by which it is judged: class scores, unless a family says something else."""
+        return evaluate(self, videos, device=device)
 
 
 def class_probabilities(logits: Tensor, multi_label: bool) -> Tensor:
     """(..., C) logits to probabilities: softmax, or with several classes per video a sigmoid for each."""
     return logits.sigmoid() if multi_label else logits.softmax(-1)
+
+
+@torch.no_grad()
+def evaluate(
+    method: Method,
+    videos: VideoSet,
+    *,
+    device: torch.device,
+    rows: Sequence[IntArray] | None = None,
+    predict: Predict | None = None,
+    draws: int | None = None,
+) -> Predictions:
+    """Run a method on videos. Draws, where it has any, follow from the seed of its configuration.
+
+    Args:
+        rows: per video those it looks at, instead of `method.rows`.
+        predict: the same network under another rule, instead of `method.predict`.
+        draws: how often, instead of `method.draws`.
+    """
+    method.model.to(device).eval()
+    generator = torch.Generator().manual_seed(method.config.seed)
+    predict = predict or method.predict
+    draws = draws or method.draws
+    offsets = row_offsets(videos)
+    looked = rows or [method.rows(int(length)) for length in np.diff(offsets)]
+    seen = np.array([len(chosen) for chosen in looked], np.int64)
+
+    scores = np.empty((draws, *videos.labels.shape), np.float32)
+    gates = np.zeros((draws, int(offsets[-1])), np.uint8)
+    spent: dict[str, IntArray] = {}
+    for draw in range(draws):
+        start = 0
+        read = batches(videos, method.config.batch, rows=looked, scored=method.scored, read=method.reads)
+        for batch in read_ahead(read) if device.type != "cpu" else read:
+            predicted = predict(batch.to(device), generator)
+            stop = start + len(predicted.scores)
+            scores[draw, start:stop] = predicted.scores.float().cpu().numpy()
+            for name, macs in predicted.spent.items():
+                spent.setdefault(name, np.zeros((draws, len(videos)), np.int64))[draw, start:stop] = macs
+            for k, video in enumerate(range(start, stop)):
+                at = looked[video] + offsets[video]
+                if predicted.gates is not None:
+                    gates[draw, at] = predicted.gates[k].cpu().numpy() > 0
+                else:
+                    gates[draw, at] = method.gated is not None
+            start = stop
+    return with_costs(method, videos, scores, offsets, gates, seen, spent)
+
+
+def row_offsets(videos: VideoSet) -> IntArray:
+    """(M+1,): where each video's rows begin, and where the last ends, were all rows laid end to end."""
+    lengths = [videos.length(i) for i in range(len(videos))]
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def with_costs(
+    method: Method,
+    videos: VideoSet,
+    scores: npt.NDArray[np.float32],
+    offsets: IntArray,
+    gates: npt.NDArray[np.uint8],
+    seen: IntArray,
+    spent: Mapping[str, IntArray] | None = None,
+) -> Predictions:
+    """What was decided, charged by the cost table and for the method's networks.
+
+    Args:
+        scores, offsets, gates, seen: as in Predictions.
+        spent: (R, M) by name, as in Prediction.
+    """
+    specs = {role: videos.streams[role].spec for role in method.roles}
+    draws = []
+    for opened in gates:
+        gated = np.add.reduceat(opened.astype(np.int64), offsets[:-1])
+        streams = [
+            (spec.name, gated if role == method.gated else seen, stream_cost(spec).macs)
+            for role, spec in specs.items()
+        ]
+        draws.append(charge(streams, method.network_macs(seen, gated)))
+    ledger = Ledger.summed([Ledger.of_draws(draws), spent or {}])
+    return Predictions(videos.ids, videos.labels, scores, offsets, gates, seen, ledger)

@@ -5,7 +5,7 @@ RUN/metrics.jsonl            a line per epoch
 RUN/checkpoint.safetensors   while unfinished: weights, optimiser, generator
 RUN/model.safetensors        the final weights
 RUN/session.safetensors      what else a method keeps for raw video, if it does
-RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs
+RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs by stream and network
 RUN/details.json             what else a method has to say, if it has
 RUN/choices.csv              which models a selector chose for each of these videos
 RUN/result.json              the summary; written last, so that its presence means a finished run
@@ -34,15 +34,21 @@ from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, w
 from policy.config import RunConfig
 from policy.data.batches import Role, VideoSet
 from policy.data.opening import Dataset, open_dataset
-from policy.evaluation.predictions import Predictions, evaluate
-from policy.method import Method
+from policy.evaluation.predictions import Judged, Predictions
+from policy.method import Method, evaluate
 from policy.registry import METHODS
 from policy.training.checkpoint import read_weights, write_tensors, write_weights
 from policy.training.distributed import Ranks
 from policy.training.loop import CHECKPOINT, METRICS, Epoch, train
 from policy.training.tensorboard import FOLDER as TENSORBOARD
 
-_KINDS: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "Mapping[str, float]": dict,
+}
 """What JSON has for the types of the fields of a Result."""
 RESULT = "result.json"
 DETAILS = "details.json"
@@ -61,11 +67,9 @@ class Result:
     """What a run came to on the evaluation subset. Means and standard deviations are over videos (and draws).
 
     Attributes:
-        mean_average_precision, top1: in [0, 1]; both always, whichever a benchmark uses.
-        gflops_mean, gflops_std: 10⁹ MACs per video, the papers' unit, everything included; of which
-            gflops_coarse and gflops_fine are the backbones' and gflops_networks the method's own networks'.
-        fine_features_mean, fine_features_std: fine features computed per video ("# Fine Feat", Table 2).
-        usage: share of a video's rows with fine features, mean over videos.
+        metrics: the numbers by which the method's family judges (`Judged.metrics`).
+        gflops_mean, gflops_std: 10⁹ MACs per video, the papers' unit, everything included.
+        gflops: the same, means by the name of the stream or network that they were spent on (`Ledger`).
         rows_mean: rows of a video (seconds, at 1 fps).
         trained: False where class scores of the cache were used as they are.
     """
@@ -74,50 +78,53 @@ class Result:
     title: str
     videos: int
     classes: int
-    mean_average_precision: float
-    top1: float
+    metrics: Mapping[str, float]
     gflops_mean: float
     gflops_std: float
-    gflops_coarse: float
-    gflops_fine: float
-    gflops_networks: float
-    fine_features_mean: float
-    fine_features_std: float
-    usage: float
+    gflops: Mapping[str, float]
     rows_mean: float
     trained: bool
 
     @staticmethod
-    def of(method_name: str, method: Method, predictions: Predictions) -> Result:
-        parts = predictions.macs.mean(axis=(0, 1)) / 1e9
+    def of(method_name: str, method: Method, judged: Judged, classes: int) -> Result:
         return Result(
             method=method_name,
             title=method.title,
-            videos=len(predictions.video_ids),
-            classes=predictions.labels.shape[1],
-            mean_average_precision=predictions.mean_average_precision(),
-            top1=predictions.top1(),
-            gflops_mean=float(predictions.gflops.mean()),
-            gflops_std=float(predictions.gflops.std()),
-            gflops_coarse=float(parts[0]),
-            gflops_fine=float(parts[1]),
-            gflops_networks=float(parts[2]),
-            fine_features_mean=float(predictions.fine_rows.mean()),
-            fine_features_std=float(predictions.fine_rows.std()),
-            usage=float(predictions.usage.mean()),
-            rows_mean=float(predictions.lengths.mean()),
+            videos=len(judged.video_ids),
+            classes=classes,
+            metrics=judged.metrics(),
+            gflops_mean=float(judged.gflops.mean()),
+            gflops_std=float(judged.gflops.std()),
+            gflops=judged.ledger.gflops,
+            rows_mean=float(judged.lengths.mean()),
             trained=method.trains,
         )
+
+    def as_json(self) -> dict[str, Any]:
+        """As commands print it: the metrics are among the other fields."""
+        shown: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            shown |= value if name == "metrics" else {name: value}
+        return shown
 
     @staticmethod
     def read(path: Path) -> Result:
         """Read result.json. Raises UserError where it is missing, damaged or of another version."""
         held = read_json(path).get("result")
+        if _is_earlier(held):
+            raise UserError(
+                f"{path}: of an earlier version; give the run's command again, which judges it again and does not "
+                "train it again"
+            )
         kinds = {field.name: _KINDS[str(field.type)] for field in fields(Result)}
         if (
             not isinstance(held, dict)
             or held.keys() != kinds.keys()
             or not all(isinstance(held[name], kind) for name, kind in kinds.items())
+            or not all(
+                isinstance(value, (int, float))
+                for value in (*held["metrics"].values(), *held["gflops"].values())
+            )
         ):
             raise not_ours(path)
         return Result(**held)
@@ -202,6 +209,8 @@ def run_method(
 ) -> Run:
     """Train a method and judge it; go on with what the folder holds of the same run, or reuse it if finished.
 
+    A run that an earlier version has finished is judged again with its weights.
+
     Args:
         device: "auto" (a GPU when there is one), "cpu", "cuda", …
         ranks: of several processes that train together; this is the first. It tells the others whether there is
@@ -225,10 +234,12 @@ def run_method(
         mine = {**described, "key": _key(described)}
         begun = (CHECKPOINT, RESULT)
         if claim(folder, mine, decisive=_COMPARED, begun=begun, is_own=_FILES.__contains__):
-            if (folder / RESULT).exists():
+            if (folder / RESULT).exists() and not of_earlier_version(folder):
                 ranks.told(go=False)
                 return Run(folder, read_result(folder), True, class_scores)
-            if (folder / CHECKPOINT).exists():
+            if (folder / RESULT).exists():
+                listener.note(f"{folder}: trained by an earlier version; judged again, not trained again")
+            elif (folder / CHECKPOINT).exists():
                 listener.note(f"{folder}: going on with an unfinished run")
         return Run(folder, _carry_out(config, data, folder, chosen, listener, ranks), False, class_scores)
 
@@ -267,8 +278,11 @@ def _carry_out(
     method = _make(config, data)
     for note in method.notes(data):
         listener.note(note)
-    ranks.told(go=method.trains)
-    if method.trains:
+    trained = (folder / RESULT).exists()
+    ranks.told(go=method.trains and not trained)
+    if trained:
+        read_weights(folder / WEIGHTS, method.model)
+    elif method.trains:
         _ask_teacher(method, data, device)
         train(
             method,
@@ -280,20 +294,21 @@ def _carry_out(
             ranks=ranks,
         )
     method.model.to(device).eval()
-    method.finish(data.train, device)
-    write_weights(folder / WEIGHTS, method.model)
+    if not trained:
+        method.finish(data.train, device)
+        write_weights(folder / WEIGHTS, method.model)
     tensors = method.session_tensors()
     if tensors:
         write_tensors(folder / SESSION, tensors)
-    predictions = evaluate(method, data.evaluation, device=device)
-    predictions.save(folder / "predictions.npz")
+    judged = method.evaluate(data.evaluation, device=device)
+    judged.save(folder / "predictions.npz")
     details = method.details(data, device)
     if details:
         write_json(folder / DETAILS, dict(details))
     listing = method.listing(data.evaluation, device)
     if listing:
         write_atomically(folder / CHOICES, listing.encode())
-    result = Result.of(config.method, method, predictions)
+    result = Result.of(config.method, method, judged, len(data.classes))
     write_json(folder / RESULT, {"result": asdict(result), "device": str(device), "processes": ranks.size})
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return result
@@ -421,6 +436,16 @@ def choose_device(name: str) -> torch.device:
 def read_result(folder: Path) -> Result:
     """The result of a finished run. Raises UserError if there is none in the folder."""
     return Result.read(folder / RESULT)
+
+
+def of_earlier_version(folder: Path) -> bool:
+    """Whether an earlier version has finished the folder's run: `run_method` judges it again."""
+    return _is_earlier(read_json(folder / RESULT).get("result"))
+
+
+def _is_earlier(result: object) -> bool:
+    """Of the time when costs were in three columns."""
+    return isinstance(result, dict) and "gflops_coarse" in result
 
 
 def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
 from policy.data.batches import Batch
 from policy.data.opening import Dataset
-from policy.evaluation.predictions import Predictions, evaluate
+from policy.evaluation.predictions import Predictions
 from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
 from policy.liteeval.model import LiteEvalOutput
-from policy.method import TRAINING_OPTIONS, Losses, Moment, Prediction, class_probabilities
+from policy.method import TRAINING_OPTIONS, Losses, Moment, Prediction, class_probabilities, evaluate
 from policy.runs import open_data
 from policy.training.loop import train as train_method
 from policy.training.losses import classification_loss

@@ -17,11 +17,13 @@ from cache_schema.annotations import LabelSet
 from policy.config import RunConfig
 from policy.data.opening import Dataset
 from policy.evaluation.curves import upper_hull
+from policy.evaluation.ledger import Ledger
 from policy.evaluation.operating import Curve, OperatingPoint
-from policy.evaluation.predictions import Predictions, evaluate
+from policy.evaluation.predictions import Predictions
 from policy.liteeval.budgets import gate_threshold, oracle_curve, random_curve, threshold_curve
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.random_gating import RandomGating
+from policy.method import evaluate
 from policy.runs import open_data
 from tests.planted import write_planted
 
@@ -58,6 +60,10 @@ def method(data: Dataset) -> LiteEvalMethod:
 # --- thresholds ---
 
 
+def same_costs(ours: Ledger, theirs: Ledger) -> bool:
+    return set(ours) == set(theirs) and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_threshold_curve(method: LiteEvalMethod, data: Dataset) -> None:
     usages = [0.0, 0.1, 0.5, 1.0]
     method.model.threshold.fill_(0.125)
@@ -73,7 +79,7 @@ def test_threshold_curve(method: LiteEvalMethod, data: Dataset) -> None:
         # One row of one video is the least that a threshold can change, and may change others behind it.
         assert reached == pytest.approx(usage, abs=4 * step)
         assert np.array_equal(point.predictions.scores, said.scores)
-        assert np.array_equal(point.predictions.macs, said.macs)
+        assert same_costs(point.predictions.ledger, said.ledger)
     assert not curve.points[0].predictions.gates.any()
     assert curve.points[-1].predictions.gates.all()
 
@@ -105,7 +111,7 @@ def test_random_curve(method: LiteEvalMethod, data: Dataset) -> None:
     with gate_threshold(method.model, np.inf):
         closed = evaluate(method, data.evaluation, device=CPU)
     assert np.allclose(never.scores, closed.scores, atol=1e-6)
-    assert np.array_equal(never.macs[0], closed.macs[0])
+    assert same_costs(Ledger({name: spent[:1] for name, spent in never.ledger.items()}), closed.ledger)
 
 
 def test_random_curve_draws_as_random_gating_does(
@@ -148,7 +154,12 @@ def made_up(seed: int, *, points: int = 3, videos: int = 5, draws: int = 1) -> C
                     offsets=np.concatenate([[0], np.cumsum(lengths)]),
                     gates=random.integers(0, 2, (draws, lengths.sum())).astype(np.uint8),
                     seen=random.integers(1, 9, videos),
-                    macs=random.integers(0, 4, (draws, videos, 3)) * 10**9,
+                    ledger=Ledger(
+                        {
+                            name: random.integers(0, 4, (draws, videos)) * 10**9
+                            for name in ("small", "large", "network")
+                        }
+                    ),
                 ),
             )
             for p in range(points)
@@ -159,7 +170,7 @@ def made_up(seed: int, *, points: int = 3, videos: int = 5, draws: int = 1) -> C
 def accuracy_and_cost(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     """(P, M) each."""
     correct = np.stack([p.predictions.scores[0, :, 0] > p.predictions.scores[0, :, 1] for p in curve.points])
-    return correct.astype(float), np.stack([p.predictions.macs[0].sum(axis=1) / 1e9 for p in curve.points])
+    return correct.astype(float), np.stack([p.predictions.ledger.total[0] / 1e9 for p in curve.points])
 
 
 @settings(max_examples=60, deadline=None)
@@ -198,7 +209,10 @@ def test_oracle_takes_everything_from_the_chosen_point() -> None:
         rows = slice(*full.offsets[video : video + 2])
         assert np.array_equal(full.scores[:, video], chosen.scores[:, video])
         assert np.array_equal(full.gates[:, rows], chosen.gates[:, rows])
-        assert np.array_equal(full.macs[:, video], chosen.macs[:, video])
+        assert all(
+            np.array_equal(spent[:, video], chosen.ledger[name][:, video])
+            for name, spent in full.ledger.items()
+        )
         assert full.seen[video] == chosen.seen[video]
 
 

@@ -132,7 +132,7 @@ def test_the_whole_video_watched_is_offline_recognition(made: Path) -> None:
     for title, method in (("LiteEval †", "liteeval"), ("UNIFORM-K", "uniform")):
         results = [read_result(path) for path in trained(made, method)]
         assert float(found[title]["top1_percent"]) == pytest.approx(
-            mean([100 * result.top1 for result in results]), rel=1e-5
+            mean([100 * result.metrics["top1"] for result in results]), rel=1e-5
         )
         assert float(found[title]["gflops"]) == pytest.approx(
             mean([result.gflops_mean for result in results]), rel=1e-5

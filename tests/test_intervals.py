@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from policy.evaluation.ledger import Ledger
 from policy.evaluation.metrics import (
     mean_average_precision,
     percentile_interval,
@@ -34,7 +35,7 @@ def predictions(videos: int = 40, classes: int = 3, *, draws: int = 1, seed: int
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         gates=random.integers(0, 2, (draws, lengths.sum())).astype(np.uint8),
         seen=lengths,
-        macs=random.integers(1, 10**10, (draws, videos, 3)),
+        ledger=Ledger({name: random.integers(1, 10**10, (draws, videos)) for name in ("small", "network")}),
     )
 
 
@@ -116,7 +117,7 @@ def test_runs_are_resampled_together_and_averaged() -> None:
         "mean_average_precision": lambda run, videos: np.mean(
             [mean_average_precision(run.scores[d, videos], run.labels[videos]) for d in range(2)]
         ),
-        "gflops": lambda run, videos: run.macs[:, videos].sum(axis=2).mean() / 1e9,
+        "gflops": lambda run, videos: run.ledger.total[:, videos].mean() / 1e9,
     }
     for name, measure in measured.items():
         samples = [np.mean([np.asarray(measure(run, videos)) for run in runs]) for videos in drawn]

@@ -560,12 +560,12 @@ def test_runs_train_and_pay_for_their_network(
     done = run_method(replace(RUN, method=method, **options), *planted, tmp_path / "run", device="cpu")
     said = done.predictions()
     cost = PolicyCost.of(coarse_dim=10, fine_dim=10, num_classes=4, coarse_hidden=4, fine_hidden=6, **options)
-    for draw, macs in enumerate(said.macs):
+    for draw, macs in enumerate(said.ledger["LiteEval networks"]):
         expected = [
             cost.total(steps=int(length), opened=int(opened))
             for length, opened in zip(said.lengths, said.fine_rows[draw], strict=True)
         ]
-        assert macs[:, 2].tolist() == expected
+        assert macs.tolist() == expected
 
 
 def test_a_stopped_run_of_the_released_recipe_comes_to_the_same_bits(

@@ -289,8 +289,8 @@ def test_bfloat16_learns_as_well(tmp_path: Path) -> None:
         for precision in PRECISIONS:
             config = replace(PLANTED, seed=seed, precision=precision)
             result = run_method(config, cache, labels, tmp_path / f"{precision}{seed}", device="cpu").result
-            maps[precision].append(result.mean_average_precision)
-            usages[precision].append(result.usage)
+            maps[precision].append(result.metrics["mean_average_precision"])
+            usages[precision].append(result.metrics["usage"])
     assert maps["float32"] != maps["bfloat16"]
     assert np.mean(maps["bfloat16"]) > np.mean(maps["float32"]) - 0.02
     assert abs(np.mean(usages["bfloat16"]) - np.mean(usages["float32"])) < 0.03

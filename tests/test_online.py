@@ -21,11 +21,12 @@ from policy.config import InputNorm, RunConfig
 from policy.data.batches import VideoSet
 from policy.deploy.session import open_session
 from policy.evaluation.operating import Curve
-from policy.evaluation.predictions import Predictions, evaluate
+from policy.evaluation.predictions import Predictions
 from policy.liteeval import LiteEval
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.online import emissions, first_rows, seq_k, uniform_k, uniform_watched, watched
 from policy.liteeval.session import LiteEvalSession
+from policy.method import evaluate
 from policy.registry import METHODS
 from policy.runs import open_data, run_method
 from tests.caches import make_record, make_spec
@@ -209,7 +210,7 @@ def test_session_of_a_run(
         rows = slice(*predicted.offsets[video : video + 2])
         assert gates == predicted.gates[0, rows].tolist()
         assert np.allclose(session.probabilities, predicted.scores[0, video], atol=1e-6)
-        assert session.macs == predicted.macs[0, video].sum()
+        assert session.macs == predicted.ledger.total[0, video]
 
 
 def test_a_session_needs_a_finished_run_with_a_gate(
@@ -242,8 +243,11 @@ def check_point(
     assert np.array_equal(said.gates[0, said.offsets[video] : said.offsets[video + 1]], gates)
     assert np.allclose(said.scores[0, video], session.probabilities, atol=1e-6)
     networks = method.model.cost.total(steps=session.frames, opened=session.fine_features)
-    spent = [COARSE_MACS * session.frames, FINE_MACS * session.fine_features, networks]
-    assert said.macs[0, video].tolist() == spent
+    assert {name: int(spent[0, video]) for name, spent in said.ledger.items()} == {
+        "coarse_112": COARSE_MACS * session.frames,
+        "fine_224": FINE_MACS * session.fine_features,
+        "LiteEval networks": networks,
+    }
 
 
 def test_emissions(liteeval: tuple[LiteEvalMethod, VideoSet]) -> None:
@@ -255,7 +259,9 @@ def test_emissions(liteeval: tuple[LiteEvalMethod, VideoSet]) -> None:
             check_point(point.predictions, method, videos, video, videos.length(video), int(point.value))
     whole = evaluate(method, videos, device=CPU)
     never = curve.points[-1].predictions
-    assert np.array_equal(never.gates, whole.gates) and np.array_equal(never.macs, whole.macs)
+    assert np.array_equal(never.gates, whole.gates)
+    assert set(never.ledger) == set(whole.ledger)
+    assert all(np.array_equal(spent, whole.ledger[name]) for name, spent in never.ledger.items())
     assert np.allclose(never.scores, whole.scores, atol=1e-6)
     assert (np.diff(curve.gflops[[0, 2, 1, 3]]) > 0).all()
 
@@ -326,7 +332,7 @@ def check_frames(said: Predictions, method: Uniform, videos: VideoSet, rows: lis
         assert np.allclose(said.scores[0, video], mean_score(method, videos, video, chosen), atol=1e-6)
         gates = said.gates[0, said.offsets[video] : said.offsets[video + 1]]
         assert np.flatnonzero(gates).tolist() == chosen
-        assert said.macs[0, video].sum() == len(chosen) * per_row
+        assert said.ledger.total[0, video] == len(chosen) * per_row
 
 
 def test_uniform_k(liteeval: tuple[LiteEvalMethod, VideoSet], planted: tuple[FeatureCache, LabelSet]) -> None:
@@ -397,6 +403,6 @@ def test_what_the_baselines_refuse(planted: tuple[FeatureCache, LabelSet]) -> No
 def test_figures_of_a_curve(liteeval: tuple[LiteEvalMethod, VideoSet]) -> None:
     curve: Curve = emissions(*liteeval, [1, 2], device=CPU)
     said = curve.points[1].predictions
-    assert curve.gflops[1] == pytest.approx(said.macs.sum(axis=2).mean() / 1e9)
+    assert curve.gflops[1] == pytest.approx(said.ledger.total.mean() / 1e9)
     assert curve.top1[1] == said.top1()
     assert curve.mean_average_precision[1] == said.mean_average_precision()

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cache_schema.costs import cost_table
-from policy.evaluation.ledger import costs
+from policy.evaluation.ledger import Ledger, charge
 from policy.networks.macs import linear_macs, lstm_step_macs
 
 
@@ -48,22 +48,29 @@ def test_rows_of_table_1(coarse: bool, hidden: int | None, classes: int, paper: 
     with_paper_backbones = 25 * (fine.paper + (small.paper if coarse else 0)) + networks / 1e9
     # The papers count LSTMs otherwise (the authors' code leaves out the four gates): ours are up to 0.6 more.
     assert with_paper_backbones == pytest.approx(paper, abs=0.65)
-    ours = costs(
-        coarse_rows=25 if coarse else 0,
-        fine_rows=25,
-        networks=np.array([networks]),
-        coarse_macs=small.macs,
-        fine_macs=fine.macs,
-    )
+    rows = np.array([25])
+    streams = [("fine", rows, fine.macs), *([("coarse", rows, small.macs)] if coarse else [])]
+    ours = charge(streams, {"network": np.array([networks])})
     assert ours.total[0] / 1e9 == pytest.approx(paper, rel=0.005)
 
 
 def test_only_rows_that_were_computed_are_charged() -> None:
-    spent = costs(
-        coarse_rows=np.array([10, 4]),
-        fine_rows=np.array([3, 0]),
-        networks=np.array([7, 5]),
-        coarse_macs=100,
-        fine_macs=1000,
-    )
+    streams = [("coarse", np.array([10, 4]), 100), ("fine", np.array([3, 0]), 1000)]
+    spent = charge(streams, {"network": np.array([7, 5])})
     assert spent.total.tolist() == [1000 + 3000 + 7, 400 + 0 + 5]
+    assert spent.gflops == pytest.approx({"coarse": 700e-9, "fine": 1500e-9, "network": 6e-9})
+
+
+def test_what_is_spent_twice_on_one_name_is_added() -> None:
+    """As where one stream is read in two ways."""
+    rows = np.array([10, 4])
+    spent = charge([("one", rows, 100), ("one", np.array([3, 0]), 100)], {"one": np.array([7, 5])})
+    assert {name: macs.tolist() for name, macs in spent.items()} == {"one": [1307, 405]}
+    draws = Ledger.of_draws([spent, charge([("one", rows, 1)], {})])
+    assert draws["one"].tolist() == draws.total.tolist() == [[1307, 405], [10, 4]]
+
+
+@pytest.mark.parametrize("macs", [{}, {"a": np.zeros(2, np.int64), "b": np.zeros(3, np.int64)}])
+def test_what_is_no_ledger(macs: dict[str, np.ndarray]) -> None:
+    with pytest.raises(ValueError, match="all entries are of one shape"):
+        Ledger(macs)

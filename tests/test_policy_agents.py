@@ -107,10 +107,10 @@ def test_frame_glimpse_goes_where_the_class_is_shown(seed: int, tmp_path: Path) 
     data = write_signposts(tmp_path / "cache", at_either_end, seed=seed)
     config = replace(CONFIG, seed=seed)
     start = run_method(replace(config, lr=1e-9, epochs=1), *data, tmp_path / "start", device="cpu").result
-    assert start.top1 < 0.45
+    assert start.metrics["top1"] < 0.45
     run = run_method(config, *data, tmp_path / "run", device="cpu")
-    assert run.result.top1 > 0.9 and run.result.mean_average_precision > 0.9
-    assert run.result.fine_features_mean <= 2
+    assert run.result.metrics["top1"] > 0.9 and run.result.metrics["mean_average_precision"] > 0.9
+    assert run.result.metrics["fine_features_mean"] <= 2
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -118,8 +118,8 @@ def test_fast_forward_jumps_to_where_the_class_is_shown_and_stops(seed: int, tmp
     """The first frame says whether the class is shown 4 or 8 frames later, and nowhere else."""
     data = write_signposts(tmp_path / "cache", one_jump_away, seed=seed)
     run = run_method(replace(CONFIG, method="fast-forward", seed=seed), *data, tmp_path / "run", device="cpu")
-    assert run.result.top1 > 0.9 and run.result.mean_average_precision > 0.9
-    assert run.result.fine_features_mean < 4  # of 12 to 20
+    assert run.result.metrics["top1"] > 0.9 and run.result.metrics["mean_average_precision"] > 0.9
+    assert run.result.metrics["fine_features_mean"] < 4  # of 12 to 20
     said = run.predictions()
     assert said.gates[0, said.offsets[:-1]].all()  # it starts at the first frame
 
@@ -132,8 +132,8 @@ def test_liteeval_rl_looks_where_it_pays(seed: int, tmp_path: Path) -> None:
     )
     config = replace(CONFIG, method="liteeval-rl", epochs=30, batch=16, seed=seed)
     run = run_method(config, *data, tmp_path / "run", device="cpu")
-    assert run.result.top1 > 0.9 and run.result.mean_average_precision > 0.9
-    assert run.result.usage < 0.3
+    assert run.result.metrics["top1"] > 0.9 and run.result.metrics["mean_average_precision"] > 0.9
+    assert run.result.metrics["usage"] < 0.3
     said = run.predictions()
     readable = said.labels[:, :2].any(axis=1)
     assert said.usage[0, ~readable].mean() > said.usage[0, readable].mean()
@@ -145,7 +145,7 @@ def test_a_higher_price_buys_fewer_frames(tmp_path: Path) -> None:
     seen = [
         run_method(
             replace(config, frame_price=price), *data, tmp_path / str(price), device="cpu"
-        ).result.fine_features_mean
+        ).result.metrics["fine_features_mean"]
         for price in (0.0, 1.0)
     ]
     assert seen[1] == pytest.approx(1, abs=0.2) and seen[0] > seen[1] + 0.5
@@ -168,7 +168,7 @@ def monte_carlo(
         )
         for role, rows in video.items()
     }
-    batch = Batch(inputs, target.expand(copies, *target.shape))  # type: ignore[arg-type]
+    batch = Batch(inputs, target.expand(copies, *target.shape))
     drawn = []
     for _ in range(chunks):
         method.model.zero_grad()
@@ -426,11 +426,11 @@ def test_frame_glimpse_pays_once_for_a_frame_and_for_every_step(
 ) -> None:
     run = run_method(replace(SMALL, method="frame-glimpse"), *small, trained["frame-glimpse"])
     said = run.predictions()
-    assert run.reused and not said.macs[0, :, 0].any()
+    assert run.reused and set(said.ledger) == {"fine_224", "FrameGlimpse agent"}
     assert (said.fine_rows[0] >= 1).all() and (said.fine_rows[0] <= 3).all()
-    assert said.macs[0, :, 1].tolist() == (said.fine_rows[0] * FINE_MACS).tolist()
+    assert said.ledger["fine_224"][0].tolist() == (said.fine_rows[0] * FINE_MACS).tolist()
     # Three steps of an LSTM of 5 units on 6 features and a location, each after a location; 4 classes.
-    assert said.macs[0, :, 2].tolist() == [3 * (4 * 5 * (6 + 1 + 5) + 5) + 5 * 4] * 9
+    assert said.ledger["FrameGlimpse agent"][0].tolist() == [3 * (4 * 5 * (6 + 1 + 5) + 5) + 5 * 4] * 9
 
     method = made("frame-glimpse", small)
     assert isinstance(method.model, GlimpseAgent)
@@ -444,10 +444,11 @@ def test_frame_glimpse_pays_once_for_a_frame_and_for_every_step(
 def test_fast_forward_pays_for_the_frames_it_visits(small: Data, trained: dict[str, Path]) -> None:
     said = run_method(replace(SMALL, method="fast-forward"), *small, trained["fast-forward"]).predictions()
     visited = said.fine_rows[0]
-    assert not said.macs[0, :, 0].any() and (visited >= 1).all()
-    assert said.macs[0, :, 1].tolist() == (visited * FINE_MACS).tolist()
+    assert set(said.ledger) == {"fine_224", "FastForward agent"} and (visited >= 1).all()
+    assert said.ledger["fine_224"][0].tolist() == (visited * FINE_MACS).tolist()
     # At each frame an LSTM step and one of 5 decisions; at the end 4 classes.
-    assert said.macs[0, :, 2].tolist() == (visited * (4 * 5 * (6 + 1 + 5) + 5 * 5) + 5 * 4).tolist()
+    agent = said.ledger["FastForward agent"][0]
+    assert agent.tolist() == (visited * (4 * 5 * (6 + 1 + 5) + 5 * 5) + 5 * 4).tolist()
 
 
 # --- runs ---

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_sequence
 
 from cache_schema import CacheError, FeatureCache, Sampling, write_shard
-from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.annotations import LabelSet, Segment, VideoLabel
 from cache_schema.errors import LabelError
 from policy.data.batches import VideoSet, batches, read_ahead, uniform_rows
 from policy.data.opening import open_dataset
@@ -36,7 +36,7 @@ def video_set(folder: Path, lengths: list[int], *, l2: bool = False, classes: in
     labels = np.zeros((len(videos), 3), np.bool_)
     labels[np.arange(len(videos)), first] = True
     streams = {"coarse": cache["coarse"], "fine": cache["fine"]}
-    return VideoSet("train", streams, tuple(videos), labels, first, multi_label=False, l2=l2)  # type: ignore[arg-type]
+    return VideoSet("train", streams, tuple(videos), labels, first, multi_label=False, l2=l2)
 
 
 @settings(max_examples=30, deadline=None)
@@ -106,7 +106,7 @@ def test_l2_norm(tmp_path: Path) -> None:
     ], tools=TOOLS)  # fmt: skip
     streams = {"fine": FeatureCache(tmp_path)["fine"]}
     one, first = np.ones((1, 1), np.bool_), np.zeros(1, np.int64)
-    videos = VideoSet("train", streams, ("v",), one, first, multi_label=False, l2=True)  # type: ignore[arg-type]
+    videos = VideoSet("train", streams, ("v",), one, first, multi_label=False, l2=True)
     exact = features.astype(np.float64)
     exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
     found = videos.features("fine", 0)
@@ -147,9 +147,37 @@ PAIR = {"coarse": "coarse", "fine": "fine"}
 LABELS = LabelSet(Path("l.csv"), (VideoLabel("a", ("x",), "train"), VideoLabel("b", ("x",), "test")))
 
 
+def test_segments_of_the_labels(tmp_path: Path) -> None:
+    """By the videos that are in the cache; which they are does not make another run of it."""
+    shown = {
+        "b": (Segment("run", 1.5, 4.0), Segment("jump", 0.0, 2.5), Segment("run", 9.0, 9.5)),
+        "gone": (Segment("jump", 3.0, 5.0),),
+        "a": (),
+        "c": (Segment("jump", 7.0, 8.0),),
+    }
+    classes = {"b": ("run", "jump"), "gone": ("jump",), "a": ("run",), "c": ("jump",)}
+    videos = [
+        VideoLabel(video, classes[video], "test" if video == "c" else "train", segments)
+        for video, segments in shown.items()
+    ]
+    write_stream(tmp_path, make_spec("fine", dim=2), {"a": 9, "b": 9, "c": 9}, seed=0)
+    cache = FeatureCache(tmp_path)
+    data = open_dataset(cache, LabelSet(tmp_path, tuple(videos)), {"fine": "fine"}, skip_missing=True)
+    assert data.classes == ("jump", "run") and data.train.ids == ("b", "a")
+    both_shown, nothing = data.train.segments
+    assert both_shown.classes.tolist() == [1, 0, 1]
+    assert both_shown.spans.tolist() == [[1.5, 4.0], [0.0, 2.5], [9.0, 9.5]]
+    assert len(both_shown) == 3 and len(nothing) == 0 and nothing.spans.shape == (0, 2)
+    (last,) = data.evaluation.segments
+    assert (last.classes.tolist(), last.spans.tolist()) == ([0], [[7.0, 8.0]])
+    bare = LabelSet(tmp_path, tuple(replace(video, segments=()) for video in videos))
+    without = open_dataset(cache, bare, {"fine": "fine"}, skip_missing=True)
+    assert without.digest() == data.digest() and not any(map(len, without.train.segments))
+
+
 def test_streams_of_different_lengths_name_the_video(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="video 'b' has 4 rows in stream 'coarse' but 5 in 'fine'"):
-        open_dataset(both(tmp_path, 5), LABELS, PAIR)  # type: ignore[arg-type]
+        open_dataset(both(tmp_path, 5), LABELS, PAIR)
 
 
 def test_a_video_without_fine_features_is_named(tmp_path: Path) -> None:
@@ -157,13 +185,13 @@ def test_a_video_without_fine_features_is_named(tmp_path: Path) -> None:
     write_stream(tmp_path, make_spec("fine"), {"a": 4})
     said = r"no features for 1 video of subset 'test': 'b' \(not in fine\); --skip-missing leaves"
     with pytest.raises(LabelError, match=said):
-        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)  # type: ignore[arg-type]
+        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)
 
 
 def test_streams_of_different_sampling(tmp_path: Path) -> None:
     cache = both(tmp_path, fine_fps=2.0)
     with pytest.raises(CacheError, match="at 1 fps and frames at 2 fps"):
-        open_dataset(cache, LABELS, PAIR)  # type: ignore[arg-type]
+        open_dataset(cache, LABELS, PAIR)
 
 
 def test_streams_of_different_files(tmp_path: Path) -> None:
@@ -171,4 +199,4 @@ def test_streams_of_different_files(tmp_path: Path) -> None:
     records = [make_record("a", 4), replace(make_record("b", 4), fingerprint="of another file")]
     write_shard(tmp_path / "fine", make_spec("fine"), records, tools=TOOLS)
     with pytest.raises(CacheError, match="video 'b' was another file"):
-        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)  # type: ignore[arg-type]
+        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)

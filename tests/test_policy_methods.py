@@ -103,20 +103,24 @@ def test_the_summary_says_what_the_predictions_say(name: str, runs: dict[str, Ru
     assert said.scores.shape == (4 if name == "random-gating" else 1, 12, CLASSES)
     assert np.allclose(said.scores.sum(axis=2), 1, atol=1e-5)
     assert result == read_result(run.folder)
-    assert result.top1 == pytest.approx(
+    assert result.metrics["top1"] == pytest.approx(
         np.mean([said.labels[np.arange(12), draw.argmax(axis=1)].mean() for draw in said.scores])
     )
-    assert result.gflops_mean == pytest.approx(said.macs.sum(axis=2).mean() / 1e9)
-    assert result.gflops_mean == pytest.approx(
-        result.gflops_coarse + result.gflops_fine + result.gflops_networks
-    )
+    assert result.gflops_mean == pytest.approx(said.ledger.total.mean() / 1e9)
+    assert result.gflops_mean == pytest.approx(sum(result.gflops.values()))
+    assert result.gflops == pytest.approx({of: spent.mean() / 1e9 for of, spent in said.ledger.items()})
     fine = [
         [int(draw[a:b].sum()) for a, b in zip(said.offsets[:-1], said.offsets[1:], strict=True)]
         for draw in said.gates
     ]
-    assert result.fine_features_mean == pytest.approx(np.mean(fine))
-    assert result.fine_features_std == pytest.approx(np.std(fine))
-    assert result.usage == pytest.approx(np.mean(np.array(fine) / said.lengths))
+    assert result.metrics["fine_features_mean"] == pytest.approx(np.mean(fine))
+    assert result.metrics["fine_features_std"] == pytest.approx(np.std(fine))
+    assert result.metrics["usage"] == pytest.approx(np.mean(np.array(fine) / said.lengths))
+
+
+def spent_on(said: Predictions, video: int) -> dict[str, int]:
+    """MACs of a video in the first draw, by name."""
+    return {name: int(macs[0, video]) for name, macs in said.ledger.items()}
 
 
 @pytest.mark.parametrize(
@@ -135,17 +139,19 @@ def test_methods_of_k_frames(name: str, coarse: bool, network: object, runs: dic
         k = len(rows)
         gates = said.gates[0, said.offsets[video] : said.offsets[video + 1]]
         assert np.flatnonzero(gates).tolist() == rows.tolist()
-        expected = [k * COARSE_MACS if coarse else 0, k * FINE_MACS, network(k)]  # type: ignore[operator]
-        assert said.macs[0, video].tolist() == expected
+        streams = {**({"coarse_112": k * COARSE_MACS} if coarse else {}), "fine_224": k * FINE_MACS}
+        of_network = "frame classifier" if name.startswith("uniform") else "LSTM network"
+        expected = {**streams, of_network: network(k)}  # type: ignore[operator]
+        assert spent_on(said, video) == expected
 
 
 def test_coarse_only(runs: dict[str, Run]) -> None:
     said = runs["coarse-only"].predictions()
     assert not said.gates.any()
     lengths = said.lengths
-    assert np.array_equal(said.macs[0, :, 0], lengths * COARSE_MACS)
-    assert not said.macs[0, :, 1].any()
-    assert np.array_equal(said.macs[0, :, 2], lengths * LSTM + HEAD)
+    assert set(said.ledger) == {"coarse_112", "LSTM network"}
+    assert np.array_equal(said.ledger["coarse_112"][0], lengths * COARSE_MACS)
+    assert np.array_equal(said.ledger["LSTM network"][0], lengths * LSTM + HEAD)
 
 
 @pytest.mark.parametrize("name", ["liteeval", "liteeval-rl", "random-gating"])
@@ -155,10 +161,10 @@ def test_gated_methods_pay_for_opened_rows(name: str, runs: dict[str, Run]) -> N
     fine_step = 4 * HIDDEN * (2 * DIM + HIDDEN)
     for draw in range(len(said.scores)):
         opened = said.fine_rows[draw]
-        assert np.array_equal(said.macs[draw, :, 0], said.lengths * COARSE_MACS)
-        assert np.array_equal(said.macs[draw, :, 1], opened * FINE_MACS)
+        assert np.array_equal(said.ledger["coarse_112"][draw], said.lengths * COARSE_MACS)
+        assert np.array_equal(said.ledger["fine_224"][draw], opened * FINE_MACS)
         networks = said.lengths * coarse_step + opened * fine_step + HEAD
-        assert np.array_equal(said.macs[draw, :, 2], networks)
+        assert np.array_equal(said.ledger["LiteEval networks"][draw], networks)
 
 
 def test_random_gates_open_as_often_as_asked(runs: dict[str, Run]) -> None:
@@ -255,7 +261,7 @@ def test_uniform_averages_the_class_scores_of_the_cache(
         assert np.allclose(
             said.scores[0, video], (odds / odds.sum(axis=1, keepdims=True)).mean(axis=0), atol=1e-6
         )
-        assert said.macs[0, video].tolist() == [0, 5 * 1_000_000, 5 * 6 * len(NAMES)]
+        assert spent_on(said, video) == {"fine": 5 * 1_000_000, "frame classifier": 5 * 6 * len(NAMES)}
 
 
 def test_uniform_cf_fits_a_classifier_where_there_are_no_scores(
@@ -268,7 +274,9 @@ def test_uniform_cf_fits_a_classifier_where_there_are_no_scores(
     fine = run_method(replace(config, method="uniform"), *with_scores, tmp_path / "fine", device="cpu")
     coarse = 2 * both.predictions().scores - fine.predictions().scores
     assert np.allclose(coarse.sum(axis=2), 1, atol=1e-5)
-    assert both.predictions().macs[0, 0].tolist() == [5_000_000, 5_000_000, 5 * (6 * len(NAMES) + 5 * 2)]
+    classifiers = 5 * (6 * len(NAMES) + 5 * 2)
+    expected = {"coarse": 5_000_000, "fine": 5_000_000, "frame classifier": classifiers}
+    assert spent_on(both.predictions(), 0) == expected
 
 
 def test_scores_that_lack_a_class_are_not_used(
@@ -295,7 +303,7 @@ def test_several_classes_per_video(name: str, planted: tuple[FeatureCache, Label
     said = run.predictions()
     assert said.labels.sum(axis=1).tolist().count(2) == 9
     assert not np.allclose(said.scores.sum(axis=2), 1)  # a probability for each class by itself
-    assert 0 < run.result.mean_average_precision <= 1
+    assert 0 < run.result.metrics["mean_average_precision"] <= 1
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -347,7 +355,7 @@ def test_random_gating_warms_up_as_liteeval_does(
     epochs = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [epoch["target_usage"] for epoch in epochs] == pytest.approx([1, 0.6, 0.2, 0.2, 0.2])
     assert [epoch["usage"] for epoch in epochs] == pytest.approx([1, 0.6, 0.2, 0.2, 0.2], abs=0.1)
-    assert run.result.usage == pytest.approx(0.2, abs=0.1)
+    assert run.result.metrics["usage"] == pytest.approx(0.2, abs=0.1)
     assert "warmup" in METHODS["random-gating"].options
 
 

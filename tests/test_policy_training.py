@@ -38,6 +38,7 @@ from policy.recipes import with_recipe
 from policy.registry import METHODS
 from policy.runs import Listener, read_result, run_key, run_method
 from policy.training.loop import CHECKPOINT, Epoch
+from tests.earlier import make_earlier
 from tests.planted import write_planted, write_planted_labels
 
 CONFIG = RunConfig(
@@ -402,13 +403,33 @@ def test_a_damaged_result(content: str, planted: Path, undisturbed: Path, tmp_pa
     if content == "more":
         content = json.dumps({"result": {**held["result"], "speed": 1}})
     elif content == "text":
-        content = json.dumps({"result": {**held["result"], "usage": "often"}})
+        content = json.dumps({"result": {**held["result"], "metrics": {"usage": "often"}}})
     path.write_text(content)
     said = r"run/result\.json: not a result of this version; delete the run folder"
     with pytest.raises(UserError, match=said):
         read_result(folder)
     with pytest.raises(UserError, match=said):
         run_method(CONFIG, *opened(planted), folder, device="cpu")
+
+
+def test_a_run_of_an_earlier_version_is_judged_again(
+    planted: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Its costs were in three columns. Nothing is trained again."""
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    make_earlier(folder)
+    with pytest.raises(UserError, match="of an earlier version; give the run's command again"):
+        read_result(folder)
+    told: list[str] = []
+    epochs: list[Epoch] = []
+    listener = Listener(note=told.append, epoch=epochs.append)
+    run = run_method(CONFIG, *opened(planted), folder, device="cpu", listener=listener)
+    assert not run.reused and not epochs
+    assert told[-1] == f"{folder}: trained by an earlier version; judged again, not trained again"
+    for name in ("result.json", "predictions.npz", "model.safetensors", "config.json", "metrics.jsonl"):
+        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert run_method(CONFIG, *opened(planted), folder, device="cpu").reused
 
 
 @pytest.mark.parametrize(
@@ -508,7 +529,11 @@ def test_tensorboard(
     for name in ("loss", "usage", "lr"):
         assert shown[f"train/{name}"] == pytest.approx({e["epoch"]: e[name] for e in epochs}, rel=1e-6)
     held = read_result(folder)
-    assert shown["evaluation/mean_average_precision"] == pytest.approx({6: held.mean_average_precision})
+    assert shown["evaluation/mean_average_precision"] == pytest.approx(
+        {6: held.metrics["mean_average_precision"]}
+    )
+    for name, gflops in held.gflops.items():
+        assert shown[f"evaluation/gflops/{name}"] == pytest.approx({6: gflops})
     # With scalars or without, it is the same run.
     result = CliRunner().invoke(train_policy, words(planted, folder))
     assert "had already been finished" in result.stderr

@@ -26,8 +26,7 @@ from policy.deploy import speed
 from policy.deploy.frames import find_videos, thumbnails
 from policy.deploy.speed import Subject, measure, policy_seconds, request_of, seconds_per_row
 from policy.deploy.timing import Machine
-from policy.evaluation.predictions import evaluate
-from policy.method import Method
+from policy.method import Method, evaluate
 from policy.registry import METHODS
 from tests.caches import make_spec
 from tests.planted import write_planted
@@ -247,7 +246,7 @@ def test_rows_add_up(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = np.diff(coarse.predictions.offsets)
     row = runtimes.rows[0]
     assert row.title == "coarse-only" and row.reason == ""
-    assert row.coarse_s == pytest.approx(0.1 * lengths.mean()) and row.fine_s == 0
+    assert row.streams_s == {"coarse": pytest.approx(0.1 * lengths.mean())}
     assert row.networks_s == pytest.approx(2 * 1.6 / 20)  # two batches of 16
     assert row.seconds == pytest.approx(0.1 * lengths.mean() + 0.16)
     assert runtimes.batch == 16 and said[0] == "timing resnet10t_32, fine_224"
@@ -258,9 +257,9 @@ def test_a_backbone_made_elsewhere_has_no_time(data: Dataset) -> None:
     coarse, lite, lstm = measure(subjects, device=CPU, batch=4, repeats=1).rows
     assert coarse.seconds is not None and coarse.seconds > coarse.networks_s > 0
     for row in (lite, lstm):
-        assert row.seconds is None and row.fine_s is None and row.networks_s > 0
+        assert row.seconds is None and row.streams_s["fine"] is None and row.networks_s > 0
         assert row.reason.startswith("fine_224: ") and "tiny" in row.reason
-    assert lite.coarse_s == coarse.coarse_s and lstm.coarse_s == 0
+    assert lite.streams_s["coarse"] == coarse.streams_s["coarse"] and set(lstm.streams_s) == {"fine"}
 
 
 def test_every_fine_row_is_charged(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +269,7 @@ def test_every_fine_row_is_charged(data: Dataset, monkeypatch: pytest.MonkeyPatc
     (row,) = measure([subject], device=CPU, batch=4).rows
     gates = subject.predictions.gates
     assert 0.3 < gates.mean() < 0.7
-    assert row.fine_s == pytest.approx(gates.sum() / len(gates) / 20)  # a second each
+    assert row.streams_s["fine"] == pytest.approx(gates.sum() / len(gates) / 20)  # a second each
 
 
 def test_the_machine_is_named() -> None:

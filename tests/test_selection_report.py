@@ -83,7 +83,9 @@ def test_json(finished: tuple[Path, dict[str, Any]], planted: tuple[Path, Plante
     own = details["own"]
     assert own["model"] == "m0" and own["in_pool"]
     assert own["gflops"] == pytest.approx(0.6)
-    assert said["gflops_mean"] == pytest.approx(own["gflops"] + own["network_gflops"] + said["gflops_fine"])
+    assert said["gflops_mean"] == pytest.approx(sum(said["gflops"].values()))
+    assert said["gflops"]["m0"] == pytest.approx(own["gflops"])
+    assert said["gflops"]["selector network"] == pytest.approx(own["network_gflops"])
     assert set(details["comparisons"]) == {"top1"}
     single = {name: [model[name] for model in details["models"]] for name in ("gflops", "top1")}
     assert {name: details["curves"]["random"][name] for name in single} == single

@@ -166,7 +166,7 @@ def test_decisions_answers_and_costs_against_a_loop(
                 break
             mine.append(best)
         assert said.scores[0, video] == pytest.approx(answer, abs=1e-5)
-        assert said.macs[0, video].sum() == table.macs[video, mine].sum() + len(mine) * method.model.macs
+        assert said.ledger.total[0, video] == table.macs[video, mine].sum() + len(mine) * method.model.macs
         sizes.add(len(mine))
     assert len(sizes) > 1
     point = method.walks(data.evaluation, CPU).curve(np.array([0.005]))

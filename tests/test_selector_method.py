@@ -141,17 +141,18 @@ def test_a_model_outside_the_pool_is_charged(planted: PlantedPool, tmp_path: Pat
     run = run_method(config, planted.cache, planted.labels, tmp_path / "run", device="cpu")
     said = run.predictions()
     network = 8 * 16 + 16 * 2
-    classifier = 2 * 1 * 8  # its rows, features and classes
-    assert (said.macs[0, :, 0] == BACKBONES[0] - classifier).all()
-    assert set(said.macs[0, :, 1]) <= {BACKBONES[1], BACKBONES[2]}
-    assert (said.macs[0, :, 2] == classifier + network).all()
+    assert (said.ledger["m0"][0] == BACKBONES[0]).all()  # its classifier with it
+    chosen = said.ledger["m1"][0] > 0
+    assert (said.ledger["m1"][0] == np.where(chosen, BACKBONES[1], 0)).all()
+    assert (said.ledger["m2"][0] == np.where(chosen, 0, BACKBONES[2])).all()
+    assert (said.ledger["selector network"][0] == network).all()
     method = load_method(run.folder, config, open_data(config, planted.cache, planted.labels))
     assert isinstance(method, Selector)
     videos = open_data(config, planted.cache, planted.labels).evaluation
     curve = method.curve(videos, CPU, points=500)
     assert set(np.unique(curve.answering)) <= {1, 2}  # it answers nothing
     point = int(np.searchsorted(curve.values, 0.4, side="right")) - 1
-    assert np.array_equal(curve.macs[point], said.macs[0].sum(axis=1))
+    assert np.array_equal(curve.macs[point], said.ledger.total[0])
 
 
 @pytest.mark.parametrize(
@@ -170,8 +171,8 @@ def test_the_run_is_a_point_of_the_curve(
     table, _ = method.look(videos)
     assert np.allclose(predictions.scores[0], table.probabilities[np.arange(60), chosen])
     curve = method.decided(table, np.array([config.threshold]), chosen[None], videos)
-    assert np.array_equal(predictions.macs[0].sum(axis=1), curve.macs[0])
-    assert said.result.top1 == pytest.approx(curve.top1[0])
+    assert np.array_equal(predictions.ledger.total[0], curve.macs[0])
+    assert said.result.metrics["top1"] == pytest.approx(curve.top1[0])
     assert said.result.gflops_mean == pytest.approx(curve.gflops[0])
     with (tmp_path / "run" / "choices.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -328,7 +329,7 @@ def test_several_classes_per_video(tmp_path: Path) -> None:
     config = RunConfig("selector", models=("m0", "m1"), epochs=40, batch=20, lr=1e-2, alpha=0.05)
     run = run_method(config, cache, labels, tmp_path / "run", device="cpu")
     said = run.predictions()
-    dear = said.macs[0, :, 1] > 0
+    dear = said.ledger["m1"][0] > 0
     assert np.mean(dear == said.labels[:, 0]) > 0.8
     for video, name in enumerate(said.video_ids):
         scores = cache["m1" if dear[video] else "m0"][name].scores

@@ -21,6 +21,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from policy import registry, runs
+from policy.method import Method
 from policy.runs import Run
 from policy.tables import figure, terminal, text
 from policy.tables.catalogue import COMMANDS, KNOWN
@@ -31,6 +32,7 @@ from policy.tables.progress import Told, Working
 from policy.tables.reading import EXPERIMENTS, read_table
 from policy.tables.report import Report, Row, Spread
 from policy.training.loop import CHECKPOINT
+from tests.earlier import make_earlier
 from tests.planted import write_planted, write_planted_labels
 
 SMALL = ["--epochs", "2", "--batch", "8", "--lr", "0.01", "--coarse-hidden", "4", "--fine-hidden", "8"]
@@ -211,7 +213,7 @@ def test_a_stopped_table_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "evaluate", stop)
+        patched.setattr(Method, "evaluate", stop)
         stopped = table(cache, "--runs", tmp_path / "runs", seeds=1)
     assert stopped.exit_code == 130
     (begun,) = (tmp_path / "runs").iterdir()
@@ -221,6 +223,18 @@ def test_a_stopped_table_goes_on(
     undisturbed = table(cache, "--runs", made[0] / "runs", "--out", tmp_path / "undisturbed", seeds=1)
     assert undisturbed.exit_code == 0
     assert numbers(tmp_path / "out") == numbers(tmp_path / "undisturbed")
+
+
+def test_runs_of_an_earlier_version_are_judged_again(
+    cache: Path, made: tuple[Path, Result], tmp_path: Path
+) -> None:
+    shutil.copytree(made[0] / "runs", tmp_path / "runs")
+    for folder in (tmp_path / "runs").glob("l*-*"):
+        make_earlier(folder)
+    result = table(cache, "--runs", tmp_path / "runs", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert ": trained in" not in result.stderr and "LiteEval, seed 1: evaluated in" in result.stderr
+    assert numbers(tmp_path / "out") == numbers(made[0] / "out")
 
 
 @pytest.mark.slow
@@ -312,11 +326,10 @@ def planned_report(
     rows = []
     for experiment in TABLE.experiments:
         accuracy, cost = values.get(experiment.method or "", (math.nan, math.nan))
+        metrics = {"mean_average_precision": accuracy, "top1": accuracy, "usage": 0.3}
+        metrics |= {"fine_features_mean": 2.0, "fine_features_std": 0}
         made = [
-            runs.Result(
-                "m", "M", 8, 4, accuracy, accuracy, cost * (1 + 0.01 * s), 0, 0, 0, 0, 2.0, 0, 0.3, 6, True
-            )
-            for s in range(seeds)
+            runs.Result("m", "M", 8, 4, metrics, cost * (1 + 0.01 * s), 0, {}, 6, True) for s in range(seeds)
         ]
         known = experiment.method in values
         rows.append(Row(experiment, tuple(Run(Path("r"), r, False) for r in made) if known else ()))

@@ -31,6 +31,7 @@ from policy.tables.latex import escape, latex
 from policy.tables.reading import EXPERIMENTS, read_table
 from policy.tables.report import INTERVALS, Report, Row
 from tests.clusters import dask
+from tests.earlier import make_earlier
 from tests.planted import write_planted, write_planted_labels
 
 PAPER_STREAMS = ("mobilenetv2_112", "resnet101_224", "dpn107_224", "slowfast_8x8_256")
@@ -196,15 +197,17 @@ def test_views_are_kept(cache: Path, runs: Path, online: dict[str, dict[str, Any
     assert "evaluated online" not in again.stderr and "bootstrap" not in again.stderr
     rows = {row["name"]: row for row in json.loads(again.stdout)["rows"]}
     assert [row["ours"] for row in rows.values()] == [row["ours"] for row in online.values()]
-    # A view that was not finished, and one of something else, are made anew.
-    first, second = (Path(online[f"LiteEval, K = {k}"]["runs"][0]["folder"]) for k in (3, 5))
+    # A view that was not finished, one of something else and one of an earlier version are made anew.
+    first, second, third = (Path(online[f"LiteEval, K = {k}"]["runs"][0]["folder"]) for k in (3, 5, 9))
     (first / "result.json").unlink()
     held = json.loads((second / "result.json").read_text())
     (second / "result.json").write_text(json.dumps({**held, "key": "other"}))
+    make_earlier(third)
     mended = call("liteeval-2", cache, "--seeds", 1, "--runs", runs, "--json", "--epochs", 3)
     assert re.findall(r"(.*), seed 0: evaluated online", mended.stderr) == [
         "LiteEval, K = 3",
         "LiteEval, K = 5",
+        "LiteEval, K = 9",
     ]
     assert [row["ours"] for row in json.loads(mended.stdout)["rows"]] == [
         row["ours"] for row in online.values()

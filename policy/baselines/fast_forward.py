@@ -120,6 +120,7 @@ class FastForward(Method):
 
     title = "FastForward"
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
+    gated = "fine"
     options = TRAINING_OPTIONS | {"fine_hidden", "strides", "frame_price"}
 
     model: JumpAgent
@@ -156,9 +157,9 @@ class FastForward(Method):
         gates = marked(lengths_of(fine), out.videos, out.rows)
         return Prediction(class_probabilities(out.logits, self.multi_label), gates)
 
-    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
+    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
         # A step and a decision at every frame that is looked at; the value is for training only.
         cell, classifier = self.model.cell, self.model.classifier
         step = lstm_step_macs(cell.input_size, cell.hidden_size)
         step += linear_macs(cell.hidden_size, self.model.decision.out_features)
-        return fine * step + linear_macs(cell.hidden_size, classifier.out_features)
+        return {"FastForward agent": gated * step + linear_macs(cell.hidden_size, classifier.out_features)}

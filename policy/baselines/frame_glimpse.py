@@ -118,6 +118,7 @@ class FrameGlimpse(Method):
 
     title = "FrameGlimpse"
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
+    gated = "fine"
     options = TRAINING_OPTIONS | {"fine_hidden", "glimpses", "location_std"}
 
     model: GlimpseAgent
@@ -155,11 +156,9 @@ class FrameGlimpse(Method):
         gates = marked(lengths_of(fine), videos, out.rows.flatten())
         return Prediction(class_probabilities(out.logits, self.multi_label), gates)
 
-    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
+    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
         # K steps also where some glimpses were of the same frame; the value is for training only.
         cell, classifier = self.model.cell, self.model.classifier
         step = lstm_step_macs(cell.input_size, cell.hidden_size) + linear_macs(cell.hidden_size, 1)
-        return np.full_like(
-            fine,
-            self.config.glimpses * step + linear_macs(cell.hidden_size, classifier.out_features),
-        )
+        macs = self.config.glimpses * step + linear_macs(cell.hidden_size, classifier.out_features)
+        return {"FrameGlimpse agent": np.full_like(seen, macs)}

@@ -48,6 +48,7 @@ class FineLSTM(Method):
 
     title = "LSTM"
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
+    gated: ClassVar[Role | None] = "fine"
     options = TRAINING_OPTIONS | {"frames", "fine_hidden"}
 
     model: LastState
@@ -70,10 +71,10 @@ class FineLSTM(Method):
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         return Prediction(class_probabilities(self._logits(batch), self.multi_label))
 
-    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
+    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
         lstm, classifier = self.model.lstm, self.model.classifier
         step = lstm_step_macs(lstm.input_size, lstm.hidden_size)
-        return seen * step + linear_macs(lstm.hidden_size, classifier.out_features)
+        return {"LSTM network": seen * step + linear_macs(lstm.hidden_size, classifier.out_features)}
 
     def _logits(self, batch: Batch) -> Tensor:
         logits: Tensor = self.model([batch.inputs[role] for role in self.roles])
@@ -92,6 +93,7 @@ class CoarseOnly(FineLSTM):
 
     title = "Coarse only"
     roles = ("coarse",)
+    gated = None
     options = TRAINING_OPTIONS | {"fine_hidden"}
 
     def rows(self, length: int) -> IntArray:

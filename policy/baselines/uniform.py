@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +50,7 @@ class Uniform(Method):
 
     title = "Uniform"
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
+    gated = "fine"
     options = TRAINING_OPTIONS | {"frames"}
 
     model: nn.ModuleDict
@@ -91,7 +91,7 @@ class Uniform(Method):
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         losses = []
         for role, classifier in self.model.items():
-            packed = batch.inputs[role]  # type: ignore[index]  # the keys of `model` are roles
+            packed = batch.inputs[role]
             video = video_of_row(packed).to(packed.data.device)
             losses.append(classification_loss(classifier(packed.data), batch.targets[video]))
         # The classifiers of two streams share nothing, so the sum trains each as if alone.
@@ -109,8 +109,8 @@ class Uniform(Method):
             per_stream.append(mean_per_video(class_probabilities(logits, self.multi_label), packed))
         return Prediction(torch.stack(per_stream).mean(0))
 
-    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
-        return np.asarray(seen * self.classifier_macs)
+    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
+        return {"frame classifier": seen * self.classifier_macs}
 
 
 def _covers(spec: StreamSpec, data: Dataset) -> bool:

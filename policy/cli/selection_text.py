@@ -59,6 +59,7 @@ def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int)
     where = "" if own["in_pool"] else ", not in the pool,"
     answering = "models that ran" if result.method == "selector-cascade" else "models answering"
     kind = "price of a GFLOP" if threshold["is_price"] else "threshold"
+    others = sum(gflops for name, gflops in result.gflops.items() if name in names and name != own["model"])
     set_by = ""
     if threshold["budget"] is not None:
         more = result.gflops_mean / threshold["budget"] - 1
@@ -66,10 +67,10 @@ def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int)
         set_by = f", for {threshold['budget']:g} GFLOPs on the training videos{off}"
     facts = {
         "videos": f"{result.videos} of {result.classes} classes",
-        "HIT@1": _percent(result.top1),
-        "mAP": _percent(result.mean_average_precision),
+        "HIT@1": _percent(result.metrics["top1"]),
+        "mAP": _percent(result.metrics["mean_average_precision"]),
         "GFLOPs per video": f"{_gflops(result.gflops_mean)} ± {_gflops(result.gflops_std)}  (the model that "
-        f"always runs, {own['model']}{where} {_gflops(own['gflops'])}, others {_gflops(result.gflops_fine)}, its "
+        f"always runs, {own['model']}{where} {_gflops(own['gflops'])}, others {_gflops(others)}, its "
         f"network {own['network_gflops']:.2g}; 10⁹ multiply-accumulates)",
         answering: _shares(names, [model["chosen"] for model in details["models"]]),
     }

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -228,7 +228,7 @@ def random_gating(like: Path | None, **given: Any) -> None:
     if (like is None) == (given["usage"] is None):
         raise UserError("say how often random gates open: either --usage or --like RUN")
     if like is not None:
-        given["usage"] = read_result(like).usage
+        given["usage"] = read_result(like).metrics["usage"]
     _run("random-gating", given)
 
 
@@ -432,13 +432,13 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
         run = run_method(
             config, cache, labels, given["out"], device=given["device"], listener=listener, ranks=ranks
         )
-        scalars.result(asdict(run.result))
+        scalars.result(run.result.as_json())
     if run.reused:
         click.echo(f"{run.folder}: had already been finished with this configuration and data", err=True)
     result = run.result
     details = run.details()
     if given["as_json"]:
-        said = {**asdict(result), "folder": str(run.folder), "reused": run.reused}
+        said = {**result.as_json(), "folder": str(run.folder), "reused": run.reused}
         if details:
             said["details"] = details
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))
@@ -448,17 +448,17 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
 
         click.echo(render(result, details, run.folder))
         return
-    percent = 100 * result.usage
+    metrics, spent = result.metrics, dict(result.gflops)
+    coarse, fine = (spent.pop(str(name), 0.0) for name in (config.coarse, config.fine))
     lines = {
         "videos": f"{result.videos} of {result.classes} classes",
         **({"class scores": run.class_scores} if run.class_scores else {}),
-        "mAP": f"{100 * result.mean_average_precision:.1f} %",
-        "top-1": f"{100 * result.top1:.1f} %",
+        "mAP": f"{100 * metrics['mean_average_precision']:.1f} %",
+        "top-1": f"{100 * metrics['top1']:.1f} %",
         "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  (coarse "
-        f"{result.gflops_coarse:.2f}, fine {result.gflops_fine:.2f}, networks {result.gflops_networks:.3f}; "
-        "10⁹ multiply-accumulates)",
-        "fine features": f"{result.fine_features_mean:.2f} ± {result.fine_features_std:.2f} of "
-        f"{result.rows_mean:.1f} frames (usage {percent:.1f} %)",
+        f"{coarse:.2f}, fine {fine:.2f}, networks {sum(spent.values()):.3f}; 10⁹ multiply-accumulates)",
+        "fine features": f"{metrics['fine_features_mean']:.2f} ± {metrics['fine_features_std']:.2f} of "
+        f"{result.rows_mean:.1f} frames (usage {100 * metrics['usage']:.1f} %)",
         "folder": str(run.folder),
     }
     width = max(map(len, lines))

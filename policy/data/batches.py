@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from cache_schema import Stream
 from cache_schema.errors import CacheError
 from policy.data.unit_length import unit_length
 
-Role = Literal["coarse", "fine"]
+Role = str
+"""What a method calls a stream that it reads: "coarse", "fine"."""
 RowChoice = Callable[[int], npt.NDArray[np.int64]]
 """From the number of rows of a video to those of them that a method looks at: in order, none twice."""
 Rows = RowChoice | Sequence[npt.NDArray[np.int64]]
@@ -86,6 +87,22 @@ def _mapped(packed: PackedSequence, change: Callable[[Tensor], Tensor]) -> Packe
 
 
 @dataclass(frozen=True)
+class Segments:
+    """Where in a video classes are shown: S segments, in the order of the labels; they may overlap.
+
+    Attributes:
+        classes: (S,) int64 class index.
+        spans: (S, 2) float64, start and end in seconds.
+    """
+
+    classes: npt.NDArray[np.int64]
+    spans: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True)
 class VideoSet:
     """The labelled videos of one subset with the streams a method reads.
 
@@ -99,6 +116,8 @@ class VideoSet:
             of `streams`.
         pairs: by id of a video that is partial in one of several `streams`, the rows of each that are at instants
             of which all have rows; they are what the set has of it.
+        segments: M, where the set was opened with labels; of no segments for a video whose labels give none. They
+            are no part of `Dataset.digest`, for no method reads them yet.
     """
 
     subset: str
@@ -110,6 +129,7 @@ class VideoSet:
     l2: bool = False
     pool: Mapping[str, Stream] = field(default_factory=dict)
     pairs: Mapping[str, Pairs] = field(default_factory=dict)
+    segments: Sequence[Segments] = ()
     _checked: set[tuple[str, int, str]] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import CacheError, LabelError
-from policy.data.batches import Pairs, Role, VideoSet
+from policy.data.batches import Pairs, Role, Segments, VideoSet
 from policy.data.lengths import differing_lengths
 from policy.data.partial import paired_rows, partial_videos
 
@@ -150,7 +150,9 @@ def open_dataset(
             every, labels.subset(subset), labels, skip_missing, notes, pairs, partial if whole_only else ()
         )
         matched += zip(ids, found, strict=True)
-        parts.append(VideoSet(subset, opened, ids, *_indices(found, classes), several, l2, chosen, pairs))
+        of_labels = _indices(found, classes)
+        segments = _segments(found, classes)
+        parts.append(VideoSet(subset, opened, ids, *of_labels, several, l2, chosen, pairs, segments))
         purpose = "training" if usual is TRAIN_SUBSETS else "evaluation"
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
     train, evaluation = parts
@@ -276,6 +278,21 @@ def _indices(
     for row, video in zip(onehot, videos, strict=True):
         row[[place[name] for name in video.labels]] = True
     return onehot, np.array([place[video.labels[0]] for video in videos], np.int64)
+
+
+def _segments(videos: Sequence[VideoLabel], classes: tuple[str, ...]) -> tuple[Segments, ...]:
+    """`segments` of a VideoSet."""
+    place = {name: c for c, name in enumerate(classes)}
+    none = Segments(np.zeros(0, np.int64), np.zeros((0, 2)))
+    return tuple(
+        Segments(
+            np.array([place[one.label] for one in video.segments], np.int64),
+            np.array([(one.start_s, one.end_s) for one in video.segments], np.float64),
+        )
+        if video.segments
+        else none
+        for video in videos
+    )
 
 
 def _check_sampling(streams: Mapping[Role, Stream]) -> None:

@@ -1,10 +1,10 @@
 """Seconds per video on this machine (LiteEval, Table 10): backbones, and a policy's own networks.
 
-A video's time is its coarse rows times the seconds of the coarse backbone for a row, its fine rows times those of
-the fine one, and the method's networks on cached features. All parts are measured in turn within one run, so
-that a busy minute of the machine falls on all rows alike, and only rows of one run are to be compared. Decoding,
-resizing and copies to the device are no part of it, as they are the same for all methods or, where a method skips
-frames, in its favour. Optical flow counts where a network estimates it.
+A video's time is, of each stream, the rows that were computed times the seconds of its backbone for a row, and the
+method's networks on cached features. All parts are measured in turn within one run, so that a busy minute of the
+machine falls on all rows alike, and only rows of one run are to be compared. Decoding, resizing and copies to the
+device are no part of it, as they are the same for all methods or, where a method skips frames, in its favour.
+Optical flow counts where a network estimates it.
 """
 
 from __future__ import annotations
@@ -51,23 +51,21 @@ class RuntimeRow:
     """Seconds per video, mean over videos (and draws).
 
     Attributes:
-        coarse_s, fine_s: of the backbones; None where one cannot be timed.
+        streams_s: of the backbones, by role; None where one cannot be timed.
         networks_s: of the method's own networks.
         reason: why there is no time; empty where there is one.
     """
 
     title: str
-    coarse_s: float | None
-    fine_s: float | None
+    streams_s: Mapping[Role, float | None]
     networks_s: float
     reason: str = ""
 
     @property
     def seconds(self) -> float | None:
         """All together; None where a part is missing."""
-        if self.coarse_s is None or self.fine_s is None:
-            return None
-        return self.coarse_s + self.fine_s + self.networks_s
+        known = [seconds for seconds in self.streams_s.values() if seconds is not None]
+        return sum(known) + self.networks_s if len(known) == len(self.streams_s) else None
 
 
 @dataclass(frozen=True)
@@ -111,14 +109,14 @@ def measure(
     rows = []
     for subject in subjects:
         report(f"timing the networks of {subject.title}")
-        spent: dict[Role, float | None] = {"coarse": 0.0, "fine": 0.0}
+        spent: dict[Role, float | None] = {}
         why = []
         for role, count in _rows_per_video(subject).items():
             spec = _spec(subject, role)
             spent[role] = per_row[spec] * count if spec in per_row else None
             why += [reasons[spec]] if spec in reasons else []
         networks = policy_seconds(subject.method, subject.videos, batch=batch, repeats=repeats, device=device)
-        rows.append(RuntimeRow(subject.title, spent["coarse"], spent["fine"], networks, "; ".join(why)))
+        rows.append(RuntimeRow(subject.title, spent, networks, "; ".join(why)))
     return Runtimes(tuple(rows), Machine.of(device), batch)
 
 
@@ -216,11 +214,10 @@ def _forward(request: StreamRequest, batch: int, device: torch.device) -> Callab
 
 def _rows_per_video(subject: Subject) -> dict[Role, float]:
     """How many rows each backbone computes for a video, mean over videos (and draws)."""
-    counts: Mapping[Role, float] = {
-        "coarse": float(subject.predictions.seen.mean()),
-        "fine": float(subject.predictions.fine_rows.mean()),
+    method, said = subject.method, subject.predictions
+    return {
+        role: float((said.fine_rows if role == method.gated else said.seen).mean()) for role in method.roles
     }
-    return {role: counts[role] for role in subject.method.roles}
 
 
 def _spec(subject: Subject, role: Role) -> StreamSpec:

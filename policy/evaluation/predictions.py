@@ -1,21 +1,19 @@
-"""Predictions of a trained method on videos, what each cost, and how good they are."""
+"""What a trained method said of videos, what each cost, and how good that is."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cache_schema import UserError
-from cache_schema.costs import stream_cost
 from cache_schema.run_folder import write_atomically
-from policy.data.batches import Batch, VideoSet, batches, read_ahead
-from policy.evaluation.ledger import Costs, IntArray, costs
+from policy.evaluation.ledger import IntArray, Ledger
 from policy.evaluation.metrics import (
     Interval,
     mean_average_precision,
@@ -25,22 +23,52 @@ from policy.evaluation.metrics import (
     weighted_mean,
     weighted_mean_average_precision,
 )
-from policy.method import Method, Prediction
+
+_MACS = "macs/"
+"""Before a name of the ledger, in a file."""
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a method said about M videos with N rows in all, in R draws (1 where nothing is drawn).
+class Judged(ABC):
+    """What a method said of M videos: what every family's run has, whatever is said.
 
     Attributes:
         video_ids: M.
+        offsets: (M+1,) int64; the rows of video m are offsets[m]:offsets[m+1].
+        ledger: (R, M), in R draws (1 where nothing is drawn).
+    """
+
+    video_ids: tuple[str, ...]
+    offsets: IntArray
+    ledger: Ledger
+
+    @property
+    def lengths(self) -> IntArray:
+        """(M,): T of each video."""
+        return np.diff(self.offsets)
+
+    @property
+    def gflops(self) -> npt.NDArray[np.float64]:
+        """(R, M): 10⁹ MACs per video, all included."""
+        return np.asarray(self.ledger.total / 1e9)
+
+    @abstractmethod
+    def metrics(self) -> Mapping[str, float]:
+        """How good that is, by the family's own measures. Their names differ from the fields of `Result`."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write to a run's folder. Raises UserError where that cannot be."""
+
+
+@dataclass(frozen=True)
+class Predictions(Judged):
+    """Class scores of M videos with N rows in all, in R draws.
+
+    Attributes:
         labels: (M, C) bool.
         scores: (R, M, C) float32, class probabilities.
-        offsets: (M+1,) int64; the rows of video m are offsets[m]:offsets[m+1].
-        gates: (R, N) uint8, 1 on the rows on which the fine backbone ran.
+        gates: (R, N) uint8, 1 on the rows on which the backbone of the gated stream ran (`Method.gated`).
         seen: (M,) int64, rows that the method looked at.
-        macs: (R, M, 3) int64: of the coarse backbone, of the fine one (of what was chosen from a pool), of the
-            method's own networks.
     """
 
     video_ids: tuple[str, ...]
@@ -49,12 +77,7 @@ class Predictions:
     offsets: IntArray
     gates: npt.NDArray[np.uint8]
     seen: IntArray
-    macs: IntArray
-
-    @property
-    def lengths(self) -> IntArray:
-        """(M,): T of each video."""
-        return np.diff(self.offsets)
+    ledger: Ledger
 
     @property
     def fine_rows(self) -> IntArray:
@@ -63,13 +86,8 @@ class Predictions:
 
     @property
     def usage(self) -> npt.NDArray[np.float64]:
-        """(R, M): share of a video's rows on which the fine backbone ran."""
+        """(R, M): share of a video's rows with fine features."""
         return np.asarray(self.fine_rows / self.lengths)
-
-    @property
-    def gflops(self) -> npt.NDArray[np.float64]:
-        """(R, M): 10⁹ MACs per video, all included."""
-        return np.asarray(self.macs.sum(axis=2) / 1e9)
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
@@ -84,10 +102,25 @@ class Predictions:
         """Top-1, or with several classes per video hit@1, averaged over the draws."""
         return float(np.mean([top1(draw, self.labels) for draw in self.scores]))
 
+    def metrics(self) -> Mapping[str, float]:
+        """Accuracies in [0, 1], both always, whichever a benchmark uses; fine features computed per video ("# Fine
+        Feat", Table 2), mean and standard deviation; and the share of a video's rows that have them."""
+        return {
+            "mean_average_precision": self.mean_average_precision(),
+            "top1": self.top1(),
+            "fine_features_mean": float(self.fine_rows.mean()),
+            "fine_features_std": float(self.fine_rows.std()),
+            "usage": float(self.usage.mean()),
+        }
+
     def save(self, path: Path) -> None:
-        """Write as an .npz that NumPy reads with allow_pickle=False; the arrays have the fields' names."""
+        """Write as an .npz that NumPy reads with allow_pickle=False; the arrays have the fields' names, those of
+        the ledger "macs/NAME"."""
+        arrays = {name: value for name, value in vars(self).items() if name != "ledger"}
+        arrays |= {"video_ids": np.array(self.video_ids)}
+        arrays |= {_MACS + name: spent for name, spent in self.ledger.items()}
         content = io.BytesIO()
-        np.savez_compressed(content, **{**vars(self), "video_ids": np.array(self.video_ids)})
+        np.savez_compressed(content, **arrays)
         write_atomically(path, content.getvalue())
 
     @staticmethod
@@ -95,90 +128,17 @@ class Predictions:
         """Read what `save` wrote.
 
         Raises:
-            UserError: the file is missing or damaged.
+            UserError: the file is missing, damaged, or of an earlier version.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            return Predictions(**{**arrays, "video_ids": tuple(map(str, arrays["video_ids"]))})
+            video_ids = tuple(map(str, arrays.pop("video_ids")))
+            macs = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_MACS)}
+            ledger = Ledger({name.removeprefix(_MACS): spent for name, spent in macs.items()})
+            return Predictions(video_ids, **arrays, ledger=ledger)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: cannot be read as predictions: {error}") from error
-
-
-Predict = Callable[[Batch, torch.Generator], Prediction]
-"""As `Method.predict`."""
-
-
-@torch.no_grad()
-def evaluate(
-    method: Method,
-    videos: VideoSet,
-    *,
-    device: torch.device,
-    rows: Sequence[IntArray] | None = None,
-    predict: Predict | None = None,
-    draws: int | None = None,
-) -> Predictions:
-    """Run a method on videos. Draws, where it has any, follow from the seed of its configuration.
-
-    Args:
-        rows: per video those it looks at, instead of `method.rows`.
-        predict: the same network under another rule, instead of `method.predict`.
-        draws: how often, instead of `method.draws`.
-    """
-    method.model.to(device).eval()
-    generator = torch.Generator().manual_seed(method.config.seed)
-    predict = predict or method.predict
-    draws = draws or method.draws
-    offsets = row_offsets(videos)
-    looked = rows or [method.rows(int(length)) for length in np.diff(offsets)]
-    seen = np.array([len(chosen) for chosen in looked], np.int64)
-
-    scores = np.empty((draws, *videos.labels.shape), np.float32)
-    gates = np.zeros((draws, int(offsets[-1])), np.uint8)
-    further = np.zeros((draws, len(videos)), np.int64)
-    for draw in range(draws):
-        start = 0
-        read = batches(videos, method.config.batch, rows=looked, scored=method.scored, read=method.reads)
-        for batch in read_ahead(read) if device.type != "cpu" else read:
-            predicted = predict(batch.to(device), generator)
-            stop = start + len(predicted.scores)
-            scores[draw, start:stop] = predicted.scores.float().cpu().numpy()
-            if predicted.further_macs is not None:
-                further[draw, start:stop] = predicted.further_macs.cpu().numpy()
-            for k, video in enumerate(range(start, stop)):
-                at = looked[video] + offsets[video]
-                if predicted.gates is not None:
-                    gates[draw, at] = predicted.gates[k].cpu().numpy() > 0
-                else:
-                    gates[draw, at] = "fine" in method.roles
-            start = stop
-    charged = with_costs(method, videos, scores, offsets, gates, seen)
-    charged.macs[..., 1] += further
-    return charged
-
-
-def row_offsets(videos: VideoSet) -> IntArray:
-    """(M+1,): where each video's rows begin, and where the last ends, were all rows laid end to end."""
-    lengths = [videos.length(i) for i in range(len(videos))]
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
-def with_costs(
-    method: Method,
-    videos: VideoSet,
-    scores: npt.NDArray[np.float32],
-    offsets: IntArray,
-    gates: npt.NDArray[np.uint8],
-    seen: IntArray,
-) -> Predictions:
-    """What was decided, charged by the cost table and for the method's networks; arrays as in Predictions."""
-    macs = np.empty((len(gates), len(videos), 3), np.int64)
-    for draw, opened in enumerate(gates):
-        fine = np.add.reduceat(opened.astype(np.int64), offsets[:-1])
-        spent = _costs(method, videos, seen, fine)
-        macs[draw] = np.stack([spent.coarse, spent.fine, spent.networks], axis=1)
-    return Predictions(videos.ids, videos.labels, scores, offsets, gates, seen, macs)
 
 
 def intervals(
@@ -220,14 +180,3 @@ def intervals(
         values = np.mean([measure(run).mean(axis=0) for run in runs], axis=0)
         said[name] = percentile_interval(float(values.mean()), weighted_mean(values, weights), confidence)
     return said
-
-
-def _costs(method: Method, videos: VideoSet, seen: IntArray, fine: IntArray) -> Costs:
-    per_row = {role: stream_cost(videos.streams[role].spec).macs for role in method.roles}
-    return costs(
-        coarse_rows=seen if "coarse" in method.roles else 0,
-        fine_rows=fine,
-        networks=method.network_macs(seen, fine),
-        coarse_macs=per_row.get("coarse", 0),
-        fine_macs=per_row.get("fine", 0),
-    )

@@ -11,14 +11,15 @@ import numpy.typing as npt
 import torch
 
 from policy.data.batches import Batch, VideoSet
+from policy.evaluation.ledger import Ledger
 from policy.evaluation.operating import Curve, OperatingPoint
 from policy.evaluation.oracle import oracle_choices
-from policy.evaluation.predictions import Predictions, evaluate
+from policy.evaluation.predictions import Predictions
 from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEval
 from policy.liteeval.random_gating import with_random_gates
-from policy.method import Prediction, class_probabilities
+from policy.method import Prediction, class_probabilities, evaluate
 
 
 def threshold_curve(
@@ -136,10 +137,14 @@ def _chosen(said: Sequence[Predictions], chosen: npt.NDArray[np.int64]) -> Predi
     """Of video m what point chosen[m] said."""
     first = said[0]
     scores, gates = np.empty_like(first.scores), np.empty_like(first.gates)
-    seen, macs = np.empty_like(first.seen), np.empty_like(first.macs)
+    seen = np.empty_like(first.seen)
     row_chosen = np.repeat(chosen, first.lengths)
     for point, one in enumerate(said):
         videos, rows = chosen == point, row_chosen == point
         scores[:, videos], gates[:, rows] = one.scores[:, videos], one.gates[:, rows]
-        seen[videos], macs[:, videos] = one.seen[videos], one.macs[:, videos]
-    return replace(first, scores=scores, gates=gates, seen=seen, macs=macs)
+        seen[videos] = one.seen[videos]
+    every = np.arange(len(chosen))
+    ledger = Ledger(
+        {name: np.stack([one.ledger[name] for one in said])[chosen, :, every].T for name in first.ledger}
+    )
+    return replace(first, scores=scores, gates=gates, seen=seen, ledger=ledger)

@@ -18,7 +18,7 @@ from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.distillation import distillation_loss
 from policy.liteeval.loss import liteeval_loss, step_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
-from policy.liteeval.session import LiteEvalSession
+from policy.liteeval.session import NETWORK, LiteEvalSession
 from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.standardize import fit_scale
 from policy.session import Session, TrainedRun
@@ -44,6 +44,7 @@ class LiteEvalMethod(Method):
 
     title = "LiteEval"
     roles: ClassVar[tuple[Role, ...]] = ("coarse", "fine")
+    gated = "fine"
     options = (
         TRAINING_OPTIONS
         | NETWORK_OPTIONS
@@ -165,11 +166,10 @@ class LiteEvalMethod(Method):
         out: LiteEvalOutput = self.model(batch.inputs["coarse"], batch.inputs["fine"])
         return Prediction(class_probabilities(out.logits, self.multi_label), out.split(out.gates))
 
-    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
+    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
         cost = self.model.cost
-        return np.array(
-            [cost.total(steps=int(s), opened=int(o)) for s, o in zip(seen, fine, strict=True)], np.int64
-        )
+        macs = [cost.total(steps=int(s), opened=int(o)) for s, o in zip(seen, gated, strict=True)]
+        return {NETWORK: np.array(macs, np.int64)}
 
     def temperature(self, moment: Moment) -> float:
         """τ, falling exponentially from its start to its end: over the training, or step by step in each epoch."""

@@ -15,11 +15,10 @@ import torch
 from policy.baselines.uniform import Uniform
 from policy.data.batches import VideoSet, batches, every_row, read_ahead, uniform_rows
 from policy.evaluation.operating import Curve, OperatingPoint
-from policy.evaluation.predictions import evaluate, row_offsets, with_costs
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEvalOutput
 from policy.liteeval.random_gating import RandomGating
-from policy.method import IntArray, class_probabilities
+from policy.method import IntArray, class_probabilities, evaluate, row_offsets, with_costs
 from policy.networks.packing import packed_rows
 
 

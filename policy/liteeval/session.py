@@ -15,6 +15,9 @@ from policy.data.unit_length import unit_length
 from policy.liteeval.model import LiteEval, LiteEvalState
 from policy.session import FloatArray, Rows, Session, Wanted, checked_rows
 
+NETWORK = "LiteEval networks"
+"""Its name in what was spent."""
+
 
 class LiteEvalSession(Session):
     """One video, frame by frame (Algorithm 1). Where its length is not known, as it arrives::
@@ -151,9 +154,7 @@ class LiteEvalSession(Session):
 
     @property
     def spent(self) -> Mapping[str, int]:
-        spent = Counter(
-            {"LiteEval networks": int(self.model.cost.total(steps=self.frames, opened=self.fine_features))}
-        )
+        spent = Counter({NETWORK: int(self.model.cost.total(steps=self.frames, opened=self.fine_features))})
         # Added, for both may be one stream.
         spent[self.coarse_stream] += self.frames * stream_cost(self.streams[self.coarse_stream]).macs
         spent[self.fine_stream] += self.fine_features * stream_cost(self.streams[self.fine_stream]).macs

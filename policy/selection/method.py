@@ -193,10 +193,5 @@ class Selector(PoolMethod):
         mine = np.array(batch.indices)
         said = self._said(inputs[torch.from_numpy(mine)], batch.targets.device)
         chosen = self.choose(said, float(self.model.threshold))
-        further = np.where(chosen == self.own_place, 0, table.macs[mine, chosen])
-        return Prediction(
-            torch.from_numpy(table.probabilities[mine, chosen]), further_macs=torch.from_numpy(further)
-        )
-
-    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
-        return np.asarray(self.own.head_macs(seen) + self.model.macs)
+        spent = self.models_macs(only(chosen), table.macs[mine])
+        return Prediction(torch.from_numpy(table.probabilities[mine, chosen]), spent=spent)

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,8 +22,9 @@ from policy.selection.linear_head import LinearHead
 from policy.selection.models import parse_models
 from policy.selection.opening import Member, Pool, cheapest_stream, held_out_streams
 from policy.selection.plausibility import suspicions
-from policy.selection.pool import PoolTable
+from policy.selection.pool import Masks, PoolTable
 from policy.selection.report import describe
+from policy.selection.session import NETWORK
 
 POINTS = 50
 """Thresholds or prices of a curve."""
@@ -88,6 +90,23 @@ class PoolMethod(Method):
         seen = self.seen(videos, table)
         self._seen.append((videos, table, seen))
         return table, seen
+
+    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
+        classifier = {self.own.name.stream: self.own.head_macs(seen)}
+        return classifier | {NETWORK: np.full_like(seen, self.look_macs)}
+
+    def models_macs(self, ran: Masks, macs: IntArray) -> dict[str, IntArray]:
+        """(m,) by name: of the models of the pool that ran beside its own.
+
+        Args:
+            ran: (m,).
+            macs: (m, N) of the models.
+        """
+        return {
+            name: np.where(ran >> np.uint32(n) & 1, macs[:, n], 0)
+            for n, name in enumerate(self.pool_of_models.names)
+            if n != self.own_place
+        }
 
     def listing(self, videos: VideoSet, device: torch.device) -> str:
         """A line for each video: the model that answers (of several all that do), those that ran, and the cost."""

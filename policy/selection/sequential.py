@@ -35,7 +35,7 @@ from policy.selection.pool_method import POINTS, POOL_OPTIONS, PoolMethod
 from policy.selection.rule import check_budget, prices_between, within_budget
 from policy.selection.schedule import threshold_of
 from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
-from policy.selection.session import GFLOPS, CascadeSession
+from policy.selection.session import GFLOPS, NETWORK, CascadeSession
 from policy.selection.walk import rates, walk
 from policy.session import Session, TrainedRun
 from policy.training.losses import classification_loss
@@ -172,15 +172,11 @@ class SelectorCascade(PoolMethod):
         mine = np.array(batch.indices)
         walks = Walks(self, batch.videos, batch.targets.device, mine)
         ran = walks.at(float(self.model.price))
-        further = (_members(ran, self.model.models) * table.macs[mine]).sum(axis=1) - table.macs[
-            mine, self.own_place
-        ]
-        # The first look is among the networks' MACs.
-        further += (_members(ran, self.model.models).sum(axis=1) - 1) * self.model.macs
-        return Prediction(torch.from_numpy(walks.scores(ran)), further_macs=torch.from_numpy(further))
-
-    def network_macs(self, seen: IntArray, fine: IntArray) -> IntArray:
-        return np.asarray(self.own.head_macs(seen) + self.model.macs)
+        spent = self.models_macs(ran, table.macs[mine])
+        # The first look is charged for every video.
+        looks = _members(ran, self.model.models).sum(axis=1) - 1
+        spent[NETWORK] = looks * self.model.macs
+        return Prediction(torch.from_numpy(walks.scores(ran)), spent=spent)
 
     @property
     def threshold(self) -> float:

@@ -25,12 +25,12 @@ INTERVALS = "In brackets: the 95 % bootstrap interval over the evaluation videos
 Status = Literal["built", "cited", "not built yet"]
 
 _OF_A_RUN: Mapping[Measure, Callable[[Result], float]] = {
-    "map_percent": lambda result: 100 * result.mean_average_precision,
-    "top1_percent": lambda result: 100 * result.top1,
+    "map_percent": lambda result: 100 * result.metrics["mean_average_precision"],
+    "top1_percent": lambda result: 100 * result.metrics["top1"],
     "gflops": lambda result: result.gflops_mean,
-    "fine_features": lambda result: result.fine_features_mean,
-    "fine_features_spread": lambda result: result.fine_features_std,
-    "usage_percent": lambda result: 100 * result.usage,
+    "fine_features": lambda result: result.metrics["fine_features_mean"],
+    "fine_features_spread": lambda result: result.metrics["fine_features_std"],
+    "usage_percent": lambda result: 100 * result.metrics["usage"],
 }
 """Each a mean over the videos of the evaluation subset, or their standard deviation."""
 

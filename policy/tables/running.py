@@ -14,7 +14,7 @@ from cache_schema.annotations import LabelSet
 from cache_schema.run_folder import CONFIG, read_json
 from policy.config import RunConfig
 from policy.registry import METHODS
-from policy.runs import RESULT, Run, key_of, read_result, run_key, run_method
+from policy.runs import RESULT, Run, key_of, of_earlier_version, read_result, run_key, run_method
 from policy.selection.schedule import with_schedule
 from policy.tables import views
 from policy.tables.experiment import Experiment, PaperTable, View
@@ -133,7 +133,8 @@ class Task:
             held = read_json(self.folder / CONFIG)
         except UserError:
             return False
-        return held.get("key") == self.key and (self.folder / RESULT).exists()
+        ours = held.get("key") == self.key and (self.folder / RESULT).exists()
+        return ours and not of_earlier_version(self.folder)
 
 
 def carry_out(
@@ -200,7 +201,7 @@ def _completed(request: Request, other: Run | None) -> RunConfig:
     if other is None:
         return request.config
     if request.usage_of is not None:
-        return replace(request.config, usage=other.result.usage)
+        return replace(request.config, usage=other.result.metrics["usage"])
     return replace(request.config, teacher=str(other.folder))
 
 
@@ -238,9 +239,10 @@ def _train_elsewhere(
 
 def _train(task: Task, *, cache: FeatureCache, labels: LabelSet, device: str) -> tuple[Task, Run, float, str]:
     resumed = (task.folder / CHECKPOINT).exists()
+    again = (task.folder / RESULT).exists()
     started = time.monotonic()
     run = run_method(task.config, cache, labels, task.folder, device=device)
-    how = "trained" if run.result.trained else "evaluated"
+    how = "trained" if run.result.trained and not again else "evaluated"
     return task, run, time.monotonic() - started, f"resumed and {how}" if resumed else how
 
 

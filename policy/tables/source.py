@@ -65,7 +65,7 @@ def skipping(config: RunConfig) -> RunConfig:
 def _kind(config: RunConfig) -> _Kind:
     """What decides how a dataset is opened, of what can differ between the rows of a table."""
     method = METHODS[config.method]
-    streams = (getattr(config, role) if role in method.roles else None for role in ("coarse", "fine"))
+    streams = ((role, getattr(config, role)) for role in method.roles)
     pool = (tuple(method.pool(config)), tuple(method.held_out(config)))
     # Which model of a pool is the cheapest depends on how many rows each judges by.
     cheapest = (config.models, config.rows) if any(pool) and config.coarse is None else None

@@ -110,7 +110,7 @@ def _row(row: Row, report: Report) -> dict[str, object]:
             for name, values in one.published.items()
         },
         "runs": [
-            {"folder": str(run.folder), "reused": run.reused, "result": asdict(run.result)}
+            {"folder": str(run.folder), "reused": run.reused, "result": run.result.as_json()}
             for run in row.runs
         ],
     }

@@ -20,7 +20,16 @@ from policy.evaluation.predictions import Predictions
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.online import emissions, uniform_k
 from policy.method import Method
-from policy.runs import RESULT, Result, Run, choose_device, load_method, open_data, read_result
+from policy.runs import (
+    RESULT,
+    Result,
+    Run,
+    choose_device,
+    load_method,
+    of_earlier_version,
+    open_data,
+    read_result,
+)
 from policy.tables.experiment import View
 
 PREDICTIONS = "predictions.npz"
@@ -62,7 +71,9 @@ def kept(task: ViewTask) -> Run | None:
         held = read_json(task.folder / RESULT)
     except UserError:
         return None
-    return Run(task.folder, read_result(task.folder), reused=True) if held.get("key") == task.key else None
+    if held.get("key") != task.key or of_earlier_version(task.folder):
+        return None
+    return Run(task.folder, read_result(task.folder), reused=True)
 
 
 def make(task: ViewTask, cache: FeatureCache, labels: LabelSet, device: str) -> Run:
@@ -77,7 +88,7 @@ def make(task: ViewTask, cache: FeatureCache, labels: LabelSet, device: str) -> 
     except OSError as error:
         raise UserError(f"{task.folder}: cannot be made: {error.strerror or error}") from error
     predictions.save(task.folder / PREDICTIONS)
-    result = Result.of(task.run.config.method, method, predictions)
+    result = Result.of(task.run.config.method, method, predictions, predictions.labels.shape[1])
     write_json(task.folder / RESULT, {"result": asdict(result), "key": task.key})
     return Run(task.folder, result, reused=False)
 

@@ -47,7 +47,11 @@ class Scalars:
 
     def result(self, result: Mapping[str, Any]) -> None:
         """The run is; the numbers of its result are shown if anything was trained."""
-        numbers = {name: value for name, value in result.items() if type(value) in (int, float)}
+        numbers = dict(result)
+        for what, by_name in result.items():
+            if isinstance(by_name, Mapping):
+                numbers |= {f"{what}/{name}": value for name, value in by_name.items()}
+        numbers = {name: value for name, value in numbers.items() if type(value) in (int, float)}
         self._add("evaluation", numbers)
 
     def _add(self, group: str, values: dict[str, float]) -> None:

@@ -75,10 +75,10 @@ def make(material: Material) -> Exhibit:
             [
                 row.title,
                 100 * trained[0].config.gamma,
-                float(np.mean([100 * result.usage for result in results])),
+                float(np.mean([100 * result.metrics["usage"] for result in results])),
                 float(np.mean([result.gflops_mean for result in results])),
-                float(np.mean([100 * result.top1 for result in results])),
-                float(np.mean([100 * result.mean_average_precision for result in results])),
+                float(np.mean([100 * result.metrics["top1"] for result in results])),
+                float(np.mean([100 * result.metrics["mean_average_precision"] for result in results])),
                 area,
                 low,
                 high,

@@ -41,10 +41,10 @@ def make(material: Material) -> Exhibit:
             [
                 row.title,
                 float(np.mean([result.gflops_mean for result in results])),
-                float(np.mean([100 * result.mean_average_precision for result in results])),
+                float(np.mean([100 * result.metrics["mean_average_precision"] for result in results])),
                 time.seconds,
-                time.coarse_s,
-                time.fine_s,
+                time.streams_s.get("coarse", 0.0),
+                time.streams_s.get("fine", 0.0),
                 time.networks_s,
                 printed["gflops"].value if "gflops" in printed else None,
                 printed["map_percent"].value if "map_percent" in printed else None,

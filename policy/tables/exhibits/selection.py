@@ -258,7 +258,7 @@ def at_own_point(material: Material, row: str) -> list[Value]:
     results = [run.result for run in material.runs[row]]
     return [
         float(np.mean([result.gflops_mean for result in results])),
-        float(np.mean([100 * result.top1 for result in results])),
+        float(np.mean([100 * result.metrics["top1"] for result in results])),
     ]
 
 

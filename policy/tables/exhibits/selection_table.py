@@ -112,8 +112,8 @@ def _rows(
     published = {one.name: _published(one, columns) for one in material.table.experiments}
     results = [run.result for run in material.runs[ours.name]]
     cost = float(np.mean([result.gflops_mean for result in results]))
-    top1 = float(np.mean([100 * result.top1 for result in results]))
-    mean_ap = float(np.mean([100 * result.mean_average_precision for result in results]))
+    top1 = float(np.mean([100 * result.metrics["top1"] for result in results]))
+    mean_ap = float(np.mean([100 * result.metrics["mean_average_precision"] for result in results]))
     yield [selected.name, cost, top1, mean_ap, *in_points(None), *published.pop(ours.name)]
     single = single_models(selected.table)
     [substituted] = [row.substituted for row in material.report.rows if row.experiment is ours]
