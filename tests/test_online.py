@@ -22,8 +22,8 @@ from policy.data.batches import VideoSet
 from policy.deploy.streaming import open_stream
 from policy.evaluation.operating import Curve
 from policy.evaluation.predictions import Predictions, evaluate
-from policy.liteeval import LiteEval
 from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.model import LiteEval
 from policy.liteeval.online import emissions, first_rows, seq_k, uniform_k, uniform_watched, watched
 from policy.liteeval.stream import LiteEvalStream
 from policy.registry import METHODS

@@ -30,7 +30,7 @@ from torch import Tensor
 from cache_schema import UserError
 from policy.liteeval.gate import OPEN
 from policy.liteeval.model import LiteEval
-from policy.networks.lstm import LSTM
+from policy.networks.cells import LSTM
 
 _MODULES = {
     "small_proj_mlp.0": "coarse_projection.norm",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policy.data.unit_length import unit_length
-from policy.liteeval.model import LiteEval, LiteEvalState
+from policy.liteeval.model import LiteEval
 
 Features = Tensor | NDArray[np.floating[Any]]
 
@@ -63,8 +63,8 @@ class LiteEvalStream:
         """Forget everything: the next frame is the first of another video."""
         self.frames = 0
         self.fine_features = 0
-        self._state: LiteEvalState = self.model.initial_state(1)
-        self._waiting: tuple[Tensor, LiteEvalState] | None = None
+        self._coarse_state, self._fine_state = self.model.initial_state(1)
+        self._waiting: Tensor | None = None  # the coarse features of a frame that wants fine ones
 
     @property
     def wants_fine(self) -> bool:
@@ -82,14 +82,13 @@ class LiteEvalStream:
         """
         if self._waiting is not None:
             raise ValueError(f"frame {self.frames} waits for its fine features: call fine() before look()")
-        seen = self._checked(coarse, len(self.model.coarse_scale.mean), "coarse")
-        log_odds, state = self.model.look(seen, self._state)
+        checked = self._checked(coarse, len(self.model.coarse_scale.mean), "coarse")
+        log_odds, self._coarse_state = self.model.look(checked, self._coarse_state, self._fine_state)
         self.frames += 1
         if bool(log_odds > self.model.threshold):
-            self._waiting = seen, state
+            self._waiting = checked
             return True
-        nothing = seen.new_empty(0, len(self.model.fine_scale.mean))
-        self._state = self.model.update(seen, nothing, self._rows(0), state)
+        self._update(checked, checked.new_empty(0, len(self.model.fine_scale.mean)))
         return False
 
     @torch.no_grad()
@@ -102,16 +101,20 @@ class LiteEvalStream:
         if self._waiting is None:
             raise ValueError("no fine features were asked for: call fine() only after look() returned True")
         checked = self._checked(features, len(self.model.fine_scale.mean), "fine")
-        seen, state = self._waiting
-        self._state = self.model.update(seen, checked, self._rows(1), state)
+        self._update(self._waiting, checked)
         self._waiting = None
         self.fine_features += 1
+
+    def _update(self, coarse: Tensor, fine: Tensor) -> None:
+        """End a step: (1, D_c) and (1, D_f), or (0, D_f) where the gate is closed."""
+        opened = torch.arange(len(fine), device=coarse.device)
+        self._fine_state = self.model.update(coarse, fine, opened, self._coarse_state, self._fine_state)
 
     @property
     @torch.no_grad()
     def logits(self) -> Tensor:
         """(C,): after the frames that are done; before the first, what the model says of nothing."""
-        logits: Tensor = self.model.classifier(self._state.fine_h)
+        logits: Tensor = self.model.classifier(self._fine_state.h)
         return logits[0]
 
     @property
@@ -136,6 +139,3 @@ class LiteEvalStream:
         if self._l2:
             given = torch.from_numpy(unit_length(given.detach().cpu().numpy()))
         return given.to(self.model.classifier.weight.device)[None]
-
-    def _rows(self, opened: int) -> Tensor:
-        return torch.arange(opened, device=self.model.classifier.weight.device)

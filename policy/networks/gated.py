@@ -1,7 +1,19 @@
-"""What LiteEval asks of a recurrent network, and all of it for networks whose gradient torch works out.
+"""The gated recurrent network of LiteEval (Sec. 3.1), whatever its cell; s = (h, c) is a :class:`State`.
 
-Batches are packed, time-major, as :mod:`.cells` describes: N rows in all, ``batch_sizes[t]`` of them at step t.
-D are the inputs of a network, H its hidden units, S <= H those of the network it is synchronised with.
+    Eq. 1   coarse network         s^c_t = cell(v^c_t, s^c_{t−1})                      `Recurrent.run`
+    Eq. 3   fine network           candidate = cell([v^c_t, v^f_t], s^f_{t−1})         `Recurrent.step`
+    Eq. 4   gate                   s^f_t = B_t · candidate + (1 − B_t) · closed        `mixed`
+    Eq. 5   where it is closed     closed = [s^c_t, the further entries of s^f_{t−1}]  `closed_state`
+
+B_t comes from the log-odds of Eq. 2 (`state_log_odds` is the state's part, :mod:`policy.liteeval.gate` has the
+rest) by `decide`, with the gradient of Eq. 9. The loop of `Unrolled.run_gated` has a whole step. For LSTMs
+:mod:`.gated_lstm` computes the same with a gradient written by hand; in evaluation :mod:`.sparse` computes opened
+steps alone.
+
+Batches are packed as :func:`torch.nn.utils.rnn.pack_sequence` packs them: time-major, longest video first, so that
+the videos still running at step t are the first ``batch_sizes[t]`` and padding does not exist. N is the number of
+rows, the sum of all lengths; D the inputs of a network, H its hidden units, S <= H those of the network it is
+synchronised with.
 """
 
 from __future__ import annotations
@@ -14,11 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from policy.config import Precision
-from policy.networks.cells import GateInput
+from policy.networks.packing import split_steps
 
 
 class State(NamedTuple):
-    """What a recurrent network remembers of n videos, or (N rows) of every step."""
+    """What a recurrent network remembers of n videos, or (N rows) after every step."""
 
     h: Tensor
     """(n, H): hidden state, its output."""
@@ -26,21 +38,53 @@ class State(NamedTuple):
     """(n, H): cell state. None where the network has none (GRU)."""
 
 
+class GateInput(NamedTuple):
+    """All that decides B_t except the state. Either ``given`` decides, or the noisy log-odds do."""
+
+    log_odds: Tensor
+    """(N,): what the current input gives; h_{t−1} · ``state_weight`` is added to it."""
+    state_weight: Tensor
+    """(H,)."""
+    cell_weight: Tensor | None = None
+    """(H,): its product with c_{t−1} is added as well (the authors' code; Eq. 2 has no such term)."""
+    noise: Tensor | None = None
+    """(N,): added to the log-odds to make the decision. The difference of two Gumbel variables, to sample."""
+    given: Tensor | None = None
+    """(N,): gates to use whatever the log-odds are, 0 or 1 (anything between mixes, as Eq. 4 would)."""
+    temperature: float = 1.0
+    """τ of Eq. 9: the gradient of B_t is that of sigmoid((log-odds + noise) / τ)."""
+    hard: bool = True
+    """False: B_t *is* that sigmoid rather than 0 or 1 (Eq. 9 as it stands)."""
+
+
 class GatedRun(NamedTuple):
     """What a gated network did, packed like its inputs."""
 
     states: State
-    """After each step."""
+    """(N, H): after each step."""
     gates: Tensor
     """(N,): B_t."""
     log_odds: Tensor
     """(N,): of opening, without noise."""
 
 
-def each(function: Callable[..., Tensor], *states: State) -> State:
-    """The function of the hidden states, and of the cell states where there are any."""
-    cells = [state.c for state in states if state.c is not None]
-    return State(function(*(state.h for state in states)), function(*cells) if cells else None)
+# --- one step ---
+
+
+def state_log_odds(gate: GateInput, before: State) -> Tensor:
+    """(n,): the part of the log-odds of opening that the state (n, H) before the step gives (Eq. 2)."""
+    log_odds = before.h @ gate.state_weight
+    if gate.cell_weight is None or before.c is None:
+        return log_odds
+    return log_odds + before.c @ gate.cell_weight
+
+
+def decide(log_odds: Tensor, noise: Tensor | None, gate: GateInput) -> Tensor:
+    """B_t (n,) from the log-odds, with the gradient of Eq. 9 (straight-through where it is hard)."""
+    decision = log_odds if noise is None else log_odds + noise
+    relaxed = torch.sigmoid(decision / gate.temperature)
+    # In this order the sum is exactly 0 or 1.
+    return (decision > 0).to(relaxed.dtype) + (relaxed - relaxed.detach()) if gate.hard else relaxed
 
 
 def closed_state(before: State, sync: State | None) -> State:
@@ -53,32 +97,12 @@ def closed_state(before: State, sync: State | None) -> State:
     return each(lambda kept, copied: torch.cat([copied, kept[:, copied.shape[1] :]], 1), before, sync)
 
 
-def state_log_odds(gate: GateInput, state: State) -> Tensor:
-    """(n,): the part of the log-odds of opening that the state (n, H) before the step gives (Eq. 2)."""
-    seen = state.h @ gate.state_weight
-    return seen if gate.cell_weight is None or state.c is None else seen + state.c @ gate.cell_weight
+def mixed(closed: State, candidate: State, opened: Tensor) -> State:
+    """Eq. 4, for B_t (n,)."""
+    return each(lambda kept, moved: kept.lerp(moved, opened[:, None]), closed, candidate)
 
 
-def split_steps(packed: Tensor, batch_sizes: Sequence[int]) -> tuple[Tensor, ...]:
-    """The rows of each step. (Slices would do, but the gradient of each would be as large as the whole.)"""
-    return torch.split(packed, list(batch_sizes))
-
-
-def split_states(packed: State, batch_sizes: Sequence[int]) -> list[State]:
-    """The state of each step."""
-    h = split_steps(packed.h, batch_sizes)
-    c = [None] * len(h) if packed.c is None else split_steps(packed.c, batch_sizes)
-    return [State(*pair) for pair in zip(h, c, strict=True)]
-
-
-def join_steps(states: Sequence[State]) -> State:
-    """The states of all steps, packed."""
-    return each(lambda *steps: torch.cat(steps), *states)
-
-
-def first_videos(state: State, n: int) -> State:
-    """The state of the first n videos, those that are still running."""
-    return each(lambda rows: rows[:n], state)
+# --- networks ---
 
 
 class Recurrent(nn.Module, ABC):
@@ -119,7 +143,7 @@ class Recurrent(nn.Module, ABC):
 
     @abstractmethod
     def step(self, inputs: Tensor, before: State) -> State:
-        """One step of n videos: (n, D) and the state before it -> the state after it."""
+        """One step of n videos: (n, D) and the state before it -> the state after it (Eq. 3)."""
 
     def repeated_step(self) -> Callable[[Tensor, State], State]:
         """`step`, to be called many times with the same weights."""
@@ -139,8 +163,8 @@ class Recurrent(nn.Module, ABC):
             before: state (n, H) before the step.
             closed: state (n, H) of every row, were its gate closed.
         """
-        after = self.step(inputs, each(lambda state: state[rows], before))
-        return each(lambda kept, moved: kept.index_copy(0, rows, moved), closed, after)
+        candidate = self.step(inputs, rows_of(before, rows))
+        return each(lambda kept, moved: kept.index_copy(0, rows, moved), closed, candidate)
 
 
 class Unrolled(Recurrent):
@@ -160,7 +184,7 @@ class Unrolled(Recurrent):
     def run(self, inputs: Tensor, batch_sizes: Sequence[int]) -> State:
         state, states = self.zero_state(inputs, batch_sizes[0]), []
         for n, projected in zip(batch_sizes, self._projected(inputs, batch_sizes), strict=True):
-            state = self.advance(projected, first_videos(state, n))
+            state = self.advance(projected, rows_of(state, slice(n)))  # Eq. 1
             states.append(state)
         return join_steps(states)
 
@@ -176,14 +200,16 @@ class Unrolled(Recurrent):
             split_steps(gate.log_odds, batch_sizes),
             nothing if gate.noise is None else split_steps(gate.noise, batch_sizes),
             nothing if gate.given is None else split_steps(gate.given, batch_sizes),
-            nothing if sync is None else split_states(sync, batch_sizes),
+            nothing if sync is None else _split_states(sync, batch_sizes),
             strict=True,
         )
-        for n, projected, odds_of_input, noise, given, copied in steps:
-            before = first_videos(state, n)
-            odds = odds_of_input + state_log_odds(gate, before)
-            opened = _decide(odds, noise, gate) if given is None else given
-            state = _mixed(closed_state(before, copied), self.advance(projected, before), opened)
+        for n, projected, input_log_odds, noise, given, copied in steps:
+            before = rows_of(state, slice(n))
+            odds = input_log_odds + state_log_odds(gate, before)  # Eq. 2
+            opened = decide(odds, noise, gate) if given is None else given  # Eq. 8, 9
+            closed = closed_state(before, copied)  # Eq. 5
+            candidate = self.advance(projected, before)  # Eq. 3
+            state = mixed(closed, candidate, opened)  # Eq. 4
             states.append(state)
             gates.append(opened)
             log_odds.append(odds)
@@ -193,14 +219,27 @@ class Unrolled(Recurrent):
         return zip(*(split_steps(part, batch_sizes) for part in self.project(inputs)), strict=True)
 
 
-def _mixed(closed: State, after: State, opened: Tensor) -> State:
-    """Eq. 4, for B_t (n,)."""
-    return each(lambda kept, moved: kept.lerp(moved, opened[:, None]), closed, after)
+# --- states ---
 
 
-def _decide(log_odds: Tensor, noise: Tensor | None, gate: GateInput) -> Tensor:
-    """B_t (n,) from the log-odds, with the gradient of Eq. 9 (straight-through where it is hard)."""
-    decision = log_odds if noise is None else log_odds + noise
-    relaxed = torch.sigmoid(decision / gate.temperature)
-    # In this order the sum is exactly 0 or 1.
-    return (decision > 0).to(relaxed.dtype) + (relaxed - relaxed.detach()) if gate.hard else relaxed
+def each(function: Callable[..., Tensor], *states: State) -> State:
+    """The function of the hidden states, and of the cell states where there are any."""
+    cells = [state.c for state in states if state.c is not None]
+    return State(function(*(state.h for state in states)), function(*cells) if cells else None)
+
+
+def rows_of(state: State, rows: Tensor | slice) -> State:
+    """The state of some of the videos."""
+    return each(lambda entries: entries[rows], state)
+
+
+def join_steps(states: Sequence[State]) -> State:
+    """The states of all steps, packed."""
+    return each(lambda *steps: torch.cat(steps), *states)
+
+
+def _split_states(packed: State, batch_sizes: Sequence[int]) -> list[State]:
+    """The state of each step."""
+    h = split_steps(packed.h, batch_sizes)
+    c = [None] * len(h) if packed.c is None else split_steps(packed.c, batch_sizes)
+    return [State(*pair) for pair in zip(h, c, strict=True)]
