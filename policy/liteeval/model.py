@@ -75,7 +75,8 @@ class LiteEval(nn.Module):
         cell: of both networks (Table 6).
         coarse_projection, fine_projection: outputs of the learned layers; 0 is none.
         gate_state: what of the fine network the gate sees beside v^c: h^f, or c^f, too.
-        precision: of the matrix products in training (:mod:`.products`), but for the gate and the classifier.
+        precision: of the matrix products in training (:mod:`policy.networks.products`), but for the gate and the
+            classifier.
 
     Raises:
         ValueError: when a size is not positive, ``coarse_hidden`` > ``fine_hidden`` (Eq. 5 copies all of h^c),

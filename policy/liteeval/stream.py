@@ -1,4 +1,4 @@
-"""LiteEval online: one frame at a time, the fine features asked for when they are worth their cost."""
+"""LiteEval on a video that arrives frame by frame; it says for which frames it wants the fine features."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class LiteEvalStream:
                 stream.fine(fine_features(frame))
             print(stream.probabilities)
 
-    It decides and predicts what the model does given the whole video at once. `open_stream` in
-    `policy.deploy.streaming` makes one of a run folder.
+    It decides and predicts as the model does when it is given the whole video at once. `open_stream` in
+    `policy.deploy.streaming` makes one from a run folder.
 
     Attributes:
         frames: looked at so far.
-        fine_features: asked for and given so far.
+        fine_features: number of frames so far whose fine features were wanted and given.
         wants_fine: whether the last frame's fine features are still to be given.
 
     Args:
         model: trained; it is put in evaluation mode.
         l2: the model was trained on features brought to length 1 (input_norm "l2"): do the same to those given,
-            so that what a backbone says can be passed on as it is.
-        multi_label: it was trained with a sigmoid for each class instead of a softmax.
-        coarse_macs, fine_macs: of the backbones for one frame, where `macs` is to hold them.
-        classes: the names of the C classes, for whoever shows them.
+            so that a backbone's output can be passed on as it is.
+        multi_label: the model was trained with a sigmoid for each class instead of a softmax.
+        coarse_macs, fine_macs: cost of each backbone for one frame, if `macs` is to include it.
+        classes: names of the C classes, for display.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class LiteEvalStream:
 
     @torch.no_grad()
     def fine(self, features: Features) -> None:
-        """See the fine features (D_f,) of the frame that `look` asked them for.
+        """See the fine features (D_f,) of the frame for which `look` returned True.
 
         Raises:
-            ValueError: they were not asked for, or are not D_f finite numbers.
+            ValueError: they were not wanted, or are not D_f finite numbers.
         """
         if self._waiting is None:
             raise ValueError("no fine features were asked for: call fine() only after look() returned True")
@@ -113,7 +113,7 @@ class LiteEvalStream:
     @property
     @torch.no_grad()
     def logits(self) -> Tensor:
-        """(C,): after the frames that are done; before the first, what the model says of nothing."""
+        """(C,): after the frames that are done; before the first, those of the zero state."""
         logits: Tensor = self.model.classifier(self._fine_state.h)
         return logits[0]
 
@@ -133,9 +133,9 @@ class LiteEvalStream:
         if features.shape != (dim,):
             raise ValueError(f"{name} features have shape {tuple(features.shape)}, not ({dim},)")
         # A copy, for a slice of the cache is read-only, which torch cannot express.
-        given = features if isinstance(features, Tensor) else torch.from_numpy(np.array(features))
-        if not given.isfinite().all():
+        tensor = features if isinstance(features, Tensor) else torch.from_numpy(np.array(features))
+        if not tensor.isfinite().all():
             raise ValueError(f"{name} features of frame {self.frames + (name == 'coarse')} are not finite")
         if self._l2:
-            given = torch.from_numpy(unit_length(given.detach().cpu().numpy()))
-        return given.to(self.model.classifier.weight.device)[None]
+            tensor = torch.from_numpy(unit_length(tensor.detach().cpu().numpy()))
+        return tensor.to(self.model.classifier.weight.device)[None]

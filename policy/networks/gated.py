@@ -176,7 +176,7 @@ class Unrolled(Recurrent):
 
     @abstractmethod
     def advance(self, projected: tuple[Tensor, ...], before: State) -> State:
-        """One step of n videos, from what `project` made of their inputs."""
+        """One step of n videos, from their inputs as `project` returns them."""
 
     def step(self, inputs: Tensor, before: State) -> State:
         return self.advance(self.project(inputs), before)
