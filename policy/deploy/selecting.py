@@ -13,9 +13,7 @@ from cache_schema import UserError
 from cache_schema.run_folder import CONFIG, not_ours, read_json
 from policy.config import RunConfig
 from policy.runs import DETAILS, WEIGHTS, read_config, read_result
-from policy.selection.deciding import decide, said_of
-from policy.selection.inputs import assembled
-from policy.selection.network import SelectorNetwork
+from policy.selection.network import SelectorNetwork, assembled, confidences_of, decide
 from policy.training.checkpoint import read_weights
 
 
@@ -76,7 +74,7 @@ class OpenSelector:
             None if features is None else np.asarray(features, np.float32),
             multi_label=self._multi_label,
         )
-        said = said_of(self._config, self._network, torch.from_numpy(seen))
+        said = confidences_of(self._config, self._network, torch.from_numpy(seen))
         chosen = decide(self._config, said, self._network.gflops.numpy(), float(self._network.threshold))
         return [self.models[n] for n in chosen]
 

@@ -14,11 +14,9 @@ from cache_schema.costs import stream_cost
 from policy.config import RunConfig
 from policy.data.batches import VideoSet, uniform_rows
 from policy.data.opening import Dataset
-from policy.selection.heads import Head, ScoreHead, every_score, score_head
-from policy.selection.held_out import held_out_head, parse_held_out
+from policy.selection.heads import Head, ScoreHead, every_score, held_out_head, parse_held_out, score_head
 from policy.selection.linear_head import class_targets, fit_linear_head
-from policy.selection.models import ModelName, parse_models
-from policy.selection.pool import Floats, PoolTable
+from policy.selection.pool import Floats, ModelName, PoolTable, parse_models
 
 IntArray = npt.NDArray[np.int64]
 

@@ -1,15 +1,15 @@
-"""A pool of models whose class scores are in the cache, and what they say of videos."""
+"""A pool of models: their names, and the class probabilities that they give videos."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from policy.selection.affinity import model_losses
+from cache_schema import UserError
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -20,8 +20,65 @@ Masks = npt.NDArray[np.uint32]
 
 MOST_MODELS = 16
 """Sets of models are told apart one by one, and there are 2^N of them."""
+LEAST = 1e-7
+"""Probabilities below are taken for it, and above 1 minus it for that: what float32 tells from 0 and 1."""
 _PART_BYTES = 1 << 24
 """Of probabilities that are looked at together."""
+_VIDEOS_AT_A_TIME = 1024
+
+
+# --- names ---
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """ "x3d_s" or "x3d_s:3".
+
+    Attributes:
+        rows: clips or frames of a video, evenly spread; None: all that the cache has.
+    """
+
+    stream: str
+    rows: int | None = None
+
+    @staticmethod
+    def parse(text: str, rows: int | None = None) -> ModelName:
+        """Args:
+            rows: where the text says nothing.
+
+        Raises:
+            UserError: the text is neither STREAM nor STREAM:ROWS.
+        """
+        stream, colon, count = text.partition(":")
+        if not stream or (colon and not (count.isascii() and count.isdigit() and int(count) > 0)):
+            raise UserError(
+                f"model {text!r}: give STREAM, or STREAM:ROWS with a number of rows, as in x3d_s:3"
+            )
+        return ModelName(stream, int(count) if colon else rows)
+
+
+def parse_models(texts: Sequence[str], rows: int | None = None) -> tuple[ModelName, ...]:
+    """The models of a pool, in the order given.
+
+    Raises:
+        UserError: there are fewer than two or too many, a stream occurs twice, or a text is no model.
+    """
+    models = tuple(ModelName.parse(text, rows) for text in texts)
+    streams = [model.stream for model in models]
+    if len(models) < 2:
+        given = f"only {streams[0]!r}" if streams else "none"
+        raise UserError(
+            f"a pool needs at least two models to choose from; given: {given} (--model STREAM, repeated)"
+        )
+    if len(models) > MOST_MODELS:
+        raise UserError(f"a pool of {len(models)} models; at most {MOST_MODELS} are possible")
+    for stream in streams:
+        if streams.count(stream) > 1:
+            raise UserError(f"model {stream!r} is given twice")
+    return models
+
+
+# --- what they say ---
 
 
 @dataclass(frozen=True)
@@ -152,6 +209,32 @@ class PoolTable:
         self._known.update(right)
 
 
+def model_losses(
+    probabilities: npt.NDArray[np.float32], targets: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+) -> FloatArray:
+    """L_cls of Eq. 2 (Sec. 3.2).
+
+    Args:
+        probabilities: (M, N, C) of N models.
+        targets: (M,) class indices: cross-entropy. (M, C) bool: binary cross-entropy, the mean over the classes.
+
+    Returns:
+        (M, N), in nats.
+    """
+    if targets.ndim == 1:
+        right = probabilities[np.arange(len(targets)), :, targets]
+        return np.asarray(-np.log(right.astype(np.float64).clip(LEAST, None)))
+    losses = np.empty(probabilities.shape[:2])
+    for start in range(0, len(losses), _VIDEOS_AT_A_TIME):
+        part = slice(start, start + _VIDEOS_AT_A_TIME)
+        p = probabilities[part].astype(np.float64).clip(LEAST, 1 - LEAST)
+        losses[part] = -np.where(targets[part, None], np.log(p), np.log1p(-p)).mean(axis=2)
+    return losses
+
+
+# --- sets of models ---
+
+
 def only(models: npt.NDArray[np.integer] | int) -> Masks:
     """Sets of a single model each."""
     return np.asarray(np.uint32(1) << np.asarray(models, np.uint32), np.uint32)
@@ -160,6 +243,3 @@ def only(models: npt.NDArray[np.integer] | int) -> Masks:
 def all_of(count: int) -> int:
     """The set of all of `count` models."""
     return (1 << count) - 1
-
-
-__all__ = ["MOST_MODELS", "Masks", "PoolTable", "all_of", "only"]

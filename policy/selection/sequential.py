@@ -28,13 +28,12 @@ from policy.method import (
     class_probabilities,
 )
 from policy.selection.curve import SelectionCurve
-from policy.selection.inputs import mean_features
+from policy.selection.network import mean_features
 from policy.selection.pool import BoolArray, FloatArray, Masks, PoolTable, only
 from policy.selection.pool_method import POINTS, POOL_OPTIONS, PoolMethod
-from policy.selection.rule import check_budget, prices_between, within_budget
+from policy.selection.rule import check_budget, prices_between, rates, walk, within_budget
 from policy.selection.schedule import threshold_of
 from policy.selection.sequential_network import Evidence, SequentialNetwork
-from policy.selection.walk import rates, walk
 from policy.training.losses import classification_loss
 
 _CANDIDATES = 400
@@ -216,7 +215,7 @@ class Walks:
         self._chances: dict[int, FloatArray] = {}
 
     def look(self, mask: int, videos: IntArray) -> tuple[FloatArray, FloatArray]:
-        """As `policy.selection.walk.Look`."""
+        """As `policy.selection.rule.Look`."""
         self._take(mask, videos)
         return self._sure[mask][videos], self._chances[mask][videos]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
-from policy.selection.sureness import how_sure
+from policy.selection.network import how_sure
 
 LEAST = 1e-4
 """Probabilities below are taken for it, and above 1 minus it for that: beyond is only noise to learn."""
