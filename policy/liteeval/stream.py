@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policy.data.unit_length import unit_length
+from policy.data.batches import unit_length
 from policy.liteeval.model import LiteEval
 
 Features = Tensor | NDArray[np.floating[Any]]
