@@ -103,10 +103,10 @@ class CacheTable(PoolTable):
         return self._members[model].probabilities(self._videos)
 
     def _read(self, which: range) -> Floats:
-        said = np.empty((len(which), len(self._members), self.labels.shape[1]), np.float32)
+        probabilities = np.empty((len(which), len(self._members), self.labels.shape[1]), np.float32)
         for n, member in enumerate(self._members):
-            said[:, n] = member.part(self._videos, which)
-        return said
+            probabilities[:, n] = member.part(self._videos, which)
+        return probabilities
 
 
 @dataclass(frozen=True)

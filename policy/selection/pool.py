@@ -154,10 +154,10 @@ class PoolTable:
     def scores_of(self, answering: Masks) -> Floats:
         """(M, C): class probabilities of video m, averaged over the models of the set answering[m]."""
         answer = np.empty(self.labels.shape, np.float32)
-        for videos, said in self.parts():
+        for videos, probabilities in self.parts():
             for mask in np.unique(answering[videos]):
-                asked = answering[videos] == mask
-                answer[videos][asked] = self._together(said, int(mask), asked)
+                answered = answering[videos] == mask
+                answer[videos][answered] = self._together(probabilities, int(mask), answered)
         return answer
 
     def correct_of(self, answering: Masks) -> BoolArray:
@@ -173,11 +173,13 @@ class PoolTable:
         """The models of a set."""
         return [n for n in range(len(self.models)) if mask >> n & 1]
 
-    def _together(self, said: Floats, mask: int, videos: BoolArray | slice = slice(None)) -> Floats:
+    def _together(self, probabilities: Floats, mask: int, videos: BoolArray | slice = slice(None)) -> Floats:
         """(M, N, C) -> (m, C): mean over the models of a set, for some of the videos."""
         first, *others = self.members(mask)
         # One after another is several times quicker than to pick them all and take the mean.
-        return np.asarray(sum((said[videos, n] for n in others), said[videos, first]) / (1 + len(others)))
+        return np.asarray(
+            sum((probabilities[videos, n] for n in others), probabilities[videos, first]) / (1 + len(others))
+        )
 
     @cached_property
     def _judged(self) -> tuple[FloatArray, FloatArray, BoolArray]:
@@ -185,10 +187,10 @@ class PoolTable:
         targets = self.labels if self.multi_label else self.first
         shape = len(self), len(self.models)
         losses, confidence, correct = np.empty(shape), np.empty(shape), np.empty(shape, np.bool_)
-        for videos, said in self.parts():
-            losses[videos] = model_losses(said, targets[videos])
-            confidence[videos] = said.max(axis=2)
-            correct[videos] = np.take_along_axis(self.labels[videos], said.argmax(axis=2), axis=1)
+        for videos, probabilities in self.parts():
+            losses[videos] = model_losses(probabilities, targets[videos])
+            confidence[videos] = probabilities.max(axis=2)
+            correct[videos] = np.take_along_axis(self.labels[videos], probabilities.argmax(axis=2), axis=1)
         return losses, confidence, correct
 
     @cached_property
@@ -201,10 +203,10 @@ class PoolTable:
         if not masks:
             return
         right = {mask: np.empty(len(self), np.bool_) for mask in masks}
-        for videos, said in self.parts():
-            every = np.arange(len(said))
+        for videos, probabilities in self.parts():
+            every = np.arange(len(probabilities))
             for mask in masks:
-                best = self._together(said, mask).argmax(axis=1)
+                best = self._together(probabilities, mask).argmax(axis=1)
                 right[mask][videos] = self.labels[videos][every, best]
         self._known.update(right)
 

@@ -76,7 +76,7 @@ class SelectorCascade(PoolMethod):
         self.model = SequentialNetwork(classes, models, more.shape[1], config.selector_hidden)
         if config.input_norm == "standard":
             parts = np.array_split(np.arange(len(table)), -(-len(table) // _VIDEOS_AT_A_TIME))
-            self.model.scale.fit(self.evidence(data.train, part).seen for part in parts)
+            self.model.scale.fit(self.evidence(data.train, part).inputs for part in parts)
         if config.budget is not None:
             least = self.own.macs(data.train) + self.model.macs
             check_budget(config.budget, float(least.mean() / 1e9))
@@ -90,8 +90,10 @@ class SelectorCascade(PoolMethod):
     def evidence(self, videos: VideoSet, chosen: IntArray, device: torch.device | None = None) -> Evidence:
         """Of the chosen videos (m,) of a set."""
         table, more = self.look(videos)
-        said = torch.from_numpy(table.probabilities[chosen]).to(device)
-        return Evidence.of(said, more[torch.from_numpy(chosen)].to(device), multi_label=self.multi_label)
+        probabilities = torch.from_numpy(table.probabilities[chosen]).to(device)
+        return Evidence.of(
+            probabilities, more[torch.from_numpy(chosen)].to(device), multi_label=self.multi_label
+        )
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         """Of the answers after each model, in random order, and of the chances expected before; means of both."""
@@ -254,15 +256,17 @@ class Walks:
             evidence = method.evidence(self.videos, self.chosen[part], self.device)
             on = torch.from_numpy(_members(ran[part], method.model.models)).to(self.device)
             if method.config.answer == "learned":
-                said = class_probabilities(method.model(evidence, on)[0], method.multi_label).cpu().numpy()
+                probabilities = (
+                    class_probabilities(method.model(evidence, on)[0], method.multi_label).cpu().numpy()
+                )
             else:
                 table, _ = method.look(self.videos)
                 voting = on.cpu().numpy()
                 if method.config.answer == "largest":
                     voting = np.arange(voting.shape[1]) == _largest(ran[part])[:, None]
                 weights = voting / voting.sum(axis=1, keepdims=True)
-                said = np.einsum("mn,mnc->mc", weights, table.probabilities[self.chosen[part]])
-            answers.append(said.astype(np.float32))
+                probabilities = np.einsum("mn,mnc->mc", weights, table.probabilities[self.chosen[part]])
+            answers.append(probabilities.astype(np.float32))
         return np.concatenate(answers)
 
     @torch.no_grad()
@@ -280,8 +284,8 @@ class Walks:
             on = torch.from_numpy(_members(np.full(len(these), mask, np.uint32), models)).to(self.device)
             answer, chances = self.method.model(evidence, on)
             best = self.method.answered(evidence, answer, on)
-            said = class_probabilities(answer.double(), self.method.multi_label)
-            self._sure[mask][these] = said.gather(1, best[:, None])[:, 0].cpu().numpy()
+            probabilities = class_probabilities(answer.double(), self.method.multi_label)
+            self._sure[mask][these] = probabilities.gather(1, best[:, None])[:, 0].cpu().numpy()
             self._best[mask][these] = best.cpu().numpy()
             self._chances[mask][these] = chances.double().sigmoid().cpu().numpy()
 
