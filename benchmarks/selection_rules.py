@@ -14,8 +14,8 @@ from policy.data.opening import Dataset
 from policy.evaluation.curves import upper_hull
 from policy.selection.curve import SelectionCurve
 from policy.selection.pool import FloatArray, IntArray, Masks, PoolTable, all_of, only
+from policy.selection.rule import rates, walk
 from policy.selection.sequential import SelectorCascade, SequentialCurve
-from policy.selection.walk import rates, walk
 
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Of confidence, from which thresholds are fitted."""

@@ -1,6 +1,9 @@
 """LiteEval against the paper's equations in NumPy, against torch's own LSTM, and its invariants."""
 
+import inspect
 import math
+import pkgutil
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +18,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
-from policy.liteeval import CLOSED, OPEN, LiteEval, LiteEvalOutput, PolicyCost, liteeval_loss
-from policy.liteeval.gate import gumbel_pairs
-from policy.networks.cells import GateInput, gated_lstm, lstm
+import policy.liteeval
+from policy.liteeval.cost import PolicyCost
+from policy.liteeval.gate import CLOSED, OPEN, gumbel_pairs
+from policy.liteeval.loss import liteeval_loss
+from policy.liteeval.model import LiteEval, LiteEvalOutput
+from policy.networks.gated import GatedRun, GateInput, State
+from policy.networks.gated_lstm import gated_lstm
 from policy.networks.standardize import Standardize
 
 Array = NDArray[np.float64]
@@ -148,15 +155,16 @@ def test_step_by_step_equals_whole_videos() -> None:
     coarse, fine = videos([8, 8])
     model.coarse_scale.fit(2 * c + 1 for c in coarse)
     model.fine_scale.fit(3 * f + 1 for f in fine)
-    state, gates = model.initial_state(2), []
+    (coarse_state, fine_state), gates = model.initial_state(2), []
     for t in range(8):
         v_c = torch.stack([c[t] for c in coarse])
-        log_odds, state = model.look(v_c, state)
+        log_odds, coarse_state = model.look(v_c, coarse_state, fine_state)
         opened = (log_odds > 0).nonzero().squeeze(1)
-        state = model.update(v_c, torch.stack([f[t] for f in fine])[opened], opened, state)
+        v_f = torch.stack([f[t] for f in fine])
+        fine_state = model.update(v_c, v_f[opened], opened, coarse_state, fine_state)
         gates.append(log_odds > 0)
     out = run(model, coarse, fine)
-    torch.testing.assert_close(model.classifier(state.fine_h), out.logits)
+    torch.testing.assert_close(model.classifier(fine_state.h), out.logits)
     assert torch.equal(torch.stack(gates, 1).double(), torch.stack(out.split(out.gates)))
 
 
@@ -303,6 +311,10 @@ def test_training_step_equals_plain_autograd(sync: bool) -> None:
     assert model.gate.weight.grad.abs().max() > 1e-4, "the straight-through gradient reaches the gate"
 
 
+def flat(run: GatedRun) -> tuple[Tensor | None, ...]:
+    return (*run.states, run.gates, run.log_odds)
+
+
 def gradcheck(function: Callable[..., Any], *inputs: Tensor) -> None:
     assert torch.autograd.gradcheck(function, tuple(x.detach().double().requires_grad_() for x in inputs))
 
@@ -318,11 +330,12 @@ def test_recurrence_gradcheck(sync: bool) -> None:
 
     def relaxed(x: Tensor, h: Tensor, c: Tensor, odds: Tensor, w: Tensor, *_: Tensor) -> Any:
         gate = GateInput(odds, w, noise=noise, temperature=0.8, hard=False)
-        return tuple(gated_lstm(cell, x, sizes, gate, (h, c) if sync else None))
+        return flat(gated_lstm(cell, x, sizes, gate, State(h, c) if sync else None))
 
     def imposed(*values: Tensor) -> Any:
         x, h, c, odds, w, b = values
-        return tuple(gated_lstm(cell, x, sizes, GateInput(odds, w, given=b), (h, c) if sync else None))
+        gate = GateInput(odds, w, given=b)
+        return flat(gated_lstm(cell, x, sizes, gate, State(h, c) if sync else None))
 
     inputs = torch.randn(total, 3), torch.randn(total, width), torch.randn(total, width)
     gate_inputs = torch.randn(total), torch.randn(hidden)
@@ -336,14 +349,9 @@ def test_recurrence_gradcheck(sync: bool) -> None:
             delattr(replaced, name)
             setattr(replaced, name, value)
         gate = GateInput(gate_inputs[0].double(), gate_inputs[1].double(), noise=noise, hard=False)
-        states = gated_lstm(
-            replaced,
-            inputs[0].double(),
-            sizes,
-            gate,
-            (inputs[1].double(), inputs[2].double()) if sync else None,
-        )
-        return tuple(states) + lstm(replaced, inputs[0].double(), sizes)
+        x, h, c = (y.double() for y in inputs)
+        gated = gated_lstm(replaced, x, sizes, gate, State(h, c) if sync else None)
+        return flat(gated) + tuple(gated_lstm(replaced, x, sizes, None, None).states)
 
     gradcheck(of_parameters, *parameters)
 
@@ -506,3 +514,11 @@ def test_cost_of_the_paper_sizes() -> None:
     cost = PolicyCost.of(coarse_dim=1280, fine_dim=2048, num_classes=239, coarse_hidden=512, fine_hidden=2048)
     assert cost.coarse_step == 3_670_016
     assert cost.fine_step == 44_040_192
+
+
+def test_the_map_of_equations_points_at_what_is_there() -> None:
+    assert policy.liteeval.__doc__ is not None
+    places = re.findall(r"Eq\. (\d) .*`(policy\.[\w.]+)`", policy.liteeval.__doc__)
+    assert [int(number) for number, _ in places] == list(range(1, 10))
+    for number, place in places:
+        assert f"Eq. {number}" in inspect.getsource(pkgutil.resolve_name(place)), place

@@ -23,12 +23,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from cache_schema import FeatureCache
 from cache_schema.annotations import LabelSet
 from policy.config import RunConfig
-from policy.liteeval import OPEN, LiteEval, LiteEvalOutput, PolicyCost
-from policy.liteeval.gate import gumbel_pairs
-from policy.networks.gru import GRU
-from policy.networks.networks import NETWORKS
+from policy.liteeval.cost import PolicyCost
+from policy.liteeval.gate import OPEN, gumbel_pairs
+from policy.liteeval.model import LiteEval, LiteEvalOutput
+from policy.networks.cells import GRU, NETWORKS, SRU
 from policy.networks.projection import Projection, segments
-from policy.networks.sru import SRU
 from policy.recipes import with_recipe
 from policy.runs import Listener, run_method
 from policy.training.loop import Epoch
@@ -201,19 +200,20 @@ def test_step_by_step_equals_whole_videos(variant: str) -> None:
     model.fine_scale.fit(3 * f + 1 for f in fine)
     model.threshold.fill_(0.25)
     out = run(model, coarse, fine)
-    state, gates, states = model.initial_state(3), [], []
+    (coarse_state, fine_state), gates, states = model.initial_state(3), [], []
     with torch.no_grad():
         for t in range(8):
             v_c = torch.stack([c[t] for c in coarse])
-            log_odds, state = model.look(v_c, state)
+            log_odds, coarse_state = model.look(v_c, coarse_state, fine_state)
             opened = (log_odds > model.threshold).nonzero().squeeze(1)
-            state = model.update(v_c, torch.stack([f[t] for f in fine])[opened], opened, state)
+            v_f = torch.stack([f[t] for f in fine])
+            fine_state = model.update(v_c, v_f[opened], opened, coarse_state, fine_state)
             gates.append(log_odds > model.threshold)
-            states.append(state.fine_h)
-    assert (state.coarse_c is None) == (VARIANTS[variant].get("cell") == "gru")
+            states.append(fine_state.h)
+    assert (coarse_state.c is None) == (VARIANTS[variant].get("cell") == "gru")
     assert torch.equal(torch.stack(gates, 1).double(), torch.stack(out.split(out.gates)))
     torch.testing.assert_close(torch.stack(states, 1), torch.stack(out.split(out.states.detach())))
-    torch.testing.assert_close(model.classifier(state.fine_h), out.logits)
+    torch.testing.assert_close(model.classifier(fine_state.h), out.logits)
 
 
 @every_variant
@@ -274,7 +274,7 @@ def test_closed_gates_leave_the_coarse_state_or_nothing(variant: str, training: 
     width = model.coarse_cell.hidden_size
     states = run(model, coarse, fine, gates=torch.zeros(14)).states
     if model.sync:
-        seen = model._see_coarse(pack(coarse).data, pack(coarse).batch_sizes.tolist())
+        seen = model._coarse_input(pack(coarse).data, pack(coarse).batch_sizes.tolist())
         expected = model.coarse_cell.run(seen, pack(coarse).batch_sizes.tolist())
         torch.testing.assert_close(states[:, :width], expected.h)
         assert not states[:, width:].any()

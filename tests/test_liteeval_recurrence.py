@@ -17,9 +17,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from benchmarks.liteeval_step import QUICK, Setting
 from policy.config import CELLS, PRECISIONS, Cell, Precision, RunConfig
-from policy.liteeval import LiteEval
+from policy.liteeval.model import LiteEval
 from policy.networks import products
-from policy.networks.cells import GatedStates, GateInput, gated_lstm
+from policy.networks.gated import GatedRun, GateInput, State
+from policy.networks.gated_lstm import gated_lstm
 from policy.networks.sparse import LAY_OUT_AFTER
 from policy.runs import run_method
 from tests.planted import write_planted
@@ -47,8 +48,8 @@ def plain_loop(
     inputs: Tensor,
     sizes: list[int],
     gate: GateInput,
-    sync: tuple[Tensor, Tensor] | None,
-) -> GatedStates:
+    sync: State | None,
+) -> GatedRun:
     """Eq. 2-5 and 9 step by step, by ``nn.LSTMCell`` and torch's own gradients."""
     h = c = inputs.new_zeros(sizes[0], cell.hidden_size)
     steps = []
@@ -64,15 +65,24 @@ def plain_loop(
             opened = gate.given[start:stop]
         new_h, new_c = cell(inputs[start:stop], (h, c))
         if sync is not None:
+            assert sync.c is not None
             h, c = (
-                torch.cat([s[start:stop], old[:, WIDTH:]], 1) for s, old in zip(sync, (h, c), strict=True)
+                torch.cat([s[start:stop], old[:, WIDTH:]], 1)
+                for s, old in zip((sync.h, sync.c), (h, c), strict=True)
             )
         h, c = (
             b * new + (1 - b) * old
             for b, new, old in ((opened[:, None], new_h, h), (opened[:, None], new_c, c))
         )
-        steps.append(GatedStates(h, c, opened, log_odds))
-    return GatedStates(*(torch.cat(parts) for parts in zip(*steps, strict=True)))
+        steps.append((h, c, opened, log_odds))
+    all_h, all_c, gates, all_log_odds = (torch.cat(parts) for parts in zip(*steps, strict=True))
+    return GatedRun(State(all_h, all_c), gates, all_log_odds)
+
+
+def flat(run: GatedRun) -> tuple[Tensor, ...]:
+    """h, c, gates and log-odds."""
+    assert run.states.c is not None
+    return run.states.h, run.states.c, run.gates, run.log_odds
 
 
 @settings(deadline=None, max_examples=30)
@@ -108,12 +118,12 @@ def test_equals_the_plain_loop(
     sources = [x, h, c, odds, state_weight, cell_weight, opened, *cell.parameters()]
     results = []
     for recurrence in (gated_lstm, plain_loop):
-        states = recurrence(cell, x, sizes, gate, (h, c) if sync else None)
-        total_of = sum(((m * y).sum() for m, y in zip(mixture, states, strict=True)), start=torch.zeros(()))
+        outputs = flat(recurrence(cell, x, sizes, gate, State(h, c) if sync else None))
+        total_of = sum(((m * y).sum() for m, y in zip(mixture, outputs, strict=True)), start=torch.zeros(()))
         gradients = torch.autograd.grad(total_of, sources, allow_unused=True)
-        results.append((states, [torch.zeros(()) if g is None else g for g in gradients]))
+        results.append((outputs, [torch.zeros(()) if g is None else g for g in gradients]))
     (ours, our_gradients), (plain, plain_gradients) = results
-    torch.testing.assert_close(tuple(ours), tuple(plain))
+    torch.testing.assert_close(ours, plain)
     for mine, expected in zip(our_gradients, plain_gradients, strict=True):
         torch.testing.assert_close(mine, expected.expand_as(mine) if mine.dim() else expected)
 
@@ -128,7 +138,7 @@ def test_gradient_where_the_gate_sees_the_cell_state(sync: bool) -> None:
 
     def relaxed(x: Tensor, h: Tensor, c: Tensor, odds: Tensor, w_h: Tensor, w_c: Tensor) -> Any:
         gate = GateInput(odds, w_h, w_c, noise=noise, temperature=0.8, hard=False)
-        return tuple(gated_lstm(cell, x, SIZES, gate, (h, c) if sync else None))
+        return flat(gated_lstm(cell, x, SIZES, gate, State(h, c) if sync else None))
 
     inputs = random(total, INPUTS), random(total, WIDTH), random(total, WIDTH)
     assert torch.autograd.gradcheck(relaxed, (*inputs, random(total), random(HIDDEN), random(HIDDEN)))
@@ -147,15 +157,16 @@ def gradients(precision: Precision, dtype: torch.dtype = torch.float32) -> dict[
     sizes, total = [2] * 9 + [1] * 3, 21
     torch.manual_seed(0)
     cell = nn.LSTMCell(48, 64).to(dtype)
-    inputs, sync, odds, weight = draw(total, 48), (draw(total, 16), draw(total, 16)), draw(total), draw(64)
+    inputs, sync = draw(total, 48), State(draw(total, 16), draw(total, 16))
+    odds, weight = draw(total), draw(64)
     gate = GateInput(odds, weight, given=(draw(total) > 0).to(dtype).requires_grad_())
-    states = gated_lstm(cell, inputs, sizes, gate, sync, precision)
-    (states.h.square().sum() + states.c.sum() + states.log_odds.sum()).backward()  # type: ignore[no-untyped-call]
-    leaves = {"inputs": inputs, "sync": sync[0], "odds": odds, "weight": weight, "given": gate.given}
+    h, c, _, log_odds = flat(gated_lstm(cell, inputs, sizes, gate, sync, precision))
+    (h.square().sum() + c.sum() + log_odds.sum()).backward()  # type: ignore[no-untyped-call]
+    leaves = {"inputs": inputs, "sync": sync.h, "odds": odds, "weight": weight, "given": gate.given}
     leaves |= dict(cell.named_parameters())
     found = {name: leaf.grad for name, leaf in leaves.items() if leaf is not None and leaf.grad is not None}
     assert len(found) == len(leaves)
-    return found | {"h": states.h.detach(), "c": states.c.detach()}
+    return found | {"h": h.detach(), "c": c.detach()}
 
 
 @pytest.mark.parametrize("onednn", [True, False])
@@ -247,18 +258,19 @@ def test_videos_at_their_own_pace_equal_one_step_at_a_time(
     with torch.no_grad():
         out = model(*(pack_sequence(parts, enforce_sorted=False) for parts in (coarse, fine)))
         for k, (v_c, v_f) in enumerate(zip(coarse, fine, strict=True)):
-            state, gates, odds, states = model.initial_state(1), [], [], []
+            coarse_state, fine_state = model.initial_state(1)
+            gates, odds, states = [], [], []
             for c, f in zip(v_c[:, None], v_f[:, None], strict=True):
-                log_odds, state = model.look(c, state)
+                log_odds, coarse_state = model.look(c, coarse_state, fine_state)
                 opened = (log_odds > model.threshold).nonzero().squeeze(1)
-                state = model.update(c, f[opened], opened, state)
+                fine_state = model.update(c, f[opened], opened, coarse_state, fine_state)
                 gates.append(float(len(opened)))
                 odds.append(log_odds)
-                states.append(state.fine_h)
+                states.append(fine_state.h)
             assert out.split(out.gates)[k].tolist() == gates
             torch.testing.assert_close(out.split(out.log_odds)[k], torch.cat(odds))
             torch.testing.assert_close(out.split(out.states)[k], torch.cat(states))
-            torch.testing.assert_close(out.logits[k], model.classifier(state.fine_h)[0])
+            torch.testing.assert_close(out.logits[k], model.classifier(fine_state.h)[0])
 
 
 def test_evaluation_with_many_rounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from cache_schema import UserError
 from policy.config import RunConfig
-from policy.liteeval import LiteEval, LiteEvalOutput
 from policy.liteeval.authors import from_released, load_released, to_released
 from policy.liteeval.gate import CLOSED, OPEN, gumbel_pairs
+from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.recipes import RECIPES
 
 D_C, D_F, P_C, P_F, H_C, H_F, CLASSES = 6, 9, 5, 7, 4, 8, 3

@@ -22,8 +22,8 @@ from policy.data.batches import VideoSet
 from policy.deploy.session import open_session
 from policy.evaluation.operating import Curve
 from policy.evaluation.predictions import Predictions
-from policy.liteeval import LiteEval
 from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.model import LiteEval
 from policy.liteeval.online import emissions, first_rows, seq_k, uniform_k, uniform_watched, watched
 from policy.liteeval.session import LiteEvalSession
 from policy.method import evaluate

@@ -31,7 +31,7 @@ from policy.networks.packing import lengths_of, packed_rows
 from policy.registry import METHODS
 from policy.runs import Listener, open_data, run_method
 from policy.training.loop import CHECKPOINT, Epoch
-from policy.training.reinforce import policy_gradient, recognition_reward
+from policy.training.losses import policy_gradient, recognition_reward
 from tests.planted import write_planted, write_planted_labels
 from tests.signposts import FINE_MACS, at_either_end, one_jump_away, write_signposts
 

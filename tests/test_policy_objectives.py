@@ -22,10 +22,8 @@ from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig, UsageLoss
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
-from policy.liteeval.budget import ascend
 from policy.liteeval.calibration import calibrated_threshold, usage_of
-from policy.liteeval.distillation import distillation_loss
-from policy.liteeval.loss import liteeval_loss, step_loss
+from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss, step_loss
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEval
 from policy.method import Moment

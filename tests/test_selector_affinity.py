@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from policy.cli.selection_text import render_affinities
 from policy.cli.train_policy import train_policy
 from policy.config import RunConfig
-from policy.selection.distribution import label_distributions, relabelled
+from policy.selection.affinity import affinities, label_distributions, qualities, relabelled
 from policy.selection.pool import PoolTable
-from policy.selection.targets import affinities, qualities
 from tests.planted import write_planted_labels
 from tests.pools import PlantedPool, plant_pool
 

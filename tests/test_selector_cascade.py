@@ -20,9 +20,9 @@ from policy.runs import Listener, load_method, open_data, run_method
 from policy.selection.area import compare
 from policy.selection.controls import cascade, single_models
 from policy.selection.method import Selector
+from policy.selection.rule import walk
 from policy.selection.sequential import SelectorCascade
 from policy.selection.sequential_network import Evidence, SequentialNetwork
-from policy.selection.walk import walk
 from policy.training.loop import CHECKPOINT, Epoch
 from tests.pools import PlantedPool, plant_pool
 

@@ -13,7 +13,7 @@ from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
 from policy.data.opening import Dataset
 from policy.runs import Listener, open_data, run_method
-from policy.selection.held_out import parse_held_out
+from policy.selection.heads import parse_held_out
 from policy.selection.opening import Pool
 from policy.selection.pool import PoolTable
 from tests.caches import make_spec

@@ -13,9 +13,8 @@ from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
 from policy.data.opening import Dataset, open_dataset
 from policy.selection import opening, pool
-from policy.selection.models import ModelName, parse_models
 from policy.selection.opening import Pool, cheapest_stream
-from policy.selection.pool import PoolTable, all_of
+from policy.selection.pool import ModelName, PoolTable, all_of, parse_models
 from tests.caches import make_spec, write_stream
 
 CLASSES = 5

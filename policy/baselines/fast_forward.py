@@ -37,8 +37,7 @@ from policy.method import (
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
 from policy.networks.standardize import Standardize, fit_scale
-from policy.training.losses import classification_loss
-from policy.training.reinforce import policy_gradient, recognition_reward
+from policy.training.losses import classification_loss, policy_gradient, recognition_reward
 
 STOP = 0
 """Index of the decision to stop; decision k jumps 2^(k−1) frames."""

@@ -14,7 +14,7 @@ from rich.text import Text
 from policy.config import RunConfig
 from policy.console import LONGEST_LINE, console_for, plain_table, stripped, wrapped
 from policy.runs import Result
-from policy.selection.distribution import PAPER, LabelDistribution, label_distributions, relabelled
+from policy.selection.affinity import PAPER, LabelDistribution, label_distributions, relabelled
 from policy.selection.pool import PoolTable
 
 _METRICS = {"top1": "HIT@1", "map": "mAP"}

@@ -290,7 +290,7 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     """
     from policy.cli.selection_text import render_affinities
     from policy.runs import open_data
-    from policy.selection.distribution import ALPHAS, describe_affinities
+    from policy.selection.affinity import ALPHAS, describe_affinities
     from policy.selection.opening import Pool
     from policy.selection.plausibility import suspicions
 

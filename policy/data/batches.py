@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from torch.nn.utils.rnn import PackedSequence
 
 from cache_schema import Stream
 from cache_schema.errors import CacheError
-from policy.data.unit_length import unit_length
 
 Role = str
 """What a method calls a stream that it reads: "coarse", "fine"."""
@@ -27,6 +26,10 @@ Rows = RowChoice | Sequence[npt.NDArray[np.int64]]
 
 Pairs = Mapping[Role, npt.NDArray[np.int64]]
 """Of each stream, those rows of a video that the others have, too, in order."""
+
+_UNIT_LENGTH_CHUNK = 1 << 15
+"""So many values stay in a core's cache, and torch does not share them among threads, which would have to wait for
+each other thousands of times in an epoch."""
 
 
 class _Read(Protocol):
@@ -43,6 +46,19 @@ def uniform_rows(length: int, count: int) -> npt.NDArray[np.int64]:
     if length <= count:
         return every_row(length)
     return ((2 * np.arange(count, dtype=np.int64) + 1) * length) // (2 * count)
+
+
+def unit_length(features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float16]:
+    """The "l2" input norm: a copy of rows (T, D), or of one row (D,), each brought to length 1; zeros stay zeros.
+
+    LiteEval's released code does so for each frame. Other types are rounded to float16 first, as in the cache.
+    """
+    unit = torch.from_numpy(features.astype(np.float16))
+    rows = unit.view(-1, unit.shape[-1])
+    for part in torch.split(rows, max(1, _UNIT_LENGTH_CHUNK // rows.shape[1])):
+        exact = part.float()
+        part.copy_(exact.div_(torch.linalg.vector_norm(exact, dim=1, keepdim=True).clamp_min_(1e-12)))
+    return unit.numpy()
 
 
 @dataclass(frozen=True)

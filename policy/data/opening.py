@@ -16,8 +16,7 @@ from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import CacheError, LabelError
 from policy.data.batches import Pairs, Role, Segments, VideoSet
-from policy.data.lengths import differing_lengths
-from policy.data.partial import paired_rows, partial_videos
+from policy.data.coverage import differing_lengths, paired_rows, partial_videos
 
 TRAIN_SUBSETS = ("training", "train")
 EVAL_SUBSETS = ("validation", "val", "testing", "test")

@@ -30,7 +30,7 @@ from torch import Tensor
 from cache_schema import UserError
 from policy.liteeval.gate import OPEN
 from policy.liteeval.model import LiteEval
-from policy.networks.lstm import LSTM
+from policy.networks.cells import LSTM
 
 _MODULES = {
     "small_proj_mlp.0": "coarse_projection.norm",
@@ -49,7 +49,7 @@ _COUNTER = "num_batches_tracked"  # of batch norms; files of torch before 0.4.1 
 
 
 def load_released(path: Path) -> LiteEval:
-    """A model, in evaluation mode, with the weights of a .safetensors file or a torch checkpoint.
+    """Read a .safetensors file or a torch checkpoint into a model in evaluation mode.
 
     It gives the logits and gates of the released code on features of unit L2 norm. Its sizes are those of the
     tensors. A checkpoint may hold the tensors under "state_dict", and their names may begin with "module.".
@@ -137,7 +137,7 @@ def _renamed(name: str, modules: Mapping[str, str]) -> str:
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, int]:
-    """Of a matrix that says how large the networks are."""
+    """Rows and columns of a matrix that is needed to know the sizes of the networks."""
     if name not in tensors:
         raise ValueError(f"it lacks {name}")
     if tensors[name].ndim != 2:
@@ -175,8 +175,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             "save its state_dict() by itself"
         ) from error
     except Exception as error:  # a damaged file makes torch and safetensors raise whatever Python can
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path}: cannot be read as weights: {said}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path}: cannot be read as weights: {reason}") from error
     if isinstance(held, dict) and isinstance(held.get("state_dict"), dict):
         held = held["state_dict"]
     if not isinstance(held, dict) or not all(_is_plain(value) for value in held.values()):

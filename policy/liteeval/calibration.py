@@ -15,7 +15,7 @@ from policy.networks.packing import place_of_row
 FloatArray = npt.NDArray[np.float64]
 
 PASSES = 50  # over the videos, at most; some five are usual
-TOLERANCE = 1e-3  # of the usage asked for, as a share of it
+TOLERANCE = 1e-3  # relative to the wanted usage
 
 
 class Usage(NamedTuple):
@@ -35,22 +35,22 @@ class Usage(NamedTuple):
 def calibrated_threshold(
     model: LiteEval, videos: VideoSet, usage: float, *, batch: int, device: torch.device
 ) -> float:
-    """The threshold on the log-odds of opening at which the mean usage of some videos is what is asked for.
+    """The threshold on the log-odds of opening at which videos have a wanted mean usage.
 
-    Bisection, over log-odds that were met. Were these fixed, their quantile would be the answer; but a gate that
+    Bisection over the log-odds that occur. Were these fixed, their quantile would be the answer; but a gate that
     opens changes the state behind it, and with it the log-odds of later rows. So the quantile is tried, and the
     videos are run again; where it lies outside the thresholds between which the answer must be, the median of what
-    lies between them is tried instead. The usage is a staircase of the threshold, on which no step may be the one
-    asked for: of those tried the nearest is returned.
+    lies between them is tried instead. The usage is a staircase of the threshold, and may have no step at the
+    wanted height: of the thresholds tried, the nearest is returned.
 
     Args:
         model: on the device. It is left in evaluation mode, with the threshold it had.
-        usage: mean over videos of the share of rows with fine features, in [0, 1].
+        usage: the wanted mean over videos of the share of rows with fine features, in [0, 1].
         batch: videos per batch.
     """
     model.eval()
     before = model.threshold.clone()
-    low, high = -np.inf, np.inf  # above what is asked for at `low`, not above it at `high`
+    low, high = -np.inf, np.inf  # the usage is above the wanted one at `low`, not at `high`
     threshold, tried = 0.0, {}
     for _ in range(PASSES):
         model.threshold.fill_(threshold)

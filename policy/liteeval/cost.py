@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from policy.config import Cell, GateState
+from policy.networks.cells import NETWORKS
 from policy.networks.macs import linear_macs
-from policy.networks.networks import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PolicyCost:
         fine_projection: int = 0,
         gate_state: GateState = "hidden",
     ) -> "PolicyCost":
-        """Count from what :class:`policy.liteeval.LiteEval` is made from."""
+        """Count from what :class:`policy.liteeval.model.LiteEval` is made from."""
         coarse, fine = coarse_projection or coarse_dim, fine_projection or fine_dim
         step_macs = NETWORKS[cell].step_macs
         return cls(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from policy.networks.cells import GateInput
+from policy.networks.gated import GateInput
 
 CLOSED = 0
 """Index in b_t of "reuse the past" (B_t = 0)."""

@@ -23,8 +23,7 @@ from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
 from policy.liteeval.model import LiteEvalOutput
 from policy.method import TRAINING_OPTIONS, Losses, Moment
 from policy.networks.packing import video_of_row
-from policy.training.losses import classification_losses
-from policy.training.reinforce import policy_gradient
+from policy.training.losses import classification_losses, policy_gradient
 
 
 class LiteEvalRL(LiteEvalMethod):

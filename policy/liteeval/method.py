@@ -13,10 +13,8 @@ from cache_schema import UserError
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet
 from policy.data.opening import Dataset
-from policy.liteeval.budget import ascend
 from policy.liteeval.calibration import calibrated_threshold
-from policy.liteeval.distillation import distillation_loss
-from policy.liteeval.loss import liteeval_loss, step_loss
+from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss, step_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.liteeval.session import NETWORK, LiteEvalSession
 from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Moment, Prediction, class_probabilities

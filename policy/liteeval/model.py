@@ -10,10 +10,10 @@ from torch.nn.utils.rnn import PackedSequence
 from policy.config import Cell, GateState, Precision
 from policy.liteeval.cost import PolicyCost
 from policy.liteeval.gate import CLOSED, OPEN, ConditionalGate, gumbel_pairs
-from policy.networks.networks import NETWORKS
-from policy.networks.packing import place_of_row
+from policy.networks.cells import NETWORKS
+from policy.networks.gated import State, closed_state, state_log_odds
+from policy.networks.packing import last_rows, place_of_row, split_videos
 from policy.networks.projection import Projection
-from policy.networks.recurrent import State, closed_state, state_log_odds
 from policy.networks.sparse import run_opened
 from policy.networks.standardize import Standardize
 
@@ -46,33 +46,7 @@ class LiteEvalOutput:
 
     def split(self, packed: Tensor) -> list[Tensor]:
         """A per-step tensor (N, ...) as one (T, ...) tensor per video, in the caller's order."""
-        video, lengths = place_of_row(self.batch_sizes)
-        # A stable sort by video keeps the steps of each in order.
-        by_video = packed[torch.argsort(video, stable=True).to(packed.device)]
-        parts = torch.tensor_split(by_video, lengths.cumsum(0)[:-1])
-        order = range(len(parts)) if self.unsorted_indices is None else self.unsorted_indices.tolist()
-        return [parts[k] for k in order]
-
-
-@dataclass(frozen=True)
-class LiteEvalState:
-    """What LiteEval remembers of n videos between two steps: (n, H_c) and (n, H_f) tensors.
-
-    A GRU has no cell state (None).
-    """
-
-    coarse_h: Tensor
-    coarse_c: Tensor | None
-    fine_h: Tensor
-    fine_c: Tensor | None
-
-    @property
-    def coarse(self) -> State:
-        return State(self.coarse_h, self.coarse_c)
-
-    @property
-    def fine(self) -> State:
-        return State(self.fine_h, self.fine_c)
+        return split_videos(packed, self.batch_sizes, self.unsorted_indices)
 
 
 class LiteEval(nn.Module):
@@ -82,7 +56,8 @@ class LiteEval(nn.Module):
     gate opens where b_t[OPEN] − b_t[CLOSED] > ``threshold`` (a buffer; 0 is Algorithm 1), and the fine network
     is computed for opened rows only: fine features of other rows are not read, so they may be missing (NaN).
 
-    ``multiplier`` (a buffer, too) is that of a constrained usage (:mod:`.budget`), and matters in training only.
+    ``multiplier`` (a buffer, too) is that of a constrained usage (`policy.liteeval.loss.ascend`), and matters in
+    training only.
 
     ``coarse_cell`` and ``fine_cell`` are recurrent networks of one kind, an ``nn.LSTMCell`` by default as far as
     their parameters go. Features pass through ``coarse_scale`` and ``fine_scale`` first (:class:`Standardize`,
@@ -100,7 +75,8 @@ class LiteEval(nn.Module):
         cell: of both networks (Table 6).
         coarse_projection, fine_projection: outputs of the learned layers; 0 is none.
         gate_state: what of the fine network the gate sees beside v^c: h^f, or c^f, too.
-        precision: of the matrix products in training (:mod:`.products`), but for the gate and the classifier.
+        precision: of the matrix products in training (:mod:`policy.networks.products`), but for the gate and the
+            classifier.
 
     Raises:
         ValueError: when a size is not positive, ``coarse_hidden`` > ``fine_hidden`` (Eq. 5 copies all of h^c),
@@ -145,11 +121,11 @@ class LiteEval(nn.Module):
             Projection(coarse_dim, coarse_projection, precision) if coarse_projection else None
         )
         self.fine_projection = Projection(fine_dim, fine_projection, precision) if fine_projection else None
-        coarse_seen, fine_seen = coarse_projection or coarse_dim, fine_projection or fine_dim
-        self.coarse_cell = network(coarse_seen, coarse_hidden)
-        self.fine_cell = network(coarse_seen + fine_seen, fine_hidden)
+        coarse_width, fine_width = coarse_projection or coarse_dim, fine_projection or fine_dim
+        self.coarse_cell = network(coarse_width, coarse_hidden)
+        self.fine_cell = network(coarse_width + fine_width, fine_hidden)
         self.coarse_cell.precision = self.fine_cell.precision = precision
-        self.gate = ConditionalGate(coarse_seen, fine_hidden, sees_cell_state=sees_cell_state)
+        self.gate = ConditionalGate(coarse_width, fine_hidden, sees_cell_state=sees_cell_state)
         self.classifier = nn.Linear(fine_hidden, num_classes)
         self.register_buffer("threshold", torch.zeros(()))
         self.register_buffer("multiplier", torch.zeros(()))
@@ -193,31 +169,31 @@ class LiteEval(nn.Module):
         """
         _check(coarse, fine, gates, temperature, noise_scale)
         batch_sizes: list[int] = coarse.batch_sizes.tolist()
-        seen = self._see_coarse(coarse.data, batch_sizes)
-        coarse_states = self.coarse_cell.run(seen, batch_sizes)
-        gate = self.gate.gate_input(seen)._replace(
-            given=None if gates is None else gates.to(seen.dtype), temperature=temperature
+        coarse_input = self._coarse_input(coarse.data, batch_sizes)
+        coarse_states = self.coarse_cell.run(coarse_input, batch_sizes)
+        gate = self.gate.gate_input(coarse_input)._replace(
+            given=None if gates is None else gates.to(coarse_input.dtype), temperature=temperature
         )
         sync = coarse_states if self.sync else None
         if self.training:
             if gates is None:
                 if generator is None:
                     raise ValueError("training samples its gates: pass a torch.Generator (or the gates)")
-                pairs = gumbel_pairs(len(seen), generator).to(seen)
+                pairs = gumbel_pairs(len(coarse_input), generator).to(coarse_input)
                 gate = gate._replace(noise=noise_scale * (pairs[:, OPEN] - pairs[:, CLOSED]))
-            inputs = torch.cat([seen, self._see_fine(fine.data, batch_sizes)], 1)
+            inputs = torch.cat([coarse_input, self._fine_input(fine.data, batch_sizes)], 1)
             run = self.fine_cell.run_gated(inputs, batch_sizes, gate, sync)
         else:
 
             def inputs_of(rows: Tensor) -> Tensor:
-                return torch.cat([seen[rows], self._see_fine(fine.data[rows], [len(rows)])], 1)
+                return torch.cat([coarse_input[rows], self._fine_input(fine.data[rows], [len(rows)])], 1)
 
             run = run_opened(self.fine_cell, inputs_of, batch_sizes, gate, sync, self.threshold)
 
         video, lengths = place_of_row(coarse.batch_sizes)
-        lengths = lengths.to(seen.device)
-        usage = seen.new_zeros(len(lengths)).index_add(0, video.to(seen.device), run.gates) / lengths
-        last = _last_rows(coarse.batch_sizes).to(seen.device)
+        lengths = lengths.to(run.gates.device)
+        usage = run.gates.new_zeros(len(lengths)).index_add(0, video.to(lengths.device), run.gates) / lengths
+        last = last_rows(coarse.batch_sizes).to(lengths.device)
         logits = self.classifier(run.states.h[last])
         unsorted = coarse.unsorted_indices
         return LiteEvalOutput(
@@ -230,62 +206,58 @@ class LiteEval(nn.Module):
             unsorted_indices=unsorted,
         )
 
-    def initial_state(self, videos: int) -> LiteEvalState:
-        """The zero state of ``videos`` videos."""
+    def initial_state(self, videos: int) -> tuple[State, State]:
+        """The zero states of the coarse and the fine network, for ``videos`` videos."""
         like = self.gate.weight
-        coarse, fine = self.coarse_cell.zero_state(like, videos), self.fine_cell.zero_state(like, videos)
-        return LiteEvalState(*coarse, *fine)
+        return self.coarse_cell.zero_state(like, videos), self.fine_cell.zero_state(like, videos)
 
-    def look(self, coarse: Tensor, state: LiteEvalState) -> tuple[Tensor, LiteEvalState]:
+    def look(self, coarse: Tensor, coarse_state: State, fine_state: State) -> tuple[Tensor, State]:
         """First half of a step (Eq. 1-2) in evaluation mode: is the fine backbone worth running?
 
         Args:
             coarse: v^c_t of n videos, (n, D_c).
-            state: after the step before.
+            coarse_state: (n, H_c), after the step before.
+            fine_state: (n, H_f), after the step before.
 
         Returns:
-            The log-odds of opening (n,), and the state with its coarse half advanced, for :meth:`update`.
+            The log-odds of opening (n,), and the coarse network's state after the step.
         """
-        seen = self._see_coarse(coarse, [len(coarse)])
-        gate = self.gate.gate_input(seen)
-        log_odds = gate.log_odds + state_log_odds(gate, state.fine)
-        return log_odds, LiteEvalState(*self.coarse_cell.step(seen, state.coarse), *state.fine)
+        coarse_input = self._coarse_input(coarse, [len(coarse)])
+        gate = self.gate.gate_input(coarse_input)
+        log_odds = gate.log_odds + state_log_odds(gate, fine_state)
+        return log_odds, self.coarse_cell.step(coarse_input, coarse_state)
 
     def update(
-        self, coarse: Tensor, fine: Tensor, opened_rows: Tensor, state: LiteEvalState
-    ) -> LiteEvalState:
+        self, coarse: Tensor, fine: Tensor, opened_rows: Tensor, coarse_state: State, fine_state: State
+    ) -> State:
         """Second half of a step (Eq. 3-5).
 
         Args:
             coarse: v^c_t of n videos, (n, D_c), as given to :meth:`look`.
             fine: v^f_t of the m videos whose gate is open, (m, D_f).
             opened_rows: (m,), which of the n they are.
-            state: as :meth:`look` returned it.
+            coarse_state: (n, H_c), as :meth:`look` returned it.
+            fine_state: (n, H_f), after the step before.
 
         Returns:
-            The state after the step; ``classifier(state.fine_h)`` are the class logits so far (Eq. 6).
+            The fine network's state after the step; ``classifier(state.h)`` are the class logits so far (Eq. 6).
         """
-        seen = self._see_coarse(coarse[opened_rows], [len(opened_rows)])
-        sync = state.coarse if self.sync else None
-        return LiteEvalState(*state.coarse, *self._fine_step(seen, fine, opened_rows, state.fine, sync))
-
-    def _see_coarse(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
-        seen: Tensor = self.coarse_scale(features)
-        return seen if self.coarse_projection is None else self.coarse_projection(seen, batch_sizes)
-
-    def _see_fine(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
-        seen: Tensor = self.fine_scale(features)
-        return seen if self.fine_projection is None else self.fine_projection(seen, batch_sizes)
-
-    def _fine_step(
-        self, seen: Tensor, fine: Tensor, opened_rows: Tensor, before: State, sync: State | None
-    ) -> State:
-        """Eq. 3-5 of one step, in evaluation. ``seen`` and ``fine`` are of the opened rows, ``fine`` as given."""
-        closed = closed_state(before, sync)
+        coarse_input = self._coarse_input(coarse[opened_rows], [len(opened_rows)])
+        closed = closed_state(fine_state, coarse_state if self.sync else None)
         if len(opened_rows) == 0:
             return closed
-        inputs = torch.cat([seen, self._see_fine(fine, [len(fine)])], 1)
-        return self.fine_cell.open(inputs, opened_rows, before, closed)
+        inputs = torch.cat([coarse_input, self._fine_input(fine, [len(fine)])], 1)
+        return self.fine_cell.open(inputs, opened_rows, fine_state, closed)
+
+    def _coarse_input(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
+        """What the networks take of coarse features as they are given."""
+        scaled: Tensor = self.coarse_scale(features)
+        return scaled if self.coarse_projection is None else self.coarse_projection(scaled, batch_sizes)
+
+    def _fine_input(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
+        """What the fine network takes of fine features as they are given."""
+        scaled: Tensor = self.fine_scale(features)
+        return scaled if self.fine_projection is None else self.fine_projection(scaled, batch_sizes)
 
 
 def _check(
@@ -305,10 +277,3 @@ def _check(
         raise ValueError(f"temperature must be positive, not {temperature}")
     if not noise_scale >= 0:
         raise ValueError(f"noise_scale must not be negative, not {noise_scale}")
-
-
-def _last_rows(batch_sizes: Tensor) -> Tensor:
-    """Packed row (B,) of each sorted video's last step."""
-    _, lengths = place_of_row(batch_sizes)
-    starts = batch_sizes.cumsum(0) - batch_sizes
-    return starts[lengths - 1] + torch.arange(len(lengths))

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
-from policy.data.unit_length import unit_length
-from policy.liteeval.model import LiteEval, LiteEvalState
+from policy.data.batches import unit_length
+from policy.liteeval.model import LiteEval
 from policy.session import FloatArray, Rows, Session, Wanted, checked_rows
 
 NETWORK = "LiteEval networks"
@@ -28,21 +28,21 @@ class LiteEvalSession(Session):
                 session.fine(fine_features(frame))
             print(session.probabilities)
 
-    It decides and predicts what the model does given the whole video at once. Its rows are wanted one by one.
-    `policy.deploy.session.open_session` makes one of a run folder.
+    It decides and predicts as the model does when it is given the whole video at once. Its rows are wanted one by
+    one. `policy.deploy.session.open_session` makes one from a run folder.
 
     Attributes:
         frames: looked at so far.
-        fine_features: asked for and given so far.
+        fine_features: number of frames so far whose fine features were wanted and given.
         wants_fine: whether the last frame's fine features are still to be given.
 
     Args:
         model: trained; it is put in evaluation mode.
         coarse, fine: the streams that it was trained on.
         l2: the model was trained on features brought to length 1 (input_norm "l2"): do the same to those given,
-            so that what a backbone says can be passed on as it is.
-        multi_label: it was trained with a sigmoid for each class instead of a softmax.
-        classes: the names of the C classes, for whoever shows them.
+            so that a backbone's output can be passed on as it is.
+        multi_label: the model was trained with a sigmoid for each class instead of a softmax.
+        classes: names of the C classes, for display.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class LiteEvalSession(Session):
     def _restart(self) -> None:
         self.frames = 0
         self.fine_features = 0
-        self._state: LiteEvalState = self.model.initial_state(1)
-        self._waiting: tuple[Tensor, LiteEvalState] | None = None
+        self._coarse_state, self._fine_state = self.model.initial_state(1)
+        self._waiting: Tensor | None = None  # the coarse features of a frame that wants fine ones
 
     @property
     def wants_fine(self) -> bool:
@@ -115,36 +115,39 @@ class LiteEvalSession(Session):
         """
         if self._waiting is not None:
             raise ValueError(f"frame {self.frames} waits for its fine features: call fine() before look()")
-        seen = self._checked(coarse, len(self.model.coarse_scale.mean), "coarse")
-        log_odds, state = self.model.look(seen, self._state)
+        checked = self._checked(coarse, len(self.model.coarse_scale.mean), "coarse")
+        log_odds, self._coarse_state = self.model.look(checked, self._coarse_state, self._fine_state)
         self.frames += 1
         if bool(log_odds > self.model.threshold):
-            self._waiting = seen, state
+            self._waiting = checked
             return True
-        nothing = seen.new_empty(0, len(self.model.fine_scale.mean))
-        self._state = self.model.update(seen, nothing, self._rows(0), state)
+        self._update(checked, checked.new_empty(0, len(self.model.fine_scale.mean)))
         return False
 
     @torch.no_grad()
     def fine(self, features: Rows) -> None:
-        """See the fine features (D_f,) of the frame that `look` asked them for.
+        """See the fine features (D_f,) of the frame for which `look` returned True.
 
         Raises:
-            ValueError: they were not asked for, or are not D_f finite numbers.
+            ValueError: they were not wanted, or are not D_f finite numbers.
         """
         if self._waiting is None:
             raise ValueError("no fine features were asked for: call fine() only after look() returned True")
         checked = self._checked(features, len(self.model.fine_scale.mean), "fine")
-        seen, state = self._waiting
-        self._state = self.model.update(seen, checked, self._rows(1), state)
+        self._update(self._waiting, checked)
         self._waiting = None
         self.fine_features += 1
+
+    def _update(self, coarse: Tensor, fine: Tensor) -> None:
+        """End a step: (1, D_c) and (1, D_f), or (0, D_f) where the gate is closed."""
+        opened = torch.arange(len(fine), device=coarse.device)
+        self._fine_state = self.model.update(coarse, fine, opened, self._coarse_state, self._fine_state)
 
     @property
     @torch.no_grad()
     def logits(self) -> Tensor:
-        """(C,): after the frames that are done; before the first, what the model says of nothing."""
-        logits: Tensor = self.model.classifier(self._state.fine_h)
+        """(C,): after the frames that are done; before the first, those of the zero state."""
+        logits: Tensor = self.model.classifier(self._fine_state.h)
         return logits[0]
 
     @property
@@ -167,6 +170,3 @@ class LiteEvalSession(Session):
         if self._l2:
             given = torch.from_numpy(unit_length(given.cpu().numpy()))
         return given.to(self.model.classifier.weight.device)[None]
-
-    def _rows(self, opened: int) -> Tensor:
-        return torch.arange(opened, device=self.model.classifier.weight.device)

@@ -1,104 +1,123 @@
-"""A gated LSTM over packed sequences.
+"""The cells that LiteEval can be built from: LSTM (Sec. 3.1), GRU and SRU (Table 6)."""
 
-One recurrence serves both networks of LiteEval: with gates and the coarse states it is the fine LSTM
-(Eq. 3-5); with every gate open it is an ordinary LSTM that returns its hidden and cell state at *every* step,
-which ``nn.LSTM`` does not and Eq. 5 needs.
+from __future__ import annotations
 
-Batches are packed as :func:`torch.nn.utils.rnn.pack_sequence` packs them: time-major, longest video first, so
-that the videos still running at step t are the first ``batch_sizes[t]`` and padding does not exist. N is the
-number of rows, the sum of all lengths; H the hidden units; the four blocks of an LSTM are in torch's order i,
-f, g, o.
-"""
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
+import torch
 from torch import Tensor, nn
 
-from policy.config import Precision
-from policy.networks.recurrence import GatedLSTM
+from policy.config import Cell
+from policy.networks.gated import GatedRun, GateInput, Recurrent, State, Unrolled
+from policy.networks.gated_lstm import gated_lstm
+from policy.networks.macs import gru_step_macs, lstm_step_macs, sru_step_macs
+from policy.networks.products import Product, linear
 
 
-class GateInput(NamedTuple):
-    """All that decides B_t except the state. Either ``given`` decides, or the noisy log-odds do."""
+class LSTM(nn.LSTMCell, Recurrent):
+    """Parameters and ``forward`` are those of ``nn.LSTMCell``."""
 
-    log_odds: Tensor
-    """(N,): what the current input gives; h_{t−1} · ``state_weight`` is added to it."""
-    state_weight: Tensor
-    """(H,)."""
-    cell_weight: Tensor | None = None
-    """(H,): its product with c_{t−1} is added as well (the authors' code; Eq. 2 has no such term)."""
-    noise: Tensor | None = None
-    """(N,): added to the log-odds to make the decision. The difference of two Gumbel variables, to sample."""
-    given: Tensor | None = None
-    """(N,): gates to use whatever the log-odds are, 0 or 1 (anything between mixes, as Eq. 4 would)."""
-    temperature: float = 1.0
-    """τ of Eq. 9: the gradient of B_t is that of sigmoid((log-odds + noise) / τ)."""
-    hard: bool = True
-    """False: B_t *is* that sigmoid rather than 0 or 1 (Eq. 9 as it stands)."""
+    has_cell_state: ClassVar[bool] = True
+    step_macs = staticmethod(lstm_step_macs)
 
+    def run(self, inputs: Tensor, batch_sizes: Sequence[int]) -> State:
+        return gated_lstm(self, inputs, batch_sizes, None, None, self.training_precision).states
 
-class GatedStates(NamedTuple):
-    """What the recurrence returns, packed like its input."""
+    def run_gated(
+        self, inputs: Tensor, batch_sizes: Sequence[int], gate: GateInput, sync: State | None
+    ) -> GatedRun:
+        return gated_lstm(self, inputs, batch_sizes, gate, sync, self.training_precision)
 
-    h: Tensor
-    """(N, H): hidden state after each step."""
-    c: Tensor
-    """(N, H): cell state after each step."""
-    gates: Tensor
-    """(N,): B_t."""
-    log_odds: Tensor
-    """(N,): of opening, without noise."""
+    def step(self, inputs: Tensor, before: State) -> State:
+        assert before.c is not None, "an LSTM has a cell state"
+        return State(*self(inputs, (before.h, before.c)))
 
+    def repeated_step(self) -> Callable[[Tensor, State], State]:
+        if torch.is_grad_enabled():
+            return self.step
+        of_input, of_state = Product(self.weight_ih), Product(self.weight_hh)
+        bias = self.bias_ih + self.bias_hh
 
-def lstm(
-    cell: nn.LSTMCell, inputs: Tensor, batch_sizes: Sequence[int], precision: Precision = "float32"
-) -> tuple[Tensor, Tensor]:
-    """Run an ordinary LSTM from a zero state: packed (N, D) -> hidden and cell state (N, H) of each step."""
-    states = _apply(cell, inputs, batch_sizes, None, None, precision)
-    return states.h, states.c
+        def step(inputs: Tensor, before: State) -> State:
+            assert before.c is not None, "an LSTM has a cell state"
+            i, f, g, o = of_input(inputs).add_(of_state(before.h)).add_(bias).chunk(4, 1)
+            c = (f.sigmoid() * before.c).addcmul_(i.sigmoid(), g.tanh())
+            return State(o.sigmoid() * c.tanh(), c)
+
+        return step
 
 
-def gated_lstm(
-    cell: nn.LSTMCell,
-    inputs: Tensor,
-    batch_sizes: Sequence[int],
-    gate: GateInput,
-    sync: tuple[Tensor, Tensor] | None,
-    precision: Precision = "float32",
-) -> GatedStates:
-    """Run an LSTM that moves only where its gate opens (Eq. 3-5), from a zero state.
+class GRU(nn.GRUCell, Unrolled):
+    """Gated recurrent units (Cho et al., 2014), which have no cell state.
 
-    Args:
-        cell: the parameters.
-        inputs: (N, D), packed; float32 or float64, like the parameters (no autocast).
-        batch_sizes: videos that are still running, per step.
-        gate: see :class:`GateInput`.
-        sync: hidden and cell states (N, S) with S <= H whose row t replaces the first S entries of the state
-            where the gate is closed (Eq. 5). None keeps the state as it was (Table 8, "without").
-        precision: of the matrix products; states and sums have the type of the parameters.
+    Parameters and ``forward`` are those of ``nn.GRUCell``, whose blocks are in the order r, z, n:
+
+    r = σ(W_ir x + W_hr h), z = σ(W_iz x + W_hz h), n = tanh(W_in x + r ⊙ W_hn h), h' = (1 − z) ⊙ n + z ⊙ h,
+    each product with a bias. What is done to the input leaves the time loop.
     """
-    return _apply(cell, inputs, batch_sizes, gate, sync, precision)
+
+    has_cell_state: ClassVar[bool] = False
+    step_macs = staticmethod(gru_step_macs)
+
+    def project(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        return (linear(inputs, self.weight_ih, self.bias_ih, self.training_precision),)
+
+    def advance(self, projected: tuple[Tensor, ...], before: State) -> State:
+        (of_input,) = projected
+        of_state = linear(before.h, self.weight_hh, self.bias_hh, self.training_precision)
+        gates, width = 2 * self.hidden_size, self.hidden_size
+        r, z = torch.split(torch.sigmoid(of_input[:, :gates] + of_state[:, :gates]), width, 1)
+        new = torch.tanh(torch.addcmul(of_input[:, gates:], r, of_state[:, gates:]))
+        return State(new.lerp(before.h, z), None)
 
 
-def _apply(
-    cell: nn.LSTMCell,
-    inputs: Tensor,
-    batch_sizes: Sequence[int],
-    gate: GateInput | None,
-    sync: tuple[Tensor, Tensor] | None,
-    precision: Precision,
-) -> GatedStates:
-    gate_fields = gate or (None, None, None, None, None, 1.0, True)
-    return GatedStates(
-        *GatedLSTM.apply(
-            inputs,
-            cell.weight_ih,
-            cell.weight_hh,
-            cell.bias_ih + cell.bias_hh,
-            *(sync or (None, None)),
-            *gate_fields,
-            tuple(batch_sizes),
-            precision,
+class SRU(Unrolled):
+    """Simple recurrent units (Lei et al., "Training RNNs as Fast as CNNs", arXiv 1709.02755).
+
+    With x̃ = W x, f = σ(W_f x + b_f), r = σ(W_r x + b_r):
+
+    c' = f ⊙ c + (1 − f) ⊙ x̃, h' = r ⊙ tanh(c') + (1 − r) ⊙ x.
+
+    The last x is a highway around the unit. Where D ≠ H it is W_x x. No product waits for the state.
+
+    This is the version of 2017, which the paper cites. In 2018 the authors let both gates see the cell state, too
+    (vectors v_f and v_r); then two sigmoids of every step would wait for the step before. Here they do not:
+    everything but c_t is known before the time loop starts, for all steps at once.
+
+    Attributes:
+        weight: (3H, D) or (4H, D), blocks in the order W, W_f, W_r, W_x.
+        bias: (2H,), b_f and b_r.
+    """
+
+    has_cell_state: ClassVar[bool] = True
+    step_macs = staticmethod(sru_step_macs)
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size = input_size, hidden_size
+        blocks = 3 if input_size == hidden_size else 4
+        self.weight = nn.Parameter(torch.empty(blocks * hidden_size, input_size))
+        self.bias = nn.Parameter(torch.zeros(2 * hidden_size))
+        # As the authors initialise it: products have about the variance of the inputs.
+        nn.init.uniform_(self.weight, -math.sqrt(3 / input_size), math.sqrt(3 / input_size))
+
+    def project(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        candidate, f, r, *highways = torch.split(
+            linear(inputs, self.weight, None, self.training_precision), self.hidden_size, 1
         )
-    )
+        bias_f, bias_r = torch.split(self.bias, self.hidden_size)
+        forget, output = torch.sigmoid(f + bias_f), torch.sigmoid(r + bias_r)
+        highway = highways[0] if highways else inputs
+        return forget, (1 - forget) * candidate, output, (1 - output) * highway
+
+    def advance(self, projected: tuple[Tensor, ...], before: State) -> State:
+        assert before.c is not None, "an SRU has a cell state"
+        forget, added, output, around = projected
+        c = torch.addcmul(added, forget, before.c)
+        return State(torch.addcmul(around, output, c.tanh()), c)
+
+
+NETWORKS: Mapping[Cell, type[Recurrent]] = {"lstm": LSTM, "gru": GRU, "sru": SRU}
+"""The recurrent networks by the name of their cell."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
@@ -18,6 +20,28 @@ def place_of_row(batch_sizes: Tensor) -> tuple[Tensor, Tensor]:
     """(N,) place of each row's video among the B sorted ones, and their lengths (B,) in steps."""
     place = torch.arange(int(batch_sizes[0]))
     return torch.cat([place[:n] for n in batch_sizes.tolist()]), (batch_sizes[:, None] > place).sum(0)
+
+
+def last_rows(batch_sizes: Tensor) -> Tensor:
+    """(B,) int64: the packed row of each sorted video's last step."""
+    _, lengths = place_of_row(batch_sizes)
+    starts = batch_sizes.cumsum(0) - batch_sizes
+    return starts[lengths - 1] + torch.arange(len(lengths))
+
+
+def split_steps(packed: Tensor, batch_sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """The rows of each step. (Slices would do, but the gradient of each would be as large as the whole.)"""
+    return torch.split(packed, list(batch_sizes))
+
+
+def split_videos(packed: Tensor, batch_sizes: Tensor, unsorted_indices: Tensor | None) -> list[Tensor]:
+    """Rows (N, ...) -> (T, ...) of each video, in the caller's order."""
+    place, lengths = place_of_row(batch_sizes)
+    # A stable sort by video keeps the steps of each in order.
+    by_video = packed[torch.argsort(place, stable=True).to(packed.device)]
+    parts = torch.tensor_split(by_video, lengths.cumsum(0)[:-1])
+    order = range(len(parts)) if unsorted_indices is None else unsorted_indices.tolist()
+    return [parts[k] for k in order]
 
 
 def mean_per_video(rows: Tensor, packed: PackedSequence) -> Tensor:

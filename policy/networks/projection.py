@@ -50,8 +50,8 @@ class Projection(nn.Module):
         rows = torch.cat([side_by_side(part, block) for part, block in split(rows, blocks)])
         normalised = segment_norm(rows, self.norm, blocks)
         projected = linear(normalised, self.linear.weight, self.linear.bias, self.precision)
-        seen = segment_norm(projected, self.output_norm, blocks).relu()
-        return torch.cat([in_turn(part, block) for part, block in split(seen, blocks)])
+        outputs = segment_norm(projected, self.output_norm, blocks).relu()
+        return torch.cat([in_turn(part, block) for part, block in split(outputs, blocks)])
 
 
 class Block(NamedTuple):

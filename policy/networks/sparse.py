@@ -14,15 +14,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from policy.networks.cells import GateInput
-from policy.networks.recurrent import (
+from policy.networks.gated import (
     GatedRun,
+    GateInput,
     Recurrent,
     State,
     closed_state,
     each,
-    first_videos,
     join_steps,
+    rows_of,
     state_log_odds,
 )
 
@@ -68,7 +68,7 @@ def run_opened(
     at = torch.zeros_like(video)  # the step behind it
     of_state = of_kept = gate.log_odds.new_zeros(videos)  # what it adds to the log-odds there, and further on
     odds = of_input
-    computed = [first_videos(state, 1)]
+    computed = [rows_of(state, slice(1))]
     source = torch.zeros_like(row)  # which of `computed` is the state after a step, were it not for Eq. 5
     step: Callable[[Tensor, State], State] = network.step
     count = 1
@@ -82,9 +82,9 @@ def run_opened(
             break
         when = opens[:, here].int().argmax(0)  # the first
         rows = row[when, here]
-        before = _rows(state, here)
+        before = rows_of(state, here)
         if sync is not None:
-            copied = _rows(sync, row[(when - 1).clamp(min=0), here])
+            copied = rows_of(sync, row[(when - 1).clamp(min=0), here])
             before = _where(when > at[here], closed_state(before, copied), before)
         if round_ == LAY_OUT_AFTER:
             step = network.repeated_step()
@@ -99,14 +99,10 @@ def run_opened(
     opened = (source > 0)[runs]
     # `computed` is in the order of time for each video, so the latest is the largest.
     latest = source.cummax(0).values[runs]
-    states = _rows(join_steps(computed), latest)
+    states = rows_of(join_steps(computed), latest)
     if sync is not None:
         states = _where(opened, states, closed_state(states, sync))
     return GatedRun(states, opened.to(odds.dtype), odds[runs])
-
-
-def _rows(state: State, rows: Tensor) -> State:
-    return each(lambda entries: entries[rows], state)
 
 
 def _where(condition: Tensor, one: State, other: State) -> State:

@@ -1,43 +1,30 @@
-"""Model affinity: which model of a pool suits a video best, weighing its loss against its cost (Eq. 1 and 2)."""
+"""Model affinity: which model of a pool suits a video best, weighing its loss against its cost (Eq. 1 and 2).
+
+First the equations, then what a selector is to learn of training videos, then which models that names at each α.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-FloatArray = npt.NDArray[np.float64]
+from policy.config import RunConfig
+from policy.selection.pool import FloatArray, PoolTable
 
-_VIDEOS_AT_A_TIME = 1024
-
-LEAST = 1e-7
-"""Probabilities below are taken for it, and above 1 minus it for that: what float32 tells from 0 and 1."""
-
-
-def model_losses(
-    probabilities: npt.NDArray[np.float32], targets: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
-) -> FloatArray:
-    """L_cls of Eq. 2 (Sec. 3.2).
-
-    Args:
-        probabilities: (M, N, C) of N models.
-        targets: (M,) class indices: cross-entropy. (M, C) bool: binary cross-entropy, the mean over the classes.
-
-    Returns:
-        (M, N), in nats.
-    """
-    if targets.ndim == 1:
-        own = probabilities[np.arange(len(targets)), :, targets]
-        return np.asarray(-np.log(own.astype(np.float64).clip(LEAST, None)))
-    losses = np.empty(probabilities.shape[:2])
-    for start in range(0, len(losses), _VIDEOS_AT_A_TIME):
-        part = slice(start, start + _VIDEOS_AT_A_TIME)
-        p = probabilities[part].astype(np.float64).clip(LEAST, 1 - LEAST)
-        losses[part] = -np.where(targets[part, None], np.log(p), np.log1p(-p)).mean(axis=2)
-    return losses
+PAPER = (5e-5, 5e-3)
+"""Range of α in Sec. 4.2."""
+ALPHAS = (0.0, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.05, 0.5, 5.0)
 
 
-def normalised_costs(macs: npt.NDArray[np.float64]) -> FloatArray:
+# --- Eq. 1 and 2 ---
+
+
+def normalised_costs(macs: FloatArray) -> FloatArray:
     """F of Eq. 2: (N,) mean costs of the models, divided by their sum; zeros where nothing costs anything."""
     return np.asarray(macs / (macs.sum() or 1.0))
 
@@ -64,3 +51,91 @@ def soft_affinity(losses: FloatArray, costs: FloatArray, alpha: float, tau: floa
 def model_errors(correct: npt.NDArray[np.bool_]) -> FloatArray:
     """The 0-1 loss in place of L_cls (our addition): (M, N), 1 where a model's best-scored class is wrong."""
     return np.asarray(1.0 - correct, np.float64)
+
+
+# --- what a selector is to learn ---
+
+
+def affinities(table: PoolTable, config: RunConfig, alpha: float) -> FloatArray:
+    """(M, N): G of Eq. 1 and 2, as the configuration has it but for α."""
+    losses = _losses(table, config)
+    costs = normalised_costs(table.mean_macs)
+    if config.affinity == "hard":
+        return hard_affinity(losses, costs, alpha)
+    return soft_affinity(losses, costs, alpha, config.affinity_tau)
+
+
+def qualities(table: PoolTable, config: RunConfig) -> FloatArray:
+    """(M, N), in [0, 1]: exp(−loss), for a single label the probability that a model gives what is right; with the
+    0-1 loss whether it is right.
+
+    With several labels per video the loss is a mean over classes, and the smaller the more of them there are: it
+    is divided by its mean over the videos and models, or all models would seem alike.
+    """
+    losses = _losses(table, config)
+    if config.affinity_loss == "error":
+        return 1 - losses
+    return np.asarray(np.exp(-losses / losses.mean() if table.multi_label else -losses))
+
+
+def _losses(table: PoolTable, config: RunConfig) -> FloatArray:
+    return model_errors(table.correct) if config.affinity_loss == "error" else table.losses
+
+
+# --- which models the affinities name, before a selector is trained ---
+
+
+@dataclass(frozen=True)
+class LabelDistribution:
+    """Affinities of M videos for N models at one α.
+
+    Attributes:
+        shares: (N,), share of the videos labelled with each model; of soft affinities their mean.
+        gflops: mean 10⁹ MACs per video, were each judged by the model it is labelled with (of soft affinities:
+            drawn by them), and by no other. A selector adds its own model.
+        top1: in [0, 1], of the same. The labels know the answers: no selector comes to it.
+    """
+
+    alpha: float
+    shares: tuple[float, ...]
+    gflops: float
+    top1: float
+
+
+def label_distributions(
+    table: PoolTable, config: RunConfig, alphas: Sequence[float] = ALPHAS
+) -> list[LabelDistribution]:
+    """For each α, with all else as the configuration has it."""
+    distributions = []
+    for alpha in alphas:
+        weights = affinities(table, config, alpha)
+        distributions.append(
+            LabelDistribution(
+                alpha=alpha,
+                shares=tuple(weights.mean(axis=0).tolist()),
+                gflops=float((weights * table.macs).sum(axis=1).mean() / 1e9),
+                top1=float((weights * table.correct).sum(axis=1).mean()),
+            )
+        )
+    return distributions
+
+
+def relabelled(table: PoolTable, config: RunConfig, low: float, high: float) -> float:
+    """Share of the videos labelled otherwise at one α than at another; of soft affinities the share of their
+    weight that lies elsewhere."""
+    moved = np.abs(affinities(table, config, low) - affinities(table, config, high))
+    return float(moved.sum(axis=1).mean() / 2)
+
+
+def describe_affinities(table: PoolTable, config: RunConfig, alphas: Sequence[float]) -> dict[str, Any]:
+    """The label distributions, and how good each model is, ready for JSON."""
+    return {
+        "videos": len(table),
+        "models": list(table.models),
+        "model_gflops": (table.mean_macs / 1e9).tolist(),
+        "model_top1": table.correct.mean(axis=0).tolist(),
+        "affinity": config.affinity,
+        "alphas": [asdict(row) for row in label_distributions(table, config, alphas)],
+        "relabelled_between": list(PAPER),
+        "relabelled": relabelled(table, config, *PAPER),
+    }

@@ -91,8 +91,8 @@ def cascade(
     sure = _committee_confidence if committee else _own_confidence
     values = thresholds(sure(training), "largest", points - 1)
     values = np.append(values[values < NEVER], NEVER)
-    said = sure(table)
-    last = np.stack([choose(said, float(value), "largest") for value in values])
+    confidences = sure(table)
+    last = np.stack([choose(confidences, float(value), "largest") for value in values])
     ran = np.asarray((np.uint32(2) << last.astype(np.uint32)) - np.uint32(1), np.uint32)
     name = "Committee cascade" if committee else "Confidence cascade"
     return _curve(name, table, values, ran, ran if committee else only(last))
@@ -130,9 +130,9 @@ def _own_confidence(table: PoolTable) -> FloatArray:
 def _committee_confidence(table: PoolTable) -> FloatArray:
     """(M, N): the largest class probability of the mean of the models up to each."""
     sure = np.empty((len(table), len(table.models)))
-    for videos, said in table.parts():
-        total = np.zeros_like(said[:, 0])
+    for videos, probabilities in table.parts():
+        total = np.zeros_like(probabilities[:, 0])
         for n in range(len(table.models)):
-            total += said[:, n]
+            total += probabilities[:, n]
             sure[videos, n] = total.max(axis=1) / (n + 1)
     return sure

@@ -1,8 +1,11 @@
-"""What makes class probabilities of a stream: its own class scores, or else what linear_head.py fits on it."""
+"""Class probabilities from a stream's class scores (:mod:`.linear_head` fits them on its features instead).
+
+`--out-of-fold STREAM=OTHER[,OTHER…]` takes those of training videos from models that have not seen them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,16 +53,16 @@ class ScoreHead:
         return rows * linear_macs(self.stream.spec.feature_dim, self.stream.spec.num_classes)
 
     def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
-        said = np.empty((len(which), len(self.columns)), np.float32)
+        probabilities = np.empty((len(which), len(self.columns)), np.float32)
         start = 0
         for part in batched(which, _VIDEOS_AT_A_TIME):
             scores = [videos.scores_of(self.stream, video, rows) for video in part]
             each = row_probabilities(np.concatenate(scores), self.columns, videos.multi_label)
             counts = np.array([len(video) for video in scores])
             sums = np.add.reduceat(each, np.cumsum(counts) - counts)
-            said[start : start + len(part)] = sums / counts[:, None].astype(np.float32)
+            probabilities[start : start + len(part)] = sums / counts[:, None].astype(np.float32)
             start += len(part)
-        return said
+        return probabilities
 
 
 def row_probabilities(scores: npt.NDArray[np.floating[Any]], columns: IntArray, multi_label: bool) -> Floats:
@@ -151,3 +154,81 @@ def _check_logits(stream: Stream, videos: VideoSet) -> None:
             f"stream {stream.name!r}: its class scores are probabilities (from 0 to 1{how}), where logits are "
             f"expected: import them again with feature-cache import --kind {kind}"
         )
+
+
+# --- out of fold ---
+
+
+def parse_held_out(texts: Sequence[str], streams: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """By stream of the pool, those with its scores of training videos.
+
+    Args:
+        streams: of the pool.
+
+    Raises:
+        UserError: a text is not STREAM=OTHER[,OTHER…], names a stream that is not in the pool, or one twice.
+    """
+    held_out: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        stream, equals, others = text.partition("=")
+        names = tuple(others.split(","))
+        if not stream or not equals or not all(names):
+            raise UserError(
+                f"out-of-fold {text!r}: give STREAM=OTHER[,OTHER…], with training videos in each OTHER that its "
+                "model has not seen"
+            )
+        if stream not in streams:
+            raise UserError(f"out-of-fold {text!r}: {stream!r} is no model of the pool: {', '.join(streams)}")
+        if stream in held_out:
+            raise UserError(f"out-of-fold is given twice for {stream!r}; separate streams by commas")
+        if len(set(names)) < len(names) or stream in names:
+            raise UserError(f"out-of-fold {text!r}: a stream occurs twice")
+        held_out[stream] = names
+    return held_out
+
+
+@dataclass(frozen=True)
+class HeldOutHead:
+    """Judges training videos by the first of other streams that holds them, all others by its own.
+
+    Attributes:
+        source: by id of a training video, its place in `others`.
+    """
+
+    own: ScoreHead
+    others: tuple[ScoreHead, ...]
+    source: Mapping[str, int]
+
+    def macs(self, rows: IntArray) -> IntArray:
+        """Of its own classifier."""
+        return self.own.macs(rows)
+
+    def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
+        probabilities = np.empty((len(which), len(self.own.columns)), np.float32)
+        positions = np.asarray(which)
+        source = np.array([self.source.get(videos.ids[video], -1) for video in which], np.int64)
+        for place in np.unique(source):
+            head = self.own if place < 0 else self.others[place]
+            from_head = source == place
+            probabilities[from_head] = head.probabilities(videos, positions[from_head].tolist(), rows)
+        return probabilities
+
+
+def held_out_head(own: ScoreHead, others: Sequence[ScoreHead], train: VideoSet) -> HeldOutHead:
+    """Raises UserError where a training video is in none of the others."""
+    source: dict[str, int] = {}
+    missing = []
+    for video in train.ids:
+        place = next((place for place, head in enumerate(others) if video in head.stream), None)
+        if place is None:
+            missing.append(video)
+        else:
+            source[video] = place
+    if missing:
+        names = ",".join(head.stream.name for head in others)
+        more = f", nor are {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"out-of-fold {own.stream.name}={names}: video {missing[0]!r} of subset {train.subset!r} is in none "
+            f"of these{more}; each training video needs the scores of a model that has not seen it"
+        )
+    return HeldOutHead(own, tuple(others), source)

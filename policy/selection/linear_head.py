@@ -124,8 +124,8 @@ def fit_linear_head(
         ridge, heads = _best_ridge(features, targets, fold, whole, parts)
         head = ridge_regression(whole, ridge)
     sample = np.arange(0, len(targets), -(-targets.size // _CALIBRATED_ON))
-    said = _by_fold(heads, fold[sample], features[sample])
-    calibration = Calibration.fit(said, targets[sample], videos.multi_label)
+    predicted = _by_fold(heads, fold[sample], features[sample])
+    calibration = Calibration.fit(predicted, targets[sample], videos.multi_label)
     fold_of = dict(zip(videos.ids, fold.tolist(), strict=True))
     return LinearHead(stream, WholeHead(scale, head, calibration), heads, fold_of)
 
@@ -144,8 +144,8 @@ def _best_ridge(
         error = 0.0
         for start in range(0, len(fold), _PART):
             of = slice(start, start + _PART)
-            said = _by_fold(heads, fold[of], features[of])
-            error += float(np.square(said - targets[of]).sum(dtype=np.float64))
+            predicted = _by_fold(heads, fold[of], features[of])
+            error += float(np.square(predicted - targets[of]).sum(dtype=np.float64))
         if error >= least:
             break
         least, best = error, (ridge, heads)
@@ -154,11 +154,11 @@ def _best_ridge(
 
 def _by_fold(heads: Sequence[Linear], fold: IntArray, features: Floats) -> Floats:
     """(m, C): scores of each video by the head of its fold."""
-    said = np.empty((len(fold), len(heads[0].bias)), np.float32)
+    predicted = np.empty((len(fold), len(heads[0].bias)), np.float32)
     for number in np.unique(fold):
         mine = fold == number
-        said[mine] = heads[number](features[mine])
-    return said
+        predicted[mine] = heads[number](features[mine])
+    return predicted
 
 
 def assign_folds(targets: npt.NDArray[np.bool_], folds: int, seed: int) -> IntArray:

@@ -12,10 +12,9 @@ from policy.config import RunConfig
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
 from policy.method import TRAINING_OPTIONS, IntArray, Losses, Moment, Prediction
+from policy.selection.affinity import affinities, qualities
 from policy.selection.curve import SelectionCurve
-from policy.selection.deciding import decide, said_of
-from policy.selection.inputs import selector_input
-from policy.selection.network import SelectorNetwork
+from policy.selection.network import SelectorNetwork, confidences_of, decide, selector_input
 from policy.selection.opening import own_member
 from policy.selection.pool import PoolTable, only
 from policy.selection.pool_method import POINTS, POOL_OPTIONS, PoolMethod
@@ -27,7 +26,6 @@ from policy.selection.rule import (
 )
 from policy.selection.schedule import by_price, threshold_of
 from policy.selection.session import SelectorSession
-from policy.selection.targets import affinities, qualities
 from policy.session import Session, TrainedRun
 
 FloatArray = npt.NDArray[np.float64]
@@ -128,7 +126,7 @@ class Selector(PoolMethod):
         return self._said(inputs, device)
 
     def _said(self, inputs: Tensor, device: torch.device) -> FloatArray:
-        return said_of(self.config, self.model, inputs.to(device))
+        return confidences_of(self.config, self.model, inputs.to(device))
 
     def choose(self, said: FloatArray, value: float) -> IntArray:
         """(M,): a model for each video from what is said of all of them, at a threshold or price."""

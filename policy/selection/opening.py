@@ -14,11 +14,9 @@ from cache_schema.costs import stream_cost
 from policy.config import RunConfig
 from policy.data.batches import VideoSet
 from policy.data.opening import Dataset
-from policy.selection.heads import Head, ScoreHead, every_score, score_head
-from policy.selection.held_out import held_out_head, parse_held_out
+from policy.selection.heads import Head, ScoreHead, every_score, held_out_head, parse_held_out, score_head
 from policy.selection.linear_head import class_targets, fit_linear_head
-from policy.selection.models import ModelName, parse_models
-from policy.selection.pool import Floats, PoolTable
+from policy.selection.pool import Floats, ModelName, PoolTable, parse_models
 
 IntArray = npt.NDArray[np.int64]
 
@@ -102,10 +100,10 @@ class CacheTable(PoolTable):
         return self._members[model].probabilities(self._videos)
 
     def _read(self, which: range) -> Floats:
-        said = np.empty((len(which), len(self._members), self.labels.shape[1]), np.float32)
+        probabilities = np.empty((len(which), len(self._members), self.labels.shape[1]), np.float32)
         for n, member in enumerate(self._members):
-            said[:, n] = member.part(self._videos, which)
-        return said
+            probabilities[:, n] = member.part(self._videos, which)
+        return probabilities
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from policy.config import RunConfig
-from policy.selection.held_out import parse_held_out
+from policy.selection.heads import parse_held_out
 from policy.selection.opening import Pool
 from policy.selection.pool import PoolTable
 

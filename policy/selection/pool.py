@@ -1,15 +1,16 @@
-"""A pool of models whose class scores are in the cache, and what they say of videos."""
+"""A pool of models: their names, and the class probabilities that they give videos."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from policy.selection.affinity import model_losses
+from cache_schema import UserError
+from policy.data.batches import uniform_rows
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -20,8 +21,71 @@ Masks = npt.NDArray[np.uint32]
 
 MOST_MODELS = 16
 """Sets of models are told apart one by one, and there are 2^N of them."""
+LEAST = 1e-7
+"""Probabilities below are taken for it, and above 1 minus it for that: what float32 tells from 0 and 1."""
 _PART_BYTES = 1 << 24
 """Of probabilities that are looked at together."""
+_VIDEOS_AT_A_TIME = 1024
+
+
+# --- names ---
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """ "x3d_s" or "x3d_s:3".
+
+    Attributes:
+        rows: clips or frames of a video, evenly spread; None: all that the cache has.
+    """
+
+    stream: str
+    rows: int | None = None
+
+    def rows_of(self, length: int, crops: int) -> npt.NDArray[np.int64]:
+        """Those of a video of `length` rows that it looks at; of a clip with several crops all, or none."""
+        clips = length // crops
+        chosen = uniform_rows(clips, clips if self.rows is None else self.rows)
+        return np.asarray((chosen[:, None] * crops + np.arange(crops)).ravel(), np.int64)
+
+    @staticmethod
+    def parse(text: str, rows: int | None = None) -> ModelName:
+        """Args:
+            rows: where the text says nothing.
+
+        Raises:
+            UserError: the text is neither STREAM nor STREAM:ROWS.
+        """
+        stream, colon, count = text.partition(":")
+        if not stream or (colon and not (count.isascii() and count.isdigit() and int(count) > 0)):
+            raise UserError(
+                f"model {text!r}: give STREAM, or STREAM:ROWS with a number of rows, as in x3d_s:3"
+            )
+        return ModelName(stream, int(count) if colon else rows)
+
+
+def parse_models(texts: Sequence[str], rows: int | None = None) -> tuple[ModelName, ...]:
+    """The models of a pool, in the order given.
+
+    Raises:
+        UserError: there are fewer than two or too many, a stream occurs twice, or a text is no model.
+    """
+    models = tuple(ModelName.parse(text, rows) for text in texts)
+    streams = [model.stream for model in models]
+    if len(models) < 2:
+        given = f"only {streams[0]!r}" if streams else "none"
+        raise UserError(
+            f"a pool needs at least two models to choose from; given: {given} (--model STREAM, repeated)"
+        )
+    if len(models) > MOST_MODELS:
+        raise UserError(f"a pool of {len(models)} models; at most {MOST_MODELS} are possible")
+    for stream in streams:
+        if streams.count(stream) > 1:
+            raise UserError(f"model {stream!r} is given twice")
+    return models
+
+
+# --- what they say ---
 
 
 @dataclass(frozen=True)
@@ -97,10 +161,10 @@ class PoolTable:
     def scores_of(self, answering: Masks) -> Floats:
         """(M, C): class probabilities of video m, averaged over the models of the set answering[m]."""
         answer = np.empty(self.labels.shape, np.float32)
-        for videos, said in self.parts():
+        for videos, probabilities in self.parts():
             for mask in np.unique(answering[videos]):
-                asked = answering[videos] == mask
-                answer[videos][asked] = self._together(said, int(mask), asked)
+                answered = answering[videos] == mask
+                answer[videos][answered] = self._together(probabilities, int(mask), answered)
         return answer
 
     def correct_of(self, answering: Masks) -> BoolArray:
@@ -116,11 +180,13 @@ class PoolTable:
         """The models of a set."""
         return [n for n in range(len(self.models)) if mask >> n & 1]
 
-    def _together(self, said: Floats, mask: int, videos: BoolArray | slice = slice(None)) -> Floats:
+    def _together(self, probabilities: Floats, mask: int, videos: BoolArray | slice = slice(None)) -> Floats:
         """(M, N, C) -> (m, C): mean over the models of a set, for some of the videos."""
         first, *others = self.members(mask)
         # One after another is several times quicker than to pick them all and take the mean.
-        return np.asarray(sum((said[videos, n] for n in others), said[videos, first]) / (1 + len(others)))
+        return np.asarray(
+            sum((probabilities[videos, n] for n in others), probabilities[videos, first]) / (1 + len(others))
+        )
 
     @cached_property
     def _judged(self) -> tuple[FloatArray, FloatArray, BoolArray]:
@@ -128,10 +194,10 @@ class PoolTable:
         targets = self.labels if self.multi_label else self.first
         shape = len(self), len(self.models)
         losses, confidence, correct = np.empty(shape), np.empty(shape), np.empty(shape, np.bool_)
-        for videos, said in self.parts():
-            losses[videos] = model_losses(said, targets[videos])
-            confidence[videos] = said.max(axis=2)
-            correct[videos] = np.take_along_axis(self.labels[videos], said.argmax(axis=2), axis=1)
+        for videos, probabilities in self.parts():
+            losses[videos] = model_losses(probabilities, targets[videos])
+            confidence[videos] = probabilities.max(axis=2)
+            correct[videos] = np.take_along_axis(self.labels[videos], probabilities.argmax(axis=2), axis=1)
         return losses, confidence, correct
 
     @cached_property
@@ -144,12 +210,38 @@ class PoolTable:
         if not masks:
             return
         right = {mask: np.empty(len(self), np.bool_) for mask in masks}
-        for videos, said in self.parts():
-            every = np.arange(len(said))
+        for videos, probabilities in self.parts():
+            every = np.arange(len(probabilities))
             for mask in masks:
-                best = self._together(said, mask).argmax(axis=1)
+                best = self._together(probabilities, mask).argmax(axis=1)
                 right[mask][videos] = self.labels[videos][every, best]
         self._known.update(right)
+
+
+def model_losses(
+    probabilities: npt.NDArray[np.float32], targets: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+) -> FloatArray:
+    """L_cls of Eq. 2 (Sec. 3.2).
+
+    Args:
+        probabilities: (M, N, C) of N models.
+        targets: (M,) class indices: cross-entropy. (M, C) bool: binary cross-entropy, the mean over the classes.
+
+    Returns:
+        (M, N), in nats.
+    """
+    if targets.ndim == 1:
+        right = probabilities[np.arange(len(targets)), :, targets]
+        return np.asarray(-np.log(right.astype(np.float64).clip(LEAST, None)))
+    losses = np.empty(probabilities.shape[:2])
+    for start in range(0, len(losses), _VIDEOS_AT_A_TIME):
+        part = slice(start, start + _VIDEOS_AT_A_TIME)
+        p = probabilities[part].astype(np.float64).clip(LEAST, 1 - LEAST)
+        losses[part] = -np.where(targets[part, None], np.log(p), np.log1p(-p)).mean(axis=2)
+    return losses
+
+
+# --- sets of models ---
 
 
 def only(models: npt.NDArray[np.integer] | int) -> Masks:
@@ -160,6 +252,3 @@ def only(models: npt.NDArray[np.integer] | int) -> Masks:
 def all_of(count: int) -> int:
     """The set of all of `count` models."""
     return (1 << count) - 1
-
-
-__all__ = ["MOST_MODELS", "Masks", "PoolTable", "all_of", "only"]

@@ -19,10 +19,9 @@ from policy.data.opening import Dataset
 from policy.method import IntArray, Method
 from policy.selection.curve import SelectionCurve
 from policy.selection.linear_head import LinearHead
-from policy.selection.models import parse_models
 from policy.selection.opening import Member, Pool, cheapest_stream, held_out_streams
 from policy.selection.plausibility import suspicions
-from policy.selection.pool import Masks, PoolTable
+from policy.selection.pool import Masks, PoolTable, parse_models
 from policy.selection.report import describe
 from policy.selection.session import NETWORK
 

@@ -89,13 +89,13 @@ def _thinned(curves: Mapping[str, Drawn], table: PoolTable) -> dict[str, Drawn]:
 
 
 def _models(single: SelectionCurve, point: SelectionCurve) -> list[dict[str, Any]]:
-    said = _points(single, ranked=True)
+    points = _points(single, ranked=True)
     return [
         {
             "name": name,
-            "gflops": said["gflops"][n],
-            "top1": said["top1"][n],
-            "mean_average_precision": said["mean_average_precision"][n],
+            "gflops": points["gflops"][n],
+            "top1": points["top1"][n],
+            "mean_average_precision": points["mean_average_precision"][n],
             "chosen": float(point.shares[0, n]),
         }
         for n, name in enumerate(single.table.models)
@@ -126,15 +126,17 @@ def _points(curve: Drawn, *, ranked: bool) -> dict[str, list[float]]:
     return {name: np.mean(values, axis=0).tolist() for name, values in measured.items()}
 
 
-def _compared(made: Comparison) -> dict[str, Any]:
-    others = [name for name in made.curves if name != "selector"]
+def _compared(comparison: Comparison) -> dict[str, Any]:
+    others = [name for name in comparison.curves if name != "selector"]
     return {
-        "budgets": made.budgets,
+        "budgets": comparison.budgets,
         "above_random": {
-            name: _interval(made.area_above(name, "random")) for name in made.curves if name != "random"
+            name: _interval(comparison.area_above(name, "random"))
+            for name in comparison.curves
+            if name != "random"
         },
-        "selector_above": {name: _interval(made.area_above("selector", name)) for name in others},
-        "equal_cost": {name: _interval(made.point_above(name)) for name in others},
+        "selector_above": {name: _interval(comparison.area_above("selector", name)) for name in others},
+        "equal_cost": {name: _interval(comparison.point_above(name)) for name in others},
     }
 
 

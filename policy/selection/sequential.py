@@ -29,14 +29,13 @@ from policy.method import (
     class_probabilities,
 )
 from policy.selection.curve import SelectionCurve
-from policy.selection.inputs import mean_features
+from policy.selection.network import mean_features
 from policy.selection.pool import BoolArray, FloatArray, Masks, PoolTable, only
 from policy.selection.pool_method import POINTS, POOL_OPTIONS, PoolMethod
-from policy.selection.rule import check_budget, prices_between, within_budget
+from policy.selection.rule import check_budget, prices_between, rates, walk, within_budget
 from policy.selection.schedule import threshold_of
 from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
 from policy.selection.session import GFLOPS, NETWORK, CascadeSession
-from policy.selection.walk import rates, walk
 from policy.session import Session, TrainedRun
 from policy.training.losses import classification_loss
 
@@ -80,7 +79,7 @@ class SelectorCascade(PoolMethod):
         self.model = SequentialNetwork(classes, models, more.shape[1], config.selector_hidden)
         if config.input_norm == "standard":
             parts = np.array_split(np.arange(len(table)), -(-len(table) // _VIDEOS_AT_A_TIME))
-            self.model.scale.fit(self.evidence(data.train, part).seen for part in parts)
+            self.model.scale.fit(self.evidence(data.train, part).inputs for part in parts)
         if config.budget is not None:
             least = self.own.macs(data.train) + self.model.macs
             check_budget(config.budget, float(least.mean() / 1e9))
@@ -101,8 +100,10 @@ class SelectorCascade(PoolMethod):
     def evidence(self, videos: VideoSet, chosen: IntArray, device: torch.device | None = None) -> Evidence:
         """Of the chosen videos (m,) of a set."""
         table, more = self.look(videos)
-        said = torch.from_numpy(table.probabilities[chosen]).to(device)
-        return Evidence.of(said, more[torch.from_numpy(chosen)].to(device), multi_label=self.multi_label)
+        probabilities = torch.from_numpy(table.probabilities[chosen]).to(device)
+        return Evidence.of(
+            probabilities, more[torch.from_numpy(chosen)].to(device), multi_label=self.multi_label
+        )
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         """Of the answers after each model, in random order, and of the chances expected before; means of both."""
@@ -207,7 +208,7 @@ class Walks:
         self._chances: dict[int, FloatArray] = {}
 
     def look(self, mask: int, videos: IntArray) -> tuple[FloatArray, FloatArray]:
-        """As `policy.selection.walk.Look`."""
+        """As `policy.selection.rule.Look`."""
         self._take(mask, videos)
         return self._sure[mask][videos], self._chances[mask][videos]
 
@@ -246,15 +247,17 @@ class Walks:
             evidence = method.evidence(self.videos, self.chosen[part], self.device)
             on = torch.from_numpy(_members(ran[part], method.model.models)).to(self.device)
             if method.config.answer == "learned":
-                said = class_probabilities(method.model(evidence, on)[0], method.multi_label).cpu().numpy()
+                probabilities = (
+                    class_probabilities(method.model(evidence, on)[0], method.multi_label).cpu().numpy()
+                )
             else:
                 table, _ = method.look(self.videos)
                 voting = on.cpu().numpy()
                 if method.config.answer == "largest":
                     voting = np.arange(voting.shape[1]) == _largest(ran[part])[:, None]
                 weights = voting / voting.sum(axis=1, keepdims=True)
-                said = np.einsum("mn,mnc->mc", weights, table.probabilities[self.chosen[part]])
-            answers.append(said.astype(np.float32))
+                probabilities = np.einsum("mn,mnc->mc", weights, table.probabilities[self.chosen[part]])
+            answers.append(probabilities.astype(np.float32))
         return np.concatenate(answers)
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from policy.config import SelectorAnswer
 from policy.method import class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
-from policy.selection.sureness import how_sure
+from policy.selection.network import how_sure
 
 LEAST = 1e-4
 """Probabilities below are taken for it, and above 1 minus it for that: beyond is only noise to learn."""
@@ -28,14 +28,14 @@ class Evidence:
 
     Attributes:
         probabilities: (B, N, C), of the classes.
-        said: (B, N, C), their logarithms; with several classes per video their log-odds.
-        seen: (B, N·(C + 4) + E): these, how sure each model is, and what else is seen of the first model.
+        scores: (B, N, C), their logarithms; with several classes per video their log-odds.
+        inputs: (B, N·(C + 4) + E): the scores, how sure each model is, and further inputs from the first model.
         agreement: (B, N, N), the probability that model a gives to the best-scored class of model b.
     """
 
     probabilities: Tensor
-    said: Tensor
-    seen: Tensor
+    scores: Tensor
+    inputs: Tensor
     agreement: Tensor
 
     @staticmethod
@@ -45,11 +45,11 @@ class Evidence:
         more: (B, E).
         """
         kept = probabilities.clamp(LEAST, 1 - LEAST)
-        said = kept.logit() if multi_label else kept.log()
-        seen = torch.cat([said, how_sure(kept, _TOP, multi_label=multi_label)], 2).flatten(1)
+        scores = kept.logit() if multi_label else kept.log()
+        inputs = torch.cat([scores, how_sure(kept, _TOP, multi_label=multi_label)], 2).flatten(1)
         best = probabilities.argmax(2)
         agreement = probabilities.gather(2, best[:, None].expand(-1, best.shape[1], -1))
-        return Evidence(probabilities, said, torch.cat([seen, more], 1), agreement)
+        return Evidence(probabilities, scores, torch.cat([inputs, more], 1), agreement)
 
 
 def answered(kind: SelectorAnswer, evidence: Evidence, answer: Tensor, ran: Tensor) -> Tensor:
@@ -135,16 +135,18 @@ class SequentialNetwork(nn.Module):
         on = ran.to(self.weigh.weight.dtype)
         weights = on * (1 / on.sum(-1, keepdim=True) + self.weigh(on))
         inputs = self._inputs(evidence, on)
-        answer = (weights[..., None] * evidence.said).sum(-2)
+        answer = (weights[..., None] * evidence.scores).sum(-2)
         answer = answer + self.correct(self._kept(self.evidence(inputs).relu(), generator))
         chances = self.chances(self._kept(self.prospect(inputs).relu(), generator))
         return answer, chances
 
     def _inputs(self, evidence: Evidence, on: Tensor) -> Tensor:
         """(..., B, D)."""
-        scaled = self.scale(evidence.seen).clamp(-_FURTHEST, _FURTHEST)
-        own, more = scaled.split([self.models * self.block, scaled.shape[1] - self.models * self.block], 1)
-        blocks = own.unflatten(1, (self.models, self.block)) * on[..., None]
+        scaled = self.scale(evidence.inputs).clamp(-_FURTHEST, _FURTHEST)
+        of_models, more = scaled.split(
+            [self.models * self.block, scaled.shape[1] - self.models * self.block], 1
+        )
+        blocks = of_models.unflatten(1, (self.models, self.block)) * on[..., None]
         both = evidence.agreement * on[..., None] * on[..., None, :]
         more = more.expand(*on.shape[:-1], -1)
         return torch.cat([blocks.flatten(-2), more, on, both.flatten(-2)], -1)

@@ -14,17 +14,15 @@ from torch import Tensor
 
 from cache_schema import StreamSpec, UserError
 from cache_schema.costs import stream_cost
-from policy.data.unit_length import unit_length
+from policy.data.batches import unit_length
 from policy.method import class_probabilities
 from policy.networks.macs import linear_macs
-from policy.selection.deciding import decide, said_of
 from policy.selection.heads import row_probabilities, score_columns
-from policy.selection.inputs import assembled
 from policy.selection.linear_head import WholeHead
-from policy.selection.models import ModelName, parse_models
-from policy.selection.network import SelectorNetwork
+from policy.selection.network import SelectorNetwork, assembled, confidences_of, decide
+from policy.selection.pool import ModelName, parse_models
+from policy.selection.rule import next_models
 from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
-from policy.selection.walk import next_models
 from policy.session import FloatArray, Session, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 
@@ -300,9 +298,9 @@ class SelectorSession(PoolSession):
             None if features is None else np.asarray(features, np.float32),
             multi_label=self._multi_label,
         )
-        said = said_of(self._config, self._network, torch.from_numpy(seen).to(self._device))
+        confidences = confidences_of(self._config, self._network, torch.from_numpy(seen).to(self._device))
         gflops = self._network.gflops.cpu().numpy()
-        chosen = decide(self._config, said, gflops, float(self._network.threshold))
+        chosen = decide(self._config, confidences, gflops, float(self._network.threshold))
         return [self.models[n] for n in chosen]
 
     @property

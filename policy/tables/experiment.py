@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from policy.data.batches import Role
-from policy.selection.models import ModelName
+from policy.selection.pool import ModelName
 
 Measure = Literal[
     "map_percent", "top1_percent", "gflops", "fine_features", "fine_features_spread", "usage_percent"

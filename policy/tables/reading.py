@@ -19,7 +19,7 @@ from cache_schema import UserError
 from policy.config import RunConfig
 from policy.data.batches import Role
 from policy.registry import METHODS
-from policy.selection.models import parse_models
+from policy.selection.pool import parse_models
 from policy.tables.experiment import (
     MEASURES,
     METHODS_GROUP,

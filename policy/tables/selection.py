@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from cache_schema import FeatureCache
 from policy.config import RunConfig
-from policy.selection.models import ModelName, parse_models
 from policy.selection.opening import cheapest_stream
+from policy.selection.pool import ModelName, parse_models
 from policy.tables.datasets import DATASETS
 from policy.tables.experiment import Experiment, PaperTable
 from policy.tables.streams import Substitution

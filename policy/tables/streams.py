@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cache_schema import FeatureCache, UserError
 from cache_schema.costs import stream_cost
 from policy.data.batches import Role
-from policy.selection.models import ModelName
+from policy.selection.pool import ModelName
 from policy.tables.experiment import Experiment, PaperTable
 
 

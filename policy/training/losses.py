@@ -1,7 +1,8 @@
-"""The classification loss that every trained method shares."""
+"""What methods share that learn to classify or, by REINFORCE, to decide (Sutton and Barto, 1998)."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,9 +27,40 @@ def classification_losses(logits: Tensor, targets: Tensor) -> Tensor:
     if targets.shape == logits.shape[:1] and not targets.is_floating_point():
         return F.cross_entropy(logits, targets.long(), reduction="none")
     if targets.shape == logits.shape and targets.is_floating_point():
-        each = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
-        return each.sum(1)
+        losses = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
+        return losses.sum(1)
     raise ValueError(
         f"targets of shape {tuple(targets.shape)} and type {targets.dtype} fit logits of shape "
         f"{tuple(logits.shape)} neither as class indices (B,) nor as floats (B, C)"
     )
+
+
+def policy_gradient(log_probability: Tensor, advantage: Tensor) -> Tensor:
+    """A scalar to add to a loss: its value is zero, its gradient −advantage · ∇ log π, summed over decisions.
+
+    Because it is zero, it does not blur the loss that is logged.
+
+    Args:
+        log_probability: (M,) of the decisions taken, differentiable.
+        advantage: (M,) reward minus baseline; no gradient flows through it.
+    """
+    objective = (log_probability * advantage.detach()).sum()
+    return objective.detach() - objective
+
+
+@torch.no_grad()
+def recognition_reward(logits: Tensor, targets: Tensor) -> Tensor:
+    """(B,) in [0, 1]: the share of a video's class probabilities that falls on its classes.
+
+    With one class per video it is the probability of that class, that is how often an answer drawn from the
+    softmax would be correct: smoother than whether the highest score is, and the same for both kinds of labels.
+
+    Args:
+        logits: (B, C).
+        targets: (B,) class indices or (B, C) floats, as `classification_losses` takes them.
+    """
+    if targets.is_floating_point():
+        probabilities = logits.sigmoid()
+        total = probabilities.sum(1).clamp_min(torch.finfo(logits.dtype).tiny)
+        return (probabilities * targets).sum(1) / total
+    return logits.softmax(1).gather(1, targets[:, None]).squeeze(1)

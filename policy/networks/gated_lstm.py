@@ -1,4 +1,8 @@
-"""The gated LSTM of :mod:`.cells` with its gradient written by hand.
+"""The gated network of :mod:`.gated` for LSTMs, its gradient written by hand.
+
+One recurrence serves both networks of LiteEval: with gates and the coarse states it is the fine LSTM (Eq. 3-5);
+with every gate open it is an ordinary LSTM (Eq. 1) that returns its hidden and cell state at *every* step, which
+``nn.LSTM`` does not and Eq. 5 needs.
 
 Four things make it quick, all without changing a result:
 
@@ -7,16 +11,53 @@ Four things make it quick, all without changing a result:
 - The weights that every step multiplies with are laid out once (:mod:`.products`).
 - Where B_t = 0 the candidate state h' of Eq. 3 does not reach the result, so its gradient is exactly zero and
   the backward pass skips it. (The forward pass may not: the gradient of the gate compares both ways.)
+
+N, H and S are those of :mod:`.gated`; the four blocks of an LSTM are in torch's order i, f, g, o.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from policy.config import Precision
+from policy.networks.gated import GatedRun, GateInput, State
 from policy.networks.products import Product, rounded
+
+
+def gated_lstm(
+    cell: nn.LSTMCell,
+    inputs: Tensor,
+    batch_sizes: Sequence[int],
+    gate: GateInput | None,
+    sync: State | None,
+    precision: Precision = "float32",
+) -> GatedRun:
+    """Run an LSTM that moves only where its gate opens (Eq. 3-5), from a zero state.
+
+    Args:
+        cell: the parameters.
+        inputs: (N, D), packed; float32 or float64, like the parameters (no autocast).
+        batch_sizes: videos that are still running, per step.
+        gate: see :class:`GateInput`. None: every gate is open, as in an ordinary LSTM (Eq. 1).
+        sync: states (N, S) with S <= H whose row t replaces the first S entries of the state where the gate is
+            closed (Eq. 5). None keeps the state as it was (Table 8, "without").
+        precision: of the matrix products; states and sums have the type of the parameters.
+    """
+    assert sync is None or sync.c is not None, "an LSTM has a cell state"
+    h, c, gates, log_odds = _GatedLSTM.apply(
+        inputs,
+        cell.weight_ih,
+        cell.weight_hh,
+        cell.bias_ih + cell.bias_hh,
+        *(sync or (None, None)),
+        *(gate or (None, None, None, None, None, 1.0, True)),
+        tuple(batch_sizes),
+        precision,
+    )
+    return GatedRun(State(h, c), gates, log_odds)
 
 
 class _Step(NamedTuple):
@@ -36,8 +77,8 @@ def _steps(batch_sizes: tuple[int, ...]) -> list[_Step]:
     return steps
 
 
-class GatedLSTM(torch.autograd.Function):
-    """Forward and backward of :func:`.cells.gated_lstm`."""
+class _GatedLSTM(torch.autograd.Function):
+    """Forward and backward of :func:`gated_lstm`."""
 
     @staticmethod
     def forward(
@@ -75,24 +116,24 @@ class GatedLSTM(torch.autograd.Function):
             h, c = h[:n], c[:n]
             i, f, g, o = activations[rows].add_(recurrent(h)).chunk(4, 1)
             i.sigmoid_(), f.sigmoid_(), g.tanh_(), o.sigmoid_()
-            new_c = (f * c).addcmul_(i, g)
+            new_c = (f * c).addcmul_(i, g)  # Eq. 3
             new_h = o * new_c.tanh()
             if state_weight is not None:
-                log_odds[rows] += h @ state_weight
+                log_odds[rows] += h @ state_weight  # Eq. 2
                 if cell_weight is not None:
                     log_odds[rows] += c @ cell_weight
                 if given is None:
                     decision = log_odds[rows] if noise is None else log_odds[rows] + noise[rows]
                     relaxed[rows] = torch.sigmoid(decision / temperature)
                     gates[rows] = (decision > 0).to(gates.dtype) if hard else relaxed[rows]
-            all_h[rows], all_c[rows] = h, c
+            all_h[rows], all_c[rows] = h, c  # where the gate is closed, Eq. 5:
             if sync_h is not None and sync_c is not None:
                 all_h[rows, : sync_h.shape[1]] = sync_h[rows]
                 all_c[rows, : sync_c.shape[1]] = sync_c[rows]
             h, c, opened = all_h[rows], all_c[rows], gates[rows, None]
             torch.sub(new_h, h, out=gain_h[rows])
             torch.sub(new_c, c, out=gain_c[rows])
-            h.lerp_(new_h, opened), c.lerp_(new_c, opened)
+            h.lerp_(new_h, opened), c.lerp_(new_c, opened)  # Eq. 4
 
         ctx.save_for_backward(
             factors, weight_ih, weight_hh, state_weight, cell_weight,

@@ -1,0 +1,245 @@
+"""The gated recurrent network of LiteEval (Sec. 3.1), whatever its cell; s = (h, c) is a :class:`State`.
+
+    Eq. 1   coarse network         s^c_t = cell(v^c_t, s^c_{t−1})                      `Recurrent.run`
+    Eq. 3   fine network           candidate = cell([v^c_t, v^f_t], s^f_{t−1})         `Recurrent.step`
+    Eq. 4   gate                   s^f_t = B_t · candidate + (1 − B_t) · closed        `mixed`
+    Eq. 5   where it is closed     closed = [s^c_t, the further entries of s^f_{t−1}]  `closed_state`
+
+B_t comes from the log-odds of Eq. 2 (`state_log_odds` is the state's part, :mod:`policy.liteeval.gate` has the
+rest) by `decide`, with the gradient of Eq. 9. The loop of `Unrolled.run_gated` has a whole step. For LSTMs
+:mod:`.gated_lstm` computes the same with a gradient written by hand; in evaluation :mod:`.sparse` computes opened
+steps alone.
+
+Batches are packed as :func:`torch.nn.utils.rnn.pack_sequence` packs them: time-major, longest video first, so that
+the videos still running at step t are the first ``batch_sizes[t]`` and padding does not exist. N is the number of
+rows, the sum of all lengths; D the inputs of a network, H its hidden units, S <= H those of the network it is
+synchronised with.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from policy.config import Precision
+from policy.networks.packing import split_steps
+
+
+class State(NamedTuple):
+    """What a recurrent network remembers of n videos, or (N rows) after every step."""
+
+    h: Tensor
+    """(n, H): hidden state, its output."""
+    c: Tensor | None
+    """(n, H): cell state. None where the network has none (GRU)."""
+
+
+class GateInput(NamedTuple):
+    """All that decides B_t except the state. Either ``given`` decides, or the noisy log-odds do."""
+
+    log_odds: Tensor
+    """(N,): what the current input gives; h_{t−1} · ``state_weight`` is added to it."""
+    state_weight: Tensor
+    """(H,)."""
+    cell_weight: Tensor | None = None
+    """(H,): its product with c_{t−1} is added as well (the authors' code; Eq. 2 has no such term)."""
+    noise: Tensor | None = None
+    """(N,): added to the log-odds to make the decision. The difference of two Gumbel variables, to sample."""
+    given: Tensor | None = None
+    """(N,): gates to use whatever the log-odds are, 0 or 1 (anything between mixes, as Eq. 4 would)."""
+    temperature: float = 1.0
+    """τ of Eq. 9: the gradient of B_t is that of sigmoid((log-odds + noise) / τ)."""
+    hard: bool = True
+    """False: B_t *is* that sigmoid rather than 0 or 1 (Eq. 9 as it stands)."""
+
+
+class GatedRun(NamedTuple):
+    """What a gated network did, packed like its inputs."""
+
+    states: State
+    """(N, H): after each step."""
+    gates: Tensor
+    """(N,): B_t."""
+    log_odds: Tensor
+    """(N,): of opening, without noise."""
+
+
+# --- one step ---
+
+
+def state_log_odds(gate: GateInput, before: State) -> Tensor:
+    """(n,): the part of the log-odds of opening that the state (n, H) before the step gives (Eq. 2)."""
+    log_odds = before.h @ gate.state_weight
+    if gate.cell_weight is None or before.c is None:
+        return log_odds
+    return log_odds + before.c @ gate.cell_weight
+
+
+def decide(log_odds: Tensor, noise: Tensor | None, gate: GateInput) -> Tensor:
+    """B_t (n,) from the log-odds, with the gradient of Eq. 9 (straight-through where it is hard)."""
+    decision = log_odds if noise is None else log_odds + noise
+    relaxed = torch.sigmoid(decision / gate.temperature)
+    # In this order the sum is exactly 0 or 1.
+    return (decision > 0).to(relaxed.dtype) + (relaxed - relaxed.detach()) if gate.hard else relaxed
+
+
+def closed_state(before: State, sync: State | None) -> State:
+    """The state after a step whose gate stays closed: ``sync`` (n, S) over the first S entries (Eq. 5).
+
+    None keeps the state as it was (Table 8, "without").
+    """
+    if sync is None:
+        return before
+    return each(lambda kept, copied: torch.cat([copied, kept[:, copied.shape[1] :]], 1), before, sync)
+
+
+def mixed(closed: State, candidate: State, opened: Tensor) -> State:
+    """Eq. 4, for B_t (n,)."""
+    return each(lambda kept, moved: kept.lerp(moved, opened[:, None]), closed, candidate)
+
+
+# --- networks ---
+
+
+class Recurrent(nn.Module, ABC):
+    """A recurrent network: the coarse one, or with a gate the fine one."""
+
+    has_cell_state: ClassVar[bool]
+    input_size: int
+    hidden_size: int
+    precision: Precision = "float32"
+    """Of the matrix products of `run` and `run_gated` in training."""
+
+    @property
+    def training_precision(self) -> Precision:
+        """`precision`; in evaluation mode float32."""
+        return self.precision if self.training else "float32"
+
+    @staticmethod
+    @abstractmethod
+    def step_macs(input_dim: int, hidden: int) -> int:
+        """Multiply-accumulates of one step of one video."""
+
+    @abstractmethod
+    def run(self, inputs: Tensor, batch_sizes: Sequence[int]) -> State:
+        """Every step from a zero state: packed (N, D) -> state after each step, (N, H) (Eq. 1)."""
+
+    @abstractmethod
+    def run_gated(
+        self, inputs: Tensor, batch_sizes: Sequence[int], gate: GateInput, sync: State | None
+    ) -> GatedRun:
+        """Steps from a zero state that move only where the gate opens (Eq. 3-5).
+
+        Args:
+            inputs: (N, D) packed, of all steps: the gradient of the gate compares both ways.
+            batch_sizes: videos still running, per step.
+            gate: what decides; may read the cell state where there is one.
+            sync: (N, S), see :func:`closed_state`.
+        """
+
+    @abstractmethod
+    def step(self, inputs: Tensor, before: State) -> State:
+        """One step of n videos: (n, D) and the state before it -> the state after it (Eq. 3)."""
+
+    def repeated_step(self) -> Callable[[Tensor, State], State]:
+        """`step`, to be called many times with the same weights."""
+        return self.step
+
+    def zero_state(self, like: Tensor, videos: int) -> State:
+        """(videos, H) zeros of the type and on the device of ``like``."""
+        zeros = like.new_zeros(videos, self.hidden_size)
+        return State(zeros, zeros if self.has_cell_state else None)
+
+    def open(self, inputs: Tensor, rows: Tensor, before: State, closed: State) -> State:
+        """One step that is computed for the opened rows only.
+
+        Args:
+            inputs: (m, D) of the m opened rows; those of the others need not exist.
+            rows: (m,), which of the n rows they are.
+            before: state (n, H) before the step.
+            closed: state (n, H) of every row, were its gate closed.
+        """
+        candidate = self.step(inputs, rows_of(before, rows))
+        return each(lambda kept, moved: kept.index_copy(0, rows, moved), closed, candidate)
+
+
+class Unrolled(Recurrent):
+    """A network given by what leaves the time loop and what stays in it; torch works out the gradient."""
+
+    @abstractmethod
+    def project(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """All that does not wait for the state, for any number of rows (n, D) at once."""
+
+    @abstractmethod
+    def advance(self, projected: tuple[Tensor, ...], before: State) -> State:
+        """One step of n videos, from their inputs as `project` returns them."""
+
+    def step(self, inputs: Tensor, before: State) -> State:
+        return self.advance(self.project(inputs), before)
+
+    def run(self, inputs: Tensor, batch_sizes: Sequence[int]) -> State:
+        state, states = self.zero_state(inputs, batch_sizes[0]), []
+        for n, projected in zip(batch_sizes, self._projected(inputs, batch_sizes), strict=True):
+            state = self.advance(projected, rows_of(state, slice(n)))  # Eq. 1
+            states.append(state)
+        return join_steps(states)
+
+    def run_gated(
+        self, inputs: Tensor, batch_sizes: Sequence[int], gate: GateInput, sync: State | None
+    ) -> GatedRun:
+        state = self.zero_state(inputs, batch_sizes[0])
+        states, gates, log_odds = [], [], []
+        nothing = [None] * len(batch_sizes)
+        steps = zip(
+            batch_sizes,
+            self._projected(inputs, batch_sizes),
+            split_steps(gate.log_odds, batch_sizes),
+            nothing if gate.noise is None else split_steps(gate.noise, batch_sizes),
+            nothing if gate.given is None else split_steps(gate.given, batch_sizes),
+            nothing if sync is None else _split_states(sync, batch_sizes),
+            strict=True,
+        )
+        for n, projected, input_log_odds, noise, given, copied in steps:
+            before = rows_of(state, slice(n))
+            odds = input_log_odds + state_log_odds(gate, before)  # Eq. 2
+            opened = decide(odds, noise, gate) if given is None else given  # Eq. 8, 9
+            closed = closed_state(before, copied)  # Eq. 5
+            candidate = self.advance(projected, before)  # Eq. 3
+            state = mixed(closed, candidate, opened)  # Eq. 4
+            states.append(state)
+            gates.append(opened)
+            log_odds.append(odds)
+        return GatedRun(join_steps(states), torch.cat(gates), torch.cat(log_odds))
+
+    def _projected(self, inputs: Tensor, batch_sizes: Sequence[int]) -> Iterator[tuple[Tensor, ...]]:
+        return zip(*(split_steps(part, batch_sizes) for part in self.project(inputs)), strict=True)
+
+
+# --- states ---
+
+
+def each(function: Callable[..., Tensor], *states: State) -> State:
+    """The function of the hidden states, and of the cell states where there are any."""
+    cells = [state.c for state in states if state.c is not None]
+    return State(function(*(state.h for state in states)), function(*cells) if cells else None)
+
+
+def rows_of(state: State, rows: Tensor | slice) -> State:
+    """The state of some of the videos."""
+    return each(lambda entries: entries[rows], state)
+
+
+def join_steps(states: Sequence[State]) -> State:
+    """The states of all steps, packed."""
+    return each(lambda *steps: torch.cat(steps), *states)
+
+
+def _split_states(packed: State, batch_sizes: Sequence[int]) -> list[State]:
+    """The state of each step."""
+    h = split_steps(packed.h, batch_sizes)
+    c = [None] * len(h) if packed.c is None else split_steps(packed.c, batch_sizes)
+    return [State(*pair) for pair in zip(h, c, strict=True)]
