@@ -72,7 +72,8 @@ class Method(ABC):
 
     Attributes:
         title: as the paper's tables call it.
-        roles: the streams it reads, by what it calls them. Their backbones run on all rows that it looks at.
+        roles: the streams it reads, by what it calls them, which are fields of RunConfig, too. Their backbones run
+            on all rows that it looks at.
         gated: the one whose backbone runs only where the gates of its predictions are open; None: none.
         options: the fields of RunConfig it reads, beyond those of the data; they decide whether two runs are
             the same.

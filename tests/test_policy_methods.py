@@ -6,20 +6,23 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
-from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.annotations import LabelSet, Segment, VideoLabel
+from policy.baselines.lstm import CoarseOnly
 from policy.config import RunConfig
-from policy.data.batches import uniform_rows
-from policy.evaluation.predictions import Predictions
-from policy.method import class_probabilities
+from policy.data.batches import VideoSet, uniform_rows
+from policy.evaluation.ledger import IntArray, Ledger
+from policy.evaluation.predictions import Judged, Predictions
+from policy.method import class_probabilities, row_offsets
 from policy.registry import METHODS
 from policy.runs import Run, read_result, run_method
 from tests.caches import make_spec, write_stream
@@ -143,6 +146,52 @@ def test_methods_of_k_frames(name: str, coarse: bool, network: object, runs: dic
         of_network = "frame classifier" if name.startswith("uniform") else "LSTM network"
         expected = {**streams, of_network: network(k)}  # type: ignore[operator]
         assert spent_on(said, video) == expected
+
+
+@dataclass(frozen=True)
+class Spans(Judged):
+    """(M, 2) seconds that a method has found; the labels' are the videos' segments."""
+
+    video_ids: tuple[str, ...]
+    offsets: IntArray
+    ledger: Ledger
+    found: npt.NDArray[np.float64]
+    shown: npt.NDArray[np.float64]
+
+    def metrics(self) -> dict[str, float]:
+        return {"error_s": float(np.abs(self.found - self.shown).mean())}
+
+    def save(self, path: Path) -> None:
+        np.savez(path, found=self.found)
+
+
+class Spotter(CoarseOnly):
+    """Says that what is shown is shown from the first second to the third."""
+
+    title = "Spotter"
+
+    def evaluate(self, videos: VideoSet, *, device: torch.device) -> Spans:
+        ledger = Ledger({"spotter network": np.full((1, len(videos)), 2_000_000_000)})
+        shown = np.stack([segments.spans[0] for segments in videos.segments])
+        return Spans(videos.ids, row_offsets(videos), ledger, np.tile([1.0, 3.0], (len(videos), 1)), shown)
+
+
+def test_a_family_judges_itself(
+    planted: tuple[FeatureCache, LabelSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the family knows what is said of a video, and how good that is."""
+    cache, labels = planted
+    videos = [replace(v, segments=(Segment(v.labels[0], 1.5, 4.5),)) for v in labels.videos]
+    monkeypatch.setattr("policy.runs.METHODS", {"spotter": Spotter})
+    config = replace(CONFIG, method="spotter", epochs=1)
+    labels = LabelSet(labels.source, tuple(videos))
+    run = run_method(config, cache, labels, tmp_path / "run", device="cpu")
+    assert run.result == read_result(run.folder)
+    assert run.result.metrics == {"error_s": 1.0} and run.result.gflops == {"spotter network": 2.0}
+    assert (run.result.gflops_mean, run.result.videos, run.result.classes) == (2.0, 12, CLASSES)
+    shown = run.result.as_json()
+    assert shown["error_s"] == 1.0 and "metrics" not in shown and "top1" not in shown
+    assert np.load(run.folder / "predictions.npz")["found"].tolist() == [[1.0, 3.0]] * 12
 
 
 def test_coarse_only(runs: dict[str, Run]) -> None:

@@ -449,14 +449,17 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
         click.echo(render(result, details, run.folder))
         return
     metrics, spent = result.metrics, dict(result.gflops)
-    coarse, fine = (spent.pop(str(name), 0.0) for name in (config.coarse, config.fine))
+    coarse, fine = (f"{spent.pop(str(name), 0.0):.2f}" for name in (config.coarse, config.fine))
+    streams = f"coarse {coarse}, fine {fine}"
+    if config.coarse is not None and config.coarse == config.fine:
+        streams = f"coarse and fine {coarse}"
     lines = {
         "videos": f"{result.videos} of {result.classes} classes",
         **({"class scores": run.class_scores} if run.class_scores else {}),
         "mAP": f"{100 * metrics['mean_average_precision']:.1f} %",
         "top-1": f"{100 * metrics['top1']:.1f} %",
-        "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  (coarse "
-        f"{coarse:.2f}, fine {fine:.2f}, networks {sum(spent.values()):.3f}; 10⁹ multiply-accumulates)",
+        "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  ({streams}, networks "
+        f"{sum(spent.values()):.3f}; 10⁹ multiply-accumulates)",
         "fine features": f"{metrics['fine_features_mean']:.2f} ± {metrics['fine_features_std']:.2f} of "
         f"{result.rows_mean:.1f} frames (usage {100 * metrics['usage']:.1f} %)",
         "folder": str(run.folder),

@@ -167,7 +167,7 @@ class PaperTable:
         found: dict[Role, dict[str, None]] = {"coarse": {}, "fine": {}}
         for one in self.experiments:
             for role, stream in one.streams.items():
-                found[role][stream] = None
+                found.setdefault(role, {})[stream] = None
         return {role: tuple(streams) for role, streams in found.items()}
 
     @property
