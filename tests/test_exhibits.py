@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 from benchmarks.videos import numbered_frames, write_video
 from policy.evaluation.predictions import Predictions
 from policy.runs import read_result
+from policy.sheets.sheet import Column, Sheet
 from policy.tables.catalogue import EXHIBITS, TABLES
 from policy.tables.cli import paper_tables
-from policy.tables.exhibits.sheet import Column, Sheet
 from tests.planted import write_planted, write_planted_labels
 
 SMALL = ["--epochs", "2", "--batch", "8", "--lr", "0.01", "--coarse-hidden", "4", "--fine-hidden", "8"]

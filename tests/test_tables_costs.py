@@ -24,7 +24,7 @@ from policy.tables.costs.printed import COMPUTED, LEARNED
 from policy.tables.costs.quantity import exact, half_unit, percent, saved_percent
 from policy.tables.costs.quantity import printed as as_printed
 from policy.tables.costs.report import not_adding_up, remarks
-from policy.tables.costs.terminal import render
+from policy.tables.costs.showing import render
 
 FIGURES = (*COMPUTED, *LEARNED)
 

@@ -197,14 +197,14 @@ def costs(out: Path | None, as_json: bool) -> None:
     Example:
       paper-tables costs --out costs
     """
-    from policy.tables.costs import terminal, text
+    from policy.tables.costs import showing
     from policy.tables.output import check_folder
 
     if out is not None:
         check_folder(out)
-        for path in text.write_report(out):
+        for path in showing.write_report(out):
             click.echo(f"wrote {path}", err=True)
-    _print(text.as_json() if as_json else terminal.render(colour=sys.stdout.isatty()))
+    _print(showing.as_json() if as_json else showing.render(colour=sys.stdout.isatty()))
 
 
 _OF_RUNS = options(
@@ -335,8 +335,9 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **g
         --substitute dpn107_224=resnet101_224 --substitute slowfast_8x8_256=resnet101_224
       paper-tables all --paper selection --cache CACHE --labels labels.csv --out report
     """
-    from policy.tables import output, page
-    from policy.tables.exhibits import Exhibit
+    from policy.sheets import page
+    from policy.tables import output
+    from policy.tables.documents import document
     from policy.tables.making import fill, order
     from policy.tables.reading import EXPERIMENTS, read_table
     from policy.tables.selection import of_dataset
@@ -361,7 +362,7 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **g
         for table, substitutes in zip(tables, for_each(tables, given["substitute"]), strict=True)
         if not only or table.name in only
     ]
-    sections = []
+    documents = []
     for number, (one, substitutes) in enumerate(ordered, 1):
         name = one.table.name
         _say(f"{number}/{len(ordered)} {one.table.title}")
@@ -369,20 +370,21 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **g
         command = _command(
             context, name, paper=None, only=None, out=out / name, substitute=substitutes, **alone
         )
-        made = fill(one, command, _say)
-        files = output.of_exhibit(made) if isinstance(made, Exhibit) else output.of_report(made)
+        made = document(fill(one, command, _say), drawn=True)
         output.check_folder(out / name)
-        files.write(out / name)
-        sections.append(files.section)
-    title = f"{TITLES[paper]}: every table and figure"
-    for path in output.write_files({output.REPORT_HTML: page.render(title, sections)}, out):
+        output.write(made, out / name)
+        documents.append(made)
+    everything = page.render(f"{TITLES[paper]}: every table and figure", documents)
+    for path in output.write_files({output.REPORT_HTML: everything.encode()}, out):
         _say(f"wrote {path}")
 
 
 def _make(table: PaperTable, context: click.Context, given: dict[str, Any]) -> None:
     # Late, because torch and matplotlib take a second or two and --help has no use for them.
-    from policy.tables import output, terminal, text
-    from policy.tables.exhibits import Exhibit, forms
+    from policy.sheets import terminal
+    from policy.sheets.markup import as_json
+    from policy.tables import output
+    from policy.tables.documents import document
     from policy.tables.making import fill, order
 
     setting = _setting(given)
@@ -391,18 +393,11 @@ def _make(table: PaperTable, context: click.Context, given: dict[str, Any]) -> N
     ordered = order(table, setting, given["substitute"], coarse=given.get("coarse"), fine=given.get("fine"))
     for line in _overridden(ordered.table, given):
         _say(line)
-    made = fill(ordered, _command(context), _say)
-    colour = sys.stdout.isatty()
-    if isinstance(made, Exhibit):
-        said = forms.as_json(made) if given["as_json"] else forms.terminal(made, colour=colour)
-        written = output.of_exhibit(made) if given["out"] else None
-    else:
-        said = text.as_json(made) if given["as_json"] else terminal.render(made, colour=colour)
-        written = output.of_report(made) if given["out"] else None
-    if written is not None:
-        for path in written.write(given["out"]):
+    made = document(fill(ordered, _command(context), _say), drawn=given["out"] is not None)
+    if given["out"] is not None:
+        for path in output.write(made, given["out"]):
             _say(f"wrote {path}")
-    _print(said)
+    _print(as_json(made) if given["as_json"] else terminal.render(made, colour=sys.stdout.isatty()))
 
 
 def _setting(given: dict[str, Any]) -> Setting:

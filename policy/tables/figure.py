@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from policy.sheets.words import drawn
 from policy.tables.datasets import dataset_title
 from policy.tables.experiment import CONTROLS_GROUP, MEASURES
 from policy.tables.placement import Box
@@ -28,7 +29,6 @@ from policy.tables.plots.style import (
     scale_percent,
 )
 from policy.tables.report import MARK, Report, Row
-from policy.tables.words import drawn
 
 EMPHASIS = Style("proposed", VERMILLION, "*", 15, weight="bold")
 METHOD = Style("methods compared", BLUE, "o", 7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policy.tables.cells import NO_VALUE
+from policy.sheets.sheet import NO_VALUE
 from policy.tables.costs.backbones import Backbone
 from policy.tables.costs.figure import Figure, Verdict
 from policy.tables.costs.quantity import Quantity

@@ -1,9 +1,8 @@
-"""The report: figures by where they are printed, and the remarks, each said once and numbered."""
+"""What the report says beside its figures: the remarks, each once and numbered, and how to read it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from functools import cache
 
 from policy.tables.costs.backbones import BACKBONES, Backbone
 from policy.tables.costs.figure import Figure
@@ -45,17 +44,12 @@ def backbone_remark(backbone: Backbone) -> str:
     return "" if backbone.counted_way == "features" else _CLASSIFIER
 
 
-def grouped(figures: Iterable[Figure]) -> Iterator[tuple[str, list[Figure]]]:
-    """Figures by where they are printed, in the papers' order."""
-    for where, group in groupby(figures, key=lambda figure: figure.where):
-        yield where, list(group)
-
-
+@cache
 def remarks() -> dict[str, int]:
     """Every remark and its number, in the order of the report."""
-    said = [backbone_remark(backbone) for backbone in BACKBONES]
-    said += [figure.remark for figure in (*COMPUTED, *LEARNED)]
-    return {remark: number for number, remark in enumerate(dict.fromkeys(filter(None, said)), 1)}
+    every = [backbone_remark(backbone) for backbone in BACKBONES]
+    every += [figure.remark for figure in (*COMPUTED, *LEARNED)]
+    return {remark: number for number, remark in enumerate(dict.fromkeys(filter(None, every)), 1)}
 
 
 def not_adding_up() -> list[Figure]:

@@ -10,9 +10,9 @@ from policy.evaluation.curves import FloatArray, common_budgets, hull_area
 from policy.evaluation.metrics import percentile_interval, resampled_weights, weighted_mean
 from policy.evaluation.operating import Curve
 from policy.liteeval.budgets import oracle_curve, random_curve, threshold_curve
+from policy.sheets.sheet import Column, Picture, Sheet, Value
 from policy.tables.exhibits.curves import COLUMNS, Averaged, averaged
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
-from policy.tables.exhibits.sheet import Column, Sheet, Value
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.plots.curves import accuracy_against_cost
 
 USAGES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)

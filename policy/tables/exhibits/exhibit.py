@@ -16,26 +16,11 @@ from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method
 from policy.runs import Run, load_method, read_config
 from policy.selection.method import Selector
-from policy.tables.exhibits.sheet import Sheet
+from policy.sheets.sheet import Picture, Sheet, Thumbnails
 from policy.tables.experiment import PaperTable
-from policy.tables.html import Thumbnails
 from policy.tables.report import MARK, Report
 from policy.tables.running import Request
 from policy.tables.source import Source
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG.
-
-    Attributes:
-        alt: what it shows, for those who do not see it.
-        caption: on the page; by default the title of the exhibit.
-    """
-
-    png: bytes
-    alt: str
-    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,11 +36,6 @@ class Exhibit:
     pictures: tuple[Picture, ...] = ()
     thumbnails: tuple[Thumbnails, ...] = ()
     notes: tuple[str, ...] = ()
-
-    @property
-    def state(self) -> tuple[str, ...]:
-        """All the sentences below it."""
-        return (*self.notes, *self.report.state)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from policy.evaluation.operating import Curve
 from policy.liteeval.budgets import oracle_curve, random_curve
 from policy.liteeval.online import emissions, seq_k, uniform_k
+from policy.sheets.sheet import Picture, Sheet
 from policy.tables.exhibits.curves import COLUMNS, averaged
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
-from policy.tables.exhibits.sheet import Sheet
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.plots.curves import accuracy_against_cost
 
 KS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25)

@@ -16,8 +16,8 @@ from policy.selection.curve import SelectionCurve
 from policy.selection.pool import PoolTable
 from policy.selection.pool_method import PoolMethod
 from policy.selection.schedule import by_price
+from policy.sheets.sheet import Column, Value
 from policy.tables.exhibits.exhibit import Material, Trained
-from policy.tables.exhibits.sheet import Column, Value
 from policy.tables.plots.curves import Kind, Line, accuracy_against_cost
 
 RANDOM = "random selection"

@@ -9,8 +9,9 @@ import numpy as np
 from policy.evaluation.curves import hull_height
 from policy.selection.area import Comparison, Metric, compare
 from policy.selection.controls import single_models
+from policy.sheets.sheet import Column, Picture, Sheet, Value
 from policy.tables.datasets import dataset_title
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.exhibits.selection import (
     ABOVE_RANDOM,
     CONTROLS_NOTE,
@@ -29,7 +30,6 @@ from policy.tables.exhibits.selection import (
     select,
     thinned,
 )
-from policy.tables.exhibits.sheet import Column, Sheet, Value
 from policy.tables.experiment import MEASURES, Experiment, Measure
 from policy.tables.plots.curves import Line, accuracy_against_cost
 

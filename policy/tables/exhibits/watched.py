@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from policy.liteeval.online import uniform_watched, watched
+from policy.sheets.sheet import Picture, Sheet
 from policy.tables.exhibits.curves import COLUMNS, averaged
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
-from policy.tables.exhibits.sheet import Sheet
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.plots.curves import accuracy_against_watched
 
 FRAMES = 13

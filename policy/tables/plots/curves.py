@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
+from policy.sheets.words import drawn
 from policy.tables.placement import Box
 from policy.tables.plots.labels import Mark, write_labels
 from policy.tables.plots.style import (
@@ -35,7 +36,6 @@ from policy.tables.plots.style import (
     scale_cost,
     scale_percent,
 )
-from policy.tables.words import drawn
 
 Kind = Literal["proposed", "baseline", "control", "random", "oracle", "models", "paper", "cited"]
 Dash = Literal["-", "--", "-.", ":", ""]

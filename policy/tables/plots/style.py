@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from policy.tables.words import drawn, one_line
+from policy.sheets.words import drawn, one_line
 
 DPI = 200
 WIDTH_IN = 7.0
