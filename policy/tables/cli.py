@@ -41,7 +41,7 @@ from policy.options import (
 )
 from policy.recipes import with_recipe
 from policy.selection.schedule import with_schedule
-from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, PAPERS, SELECTION, TABLES
+from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, PAPERS, SELECTION, TABLES, takes_videos
 from policy.tables.datasets import DATASETS, PaperDataset
 from policy.tables.datasets import LITEEVAL as LITEEVAL_DATASETS
 from policy.tables.datasets import SELECTION as SELECTION_DATASETS
@@ -284,7 +284,9 @@ for _name in TABLES:
 def _add_exhibit(name: str) -> None:
     taken, dataset = (OF_SELECTION, SELECTION[name]) if name in SELECTION else (OF_LITEEVAL, EXHIBITS[name])
 
-    @options(taken, *([VIDEOS] if name == "liteeval-fig5" else []))
+    videos = takes_videos(name)
+
+    @options(taken, *([VIDEOS] if videos else []))
     @click.pass_context
     @tells_mistakes
     def command(context: click.Context, /, **given: Any) -> None:
@@ -300,7 +302,7 @@ def _add_exhibit(name: str) -> None:
     \b
     Example:
       paper-tables {name} --cache CACHE --labels labels.csv \\
-        --dataset {dataset} --seeds 3 --out {name}{" --videos VIDEOS" * (name == "liteeval-fig5")}
+        --dataset {dataset} --seeds 3 --out {name}{" --videos VIDEOS" * videos}
     """
     paper_tables.command(name, help=help_text, short_help=KNOWN[name])(command)
 
@@ -366,7 +368,7 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **g
     for number, (one, substitutes) in enumerate(ordered, 1):
         name = one.table.name
         _say(f"{number}/{len(ordered)} {one.table.title}")
-        alone = {} if name == "liteeval-fig5" else {"videos": None}
+        alone = {} if one.table.videos else {"videos": None}
         command = _command(
             context, name, paper=None, only=None, out=out / name, substitute=substitutes, **alone
         )
