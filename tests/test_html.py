@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import io
 import re
 from collections import Counter
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,3 +160,9 @@ def test_tables_and_pictures_that_are_none() -> None:
 
 def test_one_section_needs_no_contents() -> None:
     assert "Contents" not in render("t", [Document("one", "title")])
+
+
+def test_template_and_style_are_packaged() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parent.parent / "setup.cfg")
+    assert setup["options.package_data"]["policy.sheets"].split() == ["page.html", "report.css"]

@@ -97,8 +97,10 @@ def csv_of_figures() -> str:
     each backbone in the unit of its printed figure; `difference` is `printed` less `counted`. Of a backbone,
     `inferred_what` is what its printed figure counts.
     """
-    rows = [[row.get(key) for key in _KEYS] for row in _rows()]
-    return comma_separated(Sheet(TITLE, [Column(key, key) for key in _KEYS], rows), digits=7)
+    rows = _rows()
+    keys = list(rows[-1])  # of a figure; a backbone has only some of them
+    values = [[row.get(key) for key in keys] for row in rows]
+    return comma_separated(Sheet(TITLE, [Column(key, key) for key in keys], values), digits=7)
 
 
 def as_json() -> str:
@@ -243,28 +245,6 @@ def _quoted() -> str:
 
 
 # ------------------------------------------------------------------------------------------------- every figure
-
-_KEYS = (
-    "section",
-    "where",
-    "what",
-    "unit",
-    "printed",
-    "formula",
-    "by_paper",
-    "by_paper_rounding",
-    "counted",
-    "counted_two_per_mac",
-    "counted_as_printed",
-    "difference",
-    "verdict",
-    "rest",
-    "rest_rounding",
-    "inferred",
-    "inferred_rounding",
-    "inferred_what",
-    "remark",
-)
 
 
 def _rows() -> list[dict[str, Value]]:
