@@ -237,7 +237,7 @@ OF_ALL = options(_OF_RUNS, POOL, SELECTOR, _dataset(DATASETS, f"{_SIZES}, or the
 
 @paper_tables.command("run")
 @click.argument("folder", type=click.Path(path_type=Path))
-@OF_ALL
+@options(OF_ALL, VIDEOS)
 @click.pass_context
 @tells_mistakes
 def run(context: click.Context, /, folder: Path, **given: Any) -> None:
@@ -251,7 +251,10 @@ def run(context: click.Context, /, folder: Path, **given: Any) -> None:
     """
     from policy.tables.reading import read_table
 
-    _make(read_table(folder), context, given)
+    table = read_table(folder)
+    if given["videos"] is not None and not table.videos:
+        raise UserError("--videos: for a table that shows frames, which says videos = true in its table.toml")
+    _make(table, context, given)
 
 
 def _add_table(name: str) -> None:
