@@ -11,12 +11,12 @@ from policy.sheets import terminal
 from policy.sheets.markup import as_json as json_of
 from policy.sheets.markup import comma_separated, markdown_table
 from policy.sheets.sheet import NO_VALUE, Column, Document, Sheet, Value
-from policy.tables.costs import cells
+from policy.tables.costs import wording
 from policy.tables.costs.backbones import BACKBONES, Backbone
 from policy.tables.costs.figure import Figure
 from policy.tables.costs.flow import ESTIMATORS, FLOW_ROWS, FlowRow
 from policy.tables.costs.printed import COMPUTED, LEARNED
-from policy.tables.costs.report import FLOW_STATE, STATE, TITLE, backbone_remark, remarks
+from policy.tables.costs.wording import FLOW_STATE, STATE, TITLE, backbone_remark, remarks
 from policy.tables.output import write_files
 
 COSTS_MD, COSTS_CSV = "costs.md", "costs.csv"
@@ -133,7 +133,7 @@ def _gives(figure: Figure, otherwise: str) -> str:
 
 
 def _off(backbone: Backbone) -> str:
-    return cells.off_percent(float(backbone.printed), backbone.quantity.counted_as_printed)
+    return wording.off_percent(float(backbone.printed), backbone.quantity.counted_as_printed)
 
 
 _BACKBONES: Columns[Backbone] = {
@@ -143,7 +143,7 @@ _BACKBONES: Columns[Backbone] = {
     "counted": lambda one: f"{one.cost.gflops():.3f}",
     "twice": lambda one: f"{one.cost.gflops('flop'):.3f}",
     "off %": _off,
-    "adds up": lambda one: _noted(cells.backbone_verdict(one), backbone_remark(one)),
+    "adds up": lambda one: _noted(wording.backbone_verdict(one), backbone_remark(one)),
 }
 _BACKBONES_MARKDOWN: Columns[Backbone] = {
     "stream": lambda one: f"`{one.stream}`",
@@ -152,17 +152,17 @@ _BACKBONES_MARKDOWN: Columns[Backbone] = {
     "GMACs": _BACKBONES["counted"],
     "two per MAC": _BACKBONES["twice"],
     "printed is off by %": _off,
-    "adds up": cells.backbone_verdict,
+    "adds up": wording.backbone_verdict,
     "remark": lambda one: _reference(backbone_remark(one)),
 }
 _COMPUTED: Columns[Figure] = {
     "": lambda one: f" {one.what}",
-    "printed": lambda one: one.printed + cells.unit(one),
+    "printed": lambda one: one.printed + wording.unit(one),
     "formula": _formula,
-    "gives": cells.by_paper,
-    "counted": lambda one: cells.number(one.counted),
-    "off %": lambda one: cells.off_percent(one.value, one.counted),
-    "adds up": lambda one: _noted(cells.SHORT[one.verdict], one.remark),
+    "gives": wording.by_paper,
+    "counted": lambda one: wording.number(one.counted),
+    "off %": lambda one: wording.off_percent(one.value, one.counted),
+    "adds up": lambda one: _noted(wording.SHORT[one.verdict], one.remark),
 }
 _WHERE: Columns[Figure] = {"where": lambda one: one.where, "what": lambda one: one.what}
 _VERDICT: Columns[Figure] = {"verdict": lambda one: one.verdict, "remark": lambda one: _reference(one.remark)}
@@ -170,10 +170,10 @@ _COMPUTED_MARKDOWN: Columns[Figure] = {
     **_WHERE,
     "printed": _COMPUTED["printed"],
     "formula": _formula,
-    "gives": cells.by_paper,
+    "gives": wording.by_paper,
     "counted, GMACs": _COMPUTED["counted"],
-    "two per MAC": lambda one: cells.number(one.counted_two_per_mac),
-    "difference": lambda one: cells.number(one.difference),
+    "two per MAC": lambda one: wording.number(one.counted_two_per_mac),
+    "difference": lambda one: wording.number(one.difference),
     **_VERDICT,
 }
 _LEARNED: Columns[Figure] = {
@@ -181,8 +181,8 @@ _LEARNED: Columns[Figure] = {
     "printed": lambda one: one.printed,
     "of it": _formula,
     "gives": lambda one: _gives(one, ""),
-    "rest": lambda one: cells.rest(one) if one.formula else "",
-    "that is": lambda one: _noted(cells.inferred(one), one.remark),
+    "rest": lambda one: wording.rest(one) if one.formula else "",
+    "that is": lambda one: _noted(wording.inferred(one), one.remark),
 }
 _LEARNED_MARKDOWN: Columns[Figure] = {
     **_WHERE,
@@ -190,8 +190,8 @@ _LEARNED_MARKDOWN: Columns[Figure] = {
     "of it": _formula,
     "gives": lambda one: _gives(one, NO_VALUE),
     "counted, GMACs": _COMPUTED["counted"],
-    "rest": cells.rest,
-    "that is": cells.inferred,
+    "rest": wording.rest,
+    "that is": wording.inferred,
     **_VERDICT,
 }
 _FLOW_MARKDOWN: Columns[FlowRow] = {
