@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,9 +18,10 @@ from click.testing import CliRunner, Result
 from benchmarks.videos import numbered_frames, write_video
 from policy.evaluation.predictions import Predictions
 from policy.runs import read_result
+from policy.sheets.sheet import Column, Sheet
 from policy.tables.catalogue import EXHIBITS, TABLES
 from policy.tables.cli import paper_tables
-from policy.tables.exhibits.sheet import Column, Sheet
+from policy.tables.reading import EXPERIMENTS
 from tests.planted import write_planted, write_planted_labels
 
 SMALL = ["--epochs", "2", "--batch", "8", "--lr", "0.01", "--coarse-hidden", "4", "--fine-hidden", "8"]
@@ -192,6 +194,22 @@ def test_chosen_frames_of_videos(cache: Path, made: Path, tmp_path: Path) -> Non
     (videos / f"{shown}.mp4").rename(videos / "another.mp4")
     said = tables(cache, "liteeval-fig5", *given, "--videos", videos)
     assert (said.exit_code, "none of the" in said.stderr) == (2, True)
+
+
+def test_a_figure_of_one_s_own(cache: Path, made: Path, tmp_path: Path) -> None:
+    """A copy makes the same figure, by what its table.toml says."""
+    mine = Path(shutil.copytree(EXPERIMENTS / "liteeval-fig4", tmp_path / "mine"))
+    given = (*STREAMS[:4], "--runs", made / "runs", "--out", tmp_path / "out")
+    said = tables(cache, "run", mine, *given)
+    assert said.exit_code == 0, said.output
+    ours, theirs = (folder / "table.csv" for folder in (tmp_path / "out", made / "out" / "liteeval-fig4"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    said = tables(cache, "run", mine, *given, "--videos", tmp_path)
+    assert (said.exit_code, "says videos = true" in said.stderr) == (2, True)
+    about = mine / "table.toml"
+    about.write_text(about.read_text(encoding="utf-8").replace('exhibit = "usage"', ""), encoding="utf-8")
+    said = tables(cache, "run", mine, *given, "--json")
+    assert [row["experiment"] for row in json.loads(said.stdout)["rows"]] == ["liteeval"]
 
 
 def test_files_and_page(made: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import io
 import re
 from collections import Counter
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,19 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from policy.tables.html import (
-    Block,
-    Command,
-    Facts,
-    Figure,
-    Page,
-    Paragraph,
-    Section,
-    Table,
-    Thumbnail,
-    Thumbnails,
-    render,
-)
+from policy.sheets.page import render
+from policy.sheets.sheet import Column, Document, Picture, Sheet, Thumbnail, Thumbnails
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = [
@@ -84,18 +75,15 @@ def picture(kind: str, width: int = 6, height: int = 4) -> bytes:
     return content.getvalue()
 
 
-def page(words: Sequence[str]) -> Page:
-    """A page with every kind of block, and these words wherever words can be."""
+def page(words: Sequence[str]) -> str:
+    """A page with all that a document can have, and these words wherever words can be."""
     word = " / ".join(words)
-    blocks: list[Block] = [
-        Paragraph(word),
-        Facts([word, "two"]),
-        Command(word, caption=word),
-        Table(word, ["method", word], [[word, "1"], ["b", word]], frozenset({1}), {1: word}, [word]),
-        Figure(picture("PNG"), alt=word, caption=word),
-        Thumbnails(word, [Thumbnail(picture("JPEG"), word, word, marked) for marked in (True, False)], word),
-    ]
-    return Page(word, [Paragraph(word)], [Section("one", word, blocks), Section("two", word, [])])
+    columns = [Column("method"), Column(word)]
+    sheet = Sheet(word, columns, [[word, "1"], ["b", word]], groups={1: word}, emphasised=frozenset({1}))
+    thumbnails = [Thumbnail(picture("JPEG"), word, word, marked) for marked in (True, False)]
+    one = Document("one", word, [sheet], [word, "two"], word, thumbnails=[Thumbnails(word, thumbnails, word)])
+    two = Document("two", word, pictures=[Picture(picture("PNG"), alt=word, caption=word)])
+    return render(word, [one, two])
 
 
 def check(page: str) -> Read:
@@ -114,7 +102,7 @@ def check(page: str) -> Read:
 
 
 def test_a_page_is_complete_and_accessible() -> None:
-    read = check(render(page(["plain"])))
+    read = check(page(["plain"]))
     assert [having for tag, having in read.attributes if tag == "html"] == [{"lang": "en"}]
     assert read.tags["h1"] == 1 and read.of("h2") == ["Contents", "plain", "plain"]
     assert read.values("href") == ["#one", "#two"]
@@ -128,7 +116,7 @@ def test_a_page_is_complete_and_accessible() -> None:
 
 def test_pictures_are_inside_with_their_size() -> None:
     png = picture("PNG", 30, 20)
-    drawn = render(Page("t", [Figure(png, "a", "b")], []))
+    drawn = render("t", [Document("one", "t", pictures=[Picture(png, "a", "b")])])
     (image,) = [having for tag, having in check(drawn).attributes if tag == "img"]
     assert (image["width"], image["height"]) == ("30", "20")
     assert base64.b64decode(image["src"].partition(",")[2]) == png
@@ -136,15 +124,15 @@ def test_pictures_are_inside_with_their_size() -> None:
 
 @pytest.mark.parametrize("word", HOSTILE)
 def test_hostile_names_stay_text(word: str) -> None:
-    read = check(render(page([word])))
-    assert read.tags == Read(render(page(["plain"]))).tags
+    read = check(page([word]))
+    assert read.tags == Read(page(["plain"])).tags
     assert word in read.of("h1") and word in read.of("code") and read.of("td") == ["1", word]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_categories=[]), min_size=1))  # surrogates and controls, too
 def test_any_text_comes_back_as_it_was(word: str) -> None:
-    made = render(page([word]))
+    made = page([word])
     made.encode("utf-8")  # no half of a surrogate pair is left
     read = check(made)
     shown = read.of("td")[1]
@@ -154,21 +142,27 @@ def test_any_text_comes_back_as_it_was(word: str) -> None:
 
 
 def test_bytes_of_file_names_that_are_no_text() -> None:
-    assert "a\\xff.mp4" in Read(render(page(["a\udcff.mp4"]))).of("td")
+    assert "a\\xff.mp4" in Read(page(["a\udcff.mp4"])).of("td")
 
 
 @pytest.mark.parametrize("ids", [["a", "a"], ["1a"], ["a b"], [""], ['a"x']])
 def test_ids_of_sections_are_names(ids: list[str]) -> None:
     with pytest.raises(ValueError, match="ids of sections"):
-        render(Page("t", [], [Section(one, "title", []) for one in ids]))
+        render("t", [Document(one, "title") for one in ids])
 
 
 def test_tables_and_pictures_that_are_none() -> None:
     with pytest.raises(ValueError, match="numbers: row 0 has 1 cells, not 2"):
-        render(Page("t", [Table("numbers", ["a", "b"], [["1"]])], []))
+        Sheet("numbers", [Column("a"), Column("b")], [["1"]])
     with pytest.raises(ValueError, match="PNG or JPEG"):
-        render(Page("t", [Figure(b"<svg onload='x'/>", "a", "b")], []))
+        render("t", [Document("one", "t", pictures=[Picture(b"<svg onload='x'/>", "a", "b")])])
 
 
 def test_one_section_needs_no_contents() -> None:
-    assert "Contents" not in render(Page("t", [], [Section("one", "title", [])]))
+    assert "Contents" not in render("t", [Document("one", "title")])
+
+
+def test_template_and_style_are_packaged() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parent.parent / "setup.cfg")
+    assert setup["options.package_data"]["policy.sheets"].split() == ["page.html", "report.css"]

@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from policy.sheets.words import one_line, shorten
 from policy.tables.placement import Box
 from policy.tables.plots import curves, distribution, filmstrip
 from policy.tables.plots.curves import Line
 from policy.tables.plots.filmstrip import Strip
 from policy.tables.plots.style import GREEN, VERMILLION, YELLOW
-from policy.tables.words import one_line, shorten
 
 PNG = b"\x89PNG\r\n\x1a\n"
 ODD = ["$\\frac{1}{", "a_b^c $5 $6", "キャンプ", "مرحبا", "name " * 60, "two\nlines\x00", "\udcff"]

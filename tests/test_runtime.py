@@ -109,7 +109,7 @@ def test_videos_are_found_by_either_kind_of_id(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_policy_imports_extract_only_where_it_is_used() -> None:
     code = (
-        "import sys, policy.deploy.frames, policy.deploy.speed, policy.tables.html; "
+        "import sys, policy.deploy.frames, policy.deploy.speed, policy.sheets.page; "
         "import policy.tables.plots.filmstrip; "
         "sys.exit(any(name.split('.')[0] == 'extract' for name in sys.modules))"
     )

@@ -143,6 +143,13 @@ def test_table_1_is_its_runs(made: Path) -> None:
     assert float(table["oracle"]["top1_percent"]) >= float(ours["top1_percent"])
 
 
+def test_table_1_needs_no_operating_point(cache: Path, made: Path) -> None:
+    """Without a data set, a budget or a threshold it is 1/N, which one of N confidences always reaches."""
+    said = tables(cache, "selection-1", "--model", "m0", "--model", "m2", "--runs", made / "runs")
+    assert said.exit_code == 0, said.output
+    assert "Operating point: --threshold 0.5." in said.stdout
+
+
 def test_areas_are_those_of_the_points(made: Path) -> None:
     points: dict[str, list[tuple[float, float]]] = {}
     for row in rows(made, "selection-1", "table-3.csv"):

@@ -23,9 +23,12 @@ from PIL import Image
 from policy import registry, runs
 from policy.method import Method
 from policy.runs import Run
-from policy.tables import figure, terminal, text
+from policy.sheets import terminal
+from policy.sheets.markup import comma_separated, markdown
+from policy.tables import figure
 from policy.tables.catalogue import COMMANDS, KNOWN
 from policy.tables.cli import paper_tables
+from policy.tables.documents import of_report
 from policy.tables.experiment import MEASURES
 from policy.tables.placement import Box, place
 from policy.tables.progress import Told, Working
@@ -120,6 +123,15 @@ def test_paper_values_are_those_of_table_1(made: tuple[Path, Result]) -> None:
         assert not any(rows[name][column] for column in PAPER_COLUMNS)
 
 
+def shown(report: Report, *, colour: bool = False, width: int | None = None) -> str:
+    return terminal.render(of_report(report), colour=colour, width=width)
+
+
+def csv_of(report: Report) -> str:
+    [sheet] = of_report(report).data
+    return comma_separated(sheet)
+
+
 def test_paper_costs_are_25_frames() -> None:
     published = {row.title: row.published for row in TABLE.experiments}
     for dataset in ("fcvid", "activitynet"):
@@ -130,12 +142,12 @@ def test_paper_costs_are_25_frames() -> None:
 def test_rows_not_built_say_so(made: tuple[Path, Result]) -> None:
     assert {row["status"] for row in numbers(made[0] / "out").values()} == {"built"}
     some = planned_report({"liteeval": (0.5, 10.0)}, seeds=1)
-    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(text.comma_separated(some)))}
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(csv_of(some)))}
     for name in ("FrameGlimpse", "FastForward", "LiteEval-RL"):
         row = rows[name]
         assert row["status"] == "not built yet" and row["runs"] == "0" and row["map_percent_mean"] == ""
-        assert re.search(rf"^{name} +not built yet", terminal.render(some), re.MULTILINE)
-        assert f"| {name} | not built yet |" in text.markdown(some)
+        assert re.search(rf"^{name} +not built yet", shown(some), re.MULTILINE)
+        assert f"| {name} | not built yet |" in markdown(of_report(some))
 
 
 def test_our_numbers_are_means_over_the_runs(said: dict[str, object], made: tuple[Path, Result]) -> None:
@@ -274,10 +286,10 @@ def test_terminal(made: tuple[Path, Result]) -> None:
 
 
 def test_a_narrow_terminal_loses_no_number() -> None:
-    narrow, wide = (terminal.render(planned_report(), width=width) for width in (40, 200))
+    narrow, wide = (shown(planned_report(), width=width) for width in (40, 200))
     found = [re.findall(r"\d+\.\d+", rendered.partition("Ours")[0]) for rendered in (narrow, wide)]
     assert sorted(found[0]) == sorted(found[1]) and "…" not in narrow
-    assert "\x1b[1m" in terminal.render(planned_report(), colour=True)
+    assert "\x1b[1m" in shown(planned_report(), colour=True)
 
 
 def test_markdown_parses_back(made: tuple[Path, Result]) -> None:
@@ -375,14 +387,14 @@ def test_placing_labels_keeps_off_obstacles() -> None:
 def test_one_seed_has_no_spread() -> None:
     assert Spread.of([3.0]) == Spread(3.0, None)
     assert Spread.of([1.0, 3.0]) == Spread(2.0, math.sqrt(2))
-    rendered = text.comma_separated(planned_report(seeds=1))
-    assert "±" not in terminal.render(planned_report(seeds=1)).partition("Ours")[0]
+    rendered = csv_of(planned_report(seeds=1))
+    assert "±" not in shown(planned_report(seeds=1)).partition("Ours")[0]
     assert next(csv.DictReader(io.StringIO(rendered)))["map_percent_std"] == ""
     assert set(MEASURES) >= {"map_percent", "gflops"}
 
 
 def test_small_costs_keep_two_digits() -> None:
-    rendered = terminal.render(planned_report({"liteeval": (0.5, 0.0123), "uniform": (0.5, 1.0)}, seeds=1))
+    rendered = shown(planned_report({"liteeval": (0.5, 0.0123), "uniform": (0.5, 1.0)}, seeds=1))
     assert re.search(r"^LiteEval +50\.0 +50\.0 +0\.012 ", rendered, re.MULTILINE)
 
 

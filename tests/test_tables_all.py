@@ -24,10 +24,12 @@ from PIL import Image
 from cache_schema import FeatureCache, Sampling, write_shard
 from cache_schema import command as cluster_module
 from policy.evaluation.predictions import Predictions, intervals
-from policy.tables import terminal, uncertainty, views
+from policy.sheets import terminal
+from policy.sheets.markup import escape, latex
+from policy.tables import uncertainty, views
 from policy.tables.catalogue import TABLES
 from policy.tables.cli import paper_tables
-from policy.tables.latex import escape, latex
+from policy.tables.documents import of_report
 from policy.tables.reading import EXPERIMENTS, read_table
 from policy.tables.report import INTERVALS, Report, Row
 from tests.clusters import dask
@@ -392,9 +394,8 @@ def test_latex_escapes_everything(text: str) -> None:
 def test_latex_rows_never_begin_with_an_argument() -> None:
     table = read_table(EXPERIMENTS / "liteeval-8")
     one = replace(table.experiments[0], title="[2] *", emphasised=False)
-    tex = latex(
-        Report(replace(table, experiments=(one,)), (Row(one, ()),), (0,), "l.csv", None, ("S.",), "c\nd")
-    )
+    report = Report(replace(table, experiments=(one,)), (Row(one, ()),), (0,), "l.csv", None, ("S.",), "c\nd")
+    tex = latex(of_report(report))
     assert "{}[2] * & not built yet & -- & -- & -- & 65.7" in tex
     assert "% c\n% d\n" in tex
 
@@ -414,7 +415,7 @@ def test_narrow_terminals_put_the_paper_below() -> None:
     table = read_table(EXPERIMENTS / "liteeval-2")
     rows = tuple(Row(one, ()) for one in table.experiments)
     report = Report(table, rows, (0,), "l.csv", None, ("Ours: some.",), "command")
-    wide, narrow = (terminal.render(report, width=width).splitlines() for width in (200, 90))
+    wide, narrow = (terminal.render(of_report(report), width=width).splitlines() for width in (200, 90))
     assert sum(line.startswith("method ") for line in wide) == 1
     assert sum(line.startswith("method ") for line in narrow) == 2
     [ours, paper] = (line for line in narrow if line.startswith("LiteEval (DPN) "))

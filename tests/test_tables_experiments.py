@@ -14,6 +14,7 @@ from policy.config import RunConfig
 from policy.registry import METHODS
 from policy.tables.catalogue import TABLES
 from policy.tables.datasets import DATASETS
+from policy.tables.exhibits import MAKERS
 from policy.tables.experiment import Experiment, PaperTable, Printed, View
 from policy.tables.reading import EXPERIMENTS, read_table
 from policy.tables.running import requests
@@ -305,6 +306,39 @@ def test_what_is_wrong_in_a_table_is_named(old: str, new: str, said: str, folder
     path.write_text(re.sub(old, new, path.read_text(encoding="utf-8"), count=1), encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(said)):
         read_table(folder)
+
+
+def test_a_copy_of_a_figure_is_one(tmp_path: Path) -> None:
+    """By what its table.toml says, whatever its folder is called."""
+    copy = Path(shutil.copytree(EXPERIMENTS / "liteeval-fig5", tmp_path / "mine"))
+    table = read_table(copy)
+    assert (table.exhibit, table.videos, table.pool_of_dataset) == ("frames", True, False)
+    path = copy / "table.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace('exhibit = "frames"', ""), encoding="utf-8")
+    assert read_table(copy).exhibit is None
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("liteeval-fig2", '"online"', '"offline"', "no exhibit 'offline'; there are: budgets, frames"),
+        ("liteeval-fig4", '"usage"', '"watched"', "exhibit 'watched' needs a row 'uniform' of this method"),
+        ("liteeval-fig4", '"usage"', '"selection-alpha"', "the row 'liteeval' does not choose from a pool"),
+        ("selection-fig4", '"selection-inputs"', '"selection-table"', "needs one row with a method"),
+        ("liteeval-fig5", "videos = true", "videos = 1", "videos: 1 is not true or false"),
+    ],
+)
+def test_what_an_exhibit_lacks_is_named(name: str, old: str, new: str, said: str, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(EXPERIMENTS / name, tmp_path / "mine"))
+    path = copy / "table.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(said)):
+        read_table(copy)
+
+
+def test_every_exhibit_can_be_made() -> None:
+    tables = [read_table(path) for path in EXPERIMENTS.iterdir()]
+    assert set(MAKERS) == {table.exhibit for table in tables} - {None}
 
 
 def test_what_is_no_table(tmp_path: Path, folder: Path) -> None:

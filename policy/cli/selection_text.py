@@ -8,14 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from policy.config import RunConfig
-from policy.console import LONGEST_LINE, console_for, plain_table, stripped, wrapped
 from policy.runs import Result
 from policy.selection.affinity import PAPER, LabelDistribution, label_distributions, relabelled
 from policy.selection.pool import PoolTable
+from policy.sheets.sheet import NO_VALUE, Column, Sheet, Value
+from policy.sheets.terminal import LONGEST_LINE, print_sheets, terminal_width, wrapped
 
 _METRICS = {"top1": "HIT@1", "map": "mAP"}
 _FIELDS = {"top1": "top1", "map": "mean_average_precision"}
@@ -30,7 +28,6 @@ _OPPONENTS = {
     "cascade": "the confidence cascade",
     "committee": "the committee cascade",
 }
-_NOTHING = "–"
 _OFF = 0.05
 """Cost beyond the budget, as a share of it, that is worth a word."""
 _HARDLY = 0.01
@@ -44,12 +41,9 @@ def render(result: Result, details: Mapping[str, Any], folder: Path, *, width: i
         details: as `policy.selection.report.describe` gives them.
         width: of the terminal in characters, by default as it is.
     """
-    width = width or shutil.get_terminal_size((LONGEST_LINE, 24)).columns
-    table = _table(details)
-    console = console_for([table], colour=False, width=width)
-    with console.capture() as captured:
-        console.print(table)
-    lines = [result.title, *_facts(result, details, folder, width), "", *stripped(captured.get()), ""]
+    width = width or terminal_width()
+    table, _ = print_sheets([_sheet(details)], width=width)
+    lines = [result.title, *_facts(result, details, folder, width), "", *table, ""]
     return "\n".join([*lines, *wrapped(list(_sentences(details)), width)])
 
 
@@ -91,41 +85,44 @@ def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int)
     yield f"  {'folder':<{wide}}  {folder}"  # in one line for the clipboard
 
 
-def _table(details: Mapping[str, Any]) -> Table:
-    made = details["comparisons"]
-    main = _main(details)
-    point = details["point"]
-    table = plain_table()
-    table.add_column("\n", no_wrap=True)
-    table.add_column("GFLOPs\nper video", justify="right", no_wrap=True)
-    for metric in made:
-        table.add_column(f"\n{_METRICS[metric]} %", justify="right", no_wrap=True)
-    table.add_column(f"area above random,\npoints of {_METRICS[main]}", justify="right", no_wrap=True)
+def _sheet(details: Mapping[str, Any]) -> Sheet:
+    """The selector, then the models by themselves, then the controls at the selector's cost."""
+    compared, main, point, models = (
+        details["comparisons"],
+        _main(details),
+        details["point"],
+        details["models"],
+    )
+    columns = [
+        Column(""),
+        Column("GFLOPs\nper video", numeric=True),
+        *(Column(f"{_METRICS[metric]} %", numeric=True) for metric in compared),
+        Column(f"area above random,\npoints of {_METRICS[main]}", numeric=True),
+    ]
 
-    def row(name: str, gflops: float, accuracies: Sequence[float | None], area: str = "") -> None:
-        values = [_NOTHING if value is None else f"{100 * value:.1f}" for value in accuracies]
-        table.add_row(name, _gflops(gflops), *values, area)
+    def row(name: str, at: Mapping[str, float], area: str = "") -> list[Value]:
+        return _row(name, at["gflops"], [at[_FIELDS[metric]] for metric in compared], area)
 
-    def at_own(said: Mapping[str, float]) -> list[float | None]:
-        return [said[_FIELDS[metric]] for metric in made]
-
-    areas = {name: _area(figure) for name, figure in made[main]["above_random"].items()}
-    row("selector", point["gflops"], at_own(point), areas["selector"])
-    table.add_section()
-    for model in details["models"]:
-        row(model["name"], model["gflops"], at_own(model))
+    areas = {name: _area(figure) for name, figure in compared[main]["above_random"].items()}
     last = {name: values[-1] for name, values in details["curves"]["ensemble"].items()}
-    row(f"all {len(details['models'])}, averaged", last["gflops"], at_own(last))
-    table.add_section()
+    rows = [
+        row("selector", point, areas["selector"]),
+        *(row(model["name"], model) for model in models),
+        row(f"all {len(models)}, averaged", last),
+    ]
+    groups = {1: "", len(rows): ""}
     for name, title in _CONTROLS.items():
-        behind = [said["equal_cost"][name] for said in made.values()]
+        behind = {metric: said["equal_cost"][name] for metric, said in compared.items()}
         heights = [
-            own - figure["value"] if figure else None
-            for own, figure in zip(at_own(point), behind, strict=True)
-            if own is not None
+            point[_FIELDS[metric]] - figure["value"] if figure else None for metric, figure in behind.items()
         ]
-        row(title, point["gflops"], heights, areas.get(name, ""))
-    return table
+        rows.append(_row(title, point["gflops"], heights, areas.get(name, "")))
+    return Sheet("", columns, rows, groups=groups)
+
+
+def _row(name: str, gflops: float, accuracies: Sequence[float | None], area: str) -> list[Value]:
+    percents = [None if value is None else float(100 * value) for value in accuracies]
+    return [name, _gflops(gflops), *percents, area]
 
 
 def _sentences(details: Mapping[str, Any]) -> Iterator[str]:
@@ -172,7 +169,7 @@ def _main(details: Mapping[str, Any]) -> str:
 
 def _area(figure: Mapping[str, float | None] | None) -> str:
     if figure is None or figure["value"] is None:
-        return _NOTHING
+        return NO_VALUE
     value, low, high = _number(100 * figure["value"]), figure["low"], figure["high"]
     if low is None or high is None:
         return value
@@ -208,30 +205,24 @@ def render_affinities(
     width: of the terminal in characters, by default as it is; no table is narrower than its numbers.
     """
     width = width or shutil.get_terminal_size().columns
-    shown = plain_table()
-    shown.add_column("α", justify="right", no_wrap=True)
-    for model in table.models:
-        shown.add_column(model, justify="right", no_wrap=True)
-    for title in ("GFLOPs", "top-1 %"):
-        shown.add_column(title, justify="right", no_wrap=True)
-    for row in label_distributions(table, config, alphas):
-        shown.add_row(*_cells(row))
-    shown.add_section()
-    for title, values in (
-        ("GFLOPs", [f"{value:.2f}" for value in table.mean_macs / 1e9]),
-        ("top-1 %", [f"{value:.1f}" for value in 100 * table.correct.mean(axis=0)]),
-    ):
-        shown.add_row(title, *values, "", "")
-    console = console_for([shown], colour=colour, width=width)
     kind = "soft affinity" if config.affinity == "soft" else "model affinity"
-    with console.capture() as captured:
-        console.print(Text(f"Of {len(table):,} training videos, % with each {kind}", style="bold"))
-        console.print()
-        console.print(shown)
-    return "\n".join([*stripped(captured.get()), "", *wrapped(_state(table, config), width)]) + "\n"
+    titles = ("α", *table.models, "GFLOPs", "top-1 %")
+    rows: list[list[Value]] = [_cells(row) for row in label_distributions(table, config, alphas)]
+    models = {
+        "GFLOPs": [f"{value:.2f}" for value in table.mean_macs / 1e9],
+        "top-1 %": [f"{value:.1f}" for value in 100 * table.correct.mean(axis=0)],
+    }
+    sheet = Sheet(
+        f"Of {len(table):,} training videos, % with each {kind}",
+        [Column(title, numeric=True) for title in titles],
+        [*rows, *([title, *values, "", ""] for title, values in models.items())],
+        groups={len(rows): ""},
+    )
+    lines, _ = print_sheets([sheet], colour=colour, width=width)
+    return "\n".join([*lines, "", *wrapped(_state(table, config), width)]) + "\n"
 
 
-def _cells(row: LabelDistribution) -> list[str]:
+def _cells(row: LabelDistribution) -> list[Value]:
     shares = [f"{100 * share:.1f}" for share in row.shares]
     return [f"{row.alpha:g}", *shares, f"{row.gflops:.2f}", f"{100 * row.top1:.1f}"]
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+EXPERIMENTS = Path(__file__).parent / "experiments"
+"""The papers' tables, a folder each."""
 
 KNOWN: Mapping[str, str] = {
     "liteeval-1": "offline recognition: LiteEval and what it is compared with, FCVID and ActivityNet",
@@ -41,7 +51,7 @@ TABLES: Mapping[str, str] = {
     "liteeval-8": "fcvid",
     "liteeval-9": "fcvid",
 }
-"""Those that are a folder of experiments (`reading.EXPERIMENTS`), and a data set that the paper has them for."""
+"""Those that are a folder of experiments (`EXPERIMENTS`), and a data set that the paper has them for."""
 
 EXHIBITS: Mapping[str, str] = {
     "liteeval-10": "fcvid",
@@ -66,3 +76,9 @@ PAPERS: Mapping[str, tuple[str, ...]] = {"liteeval": (*TABLES, *EXHIBITS), "sele
 
 COMMANDS = (*PAPERS["liteeval"], *PAPERS["selection"], "costs")
 """All that are built."""
+
+
+def takes_videos(name: str) -> bool:
+    """Whether a table can show frames of videos. For its --help, before torch is needed to read all of it."""
+    about = tomllib.loads((EXPERIMENTS / name / "table.toml").read_text(encoding="utf-8"))
+    return bool(about.get("videos", False))

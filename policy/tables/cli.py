@@ -41,7 +41,7 @@ from policy.options import (
 )
 from policy.recipes import with_recipe
 from policy.selection.schedule import with_schedule
-from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, PAPERS, SELECTION, TABLES
+from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, PAPERS, SELECTION, TABLES, takes_videos
 from policy.tables.datasets import DATASETS, PaperDataset
 from policy.tables.datasets import LITEEVAL as LITEEVAL_DATASETS
 from policy.tables.datasets import SELECTION as SELECTION_DATASETS
@@ -197,14 +197,14 @@ def costs(out: Path | None, as_json: bool) -> None:
     Example:
       paper-tables costs --out costs
     """
-    from policy.tables.costs import terminal, text
+    from policy.tables.costs import showing
     from policy.tables.output import check_folder
 
     if out is not None:
         check_folder(out)
-        for path in text.write_report(out):
+        for path in showing.write_report(out):
             click.echo(f"wrote {path}", err=True)
-    _print(text.as_json() if as_json else terminal.render(colour=sys.stdout.isatty()))
+    _print(showing.as_json() if as_json else showing.render(colour=sys.stdout.isatty()))
 
 
 _OF_RUNS = options(
@@ -237,7 +237,7 @@ OF_ALL = options(_OF_RUNS, POOL, SELECTOR, _dataset(DATASETS, f"{_SIZES}, or the
 
 @paper_tables.command("run")
 @click.argument("folder", type=click.Path(path_type=Path))
-@OF_ALL
+@options(OF_ALL, VIDEOS)
 @click.pass_context
 @tells_mistakes
 def run(context: click.Context, /, folder: Path, **given: Any) -> None:
@@ -251,7 +251,10 @@ def run(context: click.Context, /, folder: Path, **given: Any) -> None:
     """
     from policy.tables.reading import read_table
 
-    _make(read_table(folder), context, given)
+    table = read_table(folder)
+    if given["videos"] is not None and not table.videos:
+        raise UserError("--videos: for a table that shows frames, which says videos = true in its table.toml")
+    _make(table, context, given)
 
 
 def _add_table(name: str) -> None:
@@ -284,7 +287,9 @@ for _name in TABLES:
 def _add_exhibit(name: str) -> None:
     taken, dataset = (OF_SELECTION, SELECTION[name]) if name in SELECTION else (OF_LITEEVAL, EXHIBITS[name])
 
-    @options(taken, *([VIDEOS] if name == "liteeval-fig5" else []))
+    videos = takes_videos(name)
+
+    @options(taken, *([VIDEOS] if videos else []))
     @click.pass_context
     @tells_mistakes
     def command(context: click.Context, /, **given: Any) -> None:
@@ -300,7 +305,7 @@ def _add_exhibit(name: str) -> None:
     \b
     Example:
       paper-tables {name} --cache CACHE --labels labels.csv \\
-        --dataset {dataset} --seeds 3 --out {name}{" --videos VIDEOS" * (name == "liteeval-fig5")}
+        --dataset {dataset} --seeds 3 --out {name}{" --videos VIDEOS" * videos}
     """
     paper_tables.command(name, help=help_text, short_help=KNOWN[name])(command)
 
@@ -335,8 +340,9 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **g
         --substitute dpn107_224=resnet101_224 --substitute slowfast_8x8_256=resnet101_224
       paper-tables all --paper selection --cache CACHE --labels labels.csv --out report
     """
-    from policy.tables import output, page
-    from policy.tables.exhibits import Exhibit
+    from policy.sheets import page
+    from policy.tables import output
+    from policy.tables.documents import document
     from policy.tables.making import fill, order
     from policy.tables.reading import EXPERIMENTS, read_table
     from policy.tables.selection import of_dataset
@@ -361,28 +367,29 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **g
         for table, substitutes in zip(tables, for_each(tables, given["substitute"]), strict=True)
         if not only or table.name in only
     ]
-    sections = []
+    documents = []
     for number, (one, substitutes) in enumerate(ordered, 1):
         name = one.table.name
         _say(f"{number}/{len(ordered)} {one.table.title}")
-        alone = {} if name == "liteeval-fig5" else {"videos": None}
+        alone = {} if one.table.videos else {"videos": None}
         command = _command(
             context, name, paper=None, only=None, out=out / name, substitute=substitutes, **alone
         )
-        made = fill(one, command, _say)
-        files = output.of_exhibit(made) if isinstance(made, Exhibit) else output.of_report(made)
+        made = document(fill(one, command, _say), drawn=True)
         output.check_folder(out / name)
-        files.write(out / name)
-        sections.append(files.section)
-    title = f"{TITLES[paper]}: every table and figure"
-    for path in output.write_files({output.REPORT_HTML: page.render(title, sections)}, out):
+        output.write(made, out / name)
+        documents.append(made)
+    everything = page.render(f"{TITLES[paper]}: every table and figure", documents)
+    for path in output.write_files({output.REPORT_HTML: everything.encode()}, out):
         _say(f"wrote {path}")
 
 
 def _make(table: PaperTable, context: click.Context, given: dict[str, Any]) -> None:
     # Late, because torch and matplotlib take a second or two and --help has no use for them.
-    from policy.tables import output, terminal, text
-    from policy.tables.exhibits import Exhibit, forms
+    from policy.sheets import terminal
+    from policy.sheets.markup import as_json
+    from policy.tables import output
+    from policy.tables.documents import document
     from policy.tables.making import fill, order
 
     setting = _setting(given)
@@ -391,18 +398,11 @@ def _make(table: PaperTable, context: click.Context, given: dict[str, Any]) -> N
     ordered = order(table, setting, given["substitute"], coarse=given.get("coarse"), fine=given.get("fine"))
     for line in _overridden(ordered.table, given):
         _say(line)
-    made = fill(ordered, _command(context), _say)
-    colour = sys.stdout.isatty()
-    if isinstance(made, Exhibit):
-        said = forms.as_json(made) if given["as_json"] else forms.terminal(made, colour=colour)
-        written = output.of_exhibit(made) if given["out"] else None
-    else:
-        said = text.as_json(made) if given["as_json"] else terminal.render(made, colour=colour)
-        written = output.of_report(made) if given["out"] else None
-    if written is not None:
-        for path in written.write(given["out"]):
+    made = document(fill(ordered, _command(context), _say), drawn=given["out"] is not None)
+    if given["out"] is not None:
+        for path in output.write(made, given["out"]):
             _say(f"wrote {path}")
-    _print(said)
+    _print(as_json(made) if given["as_json"] else terminal.render(made, colour=sys.stdout.isatty()))
 
 
 def _setting(given: dict[str, Any]) -> Setting:

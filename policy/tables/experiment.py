@@ -15,6 +15,20 @@ Measure = Literal[
 ]
 Accuracy = Literal["map_percent", "top1_percent"]
 
+ExhibitName = Literal[
+    "budgets",
+    "frames",
+    "online",
+    "runtime",
+    "selection-alpha",
+    "selection-budgets",
+    "selection-inputs",
+    "selection-table",
+    "usage",
+    "watched",
+]
+"""What can be made of a table's runs besides the table (`exhibits.MAKERS`)."""
+
 MEASURES: Mapping[Measure, str] = {
     "map_percent": "mAP %",
     "top1_percent": "top-1 %",
@@ -136,6 +150,12 @@ class PaperTable:
         columns: titles of columns of text beside the rows' titles.
         notes: what one should know of the paper's values, a sentence each.
         backbones: what the paper trained its own on.
+        exhibit: what is made of the runs instead of a table, or None.
+        videos: it can show frames of the videos themselves.
+        pool_of_dataset: its rows choose from the pool that the paper has for a data set, where one is named.
+        cost_of_dataset: where neither threshold nor budget is given, the budget is what the paper prints for it.
+        budget_over_threshold: a budget that is given sets what rows would set as their own threshold or price.
+        rows_within_cache: rows that would judge by more clips than the cache has are left out.
     """
 
     name: str
@@ -147,6 +167,12 @@ class PaperTable:
     columns: Sequence[str] = ()
     notes: Sequence[str] = ()
     backbones: str = "fine-tuned on the target videos"
+    exhibit: ExhibitName | None = None
+    videos: bool = False
+    pool_of_dataset: bool = False
+    cost_of_dataset: bool = False
+    budget_over_threshold: bool = False
+    rows_within_cache: bool = False
 
     @property
     def accuracy(self) -> Accuracy:

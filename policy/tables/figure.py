@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
+from policy.sheets.words import drawn
 from policy.tables.datasets import dataset_title
 from policy.tables.experiment import CONTROLS_GROUP, MEASURES
 from policy.tables.placement import Box
@@ -20,15 +19,16 @@ from policy.tables.plots.style import (
     VERMILLION,
     Style,
     heading,
+    key,
     legend,
     new_figure,
     plain_axes,
     png,
     scale_cost,
     scale_percent,
+    settle,
 )
 from policy.tables.report import MARK, Report, Row
-from policy.tables.words import drawn
 
 EMPHASIS = Style("proposed", VERMILLION, "*", 15, weight="bold")
 METHOD = Style("methods compared", BLUE, "o", 7)
@@ -57,9 +57,7 @@ def draw(report: Report) -> tuple[Figure, list[Box]]:
     for mark in marks:
         _mark(axes, mark)
     _heading(figure, report, marks)
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    canvas.draw()  # type: ignore[no-untyped-call]
+    settle(figure)
     return figure, write_labels(figure, axes, marks)
 
 
@@ -130,20 +128,7 @@ def _heading(figure: Figure, report: Report, marks: Sequence[Mark]) -> None:
     replaced = f"; {MARK} streams replaced" if any(row.marked for row in report.rows) else ""
     heading(figure, report.table.title, f"{report.labels_name}{spread}{replaced}")
     present = dict.fromkeys(mark.style for mark in marks)
-    handles = [
-        Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=style.marker,
-            markersize=style.size * 0.8,
-            color=style.colour,
-            markerfacecolor=style.colour if style.filled else "white",
-            label=drawn(_legend(style, report)),
-        )
-        for style in present
-    ]
-    legend(figure, handles)
+    legend(figure, [key(style, drawn(_legend(style, report))) for style in present])
 
 
 def _legend(style: Style, report: Report) -> str:

@@ -13,7 +13,6 @@ from policy.config import RunConfig
 from policy.deploy.frames import find_videos
 from policy.runs import choose_device
 from policy.tables import selection
-from policy.tables.catalogue import SELECTION
 from policy.tables.exhibits import MAKERS, Exhibit, Material
 from policy.tables.experiment import PaperTable
 from policy.tables.progress import Told
@@ -95,7 +94,7 @@ def order(
         raise UserError(f"--model {setting.models[0]}: no row of {table.name} chooses from a pool of models")
     chosen = substitution(table, substitutes, coarse=coarse, fine=fine)
     check_streams(table, chosen, setting.cache)
-    if table.name == "selection-fig3":
+    if table.rows_within_cache:
         rows = setting.of_pools.get("rows", setting.config.rows)
         table = selection.within_cache(table, chosen, rows, setting.cache)
     asked = requests(
@@ -107,18 +106,18 @@ def order(
         asked=setting.asked,
     )
     source = Source.open([one.config for one in asked.values()], setting.cache, setting.labels)
-    if setting.videos is not None and table.name == "liteeval-fig5":
+    if setting.videos is not None and table.videos:
         (data,) = source.datasets.values()
         find_videos(setting.videos, data.evaluation.ids)
     return Order(table, setting, chosen, asked, source)
 
 
 def _with_pool(table: PaperTable, setting: Setting) -> PaperTable:
-    if table.name in SELECTION:  # a table of the user's own has the pools that it says
+    if table.pool_of_dataset:
         table = selection.of_dataset(table, setting.dataset)
-    if table.name == "selection-1" and setting.asked.isdisjoint({"threshold", "budget"}):
+    if table.cost_of_dataset and setting.asked.isdisjoint({"threshold", "budget"}):
         table = selection.at_paper_costs(table, setting.dataset)
-    if table.name == "selection-budgets" and "budget" in setting.asked:
+    if table.budget_over_threshold and "budget" in setting.asked:
         table = selection.at_budget(table)
     if setting.models:
         config = replace(setting.config, **setting.of_pools)
@@ -127,7 +126,7 @@ def _with_pool(table: PaperTable, setting: Setting) -> PaperTable:
 
 
 def fill(ordered: Order, command: str, say: Callable[[str], None]) -> Report | Exhibit:
-    """Train what is missing, and make the table, or the figure where it is one of `exhibits.MAKERS`.
+    """Train what is missing, and make the table, or what its `exhibit` makes of the runs.
 
     Args:
         command: makes it again.
@@ -150,7 +149,7 @@ def fill(ordered: Order, command: str, say: Callable[[str], None]) -> Report | E
         workers=setting.workers,
         progress=progress,
     )
-    make = MAKERS.get(table.name)
+    make = MAKERS[table.exhibit] if table.exhibit else None
     intervals = find_intervals(
         runs,
         setting.runs,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schema import UserError
 from cache_schema.run_folder import write_atomically
-from policy.tables import figure, html, latex, page, text
-from policy.tables.exhibits import forms
-from policy.tables.exhibits.exhibit import Exhibit
-from policy.tables.report import Report
+from policy.sheets import page
+from policy.sheets.markup import comma_separated, latex, markdown
+from policy.sheets.sheet import Document
 
 TABLE_MD, TABLE_CSV, TABLE_TEX, FIGURE_PNG = "table.md", "table.csv", "table.tex", "figure.png"
 REPORT_HTML = "report.html"
@@ -32,44 +30,23 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder}: cannot write the table there: {error.strerror or error}") from error
 
 
-@dataclass(frozen=True)
-class Files:
-    """Attributes:
-    contents: by name of the file.
-    section: the same for a page.
+def write(document: Document, folder: Path) -> list[Path]:
+    """Write all of a document with a page of its own, and return the paths.
+
+    table.csv is of its first sheet, table-2.csv of the second, and so with its pictures.
+
+    Raises:
+        UserError: a file cannot be written.
     """
-
-    contents: Mapping[str, bytes]
-    section: html.Section
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write them with a page of their own. Raises UserError if one cannot be written."""
-        pages = {REPORT_HTML: page.render(self.section.title, [self.section])}
-        return write_files({**self.contents, **pages}, folder)
-
-
-def of_report(report: Report) -> Files:
-    """A table's."""
-    png = figure.render(report)
+    pictures = {_numbered(FIGURE_PNG, n): one.png for n, one in enumerate(document.pictures, 1)}
     contents = {
-        TABLE_MD: text.markdown(report, FIGURE_PNG).encode(),
-        TABLE_CSV: text.comma_separated(report).encode(),
-        TABLE_TEX: latex.latex(report).encode(),
-        FIGURE_PNG: png,
+        TABLE_MD: markdown(document, [*pictures]).encode(),
+        TABLE_TEX: latex(document).encode(),
+        **{_numbered(TABLE_CSV, n): comma_separated(one).encode() for n, one in enumerate(document.data, 1)},
+        **pictures,
+        REPORT_HTML: page.render(document.title, [document]).encode(),
     }
-    return Files(contents, page.of_report(report, png))
-
-
-def of_exhibit(exhibit: Exhibit) -> Files:
-    """A figure's; table.csv is of its first sheet, table-2.csv of the second, and so with its pictures."""
-    pictures = {_numbered(FIGURE_PNG, n): one.png for n, one in enumerate(exhibit.pictures, 1)}
-    contents = {
-        TABLE_MD: forms.markdown(exhibit, [*pictures]).encode(),
-        TABLE_TEX: forms.latex(exhibit).encode(),
-    }
-    for number, sheet in enumerate(exhibit.sheets, 1):
-        contents[_numbered(TABLE_CSV, number)] = forms.comma_separated(sheet).encode()
-    return Files({**contents, **pictures}, page.of_exhibit(exhibit))
+    return write_files(contents, folder)
 
 
 def _numbered(name: str, number: int) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -20,9 +20,11 @@ from policy.config import RunConfig
 from policy.data.batches import Role
 from policy.registry import METHODS
 from policy.selection.pool import parse_models
+from policy.tables.catalogue import EXPERIMENTS
 from policy.tables.experiment import (
     MEASURES,
     METHODS_GROUP,
+    ExhibitName,
     Experiment,
     Measure,
     PaperTable,
@@ -36,14 +38,20 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-EXPERIMENTS = Path(__file__).parent / "experiments"
-"""The papers' tables, a folder each."""
-
 TABLE = "table.toml"
 
 _ROLES: tuple[Role, ...] = ("coarse", "fine")
 _ONLINE = ("liteeval", "liteeval-rl")
 _FIELDS = get_type_hints(RunConfig)
+_FLAGS = ("videos", "pool_of_dataset", "cost_of_dataset", "budget_over_threshold", "rows_within_cache")
+_EXHIBITS: tuple[ExhibitName, ...] = get_args(ExhibitName)
+_READS: Mapping[ExhibitName, tuple[str, ...]] = {
+    "frames": ("liteeval",),
+    "online": ("liteeval", "uniform"),
+    "usage": ("liteeval",),
+    "watched": ("liteeval", "uniform"),
+}
+"""Rows that an exhibit asks for by name, each called as its method."""
 
 
 def read_table(folder: Path) -> PaperTable:
@@ -64,6 +72,8 @@ def read_table(folder: Path) -> PaperTable:
             raise about.wrong(f"no measure {measure!r}; there are: {', '.join(MEASURES)}")
     if not measures:
         raise about.wrong("measures: at least one is needed")
+    exhibit = _exhibit(about)
+    flags = {name: about.flag(name) for name in _FLAGS}
     about.done()
     paths = sorted(path for path in folder.glob("*.toml") if path.name != TABLE)
     rows = {path: _experiment(_File.read(path), columns, datasets) for path in paths}
@@ -72,6 +82,7 @@ def read_table(folder: Path) -> PaperTable:
         raise UserError(
             f"{folder}: a table needs at least one row with a method, a .toml file beside {TABLE}"
         )
+    _check_exhibit(about, exhibit, rows.values())
     chosen = tuple(measure for measure in MEASURES if measure in measures)
     return PaperTable(
         folder.resolve().name,
@@ -83,7 +94,37 @@ def read_table(folder: Path) -> PaperTable:
         columns,
         notes,
         backbones,
+        exhibit,
+        **flags,
     )
+
+
+def _exhibit(about: _File) -> ExhibitName | None:
+    name = about.text_or_none("exhibit")
+    if name is None:
+        return None
+    for known in _EXHIBITS:
+        if name == known:
+            return known
+    raise about.wrong(f"no exhibit {name!r}; there are: {', '.join(_EXHIBITS)}")
+
+
+def _check_exhibit(about: _File, exhibit: ExhibitName | None, rows: Collection[Experiment]) -> None:
+    """That an exhibit finds the rows that it is made of."""
+    if exhibit is None:
+        return
+    trained = {one.name: one.method for one in rows if one.method}
+    for method in _READS.get(exhibit, ()):
+        if trained.get(method) != method:
+            raise about.wrong(f"exhibit {exhibit!r} needs a row {method!r} of this method")
+    if exhibit.startswith("selection-"):
+        others = [name for name, method in trained.items() if not chooses(str(method))]
+        if others:
+            raise about.wrong(f"exhibit {exhibit!r}: the row {others[0]!r} does not choose from a pool")
+    if exhibit == "selection-table" and len(trained) != 1:
+        raise about.wrong(f"exhibit {exhibit!r} needs one row with a method; the others cite")
+    if exhibit in ("selection-alpha", "selection-inputs") and sum(one.emphasised for one in rows) != 1:
+        raise about.wrong(f"exhibit {exhibit!r} needs one row that is emphasised")
 
 
 def chooses(method: str) -> bool:
@@ -321,3 +362,6 @@ def _said(kind: Any) -> str:
     kinds = [one for one in get_args(kind) if one is not type(None)] or [kind]
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return " or ".join(names[one] for one in kinds)
+
+
+__all__ = ["EXPERIMENTS", "TABLE", "chooses", "read_table"]

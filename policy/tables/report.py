@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,6 +10,7 @@ from cache_schema import StreamSpec
 from cache_schema.costs import cost_table, stream_cost
 from policy.data.opening import Dataset
 from policy.runs import Result, Run
+from policy.sheets.sheet import INTERVALS, Spread
 from policy.tables.datasets import DATASETS, dataset_title
 from policy.tables.experiment import Experiment, Measure, PaperTable
 from policy.tables.source import Source
@@ -19,8 +19,6 @@ from policy.tables.uncertainty import Intervals
 
 MARK = "†"
 """Beside the title of a row that reads another stream than the paper's."""
-
-INTERVALS = "In brackets: the 95 % bootstrap interval over the evaluation videos."
 
 Status = Literal["built", "cited", "not built yet"]
 
@@ -33,21 +31,6 @@ _OF_A_RUN: Mapping[Measure, Callable[[Result], float]] = {
     "usage_percent": lambda result: 100 * result.metrics["usage"],
 }
 """Each a mean over the videos of the evaluation subset, or their standard deviation."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation over seeds (of a sample: n − 1; None of a single one), and the ends of the
-    bootstrap interval over videos, where there is one."""
-
-    mean: float
-    std: float | None
-    low: float | None = None
-    high: float | None = None
-
-    @staticmethod
-    def of(values: Sequence[float]) -> Spread:
-        return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ class Backbone:
 
     Attributes:
         stream: a key of `cache_schema.costs.cost_table`.
-        printed: the papers' figure as they print it.
         where: the place.
         feature_dim, classes: of the classifier with which the backbone was trained (ImageNet or Kinetics-400).
         batch_norm: values that batch normalisation scales in one row, counted on timm's network at this input;
@@ -26,7 +25,6 @@ class Backbone:
     """
 
     stream: str
-    printed: str
     where: str
     feature_dim: int
     classes: int
@@ -35,6 +33,13 @@ class Backbone:
     @property
     def cost(self) -> Cost:
         return cost_table()[self.stream]
+
+    @property
+    def printed(self) -> str:
+        """The papers' figure as they print it: with two decimals, I3D's with none."""
+        paper = self.cost.paper
+        assert paper is not None, "only streams that have one are here"
+        return f"{paper:g}" if paper.is_integer() else f"{paper:.2f}"
 
     @property
     def quantity(self) -> Quantity:
@@ -59,18 +64,18 @@ class Backbone:
 
 
 BACKBONES = (
-    Backbone("mobilenetv2_112", "0.08", "LiteEval, Sec. 4.1", 1280, 1000, batch_norm=1_701_088),
-    Backbone("resnet101_224", "7.82", "LiteEval, Sec. 4.1", 2048, 1000, batch_norm=16_231_936),
-    Backbone("dpn107_224", "18.34", "LiteEval, Sec. 4.1", 2688, 1000, batch_norm=41_078_464),
-    Backbone("slowfast_8x8_256", "65.71", "LiteEval, Sec. 4.1", 2304, 400),
-    Backbone("efficientnet_b0_224", "0.39", _OWN_PAPER, 1280, 1000, batch_norm=6_737_696),
-    Backbone("x3d_xs", "0.60", _OWN_PAPER, 2048, 400),
-    Backbone("x3d_s", "1.96", _OWN_PAPER, 2048, 400),
-    Backbone("x3d_m", "4.73", "Selection, Table 1", 2048, 400),
-    Backbone("x3d_l", "18.37", _OWN_PAPER, 2048, 400),
-    Backbone("x3d_m_dense16", "4.73", "Selection, Table 2", 2048, 400),
-    Backbone("i3d_rgb_dense16", "56", "Selection, Table 2", 1024, 400),
-    Backbone("i3d_flow_dense16", "56", "Selection, Table 2", 1024, 400),
+    Backbone("mobilenetv2_112", "LiteEval, Sec. 4.1", 1280, 1000, batch_norm=1_701_088),
+    Backbone("resnet101_224", "LiteEval, Sec. 4.1", 2048, 1000, batch_norm=16_231_936),
+    Backbone("dpn107_224", "LiteEval, Sec. 4.1", 2688, 1000, batch_norm=41_078_464),
+    Backbone("slowfast_8x8_256", "LiteEval, Sec. 4.1", 2304, 400),
+    Backbone("efficientnet_b0_224", _OWN_PAPER, 1280, 1000, batch_norm=6_737_696),
+    Backbone("x3d_xs", _OWN_PAPER, 2048, 400),
+    Backbone("x3d_s", _OWN_PAPER, 2048, 400),
+    Backbone("x3d_m", "Selection, Table 1", 2048, 400),
+    Backbone("x3d_l", _OWN_PAPER, 2048, 400),
+    Backbone("x3d_m_dense16", "Selection, Table 2", 2048, 400),
+    Backbone("i3d_rgb_dense16", "Selection, Table 2", 1024, 400),
+    Backbone("i3d_flow_dense16", "Selection, Table 2", 1024, 400),
 )
 """Table 1 of the model selection paper prints X3D-M twice and three times, Table 2 in the sum with I3D."""
 

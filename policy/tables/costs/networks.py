@@ -9,16 +9,12 @@ from policy.networks.macs import lstm_step_macs
 from policy.tables.costs.backbones import BY_STREAM, backbone
 from policy.tables.costs.figure import Inferred
 from policy.tables.costs.quantity import Quantity, counted_only, exact, printed
+from policy.tables.datasets import LITEEVAL
 
 COARSE = "mobilenetv2_112"
 
-_SIZES = {
-    # Units of the coarse and the fine LSTM, and classes.
-    "FCVID": (512, 2048, 239),
-    "ActivityNet": (64, 512, 200),
-    "Kinetics": (1024, 2048, 400),
-    "Breakfast": (512, 2048, 10),  # The paper gives none for Breakfast: these are FCVID's.
-}
+_CLASSES = {"FCVID": 239, "ActivityNet": 200, "Kinetics": 400, "Breakfast": 10}
+_SIZES = {dataset.title: dataset.settings for dataset in LITEEVAL.values()}
 
 
 def lstm(inputs: int, hidden: int) -> Quantity:
@@ -28,13 +24,13 @@ def lstm(inputs: int, hidden: int) -> Quantity:
 
 def policy_cost(dataset: str, fine: str) -> PolicyCost:
     """MACs of LiteEval's networks on a data set of Sec. 4.1 with a fine stream."""
-    coarse_hidden, fine_hidden, classes = _SIZES[dataset]
+    sizes = _SIZES[dataset] or _SIZES["FCVID"]  # The paper gives none for Breakfast.
     return PolicyCost.of(
         coarse_dim=BY_STREAM[COARSE].feature_dim,
         fine_dim=BY_STREAM[fine].feature_dim,
-        num_classes=classes,
-        coarse_hidden=coarse_hidden,
-        fine_hidden=fine_hidden,
+        num_classes=_CLASSES[dataset],
+        coarse_hidden=sizes["coarse_hidden"],
+        fine_hidden=sizes["fine_hidden"],
     )
 
 

@@ -2,12 +2,15 @@
 
 LiteEval is Wu et al., A Coarse-to-Fine Framework for Resource Efficient Video Recognition; Selection is Jain et
 al., Conditional Model Selection for Efficient Video Understanding. Tables 3, 6, 8 and 9 of the first and all
-figures of both print no costs, or only as positions in a plot.
+figures of both print no costs, or only as positions in a plot. What stands in a table that paper-tables makes is
+read from that table's own files (policy/tables/experiments).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from math import nan
 
 from policy.tables.costs.backbones import BY_STREAM, backbone
@@ -17,10 +20,14 @@ from policy.tables.costs.quantity import (
     Quantity,
     counted_only,
     exact,
+    half_unit,
     percent,
     printed,
     saved_percent,
 )
+from policy.tables.datasets import DATASETS
+from policy.tables.experiment import Measure, Printed, Published
+from policy.tables.reading import EXPERIMENTS, read_table
 
 MOBILENET = backbone(COARSE)
 RESNET = backbone("resnet101_224")
@@ -32,6 +39,9 @@ I3D_RGB, I3D_FLOW = backbone("i3d_rgb_dense16"), backbone("i3d_flow_dense16")
 RESNET_112 = counted_only("2.00", 2_003_906_560)
 """ResNet-101 at 112²: counted on timm's resnet101 up to its features, as the cost table counts the others."""
 
+TWO_STREAM, FLOW_ALONE, OURS = "112", "56", "43.8"
+"""Of the selection paper's Table 2, in GFLOPs as printed: two-stream I3D, I3D on flow, and its own at β = 0.7."""
+
 BETA = exact(0.7)
 """Share of clips for the motion model that the selection paper trains for (Sec. 5.2)."""
 
@@ -41,6 +51,18 @@ FCVID_STEPS, ACTIVITYNET_STEPS = 129, 138
 _INTRO, _TABLE_1, _SAVINGS = "LiteEval, Sec. 1", "LiteEval, Table 1", "LiteEval, Sec. 4.2.1"
 _OFFLINE, _ONLINE = "LiteEval, Table 2 offline", "LiteEval, Table 2 online"
 _TABLE_4, _TABLE_5 = "LiteEval, Table 4", "LiteEval, Table 5"
+_TABLE_7, _TABLE_10, _SELECTION_1 = "LiteEval, Table 7", "LiteEval, Table 10", "Selection, Table 1"
+_FOLDERS = {
+    _TABLE_1: "liteeval-1",
+    _OFFLINE: "liteeval-2",
+    _ONLINE: "liteeval-2",
+    _TABLE_4: "liteeval-4",
+    _TABLE_5: "liteeval-5",
+    _TABLE_7: "liteeval-7",
+    _TABLE_10: "liteeval-10",
+    _SELECTION_1: "selection-1",
+}
+"""Of the places that are tables of experiments/."""
 
 _LSTM_LEAVES = (
     "The LSTM's share of Table 1 is 0.5 on FCVID (20 million MACs a step) and 0.3 on ActivityNet (12 million), of "
@@ -108,13 +130,34 @@ _MIXED = (
 )
 
 
+_KEYS = {dataset.title: name for name, dataset in DATASETS.items()}
+
+
+@cache
+def _published(table: str) -> Mapping[str, Mapping[str, Published]]:
+    return {one.name: one.published for one in read_table(EXPERIMENTS / table).experiments}
+
+
+def _cell(where: str, row: str, dataset: str, measure: Measure = "gflops") -> Printed:
+    """What a paper's table prints for a row on a data set, which is named as the paper does."""
+    return _published(_FOLDERS[where])[row][_KEYS[dataset]][measure]
+
+
+def _fine(where: str, row: str, dataset: str) -> Printed:
+    """Its fine features: Table 10 does not print them; its LiteEval is that of Table 2 again."""
+    if where == _TABLE_10:
+        where, row = _OFFLINE, "liteeval-slowfast"
+    return _cell(where, row, dataset, "fine_features")
+
+
 def _learned_total(text: str) -> Quantity:
     """A printed total that only training could count."""
     return printed(text, counted=nan)
 
 
-def _liteeval(where: str, dataset: str, stream: str, total: str, fine: str, remark: str = "") -> Figure:
+def _liteeval(where: str, row: str, dataset: str, stream: str, remark: str = "") -> Figure:
     """A LiteEval row whose fine features are printed."""
+    total, fine = _cell(where, row, dataset).mean, _fine(where, row, dataset).mean
     part = fine_part(fine, stream)
     name = {"dpn107_224": "DPN", "slowfast_8x8_256": "SlowFast"}[stream]
     return Figure(
@@ -128,98 +171,139 @@ def _liteeval(where: str, dataset: str, stream: str, total: str, fine: str, rema
     )
 
 
-def _without_fine(where: str, what: str, dataset: str, total: str) -> Figure:
+def _without_fine(where: str, what: str, dataset: str, row: str) -> Figure:
     """A LiteEval row with a ResNet-101 whose fine features are not printed."""
+    total = _cell(where, row, dataset).mean
     every = {"FCVID": FCVID_STEPS, "ActivityNet": ACTIVITYNET_STEPS}[dataset]
     inferred = fine_features(total, dataset, "resnet101_224", every)
     return Figure(where, f"{what}, {dataset}", total, learned="training", inferred=inferred, remark=_INVERTED)
 
 
-def _skipping(what: str, total: str) -> Figure:
+def _skipping(what: str, row: str, dataset: str) -> Figure:
+    total = _cell(_TABLE_1, row, dataset).mean
     inferred = rows(printed(total), "resnet101_224", "frames")
-    return Figure(_TABLE_1, what, total, learned="training", inferred=inferred, remark=_AT_MOST)
+    return Figure(
+        _TABLE_1, f"{what}, {dataset}", total, learned="training", inferred=inferred, remark=_AT_MOST
+    )
 
 
-def _quoted(what: str, total: str) -> Figure:
-    return Figure("Selection, Table 1", what, total, learned="quoted", remark=_QUOTED)
+def _ours(dataset: str, always: Quantity, stream: str, what: str, remark: str) -> Figure:
+    """The selection paper's own row: what is left of it once `always` has run, in rows of a stream."""
+    total = _cell(_SELECTION_1, "selection", dataset).mean
+    inferred = rows(printed(total) - always, stream, what)
+    return Figure(
+        _SELECTION_1,
+        f"Ours, {dataset}",
+        total,
+        always,
+        learned="training",
+        inferred=inferred,
+        remark=remark,
+    )
+
+
+def _quoted(what: str, row: str, dataset: str, more: str = "") -> Figure:
+    total = _cell(_SELECTION_1, row, dataset).mean
+    return Figure(_SELECTION_1, f"{what}, {dataset}{more}", total, learned="quoted", remark=_QUOTED)
+
+
+def _sum(where: str, what: str, row: str, dataset: str, formula: Quantity, remark: str = "") -> Figure:
+    """A table's figure that is a sum of costs."""
+    return Figure(where, what, _cell(where, row, dataset).mean, formula, remark=remark)
 
 
 _UNIFORM, _UNIFORM_CF = (
-    printed("195.5", 25 * RESNET.counted),
-    printed("197.5", 25 * (RESNET + MOBILENET).counted),
+    printed(_cell(_TABLE_1, "uniform", "FCVID").mean, 25 * RESNET.counted),
+    printed(_cell(_TABLE_1, "uniform-cf", "FCVID").mean, 25 * (RESNET + MOBILENET).counted),
 )
 _BOTH_WIDE = BY_STREAM["resnet101_224"].feature_dim + BY_STREAM[COARSE].feature_dim
 _LSTM_FCVID, _LSTM_ACTIVITYNET = lstm(2048, 2048), lstm(2048, 512)
 _BOTH_LSTMS = replace(lstm(1280, 512) + lstm(_BOTH_WIDE, 2048), text="LSTMs", binding=2)
-_OURS = replace(_ONE_UNIT, text="43.8", paper=43.8, slack=0.05, binding=2)
-_TWO_STREAM = replace(I3D_RGB + I3D_FLOW, text="112", paper=112.0, slack=0.5, binding=2)
+_OURS = replace(_ONE_UNIT, text=OURS, paper=float(OURS), slack=half_unit(OURS), binding=2)
+_TWO_STREAM = replace(
+    I3D_RGB + I3D_FLOW, text=TWO_STREAM, paper=float(TWO_STREAM), slack=half_unit(TWO_STREAM), binding=2
+)
 
 
-def _spread(total: str, rest: float) -> Quantity:
+def _spread_of_fine(where: str, dataset: str, remark: str = "") -> Figure:
     """Fine features whose spread alone would make the cost's.
 
-    Args:
-        rest: mean cost of all else. That it varies by no more than its mean is assumed, and is the slack.
+    The mean cost of all else is the slack: that it varies by no more is assumed.
     """
-    cost = _learned_total(total)
-    return replace(cost, slack=cost.slack + rest) / SLOWFAST
+    total, fine = _cell(where, "liteeval", dataset), _fine(where, "liteeval", dataset)
+    cost = _learned_total(total.std or "")
+    rest = total.value - fine.value * SLOWFAST.paper
+    spread = replace(cost, slack=cost.slack + rest) / SLOWFAST
+    return Figure(where, "± of fine features", fine.std or "", spread, "fine features", remark=remark)
 
 
 COMPUTED = (
     Figure(_INTRO, "saved by 112² input", "74", saved_percent(RESNET_112, RESNET), "%"),
-    Figure(_TABLE_1, "Uniform (both)", "195.5", 25 * RESNET),
-    Figure(_TABLE_1, "Uniform+CF (both)", "197.5", 25 * (RESNET + MOBILENET)),
-    Figure(_TABLE_1, "LSTM, FCVID", "196.0", _UNIFORM + 25 * _LSTM_FCVID, remark=_LSTM_LEAVES),
-    Figure(_TABLE_1, "LSTM, ActivityNet", "195.8", _UNIFORM + 25 * _LSTM_ACTIVITYNET, remark=_LSTM_LEAVES),
-    Figure(
-        _TABLE_1, "LSTM+CF, FCVID", "198.0", _UNIFORM_CF + 25 * lstm(_BOTH_WIDE, 2048), remark=_LSTM_LEAVES
+    _sum(_TABLE_1, "Uniform (both)", "uniform", "FCVID", 25 * RESNET),
+    _sum(_TABLE_1, "Uniform+CF (both)", "uniform-cf", "FCVID", 25 * (RESNET + MOBILENET)),
+    _sum(_TABLE_1, "LSTM, FCVID", "lstm", "FCVID", _UNIFORM + 25 * _LSTM_FCVID, _LSTM_LEAVES),
+    _sum(
+        _TABLE_1, "LSTM, ActivityNet", "lstm", "ActivityNet", _UNIFORM + 25 * _LSTM_ACTIVITYNET, _LSTM_LEAVES
     ),
-    Figure(
+    _sum(
+        _TABLE_1,
+        "LSTM+CF, FCVID",
+        "lstm-cf",
+        "FCVID",
+        _UNIFORM_CF + 25 * lstm(_BOTH_WIDE, 2048),
+        _LSTM_LEAVES,
+    ),
+    _sum(
         _TABLE_1,
         "LSTM+CF, ActivityNet",
-        "197.8",
+        "lstm-cf",
+        "ActivityNet",
         _UNIFORM_CF + 25 * lstm(_BOTH_WIDE, 512),
-        remark=_LSTM_LEAVES,
+        _LSTM_LEAVES,
     ),
-    Figure(_SAVINGS, "saved, FCVID", "51.8", saved_percent(_learned_total("94.3"), _UNIFORM), "%"),
+    Figure(
+        _SAVINGS,
+        "saved, FCVID",
+        "51.8",
+        saved_percent(_learned_total(_cell(_TABLE_1, "liteeval", "FCVID").mean), _UNIFORM),
+        "%",
+    ),
     Figure(
         _SAVINGS,
         "saved, ActivityNet",
         "51.3",
-        saved_percent(_learned_total("95.1"), _UNIFORM),
+        saved_percent(_learned_total(_cell(_TABLE_1, "liteeval", "ActivityNet").mean), _UNIFORM),
         "%",
         remark=_SAVED,
     ),
-    Figure(_OFFLINE, "DPN-10 (both)", "183.40", 10 * DPN),
-    Figure(_OFFLINE, "DPN-25 (both)", "458.50", 25 * DPN),
-    Figure(_OFFLINE, "SlowFast-10 (both)", "657.10", 10 * SLOWFAST),
-    Figure(_OFFLINE, "SlowFast-25 (both)", "1642.75", 25 * SLOWFAST),
+    _sum(_OFFLINE, "DPN-10 (both)", "dpn-10", "FCVID", 10 * DPN),
+    _sum(_OFFLINE, "DPN-25 (both)", "dpn-25", "FCVID", 25 * DPN),
+    _sum(_OFFLINE, "SlowFast-10 (both)", "slowfast-10", "FCVID", 10 * SLOWFAST),
+    _sum(_OFFLINE, "SlowFast-25 (both)", "slowfast-25", "FCVID", 25 * SLOWFAST),
     Figure(
         "LiteEval, Sec. 4.2.2",
         "saved, DPN, FCVID",
         "65",
-        saved_percent(_learned_total("157.90"), printed("458.50")),
+        saved_percent(
+            _learned_total(_cell(_OFFLINE, "liteeval-dpn", "FCVID").mean),
+            printed(_cell(_OFFLINE, "dpn-25", "FCVID").mean),
+        ),
         "%",
         remark=_CUT,
     ),
-    Figure(_ONLINE, "DPN, 4 frames (both)", "73.36", 4 * DPN),
-    Figure(_ONLINE, "DPN, 6 frames (both)", "110.04", 6 * DPN),
-    Figure(_ONLINE, "DPN, 9 frames (both)", "165.06", 9 * DPN),
-    Figure(_TABLE_4, "SlowFast, 3 snippets", "197.10", 3 * SLOWFAST, remark=_65_70),
-    Figure(_TABLE_4, "SlowFast, 5 snippets", "328.50", 5 * SLOWFAST, remark=_65_70),
-    Figure(_TABLE_4, "SlowFast, 10 snippets", "657.00", 10 * SLOWFAST, remark=_65_70),
-    Figure(_TABLE_4, "± of fine features", "2.20", _spread("144.10", 275.91 - 4.16 * 65.71), "fine features"),
-    Figure(_TABLE_5, "SlowFast, 3 snippets", "197.10", 3 * SLOWFAST, remark=_65_70),
-    Figure(_TABLE_5, "SlowFast, 8 snippets", "525.60", 8 * SLOWFAST, remark=_65_70),
-    Figure(_TABLE_5, "SlowFast, 10 snippets", "657.00", 10 * SLOWFAST, remark=_65_70),
-    Figure(
-        _TABLE_5,
-        "± of fine features",
-        "0.06",
-        _spread("390.10", 497.80 - 7.35 * 65.71),
-        "fine features",
-        remark=_BREAKFAST_SPREAD,
+    _sum(_ONLINE, "DPN, 4 frames (both)", "dpn-online-4", "FCVID", 4 * DPN),
+    _sum(_ONLINE, "DPN, 6 frames (both)", "dpn-online-6", "FCVID", 6 * DPN),
+    _sum(_ONLINE, "DPN, 9 frames (both)", "dpn-online-9", "FCVID", 9 * DPN),
+    *(
+        _sum(_TABLE_4, f"SlowFast, {k} snippets", f"slowfast-{k}", "Kinetics", k * SLOWFAST, _65_70)
+        for k in (3, 5, 10)
     ),
+    _spread_of_fine(_TABLE_4, "Kinetics"),
+    *(
+        _sum(_TABLE_5, f"SlowFast, {k} snippets", f"slowfast-{k}", "Breakfast", k * SLOWFAST, _65_70)
+        for k in (3, 8, 10)
+    ),
+    _spread_of_fine(_TABLE_5, "Breakfast", _BREAKFAST_SPREAD),
     Figure(
         "LiteEval, Sec. 4.3",
         "LSTMs, of ResNet-101",
@@ -228,20 +312,22 @@ COMPUTED = (
         "%",
         remark=_LSTM_SHARE,
     ),
-    Figure("LiteEval, Table 10", "DPN-10", "183.4", 10 * DPN),
-    Figure("LiteEval, Table 10", "SlowFast-10", "657.1", 10 * SLOWFAST),
-    Figure(
-        "LiteEval, Table 10",
+    _sum(_TABLE_10, "DPN-10", "dpn-10", "FCVID", 10 * DPN),
+    _sum(_TABLE_10, "SlowFast-10", "slowfast-10", "FCVID", 10 * SLOWFAST),
+    _sum(
+        _TABLE_10,
         "LSTM",
-        "657.3",
-        printed("657.10", (10 * SLOWFAST).counted) + 10 * lstm(2304, 2048),
-        remark=_LSTM_LEAVES,
+        "lstm",
+        "FCVID",
+        printed(_cell(_OFFLINE, "slowfast-10", "FCVID").mean, (10 * SLOWFAST).counted)
+        + 10 * lstm(2304, 2048),
+        _LSTM_LEAVES,
     ),
-    Figure("Selection, Table 1", "X3D-M, 2 clips", "9.46", 2 * X3D_M),
-    Figure("Selection, Table 1", "X3D-M, 3 clips", "14.19", 3 * X3D_M),
-    Figure("Selection, Table 2", "two-stream I3D, 7×", "112", I3D_RGB + I3D_FLOW, remark=_TWO_PER_MAC),
-    Figure("Selection, Table 2", "ActionBytes (flow)", "56", I3D_FLOW, remark=_TWO_PER_MAC),
-    Figure("Selection, Table 2", "Ours (β = 0.7)", "43.8", X3D_M + BETA * I3D_FLOW, remark=_MIXED),
+    _sum(_SELECTION_1, "X3D-M, 2 clips", "x3d-m", "HVU", 2 * X3D_M),
+    _sum(_SELECTION_1, "X3D-M, 3 clips", "x3d-m", "Mini-Kinetics", 3 * X3D_M),
+    Figure("Selection, Table 2", "two-stream I3D, 7×", TWO_STREAM, I3D_RGB + I3D_FLOW, remark=_TWO_PER_MAC),
+    Figure("Selection, Table 2", "ActionBytes (flow)", FLOW_ALONE, I3D_FLOW, remark=_TWO_PER_MAC),
+    Figure("Selection, Table 2", "Ours (β = 0.7)", OURS, X3D_M + BETA * I3D_FLOW, remark=_MIXED),
     Figure(
         "Selection, Sec. 5.3",
         "of two-stream, about",
@@ -256,56 +342,40 @@ COMPUTED = (
 """Figures that need no training."""
 
 LEARNED = (
-    _skipping("FrameGlimpse, FCVID", "29.9"),
-    _skipping("FrameGlimpse, ActivityNet", "32.9"),
-    _skipping("FastForward, FCVID", "66.2"),
-    _skipping("FastForward, ActivityNet", "17.2"),
-    _without_fine(_TABLE_1, "LiteEval-RL", "FCVID", "245.9"),
-    _without_fine(_TABLE_1, "LiteEval-RL", "ActivityNet", "269.3"),
-    _without_fine(_TABLE_1, "LiteEval", "FCVID", "94.3"),
-    _without_fine(_TABLE_1, "LiteEval", "ActivityNet", "95.1"),
-    _liteeval(_OFFLINE, "FCVID", "dpn107_224", "157.90", "8.00", _FIXED_STEPS),
-    _liteeval(_OFFLINE, "ActivityNet", "dpn107_224", "193.82", "9.96", _FIXED_STEPS),
-    _liteeval(_OFFLINE, "FCVID", "slowfast_8x8_256", "430.98", "6.39", _FIXED_STEPS),
-    _liteeval(_OFFLINE, "ActivityNet", "slowfast_8x8_256", "546.76", "8.15", _FIXED_STEPS),
-    _liteeval(_ONLINE, "FCVID", "dpn107_224", "57.78", "2.97"),
-    _liteeval(_ONLINE, "ActivityNet", "dpn107_224", "55.96", "2.99"),
-    _liteeval(_ONLINE, "FCVID", "dpn107_224", "90.62", "4.64"),
-    _liteeval(_ONLINE, "ActivityNet", "dpn107_224", "92.12", "4.91"),
-    _liteeval(_ONLINE, "FCVID", "dpn107_224", "131.56", "6.75"),
-    _liteeval(_ONLINE, "ActivityNet", "dpn107_224", "153.39", "8.10"),
-    _liteeval(_TABLE_4, "Kinetics", "slowfast_8x8_256", "275.91", "4.16", _KINETICS_STEPS),
-    _liteeval(_TABLE_5, "Breakfast", "slowfast_8x8_256", "497.80", "7.35", _BREAKFAST_STEPS),
-    _without_fine("LiteEval, Table 7", "γ = 0.01", "FCVID", "75.4"),
-    _without_fine("LiteEval, Table 7", "γ = 0.03", "FCVID", "82.1"),
-    _without_fine("LiteEval, Table 7", "γ = 0.05", "FCVID", "94.3"),
-    _without_fine("LiteEval, Table 7", "γ = 0.10", "FCVID", "139.0"),
-    _liteeval("LiteEval, Table 10", "FCVID", "slowfast_8x8_256", "430.98", "6.39", _FIXED_STEPS),
-    Figure(
-        "Selection, Table 1",
-        "Ours, HVU",
-        "11.5",
-        2 * X3D_M,
-        learned="training",
-        inferred=rows(printed("11.5") - 2 * X3D_M, "efficientnet_b0_224", "B0 frames"),
-        remark=_HVU,
+    _skipping("FrameGlimpse", "frame-glimpse", "FCVID"),
+    _skipping("FrameGlimpse", "frame-glimpse", "ActivityNet"),
+    _skipping("FastForward", "fast-forward", "FCVID"),
+    _skipping("FastForward", "fast-forward", "ActivityNet"),
+    _without_fine(_TABLE_1, "LiteEval-RL", "FCVID", "liteeval-rl"),
+    _without_fine(_TABLE_1, "LiteEval-RL", "ActivityNet", "liteeval-rl"),
+    _without_fine(_TABLE_1, "LiteEval", "FCVID", "liteeval"),
+    _without_fine(_TABLE_1, "LiteEval", "ActivityNet", "liteeval"),
+    *(
+        _liteeval(_OFFLINE, row, dataset, stream, _FIXED_STEPS)
+        for row, stream in (("liteeval-dpn", "dpn107_224"), ("liteeval-slowfast", "slowfast_8x8_256"))
+        for dataset in ("FCVID", "ActivityNet")
     ),
-    Figure(
-        "Selection, Table 1",
-        "Ours, Mini-Kinetics",
-        "7.9",
-        3 * X3D_XS,
-        learned="training",
-        inferred=rows(printed("7.9") - 3 * X3D_XS, "x3d_l", "X3D-L clips"),
-        remark=_MINI_KINETICS,
+    *(
+        _liteeval(_ONLINE, f"liteeval-online-{k}", dataset, "dpn107_224")
+        for k in (3, 5, 9)
+        for dataset in ("FCVID", "ActivityNet")
     ),
-    _quoted("3D ResNet-18, HVU, a clip", "38.6"),
-    _quoted("HATNet, HVU, a clip", "41.8"),
-    _quoted("FrameExit, HVU, β = 1e−2", "5.7"),
-    _quoted("FrameExit, HVU, β = 1e−3", "11.7"),
-    _quoted("LiteEval, Mini-Kinetics", "99.0"),
-    _quoted("SCSampler, Mini-Kinetics", "41.9"),
-    _quoted("ARNet, Mini-Kinetics", "32.0"),
-    _quoted("FrameExit, Mini-Kinetics", "7.8"),
+    _liteeval(_TABLE_4, "liteeval", "Kinetics", "slowfast_8x8_256", _KINETICS_STEPS),
+    _liteeval(_TABLE_5, "liteeval", "Breakfast", "slowfast_8x8_256", _BREAKFAST_STEPS),
+    *(
+        _without_fine(_TABLE_7, f"γ = {gamma}", "FCVID", f"gamma-{gamma}")
+        for gamma in ("0.01", "0.03", "0.05", "0.10")
+    ),
+    _liteeval(_TABLE_10, "liteeval", "FCVID", "slowfast_8x8_256", _FIXED_STEPS),
+    _ours("HVU", 2 * X3D_M, "efficientnet_b0_224", "B0 frames", _HVU),
+    _ours("Mini-Kinetics", 3 * X3D_XS, "x3d_l", "X3D-L clips", _MINI_KINETICS),
+    _quoted("3D ResNet-18", "resnet-18", "HVU", ", a clip"),
+    _quoted("HATNet", "hatnet", "HVU", ", a clip"),
+    _quoted("FrameExit", "frameexit-coarse", "HVU", ", β = 1e−2"),
+    _quoted("FrameExit", "frameexit-fine", "HVU", ", β = 1e−3"),
+    _quoted("LiteEval", "liteeval", "Mini-Kinetics"),
+    _quoted("SCSampler", "scsampler", "Mini-Kinetics"),
+    _quoted("ARNet", "ar-net", "Mini-Kinetics"),
+    _quoted("FrameExit", "frameexit", "Mini-Kinetics"),
 )
 """Figures that depend on what a policy learned, or that are another paper's."""

@@ -15,19 +15,20 @@ from policy.tables.exhibits import (
     watched,
 )
 from policy.tables.exhibits.exhibit import Exhibit, Material
+from policy.tables.experiment import ExhibitName
 
-MAKERS: Mapping[str, Callable[[Material], Exhibit]] = {
-    "liteeval-10": runtime.make,
-    "liteeval-fig2": online.make,
-    "liteeval-fig3": watched.make,
-    "liteeval-fig4": usage.make,
-    "liteeval-fig5": frames.make,
-    "liteeval-budgets": budgets.make,
-    "selection-1": selection_table.make,
-    "selection-fig3": selection_alpha.make,
-    "selection-fig4": selection_inputs.make,
+MAKERS: Mapping[ExhibitName, Callable[[Material], Exhibit]] = {
+    "budgets": budgets.make,
+    "frames": frames.make,
+    "online": online.make,
+    "runtime": runtime.make,
+    "selection-alpha": selection_alpha.make,
     "selection-budgets": selection_budgets.make,
+    "selection-inputs": selection_inputs.make,
+    "selection-table": selection_table.make,
+    "usage": usage.make,
+    "watched": watched.make,
 }
-"""By the names of `catalogue.EXHIBITS` and `catalogue.SELECTION`."""
+"""By what a table's `exhibit` says."""
 
 __all__ = ["MAKERS", "Exhibit", "Material"]

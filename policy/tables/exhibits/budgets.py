@@ -10,9 +10,10 @@ from policy.evaluation.curves import FloatArray, common_budgets, hull_area
 from policy.evaluation.metrics import percentile_interval, resampled_weights, weighted_mean
 from policy.evaluation.operating import Curve
 from policy.liteeval.budgets import oracle_curve, random_curve, threshold_curve
+from policy.liteeval.method import LiteEvalMethod
+from policy.sheets.sheet import Column, Picture, Sheet, Value
 from policy.tables.exhibits.curves import COLUMNS, Averaged, averaged
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
-from policy.tables.exhibits.sheet import Column, Sheet, Value
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.plots.curves import accuracy_against_cost
 
 USAGES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
@@ -44,7 +45,11 @@ def make(material: Material) -> Exhibit:
         material.say(f"{row.title}: {len(USAGES)} gate thresholds for each of {len(material.seeds)} seeds")
         found = [
             threshold_curve(
-                trained.liteeval(), trained.evaluation, USAGES, trained.data.train, device=material.device
+                trained.method_of(LiteEvalMethod),
+                trained.evaluation,
+                USAGES,
+                trained.data.train,
+                device=material.device,
             )
             for trained in material.trained(one.name)
         ]
@@ -65,7 +70,9 @@ def make(material: Material) -> Exhibit:
             continue
         trained = material.trained(one.name)
         drawn = [
-            random_curve(one_run.liteeval(), one_run.evaluation, USAGES, device=material.device)
+            random_curve(
+                one_run.method_of(LiteEvalMethod), one_run.evaluation, USAGES, device=material.device
+            )
             for one_run in trained
         ]
         oracles = [oracle_curve(curve) for curve in curves[one.name]]

@@ -12,7 +12,7 @@ from policy.evaluation.curves import upper_hull
 from policy.evaluation.metrics import Interval
 from policy.evaluation.operating import Curve
 from policy.evaluation.predictions import Predictions, intervals
-from policy.tables.exhibits.sheet import Column, Value
+from policy.sheets.sheet import Column, Value
 from policy.tables.plots.curves import Kind, Line
 
 FloatArray = npt.NDArray[np.float64]

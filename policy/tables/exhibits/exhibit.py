@@ -5,37 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from policy.baselines.uniform import Uniform
 from policy.config import RunConfig
 from policy.data.batches import VideoSet
 from policy.data.opening import Dataset
-from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method
 from policy.runs import Run, load_method, read_config
-from policy.selection.method import Selector
-from policy.tables.exhibits.sheet import Sheet
+from policy.sheets.sheet import Picture, Sheet, Thumbnails
 from policy.tables.experiment import PaperTable
-from policy.tables.html import Thumbnails
 from policy.tables.report import MARK, Report
 from policy.tables.running import Request
 from policy.tables.source import Source
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG.
-
-    Attributes:
-        alt: what it shows, for those who do not see it.
-        caption: on the page; by default the title of the exhibit.
-    """
-
-    png: bytes
-    alt: str
-    caption: str = ""
+M = TypeVar("M", bound=Method)
 
 
 @dataclass(frozen=True)
@@ -51,11 +36,6 @@ class Exhibit:
     pictures: tuple[Picture, ...] = ()
     thumbnails: tuple[Thumbnails, ...] = ()
     notes: tuple[str, ...] = ()
-
-    @property
-    def state(self) -> tuple[str, ...]:
-        """All the sentences below it."""
-        return (*self.notes, *self.report.state)
 
 
 @dataclass(frozen=True)
@@ -73,19 +53,10 @@ class Trained:
     def method(self) -> Method:
         return load_method(self.run.folder, self.config, self.data)
 
-    def liteeval(self) -> LiteEvalMethod:
+    def method_of(self, kind: type[M]) -> M:
+        """Of a kind, as the rows of our own figures are."""
         method = self.method()
-        assert isinstance(method, LiteEvalMethod), "the rows of our own figures are what they are"
-        return method
-
-    def selector(self) -> Selector:
-        method = self.method()
-        assert isinstance(method, Selector), "the rows of our own figures are what they are"
-        return method
-
-    def uniform(self) -> Uniform:
-        method = self.method()
-        assert isinstance(method, Uniform), "the rows of our own figures are what they are"
+        assert isinstance(method, kind), f"{self.run.folder} is no {kind.__name__}"
         return method
 
 

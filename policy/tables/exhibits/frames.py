@@ -10,8 +10,8 @@ import numpy.typing as npt
 from cache_schema import UserError
 from policy.deploy.frames import find_videos, thumbnails
 from policy.evaluation.predictions import Predictions
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture, Trained
-from policy.tables.exhibits.sheet import Column, Sheet, Value
+from policy.sheets.sheet import Column, Picture, Sheet, Value
+from policy.tables.exhibits.exhibit import Exhibit, Material, Trained
 from policy.tables.plots import filmstrip
 from policy.tables.plots.filmstrip import Strip
 

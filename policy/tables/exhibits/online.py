@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from policy.baselines.uniform import Uniform
 from policy.evaluation.operating import Curve
 from policy.liteeval.budgets import oracle_curve, random_curve
+from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.online import emissions, seq_k, uniform_k
+from policy.sheets.sheet import Picture, Sheet
 from policy.tables.exhibits.curves import COLUMNS, averaged
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
-from policy.tables.exhibits.sheet import Sheet
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.plots.curves import accuracy_against_cost
 
 KS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25)
@@ -25,7 +27,7 @@ def make(material: Material) -> Exhibit:
     ks = _reached([trained.run.predictions().fine_rows.max() for trained in liteevals])
     emitted, spread, first, drawn, oracles = [], [], [], [], []
     for trained, other in zip(liteevals, uniforms, strict=True):
-        method, uniform = trained.liteeval(), other.uniform()
+        method, uniform = trained.method_of(LiteEvalMethod), other.method_of(Uniform)
         curve = emissions(method, trained.evaluation, ks, device=device)
         emitted.append(curve)
         spread.append(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from policy.deploy.speed import Runtimes, Subject, measure
+from policy.sheets.sheet import Column, Sheet, Value
 from policy.tables.datasets import dataset_title
 from policy.tables.exhibits.exhibit import Exhibit, Material
-from policy.tables.exhibits.sheet import Column, Sheet, Value
 
 COLUMNS = (
     Column("method", "method"),

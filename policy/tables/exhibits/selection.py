@@ -16,8 +16,8 @@ from policy.selection.curve import SelectionCurve
 from policy.selection.pool import PoolTable
 from policy.selection.pool_method import PoolMethod
 from policy.selection.schedule import by_price
-from policy.tables.exhibits.exhibit import Material, Trained
-from policy.tables.exhibits.sheet import Column, Value
+from policy.sheets.sheet import Column, Value
+from policy.tables.exhibits.exhibit import Material
 from policy.tables.plots.curves import Kind, Line, accuracy_against_cost
 
 RANDOM = "random selection"
@@ -65,7 +65,8 @@ def select(material: Material, row: str) -> Selected:
     material.say(f"{material.title(row)}: curves of {'prices' if by_price(config) else 'thresholds'}")
     curves, points = [], []
     for trained in material.trained(row):
-        method = _selects(trained)
+        method = trained.method()
+        assert isinstance(method, PoolMethod), "rows that choose from a pool are"
         curves.append(method.curve(trained.evaluation, material.device))
         points.append(method.at_threshold(trained.evaluation, material.device))
         training, _ = method.look(trained.data.train)
@@ -80,12 +81,6 @@ def select(material: Material, row: str) -> Selected:
         tuple(_on(table, point) for point in points),
         training,
     )
-
-
-def _selects(trained: Trained) -> PoolMethod:
-    method = trained.method()
-    assert isinstance(method, PoolMethod), "the rows of our own figures are what they are"
-    return method
 
 
 def _on(table: PoolTable, curve: SelectionCurve) -> SelectionCurve:

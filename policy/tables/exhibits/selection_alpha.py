@@ -9,7 +9,8 @@ import numpy as np
 
 from policy.selection.area import Comparison, Drawn, compare
 from policy.selection.controls import single_models
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
+from policy.sheets.sheet import Column, Picture, Sheet, Value
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.exhibits.selection import (
     ABOVE_RANDOM,
     CONTROLS_NOTE,
@@ -28,7 +29,6 @@ from policy.tables.exhibits.selection import (
     point_rows,
     select,
 )
-from policy.tables.exhibits.sheet import Column, Sheet, Value
 from policy.tables.plots import classes
 from policy.tables.plots.classes import ClassPoint
 from policy.tables.plots.curves import accuracy_against_cost

@@ -6,7 +6,8 @@ import numpy as np
 
 from policy.selection.area import Comparison, compare
 from policy.selection.schedule import by_price
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
+from policy.sheets.sheet import Column, Picture, Sheet, Value
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.exhibits.selection import (
     ABOVE_RANDOM,
     CASCADE,
@@ -23,7 +24,6 @@ from policy.tables.exhibits.selection import (
     point_rows,
     select,
 )
-from policy.tables.exhibits.sheet import Column, Sheet, Value
 
 WAYS = (
     Column("method", "method"),

@@ -12,7 +12,9 @@ from policy.deploy.selection_speed import Loading, SelectionTimes, measure_selec
 from policy.selection.area import Comparison, Drawn, compare
 from policy.selection.controls import single_models
 from policy.selection.curve import SelectionCurve
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
+from policy.selection.method import Selector
+from policy.sheets.sheet import Column, Picture, Sheet, Value
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.exhibits.selection import (
     ABOVE_RANDOM,
     CONTROLS_NOTE,
@@ -31,7 +33,6 @@ from policy.tables.exhibits.selection import (
     random_line,
     select,
 )
-from policy.tables.exhibits.sheet import Column, Sheet, Value
 from policy.tables.plots.curves import Kind, Line, accuracy_against_cost
 
 LATENCY = "milliseconds per video"
@@ -119,7 +120,7 @@ class _Latency:
     @staticmethod
     def of(material: Material, row: str) -> _Latency:
         trained = material.trained(row)[0]
-        method = trained.selector()
+        method = trained.method_of(Selector)
         members = {member.name.stream: member for member in (*method.pool_of_models, method.own)}
         _, inputs = method.look(trained.evaluation)
         times = measure_selection(

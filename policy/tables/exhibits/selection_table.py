@@ -9,8 +9,10 @@ import numpy as np
 from policy.evaluation.curves import hull_height
 from policy.selection.area import Comparison, Metric, compare
 from policy.selection.controls import single_models
+from policy.selection.schedule import threshold_of
+from policy.sheets.sheet import Column, Picture, Sheet, Value
 from policy.tables.datasets import dataset_title
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.exhibits.selection import (
     ABOVE_RANDOM,
     CONTROLS_NOTE,
@@ -29,7 +31,6 @@ from policy.tables.exhibits.selection import (
     select,
     thinned,
 )
-from policy.tables.exhibits.sheet import Column, Sheet, Value
 from policy.tables.experiment import MEASURES, Experiment, Measure
 from policy.tables.plots.curves import Line, accuracy_against_cost
 
@@ -91,7 +92,7 @@ def make(material: Material) -> Exhibit:
         ),
         (Picture(picture, f"{accuracy} against GFLOPs per video, a curve for each method"),),
         notes=(
-            _operating_point(material, ours),
+            _operating_point(material, ours, len(selected.table.models)),
             f"Controls are shown at the cost of {selected.name}. Its lead: by how much it is above them there "
             f"or, of areas, over all budgets, in {accuracy}. Low, high: the ends of 95 % bootstrap intervals over "
             "videos.",
@@ -195,10 +196,10 @@ def _cited(material: Material, measure: Measure) -> list[Line]:
     return [Line(dataset_title(dataset), "cited", xs, ys, labels=[*points])]
 
 
-def _operating_point(material: Material, ours: Experiment) -> str:
+def _operating_point(material: Material, ours: Experiment, models: int) -> str:
     config = material.asked[ours.name].config
     if config.budget is None:
-        return f"Operating point: --threshold {config.threshold:g}."
+        return f"Operating point: --threshold {threshold_of(config, models):g}."
     printed = " as the paper prints it" if "budget" in ours.settings else ""
     return (
         f"Operating point: the threshold at which the training videos cost at most {config.budget:g} GFLOPs per "

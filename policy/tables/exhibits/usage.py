@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
-from policy.tables.exhibits.sheet import Column, Sheet, Value
+from policy.sheets.sheet import Column, Picture, Sheet, Value
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.plots import distribution
 
 COLUMNS = (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from policy.baselines.uniform import Uniform
+from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.online import uniform_watched, watched
+from policy.sheets.sheet import Picture, Sheet
 from policy.tables.exhibits.curves import COLUMNS, averaged
-from policy.tables.exhibits.exhibit import Exhibit, Material, Picture
-from policy.tables.exhibits.sheet import Sheet
+from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.plots.curves import accuracy_against_watched
 
 FRAMES = 13
@@ -18,10 +20,11 @@ def make(material: Material) -> Exhibit:
     """Rows it reads: liteeval, uniform."""
     device, resamples = material.device, material.resamples
     ours = [
-        watched(one.liteeval(), one.evaluation, SHARES, device=device) for one in material.trained("liteeval")
+        watched(one.method_of(LiteEvalMethod), one.evaluation, SHARES, device=device)
+        for one in material.trained("liteeval")
     ]
     theirs = [
-        uniform_watched(one.uniform(), one.evaluation, SHARES, frames=FRAMES, device=device)
+        uniform_watched(one.method_of(Uniform), one.evaluation, SHARES, frames=FRAMES, device=device)
         for one in material.trained("uniform")
     ]
     lines = [

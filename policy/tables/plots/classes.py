@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from policy.tables.placement import Box
 from policy.tables.plots.curves import COST
@@ -18,12 +16,14 @@ from policy.tables.plots.style import (
     VERMILLION,
     Style,
     heading,
+    key,
     legend,
     new_figure,
     plain_axes,
     png,
     scale_cost,
     scale_percent,
+    settle,
 )
 
 NAMED = 4
@@ -73,7 +73,8 @@ def draw(
     }
     figure = new_figure(4.8)
     heading(figure, title, subtitle)
-    top = legend(figure, [_handle(style) for style, members in groups.items() if members]) + 0.06
+    present = [key(style, style.name, scale=1.0) for style, members in groups.items() if members]
+    top = legend(figure, present) + 0.06
     axes = figure.add_axes((0.1, 0.55 / 4.8, 0.87, 1 - (0.55 + top) / 4.8))
     plain_axes(axes, COST, accuracy)
     scale_cost(axes, order[0].gflops, order[-1].gflops)
@@ -92,19 +93,5 @@ def draw(
         )
         for one in members:
             marks.append(Mark("" if style is _CLASS else one.name, style, one.gflops, one.percent))
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    canvas.draw()  # type: ignore[no-untyped-call]  # the limits become final
+    settle(figure)
     return figure, write_labels(figure, axes, marks, size=7.5)
-
-
-def _handle(style: Style) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        linestyle="none",
-        marker=style.marker,
-        markersize=style.size,
-        color=style.colour,
-        label=style.name,
-    )

@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import Literal
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
+from policy.sheets.words import drawn
 from policy.tables.placement import Box
 from policy.tables.plots.labels import Mark, write_labels
 from policy.tables.plots.style import (
@@ -26,19 +26,20 @@ from policy.tables.plots.style import (
     PURPLE,
     SKY,
     VERMILLION,
+    Dash,
     Style,
     heading,
+    key,
     legend,
     new_figure,
     plain_axes,
     png,
     scale_cost,
     scale_percent,
+    settle,
 )
-from policy.tables.words import drawn
 
 Kind = Literal["proposed", "baseline", "control", "random", "oracle", "models", "paper", "cited"]
-Dash = Literal["-", "--", "-.", ":", ""]
 
 COST = "GFLOPs per video (10⁹ multiply-accumulates)"
 WATCHED = "share of the video watched (%)"
@@ -211,23 +212,10 @@ def _heading(
     subtitle: str,
 ) -> float:
     heading(figure, title, subtitle)
-    handles = [_handle(style, _DASHES[kind]) for (_, kind), style in styles.items()]
+    handles = [key(style, drawn(style.name, 40), dash=_DASHES[kind]) for (_, kind), style in styles.items()]
     if any(line.hull for line in lines):
         handles.append(Line2D([], [], color=GREY, linewidth=0.9, dashes=_HULL, label="convex hull"))
     return legend(figure, handles) + 0.06
-
-
-def _handle(style: Style, dash: Dash) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        color=style.colour,
-        linestyle=dash or "none",
-        marker=style.marker,
-        markersize=style.size * 0.8,
-        markerfacecolor=style.colour if style.filled else "white",
-        label=drawn(style.name, 40),
-    )
 
 
 def _axes(figure: Figure, *, bottom_in: float, top_in: float) -> Axes:
@@ -278,9 +266,7 @@ def _lines(axes: Axes, lines: Sequence[Line], styles: Mapping[tuple[str, Kind], 
 def _label(
     figure: Figure, axes: Axes, lines: Sequence[Line], styles: Mapping[tuple[str, Kind], Style]
 ) -> list[Box]:
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    canvas.draw()  # type: ignore[no-untyped-call]  # the limits become final
+    settle(figure)
     marks, strokes = [], []
     for line in lines:
         labels = line.labels or [""] * len(line.xs)

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from policy.sheets.words import drawn, one_line
 from policy.tables.plots.style import (
     BLUE,
     GREY,
@@ -26,7 +27,6 @@ from policy.tables.plots.style import (
     plain_axes,
     png,
 )
-from policy.tables.words import drawn, one_line
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -12,9 +12,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from policy.tables.html import Thumbnail, Thumbnails
+from policy.sheets.sheet import Thumbnail, Thumbnails
+from policy.sheets.words import drawn, one_line
 from policy.tables.plots.style import DPI, GREEN, INK, WIDTH_IN, fit, heading, new_figure, png
-from policy.tables.words import drawn, one_line
 
 Picture = npt.NDArray[np.uint8]
 

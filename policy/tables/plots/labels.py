@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from policy.sheets.words import drawn
 from policy.tables.placement import Box, place
 from policy.tables.plots.style import Style, missing_glyphs_allowed, renderer_of
-from policy.tables.words import drawn
 
 _MARGIN = 3.5  # between a marker and its label, in units of 1/72 inch
 

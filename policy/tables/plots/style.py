@@ -7,15 +7,20 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from policy.tables.words import drawn, one_line
+from policy.sheets.words import drawn, one_line
+
+Dash = Literal["-", "--", "-.", ":", ""]
+"""Of a line; empty: only its points."""
 
 DPI = 200
 WIDTH_IN = 7.0
@@ -122,6 +127,26 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> float:
             return float(height - extent.y0 / figure.dpi)
         made.remove()
     return _LEGEND_IN
+
+
+def key(style: Style, label: str, *, dash: Dash = "", scale: float = 0.8) -> Line2D:
+    """What a legend shows of a style."""
+    return Line2D(
+        [],
+        [],
+        linestyle=dash or "none",
+        marker=style.marker,
+        markersize=style.size * scale,
+        color=style.colour,
+        markerfacecolor=style.colour if style.filled else "white",
+        label=label,
+    )
+
+
+def settle(figure: Figure) -> None:
+    """Make the limits and the layout final, which labels beside points need."""
+    assert isinstance(figure.canvas, FigureCanvasAgg)
+    figure.canvas.draw()  # type: ignore[no-untyped-call]
 
 
 def plain_axes(axes: Axes, x_label: str, y_label: str) -> None:

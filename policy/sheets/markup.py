@@ -1,0 +1,166 @@
+"""A document as Markdown, LaTeX, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from itertools import groupby
+
+from policy.sheets.sheet import Document, Sheet
+
+# ---------------------------------------------------------------------------------------------------- Markdown
+
+
+def markdown(document: Document, pictures: Sequence[str] = ()) -> str:
+    """Args:
+    pictures: their paths as seen from the file that this is written to.
+    """
+    shown = [
+        line
+        for picture, path in zip(document.pictures, pictures, strict=False)
+        for line in ("", f"![{picture.brief or picture.alt}]({path})")
+    ]
+    tables = [
+        line for place, sheet in enumerate(document.main) for line in markdown_table(sheet, titled=place > 0)
+    ]
+    lines = [
+        f"# {document.title}",
+        *([*tables, *shown] if document.label else [*shown, *tables]),
+        "",
+        *(f"- {sentence}" for sentence in document.state),
+        "",
+        "```sh",
+        document.command,
+        "```",
+        *(line for sheet in document.details for line in markdown_table(sheet)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_table(sheet: Sheet, *, titled: bool = True) -> list[str]:
+    """The lines of a table, with its title above."""
+    lines = ["", f"## {sheet.title}"] if titled else []
+    lines += ["", _markdown_row(sheet.header)]
+    lines.append(_markdown_row(["---:" if numeric else "---" for numeric in sheet.numeric]))
+    for index, words in enumerate(sheet.words):
+        if group := sheet.groups.get(index):
+            lines.append(_markdown_row([f"*{group}*", *[""] * (len(words) - 1)]))
+        strong = [f"**{word}**" if word else "" for word in words] if index in sheet.emphasised else words
+        lines.append(_markdown_row(strong))
+    return lines
+
+
+def _markdown_row(words: Sequence[str]) -> str:
+    escaped = [word.replace("|", r"\|") for word in words]
+    return f"| {' | '.join(escaped)} |"
+
+
+# ------------------------------------------------------------------------------------------------- CSV and JSON
+
+
+def comma_separated(sheet: Sheet, *, digits: int = 6) -> str:
+    """Numbers as they are, to so many significant digits; an empty field is a value that does not exist."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column.key for column in sheet.columns])
+    for row in sheet.rows:
+        writer.writerow(["" if v is None else f"{v:.{digits}g}" if isinstance(v, float) else v for v in row])
+    return text.getvalue()
+
+
+def as_json(document: Document) -> str:
+    """Every number, and where it is from."""
+    everything = {**document.record, "state": document.state, "command": document.command}
+    return json.dumps(everything, indent=2, ensure_ascii=False) + "\n"
+
+
+# ------------------------------------------------------------------------------------------------------- LaTeX
+
+_ESCAPED = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # What no engine's default fonts need have.
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": "$-$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "γ": r"$\gamma$",
+    "λ": r"$\lambda$",
+    "τ": r"$\tau$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "†": r"$^\dagger$",
+    "–": "--",
+    "…": r"\dots{}",
+    **{digit: f"$^{power}$" for power, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+}
+
+
+def escape(text: str) -> str:
+    """Text as it stands, for LaTeX's text mode. Letters of other scripts stay: XeLaTeX and LuaLaTeX set them."""
+    return "".join(_ESCAPED.get(character, character) for character in text)
+
+
+def latex(document: Document) -> str:
+    """A `table` environment for each sheet that fits on a page, to \\input; needs booktabs."""
+    lines = [r"% Needs \usepackage{booktabs}. Made by:"]
+    lines += [f"% {part}" for part in document.command.splitlines()]
+    for sheet in document.main:
+        lines += [r"\begin{table}", r"  \centering", rf"  \caption{{{escape(sheet.title)}}}"]
+        if document.label:
+            lines.append(rf"  \label{{tab:{document.label}}}")
+        lines += _tabular(sheet)
+        if document.label:
+            lines.append(r"  \par\medskip\footnotesize\raggedright")
+            lines += [f"  {escape(sentence)}" for sentence in document.state]
+        lines.append(r"\end{table}")
+    if not document.label:
+        lines += [f"% {sentence}" for sentence in document.state]
+    return "\n".join(lines) + "\n"
+
+
+def _tabular(sheet: Sheet) -> list[str]:
+    places = "".join("r" if numeric else "l" for numeric in sheet.numeric)
+    lines = [rf"  \begin{{tabular}}{{{places}}}", r"    \toprule"]
+    above = [f"paper, {c.paper}" if c.paper else c.heading for c in sheet.columns]
+    if any(above):
+        lines += _spanning(above)
+    lines += [f"    {_latex_row([column.title for column in sheet.columns])}", r"    \midrule"]
+    for index, words in enumerate(sheet.words):
+        if group := sheet.groups.get(index):
+            if lines[-1] != r"    \midrule":
+                lines.append(r"    \midrule")
+            lines.append(rf"    \multicolumn{{{len(words)}}}{{l}}{{\emph{{{escape(group)}}}}} \\")
+        lines.append(f"    {_latex_row(words, bold=index in sheet.emphasised)}")
+    return [*lines, r"    \bottomrule", r"  \end{tabular}"]
+
+
+def _spanning(above: Sequence[str]) -> list[str]:
+    """A row of what stands above columns, and a thin rule under each that is not empty."""
+    titles, rules, end = [], [], 0
+    for title, group in groupby(above):
+        first, end = end + 1, end + len(list(group))
+        titles.append(rf"\multicolumn{{{end - first + 1}}}{{c}}{{{escape(title)}}}")
+        if title:
+            rules.append(rf"\cmidrule(lr){{{first}-{end}}}")
+    return [rf"    {' & '.join(titles)} \\", f"    {' '.join(rules)}"]
+
+
+def _latex_row(words: Sequence[str], *, bold: bool = False) -> str:
+    cells = " & ".join(rf"\textbf{{{escape(word)}}}" if bold and word else escape(word) for word in words)
+    # After the \\ of the row before, these two would be its arguments.
+    return rf"{'{}' if cells.startswith(('[', '*')) else ''}{cells} \\"

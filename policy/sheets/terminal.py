@@ -1,0 +1,146 @@
+"""For a terminal, or for a pipe: no table is narrower than its numbers, no sentence wider than one reads."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import textwrap
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from policy.sheets.sheet import INTERVALS, NO_VALUE, Document, Sheet
+
+LONGEST_LINE = 100
+"""Characters of a line that is not a table, however wide the terminal is."""
+
+_ELSEWHERE = (
+    "Intervals over videos are in the files of --out and in --json; a wider terminal shows them, too."
+)
+
+
+def render(document: Document, *, colour: bool = False, width: int | None = None) -> str:
+    """Args:
+    width: of the terminal in characters, by default as it is. Where it has no room for all in one table, the
+        intervals go; then the paper's values go into a table of their own. No table is narrower than its
+        numbers: a terminal that is too narrow wraps its lines, but no digit is lost.
+    """
+    width = width or terminal_width()
+    lines, intervals = print_sheets(document.main, colour=colour, width=width)
+    long = [
+        f"{sheet.title}: {len(sheet.rows)} rows, in the files of --out and in --json."
+        for sheet in document.details
+    ]
+    state = [_ELSEWHERE if one == INTERVALS and not intervals else one for one in document.state]
+    return "\n".join([*lines, "", *wrapped([*long, *state], width), f"$ {document.command}"]) + "\n"
+
+
+def terminal_width() -> int:
+    """In characters; of a pipe, those of a line that one reads."""
+    return shutil.get_terminal_size((LONGEST_LINE, 24)).columns
+
+
+def print_sheets(
+    sheets: Sequence[Sheet], *, width: int, colour: bool = False, title: str = ""
+) -> tuple[list[str], bool]:
+    """The lines of tables below each other, each with its title; and whether they have all their intervals."""
+    layouts = [_layout(sheet, width) for sheet in sheets]
+    widths = [_width_of(table) for tables, _ in layouts for table in tables]
+    console = Console(
+        file=io.StringIO(),
+        width=max(width, *widths),
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+    )
+    with console.capture() as captured:
+        if title:
+            console.print(Text(title, style="bold"), end="\n\n")
+        for sheet, (tables, _) in zip(sheets, layouts, strict=True):
+            if sheet.title:
+                console.print(Text(sheet.title, style="bold"), end="\n\n")
+            for table in tables:
+                console.print(table)
+                console.print()
+    lines = [line.rstrip() for line in captured.get().rstrip().splitlines()]
+    return lines, all(intervals for _, intervals in layouts)
+
+
+def wrapped(sentences: Sequence[str], width: int, *, indent: str = "  ") -> list[str]:
+    """Each sentence in lines of the width, at most `LONGEST_LINE`, all but its first indented."""
+    longest = min(width, LONGEST_LINE)
+    return [
+        line for sentence in sentences for line in textwrap.wrap(sentence, longest, subsequent_indent=indent)
+    ]
+
+
+def _layout(sheet: Sheet, width: int) -> tuple[list[Table], bool]:
+    """The fullest of the layouts that fits, or the last; and whether it has intervals."""
+    apart = [False, True] if any(column.paper for column in sheet.columns) else [False]
+    layouts = []
+    for parted in apart:
+        for intervals in (True, False):
+            parts = [{"paper": False}, {"ours": False}] if parted else [{}]
+            layouts.append(([_table(sheet, intervals, **part) for part in parts], intervals))
+    fitting = (one for one in layouts if all(_width_of(table) <= width for table in one[0]))
+    return next(fitting, layouts[-1])
+
+
+def _table(sheet: Sheet, intervals: bool, *, ours: bool = True, paper: bool = True) -> Table:
+    """The paper's columns of a data set as one. Without ours, only of rows that the paper has."""
+    words = sheet.words_with(intervals=intervals)
+    numeric, columns = sheet.numeric, list(sheet.columns)
+    heads: list[tuple[str, bool, str]] = []
+    cells: list[list[str]] = []
+    heading = ""
+    for name, group in groupby(range(len(columns)), key=lambda place: columns[place].paper):
+        places = list(group)
+        if name and paper:
+            measures = " / ".join(columns[place].title.removesuffix(" %") for place in places)
+            style = "bold" if columns[places[0]].emphasised else ""
+            heads.append((f"paper\n{name}\n{measures}", True, style))
+            cells.append(_joined([[row[place] for place in places] for row in words]))
+        elif not name:
+            for place in places if ours else places[:1]:
+                column = columns[place]
+                over = f"{column.heading}\n\n" if column.heading != heading else ""
+                heading = column.heading
+                heads.append((f"{over}{column.title}", numeric[place], ""))
+                cells.append([row[place] for row in words])
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    height = max(head.count("\n") for head, _, _ in heads)
+    for head, right, style in heads:
+        titled = Text("\n" * (height - head.count("\n")) + head, style=style)
+        table.add_column(titled, justify="right" if right else "left", no_wrap=True, style=style)
+    for index, row in enumerate(zip(*cells, strict=True)):
+        if not ours and set(row[1:]) == {NO_VALUE}:
+            continue
+        if index in sheet.groups:
+            if sheet.ruled:
+                table.add_section()
+            if sheet.groups[index]:
+                table.add_row(Text(sheet.groups[index], style="italic"))
+        table.add_row(*map(Text, row), style="bold" if index in sheet.emphasised else None)
+    return table
+
+
+def _joined(values: Sequence[Sequence[str]]) -> list[str]:
+    """The values of each row in one text, in line under each other."""
+    widths = [max(map(len, column)) for column in zip(*values, strict=True)]
+    return [
+        NO_VALUE
+        if set(row) == {NO_VALUE}
+        else " / ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
+        for row in values
+    ]
+
+
+def _width_of(table: Table) -> int:
+    """Characters that the table takes where nothing is cut."""
+    wide = Console(file=io.StringIO(), width=10_000)
+    return Measurement.get(wide, wide.options, table).maximum

@@ -1,0 +1,218 @@
+"""Tables and figures as what the renderer (`policy.sheets`) shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from policy.sheets.sheet import Column, Document, Picture, Sheet, Value
+from policy.tables import figure
+from policy.tables.datasets import dataset_title
+from policy.tables.exhibits.exhibit import Exhibit
+from policy.tables.experiment import MEASURES, METHODS_GROUP, Experiment, Measure, Printed
+from policy.tables.report import Report, Row
+
+NOT_BUILT = "not built yet"
+_MOST_DECIMALS = 4
+_FIGURE = "Accuracy against computation per video"
+
+
+def document(made: Report | Exhibit, *, drawn: bool) -> Document:
+    """Args:
+    drawn: with the figure of a table, which takes a second.
+    """
+    if isinstance(made, Exhibit):
+        return of_exhibit(made)
+    return of_report(made, figure.render(made) if drawn else None)
+
+
+def of_report(report: Report, png: bytes | None = None) -> Document:
+    """A table, with its figure where it has been drawn."""
+    table = report.table
+    pictures = []
+    if png is not None:
+        crosses = "; crosses are the paper's values." if report.dataset in table.datasets else "."
+        alt = f"{table.title}: accuracy against GFLOPs per video"
+        pictures.append(Picture(png, alt, f"{_FIGURE}{crosses}", _FIGURE))
+    return Document(
+        id=_id(table.name),
+        title=table.title,
+        sheets=[_shown(report)],
+        state=report.state,
+        command=report.command,
+        pictures=pictures,
+        record={
+            "table": table.name,
+            "title": table.title,
+            "source": table.source,
+            "labels": report.labels_name,
+            "dataset": report.dataset,
+            "seeds": report.seeds,
+            "rows": [_record(row, report) for row in report.rows],
+        },
+        data=[_all_of(report)],
+        # What \ref takes: letters, digits and hyphens.
+        label=re.sub(r"[^A-Za-z0-9]", "-", table.name),
+    )
+
+
+def of_exhibit(exhibit: Exhibit) -> Document:
+    """A figure, and the numbers behind it."""
+    report = exhibit.report
+    return Document(
+        id=_id(report.table.name),
+        title=report.table.title,
+        sheets=exhibit.sheets,
+        state=(*exhibit.notes, *report.state),
+        command=report.command,
+        pictures=exhibit.pictures,
+        thumbnails=exhibit.thumbnails,
+        record={
+            "table": report.table.name,
+            "title": report.table.title,
+            "labels": report.labels_name,
+            "seeds": report.seeds,
+            "sheets": [{"title": sheet.title, "rows": sheet.records} for sheet in exhibit.sheets],
+            "runs": {row.experiment.name: [str(run.folder) for run in row.runs] for row in report.rows},
+        },
+        data=exhibit.sheets,
+    )
+
+
+def _id(name: str) -> str:
+    """Of a section, from whatever a table's folder is called."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", f"table-{name}" if not name[:1].isalpha() else name)
+
+
+def _shown(report: Report) -> Sheet:
+    """Ours beside the paper's."""
+    table = report.table
+    columns = [
+        Column("method", numeric=False),
+        *(Column(title, numeric=False) for title in table.columns),
+        *(
+            Column(MEASURES[measure], decimals=_decimals(report, measure), numeric=True, heading="ours")
+            for measure in table.measures
+        ),
+        *(
+            Column(
+                MEASURES[measure],
+                numeric=True,
+                paper=dataset_title(name),
+                emphasised=name == report.dataset,
+            )
+            for name in table.datasets
+            for measure in table.printed
+        ),
+    ]
+    rows: list[list[Value]] = []
+    groups, group = {}, METHODS_GROUP
+    for index, row in enumerate(report.rows):
+        one = row.experiment
+        if one.group != group:
+            groups[index] = group = one.group
+        printed = [_printed(one, name, measure) for name in table.datasets for measure in table.printed]
+        rows.append(
+            [
+                row.title,
+                *_texts(one, table.columns),
+                *_ours(row, table.measures),
+                *(value.text if value else None for value in printed),
+            ]
+        )
+    emphasised = frozenset(n for n, row in enumerate(report.rows) if row.experiment.emphasised)
+    return Sheet(table.title, columns, rows, groups=groups, emphasised=emphasised)
+
+
+def _ours(row: Row, measures: Sequence[Measure]) -> list[Value]:
+    if row.built:
+        return [row.measures[measure] for measure in measures]
+    return [NOT_BUILT if row.status == "not built yet" else None, *[None] * (len(measures) - 1)]
+
+
+def _decimals(report: Report, measure: Measure) -> int:
+    """As many as Table 1 prints (one for mAP and GFLOPs), or what two digits of the smallest mean take."""
+    if measure != "gflops":
+        return 1
+    means = [row.measures[measure].mean for row in report.rows if row.built]
+    smallest = min((mean for mean in means if mean > 0), default=1.0)
+    decimals = 1
+    while smallest * 10**decimals < 9.5 and decimals < _MOST_DECIMALS:
+        decimals += 1
+    return decimals
+
+
+def _all_of(report: Report) -> Sheet:
+    """For CSV: numbers only, of all measures."""
+    table = report.table
+    # The paper's ± is over videos; where it prints one, it has a field of its own.
+    paper = [
+        (name, measure, part)
+        for name in table.datasets
+        for measure in table.printed
+        for part in ("", "_std")
+        if not part or any(_part(row.experiment, name, measure, part) for row in report.rows)
+    ]
+    keys = [
+        *("name", "group", "status", "runs"),
+        *(f"{measure}_{what}" for measure in MEASURES for what in ("mean", "std", "low", "high")),
+        *(f"paper_{name}_{measure}{part}" for name, measure, part in paper),
+        "substituted",
+        *table.columns,
+    ]
+    rows: list[list[Value]] = []
+    for row in report.rows:
+        one = row.experiment
+        spreads = [row.measures[measure] if row.built else None for measure in MEASURES]
+        numbers = ([s.mean, s.std, s.low, s.high] if s else [None] * 4 for s in spreads)
+        rows.append(
+            [
+                *(one.title, one.group, row.status, len(row.runs)),
+                *(value for four in numbers for value in four),
+                *(_part(one, *of) for of in paper),
+                " ".join(f"{theirs}={ours}" for theirs, ours in row.substituted.items()),
+                *_texts(one, table.columns),
+            ]
+        )
+    return Sheet(table.title, [Column(key, key) for key in keys], rows)
+
+
+def _record(row: Row, report: Report) -> dict[str, object]:
+    """For JSON: everything, run by run."""
+    one = row.experiment
+    return {
+        "name": one.title,
+        "experiment": one.name,
+        "group": one.group,
+        "status": row.status,
+        "substituted": dict(row.substituted),
+        "columns": dict(zip(report.table.columns, one.columns, strict=False)),
+        "ours": {measure: asdict(spread) for measure, spread in row.measures.items()},
+        "paper": {
+            name: {
+                measure: {"value": value.value, "printed": value.text} for measure, value in values.items()
+            }
+            for name, values in one.published.items()
+        },
+        "runs": [
+            {"folder": str(run.folder), "reused": run.reused, "result": run.result.as_json()}
+            for run in row.runs
+        ],
+    }
+
+
+def _texts(one: Experiment, columns: Sequence[str]) -> Sequence[str]:
+    return one.columns or [""] * len(columns)
+
+
+def _printed(one: Experiment, dataset: str, measure: Measure) -> Printed | None:
+    return one.published.get(dataset, {}).get(measure)
+
+
+def _part(one: Experiment, dataset: str, measure: Measure, part: str) -> str | None:
+    """The printed digits before the ±, or those after it."""
+    value = _printed(one, dataset, measure)
+    if value is None:
+        return None
+    return value.std if part else value.mean
