@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from benchmarks.liteeval_step import CLASSES, QUICK, Sizes
 from benchmarks.tables import in_turn, load, machine, markdown
-from policy.liteeval import LiteEval, LiteEvalOutput
+from policy.liteeval.model import LiteEval, LiteEvalOutput
 
 USAGES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 

@@ -32,8 +32,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from benchmarks.tables import in_turn, load, machine, markdown
 from policy.config import Precision
-from policy.liteeval import CLOSED, OPEN, LiteEval
-from policy.liteeval.gate import gumbel_pairs
+from policy.liteeval.gate import CLOSED, OPEN, gumbel_pairs
+from policy.liteeval.model import LiteEval
 from policy.networks.projection import Projection
 
 CLASSES = 239

@@ -21,10 +21,6 @@ IntArray = npt.NDArray[np.int64]
 Losses = Mapping[str, Tensor | float]
 """What one batch gives to the metrics; "loss" is what is minimised. Tensors are scalars."""
 
-TRAINING_OPTIONS = frozenset(
-    {"epochs", "batch", "lr", "weight_decay", "lr_drop", "grad_clip", "seed", "input_norm"}
-)
-
 
 @dataclass(frozen=True)
 class Moment:
@@ -65,15 +61,12 @@ class Method(ABC):
     Attributes:
         title: as the paper's tables call it.
         roles: the streams it reads.
-        options: the fields of RunConfig it reads, beyond those of the data; they decide whether two runs are
-            the same.
         teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
             training where the configuration names one.
     """
 
     title: ClassVar[str]
     roles: ClassVar[tuple[Role, ...]]
-    options: ClassVar[frozenset[str]]
 
     model: nn.Module
     teacher: Tensor | None = None

@@ -15,8 +15,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
-from policy.liteeval import CLOSED, OPEN, LiteEval, LiteEvalOutput, PolicyCost, liteeval_loss
-from policy.liteeval.gate import gumbel_pairs
+from policy.liteeval.cost import PolicyCost
+from policy.liteeval.gate import CLOSED, OPEN, gumbel_pairs
+from policy.liteeval.loss import liteeval_loss
+from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.networks.cells import GateInput, gated_lstm, lstm
 from policy.networks.standardize import Standardize
 

@@ -15,10 +15,10 @@ from torch.nn.functional import batch_norm, linear, normalize
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from cache_schema import UserError
-from policy.config import RunConfig
-from policy.liteeval import LiteEval, LiteEvalOutput
 from policy.liteeval.authors import from_released, load_released, to_released
+from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.gate import CLOSED, OPEN, gumbel_pairs
+from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.recipes import RECIPES
 
 D_C, D_F, P_C, P_F, H_C, H_F, CLASSES = 6, 9, 5, 7, 4, 8, 3
@@ -287,7 +287,7 @@ def test_the_recipes_are_as_documented() -> None:
         for line in DOC.read_text(encoding="utf-8").splitlines()
         if line.startswith("| `--")
     ]
-    defaults = RunConfig("liteeval")
+    defaults = LiteEvalConfig()
     named = set()
     for option, *values in rows:
         field = option.strip("`").removeprefix("--").replace("-", "_")

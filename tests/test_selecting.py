@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from cache_schema import UserError
-from policy.config import RunConfig
 from policy.deploy.selecting import open_selector
 from policy.runs import open_data, run_method
+from policy.selection.config import SelectorConfig
 from policy.selection.opening import Pool
 from tests.pools import PlantedPool, plant_pool
 
 MODELS = ("m0", "m1", "m2", "m3")
-CONFIG = RunConfig("selector", models=MODELS, epochs=4, batch=32, lr=3e-3, selector_hidden=16)
+CONFIG = SelectorConfig(models=MODELS, epochs=4, batch=32, lr=3e-3, selector_hidden=16)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> PlantedPool:
     ],
 )
 def test_it_chooses_as_the_run(change: dict[str, Any], pool: PlantedPool, tmp_path: Path) -> None:
-    config = RunConfig(**{**vars(CONFIG), **change})
+    config = SelectorConfig(**{**vars(CONFIG), **change})
     run_method(config, pool.cache, pool.labels, tmp_path / "run", device="cpu")
     with (tmp_path / "run" / "choices.csv").open(newline="") as file:
         expected = [row["answers"] for row in csv.DictReader(file)]

@@ -11,9 +11,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from policy.config import RunConfig
 from policy.console import LONGEST_LINE, console_for, plain_table, stripped, wrapped
 from policy.runs import Result
+from policy.selection.config import SelectorConfig
 from policy.selection.distribution import PAPER, LabelDistribution, label_distributions, relabelled
 from policy.selection.pool import PoolTable
 
@@ -197,7 +197,7 @@ def _gflops(value: float) -> str:
 
 def render_affinities(
     table: PoolTable,
-    config: RunConfig,
+    config: SelectorConfig,
     alphas: Sequence[float],
     *,
     colour: bool = False,
@@ -235,7 +235,7 @@ def _cells(row: LabelDistribution) -> list[str]:
     return [f"{row.alpha:g}", *shares, f"{row.gflops:.2f}", f"{100 * row.top1:.1f}"]
 
 
-def _state(table: PoolTable, config: RunConfig) -> list[str]:
+def _state(table: PoolTable, config: SelectorConfig) -> list[str]:
     drawn = ", drawn by its affinities" if config.affinity == "soft" else ""
     lines = [
         f"GFLOPs and top-1: were each video judged by the model that it is labelled with{drawn}. The labels know "

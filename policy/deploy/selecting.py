@@ -11,8 +11,8 @@ import torch
 
 from cache_schema import UserError
 from cache_schema.run_folder import CONFIG, not_ours, read_json
-from policy.config import RunConfig
 from policy.runs import DETAILS, WEIGHTS, read_config, read_result
+from policy.selection.config import SelectorConfig
 from policy.selection.deciding import decide, said_of
 from policy.selection.inputs import assembled
 from policy.selection.network import SelectorNetwork
@@ -36,7 +36,7 @@ class OpenSelector:
 
     def __init__(
         self,
-        config: RunConfig,
+        config: SelectorConfig,
         network: SelectorNetwork,
         *,
         looks_at: str,
@@ -89,7 +89,7 @@ def open_selector(folder: Path) -> OpenSelector:
     """
     config = read_config(folder)
     read_result(folder)
-    if config.method != "selector":
+    if not isinstance(config, SelectorConfig):
         raise UserError(f"{folder}: a run of {config.method}; give one of selector")
     held, details = read_json(folder / CONFIG), read_json(folder / DETAILS)
     try:

@@ -10,10 +10,9 @@ import torch
 from cache_schema import StreamSpec, UserError
 from cache_schema.costs import stream_cost
 from cache_schema.run_folder import CONFIG, not_ours, read_json
+from policy.liteeval.config import LiteEvalConfig, LiteEvalRLConfig
 from policy.liteeval.method import LiteEvalMethod
-from policy.liteeval.random_gating import RandomGating
 from policy.liteeval.stream import LiteEvalStream
-from policy.registry import METHODS
 from policy.runs import WEIGHTS, read_config, read_result
 from policy.training.checkpoint import read_weights
 
@@ -28,16 +27,17 @@ def open_stream(folder: Path, *, device: torch.device | None = None) -> LiteEval
     """
     config = read_config(folder)
     read_result(folder)
-    kind = METHODS.get(config.method)
-    if kind is None or not issubclass(kind, LiteEvalMethod) or issubclass(kind, RandomGating):
+    if not isinstance(config, LiteEvalConfig | LiteEvalRLConfig):
         raise UserError(f"{folder}: a run of {config.method}, which has no gate to ask: give one of liteeval")
     held = read_json(folder / CONFIG)
     try:
-        coarse, fine = (StreamSpec.from_json(json.dumps(held["streams"][role])) for role in kind.roles)
+        coarse, fine = (
+            StreamSpec.from_json(json.dumps(held["streams"][role])) for role in LiteEvalMethod.roles
+        )
         classes, multi_label = tuple(map(str, held["classes"])), bool(held["multi_label"])
     except (KeyError, TypeError, ValueError) as error:
         raise not_ours(folder / CONFIG) from error
-    model = kind.network(config, coarse.feature_dim, fine.feature_dim, len(classes))
+    model = LiteEvalMethod.network(config, coarse.feature_dim, fine.feature_dim, len(classes))
     read_weights(folder / WEIGHTS, model)
     return LiteEvalStream(
         model.to(device or torch.device("cpu")),

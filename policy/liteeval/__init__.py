@@ -8,20 +8,3 @@ Equations and rooms: Eq. 1, 3, 4, 5 in :mod:`.recurrent`, for LSTMs in :mod:`.ce
 released code in :mod:`.projection`, its weights in :mod:`.authors`; one frame at a time in :mod:`.stream`. Input
 scales are in :mod:`policy.networks.standardize`.
 """
-
-from policy.liteeval.cost import PolicyCost
-from policy.liteeval.gate import CLOSED, OPEN, ConditionalGate
-from policy.liteeval.loss import LiteEvalLoss, liteeval_loss
-from policy.liteeval.model import LiteEval, LiteEvalOutput, LiteEvalState
-
-__all__ = [
-    "CLOSED",
-    "OPEN",
-    "ConditionalGate",
-    "LiteEval",
-    "LiteEvalLoss",
-    "LiteEvalOutput",
-    "LiteEvalState",
-    "PolicyCost",
-    "liteeval_loss",
-]

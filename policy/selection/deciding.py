@@ -7,17 +7,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from policy.config import RunConfig
+from policy.selection.config import SelectorConfig
 from policy.selection.network import SelectorNetwork
 from policy.selection.rule import choose, choose_at_price
-from policy.selection.schedule import by_price
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
 @torch.no_grad()
-def said_of(config: RunConfig, network: SelectorNetwork, inputs: Tensor) -> FloatArray:
+def said_of(config: SelectorConfig, network: SelectorNetwork, inputs: Tensor) -> FloatArray:
     """(M, N): P(M_k, x) of Sec. 3.4 or, with target "loss", exp(−loss) as it is expected of each model.
 
     Args:
@@ -28,7 +27,7 @@ def said_of(config: RunConfig, network: SelectorNetwork, inputs: Tensor) -> Floa
     return np.asarray(said.cpu().numpy(), np.float64)
 
 
-def decide(config: RunConfig, said: FloatArray, gflops: FloatArray, value: float) -> IntArray:
+def decide(config: SelectorConfig, said: FloatArray, gflops: FloatArray, value: float) -> IntArray:
     """(M,): a model for each video, at a threshold or price.
 
     Args:
@@ -37,6 +36,6 @@ def decide(config: RunConfig, said: FloatArray, gflops: FloatArray, value: float
     """
     order = gflops.argsort(kind="stable")
     ordered = said[:, order]
-    if by_price(config):
+    if config.by_price:
         return np.asarray(order[choose_at_price(ordered, gflops[order], value)])
     return np.asarray(order[choose(ordered, value, config.when_none)])

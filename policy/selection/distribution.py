@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from policy.config import RunConfig
+from policy.selection.config import SelectorConfig
 from policy.selection.pool import PoolTable
 from policy.selection.targets import affinities
 
@@ -38,7 +38,7 @@ class LabelDistribution:
 
 
 def label_distributions(
-    table: PoolTable, config: RunConfig, alphas: Sequence[float] = ALPHAS
+    table: PoolTable, config: SelectorConfig, alphas: Sequence[float] = ALPHAS
 ) -> list[LabelDistribution]:
     """For each α, with all else as the configuration has it."""
     said = []
@@ -55,14 +55,14 @@ def label_distributions(
     return said
 
 
-def relabelled(table: PoolTable, config: RunConfig, low: float, high: float) -> float:
+def relabelled(table: PoolTable, config: SelectorConfig, low: float, high: float) -> float:
     """Share of the videos labelled otherwise at one α than at another; of soft affinities the share of their
     weight that lies elsewhere."""
     moved = np.abs(affinities(table, config, low) - affinities(table, config, high))
     return float(moved.sum(axis=1).mean() / 2)
 
 
-def describe_affinities(table: PoolTable, config: RunConfig, alphas: Sequence[float]) -> dict[str, Any]:
+def describe_affinities(table: PoolTable, config: SelectorConfig, alphas: Sequence[float]) -> dict[str, Any]:
     """The label distributions, and how good each model is, ready for JSON."""
     return {
         "videos": len(table),

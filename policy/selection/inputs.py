@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from policy.config import RunConfig
 from policy.data.batches import VideoSet
 from policy.selection.affinity import LEAST
+from policy.selection.config import SelectorConfig
 from policy.selection.linear_head import check_features
 from policy.selection.opening import Member
 from policy.selection.sureness import how_sure
@@ -18,7 +18,7 @@ _TOP = 5
 Floats = npt.NDArray[np.float32]
 
 
-def selector_input(config: RunConfig, own: Member, videos: VideoSet, scores: Floats | None) -> Floats:
+def selector_input(config: SelectorConfig, own: Member, videos: VideoSet, scores: Floats | None) -> Floats:
     """(M, D): per video, by `config.selector_input`, class scores, mean features, or both.
 
     Args:
@@ -30,7 +30,7 @@ def selector_input(config: RunConfig, own: Member, videos: VideoSet, scores: Flo
 
 
 def assembled(
-    config: RunConfig, scores: Floats | None, features: Floats | None, *, multi_label: bool
+    config: SelectorConfig, scores: Floats | None, features: Floats | None, *, multi_label: bool
 ) -> Floats:
     """(M, D): the parts side by side that a configuration asks for.
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema import UserError
-from policy.config import WhenNone
+from policy.selection.config import WhenNone
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

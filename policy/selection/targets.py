@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from policy.config import RunConfig
 from policy.selection.affinity import hard_affinity, model_errors, normalised_costs, soft_affinity
+from policy.selection.config import SelectorConfig
 from policy.selection.pool import PoolTable
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def affinities(table: PoolTable, config: RunConfig, alpha: float) -> FloatArray:
+def affinities(table: PoolTable, config: SelectorConfig, alpha: float) -> FloatArray:
     """(M, N): G of Eq. 1 and 2, as the configuration has it but for α."""
     losses = _losses(table, config)
     costs = normalised_costs(table.mean_macs)
@@ -21,7 +21,7 @@ def affinities(table: PoolTable, config: RunConfig, alpha: float) -> FloatArray:
     return soft_affinity(losses, costs, alpha, config.affinity_tau)
 
 
-def qualities(table: PoolTable, config: RunConfig) -> FloatArray:
+def qualities(table: PoolTable, config: SelectorConfig) -> FloatArray:
     """(M, N), in [0, 1]: exp(−loss), for a single label the probability that a model gives what is right; with the
     0-1 loss whether it is right.
 
@@ -34,5 +34,5 @@ def qualities(table: PoolTable, config: RunConfig) -> FloatArray:
     return np.asarray(np.exp(-losses / losses.mean() if table.multi_label else -losses))
 
 
-def _losses(table: PoolTable, config: RunConfig) -> FloatArray:
+def _losses(table: PoolTable, config: SelectorConfig) -> FloatArray:
     return model_errors(table.correct) if config.affinity_loss == "error" else table.losses

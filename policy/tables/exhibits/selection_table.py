@@ -196,7 +196,7 @@ def _cited(material: Material, measure: Measure) -> list[Line]:
 
 
 def _operating_point(material: Material, ours: Experiment) -> str:
-    config = material.asked[ours.name].config
+    config = material.selecting(ours.name)
     if config.budget is None:
         return f"Operating point: --threshold {config.threshold:g}."
     printed = " as the paper prints it" if "budget" in ours.settings else ""
