@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -95,6 +96,37 @@ def test_methods_are_imported_when_they_are_asked_for() -> None:
     assert "lstm" in METHODS and "nonsense" not in METHODS
     with pytest.raises(KeyError):
         METHODS["nonsense"]
+
+
+DECISIVE = {
+    "liteeval": "64b65b1a49c9",
+    "uniform": "920425f1d79f",
+    "uniform-cf": "ddb5a3d94829",
+    "lstm": "ca89806eac51",
+    "lstm-cf": "0d18d5bff757",
+    "frame-glimpse": "e7cc2c943f54",
+    "fast-forward": "dd7175f7128a",
+    "liteeval-rl": "0954dd69dad2",
+    "coarse-only": "ca2dfc7c9a37",
+    "random-gating": "69ba3141b566",
+    "selector": "69574e0d16f0",
+    "selector-cascade": "6fffd852ac39",
+}
+"""Digests of what decides the key of a run with every option at its default. Where one changes, runs that people
+have trained are trained again."""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_decides_a_run_stays_as_it_is(name: str) -> None:
+    decisive = json.dumps(configure(name, {}).decisive(), sort_keys=True)
+    assert hashlib.sha256(decisive.encode()).hexdigest()[:12] == DECISIVE[name]
+
+
+def test_a_configuration_takes_what_its_method_reads() -> None:
+    config = configure("lstm", {"frames": 3, "gamma": 0.1}, seed=7)
+    assert vars(config)["frames"] == 3 and config.seed == 7 and "gamma" not in vars(config)
+    with pytest.raises(TypeError, match="no method reads gama"):
+        configure("lstm", {"gama": 0.1})
 
 
 @pytest.mark.parametrize("name", METHODS)
