@@ -31,6 +31,7 @@ from cache_schema import FeatureCache, Preprocessing, StreamSpec, VideoRecord, w
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
 from policy.data.batches import Batch, VideoSet, batches, read_ahead
+from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method, Moment
 from policy.runs import choose_device, open_data
@@ -159,7 +160,7 @@ def main(
     if quick:
         videos, batch, fine_hidden, coarse_hidden, steps = CLASSES + 10, 4, 64, 16, 1
     chosen = choose_device(device)
-    config = RunConfig("liteeval", coarse="coarse_1280", fine="fine_2048", input_norm="none")
+    config = LiteEvalConfig(coarse="coarse_1280", fine="fine_2048", input_norm="none")
     config = replace(config, coarse_hidden=coarse_hidden, fine_hidden=fine_hidden, batch=batch)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         cache = Path(name)

@@ -28,12 +28,13 @@ import torch
 from benchmarks.tables import load, machine, markdown
 from policy.config import RunConfig
 from policy.evaluation.predictions import Predictions
+from policy.liteeval.config import LiteEvalConfig
 from policy.recipes import with_recipe
+from policy.registry import configure
 from policy.runs import run_method
 from tests.planted import Planted, oracle, plant
 
-BASE = RunConfig(
-    "liteeval",
+BASE = LiteEvalConfig(
     coarse="coarse_112",
     fine="fine_224",
     epochs=30,
@@ -86,7 +87,7 @@ class Row(NamedTuple):
         )
 
 
-def trainings(config: RunConfig, planted: Planted, folder: Path, names: Sequence[str]) -> dict[str, Row]:
+def trainings(config: LiteEvalConfig, planted: Planted, folder: Path, names: Sequence[str]) -> dict[str, Row]:
     """Coarse only, the oracle, and LiteEval trained in every way."""
 
     def row(name: str, config: RunConfig) -> Row:
@@ -94,7 +95,7 @@ def trainings(config: RunConfig, planted: Planted, folder: Path, names: Sequence
         return Row.of(run.predictions(), planted)
 
     rows = {
-        "coarse only": row("coarse-only", replace(config, method="coarse-only")),
+        "coarse only": row("coarse-only", configure("coarse-only", vars(config))),
         "oracle": Row.of(oracle(config, planted, folder / "oracle"), planted),
     }
     chosen = {name: replace(config, **TRAININGS[name]) for name in TRAININGS}
@@ -108,7 +109,7 @@ def trainings(config: RunConfig, planted: Planted, folder: Path, names: Sequence
         if names and name not in names:
             continue
         if one.distill:
-            row("teacher", replace(config, method="lstm-cf"))
+            row("teacher", configure("lstm-cf", vars(config)))
         teacher = str(folder / "teacher") if one.distill else None
         rows[name] = row(f"run-{number}", replace(one, teacher=teacher))
     return rows

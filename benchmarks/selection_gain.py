@@ -20,10 +20,9 @@ import click
 import torch
 
 from benchmarks.tables import load, machine, markdown
-from policy.config import RunConfig
 from policy.runs import load_method, open_data, run_method
+from policy.selection.config import SelectorConfig, with_schedule
 from policy.selection.method import Selector
-from policy.selection.schedule import with_schedule
 from tests.pools import PlantedPool, plant_pool
 
 WAYS: Mapping[str, Mapping[str, Any]] = {
@@ -55,7 +54,7 @@ def main(seeds: tuple[int, ...], epochs: int, quick: bool) -> None:
 
 def gain(pool: PlantedPool, folder: Path, epochs: int, change: Mapping[str, Any]) -> float:
     """Of one training."""
-    plain = RunConfig("selector", models=pool.models, epochs=epochs, batch=64, lr=1e-3, threshold=0.02)
+    plain = SelectorConfig(models=pool.models, epochs=epochs, batch=64, lr=1e-3, threshold=0.02)
     config = with_schedule(replace(plain, **change), {"threshold"})
     run_method(config, pool.cache, pool.labels, folder, device="cpu")
     data = open_data(config, pool.cache, pool.labels)

@@ -41,13 +41,12 @@ from benchmarks.selection_rules import entry_and_cascade, fitted_cascade, stacke
 from benchmarks.tables import machine, markdown
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
-from policy.config import RunConfig
 from policy.runs import load_method, open_data, run_method
 from policy.selection.area import compare
+from policy.selection.config import SelectionConfig, SelectorCascadeConfig, SelectorConfig, with_schedule
 from policy.selection.controls import cascade, oracle, single_models
 from policy.selection.curve import SelectionCurve
 from policy.selection.method import Selector
-from policy.selection.schedule import with_schedule
 from policy.selection.sequential import SelectorCascade
 from tests.caches import make_spec
 from tests.pools import plant_pool
@@ -64,11 +63,9 @@ EPOCHS = (30, 30, 25, 12)
 RATES = (0.03, 0.01, 0.004, 0.004)
 MODELS = ("m0", "m1", "m2", "m3")
 
-SELECTOR = RunConfig("selector", models=MODELS, lr=1e-3, epochs=20)
-TOGETHER = RunConfig(
-    "selector-cascade", models=MODELS, lr=3e-3, weight_decay=1e-4, epochs=100, threshold=0.01
-)
-SELECTORS: Mapping[str, RunConfig] = {
+SELECTOR = SelectorConfig(models=MODELS, lr=1e-3, epochs=20)
+TOGETHER = SelectorCascadeConfig(models=MODELS, lr=3e-3, weight_decay=1e-4, epochs=100, threshold=0.01)
+SELECTORS: Mapping[str, SelectorConfig] = {
     "selector (the paper's)": replace(SELECTOR, epochs=5),
     "… of 20 epochs": SELECTOR,
     "… --target loss": replace(SELECTOR, target="loss"),
@@ -77,7 +74,7 @@ SELECTORS: Mapping[str, RunConfig] = {
         SELECTOR, target="loss", affinity_loss="error", confidence_input=True
     ),
 }
-COMBINED: Mapping[str, RunConfig] = {
+COMBINED: Mapping[str, SelectorCascadeConfig] = {
     "selector-cascade": TOGETHER,
     "… --answer largest": replace(TOGETHER, answer="largest"),
 }
@@ -202,7 +199,8 @@ def areas(data: Data, runs: Path, *, epochs: int, quick: bool, with_trees: bool)
     """
     cpu = torch.device("cpu")
     curves: dict[str, SelectionCurve] = {}
-    for name, asked in {**SELECTORS, **COMBINED}.items():
+    ways: dict[str, SelectionConfig] = {**SELECTORS, **COMBINED}
+    for name, asked in ways.items():
         usual = epochs if name in COMBINED else asked.epochs
         config = with_schedule(replace(asked, epochs=1 if quick else usual), {"threshold"})
         run_method(config, *data, runs / name, device="cpu")
@@ -216,7 +214,7 @@ def areas(data: Data, runs: Path, *, epochs: int, quick: bool, with_trees: bool)
                 method.confidences(dataset.train, cpu), method.confidences(dataset.evaluation, cpu)
             )
             curves["selector first, cascade afterwards"] = choose(table, training)
-        if isinstance(method, SelectorCascade) and config.answer == "learned":
+        if isinstance(method, SelectorCascade) and method.config.answer == "learned":
             curves["cascade with its answers"] = stacked_cascade(method, dataset)
     curves[CASCADE] = cascade(table, training)
     curves["committee cascade"] = cascade(table, training, committee=True)

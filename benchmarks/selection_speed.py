@@ -27,11 +27,10 @@ import torch
 from benchmarks.tables import load, machine, markdown, seconds_of
 from cache_schema import FeatureCache, Preprocessing, StreamSpec, VideoRecord, write_shard
 from cache_schema.annotations import read_labels
-from policy.config import RunConfig
 from policy.method import evaluate
 from policy.runs import open_data
+from policy.selection.config import SelectorConfig, with_schedule
 from policy.selection.method import Selector
-from policy.selection.schedule import with_schedule
 from policy.training.loop import train
 
 T = TypeVar("T")
@@ -94,7 +93,7 @@ def parts(folder: Path, out: Path) -> dict[str, float]:
     """Seconds of its parts, in this process."""
     cpu = torch.device("cpu")
     labels = read_labels(folder / "labels.csv")
-    config = with_schedule(RunConfig("selector", models=MODELS, epochs=5, lr=1e-3), ())
+    config = with_schedule(SelectorConfig(models=MODELS, epochs=5, lr=1e-3), ())
     seconds = {}
 
     def part(name: str, work: Callable[[], T]) -> T:

@@ -25,10 +25,6 @@ IntArray = npt.NDArray[np.int64]
 Losses = Mapping[str, Tensor | float]
 """What one batch gives to the metrics; "loss" is what is minimised. Tensors are scalars."""
 
-TRAINING_OPTIONS = frozenset(
-    {"epochs", "batch", "lr", "weight_decay", "lr_drop", "grad_clip", "seed", "input_norm"}
-)
-
 
 @dataclass(frozen=True)
 class Moment:
@@ -72,11 +68,9 @@ class Method(ABC):
 
     Attributes:
         title: as the paper's tables call it.
-        roles: the streams it reads, by what it calls them, which are fields of RunConfig, too. Their backbones run
-            on all rows that it looks at.
+        roles: the streams it reads, by what it calls them, which are fields of its configuration, too. Their
+            backbones run on all rows that it looks at.
         gated: the one whose backbone runs only where the gates of its predictions are open; None: none.
-        options: the fields of RunConfig it reads, beyond those of the data; they decide whether two runs are
-            the same.
         teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
             training where the configuration names one.
     """
@@ -84,7 +78,6 @@ class Method(ABC):
     title: ClassVar[str]
     roles: ClassVar[tuple[Role, ...]]
     gated: ClassVar[Role | None] = None
-    options: ClassVar[frozenset[str]]
 
     model: nn.Module
     teacher: Tensor | None = None

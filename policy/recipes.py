@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from policy.config import RunConfig
+from policy.config import RunConfig, names_of
+
+R = TypeVar("R", bound=RunConfig)
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "paper": {
@@ -49,12 +51,13 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 τ's values open (5 is AR-Net's and AdaMML's start); the code that its authors released in 2022, for FCVID."""
 
 
-def with_recipe(config: RunConfig, name: str | None, given: Collection[str] = ()) -> RunConfig:
-    """A configuration with a recipe's values for all fields but those that were `given`.
+def with_recipe(config: R, name: str | None, given: Collection[str] = ()) -> R:
+    """A configuration with a recipe's values for all its fields but those that were `given`.
 
     Raises:
         KeyError: no such recipe.
     """
     if name is None:
         return config
-    return replace(config, **{field: value for field, value in RECIPES[name].items() if field not in given})
+    ours = names_of(type(config)) - set(given)
+    return replace(config, **{field: value for field, value in RECIPES[name].items() if field in ours})

@@ -4,40 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from policy.method import Method
+from cache_schema import UserError
+from policy.config import RunConfig, names_of
 
-_CLASSES = {
-    "liteeval": "policy.liteeval.method:LiteEvalMethod",
-    "uniform": "policy.baselines.uniform:Uniform",
-    "uniform-cf": "policy.baselines.uniform:UniformCF",
-    "lstm": "policy.baselines.lstm:FineLSTM",
-    "lstm-cf": "policy.baselines.lstm:CoarseFineLSTM",
-    "frame-glimpse": "policy.baselines.frame_glimpse:FrameGlimpse",
-    "fast-forward": "policy.baselines.fast_forward:FastForward",
-    "liteeval-rl": "policy.liteeval.liteeval_rl:LiteEvalRL",
-    "coarse-only": "policy.baselines.lstm:CoarseOnly",
-    "random-gating": "policy.liteeval.random_gating:RandomGating",
-    "selector": "policy.selection.method:Selector",
-    "selector-cascade": "policy.selection.sequential:SelectorCascade",
+if TYPE_CHECKING:  # which imports torch: --help has no time for that
+    from policy.method import Method
+
+T = TypeVar("T")
+
+
+_PLACES = {
+    "liteeval": ("liteeval", "config:LiteEvalConfig", "method:LiteEvalMethod"),
+    "uniform": ("baselines", "config:UniformConfig", "uniform:Uniform"),
+    "uniform-cf": ("baselines", "config:UniformCFConfig", "uniform:UniformCF"),
+    "lstm": ("baselines", "config:FineLSTMConfig", "lstm:FineLSTM"),
+    "lstm-cf": ("baselines", "config:CoarseFineLSTMConfig", "lstm:CoarseFineLSTM"),
+    "frame-glimpse": ("baselines", "config:FrameGlimpseConfig", "frame_glimpse:FrameGlimpse"),
+    "fast-forward": ("baselines", "config:FastForwardConfig", "fast_forward:FastForward"),
+    "liteeval-rl": ("liteeval", "config:LiteEvalRLConfig", "liteeval_rl:LiteEvalRL"),
+    "coarse-only": ("baselines", "config:CoarseOnlyConfig", "lstm:CoarseOnly"),
+    "random-gating": ("liteeval", "config:RandomGatingConfig", "random_gating:RandomGating"),
+    "selector": ("selection", "config:SelectorConfig", "method:Selector"),
+    "selector-cascade": ("selection", "config:SelectorCascadeConfig", "sequential:SelectorCascade"),
 }
+"""By name: the family, where in it the configuration is, and where the method."""
 
 
-class _Registry(Mapping[str, type[Method]]):
-    """Knows the names, and imports a class when it is asked for."""
+class _Registry(Mapping[str, T]):
+    """Knows the names, and imports a class when it is asked for.
 
-    def __getitem__(self, name: str) -> type[Method]:
-        found: type[Method] = resolve_name(_CLASSES[name])
+    Args:
+        part: of `_PLACES`.
+    """
+
+    def __init__(self, part: int) -> None:
+        self._part = part
+
+    def __getitem__(self, name: str) -> T:
+        place = _PLACES[name]
+        found: T = resolve_name(f"policy.{place[0]}.{place[self._part]}")
         return found
 
     def __contains__(self, name: object) -> bool:
-        return name in _CLASSES
+        return name in _PLACES
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_CLASSES)
+        return iter(_PLACES)
 
     def __len__(self) -> int:
-        return len(_CLASSES)
+        return len(_PLACES)
 
 
-METHODS: Mapping[str, type[Method]] = _Registry()
+CONFIGS: Mapping[str, type[RunConfig]] = _Registry(1)
+"""What each method can be asked for; these need no torch."""
+METHODS: Mapping[str, type[Method]] = _Registry(2)
+
+
+def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
+    """A method's configuration with those of the values, and of those that are to win over them, that it reads.
+
+    Raises:
+        UserError: there is no such method.
+        TypeError: no method reads one of them.
+    """
+    if method not in CONFIGS:
+        raise UserError(f"no method {method!r}; there are: {', '.join(CONFIGS)}")
+    config, values = CONFIGS[method], {**values, **more}
+    read = names_of(config)
+    unknown = values.keys() - read
+    if unknown and (unknown := unknown - names_of(*CONFIGS.values())):
+        raise TypeError(f"no method reads {', '.join(sorted(unknown))}")
+    return config(**{name: value for name, value in values.items() if name in read})

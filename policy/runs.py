@@ -36,7 +36,7 @@ from policy.data.batches import Role, VideoSet
 from policy.data.opening import Dataset, open_dataset
 from policy.evaluation.predictions import Judged, Predictions
 from policy.method import Method, evaluate
-from policy.registry import METHODS
+from policy.registry import CONFIGS, METHODS
 from policy.training.checkpoint import read_weights, write_tensors, write_weights
 from policy.training.distributed import Ranks
 from policy.training.loop import CHECKPOINT, METRICS, Epoch, train
@@ -166,8 +166,6 @@ class Listener:
 def open_data(config: RunConfig, cache: FeatureCache, labels: LabelSet) -> Dataset:
     """The dataset of a run. Raises UserError where configuration, cache and labels do not fit."""
     config.check()
-    if config.method not in METHODS:
-        raise UserError(f"no method {config.method!r}; there are: {', '.join(METHODS)}")
     method = METHODS[config.method]
     return open_dataset(
         cache,
@@ -322,8 +320,8 @@ def _make(config: RunConfig, data: Dataset) -> Method:
 
 def _ask_teacher(method: Method, data: Dataset, device: torch.device) -> None:
     """Give a method that learns from a teacher what that one says of the training videos."""
-    folder = method.config.teacher
-    if folder is not None and "teacher" in method.options:
+    folder = getattr(method.config, "teacher", None)
+    if folder is not None:
         method.teacher = teacher_probabilities(Path(folder), data, device=device)
 
 
@@ -416,7 +414,7 @@ def read_config(folder: Path) -> RunConfig:
         values["whole_only"] = held.get("whole_only", False)
         values |= {name: held["data"][name] for name in ("train_subset", "eval_subset")}
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return RunConfig(**values)
+        return CONFIGS[values.pop("method")](**values)
     except (KeyError, TypeError) as error:
         raise not_ours(folder / CONFIG) from error
 
@@ -449,10 +447,8 @@ def _is_earlier(result: object) -> bool:
 
 
 def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
-    method = METHODS[config.method]
     # How subsets were named and gaps treated is no part of it: the digests say what came of that.
-    names = {"method", *method.roles, *method.options}
-    said = config.relevant(names)
+    said = config.decisive()
     pool = {name: json.loads(stream.spec.to_json()) for name, stream in data.train.pool.items()}
     if said.get("teacher") is not None:  # what it is, not where
         said["teacher"] = read_json(Path(said["teacher"]) / CONFIG).get("key")

@@ -19,13 +19,13 @@ from torch.nn.utils.rnn import pack_sequence
 
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
-from policy.config import RunConfig
 from policy.data.batches import Batch
 from policy.data.opening import Dataset
 from policy.evaluation.predictions import Predictions
-from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
+from policy.liteeval.config import LiteEvalConfig
+from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEvalOutput
-from policy.method import TRAINING_OPTIONS, Losses, Moment, Prediction, class_probabilities, evaluate
+from policy.method import Losses, Moment, Prediction, class_probabilities, evaluate
 from policy.runs import open_data
 from policy.training.loop import train as train_method
 from policy.training.losses import classification_loss
@@ -119,9 +119,7 @@ def write_planted(folder: Path, **options: Any) -> tuple[FeatureCache, LabelSet]
 class OracleGating(LiteEvalMethod):
     """LiteEval's network, trained and judged with its gates open on the informative rows, and on no other."""
 
-    options = TRAINING_OPTIONS | NETWORK_OPTIONS
-
-    def __init__(self, config: RunConfig, data: Dataset, planted: Planted) -> None:
+    def __init__(self, config: LiteEvalConfig, data: Dataset, planted: Planted) -> None:
         super().__init__(config, data)
         self.planted, self.videos = planted, data.train
 
@@ -139,7 +137,7 @@ class OracleGating(LiteEvalMethod):
         return out
 
 
-def oracle(config: RunConfig, planted: Planted, folder: Path) -> Predictions:
+def oracle(config: LiteEvalConfig, planted: Planted, folder: Path) -> Predictions:
     """What LiteEval's network says when it is told where to look; `folder` is for its training."""
     data = open_data(config, planted.cache, planted.labels)
     torch.manual_seed(config.seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -14,22 +13,23 @@ from hypothesis import strategies as st
 
 from cache_schema import FeatureCache
 from cache_schema.annotations import LabelSet
-from policy.config import RunConfig
 from policy.data.opening import Dataset
 from policy.evaluation.curves import upper_hull
 from policy.evaluation.ledger import Ledger
 from policy.evaluation.operating import Curve, OperatingPoint
 from policy.evaluation.predictions import Predictions
 from policy.liteeval.budgets import gate_threshold, oracle_curve, random_curve, threshold_curve
+from policy.liteeval.config import LiteEvalConfig, RandomGatingConfig
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.random_gating import RandomGating
 from policy.method import evaluate
+from policy.registry import configure
 from policy.runs import open_data
 from tests.planted import write_planted
 
 CPU = torch.device("cpu")
-CONFIG = RunConfig(
-    "liteeval", coarse="coarse_112", fine="fine_224", batch=7, coarse_hidden=6, fine_hidden=12, seed=5
+CONFIG = LiteEvalConfig(
+    coarse="coarse_112", fine="fine_224", batch=7, coarse_hidden=6, fine_hidden=12, seed=5
 )
 
 
@@ -117,7 +117,8 @@ def test_random_curve(method: LiteEvalMethod, data: Dataset) -> None:
 def test_random_curve_draws_as_random_gating_does(
     method: LiteEvalMethod, data: Dataset, planted: tuple[FeatureCache, LabelSet]
 ) -> None:
-    config = replace(CONFIG, method="random-gating", usage=0.4, gate_draws=3)
+    config = configure("random-gating", vars(CONFIG), usage=0.4, gate_draws=3)
+    assert isinstance(config, RandomGatingConfig)
     control = RandomGating(config, open_data(config, *planted))
     control.model.load_state_dict(method.model.state_dict())
     theirs = evaluate(control, data.evaluation, device=CPU)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +21,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cache_schema import FeatureCache
 from cache_schema.annotations import LabelSet
-from policy.config import RunConfig
+from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.cost import PolicyCost
 from policy.liteeval.gate import OPEN, gumbel_pairs
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.networks.cells import GRU, NETWORKS, SRU
 from policy.networks.projection import Projection, segments
 from policy.recipes import with_recipe
+from policy.registry import configure
 from policy.runs import Listener, run_method
 from policy.training.loop import Epoch
 from tests.planted import write_planted
@@ -526,15 +526,12 @@ def test_errors_are_clear() -> None:
 
 # --- runs ---
 
-RUN = RunConfig(
-    "liteeval",
+RUN = LiteEvalConfig(
     coarse="coarse_112",
     fine="fine_224",
     epochs=2,
     batch=8,
     lr=1e-3,
-    usage=0.3,
-    gate_draws=2,
     coarse_hidden=4,
     fine_hidden=6,
 )
@@ -557,7 +554,12 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, Lab
 def test_runs_train_and_pay_for_their_network(
     method: str, options: dict[str, Any], planted: tuple[FeatureCache, LabelSet], tmp_path: Path
 ) -> None:
-    done = run_method(replace(RUN, method=method, **options), *planted, tmp_path / "run", device="cpu")
+    done = run_method(
+        configure(method, vars(RUN), usage=0.3, gate_draws=2, **options),
+        *planted,
+        tmp_path / "run",
+        device="cpu",
+    )
     said = done.predictions()
     cost = PolicyCost.of(coarse_dim=10, fine_dim=10, num_classes=4, coarse_hidden=4, fine_hidden=6, **options)
     for draw, macs in enumerate(said.ledger["LiteEval networks"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from benchmarks.liteeval_step import QUICK, Setting
-from policy.config import CELLS, PRECISIONS, Cell, Precision, RunConfig
+from policy.config import Cell, Precision
+from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.model import LiteEval
 from policy.networks import products
 from policy.networks.gated import GatedRun, GateInput, State
@@ -25,8 +26,7 @@ from policy.networks.sparse import LAY_OUT_AFTER
 from policy.runs import run_method
 from tests.planted import write_planted
 
-PLANTED = RunConfig(
-    "liteeval",
+PLANTED = LiteEvalConfig(
     coarse="coarse_112",
     fine="fine_224",
     epochs=30,
@@ -193,7 +193,7 @@ def test_bfloat16_rounds_products_alone(onednn: bool, monkeypatch: pytest.Monkey
     assert not torch.equal(found["h"], found["h"].bfloat16().float())
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", get_args(Cell))
 def test_precision_reaches_every_network_in_training_alone(cell: Cell) -> None:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"coarse_dim": 6, "fine_dim": 7, "num_classes": 3}
@@ -202,7 +202,7 @@ def test_precision_reaches_every_network_in_training_alone(cell: Cell) -> None:
     coarse, fine = (PackedSequence(x, torch.tensor([8, 8])) for x in features)
     weights = LiteEval(**sizes, cell=cell).state_dict()
     logits: dict[tuple[bool, Precision], Tensor] = {}
-    for precision, training in itertools.product(PRECISIONS, (True, False)):
+    for precision, training in itertools.product(get_args(Precision), (True, False)):
         model = LiteEval(**sizes, cell=cell, precision=precision)
         model.load_state_dict(weights)
         logits[training, precision] = model.train(training)(coarse, fine, gates=torch.ones(16)).logits
@@ -231,7 +231,7 @@ def test_the_whole_step_equals_the_loop() -> None:
 @given(
     lengths=st.lists(st.integers(1, 14), min_size=1, max_size=4),
     seed=st.integers(0, 1000),
-    cell=st.sampled_from(CELLS),
+    cell=st.sampled_from(get_args(Cell)),
     sync=st.booleans(),
     sees_cell=st.booleans(),
     threshold=st.sampled_from([-1.0, 0.0, 0.3]),
@@ -294,11 +294,11 @@ def test_evaluation_with_many_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_bfloat16_learns_as_well(tmp_path: Path) -> None:
     """mAP on videos that were not trained on, and usage: means of three seeds (docs/training-speed.md: six)."""
-    maps: dict[Precision, list[float]] = {precision: [] for precision in PRECISIONS}
-    usages: dict[Precision, list[float]] = {precision: [] for precision in PRECISIONS}
+    maps: dict[Precision, list[float]] = {precision: [] for precision in get_args(Precision)}
+    usages: dict[Precision, list[float]] = {precision: [] for precision in get_args(Precision)}
     for seed in range(3):
         cache, labels = write_planted(tmp_path / f"cache{seed}", seed=seed)
-        for precision in PRECISIONS:
+        for precision in get_args(Precision):
             config = replace(PLANTED, seed=seed, precision=precision)
             result = run_method(config, cache, labels, tmp_path / f"{precision}{seed}", device="cpu").result
             maps[precision].append(result.metrics["mean_average_precision"])

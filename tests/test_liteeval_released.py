@@ -15,8 +15,8 @@ from torch.nn.functional import batch_norm, linear, normalize
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from cache_schema import UserError
-from policy.config import RunConfig
 from policy.liteeval.authors import from_released, load_released, to_released
+from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.gate import CLOSED, OPEN, gumbel_pairs
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.recipes import RECIPES
@@ -287,7 +287,7 @@ def test_the_recipes_are_as_documented() -> None:
         for line in DOC.read_text(encoding="utf-8").splitlines()
         if line.startswith("| `--")
     ]
-    defaults = RunConfig("liteeval")
+    defaults = LiteEvalConfig()
     named = set()
     for option, *values in rows:
         field = option.strip("`").removeprefix("--").replace("-", "_")

@@ -16,18 +16,20 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from cache_schema import FeatureCache, UserError, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
+from policy.baselines.config import UniformConfig
 from policy.baselines.uniform import Uniform
-from policy.config import InputNorm, RunConfig
+from policy.config import InputNorm
 from policy.data.batches import VideoSet
 from policy.deploy.session import open_session
 from policy.evaluation.operating import Curve
 from policy.evaluation.predictions import Predictions
+from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEval
 from policy.liteeval.online import emissions, first_rows, seq_k, uniform_k, uniform_watched, watched
 from policy.liteeval.session import LiteEvalSession
 from policy.method import evaluate
-from policy.registry import METHODS
+from policy.registry import METHODS, configure
 from policy.runs import open_data, run_method
 from tests.caches import make_record, make_spec
 from tests.planted import write_planted
@@ -35,8 +37,7 @@ from tests.planted import write_planted
 COARSE_MACS, FINE_MACS = 80_000_000, 7_800_000_000  # of the planted streams
 DIM, CLASSES, HIDDEN = 10, 4, 12
 CPU = torch.device("cpu")
-CONFIG = RunConfig(
-    "liteeval",
+CONFIG = LiteEvalConfig(
     coarse="coarse_112",
     fine="fine_224",
     epochs=1,
@@ -44,7 +45,6 @@ CONFIG = RunConfig(
     lr=1e-3,
     coarse_hidden=6,
     fine_hidden=HIDDEN,
-    frames=4,
 )
 
 
@@ -68,7 +68,7 @@ def liteeval(planted: tuple[FeatureCache, LabelSet]) -> tuple[LiteEvalMethod, Vi
 
 
 def make_liteeval(
-    planted: tuple[FeatureCache, LabelSet], config: RunConfig
+    planted: tuple[FeatureCache, LabelSet], config: LiteEvalConfig
 ) -> tuple[LiteEvalMethod, VideoSet]:
     """Random weights, and a gate that opens now and then: the videos need no training to be different."""
     data = open_data(config, *planted)
@@ -83,7 +83,8 @@ def make_liteeval(
 
 
 def make_uniform(planted: tuple[FeatureCache, LabelSet]) -> tuple[Uniform, VideoSet]:
-    config = replace(CONFIG, method="uniform")
+    config = configure("uniform", vars(CONFIG), frames=4)
+    assert isinstance(config, UniformConfig)
     data = open_data(config, *planted)
     torch.manual_seed(0)
     return Uniform(config, data), data.evaluation
@@ -218,7 +219,7 @@ def test_a_session_needs_a_finished_run_with_a_gate(
 ) -> None:
     with pytest.raises(UserError, match="not a finished run"):
         open_session(tmp_path)
-    run = run_method(replace(CONFIG, method="uniform"), *planted, tmp_path / "run", device="cpu")
+    run = run_method(configure("uniform", vars(CONFIG), frames=4), *planted, tmp_path / "run", device="cpu")
     with pytest.raises(UserError, match="a run of uniform, which cannot be run on raw video"):
         open_session(run.folder)
 
@@ -308,7 +309,7 @@ def test_what_cannot_be_emitted(
     for share in (0.0, 1.1):
         with pytest.raises(ValueError, match="shares must be above 0 and at most 1"):
             watched(method, videos, [share], device=CPU)
-    config = replace(CONFIG, method="random-gating", usage=0.3)
+    config = configure("random-gating", vars(CONFIG), usage=0.3)
     data = open_data(config, *planted)
     drawn = METHODS["random-gating"](config, data)
     assert isinstance(drawn, LiteEvalMethod)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,13 +23,13 @@ from cache_schema.annotations import LabelSet, VideoLabel
 from policy.baselines.fast_forward import STOP, JumpAgent
 from policy.baselines.frame_glimpse import GlimpseAgent
 from policy.cli.train_policy import train_policy
-from policy.config import RunConfig
+from policy.config import TrainingConfig, names_of, own_names
 from policy.data.batches import Batch
 from policy.liteeval.liteeval_rl import LiteEvalRL
 from policy.liteeval.loss import liteeval_loss
-from policy.method import TRAINING_OPTIONS, Method, Moment
+from policy.method import Method, Moment
 from policy.networks.packing import lengths_of, packed_rows
-from policy.registry import METHODS
+from policy.registry import CONFIGS, METHODS, configure
 from policy.runs import Listener, open_data, run_method
 from policy.training.loop import CHECKPOINT, Epoch
 from policy.training.losses import policy_gradient, recognition_reward
@@ -36,21 +37,20 @@ from tests.planted import write_planted, write_planted_labels
 from tests.signposts import FINE_MACS, at_either_end, one_jump_away, write_signposts
 
 AGENTS = ("frame-glimpse", "fast-forward", "liteeval-rl")
-CONFIG = RunConfig(
-    "frame-glimpse",
-    coarse="coarse_112",
-    fine="fine_224",
-    epochs=60,
-    batch=32,
-    lr=3e-3,
-    coarse_hidden=8,
-    fine_hidden=32,
-    glimpses=2,
-    location_std=0.2,
-    strides=4,
-    frame_price=0.05,
-)
-SMALL = replace(CONFIG, epochs=3, batch=6, coarse_hidden=3, fine_hidden=5, glimpses=3)
+CONFIG: dict[str, Any] = {
+    "coarse": "coarse_112",
+    "fine": "fine_224",
+    "epochs": 60,
+    "batch": 32,
+    "lr": 3e-3,
+    "coarse_hidden": 8,
+    "fine_hidden": 32,
+    "glimpses": 2,
+    "location_std": 0.2,
+    "strides": 4,
+    "frame_price": 0.05,
+}
+SMALL = CONFIG | {"epochs": 3, "batch": 6, "coarse_hidden": 3, "fine_hidden": 5, "glimpses": 3}
 DIM, CLASSES = 6, 4
 Data = tuple[FeatureCache, LabelSet]
 
@@ -69,15 +69,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Data:
     return write_planted(folder, train=16, test=9, classes=CLASSES, dim=DIM, lengths=(4, 9))
 
 
-def made(name: str, data: Data, *, several: bool = False, config: RunConfig = SMALL) -> Method:
+def made(name: str, data: Data, *, several: bool = False, config: Mapping[str, Any] = SMALL) -> Method:
     """A method with random weights, of which the decisions differ from video to video."""
     cache, labels = data
     if several:
         labels = LabelSet(labels.source, tuple(_with_class_0(video) for video in labels.videos))
-    config = replace(config, method=name)
+    own = configure(name, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        method = METHODS[name](config, open_data(config, cache, labels))
+        method = METHODS[name](own, open_data(own, cache, labels))
         with torch.no_grad():
             for parameter in method.model.parameters():
                 parameter.add_(torch.randn_like(parameter))
@@ -105,7 +105,7 @@ def batch_of(method: Method, lengths: Sequence[int], *, several: bool = False) -
 def test_frame_glimpse_goes_where_the_class_is_shown(seed: int, tmp_path: Path) -> None:
     """A look at any frame says at which end the class is shown; the first two looks would both miss it."""
     data = write_signposts(tmp_path / "cache", at_either_end, seed=seed)
-    config = replace(CONFIG, seed=seed)
+    config = configure("frame-glimpse", CONFIG, seed=seed)
     start = run_method(replace(config, lr=1e-9, epochs=1), *data, tmp_path / "start", device="cpu").result
     assert start.metrics["top1"] < 0.45
     run = run_method(config, *data, tmp_path / "run", device="cpu")
@@ -117,7 +117,7 @@ def test_frame_glimpse_goes_where_the_class_is_shown(seed: int, tmp_path: Path) 
 def test_fast_forward_jumps_to_where_the_class_is_shown_and_stops(seed: int, tmp_path: Path) -> None:
     """The first frame says whether the class is shown 4 or 8 frames later, and nowhere else."""
     data = write_signposts(tmp_path / "cache", one_jump_away, seed=seed)
-    run = run_method(replace(CONFIG, method="fast-forward", seed=seed), *data, tmp_path / "run", device="cpu")
+    run = run_method(configure("fast-forward", CONFIG, seed=seed), *data, tmp_path / "run", device="cpu")
     assert run.result.metrics["top1"] > 0.9 and run.result.metrics["mean_average_precision"] > 0.9
     assert run.result.metrics["fine_features_mean"] < 4  # of 12 to 20
     said = run.predictions()
@@ -130,7 +130,7 @@ def test_liteeval_rl_looks_where_it_pays(seed: int, tmp_path: Path) -> None:
     data = write_planted(
         tmp_path / "cache", seed=seed, train=128, test=64, classes=4, dim=16, lengths=(5, 10), noise=0.5
     )
-    config = replace(CONFIG, method="liteeval-rl", epochs=30, batch=16, seed=seed)
+    config = configure("liteeval-rl", CONFIG, epochs=30, batch=16, seed=seed)
     run = run_method(config, *data, tmp_path / "run", device="cpu")
     assert run.result.metrics["top1"] > 0.9 and run.result.metrics["mean_average_precision"] > 0.9
     assert run.result.metrics["usage"] < 0.3
@@ -141,12 +141,10 @@ def test_liteeval_rl_looks_where_it_pays(seed: int, tmp_path: Path) -> None:
 
 def test_a_higher_price_buys_fewer_frames(tmp_path: Path) -> None:
     data = write_signposts(tmp_path / "cache", one_jump_away)
-    config = replace(CONFIG, method="fast-forward", epochs=20)
+    configs = {price: configure("fast-forward", CONFIG, epochs=20, frame_price=price) for price in (0.0, 1.0)}
     seen = [
-        run_method(
-            replace(config, frame_price=price), *data, tmp_path / str(price), device="cpu"
-        ).result.metrics["fine_features_mean"]
-        for price in (0.0, 1.0)
+        run_method(config, *data, tmp_path / str(price), device="cpu").result.metrics["fine_features_mean"]
+        for price, config in configs.items()
     ]
     assert seen[1] == pytest.approx(1, abs=0.2) and seen[0] > seen[1] + 0.5
 
@@ -199,7 +197,9 @@ def assert_gradients(method: Method, video: dict[str, Tensor], target: Tensor, e
     assert reached > 1e-2
 
 
-def one(name: str, small: Data, config: RunConfig, rows: int, several: bool) -> tuple[Method, Tensor, Tensor]:
+def one(
+    name: str, small: Data, config: Mapping[str, Any], rows: int, several: bool
+) -> tuple[Method, Tensor, Tensor]:
     """A small method in float64, a video (rows, D) and its target."""
     method = made(name, small, several=several, config=config)
     method.model.double().train()
@@ -210,7 +210,7 @@ def one(name: str, small: Data, config: RunConfig, rows: int, several: bool) -> 
 
 @pytest.mark.parametrize("several", [False, True])
 def test_fast_forward_follows_the_gradient_of_the_expected_reward(several: bool, small: Data) -> None:
-    config = replace(SMALL, fine_hidden=3, strides=2, frame_price=0.3)
+    config = SMALL | {"fine_hidden": 3, "strides": 2, "frame_price": 0.3}
     method, video, target = one("fast-forward", small, config, 4, several)
     agent = method.model
     assert isinstance(agent, JumpAgent)
@@ -245,7 +245,7 @@ def test_fast_forward_follows_the_gradient_of_the_expected_reward(several: bool,
 @pytest.mark.parametrize("several", [False, True])
 def test_frame_glimpse_follows_the_gradient_of_the_expected_reward(several: bool, small: Data) -> None:
     """Two glimpses of a video of two frames, the expectation as a sum over a grid of both locations."""
-    config = replace(SMALL, fine_hidden=3, glimpses=2, location_std=0.3)
+    config = SMALL | {"fine_hidden": 3, "glimpses": 2, "location_std": 0.3}
     method, video, target = one("frame-glimpse", small, config, 2, several)
     agent = method.model
     assert isinstance(agent, GlimpseAgent)
@@ -272,7 +272,7 @@ def test_frame_glimpse_follows_the_gradient_of_the_expected_reward(several: bool
 @pytest.mark.parametrize("several", [False, True])
 def test_liteeval_rl_follows_the_gradient_of_the_expected_loss(several: bool, small: Data) -> None:
     """All 16 gate sequences of a video of 4 frames: the expectation of Eq. 7 itself."""
-    config = replace(SMALL, gamma=0.3)
+    config = SMALL | {"gamma": 0.3}
     method, fine, target = one("liteeval-rl", small, config, 4, several)
     assert isinstance(method, LiteEvalRL)
     coarse = fine.flip(0) / 2
@@ -417,14 +417,14 @@ def test_frame_glimpse_starts_at_uniform_locations() -> None:
 def trained(small: Data, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
     for name in AGENTS:
-        run_method(replace(SMALL, method=name), *small, folder / name, device="cpu")
+        run_method(configure(name, SMALL), *small, folder / name, device="cpu")
     return {name: folder / name for name in AGENTS}
 
 
 def test_frame_glimpse_pays_once_for_a_frame_and_for_every_step(
     small: Data, trained: dict[str, Path]
 ) -> None:
-    run = run_method(replace(SMALL, method="frame-glimpse"), *small, trained["frame-glimpse"])
+    run = run_method(configure("frame-glimpse", SMALL), *small, trained["frame-glimpse"])
     said = run.predictions()
     assert run.reused and set(said.ledger) == {"fine_224", "FrameGlimpse agent"}
     assert (said.fine_rows[0] >= 1).all() and (said.fine_rows[0] <= 3).all()
@@ -442,7 +442,7 @@ def test_frame_glimpse_pays_once_for_a_frame_and_for_every_step(
 
 
 def test_fast_forward_pays_for_the_frames_it_visits(small: Data, trained: dict[str, Path]) -> None:
-    said = run_method(replace(SMALL, method="fast-forward"), *small, trained["fast-forward"]).predictions()
+    said = run_method(configure("fast-forward", SMALL), *small, trained["fast-forward"]).predictions()
     visited = said.fine_rows[0]
     assert set(said.ledger) == {"fine_224", "FastForward agent"} and (visited >= 1).all()
     assert said.ledger["fine_224"][0].tolist() == (visited * FINE_MACS).tolist()
@@ -466,7 +466,7 @@ def test_a_stopped_run_comes_to_the_same_bits(
             raise Stop
 
     torch.rand(3)  # whatever the program has drawn before
-    config = replace(SMALL, method=name)
+    config = configure(name, SMALL)
     with pytest.raises(Stop):
         run_method(config, *small, tmp_path / "run", device="cpu", listener=Listener(epoch=stop))
     assert (tmp_path / "run" / CHECKPOINT).exists()
@@ -489,22 +489,21 @@ def test_a_stopped_run_comes_to_the_same_bits(
 def test_options_are_what_a_method_reads(name: str, small: Data) -> None:
     read: set[str] = set()
 
-    class Watched(RunConfig):
+    class Watched(CONFIGS[name]):  # type: ignore[misc, valid-type]
         def __getattribute__(self, attribute: str) -> object:
             read.add(attribute)
             return super().__getattribute__(attribute)
 
     cache, labels = small
-    plain = replace(SMALL, method=name)
-    values = {field.name: getattr(plain, field.name) for field in fields(RunConfig)}
-    method = METHODS[name](Watched(**values), open_data(plain, cache, labels))
+    plain = configure(name, SMALL)
+    method = METHODS[name](Watched(**vars(plain)), open_data(plain, cache, labels))
     batch = batch_of(method, [5, 3])
     method.losses(batch, Moment(0.5), torch.Generator())
     method.model.eval()
     method.predict(batch, torch.Generator())
     method.network_macs(np.array([5]), np.array([2]))
-    names = {field.name for field in fields(RunConfig)}
-    assert (read & names) - TRAINING_OPTIONS == METHODS[name].options - TRAINING_OPTIONS
+    names = names_of(*CONFIGS.values()) - names_of(TrainingConfig)
+    assert read & names == set(own_names(CONFIGS[name])) - {"coarse", "fine"}
 
 
 @pytest.mark.parametrize(
@@ -518,7 +517,8 @@ def test_options_are_what_a_method_reads(name: str, small: Data) -> None:
 )
 def test_options_that_make_no_sense(name: str, value: float, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        replace(CONFIG, **{name: value}).check()  # type: ignore[arg-type]
+        for method in AGENTS:
+            configure(method, CONFIG, **{name: value}).check()
 
 
 @pytest.mark.parametrize(
@@ -538,4 +538,4 @@ def test_on_the_command_line(name: str, words: list[str], small: Data, tmp_path:
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["title"] == METHODS[name].title
     held = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
-    assert METHODS[name].options <= held.keys()
+    assert set(own_names(CONFIGS[name])) <= held.keys()

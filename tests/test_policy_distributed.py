@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from cache_schema import write_shard
 from cache_schema.annotations import read_labels
-from policy.config import RunConfig
+from policy.baselines.config import FineLSTMConfig
 from policy.runs import run_method
 from policy.training.distributed import Ranks
 from tests.caches import make_record, make_spec
@@ -78,7 +78,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     # 25 videos in batches of 8: the last batch leaves nothing for the second process.
     cache, labels = write_planted(tmp_path / "cache", train=25, test=8, classes=4, dim=10)
     write_planted_labels(labels, tmp_path / "labels.csv")
-    config = RunConfig("lstm", fine="fine_224", epochs=4, batch=8, lr=1e-2, fine_hidden=8, grad_clip=0.5)
+    config = FineLSTMConfig(fine="fine_224", epochs=4, batch=8, lr=1e-2, fine_hidden=8, grad_clip=0.5)
     config = replace(config, weight_decay=0.01, lr_drop=(2,))
     one, two = tmp_path / "one", tmp_path / "two"
     run_method(config, cache, read_labels(tmp_path / "labels.csv"), one, device="cpu")

@@ -13,11 +13,12 @@ import torch
 
 from policy.config import RunConfig
 from policy.evaluation.predictions import Predictions
+from policy.liteeval.config import LiteEvalConfig
+from policy.registry import configure
 from policy.runs import Result, run_method
 from tests.planted import Planted, oracle, plant, write_planted
 
-CONFIG = RunConfig(
-    "liteeval",
+CONFIG = LiteEvalConfig(
     coarse="coarse_112",
     fine="fine_224",
     epochs=30,
@@ -42,7 +43,7 @@ def test_liteeval_looks_where_it_pays(seed: int, tmp_path: Path) -> None:
     cache, labels = write_planted(tmp_path / "cache", seed=seed)
 
     def result(method: str, usage: float | None = None) -> Result:
-        config = replace(CONFIG, method=method, seed=seed, usage=usage)
+        config = configure(method, vars(CONFIG), seed=seed, usage=usage)
         return run_method(config, cache, labels, tmp_path / method, device="cpu").result
 
     ours, dense = result("liteeval"), result("lstm-cf")
@@ -75,7 +76,7 @@ GAMMAS = {"anywhere": 0.13, "late": 0.075}
 """The oracle uses some 11 and 6 %."""
 
 
-def answered(where: str, seed: int, folder: Path) -> tuple[Planted, RunConfig]:
+def answered(where: str, seed: int, folder: Path) -> tuple[Planted, LiteEvalConfig]:
     planted = plant(folder, seed=seed, train=160, test=160, dim=32, readable_signal=2.0, **CACHES[where])
     return planted, replace(ANSWERED, gamma=GAMMAS[where], seed=seed)
 
@@ -89,7 +90,7 @@ def said(config: RunConfig, planted: Planted, folder: Path) -> Predictions:
 @pytest.mark.parametrize("seed", range(5))
 def test_liteeval_finds_what_an_oracle_knows(where: str, seed: int, tmp_path: Path) -> None:
     planted, config = answered(where, seed, tmp_path / "cache")
-    coarse = said(replace(config, method="coarse-only"), planted, tmp_path / "coarse")
+    coarse = said(configure("coarse-only", vars(config)), planted, tmp_path / "coarse")
     told = oracle(config, planted, tmp_path / "oracle")
     ours = said(config, planted, tmp_path / "ours")
     assert told.top1() > coarse.top1() + 0.25

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,33 +19,33 @@ from safetensors.torch import load_file
 
 from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, Segment, VideoLabel
+from policy.baselines.config import CoarseOnlyConfig, UniformCFConfig, UniformConfig
 from policy.baselines.lstm import CoarseOnly
-from policy.config import RunConfig
+from policy.config import RunConfig, names_of
 from policy.data.batches import VideoSet, uniform_rows
 from policy.evaluation.ledger import IntArray, Ledger
 from policy.evaluation.predictions import Judged, Predictions
 from policy.method import class_probabilities, row_offsets
-from policy.registry import METHODS
+from policy.registry import CONFIGS, METHODS, configure
 from policy.runs import Run, read_result, run_method
 from tests.caches import make_spec, write_stream
 from tests.planted import write_planted
 
 COARSE_MACS, FINE_MACS = 80_000_000, 7_800_000_000  # of the planted streams
 DIM, CLASSES, HIDDEN, FRAMES = 10, 4, 12, 9
-CONFIG = RunConfig(
-    "liteeval",
-    coarse="coarse_112",
-    fine="fine_224",
-    epochs=2,
-    batch=7,
-    lr=1e-3,
-    coarse_hidden=6,
-    fine_hidden=HIDDEN,
-    frames=FRAMES,
-    usage=0.3,
-    gate_draws=4,
-    models=("small", "large"),
-)
+CONFIG: dict[str, Any] = {
+    "coarse": "coarse_112",
+    "fine": "fine_224",
+    "epochs": 2,
+    "batch": 7,
+    "lr": 1e-3,
+    "coarse_hidden": 6,
+    "fine_hidden": HIDDEN,
+    "frames": FRAMES,
+    "usage": 0.3,
+    "gate_draws": 4,
+    "models": ("small", "large"),
+}
 LSTM = 4 * HIDDEN * (DIM + HIDDEN)
 HEAD = HIDDEN * CLASSES
 
@@ -79,7 +81,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, Lab
 
 def config_of(name: str) -> RunConfig:
     """Selectors look at the cheapest of their pool; all others at the planted features."""
-    return replace(CONFIG, method=name, coarse=None if name.startswith("selector") else CONFIG.coarse)
+    return configure(name, CONFIG, coarse=None if name.startswith("selector") else CONFIG["coarse"])
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,37 @@ def test_methods_are_imported_when_they_are_asked_for() -> None:
     assert "lstm" in METHODS and "nonsense" not in METHODS
     with pytest.raises(KeyError):
         METHODS["nonsense"]
+
+
+DECISIVE = {
+    "liteeval": "64b65b1a49c9",
+    "uniform": "920425f1d79f",
+    "uniform-cf": "ddb5a3d94829",
+    "lstm": "ca89806eac51",
+    "lstm-cf": "0d18d5bff757",
+    "frame-glimpse": "e7cc2c943f54",
+    "fast-forward": "dd7175f7128a",
+    "liteeval-rl": "0954dd69dad2",
+    "coarse-only": "ca2dfc7c9a37",
+    "random-gating": "69ba3141b566",
+    "selector": "69574e0d16f0",
+    "selector-cascade": "6fffd852ac39",
+}
+"""Digests of what decides the key of a run with every option at its default. Where one changes, runs that people
+have trained are trained again."""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_decides_a_run_stays_as_it_is(name: str) -> None:
+    decisive = json.dumps(configure(name, {}).decisive(), sort_keys=True)
+    assert hashlib.sha256(decisive.encode()).hexdigest()[:12] == DECISIVE[name]
+
+
+def test_a_configuration_takes_what_its_method_reads() -> None:
+    config = configure("lstm", {"frames": 3, "gamma": 0.1}, seed=7)
+    assert vars(config)["frames"] == 3 and config.seed == 7 and "gamma" not in vars(config)
+    with pytest.raises(TypeError, match="no method reads gama"):
+        configure("lstm", {"gama": 0.1})
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -165,6 +198,10 @@ class Spans(Judged):
         np.savez(path, found=self.found)
 
 
+class SpotterConfig(CoarseOnlyConfig):
+    method = "spotter"
+
+
 class Spotter(CoarseOnly):
     """Says that what is shown is shown from the first second to the third."""
 
@@ -183,7 +220,7 @@ def test_a_family_judges_itself(
     cache, labels = planted
     videos = [replace(v, segments=(Segment(v.labels[0], 1.5, 4.5),)) for v in labels.videos]
     monkeypatch.setattr("policy.runs.METHODS", {"spotter": Spotter})
-    config = replace(CONFIG, method="spotter", epochs=1)
+    config = SpotterConfig(coarse="coarse_112", epochs=1, batch=7, lr=1e-3, fine_hidden=HIDDEN)
     labels = LabelSet(labels.source, tuple(videos))
     run = run_method(config, cache, labels, tmp_path / "run", device="cpu")
     assert run.result == read_result(run.folder)
@@ -224,11 +261,11 @@ def test_random_gates_open_as_often_as_asked(runs: dict[str, Run]) -> None:
 
 
 def test_random_gating_needs_a_usage(planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
-    config = replace(CONFIG, method="random-gating", usage=None)
+    config = configure("random-gating", CONFIG, usage=None)
     with pytest.raises(UserError, match="needs the usage to match"):
         run_method(config, *planted, tmp_path / "run", device="cpu")
     # Nothing came of it: the folder is free for the run that was meant.
-    run_method(replace(config, usage=0.5), *planted, tmp_path / "run", device="cpu")
+    run_method(configure("random-gating", CONFIG, usage=0.5), *planted, tmp_path / "run", device="cpu")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -273,7 +310,7 @@ def test_an_lstm_is_what_torch_computes_without_packing(
 
 @pytest.mark.parametrize("norm", ["l2", "none"])
 def test_other_input_norms(norm: str, planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
-    config = replace(CONFIG, input_norm=norm)  # type: ignore[arg-type]
+    config = configure("liteeval", CONFIG, input_norm=norm)
     run = run_method(config, *planted, tmp_path / "run", device="cpu")
     weights = load_file(run.folder / "model.safetensors")
     assert not weights["coarse_scale.mean"].any()
@@ -296,7 +333,7 @@ def test_uniform_averages_the_class_scores_of_the_cache(
     with_scores: tuple[FeatureCache, LabelSet], tmp_path: Path
 ) -> None:
     cache, labels = with_scores
-    config = RunConfig("uniform", fine="fine", frames=5)
+    config = UniformConfig(fine="fine", frames=5)
     run = run_method(config, cache, labels, tmp_path / "run", device="cpu")
     assert not run.result.trained
     assert run.class_scores == "averages the stream's own (fine)"
@@ -316,11 +353,11 @@ def test_uniform_averages_the_class_scores_of_the_cache(
 def test_uniform_cf_fits_a_classifier_where_there_are_no_scores(
     with_scores: tuple[FeatureCache, LabelSet], tmp_path: Path
 ) -> None:
-    config = RunConfig("uniform-cf", coarse="coarse", fine="fine", frames=5, epochs=2)
+    config = UniformCFConfig(coarse="coarse", fine="fine", frames=5, epochs=2)
     both = run_method(config, *with_scores, tmp_path / "both", device="cpu")
     assert both.result.trained
     assert both.class_scores == "fits a linear classifier (coarse), averages the stream's own (fine)"
-    fine = run_method(replace(config, method="uniform"), *with_scores, tmp_path / "fine", device="cpu")
+    fine = run_method(configure("uniform", vars(config)), *with_scores, tmp_path / "fine", device="cpu")
     coarse = 2 * both.predictions().scores - fine.predictions().scores
     assert np.allclose(coarse.sum(axis=2), 1, atol=1e-5)
     classifiers = 5 * (6 * len(NAMES) + 5 * 2)
@@ -335,7 +372,7 @@ def test_scores_that_lack_a_class_are_not_used(
     videos = [
         replace(video, labels=("run", "fly")[i % 2 : i % 2 + 1]) for i, video in enumerate(labels.videos)
     ]
-    config = RunConfig("uniform", fine="fine", epochs=1)
+    config = UniformConfig(fine="fine", epochs=1)
     run = run_method(config, cache, LabelSet(labels.source, tuple(videos)), tmp_path / "run", device="cpu")
     assert run.result.trained
 
@@ -385,7 +422,7 @@ def test_damaged_predictions(tmp_path: Path) -> None:
 
 
 def test_schedules_of_liteeval(planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
-    config = replace(CONFIG, epochs=5, warmup=0.5, gamma=0.2, tau_start=8.0, tau_end=0.5)
+    config = configure("liteeval", CONFIG, epochs=5, warmup=0.5, gamma=0.2, tau_start=8.0, tau_end=0.5)
     run = run_method(config, *planted, tmp_path / "run", device="cpu")
     epochs = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3, 4, 5]
@@ -399,13 +436,13 @@ def test_schedules_of_liteeval(planted: tuple[FeatureCache, LabelSet], tmp_path:
 def test_random_gating_warms_up_as_liteeval_does(
     planted: tuple[FeatureCache, LabelSet], tmp_path: Path
 ) -> None:
-    config = replace(CONFIG, method="random-gating", epochs=5, warmup=0.5, gamma=0.9, usage=0.2)
+    config = configure("random-gating", CONFIG, epochs=5, warmup=0.5, gamma=0.9, usage=0.2)
     run = run_method(config, *planted, tmp_path / "run", device="cpu")
     epochs = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [epoch["target_usage"] for epoch in epochs] == pytest.approx([1, 0.6, 0.2, 0.2, 0.2])
     assert [epoch["usage"] for epoch in epochs] == pytest.approx([1, 0.6, 0.2, 0.2, 0.2], abs=0.1)
     assert run.result.metrics["usage"] == pytest.approx(0.2, abs=0.1)
-    assert "warmup" in METHODS["random-gating"].options
+    assert "warmup" in names_of(CONFIGS["random-gating"])
 
 
 def test_without_warmup_the_loss_is_eq_7(runs: dict[str, Run]) -> None:

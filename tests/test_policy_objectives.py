@@ -19,14 +19,16 @@ from torch.nn.utils.rnn import pack_sequence
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, VideoLabel
-from policy.config import RunConfig, UsageLoss
+from policy.baselines.config import UniformConfig
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
 from policy.liteeval.calibration import calibrated_threshold, usage_of
+from policy.liteeval.config import LiteEvalConfig, UsageLoss
 from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss, step_loss
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEval
 from policy.method import Moment
+from policy.registry import configure
 from policy.runs import (
     Listener,
     load_method,
@@ -37,13 +39,13 @@ from policy.runs import (
     run_method,
     teacher_probabilities,
 )
+from policy.selection.config import SelectorConfig
 from policy.training.loop import Epoch
 from tests.planted import write_planted
 from tests.pools import plant_pool
 
 CPU = torch.device("cpu")
-CONFIG = RunConfig(
-    "liteeval",
+CONFIG = LiteEvalConfig(
     coarse="coarse_112",
     fine="fine_224",
     epochs=4,
@@ -78,7 +80,7 @@ def data(planted: Planted) -> Dataset:
 @pytest.fixture(scope="module")
 def teacher(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher") / "run"
-    run_method(replace(CONFIG, method="lstm-cf"), *planted, folder, device="cpu")
+    run_method(configure("lstm-cf", vars(CONFIG)), *planted, folder, device="cpu")
     return folder
 
 
@@ -154,7 +156,7 @@ def test_step_loss_makes_early_predictions_better(planted: Planted, data: Datase
 # A usage that is kept
 
 
-def method_of(config: RunConfig, data: Dataset) -> LiteEvalMethod:
+def method_of(config: LiteEvalConfig, data: Dataset) -> LiteEvalMethod:
     torch.manual_seed(0)
     method = LiteEvalMethod(config, data)
     method.model.train()
@@ -346,9 +348,9 @@ def test_what_the_teacher_says(teacher: Path, data: Dataset) -> None:
 
 def test_a_teacher_that_chooses_from_a_pool(tmp_path: Path) -> None:
     pool = plant_pool(tmp_path / "cache", train=40, test=40, classes_per_group=2)
-    config = RunConfig("selector", models=("m0", "m1", "m2"), epochs=1, budget=2.0)
+    config = SelectorConfig(models=("m0", "m1", "m2"), epochs=1, budget=2.0)
     run_method(config, pool.cache, pool.labels, tmp_path / "teacher", device="cpu")
-    own = open_data(RunConfig("uniform", fine="m3"), pool.cache, pool.labels)
+    own = open_data(UniformConfig(fine="m3"), pool.cache, pool.labels)
     said = teacher_probabilities(tmp_path / "teacher", own, device=CPU)
     data = open_data(config, pool.cache, pool.labels)
     method = load_method(tmp_path / "teacher", config, data)
@@ -385,14 +387,14 @@ def test_a_student_comes_nearer_to_its_teacher(planted: Planted, teacher: Path, 
 
 def test_the_teacher_is_part_of_the_key(planted: Planted, teacher: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    run_method(replace(CONFIG, method="lstm-cf", seed=1), *planted, other, device="cpu")
+    run_method(configure("lstm-cf", vars(CONFIG), seed=1), *planted, other, device="cpu")
     keys = {
         run_key(replace(CONFIG, distill=1.0, teacher=str(folder)), *planted) for folder in (teacher, other)
     }
     assert len(keys) == 2
 
 
-def with_teacher(config: RunConfig, teacher: Path, planted: Planted, folder: Path) -> str:
+def with_teacher(config: LiteEvalConfig, teacher: Path, planted: Planted, folder: Path) -> str:
     """What a run with this teacher says is wrong."""
     with pytest.raises(UserError) as raised:
         run_method(replace(config, distill=1.0, teacher=str(teacher)), *planted, folder, device="cpu")
@@ -406,7 +408,7 @@ def test_teachers_that_do_not_fit(planted: Planted, teacher: Path, tmp_path: Pat
         replace(video, subset="spare") if i == 3 else video for i, video in enumerate(labels.videos)
     )
     other_features = write_planted(tmp_path / "cache", train=24, test=12, classes=4, dim=10, seed=1)
-    changed: dict[str, tuple[RunConfig, Planted]] = {
+    changed: dict[str, tuple[LiteEvalConfig, Planted]] = {
         "tells other classes apart": (CONFIG, (cache, LabelSet(labels.source, renamed))),
         "was trained on one class per video": (replace(CONFIG, multi_label=True), planted),
         "was trained or evaluated on other videos": (CONFIG, (cache, LabelSet(labels.source, fewer))),
@@ -430,7 +432,7 @@ def test_teachers_that_are_none(planted: Planted, teacher: Path, tmp_path: Path)
 
 def test_a_teacher_of_other_streams(planted: Planted, tmp_path: Path) -> None:
     """It reads a stream of the cache that the student does not."""
-    run_method(replace(CONFIG, method="lstm"), *planted, tmp_path / "fine-only", device="cpu")
+    run_method(configure("lstm", vars(CONFIG)), *planted, tmp_path / "fine-only", device="cpu")
     config = replace(CONFIG, fine="coarse_112", distill=1.0, teacher=str(tmp_path / "fine-only"))
     result = run_method(config, *planted, tmp_path / "run", device="cpu").result
     assert result == read_result(tmp_path / "run")

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from cache_schema import FeatureCache, Sampling, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import LabelError
+from policy.baselines.config import FineLSTMConfig
 from policy.cli.train_policy import train_policy
-from policy.config import RunConfig
 from policy.data.batches import Role, uniform_rows
 from policy.data.opening import Dataset, open_dataset
+from policy.liteeval.config import LiteEvalConfig
 from policy.networks.packing import video_of_row
 from policy.runs import open_data, read_config, run_key
 from policy.tables.cli import paper_tables
@@ -184,7 +185,7 @@ def test_train_policy_with_and_without_parts(planted: Path, tmp_path: Path) -> N
 
 def test_the_key_of_a_run_says_which_videos_it_is_of(planted: Path, tmp_path: Path) -> None:
     def keys(cache: FeatureCache, labels: LabelSet) -> list[str]:
-        config = RunConfig("lstm", fine="fine_224")
+        config = FineLSTMConfig(fine="fine_224")
         return [run_key(replace(config, whole_only=whole), cache, labels) for whole in (False, True)]
 
     cache, labels = write_planted(tmp_path, train=12, test=8, classes=4, dim=8, lengths=(4, 8))
@@ -212,6 +213,6 @@ def test_every_row_of_a_table_is_judged_on_the_same_videos(planted: Path, tmp_pa
 def test_streams_that_are_whole_know_nothing_of_it(tmp_path: Path) -> None:
     write_stream(tmp_path, make_spec("coarse"), {"a": 4, "b": 4, "c": 2})
     write_stream(tmp_path, make_spec("fine"), {"a": 4, "b": 4, "c": 2})
-    config = RunConfig("liteeval", coarse="coarse", fine="fine", whole_only=True)
+    config = LiteEvalConfig(coarse="coarse", fine="fine", whole_only=True)
     data = open_data(config, FeatureCache(tmp_path), LABELS)
     assert not notes_on_parts(data) and not data.train.pairs

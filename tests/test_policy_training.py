@@ -32,17 +32,17 @@ from cache_schema.annotations import LabelSet, read_labels
 from policy.cli.train_policy import train_policy
 from policy.config import RunConfig
 from policy.data.batches import Batch
+from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Losses, Moment
 from policy.recipes import with_recipe
-from policy.registry import METHODS
+from policy.registry import METHODS, configure
 from policy.runs import Listener, read_result, run_key, run_method
 from policy.training.loop import CHECKPOINT, Epoch
 from tests.earlier import make_earlier
 from tests.planted import write_planted, write_planted_labels
 
-CONFIG = RunConfig(
-    "liteeval",
+CONFIG = LiteEvalConfig(
     coarse="coarse_112",
     fine="fine_224",
     epochs=6,
@@ -144,7 +144,7 @@ def test_a_stopped_run_goes_on(
     assert not (folder / CHECKPOINT).exists()
 
 
-def words(planted: Path, out: Path, config: RunConfig = CONFIG) -> list[str]:
+def words(planted: Path, out: Path, config: LiteEvalConfig = CONFIG) -> list[str]:
     """The command line of a run."""
     options = {
         "--cache": planted,
@@ -290,7 +290,7 @@ def test_outside_the_main_thread(planted: Path, undisturbed: Path, tmp_path: Pat
     assert same_run(tmp_path / "run", undisturbed)
 
 
-VARIANTS = {
+VARIANTS: dict[str, RunConfig] = {
     "as the paper": CONFIG,
     "as released": with_recipe(
         replace(CONFIG, lr_drop=(2, 3), coarse_projection=6, fine_projection=5, tau_decay=0.1),
@@ -298,7 +298,7 @@ VARIANTS = {
         ("lr", "lr_drop", "coarse_projection", "fine_projection", "tau_decay"),
     ),
     "with a budget": replace(CONFIG, usage_loss="constrained", weight_decay=0.01, step_loss=0.5),
-    "by REINFORCE": replace(CONFIG, method="frame-glimpse"),
+    "by REINFORCE": configure("frame-glimpse", vars(CONFIG)),
 }
 
 
@@ -345,7 +345,8 @@ def test_a_finished_run_is_reused(planted: Path, undisturbed: Path) -> None:
     assert run.result == read_result(undisturbed)
     assert before == {path.name: path.stat().st_mtime_ns for path in undisturbed.iterdir() if path.suffix}
     # What the method does not read does not matter.
-    assert run_method(replace(CONFIG, frames=3), *opened(planted), undisturbed, device="cpu").reused
+    config = configure("liteeval", vars(CONFIG), frames=3)
+    assert run_method(config, *opened(planted), undisturbed, device="cpu").reused
 
 
 @pytest.mark.parametrize(
@@ -375,9 +376,9 @@ def test_the_key_of_a_run(planted: Path, undisturbed: Path, tmp_path: Path) -> N
     cache, labels = write_planted(tmp_path / "copy", train=24, test=12, classes=4, dim=10)
     key = run_key(CONFIG, *opened(planted))
     assert key == run_key(CONFIG, cache, labels)
-    assert key == run_key(replace(CONFIG, frames=3, train_subset="train"), cache, labels)
+    assert key == run_key(configure("liteeval", vars(CONFIG), frames=3, train_subset="train"), cache, labels)
     assert key != run_key(replace(CONFIG, gamma=0.2), cache, labels)
-    assert key != run_key(replace(CONFIG, method="lstm-cf"), cache, labels)
+    assert key != run_key(configure("lstm-cf", vars(CONFIG)), cache, labels)
     assert key == json.loads((undisturbed / "config.json").read_text())["key"]
 
 
@@ -487,8 +488,15 @@ def test_a_checkpoint_of_another_version(planted: Path, tmp_path: Path) -> None:
         run_method(CONFIG, *opened(planted), folder, device="cpu")
 
 
-@pytest.mark.parametrize("change", [{"lr": 1e-2}, {"method": "frame-glimpse"}, {"fine": "coarse_112"}])
-def test_an_unfinished_run_holds_its_folder(change: dict[str, Any], planted: Path, tmp_path: Path) -> None:
+def changed(change: dict[str, Any] | str) -> RunConfig:
+    """With other values, or of another method."""
+    return configure(change, vars(CONFIG)) if isinstance(change, str) else replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize("change", [{"lr": 1e-2}, "frame-glimpse", {"fine": "coarse_112"}])
+def test_an_unfinished_run_holds_its_folder(
+    change: dict[str, Any] | str, planted: Path, tmp_path: Path
+) -> None:
     def stop(epoch: Epoch) -> None:
         raise Stop
 
@@ -496,7 +504,7 @@ def test_an_unfinished_run_holds_its_folder(change: dict[str, Any], planted: Pat
     with pytest.raises(Stop):
         run_method(CONFIG, *opened(planted), folder, device="cpu", listener=Listener(epoch=stop))
     with pytest.raises(UserError, match=r"holds a run with another .*; choose another folder"):
-        run_method(replace(CONFIG, **change), *opened(planted), folder, device="cpu")
+        run_method(changed(change), *opened(planted), folder, device="cpu")
     cache, labels = write_planted(tmp_path / "cache", train=24, test=12, classes=4, dim=10, seed=1)
     with pytest.raises(UserError, match="holds a run with another content of coarse-112"):
         run_method(CONFIG, cache, labels, folder, device="cpu")
@@ -563,15 +571,15 @@ def test_nothing_in_a_run_folder_is_pickled(undisturbed: Path) -> None:
         ({"epochs": -1}, "epochs must be positive"),
         ({"coarse": None}, "liteeval needs a coarse stream"),
         ({"fine": "resnet"}, "no stream 'resnet'"),
-        ({"method": "liteeval-2"}, "no method 'liteeval-2'"),
+        ("liteeval-2", "no method 'liteeval-2'"),
         ({"coarse_hidden": 64}, "coarse.hidden.*64.*fine.hidden.*12"),
     ],
 )
 def test_configurations_that_make_no_sense(
-    change: dict[str, object], said: str, planted: Path, tmp_path: Path
+    change: dict[str, Any] | str, said: str, planted: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=said):
-        run_method(replace(CONFIG, **change), *opened(planted), tmp_path / "run", device="cpu")  # type: ignore[arg-type]
+        run_method(changed(change), *opened(planted), tmp_path / "run", device="cpu")
 
 
 @pytest.mark.parametrize("device", ["abacus", "meta"])

@@ -19,7 +19,6 @@ from benchmarks.videos import numbered_frames, read_frame_number, write_video
 from cache_schema import FeatureCache, Sampling, UserError, write_shard
 from extract.backbones import BUILT_IN, parse_stream
 from extract.backbones.backbone import Backbone
-from policy.config import RunConfig
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset, open_dataset
 from policy.deploy import speed
@@ -27,7 +26,7 @@ from policy.deploy.frames import find_videos, thumbnails
 from policy.deploy.speed import Subject, measure, policy_seconds, request_of, seconds_per_row
 from policy.deploy.timing import Machine
 from policy.method import Method, evaluate
-from policy.registry import METHODS
+from policy.registry import METHODS, configure
 from tests.caches import make_spec
 from tests.planted import write_planted
 
@@ -194,7 +193,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def made(name: str, data: Dataset) -> tuple[Method, Subject]:
     torch.manual_seed(0)
-    config = RunConfig(name, coarse_hidden=4, fine_hidden=8, usage=0.5, frames=5, gate_draws=2)
+    config = configure(
+        name, {"coarse_hidden": 4, "fine_hidden": 8, "usage": 0.5, "frames": 5, "gate_draws": 2}
+    )
     method = METHODS[name](config, data)
     predictions = evaluate(method, data.evaluation, device=CPU)
     return method, Subject(name, method, data.evaluation, predictions)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from cache_schema import UserError
-from policy.config import RunConfig
 from policy.deploy.session import open_session
 from policy.runs import open_data, run_method
+from policy.selection.config import SelectorConfig
 from policy.selection.opening import Pool
 from policy.selection.session import SelectorSession
 from tests.pools import PlantedPool, plant_pool
 
 MODELS = ("m0", "m1", "m2", "m3")
-CONFIG = RunConfig("selector", models=MODELS, epochs=4, batch=32, lr=3e-3, selector_hidden=16)
+CONFIG = SelectorConfig(models=MODELS, epochs=4, batch=32, lr=3e-3, selector_hidden=16)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def open_selector(folder: Path) -> SelectorSession:
     ],
 )
 def test_it_chooses_as_the_run(change: dict[str, Any], pool: PlantedPool, tmp_path: Path) -> None:
-    config = RunConfig(**{**vars(CONFIG), **change})
+    config = SelectorConfig(**{**vars(CONFIG), **change})
     run_method(config, pool.cache, pool.labels, tmp_path / "run", device="cpu")
     with (tmp_path / "run" / "choices.csv").open(newline="") as file:
         expected = [row["answers"] for row in csv.DictReader(file)]

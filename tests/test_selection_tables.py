@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,11 @@ import torch
 from click.testing import CliRunner, Result
 
 from cache_schema import FeatureCache, StreamSpec, UserError
-from policy.config import RunConfig
 from policy.deploy.selection_speed import ModelTime, SelectionTimes
 from policy.deploy.timing import Machine
 from policy.evaluation.predictions import Predictions
 from policy.runs import read_result
+from policy.selection.config import SelectionConfig
 from policy.tables import selection
 from policy.tables.catalogue import SELECTION
 from policy.tables.cli import paper_tables
@@ -28,7 +29,7 @@ from policy.tables.datasets import DATASETS
 from policy.tables.exhibits import selection_inputs
 from policy.tables.experiment import Measure, PaperTable
 from policy.tables.reading import EXPERIMENTS, read_table
-from policy.tables.running import requests
+from policy.tables.running import Request, requests
 from policy.tables.streams import substitution
 from tests.planted import write_planted_labels
 from tests.pools import GFLOPS, plant_pool
@@ -269,15 +270,20 @@ def test_ways_to_choose(made: Path) -> None:
             assert float(row[f"{column}_low"]) <= float(row[column]) <= float(row[f"{column}_high"])
 
 
+def selecting(request: Request) -> SelectionConfig:
+    assert isinstance(request.config, SelectionConfig)
+    return request.config
+
+
 def test_where_the_ways_decide() -> None:
     """A threshold is for the row that has one; a budget is for all."""
     table = paper("selection-budgets")
     same = substitution(table, [])
-    asked = requests(table, RunConfig("liteeval", threshold=0.7), same, asked={"threshold"})
-    assert [one.config.threshold for one in asked.values()] == [0.7, *[0.01] * 5]
-    given = RunConfig("liteeval", budget=8.0, rule="price", target="loss", affinity="soft")
-    budgets = requests(selection.at_budget(table), given, same, asked={"budget"})
-    assert {one.config.budget for one in budgets.values()} == {8.0}
+    asked = requests(table, {"threshold": 0.7}, same)
+    assert [selecting(one).threshold for one in asked.values()] == [0.7, *[0.01] * 5]
+    given = {"budget": 8.0, "rule": "price", "target": "loss", "affinity": "soft"}
+    budgets = requests(selection.at_budget(table), given, same)
+    assert {selecting(one).budget for one in budgets.values()} == {8.0}
     for one in table.experiments:
         config = budgets[one.name].config
         stays = {name: value for name, value in one.settings.items() if name != "threshold"}
@@ -287,14 +293,14 @@ def test_where_the_ways_decide() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (RunConfig("liteeval", rule="price", budget=8.0), "budget"),
-        (RunConfig("liteeval", rule="price", threshold=0.02), "threshold"),
+        ({"rule": "price", "budget": 8.0}, "budget"),
+        ({"rule": "price", "threshold": 0.02}, "threshold"),
     ],
 )
-def test_a_price_is_enough_for_rows_that_need_one(given: RunConfig, said: str) -> None:
+def test_a_price_is_enough_for_rows_that_need_one(given: dict[str, Any], said: str) -> None:
     table = paper("selection-fig4")
-    made = requests(table, given, substitution(table, []), asked={said})
-    assert [getattr(one.config, said) for one in made.values()] == [getattr(given, said)] * 3
+    made = requests(table, given, substitution(table, []))
+    assert [getattr(one.config, said) for one in made.values()] == [given[said]] * 3
 
 
 def test_all_formats(made: Path) -> None:
@@ -409,19 +415,19 @@ def test_tables_are_sound(name: str) -> None:
         assert table.source.endswith(f", {kind} {number}")
     assert set(table.datasets) <= set(DATASETS) and SELECTION[name] in DATASETS
     assert sum(one.emphasised for one in table.experiments) == 1
-    for one in requests(table, RunConfig("liteeval"), substitution(table, [])).values():
-        assert one.config.models == tuple(PAPERS) and one.config.lr_drop
+    for one in requests(table, {}, substitution(table, [])).values():
+        assert selecting(one).models == tuple(PAPERS) and one.config.lr_drop
 
 
 def test_hvu_has_a_pool_clips_epochs_and_a_cost_of_its_own() -> None:
     table = selection.at_paper_costs(selection.of_dataset(paper("selection-1"), "hvu"), "hvu")
-    asked = requests(table, RunConfig("liteeval"), substitution(table, []), of_pools=DATASETS["hvu"].of_pools)
-    config = asked["selection"].config
+    asked = requests(table, {}, substitution(table, []), of_pools=DATASETS["hvu"].of_pools)
+    config = selecting(asked["selection"])
     assert config.models == ("efficientnet_b0_224", "x3d_m")
     assert (config.coarse, config.rows, config.epochs, config.budget) == ("efficientnet_b0_224", 2, 1, 11.5)
     # What a row is about wins over the data set.
     table = replace(table, experiments=[replace(table.experiments[-1], settings={"epochs": 7})])
-    asked = requests(table, RunConfig("liteeval"), substitution(table, []), of_pools=DATASETS["hvu"].of_pools)
+    asked = requests(table, {}, substitution(table, []), of_pools=DATASETS["hvu"].of_pools)
     assert asked["selection"].config.epochs == 7
 
 
@@ -431,11 +437,7 @@ def test_models_that_are_replaced_keep_their_number_of_clips() -> None:
     models = ("x3d_xs:10", "x3d_m:3", "x3d_l")
     table = replace(table, experiments=[replace(one, streams={}, models=models)])
     chosen = substitution(table, ["x3d_m=mine"])
-    assert requests(table, RunConfig("liteeval"), chosen)["selection"].config.models == (
-        "x3d_xs:10",
-        "mine:3",
-        "x3d_l",
-    )
+    assert selecting(requests(table, {}, chosen)["selection"]).models == ("x3d_xs:10", "mine:3", "x3d_l")
     assert chosen.marks(table.experiments[0]) and chosen.of(table.experiments[0]) == {"x3d_m": "mine"}
     with pytest.raises(UserError, match=r"does not read x3d_s; it reads: x3d_xs, x3d_m, x3d_l"):
         substitution(table, ["x3d_s=mine"])
@@ -444,12 +446,10 @@ def test_models_that_are_replaced_keep_their_number_of_clips() -> None:
 def test_a_pool_takes_the_ranks_of_the_paper_s(cache: Path) -> None:
     """Five models for four: selectors on the three cheapest, as the paper has them on three."""
     opened = FeatureCache(cache)
-    table = selection.with_pool(
-        paper("selection-fig4"), ["m3", "m2", "m1:1", "m0"], RunConfig("liteeval"), opened
-    )
+    table = selection.with_pool(paper("selection-fig4"), ["m3", "m2", "m1:1", "m0"], None, opened)
     assert [one.streams["coarse"] for one in table.experiments] == ["m0", "m1", "m2"]
     assert {tuple(one.models) for one in table.experiments} == {("m0", "m1:1", "m2", "m3")}
-    few = selection.with_pool(paper("selection-fig4"), ["m2", "m0"], RunConfig("liteeval"), opened)
+    few = selection.with_pool(paper("selection-fig4"), ["m2", "m0"], None, opened)
     assert [one.title for one in few.experiments] == ["selector on m0"]
 
 

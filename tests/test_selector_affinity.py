@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from policy.cli.selection_text import render_affinities
 from policy.cli.train_policy import train_policy
-from policy.config import RunConfig
 from policy.selection.affinity import affinities, label_distributions, qualities, relabelled
+from policy.selection.config import SelectorConfig
 from policy.selection.pool import PoolTable
 from tests.planted import write_planted_labels
 from tests.pools import PlantedPool, plant_pool
 
 MACS = (600_000_000, 2_000_000_000, 4_700_000_000, 18_400_000_000)
-CONFIG = RunConfig("selector", models=("a", "b"))
+CONFIG = SelectorConfig(models=("a", "b"))
 
 
 def table_of(seed: int, *, several: bool = False, videos: int = 40, classes: int = 6) -> PoolTable:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from cache_schema import UserError
-from policy.config import SELECTOR_ANSWERS, RunConfig, SelectorAnswer
-from policy.method import TRAINING_OPTIONS, Moment
+from policy.config import RunConfig, TrainingConfig, names_of, own_names
+from policy.method import Moment
+from policy.registry import CONFIGS, configure
 from policy.runs import Listener, load_method, open_data, run_method
 from policy.selection.area import compare
+from policy.selection.config import SelectorAnswer, SelectorCascadeConfig
 from policy.selection.controls import cascade, single_models
 from policy.selection.method import Selector
 from policy.selection.rule import walk
@@ -27,9 +30,7 @@ from policy.training.loop import CHECKPOINT, Epoch
 from tests.pools import PlantedPool, plant_pool
 
 MODELS = ("m0", "m1", "m2", "m3")
-CONFIG = RunConfig(
-    "selector-cascade", models=MODELS, epochs=3, batch=32, lr=3e-3, selector_hidden=16, threshold=0.02
-)
+CONFIG = SelectorCascadeConfig(models=MODELS, epochs=3, batch=32, lr=3e-3, selector_hidden=16, threshold=0.02)
 CPU = torch.device("cpu")
 
 
@@ -128,7 +129,7 @@ def test_the_answer_begins_as_the_mean_of_what_is_said() -> None:
 # --- the method, as it is deployed ---
 
 
-@pytest.mark.parametrize("kind", SELECTOR_ANSWERS)
+@pytest.mark.parametrize("kind", get_args(SelectorAnswer))
 def test_decisions_answers_and_costs_against_a_loop(
     kind: SelectorAnswer, small: PlantedPool, tmp_path: Path
 ) -> None:
@@ -242,23 +243,23 @@ def test_a_stopped_run_comes_to_the_same_bits(small: PlantedPool, tmp_path: Path
 def test_options_are_what_it_reads(small: PlantedPool) -> None:
     read: set[str] = set()
 
-    class Watched(RunConfig):
+    class Watched(SelectorCascadeConfig):
         def __getattribute__(self, attribute: str) -> object:
             read.add(attribute)
             return super().__getattribute__(attribute)
 
     data = open_data(CONFIG, small.cache, small.labels)
-    values = {field.name: getattr(CONFIG, field.name) for field in fields(RunConfig)}
-    method = SelectorCascade(Watched(**values), data)
+    method = SelectorCascade(Watched(**vars(CONFIG)), data)
     batch = data.train.batch([3, 0, 7], method.rows, method.scored)
     method.losses(batch, Moment(0.5), torch.Generator())
     method.model.eval()
     method.finish(data.train, CPU)
     method.predict(batch, torch.Generator())
-    names = {field.name for field in fields(RunConfig)}
+    names = names_of(*CONFIGS.values()) - names_of(TrainingConfig)
+    options = set(own_names(SelectorCascadeConfig))
     # Of heads and folds the pool reads what it needs.
-    unread = (method.options - TRAINING_OPTIONS) - (read & names)
-    assert (read & names) - TRAINING_OPTIONS <= method.options | {"method", "coarse"}
+    unread = options - {"coarse"} - (read & names)
+    assert read & names <= options
     assert unread <= {"heads", "folds", "out_of_fold", "score_classes"}
 
 
@@ -273,7 +274,7 @@ def test_it_beats_selector_and_cascade_where_both_know_something(tmp_path: Path)
     config = replace(CONFIG, epochs=40, batch=128, selector_hidden=256, weight_decay=1e-4, lr_drop=(16, 32))
     method = trained(config, pool, tmp_path / "run")
     data = open_data(config, pool.cache, pool.labels)
-    plain = replace(config, method="selector", epochs=20, lr=1e-3, lr_drop=(8, 16), target="loss")
+    plain = configure("selector", vars(config), epochs=20, lr=1e-3, lr_drop=(8, 16), target="loss")
     run_method(plain, pool.cache, pool.labels, tmp_path / "plain", device="cpu")
     selector = load_method(tmp_path / "plain", plain, data)
     assert isinstance(selector, Selector)

@@ -19,8 +19,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.cli.train_policy import train_policy
-from policy.config import RunConfig
 from policy.data.opening import Dataset, open_dataset
+from policy.selection.config import SelectorConfig
 from policy.selection.least_squares import Calibration, Moments, ridge_regression
 from policy.selection.linear_head import assign_folds
 from policy.selection.opening import Pool
@@ -142,7 +142,7 @@ def featured(
 
 
 def tables(data: Dataset, **more: object) -> tuple[PoolTable, PoolTable]:
-    config = RunConfig("selector", models=("bad", "good"), heads="linear", **more)  # type: ignore[arg-type]
+    config = SelectorConfig(models=("bad", "good"), heads="linear", **more)  # type: ignore[arg-type]
     pool = Pool.of(config, data)
     return pool.table(data.train), pool.table(data.evaluation)
 
@@ -248,7 +248,7 @@ def test_a_class_with_one_training_video(tmp_path: Path) -> None:
     for v in rare[1:]:
         data.train.labels[v] = [True, False, False, False]
         data.train.first[v] = 0
-    pool = Pool.of(RunConfig("selector", models=("bad", "good"), heads="linear"), data)
+    pool = Pool.of(SelectorConfig(models=("bad", "good"), heads="linear"), data)
     assert any("1 class has a single training video" in note for note in pool.notes)
     table = pool.table(data.train)
     assert not table.correct[rare[0]].any()

@@ -10,9 +10,9 @@ import pytest
 
 from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
-from policy.config import RunConfig
 from policy.data.opening import Dataset
 from policy.runs import Listener, open_data, run_method
+from policy.selection.config import SelectorConfig
 from policy.selection.heads import parse_held_out
 from policy.selection.opening import Pool
 from policy.selection.pool import PoolTable
@@ -63,8 +63,8 @@ def labels() -> LabelSet:
     )
 
 
-def opened(folder: Path, **more: object) -> tuple[RunConfig, Dataset]:
-    config = RunConfig("selector", models=("small", "large"), epochs=1, **more)  # type: ignore[arg-type]
+def opened(folder: Path, **more: object) -> tuple[SelectorConfig, Dataset]:
+    config = SelectorConfig(models=("small", "large"), epochs=1, **more)  # type: ignore[arg-type]
     return config, open_data(config, FeatureCache(folder), labels())
 
 
@@ -76,7 +76,7 @@ def tables(folder: Path, **more: object) -> tuple[PoolTable, PoolTable]:
 
 def notes(folder: Path, out: Path, **more: object) -> list[str]:
     """What the user is told when training."""
-    config = RunConfig("selector", models=("small", "large"), epochs=1, **more)  # type: ignore[arg-type]
+    config = SelectorConfig(models=("small", "large"), epochs=1, **more)  # type: ignore[arg-type]
     said: list[str] = []
     run_method(config, FeatureCache(folder), labels(), out, device="cpu", listener=Listener(said.append))
     return said

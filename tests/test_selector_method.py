@@ -17,9 +17,11 @@ from safetensors.torch import load_file
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel, read_labels
 from policy.cli.train_policy import train_policy
-from policy.config import RunConfig
-from policy.method import TRAINING_OPTIONS, Moment
+from policy.config import RunConfig, TrainingConfig, names_of, own_names
+from policy.method import Moment
+from policy.registry import CONFIGS
 from policy.runs import Listener, load_method, open_data, run_method
+from policy.selection.config import SelectorConfig
 from policy.selection.method import Selector
 from policy.training.loop import CHECKPOINT
 from tests.caches import make_spec
@@ -28,8 +30,8 @@ from tests.pools import PlantedPool, plant_pool
 from tests.test_policy_distributed import torchrun
 
 CPU = torch.device("cpu")
-CONFIG = RunConfig(
-    "selector", models=("m0", "m1", "m2", "m3"), epochs=3, batch=32, lr=1e-2, selector_hidden=16, rows=2
+CONFIG = SelectorConfig(
+    models=("m0", "m1", "m2", "m3"), epochs=3, batch=32, lr=1e-2, selector_hidden=16, rows=2
 )
 BACKBONES = (600_000_000, 2_000_000_000, 4_700_000_000, 18_400_000_000)
 
@@ -61,7 +63,7 @@ def made(pool: PlantedPool, config: RunConfig, folder: Path) -> Selector:
 def test_options_are_what_it_reads(planted: PlantedPool) -> None:
     read: set[str] = set()
 
-    class Watched(RunConfig):
+    class Watched(SelectorConfig):
         def __getattribute__(self, attribute: str) -> object:
             read.add(attribute)
             return super().__getattribute__(attribute)
@@ -78,9 +80,9 @@ def test_options_are_what_it_reads(planted: PlantedPool) -> None:
         method.finish(data.train, CPU)
         method.predict(batch, torch.Generator())
         method.network_macs(np.array([2]), np.array([0]))
-    names = {field.name for field in fields(RunConfig)} - TRAINING_OPTIONS - {"method"}
-    elsewhere = {"heads", "folds", "out_of_fold"}  # where the class scores come from
-    assert (read & names) - elsewhere == Selector.options - TRAINING_OPTIONS - elsewhere
+    names = names_of(*CONFIGS.values()) - names_of(TrainingConfig)
+    elsewhere = {"coarse", "heads", "folds", "out_of_fold"}  # where the class scores come from
+    assert (read & names) - elsewhere == set(own_names(SelectorConfig)) - elsewhere
 
 
 @pytest.mark.parametrize("affinity", ["hard", "soft"])
@@ -239,7 +241,7 @@ def test_how_sure(planted: PlantedPool) -> None:
 
 def test_how_sure_of_several_classes(tmp_path: Path) -> None:
     cache, labels = several_labels(tmp_path / "cache")
-    config = RunConfig("selector", models=("m0", "m1"), confidence_input=True)
+    config = SelectorConfig(models=("m0", "m1"), confidence_input=True)
     table, inputs = (method := Selector(config, open_data(config, cache, labels))).look(
         open_data(config, cache, labels).train
     )
@@ -326,7 +328,7 @@ def several_labels(folder: Path) -> tuple[FeatureCache, LabelSet]:
 def test_several_classes_per_video(tmp_path: Path) -> None:
     """Probabilities are sigmoids, losses binary cross-entropy; the selector finds out which videos are hard."""
     cache, labels = several_labels(tmp_path / "cache")
-    config = RunConfig("selector", models=("m0", "m1"), epochs=40, batch=20, lr=1e-2, alpha=0.05)
+    config = SelectorConfig(models=("m0", "m1"), epochs=40, batch=20, lr=1e-2, alpha=0.05)
     run = run_method(config, cache, labels, tmp_path / "run", device="cpu")
     said = run.predictions()
     dear = said.ledger["m1"][0] > 0

@@ -10,9 +10,9 @@ from scipy.special import expit, softmax
 
 from cache_schema import FeatureCache, Sampling, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
-from policy.config import RunConfig
 from policy.data.opening import Dataset, open_dataset
 from policy.selection import opening, pool
+from policy.selection.config import SelectorConfig
 from policy.selection.opening import Pool, cheapest_stream
 from policy.selection.pool import ModelName, PoolTable, all_of, parse_models
 from tests.caches import make_spec, write_stream
@@ -53,8 +53,8 @@ def dataset(cache: FeatureCache, *, several: bool = False, coarse: str = "frames
     return open_dataset(cache, label_set(several=several), {"coarse": coarse}, pool=("frames", "clips"))
 
 
-def config(*models: str, **more: object) -> RunConfig:
-    return RunConfig("selector", models=models or ("frames", "clips"), **more)  # type: ignore[arg-type]
+def config(*models: str, **more: object) -> SelectorConfig:
+    return SelectorConfig(models=models or ("frames", "clips"), **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("several", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cache_schema import UserError
-from policy.config import WHEN_NONE, WhenNone
+from policy.selection.config import WhenNone
 from policy.selection.rule import choose, choose_at_price, prices, thresholds, within_budget
 
 Floats = npt.NDArray[np.float64]
@@ -21,7 +22,7 @@ GFLOPS = np.array([0.0, 2.0, 4.7, 18.4])
 # Few values, so that there are equal ones; and any, so that there are neighbouring ones.
 VALUES = st.one_of(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), st.floats(0, 1))
 CONFIDENCES = st.integers(1, 6).flatmap(lambda videos: arrays(np.float64, (videos, 4), elements=VALUES))
-KINDS = st.sampled_from(WHEN_NONE)
+KINDS = st.sampled_from(get_args(WhenNone))
 
 
 @given(CONFIDENCES, VALUES, KINDS)

@@ -18,14 +18,16 @@ from cache_schema import FeatureCache, Sampling, UserError, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
 from policy.deploy.session import open_session, spans_of
+from policy.liteeval.config import LiteEvalConfig
+from policy.registry import configure
 from policy.runs import Run, run_method
+from policy.selection.config import SelectorCascadeConfig, SelectorConfig
 from policy.selection.session import PoolSession, SelectorSession
 from policy.session import Session, Wanted
 from tests.caches import PREPROCESSING, make_record, make_spec
 from tests.planted import plant
 
-LITEEVAL = RunConfig(
-    "liteeval",
+LITEEVAL = LiteEvalConfig(
     coarse="coarse_112",
     fine="fine_224",
     epochs=2,
@@ -76,12 +78,16 @@ def check_run(run: Run, cache: FeatureCache, most: int = 10**9) -> Session:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{}, {"input_norm": "l2"}, {"method": "liteeval-rl", "input_norm": "none", "fine": "coarse_112"}],
+    ("method", "change"),
+    [
+        ("liteeval", {}),
+        ("liteeval", {"input_norm": "l2"}),
+        ("liteeval-rl", {"input_norm": "none", "fine": "coarse_112"}),
+    ],
 )
-def test_liteeval_answers_as_its_run(change: Mapping[str, Any], tmp_path: Path) -> None:
+def test_liteeval_answers_as_its_run(method: str, change: Mapping[str, Any], tmp_path: Path) -> None:
     planted = plant(tmp_path / "cache", train=8, test=6, classes=4, dim=10, lengths=(4, 9))
-    config = replace(LITEEVAL, **change)
+    config = configure(method, vars(LITEEVAL), **change)
     run = run_method(config, planted.cache, planted.labels, tmp_path / "run", device="cpu")
     session = check_run(run, planted.cache)
     gates, offsets = run.predictions().gates[0], run.predictions().offsets
@@ -131,10 +137,19 @@ def test_what_cannot_be_taken(liteeval: Run) -> None:
 # --- pools of models ---
 
 MODELS = ("m0", "m1", "m2")
-SELECTOR = RunConfig(
-    "selector", models=MODELS, epochs=20, batch=8, lr=1e-2, selector_hidden=8, target="loss", budget=4.0
+SELECTOR = SelectorConfig(
+    models=MODELS, epochs=20, batch=8, lr=1e-2, selector_hidden=8, target="loss", budget=4.0
 )
-CASCADE = replace(SELECTOR, method="selector-cascade", budget=4.0)
+CASCADE = SelectorCascadeConfig(
+    models=MODELS,
+    epochs=20,
+    batch=8,
+    lr=1e-2,
+    weight_decay=0.0,
+    threshold=None,
+    selector_hidden=8,
+    budget=4.0,
+)
 COUNT, DIM, ROWS = 5, 6, {"m0": 5, "m1": 4, "m2": 6, "other": 3}
 NAMES = tuple("edcba")
 

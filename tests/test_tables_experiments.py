@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cache_schema import UserError
-from policy.config import RunConfig
+from policy.liteeval.config import LiteEvalConfig
+from policy.recipes import RECIPES
 from policy.registry import METHODS
 from policy.tables.catalogue import TABLES
 from policy.tables.datasets import DATASETS
@@ -112,7 +113,7 @@ def test_tables_are_sound(name: str) -> None:
     assert any(one.emphasised for one in table.experiments)
     controls = {one.method for one in table.experiments if one.group == "null controls"}
     assert controls == {"coarse-only", "random-gating"}
-    for title, request in requests(table, RunConfig("liteeval"), Substitution()).items():
+    for title, request in requests(table, {}, Substitution()).items():
         assert request.config.method in METHODS, title
 
 
@@ -140,29 +141,29 @@ def test_what_the_ablations_vary() -> None:
 
 
 def test_rows_win_over_options_and_recipes() -> None:
-    from policy.recipes import with_recipe
-
-    released = with_recipe(RunConfig("liteeval", gamma=0.3), "released", {"gamma"})
+    released = {**RECIPES["released"], "gamma": 0.3}
     gru = requests(paper("liteeval-6"), released, Substitution())["gru-dpn"].config
+    assert isinstance(gru, LiteEvalConfig)
     assert (gru.cell, gru.gate_state, gru.coarse_projection, gru.gamma) == ("gru", "hidden", 512, 0.3)
     gammas = requests(paper("liteeval-7"), released, Substitution())
-    assert gammas["gamma-0.01"].config.gamma == 0.01 and gammas["gamma-0.01"].config.noise == 0.5
+    least = gammas["gamma-0.01"].config
+    assert isinstance(least, LiteEvalConfig) and least.gamma == 0.01 and least.noise == 0.5
 
 
 def test_rows_that_ask_for_the_same_share_it() -> None:
     same = Substitution({"dpn107_224": "fine_224", "slowfast_8x8_256": "fine_224"})
-    asked = requests(paper("liteeval-2"), RunConfig("liteeval"), same)
+    asked = requests(paper("liteeval-2"), {}, same)
     assert len(asked) == 15 and len(set(asked.values())) == 5
     assert asked["liteeval-dpn"] == asked["liteeval-slowfast"] == asked["liteeval-online-3"]
     assert asked["random-gating-dpn"] == asked["random-gating-slowfast"]
-    assert len(set(requests(paper("liteeval-2"), RunConfig("liteeval"), Substitution()).values())) == 9
+    assert len(set(requests(paper("liteeval-2"), {}, Substitution()).values())) == 9
 
 
 def test_impossible_sizes_are_told_by_row() -> None:
     with pytest.raises(
         UserError, match="row '128 units': coarse-hidden \\(128\\) must not exceed fine-hidden \\(64\\)"
     ):
-        requests(paper("liteeval-9"), RunConfig("liteeval", fine_hidden=64), Substitution())
+        requests(paper("liteeval-9"), {"fine_hidden": 64}, Substitution())
 
 
 def test_the_files_are_packaged() -> None:

@@ -22,11 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from policy.config import RunConfig
+from policy.baselines.config import FastForwardConfig
 from policy.data.batches import Batch, Role
 from policy.data.opening import Dataset
 from policy.method import (
-    TRAINING_OPTIONS,
     IntArray,
     Losses,
     Method,
@@ -120,11 +119,11 @@ class FastForward(Method):
     title = "FastForward"
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
     gated = "fine"
-    options = TRAINING_OPTIONS | {"fine_hidden", "strides", "frame_price"}
 
+    config: FastForwardConfig
     model: JumpAgent
 
-    def __init__(self, config: RunConfig, data: Dataset) -> None:
+    def __init__(self, config: FastForwardConfig, data: Dataset) -> None:
         super().__init__(config, data)
         dim = data.train.feature_dim("fine")
         self.model = JumpAgent(dim, config.fine_hidden, len(data.classes), config.strides)

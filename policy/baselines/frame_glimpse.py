@@ -26,11 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from policy.config import RunConfig
+from policy.baselines.config import FrameGlimpseConfig
 from policy.data.batches import Batch, Role
 from policy.data.opening import Dataset
 from policy.method import (
-    TRAINING_OPTIONS,
     IntArray,
     Losses,
     Method,
@@ -118,11 +117,11 @@ class FrameGlimpse(Method):
     title = "FrameGlimpse"
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
     gated = "fine"
-    options = TRAINING_OPTIONS | {"fine_hidden", "glimpses", "location_std"}
 
+    config: FrameGlimpseConfig
     model: GlimpseAgent
 
-    def __init__(self, config: RunConfig, data: Dataset) -> None:
+    def __init__(self, config: FrameGlimpseConfig, data: Dataset) -> None:
         super().__init__(config, data)
         dim = data.train.feature_dim("fine")
         self.model = GlimpseAgent(

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from policy.config import RunConfig
-from policy.data.batches import Batch, Role, every_row, uniform_rows
+from policy.baselines.config import CoarseFineLSTMConfig, CoarseOnlyConfig, FineLSTMConfig
+from policy.data.batches import Batch, Role, uniform_rows
 from policy.data.opening import Dataset
 from policy.method import (
-    TRAINING_OPTIONS,
     IntArray,
     Losses,
     Method,
@@ -43,17 +42,13 @@ class LastState(nn.Module):
         return logits
 
 
-class FineLSTM(Method):
-    """LSTM: fine features of K uniformly spaced frames."""
-
-    title = "LSTM"
-    roles: ClassVar[tuple[Role, ...]] = ("fine",)
-    gated: ClassVar[Role | None] = "fine"
-    options = TRAINING_OPTIONS | {"frames", "fine_hidden"}
-
+class _LSTM(Method):
+    config: FineLSTMConfig | CoarseFineLSTMConfig | CoarseOnlyConfig
     model: LastState
 
-    def __init__(self, config: RunConfig, data: Dataset) -> None:
+    def __init__(
+        self, config: FineLSTMConfig | CoarseFineLSTMConfig | CoarseOnlyConfig, data: Dataset
+    ) -> None:
         super().__init__(config, data)
         dims = [data.train.feature_dim(role) for role in self.roles]
         self.model = LastState(dims, config.fine_hidden, len(data.classes))
@@ -61,9 +56,6 @@ class FineLSTM(Method):
             for role, scale in zip(self.roles, self.model.scales, strict=True):
                 assert isinstance(scale, Standardize)
                 fit_scale(scale, data.train, role, self.rows)
-
-    def rows(self, length: int) -> IntArray:
-        return uniform_rows(length, self.config.frames)
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         return {"loss": classification_loss(self._logits(batch), batch.targets)}
@@ -81,6 +73,19 @@ class FineLSTM(Method):
         return logits
 
 
+class FineLSTM(_LSTM):
+    """LSTM: fine features of K uniformly spaced frames."""
+
+    title = "LSTM"
+    roles: ClassVar[tuple[Role, ...]] = ("fine",)
+    gated = "fine"
+
+    config: FineLSTMConfig | CoarseFineLSTMConfig
+
+    def rows(self, length: int) -> IntArray:
+        return uniform_rows(length, self.config.frames)
+
+
 class CoarseFineLSTM(FineLSTM):
     """LSTM+CF: coarse and fine features of K uniformly spaced frames, concatenated."""
 
@@ -88,13 +93,8 @@ class CoarseFineLSTM(FineLSTM):
     roles = ("coarse", "fine")
 
 
-class CoarseOnly(FineLSTM):
+class CoarseOnly(_LSTM):
     """Null control: the coarse features of every frame and no fine one. It gets the LSTM of the others."""
 
     title = "Coarse only"
-    roles = ("coarse",)
-    gated = None
-    options = TRAINING_OPTIONS | {"fine_hidden"}
-
-    def rows(self, length: int) -> IntArray:
-        return every_row(length)
+    roles: ClassVar[tuple[Role, ...]] = ("coarse",)

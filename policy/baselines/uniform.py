@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from cache_schema import StreamSpec
-from policy.config import RunConfig
+from policy.baselines.config import UniformCFConfig, UniformConfig
 from policy.data.batches import Batch, Role, uniform_rows
 from policy.data.opening import Dataset
 from policy.method import (
-    TRAINING_OPTIONS,
     IntArray,
     Losses,
     Method,
@@ -51,11 +50,11 @@ class Uniform(Method):
     title = "Uniform"
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
     gated = "fine"
-    options = TRAINING_OPTIONS | {"frames"}
 
+    config: UniformConfig | UniformCFConfig
     model: nn.ModuleDict
 
-    def __init__(self, config: RunConfig, data: Dataset) -> None:
+    def __init__(self, config: UniformConfig | UniformCFConfig, data: Dataset) -> None:
         super().__init__(config, data)
         self.model = nn.ModuleDict()
         self.columns: dict[Role, list[int]] = {}

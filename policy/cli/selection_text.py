@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from policy.config import RunConfig
 from policy.runs import Result
 from policy.selection.affinity import PAPER, LabelDistribution, label_distributions, relabelled
+from policy.selection.config import SelectorConfig
 from policy.selection.pool import PoolTable
 from policy.sheets.sheet import NO_VALUE, Column, Sheet, Value
 from policy.sheets.terminal import LONGEST_LINE, print_sheets, terminal_width, wrapped
@@ -195,7 +195,7 @@ def _gflops(value: float) -> str:
 
 def render_affinities(
     table: PoolTable,
-    config: RunConfig,
+    config: SelectorConfig,
     alphas: Sequence[float],
     *,
     colour: bool = False,
@@ -227,7 +227,7 @@ def _cells(row: LabelDistribution) -> list[Value]:
     return [f"{row.alpha:g}", *shares, f"{row.gflops:.2f}", f"{100 * row.top1:.1f}"]
 
 
-def _state(table: PoolTable, config: RunConfig) -> list[str]:
+def _state(table: PoolTable, config: SelectorConfig) -> list[str]:
     drawn = ", drawn by its affinities" if config.affinity == "soft" else ""
     lines = [
         f"GFLOPs and top-1: were each video judged by the model that it is labelled with{drawn}. The labels know "

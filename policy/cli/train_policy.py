@@ -18,43 +18,34 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
 from cache_schema.command import tells_mistakes
-from policy.config import SELECTOR_ANSWERS, SELECTOR_INPUTS, RunConfig
+from policy.config import RunConfig, own_names
 from policy.options import (
-    AFFINITY,
     AS_JSON,
-    COARSE,
     DATA,
-    EQ_7,
-    FAST_FORWARD,
-    FINE,
-    FINE_HIDDEN,
-    FRAME_GLIMPSE,
-    FRAMES,
-    GRAD_CLIP,
-    LITEEVAL,
-    LR_DROP,
-    NETWORK,
-    POOL,
+    DEVICE,
     RECIPE,
-    RUN,
-    SELECTOR,
-    SELECTOR_CASCADE_DEFAULTS,
-    SELECTOR_INPUT_NORM,
-    SELECTOR_OPTIMIZATION,
-    TEACHER,
-    TRAINING,
-    WARMUP,
     given_options,
     given_settings,
     options,
     setting,
+    settings,
+    training,
 )
 from policy.recipes import with_recipe
-from policy.selection.schedule import with_schedule
+from policy.registry import CONFIGS, configure
+from policy.selection.config import PoolConfig, SelectionConfig, SelectorConfig, with_schedule
 
 if TYPE_CHECKING:
     from policy.training.distributed import Ranks
     from policy.training.loop import Epoch
+
+
+RUN = options(
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder."),
+    DEVICE,
+    click.option("--tensorboard", is_flag=True, help="Write scalars for TensorBoard to OUT/tensorboard."),
+    AS_JSON,
+)
 
 
 @click.group()
@@ -69,9 +60,25 @@ def train_policy() -> None:
     """
 
 
-@train_policy.command()
-@options(DATA, COARSE, FINE, RECIPE, LITEEVAL, TEACHER, NETWORK, TRAINING, RUN)
-@tells_mistakes
+def _trains(method: str, **after: Callable[[Any], Any]) -> Callable[[Callable[..., None]], click.Command]:
+    """A command that trains a method, with an option for each field of its configuration.
+
+    Args:
+        after: options of the command alone, by the field that they follow.
+    """
+    config = CONFIGS[method]
+
+    def decorate(command: Callable[..., None]) -> click.Command:
+        fields = [
+            one for name in own_names(config) for one in (setting(config, name), after.get(name)) if one
+        ]
+        of_run: Callable[..., None] = tells_mistakes(command)
+        return train_policy.command()(options(DATA, *fields, training(config), RUN)(of_run))
+
+    return decorate
+
+
+@_trains("liteeval", fine=RECIPE)
 def liteeval(**given: Any) -> None:
     """LiteEval: coarse features of every frame, fine ones where a learned gate opens.
 
@@ -85,9 +92,7 @@ def liteeval(**given: Any) -> None:
     _run("liteeval", given)
 
 
-@train_policy.command()
-@options(DATA, FINE, FRAMES, TRAINING, RUN)
-@tells_mistakes
+@_trains("uniform")
 def uniform(**given: Any) -> None:
     """Uniform: class scores of K uniformly spaced frames, averaged.
 
@@ -100,9 +105,7 @@ def uniform(**given: Any) -> None:
     _run("uniform", given)
 
 
-@train_policy.command()
-@options(DATA, COARSE, FINE, FRAMES, TRAINING, RUN)
-@tells_mistakes
+@_trains("uniform-cf")
 def uniform_cf(**given: Any) -> None:
     """Uniform+CF: as uniform, with the mean of coarse and fine class scores.
 
@@ -114,9 +117,7 @@ def uniform_cf(**given: Any) -> None:
     _run("uniform-cf", given)
 
 
-@train_policy.command()
-@options(DATA, FINE, FRAMES, FINE_HIDDEN, TRAINING, RUN)
-@tells_mistakes
+@_trains("lstm")
 def lstm(**given: Any) -> None:
     """LSTM: one LSTM over the fine features of K uniformly spaced frames.
 
@@ -127,9 +128,7 @@ def lstm(**given: Any) -> None:
     _run("lstm", given)
 
 
-@train_policy.command()
-@options(DATA, COARSE, FINE, FRAMES, FINE_HIDDEN, TRAINING, RUN)
-@tells_mistakes
+@_trains("lstm-cf")
 def lstm_cf(**given: Any) -> None:
     """LSTM+CF: one LSTM over coarse and fine features of K uniformly spaced frames.
 
@@ -141,9 +140,7 @@ def lstm_cf(**given: Any) -> None:
     _run("lstm-cf", given)
 
 
-@train_policy.command()
-@options(DATA, FINE, FRAME_GLIMPSE, FINE_HIDDEN, TRAINING, RUN)
-@tells_mistakes
+@_trains("frame-glimpse")
 def frame_glimpse(**given: Any) -> None:
     """FrameGlimpse: an agent looks at K frames, each time choosing the next from anywhere in the video.
 
@@ -157,9 +154,7 @@ def frame_glimpse(**given: Any) -> None:
     _run("frame-glimpse", given)
 
 
-@train_policy.command()
-@options(DATA, FINE, FAST_FORWARD, FINE_HIDDEN, TRAINING, RUN)
-@tells_mistakes
+@_trains("fast-forward")
 def fast_forward(**given: Any) -> None:
     """FastForward: an agent starts at the first frame and decides at each how far to jump, or to stop.
 
@@ -173,9 +168,7 @@ def fast_forward(**given: Any) -> None:
     _run("fast-forward", given)
 
 
-@train_policy.command()
-@options(DATA, COARSE, FINE, RECIPE, EQ_7, NETWORK, TRAINING, RUN)
-@tells_mistakes
+@_trains("liteeval-rl", fine=RECIPE)
 def liteeval_rl(**given: Any) -> None:
     """LiteEval-RL: LiteEval with gates learned by REINFORCE instead of Gumbel-softmax.
 
@@ -187,9 +180,7 @@ def liteeval_rl(**given: Any) -> None:
     _run("liteeval-rl", given)
 
 
-@train_policy.command()
-@options(DATA, COARSE, FINE_HIDDEN, TRAINING, RUN)
-@tells_mistakes
+@_trains("coarse-only")
 def coarse_only(**given: Any) -> None:
     """Null control: an LSTM over the coarse features of every frame.
 
@@ -200,21 +191,10 @@ def coarse_only(**given: Any) -> None:
     _run("coarse-only", given)
 
 
-@train_policy.command()
-@options(
-    DATA,
-    COARSE,
-    FINE,
-    setting("--usage", "Probability that a gate opens.", type=float),
-    click.option("--like", type=click.Path(path_type=Path), help="A finished run whose usage to match."),
-    setting("--gate-draws", "Draws of the gates that the metrics are averaged over.", type=int),
-    RECIPE,
-    WARMUP,
-    NETWORK,
-    TRAINING,
-    RUN,
-)
-@tells_mistakes
+LIKE = click.option("--like", type=click.Path(path_type=Path), help="A finished run whose usage to match.")
+
+
+@_trains("random-gating", usage=LIKE, gate_draws=RECIPE)
 def random_gating(like: Path | None, **given: Any) -> None:
     """Null control: LiteEval's network, trained and evaluated with gates that open at random.
 
@@ -227,27 +207,11 @@ def random_gating(like: Path | None, **given: Any) -> None:
 
     if (like is None) == (given["usage"] is None):
         raise UserError("say how often random gates open: either --usage or --like RUN")
-    if like is not None:
-        given["usage"] = read_result(like).metrics["usage"]
-    _run("random-gating", given)
+    usage = read_result(like).metrics["usage"] if like else given["usage"]
+    _run("random-gating", given, usage=usage)
 
 
-@train_policy.command()
-@options(
-    DATA,
-    POOL,
-    setting(
-        "--input",
-        "Stream of the model that always runs, which the selector looks at; by default the cheapest of the pool.",
-        field="coarse",
-        metavar="STREAM",
-    ),
-    SELECTOR,
-    SELECTOR_OPTIMIZATION,
-    setting("--seed", "Of weights and order of videos.", type=int),
-    RUN,
-)
-@tells_mistakes
+@_trains("selector")
 def selector(**given: Any) -> None:
     """Model selection: per video, the cheapest model of a pool that will get it right.
 
@@ -266,7 +230,7 @@ def selector(**given: Any) -> None:
 @train_policy.command()
 @options(
     DATA,
-    POOL,
+    settings(SelectorConfig, *own_names(PoolConfig), without=("coarse",)),
     click.option(
         "--alpha",
         "alphas",
@@ -274,7 +238,7 @@ def selector(**given: Any) -> None:
         multiple=True,
         help="α of Eq. 2; repeat it. By default the paper's range, 0 and a few larger ones.",
     ),
-    AFFINITY,
+    settings(SelectorConfig, "affinity", "affinity_tau", "affinity_loss"),
     AS_JSON,
 )
 @tells_mistakes
@@ -294,7 +258,7 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     from policy.selection.opening import Pool
     from policy.selection.plausibility import suspicions
 
-    config = with_schedule(RunConfig(method="selector", **given_settings(given)), given_options())
+    config = with_schedule(SelectorConfig(**given_settings()), given_options())
     for alpha in alphas:
         replace(config, alpha=alpha).check()
     data = open_data(
@@ -314,57 +278,7 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     click.echo(render_affinities(table, config, alphas or ALPHAS, colour=colour), nl=False)
 
 
-@train_policy.command()
-@options(
-    DATA,
-    POOL,
-    setting(
-        "--input",
-        "Stream of the model that runs first, one of the pool; by default its cheapest.",
-        field="coarse",
-        metavar="STREAM",
-    ),
-    setting(
-        "--selector-input",
-        "What is seen of that model; of the others always the class scores.",
-        type=click.Choice([kind for kind in SELECTOR_INPUTS if kind != "features"]),
-    ),
-    setting("--selector-hidden", "Units of the networks' hidden layers.", type=int),
-    setting(
-        "--answer",
-        "learned: from the class scores of all models that ran; largest: that of the largest of them; mean: the "
-        "mean of their class probabilities.",
-        type=click.Choice(SELECTOR_ANSWERS),
-    ),
-    setting(
-        "--price",
-        "Of a GFLOP: by how much it must raise the chance of a right answer.",
-        field="threshold",
-        type=float,
-        default=SELECTOR_CASCADE_DEFAULTS["threshold"],
-    ),
-    setting(
-        "--budget",
-        "Mean GFLOPs per video; sets the price on the training videos.",
-        type=float,
-        metavar="GFLOPS",
-    ),
-    setting(
-        "--epochs",
-        "Passes over the training videos.",
-        type=int,
-        default=SELECTOR_CASCADE_DEFAULTS["epochs"],
-    ),
-    setting("--batch", "Videos per step.", type=int),
-    setting("--lr", "Learning rate of Adam.", type=float, default=SELECTOR_CASCADE_DEFAULTS["lr"]),
-    setting("--weight-decay", "Of Adam.", type=float, default=SELECTOR_CASCADE_DEFAULTS["weight_decay"]),
-    LR_DROP,
-    GRAD_CLIP,
-    SELECTOR_INPUT_NORM,
-    setting("--seed", "Of weights, order of videos and draws.", type=int),
-    RUN,
-)
-@tells_mistakes
+@_trains("selector-cascade")
 def selector_cascade(**given: Any) -> None:
     """Selection and cascade in one: models run one after another, as long as the next is worth its price.
 
@@ -381,13 +295,18 @@ def selector_cascade(**given: Any) -> None:
     _run("selector-cascade", given)
 
 
-def _run(method: str, given: dict[str, Any]) -> None:
+def _run(method: str, given: dict[str, Any], **more: Any) -> None:
+    """Train as the running command asks.
+
+    Args:
+        more: fields that no option sets.
+    """
     from policy.training.distributed import PeerLost, joined
     from policy.training.stopping import Terminated, terminable
 
     asked = given_options()
-    config = with_recipe(RunConfig(method=method, **given_settings(given)), given.get("recipe"), asked)
-    if method in ("selector", "selector-cascade"):
+    config = with_recipe(configure(method, given_settings(), **more), given.get("recipe"), asked)
+    if isinstance(config, SelectionConfig):
         config = with_schedule(config, asked)
     leads = True
     try:
@@ -449,9 +368,10 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
         click.echo(render(result, details, run.folder))
         return
     metrics, spent = result.metrics, dict(result.gflops)
-    coarse, fine = (f"{spent.pop(str(name), 0.0):.2f}" for name in (config.coarse, config.fine))
+    names = [getattr(config, role, None) for role in ("coarse", "fine")]
+    coarse, fine = (f"{spent.pop(str(name), 0.0):.2f}" for name in names)
     streams = f"coarse {coarse}, fine {fine}"
-    if config.coarse is not None and config.coarse == config.fine:
+    if names[0] is not None and names[0] == names[1]:
         streams = f"coarse and fine {coarse}"
     lines = {
         "videos": f"{result.videos} of {result.classes} classes",

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from policy.data.batches import Batch
 from policy.liteeval.loss import liteeval_loss
-from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
+from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEvalOutput
-from policy.method import TRAINING_OPTIONS, Losses, Moment
+from policy.method import Losses, Moment
 from policy.networks.packing import video_of_row
 from policy.training.losses import classification_losses, policy_gradient
 
@@ -30,7 +30,6 @@ class LiteEvalRL(LiteEvalMethod):
     """Predicts and is charged as LiteEval is."""
 
     title = "LiteEval-RL"
-    options = TRAINING_OPTIONS | NETWORK_OPTIONS | {"gamma", "lam", "lam_start", "warmup"}
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]

@@ -10,31 +10,17 @@ import torch
 from torch import Tensor
 
 from cache_schema import UserError
-from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet
 from policy.data.opening import Dataset
 from policy.liteeval.calibration import calibrated_threshold
+from policy.liteeval.config import GatedConfig, LiteEvalConfig, LiteEvalRLConfig, RandomGatingConfig
 from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss, step_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.liteeval.session import NETWORK, LiteEvalSession
-from policy.method import TRAINING_OPTIONS, IntArray, Losses, Method, Moment, Prediction, class_probabilities
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.standardize import fit_scale
 from policy.session import Session, TrainedRun
 from policy.training.checkpoint import read_weights
-
-NETWORK_OPTIONS = frozenset(
-    {
-        "coarse_hidden",
-        "fine_hidden",
-        "sync",
-        "cell",
-        "coarse_projection",
-        "fine_projection",
-        "gate_state",
-        "precision",
-    }
-)
-"""What decides the network."""
 
 
 class LiteEvalMethod(Method):
@@ -43,18 +29,14 @@ class LiteEvalMethod(Method):
     title = "LiteEval"
     roles: ClassVar[tuple[Role, ...]] = ("coarse", "fine")
     gated = "fine"
-    options = (
-        TRAINING_OPTIONS
-        | NETWORK_OPTIONS
-        | {"gamma", "lam", "lam_start", "usage_loss", "warmup"}
-        | {"tau_start", "tau_end", "tau_decay", "noise", "step_loss", "distill", "distill_tau", "teacher"}
-    )
 
+    config: GatedConfig
     model: LiteEval
 
-    def __init__(self, config: RunConfig, data: Dataset) -> None:
+    def __init__(self, config: GatedConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        self.final_usage = config.gamma
+        if not isinstance(config, RandomGatingConfig):
+            self.final_usage = config.gamma
         self.batch_share = min(1.0, config.batch / len(data.train))
         if config.coarse_hidden > config.fine_hidden:
             raise UserError(
@@ -68,7 +50,7 @@ class LiteEvalMethod(Method):
             fit_scale(self.model.fine_scale, data.train, "fine")
 
     @staticmethod
-    def network(config: RunConfig, coarse_dim: int, fine_dim: int, num_classes: int) -> LiteEval:
+    def network(config: GatedConfig, coarse_dim: int, fine_dim: int, num_classes: int) -> LiteEval:
         """The network that a configuration asks for, without its data."""
         return LiteEval(
             coarse_dim=coarse_dim,
@@ -87,6 +69,7 @@ class LiteEvalMethod(Method):
     @classmethod
     def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
         coarse, fine = (run.streams[role] for role in cls.roles)
+        assert isinstance(run.config, (LiteEvalConfig, LiteEvalRLConfig)), "random gates have no session"
         model = cls.network(run.config, coarse.feature_dim, fine.feature_dim, len(run.classes))
         read_weights(run.weights, model)
         return LiteEvalSession(
@@ -101,10 +84,11 @@ class LiteEvalMethod(Method):
     @property
     def constrained(self) -> bool:
         """Whether γ is kept by a multiplier and a threshold."""
-        return "usage_loss" in self.options and self.config.usage_loss == "constrained"
+        return isinstance(self.config, LiteEvalConfig) and self.config.usage_loss == "constrained"
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         config = self.config
+        assert isinstance(config, LiteEvalConfig)  # the other methods have losses of their own
         tau, gamma = self.temperature(moment), self.target_usage(moment.progress)
         lam = self.penalty_weight(moment.progress)
         coarse = batch.inputs["coarse"]
@@ -156,7 +140,7 @@ class LiteEvalMethod(Method):
     def finish(self, videos: VideoSet, device: torch.device) -> None:
         if self.constrained:
             threshold = calibrated_threshold(
-                self.model, videos, self.config.gamma, batch=self.config.batch, device=device
+                self.model, videos, self.final_usage, batch=self.config.batch, device=device
             )
             self.model.threshold.fill_(threshold)
 
@@ -171,6 +155,7 @@ class LiteEvalMethod(Method):
 
     def temperature(self, moment: Moment) -> float:
         """τ, falling exponentially from its start to its end: over the training, or step by step in each epoch."""
+        assert isinstance(self.config, LiteEvalConfig)
         start, end, decay = self.config.tau_start, self.config.tau_end, self.config.tau_decay
         if decay is not None:
             return max(end, start * math.exp(-decay * moment.step))
@@ -178,6 +163,7 @@ class LiteEvalMethod(Method):
 
     def penalty_weight(self, progress: float) -> float:
         """λ, growing linearly from `lam_start`, if that is given."""
+        assert not isinstance(self.config, RandomGatingConfig)
         start, end = self.config.lam_start, self.config.lam
         return end if start is None else start + (end - start) * progress
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from cache_schema import UserError
-from policy.config import RunConfig
 from policy.data.batches import Batch
 from policy.data.opening import Dataset
-from policy.liteeval.method import NETWORK_OPTIONS, LiteEvalMethod
+from policy.liteeval.config import RandomGatingConfig
+from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEval, LiteEvalOutput
-from policy.method import TRAINING_OPTIONS, Losses, Moment, Prediction, class_probabilities
+from policy.method import Losses, Moment, Prediction, class_probabilities
 from policy.session import Session, TrainedRun
 from policy.training.losses import classification_loss
 
@@ -24,9 +24,10 @@ class RandomGating(LiteEvalMethod):
     """
 
     title = "Random gating"
-    options = TRAINING_OPTIONS | NETWORK_OPTIONS | {"usage", "gate_draws", "warmup"}
 
-    def __init__(self, config: RunConfig, data: Dataset) -> None:
+    config: RandomGatingConfig
+
+    def __init__(self, config: RandomGatingConfig, data: Dataset) -> None:
         super().__init__(config, data)
         if config.usage is None:
             raise UserError("random gating needs the usage to match: give it LiteEval's")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from policy.config import RunConfig
+from policy.selection.config import SelectorConfig
 from policy.selection.pool import FloatArray, PoolTable
 
 PAPER = (5e-5, 5e-3)
@@ -56,7 +56,7 @@ def model_errors(correct: npt.NDArray[np.bool_]) -> FloatArray:
 # --- what a selector is to learn ---
 
 
-def affinities(table: PoolTable, config: RunConfig, alpha: float) -> FloatArray:
+def affinities(table: PoolTable, config: SelectorConfig, alpha: float) -> FloatArray:
     """(M, N): G of Eq. 1 and 2, as the configuration has it but for α."""
     losses = _losses(table, config)
     costs = normalised_costs(table.mean_macs)
@@ -65,7 +65,7 @@ def affinities(table: PoolTable, config: RunConfig, alpha: float) -> FloatArray:
     return soft_affinity(losses, costs, alpha, config.affinity_tau)
 
 
-def qualities(table: PoolTable, config: RunConfig) -> FloatArray:
+def qualities(table: PoolTable, config: SelectorConfig) -> FloatArray:
     """(M, N), in [0, 1]: exp(−loss), for a single label the probability that a model gives what is right; with the
     0-1 loss whether it is right.
 
@@ -78,7 +78,7 @@ def qualities(table: PoolTable, config: RunConfig) -> FloatArray:
     return np.asarray(np.exp(-losses / losses.mean() if table.multi_label else -losses))
 
 
-def _losses(table: PoolTable, config: RunConfig) -> FloatArray:
+def _losses(table: PoolTable, config: SelectorConfig) -> FloatArray:
     return model_errors(table.correct) if config.affinity_loss == "error" else table.losses
 
 
@@ -103,7 +103,7 @@ class LabelDistribution:
 
 
 def label_distributions(
-    table: PoolTable, config: RunConfig, alphas: Sequence[float] = ALPHAS
+    table: PoolTable, config: SelectorConfig, alphas: Sequence[float] = ALPHAS
 ) -> list[LabelDistribution]:
     """For each α, with all else as the configuration has it."""
     distributions = []
@@ -120,14 +120,14 @@ def label_distributions(
     return distributions
 
 
-def relabelled(table: PoolTable, config: RunConfig, low: float, high: float) -> float:
+def relabelled(table: PoolTable, config: SelectorConfig, low: float, high: float) -> float:
     """Share of the videos labelled otherwise at one α than at another; of soft affinities the share of their
     weight that lies elsewhere."""
     moved = np.abs(affinities(table, config, low) - affinities(table, config, high))
     return float(moved.sum(axis=1).mean() / 2)
 
 
-def describe_affinities(table: PoolTable, config: RunConfig, alphas: Sequence[float]) -> dict[str, Any]:
+def describe_affinities(table: PoolTable, config: SelectorConfig, alphas: Sequence[float]) -> dict[str, Any]:
     """The label distributions, and how good each model is, ready for JSON."""
     return {
         "videos": len(table),

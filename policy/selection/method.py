@@ -8,29 +8,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from policy.config import RunConfig
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
-from policy.method import TRAINING_OPTIONS, IntArray, Losses, Moment, Prediction
+from policy.method import IntArray, Losses, Moment, Prediction
 from policy.selection.affinity import affinities, qualities
+from policy.selection.config import SelectorConfig, threshold_of
 from policy.selection.curve import SelectionCurve
 from policy.selection.network import SelectorNetwork, confidences_of, decide, selector_input
 from policy.selection.opening import own_member
 from policy.selection.pool import PoolTable, only
-from policy.selection.pool_method import POINTS, POOL_OPTIONS, PoolMethod
+from policy.selection.pool_method import POINTS, PoolMethod
 from policy.selection.rule import (
     check_budget,
     prices,
     thresholds,
     within_budget,
 )
-from policy.selection.schedule import by_price, threshold_of
 from policy.selection.session import SelectorSession
 from policy.session import Session, TrainedRun
 
 FloatArray = npt.NDArray[np.float64]
-
-INPUT_OPTIONS = frozenset({"selector_input", "confidence_input", "selector_hidden"})
 
 
 class Selector(PoolMethod):
@@ -45,17 +42,11 @@ class Selector(PoolMethod):
     """
 
     title = "Model selection"
-    options = (
-        TRAINING_OPTIONS
-        | POOL_OPTIONS
-        | INPUT_OPTIONS
-        | {"alpha", "affinity", "affinity_tau", "affinity_loss", "target"}
-        | {"rule", "threshold", "budget", "when_none"}
-    )
 
+    config: SelectorConfig
     model: SelectorNetwork
 
-    def __init__(self, config: RunConfig, data: Dataset) -> None:
+    def __init__(self, config: SelectorConfig, data: Dataset) -> None:
         super().__init__(config, data)
         self.own = own_member(config, data, self.pool_of_models)
         names = self.pool_of_models.names
@@ -135,7 +126,7 @@ class Selector(PoolMethod):
     def values(self, said: FloatArray, points: int | None) -> FloatArray:
         """Thresholds or prices by rising cost, as `thresholds` and `prices` have them."""
         ordered = said[:, self.order]
-        if by_price(self.config):
+        if self.config.by_price:
             return prices(ordered, self.gflops[self.order], points)
         return thresholds(ordered, self.config.when_none, points)
 

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from policy.config import RunConfig
 from policy.data.batches import VideoSet
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
+from policy.selection.config import SelectorConfig
 from policy.selection.linear_head import check_features
 from policy.selection.opening import Member
 from policy.selection.pool import LEAST, FloatArray, Floats, IntArray
 from policy.selection.rule import choose, choose_at_price
-from policy.selection.schedule import by_price
 
 _TOP = 5
 
@@ -23,7 +22,7 @@ _TOP = 5
 # --- what it sees ---
 
 
-def selector_input(config: RunConfig, member: Member, videos: VideoSet, scores: Floats | None) -> Floats:
+def selector_input(config: SelectorConfig, member: Member, videos: VideoSet, scores: Floats | None) -> Floats:
     """(M, D): per video, by `config.selector_input`, class scores, mean features, or both.
 
     Args:
@@ -35,7 +34,7 @@ def selector_input(config: RunConfig, member: Member, videos: VideoSet, scores: 
 
 
 def assembled(
-    config: RunConfig, scores: Floats | None, features: Floats | None, *, multi_label: bool
+    config: SelectorConfig, scores: Floats | None, features: Floats | None, *, multi_label: bool
 ) -> Floats:
     """(M, D): the parts side by side that a configuration asks for.
 
@@ -121,7 +120,7 @@ class SelectorNetwork(nn.Module):
 
 
 @torch.no_grad()
-def confidences_of(config: RunConfig, network: SelectorNetwork, inputs: Tensor) -> FloatArray:
+def confidences_of(config: SelectorConfig, network: SelectorNetwork, inputs: Tensor) -> FloatArray:
     """(M, N): P(M_k, x) of Sec. 3.4 or, with target "loss", the exp(−loss) expected of each model.
 
     Args:
@@ -132,7 +131,7 @@ def confidences_of(config: RunConfig, network: SelectorNetwork, inputs: Tensor) 
     return np.asarray(confidences.cpu().numpy(), np.float64)
 
 
-def decide(config: RunConfig, confidences: FloatArray, gflops: FloatArray, value: float) -> IntArray:
+def decide(config: SelectorConfig, confidences: FloatArray, gflops: FloatArray, value: float) -> IntArray:
     """(M,): a model for each video, at a threshold or price.
 
     Args:
@@ -141,6 +140,6 @@ def decide(config: RunConfig, confidences: FloatArray, gflops: FloatArray, value
     """
     order = gflops.argsort(kind="stable")
     ordered = confidences[:, order]
-    if by_price(config):
+    if config.by_price:
         return np.asarray(order[choose_at_price(ordered, gflops[order], value)])
     return np.asarray(order[choose(ordered, value, config.when_none)])

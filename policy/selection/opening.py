@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from cache_schema import CacheError, FeatureCache, Stream, UserError
 from cache_schema.costs import stream_cost
-from policy.config import RunConfig
 from policy.data.batches import VideoSet
 from policy.data.opening import Dataset
+from policy.selection.config import PoolConfig, SelectorConfig
 from policy.selection.heads import Head, ScoreHead, every_score, held_out_head, parse_held_out, score_head
 from policy.selection.linear_head import class_targets, fit_linear_head
 from policy.selection.pool import Floats, ModelName, PoolTable, parse_models
@@ -119,7 +119,7 @@ class Pool:
     notes: tuple[str, ...] = ()
 
     @staticmethod
-    def of(config: RunConfig, data: Dataset) -> Pool:
+    def of(config: PoolConfig, data: Dataset) -> Pool:
         """The models that a configuration names, with their heads.
 
         Raises:
@@ -160,20 +160,20 @@ def mean_backbone_macs(name: ModelName, stream: Stream) -> float:
     return float(counts.sum()) / max(1, len(counts)) * stream_cost(stream.spec).macs
 
 
-def cheapest_stream(config: RunConfig, cache: FeatureCache) -> str:
+def cheapest_stream(config: PoolConfig, cache: FeatureCache) -> str:
     """The stream of the first model of `Pool.members`."""
     names = parse_models(config.models, config.rows)
     return min(names, key=lambda name: mean_backbone_macs(name, cache[name.stream])).stream
 
 
-def held_out_streams(config: RunConfig) -> tuple[str, ...]:
+def held_out_streams(config: PoolConfig) -> tuple[str, ...]:
     """Names of the streams that `Pool.of` expects in `Dataset.held_out`."""
     streams = [name.stream for name in parse_models(config.models, config.rows)]
     others = parse_held_out(config.out_of_fold, streams).values()
     return tuple(dict.fromkeys(name for names in others for name in names))
 
 
-def own_member(config: RunConfig, data: Dataset, pool: Pool) -> Member:
+def own_member(config: SelectorConfig, data: Dataset, pool: Pool) -> Member:
     """The model that the selector is mounted on: one of the pool, or that of any other stream.
 
     Raises:
@@ -202,7 +202,7 @@ def _member(
     name: ModelName,
     stream: Stream,
     held_out: Mapping[str, Sequence[str]],
-    config: RunConfig,
+    config: PoolConfig,
     data: Dataset,
 ) -> Member:
     if config.heads == "linear":
@@ -215,7 +215,7 @@ def _member(
     return Member(name, stream, held_out_head(own, heads, data.train))
 
 
-def _linear(name: ModelName, stream: Stream, config: RunConfig, data: Dataset) -> Head:
+def _linear(name: ModelName, stream: Stream, config: PoolConfig, data: Dataset) -> Head:
     rows = Member(name, stream, None).rows
     return fit_linear_head(stream, data.train, rows, folds=config.folds, seed=config.seed)
 
@@ -224,7 +224,7 @@ def _unnamed(streams: Sequence[Stream]) -> list[str]:
     return [stream.name for stream in streams if stream.spec.num_classes and stream.spec.classes is None]
 
 
-def _notes(config: RunConfig, data: Dataset, unnamed: Sequence[str]) -> Iterator[str]:
+def _notes(config: PoolConfig, data: Dataset, unnamed: Sequence[str]) -> Iterator[str]:
     if unnamed and not config.score_classes:
         yield (
             f"class scores without names in {', '.join(unnamed)}: taken to be of the labels' classes in sorted "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from policy.config import RunConfig
+from policy.selection.config import PoolConfig
 from policy.selection.heads import parse_held_out
 from policy.selection.opening import Pool
 from policy.selection.pool import PoolTable
@@ -19,14 +19,14 @@ _NEAR_CHANCE = 0.02
 """Accuracy above chance (or three times chance, if less) that comes of a few classes in their places by chance."""
 
 
-def suspicions(config: RunConfig, pool: Pool, train: PoolTable, evaluation: PoolTable) -> Iterator[str]:
+def suspicions(config: PoolConfig, pool: Pool, train: PoolTable, evaluation: PoolTable) -> Iterator[str]:
     """A line for each model that is no better than chance, and one for those that know the training videos."""
     yield from _no_better_than_chance(config, pool, train)
     if config.heads == "scores":
         yield from _trained_on(config, train, evaluation)
 
 
-def _no_better_than_chance(config: RunConfig, pool: Pool, table: PoolTable) -> Iterator[str]:
+def _no_better_than_chance(config: PoolConfig, pool: Pool, table: PoolTable) -> Iterator[str]:
     chance = float(table.labels.mean())
     least = chance + min(3 * chance, _NEAR_CHANCE)
     for n, member in enumerate(pool):
@@ -44,7 +44,7 @@ def _no_better_than_chance(config: RunConfig, pool: Pool, table: PoolTable) -> I
         )
 
 
-def _trained_on(config: RunConfig, train: PoolTable, evaluation: PoolTable) -> Iterator[str]:
+def _trained_on(config: PoolConfig, train: PoolTable, evaluation: PoolTable) -> Iterator[str]:
     held_out = parse_held_out(config.out_of_fold, train.models)
     known, other = train.correct.mean(axis=0), evaluation.correct.mean(axis=0)
     variance = known * (1 - known) / len(train) + other * (1 - other) / len(evaluation)

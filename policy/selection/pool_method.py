@@ -17,6 +17,7 @@ from policy.config import RunConfig
 from policy.data.batches import Role, VideoSet
 from policy.data.opening import Dataset
 from policy.method import IntArray, Method
+from policy.selection.config import PoolConfig, SelectionConfig
 from policy.selection.curve import SelectionCurve
 from policy.selection.linear_head import LinearHead
 from policy.selection.opening import Member, Pool, cheapest_stream, held_out_streams
@@ -27,7 +28,6 @@ from policy.selection.session import NETWORK
 
 POINTS = 50
 """Thresholds or prices of a curve."""
-POOL_OPTIONS = frozenset({"models", "rows", "score_classes", "heads", "folds", "out_of_fold"})
 
 
 class PoolMethod(Method):
@@ -40,24 +40,28 @@ class PoolMethod(Method):
 
     roles: ClassVar[tuple[Role, ...]] = ("coarse",)
 
+    config: SelectionConfig
     own: Member
     own_place: int | None
 
-    def __init__(self, config: RunConfig, data: Dataset) -> None:
+    def __init__(self, config: SelectionConfig, data: Dataset) -> None:
         super().__init__(config, data)
         self.pool_of_models = Pool.of(config, data)
         self._seen: list[tuple[VideoSet, PoolTable, Tensor]] = []
 
     @classmethod
     def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
+        assert isinstance(config, PoolConfig)
         return {"coarse": config.coarse or cheapest_stream(config, cache)}
 
     @classmethod
     def pool(cls, config: RunConfig) -> Sequence[str]:
+        assert isinstance(config, PoolConfig)
         return tuple(model.stream for model in parse_models(config.models))
 
     @classmethod
     def held_out(cls, config: RunConfig) -> Sequence[str]:
+        assert isinstance(config, PoolConfig)
         return held_out_streams(config)
 
     def session_tensors(self) -> Mapping[str, Tensor]:

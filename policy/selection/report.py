@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from policy.config import RunConfig
 from policy.evaluation.metrics import Interval
 from policy.selection.area import Comparison, Drawn, compare
+from policy.selection.config import SelectionConfig, SelectorConfig
 from policy.selection.controls import cascade, ensemble, oracle, random_mixtures, single_models
 from policy.selection.curve import SelectionCurve
 from policy.selection.pool import PoolTable
-from policy.selection.schedule import by_price
 
 MOST_RANKED = 2 * 10**9
 """Points · videos · classes for which mAP is computed, though at least five points of a curve: a minute or two."""
@@ -24,7 +23,7 @@ MOST_POINTS = 20
 
 
 def describe(
-    config: RunConfig,
+    config: SelectionConfig,
     *,
     own: Mapping[str, Any],
     point: SelectionCurve,
@@ -73,7 +72,7 @@ def describe(
         "affinity": _affinity(config, labelled),
         "threshold": {
             "value": float(point.values[0]),
-            "is_price": by_price(config),
+            "is_price": config.by_price,
             "budget": config.budget,
         },
         "point": {name: values[0] for name, values in _points(point, ranked=True).items()},
@@ -102,8 +101,8 @@ def _models(single: SelectionCurve, point: SelectionCurve) -> list[dict[str, Any
     ]
 
 
-def _affinity(config: RunConfig, labelled: Tensor | None) -> dict[str, Any] | None:
-    if labelled is None:
+def _affinity(config: SelectionConfig, labelled: Tensor | None) -> dict[str, Any] | None:
+    if labelled is None or not isinstance(config, SelectorConfig):
         return None
     shares = labelled.mean(dim=0).tolist()
     return {"alpha": config.alpha, "kind": config.affinity, "loss": config.affinity_loss, "shares": shares}

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cache_schema import UserError
-from policy.config import WhenNone
+from policy.selection.config import WhenNone
 from policy.selection.pool import BoolArray, FloatArray, IntArray, Masks, all_of
 
 Look = Callable[[int, IntArray], tuple[FloatArray, FloatArray]]

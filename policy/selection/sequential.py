@@ -17,23 +17,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from cache_schema import UserError
-from policy.config import RunConfig
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
 from policy.method import (
-    TRAINING_OPTIONS,
     IntArray,
     Losses,
     Moment,
     Prediction,
     class_probabilities,
 )
+from policy.selection.config import SelectorCascadeConfig, threshold_of
 from policy.selection.curve import SelectionCurve
 from policy.selection.network import mean_features
 from policy.selection.pool import BoolArray, FloatArray, Masks, PoolTable, only
-from policy.selection.pool_method import POINTS, POOL_OPTIONS, PoolMethod
+from policy.selection.pool_method import POINTS, PoolMethod
 from policy.selection.rule import check_budget, prices_between, rates, walk, within_budget
-from policy.selection.schedule import threshold_of
 from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
 from policy.selection.session import GFLOPS, NETWORK, CascadeSession
 from policy.session import Session, TrainedRun
@@ -57,16 +55,12 @@ class SelectorCascade(PoolMethod):
     """
 
     title = "Selection and cascade"
-    options = (
-        TRAINING_OPTIONS
-        | POOL_OPTIONS
-        | {"selector_input", "selector_hidden", "answer", "threshold", "budget"}
-    )
 
+    config: SelectorCascadeConfig
     model: SequentialNetwork
     own_place: int
 
-    def __init__(self, config: RunConfig, data: Dataset) -> None:
+    def __init__(self, config: SelectorCascadeConfig, data: Dataset) -> None:
         super().__init__(config, data)
         stream = data.train.streams["coarse"].name
         if stream not in self.pool_of_models.names:

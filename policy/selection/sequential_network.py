@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from policy.config import SelectorAnswer
 from policy.method import class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
+from policy.selection.config import SelectorAnswer
 from policy.selection.network import how_sure
 
 LEAST = 1e-4

@@ -17,6 +17,7 @@ from cache_schema.costs import stream_cost
 from policy.data.batches import unit_length
 from policy.method import class_probabilities
 from policy.networks.macs import linear_macs
+from policy.selection.config import SelectionConfig, SelectorCascadeConfig, SelectorConfig
 from policy.selection.heads import row_probabilities, score_columns
 from policy.selection.linear_head import WholeHead
 from policy.selection.network import SelectorNetwork, assembled, confidences_of, decide
@@ -129,12 +130,16 @@ class PoolSession(Session):
 
     def __init__(self, run: TrainedRun, device: torch.device) -> None:
         config = run.config
+        assert isinstance(config, (SelectorConfig, SelectorCascadeConfig)), (
+            "the methods of this family have no other"
+        )
         first = run.streams["coarse"]
         # The cache may call it otherwise than its specification does.
         self.looks_at = next((name for name, spec in run.pool.items() if spec == first), first.name)
         self.models = tuple(run.pool)
         super().__init__({self.looks_at: first, **run.pool}, run.classes)
-        self._config, self._multi_label, self._device = config, run.multi_label, device
+        self._config: SelectionConfig = config
+        self._multi_label, self._device = run.multi_label, device
         names = {name.stream: name for name in parse_models(config.models, config.rows)}
         names.setdefault(self.looks_at, ModelName(self.looks_at, config.rows))
         self._raw = {name: self._raw_model(run, names[name], spec) for name, spec in self.streams.items()}
@@ -143,9 +148,10 @@ class PoolSession(Session):
         self._answer: Floats | None = None
 
     def _raw_model(self, run: TrainedRun, name: ModelName, spec: StreamSpec) -> RawModel:
-        config, columns, head = run.config, None, None
+        config, columns, head = self._config, None, None
         is_first, in_pool = name.stream == self.looks_at, name.stream in run.pool
-        shows_scores = config.selector_input != "features" or config.confidence_input
+        shows_confidence = isinstance(config, SelectorConfig) and config.confidence_input
+        shows_scores = config.selector_input != "features" or shows_confidence
         if in_pool or shows_scores:
             if config.heads == "linear":
                 try:
@@ -242,17 +248,19 @@ class SelectorSession(PoolSession):
         chosen: the model whose answer is taken; None before it is known.
     """
 
+    _config: SelectorConfig
+
     def __init__(self, run: TrainedRun, device: torch.device) -> None:
         super().__init__(run, device)
         first = self._raw[self.looks_at]
         count = len(self.classes) if first.columns is None else len(first.columns)
         shown = assembled(
-            run.config,
+            self._config,
             np.zeros((1, count), np.float32),
             np.zeros((1, first.spec.feature_dim), np.float32),
             multi_label=run.multi_label,
         )
-        network = SelectorNetwork(shown.shape[1], run.config.selector_hidden, len(self.models))
+        network = SelectorNetwork(shown.shape[1], self._config.selector_hidden, len(self.models))
         read_weights(run.weights, network)
         self._network = network.eval().to(device)
 
@@ -311,14 +319,16 @@ class SelectorSession(PoolSession):
 class CascadeSession(PoolSession):
     """After each model a network looks at all that was said, answers, and says which is worth running next."""
 
+    _config: SelectorCascadeConfig
+
     def __init__(self, run: TrainedRun, device: torch.device) -> None:
         super().__init__(run, device)
         if GFLOPS not in run.tensors:
             raise _of_an_earlier_version(run)
         self._gflops = run.tensors[GFLOPS].numpy()
-        self._sees_features = run.config.selector_input != "scores"
+        self._sees_features = self._config.selector_input != "scores"
         more = self.streams[self.looks_at].feature_dim if self._sees_features else 0
-        network = SequentialNetwork(len(self.classes), len(self.models), more, run.config.selector_hidden)
+        network = SequentialNetwork(len(self.classes), len(self.models), more, self._config.selector_hidden)
         read_weights(run.weights, network)
         self._network = network.eval().to(device)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,31 +15,24 @@ from click.core import ParameterSource
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
 from cache_schema.command import tells_mistakes
-from policy.config import RunConfig
+from policy.baselines.config import FramesConfig, GlimpsesConfig, JumpsConfig
+from policy.config import RunConfig, own_names
+from policy.liteeval.config import GumbelConfig, NetworkConfig, PenaltyConfig, WarmupConfig
 from policy.options import (
     AS_JSON,
     DATA,
-    DEFAULTS,
     DEVICE,
-    FAST_FORWARD,
-    FRAME_GLIMPSE,
-    FRAMES,
-    LITEEVAL,
-    NETWORK,
-    OPTIMIZATION,
-    POOL,
     RECIPE,
-    SELECTOR,
-    SELECTOR_CASCADE_DEFAULTS,
-    SELECTOR_DEFAULTS,
-    SELECTOR_OPTIMIZATION,
     C,
     given_options,
     given_settings,
     options,
+    settings,
+    training,
 )
-from policy.recipes import with_recipe
-from policy.selection.schedule import with_schedule
+from policy.recipes import RECIPES
+from policy.registry import configure
+from policy.selection.config import SelectorConfig, check_asked
 from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, PAPERS, SELECTION, TABLES, takes_videos
 from policy.tables.datasets import DATASETS, PaperDataset
 from policy.tables.datasets import LITEEVAL as LITEEVAL_DATASETS
@@ -207,30 +199,30 @@ def costs(out: Path | None, as_json: bool) -> None:
     _print(showing.as_json() if as_json else showing.render(colour=sys.stdout.isatty()))
 
 
-_OF_RUNS = options(
+_LITEEVAL = options(
     DATA,
     ROLES,
     SUBSTITUTE,
     RECIPE,
-    LITEEVAL,
-    FRAMES,
-    FRAME_GLIMPSE,
-    FAST_FORWARD,
-    NETWORK,
-    OPTIMIZATION,
+    *map(
+        settings,
+        (PenaltyConfig, WarmupConfig, GumbelConfig, FramesConfig, GlimpsesConfig, JumpsConfig, NetworkConfig),
+    ),
+    training(RunConfig, without=("seed",)),
     TABLE,
 )
-OF_LITEEVAL = options(_OF_RUNS, _dataset(LITEEVAL_DATASETS, _SIZES))
+# What a selector looks at, rows say themselves.
+_SELECTOR = settings(SelectorConfig, *own_names(SelectorConfig), without=("coarse",))
+OF_LITEEVAL = options(_LITEEVAL, _dataset(LITEEVAL_DATASETS, _SIZES))
 OF_SELECTION = options(
     DATA,
     SUBSTITUTE,
-    POOL,
-    SELECTOR,
-    SELECTOR_OPTIMIZATION,
+    _SELECTOR,
+    training(SelectorConfig, without=("seed",)),
     TABLE,
     _dataset(SELECTION_DATASETS, _CLIPS),
 )
-OF_ALL = options(_OF_RUNS, POOL, SELECTOR, _dataset(DATASETS, f"{_SIZES}, or the {_CLIPS}"))
+OF_ALL = options(_LITEEVAL, _SELECTOR, _dataset(DATASETS, f"{_SIZES}, or the {_CLIPS}"))
 """Of tables that may have rows of both. Those that choose from a pool have the selector's --epochs and --lr
 (`train-policy selector`) where none are given."""
 
@@ -410,12 +402,10 @@ def _setting(given: dict[str, Any]) -> Setting:
     from policy.tables.making import Setting
     from policy.tables.workers import Workers
 
-    config, of_pools, of_methods = _configs(given)
+    values, of_pools = _values(given)
     setting = Setting(
-        config=config,
+        values=values,
         of_pools=of_pools,
-        of_methods=of_methods,
-        asked=frozenset(given_options()),
         models=given.get("models", ()),
         cache=FeatureCache(given["cache"]),
         labels=read_labels(given["labels"], given["labels_format"]),
@@ -435,36 +425,21 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-_OF_ROWS = frozenset({"coarse", "fine", "models"})
-"""Fields of RunConfig that the rows say themselves."""
+def _values(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values that all rows have in common: what was given, then the paper's for a data set, then a recipe's.
 
-
-def _configs(given: dict[str, Any]) -> tuple[RunConfig, dict[str, Any], dict[str, dict[str, Any]]]:
-    """What is common to all rows: what was given, then the paper's settings for a data set, then a recipe's.
-
-    And what is other in rows that choose from a pool: they have no recipe, and none of LiteEval's settings; and
-    what is yet other in those of a method, by its name.
+    And those of rows that choose from a pool, which have no recipe, and none of LiteEval's values.
     """
-    values = {name: value for name, value in given_settings(given).items() if name not in _OF_ROWS}
-    asked = given_options()
-    bare = RunConfig(method="liteeval", **values)
-    config = with_recipe(bare, given.get("recipe"), asked)
+    asked = given_settings()
+    asked.pop("models", None)  # `Setting.models`
+    recipe = RECIPES.get(given.get("recipe") or "", {})
     paper = DATASETS.get(given["dataset"], PaperDataset("none"))
-    config = replace(config, **_unasked(paper.settings, asked))
+    config = configure("selector", asked)
+    assert isinstance(config, SelectorConfig)
+    check_asked(config, asked)
     # Of the labels all rows must think alike.
-    changed = [n for n in DEFAULTS if getattr(bare, n) != getattr(config, n) and n != "multi_label"]
-    with_schedule(bare, asked)  # refuses what contradicts itself
-    of_pools = {
-        **{name: getattr(bare, name) for name in changed},
-        **_unasked(SELECTOR_DEFAULTS, asked),
-        **_unasked(paper.of_pools, asked),
-    }
-    of_cascades = _unasked({**SELECTOR_CASCADE_DEFAULTS, **paper.of_pools}, asked)
-    return config, of_pools, {"selector-cascade": of_cascades}
-
-
-def _unasked(values: Mapping[str, Any], asked: Container[str]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in asked}
+    alike = {name: value for name, value in recipe.items() if name == "multi_label"}
+    return {**recipe, **paper.settings, **asked}, {**alike, **paper.of_pools, **asked}
 
 
 def _overridden(table: PaperTable, given: dict[str, Any]) -> list[str]:
@@ -475,8 +450,9 @@ def _overridden(table: PaperTable, given: dict[str, Any]) -> list[str]:
         for name in one.settings
     }
     asked = given_options()
+    flags = {one.name: one.opts[0] for one in click.get_current_context().command.params}
     return [
-        f"--{name.replace('_', '-')}: not for {count} of the rows, whose own setting it is"
+        f"{flags[name]}: not for {count} of the rows, whose own setting it is"
         for name, count in own.items()
         if name in asked
     ]

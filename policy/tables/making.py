@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
-from policy.config import RunConfig
 from policy.deploy.frames import find_videos
+from policy.registry import METHODS, configure
 from policy.runs import choose_device
 from policy.tables import selection
 from policy.tables.exhibits import MAKERS, Exhibit, Material
@@ -29,10 +29,8 @@ class Setting:
     """What several tables may have in common.
 
     Attributes:
-        config: of all rows, where they have no setting of their own.
-        of_pools: fields of it that have other values in the rows that choose from a pool of models.
-        of_methods: by method, fields that have yet others in its rows.
-        asked: names of the fields that the user has given a value.
+        values: of fields that are not to have their defaults, of all rows that have no setting of their own.
+        of_pools: the same of the rows that choose from a pool of models.
         models: a pool in place of the paper's, or none.
         dataset: the paper's data set that the cache holds, or None.
         runs: folder of the run folders.
@@ -40,7 +38,8 @@ class Setting:
         videos: folder of the videos themselves, where there is one.
     """
 
-    config: RunConfig
+    values: Mapping[str, Any]
+    of_pools: Mapping[str, Any]
     cache: FeatureCache
     labels: LabelSet
     dataset: str | None
@@ -50,14 +49,13 @@ class Setting:
     workers: Workers
     device: str
     videos: Path | None = None
-    of_pools: Mapping[str, Any] = field(default_factory=dict)
-    of_methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    asked: frozenset[str] = frozenset()
     models: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raises UserError where it makes no sense, whatever the table."""
-        self.config.check()
+        for method in METHODS:  # also where the table has no row for it
+            configure(method, self.values).check_each()
+        configure("liteeval", self.values).check()
         if not self.workers.elsewhere:
             choose_device(self.device)
         if self.videos is not None and not self.videos.is_dir():
@@ -95,16 +93,8 @@ def order(
     chosen = substitution(table, substitutes, coarse=coarse, fine=fine)
     check_streams(table, chosen, setting.cache)
     if table.rows_within_cache:
-        rows = setting.of_pools.get("rows", setting.config.rows)
-        table = selection.within_cache(table, chosen, rows, setting.cache)
-    asked = requests(
-        table,
-        setting.config,
-        chosen,
-        of_pools=setting.of_pools,
-        of_methods=setting.of_methods,
-        asked=setting.asked,
-    )
+        table = selection.within_cache(table, chosen, setting.of_pools.get("rows"), setting.cache)
+    asked = requests(table, setting.values, chosen, of_pools=setting.of_pools)
     source = Source.open([one.config for one in asked.values()], setting.cache, setting.labels)
     if setting.videos is not None and table.videos:
         (data,) = source.datasets.values()
@@ -115,13 +105,12 @@ def order(
 def _with_pool(table: PaperTable, setting: Setting) -> PaperTable:
     if table.pool_of_dataset:
         table = selection.of_dataset(table, setting.dataset)
-    if table.cost_of_dataset and setting.asked.isdisjoint({"threshold", "budget"}):
+    if table.cost_of_dataset and setting.of_pools.keys().isdisjoint({"threshold", "budget"}):
         table = selection.at_paper_costs(table, setting.dataset)
-    if table.budget_over_threshold and "budget" in setting.asked:
+    if table.budget_over_threshold and "budget" in setting.of_pools:
         table = selection.at_budget(table)
     if setting.models:
-        config = replace(setting.config, **setting.of_pools)
-        table = selection.with_pool(table, setting.models, config, setting.cache)
+        table = selection.with_pool(table, setting.models, setting.of_pools.get("rows"), setting.cache)
     return table
 
 

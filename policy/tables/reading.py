@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from cache_schema import UserError
-from policy.config import RunConfig
+from policy.config import DataConfig, RunConfig, names_of, types_of
 from policy.data.batches import Role
-from policy.registry import METHODS
+from policy.registry import CONFIGS, METHODS
+from policy.selection.config import PoolConfig
 from policy.selection.pool import parse_models
 from policy.tables.catalogue import EXPERIMENTS
 from policy.tables.experiment import (
@@ -42,7 +42,6 @@ TABLE = "table.toml"
 
 _ROLES: tuple[Role, ...] = ("coarse", "fine")
 _ONLINE = ("liteeval", "liteeval-rl")
-_FIELDS = get_type_hints(RunConfig)
 _FLAGS = ("videos", "pool_of_dataset", "cost_of_dataset", "budget_over_threshold", "rows_within_cache")
 _EXHIBITS: tuple[ExhibitName, ...] = get_args(ExhibitName)
 _READS: Mapping[ExhibitName, tuple[str, ...]] = {
@@ -129,7 +128,7 @@ def _check_exhibit(about: _File, exhibit: ExhibitName | None, rows: Collection[E
 
 def chooses(method: str) -> bool:
     """Whether a method chooses from a pool of models."""
-    return "models" in METHODS[method].options
+    return issubclass(CONFIGS[method], PoolConfig)
 
 
 def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]) -> Experiment:
@@ -180,21 +179,26 @@ def _published(part: _File, dataset: str, datasets: tuple[str, ...]) -> Publishe
 
 
 def _settings(part: _File, method: str | None) -> Mapping[str, Any]:
-    """Checked against the fields of RunConfig that the method reads."""
-    allowed = METHODS[method].options - {"seed", "models"} if method else frozenset()
+    """Checked against the fields that the method reads."""
+    config = CONFIGS[method] if method else RunConfig
+    # The others stand elsewhere in the file, or are not for one row alone.
+    allowed = (
+        names_of(config) - names_of(DataConfig) - {"coarse", "fine", "models", "seed"} if method else set()
+    )
     if "models" in part.values:
         raise part.wrong("models stand in [streams]")
     for name, value in part.values.items():
         if name not in allowed:
             reads = f"{method} reads: {', '.join(sorted(allowed))}" if method else "there is no method"
             raise part.wrong(f"unknown field {name!r}; {reads}")
-        if not _fits(value, _FIELDS[name]):
-            raise part.wrong(f"{name}: {value!r} is not of its type, {_said(_FIELDS[name])}")
+        kind = types_of(config)[name]
+        if not _fits(value, kind):
+            raise part.wrong(f"{name}: {value!r} is not of its type, {_said(kind)}")
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in part.values.items()}
     try:
         if method:
-            taught = "given elsewhere" if values.get("distill") else None
-            replace(RunConfig(method, teacher=taught), **values).check()
+            taught: dict[str, Any] = {"teacher": "given elsewhere"} if values.get("distill") else {}
+            config(**taught, **values).check()
     except UserError as error:
         raise part.wrong(str(error)) from error
     part.values.clear()
@@ -341,7 +345,7 @@ class _File:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value of a TOML file is of the type of a field of RunConfig."""
+    """Whether a value of a TOML file is of the type of a field of a configuration."""
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is tuple:

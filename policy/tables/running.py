@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,10 @@ from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from cache_schema.run_folder import CONFIG, read_json
 from policy.config import RunConfig
-from policy.registry import METHODS
+from policy.liteeval.config import GatedConfig
+from policy.registry import METHODS, configure
 from policy.runs import RESULT, Run, key_of, of_earlier_version, read_result, run_key, run_method
-from policy.selection.schedule import with_schedule
+from policy.selection.config import SelectionConfig, with_schedule
 from policy.tables import views
 from policy.tables.experiment import Experiment, PaperTable, View
 from policy.tables.progress import Progress, Silent, Working
@@ -51,42 +52,42 @@ class Request:
 
 def requests(
     table: PaperTable,
-    config: RunConfig,
+    values: Mapping[str, Any],
     chosen: Substitution,
     *,
     of_pools: Mapping[str, Any] | None = None,
-    of_methods: Mapping[str, Mapping[str, Any]] | None = None,
-    asked: Collection[str] = (),
 ) -> dict[str, Request]:
-    """By the rows' names; a row's own settings win over the configuration that was given.
+    """By the rows' names; a row's own settings win over the values that were given.
 
     Args:
-        of_pools: fields that have other values in the rows that choose from a pool.
-        of_methods: by method, fields that have yet others in its rows.
-        asked: names of the fields that the user has given a value.
+        values: of fields that are not to have their defaults.
+        of_pools: the same for the rows that choose from a pool, where they are not to have these.
 
     Raises:
         UserError: the two do not go together.
     """
-    made = {}
+    made: dict[str, Request] = {}
     for one in table.experiments:
         if one.method is None:
             continue
-        values: dict[str, Any] = {"coarse": None, "fine": None, "models": ()}
-        values |= {**(of_pools or {} if one.models else {}), **(of_methods or {}).get(one.method, {})}
-        values |= one.settings
-        values |= {role: chosen.stream(paper) for role, paper in one.streams.items()}
-        values["models"] = tuple(chosen.model(paper) for paper in one.models)
-        if "threshold" in one.settings:
-            values.setdefault("budget", None)  # which would set another
-        mine = replace(config, method=one.method, **values)
+        given = values if of_pools is None or not one.models else of_pools
+        mine: dict[str, Any] = {
+            **given,
+            **one.settings,
+            **{role: chosen.stream(paper) for role, paper in one.streams.items()},
+        }
+        if one.models:
+            mine["models"] = tuple(chosen.model(paper) for paper in one.models)
+        if "threshold" in one.settings and "budget" not in one.settings:
+            mine["budget"] = None  # which would set another
+        config = configure(one.method, mine)
         try:
-            if one.models:
-                mine = with_schedule(mine, _said_of(one, mine, asked))
-            _check(replace(mine, teacher=one.teacher_of))
+            if isinstance(config, SelectionConfig):
+                config = with_schedule(config, _said_of(one, given, mine))
+            _check(config, one)
         except UserError as error:
             raise UserError(f"{table.name}, row {one.title!r}: {error}") from error
-        made[one.name] = Request(mine)
+        made[one.name] = Request(config)
     for one in table.experiments:
         if one.usage_of is not None:
             made[one.name] = replace(made[one.name], usage_of=made[one.usage_of])
@@ -95,17 +96,19 @@ def requests(
     return made
 
 
-def _said_of(one: Experiment, config: RunConfig, asked: Collection[str]) -> set[str]:
+def _said_of(one: Experiment, given: Mapping[str, Any], mine: Mapping[str, Any]) -> set[str]:
     """Of what `with_schedule` completes, that which a row says itself or else the user."""
     decides = {"threshold", "budget"}
-    drops = {"lr_drop"} if config.lr_drop or "lr_drop" in one.settings else set()
-    return (decides & one.settings.keys() or decides & set(asked)) | drops
+    drops = {"lr_drop"} if mine.get("lr_drop") or "lr_drop" in one.settings else set()
+    return (decides & one.settings.keys() or decides & given.keys()) | drops
 
 
-def _check(config: RunConfig) -> None:
-    config.check()
-    hidden = {"coarse_hidden", "fine_hidden"}
-    if hidden <= METHODS[config.method].options and config.coarse_hidden > config.fine_hidden:
+def _check(config: RunConfig, one: Experiment) -> None:
+    taught: dict[str, Any] = (
+        {"teacher": one.teacher_of} if one.teacher_of else {}
+    )  # not yet there, but to come
+    replace(config, **taught).check()
+    if isinstance(config, GatedConfig) and config.coarse_hidden > config.fine_hidden:
         # Its method says so too, but only when it is made: for the last row, hours into the table.
         raise UserError(
             f"coarse-hidden ({config.coarse_hidden}) must not exceed fine-hidden ({config.fine_hidden})"
@@ -201,8 +204,10 @@ def _completed(request: Request, other: Run | None) -> RunConfig:
     if other is None:
         return request.config
     if request.usage_of is not None:
-        return replace(request.config, usage=other.result.metrics["usage"])
-    return replace(request.config, teacher=str(other.folder))
+        taken: dict[str, Any] = {"usage": other.result.metrics["usage"]}
+    else:
+        taken = {"teacher": str(other.folder)}
+    return replace(request.config, **taken)
 
 
 def _task(title: str, config: RunConfig, source: Source, runs: Path) -> Task:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from cache_schema import FeatureCache
-from policy.config import RunConfig
+from policy.selection.config import SelectorConfig
 from policy.selection.opening import cheapest_stream
 from policy.selection.pool import ModelName, parse_models
 from policy.tables.datasets import DATASETS
@@ -41,17 +41,17 @@ def at_budget(table: PaperTable) -> PaperTable:
     return replace(table, experiments=tuple(map(adapted, table.experiments)))
 
 
-def with_pool(table: PaperTable, models: Sequence[str], config: RunConfig, cache: FeatureCache) -> PaperTable:
+def with_pool(table: PaperTable, models: Sequence[str], rows: int | None, cache: FeatureCache) -> PaperTable:
     """With a pool of the user's in all rows that choose from one.
 
     Args:
         models: "STREAM" or "STREAM:ROWS" each, in any order.
-        config: says how many rows of a video a model judges by that does not say it itself.
+        rows: of a video by which a model judges that does not say it itself; None: all that the cache has.
 
     Raises:
         UserError: the models are no pool, or the cache lacks one.
     """
-    ours = _by_cost(models, config, cache)
+    ours = _by_cost(models, rows, cache)
     theirs = ", ".join(table.pool)
     return _with_models(table, ours, note=f"Pool: {', '.join(ours)}, in place of the paper's {theirs}.")
 
@@ -93,12 +93,12 @@ def _with_models(table: PaperTable, models: Sequence[str], note: str = "") -> Pa
     return replace(table, experiments=rows, notes=(*table.notes, note) if note else table.notes)
 
 
-def _by_cost(models: Sequence[str], config: RunConfig, cache: FeatureCache) -> tuple[str, ...]:
+def _by_cost(models: Sequence[str], rows: int | None, cache: FeatureCache) -> tuple[str, ...]:
     """The cheapest first."""
     texts: Mapping[str, str] = {
         name.stream: text for name, text in zip(parse_models(models), models, strict=True)
     }
     ordered: list[str] = []
     while len(left := [text for text in texts.values() if text not in ordered]) > 1:
-        ordered.append(texts[cheapest_stream(replace(config, models=tuple(left)), cache)])
+        ordered.append(texts[cheapest_stream(SelectorConfig(models=tuple(left), rows=rows), cache)])
     return (*ordered, *left)

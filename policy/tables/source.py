@@ -11,6 +11,7 @@ from policy.config import RunConfig
 from policy.data.opening import Dataset
 from policy.registry import METHODS
 from policy.runs import open_data
+from policy.selection.config import PoolConfig
 
 _Kind = tuple[object, ...]
 
@@ -68,7 +69,9 @@ def _kind(config: RunConfig) -> _Kind:
     streams = ((role, getattr(config, role)) for role in method.roles)
     pool = (tuple(method.pool(config)), tuple(method.held_out(config)))
     # Which model of a pool is the cheapest depends on how many rows each judges by.
-    cheapest = (config.models, config.rows) if any(pool) and config.coarse is None else None
+    cheapest = (
+        (config.models, config.rows) if isinstance(config, PoolConfig) and config.coarse is None else None
+    )
     return (*streams, *pool, cheapest, config.input_norm == "l2")
 
 

@@ -10,6 +10,7 @@ from policy.evaluation.curves import FloatArray, common_budgets, hull_area
 from policy.evaluation.metrics import percentile_interval, resampled_weights, weighted_mean
 from policy.evaluation.operating import Curve
 from policy.liteeval.budgets import oracle_curve, random_curve, threshold_curve
+from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.method import LiteEvalMethod
 from policy.sheets.sheet import Column, Picture, Sheet, Value
 from policy.tables.exhibits.curves import COLUMNS, Averaged, averaged
@@ -68,7 +69,8 @@ def make(material: Material) -> Exhibit:
     for one, row in zip(material.table.experiments, material.report.rows, strict=True):
         if one.name not in curves:
             continue
-        trained = material.trained(one.name)
+        trained, config = material.trained(one.name), material.asked[one.name].config
+        assert isinstance(config, LiteEvalConfig)  # the only rows that have curves
         drawn = [
             random_curve(
                 one_run.method_of(LiteEvalMethod), one_run.evaluation, USAGES, device=material.device
@@ -81,7 +83,7 @@ def make(material: Material) -> Exhibit:
         rows.append(
             [
                 row.title,
-                100 * trained[0].config.gamma,
+                100 * config.gamma,
                 float(np.mean([100 * result.metrics["usage"] for result in results])),
                 float(np.mean([result.gflops_mean for result in results])),
                 float(np.mean([100 * result.metrics["top1"] for result in results])),

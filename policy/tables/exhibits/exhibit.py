@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from policy.data.batches import VideoSet
 from policy.data.opening import Dataset
 from policy.method import Method
 from policy.runs import Run, load_method, read_config
+from policy.selection.config import SelectionConfig
 from policy.sheets.sheet import Picture, Sheet, Thumbnails
 from policy.tables.experiment import PaperTable
 from policy.tables.report import MARK, Report
@@ -94,13 +95,15 @@ class Material:
 
     def trained(self, row: str) -> list[Trained]:
         """The runs of a row, by seed."""
+        data = self.source.dataset(self.asked[row].config)
+        # What a row takes from another's run is written down with its own.
+        return [Trained(run, read_config(run.folder), data) for run in self.runs[row]]
+
+    def selecting(self, row: str) -> SelectionConfig:
+        """What a row with a pool of models asks for."""
         config = self.asked[row].config
-        data = self.source.dataset(config)
-        return [
-            # What a row takes from another's run is written down with its own.
-            Trained(run, replace(config, seed=seed, usage=read_config(run.folder).usage), data)
-            for seed, run in zip(self.seeds, self.runs[row], strict=True)
-        ]
+        assert isinstance(config, SelectionConfig), "the rows of our own figures are what they are"
+        return config
 
     @property
     def subtitle(self) -> str:

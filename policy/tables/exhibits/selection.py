@@ -15,7 +15,6 @@ from policy.selection.controls import cascade, ensemble, oracle, random_mixtures
 from policy.selection.curve import SelectionCurve
 from policy.selection.pool import PoolTable
 from policy.selection.pool_method import PoolMethod
-from policy.selection.schedule import by_price
 from policy.sheets.sheet import Column, Value
 from policy.tables.exhibits.exhibit import Material
 from policy.tables.plots.curves import Kind, Line, accuracy_against_cost
@@ -61,8 +60,9 @@ def select(material: Material, row: str) -> Selected:
     """Args:
     row: one whose method chooses from a pool.
     """
-    config = material.asked[row].config
-    material.say(f"{material.title(row)}: curves of {'prices' if by_price(config) else 'thresholds'}")
+    material.say(
+        f"{material.title(row)}: curves of {'prices' if material.selecting(row).by_price else 'thresholds'}"
+    )
     curves, points = [], []
     for trained in material.trained(row):
         method = trained.method()

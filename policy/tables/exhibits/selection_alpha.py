@@ -161,7 +161,7 @@ def _area(compared: Comparison, name: str) -> list[Value]:
 
 def _clips(material: Material, row: str) -> str:
     """By how many a row judges."""
-    rows = material.asked[row].config.rows
+    rows = material.selecting(row).rows
     return "all" if rows is None else str(rows)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from policy.selection.area import Comparison, compare
-from policy.selection.schedule import by_price
 from policy.sheets.sheet import Column, Picture, Sheet, Value
 from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.exhibits.selection import (
@@ -77,7 +76,7 @@ def _at(material: Material, row: str, way: Selected) -> list[Value]:
 
 def _kind(material: Material, row: str) -> str:
     """Of what sets a row's budget."""
-    return "price" if by_price(material.asked[row].config) else "threshold"
+    return "price" if material.selecting(row).by_price else "threshold"
 
 
 def _epochs(material: Material) -> str:

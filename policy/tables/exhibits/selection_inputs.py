@@ -202,7 +202,7 @@ class _Latency:
 
 
 def _row(material: Material, row: str, one: Selected, compared: Comparison) -> list[Value]:
-    looks_at = material.asked[row].config.coarse
+    looks_at = material.selecting(row).coarse
     return [
         one.name,
         looks_at,

@@ -8,8 +8,8 @@ import numpy as np
 
 from policy.evaluation.curves import hull_height
 from policy.selection.area import Comparison, Metric, compare
+from policy.selection.config import threshold_of
 from policy.selection.controls import single_models
-from policy.selection.schedule import threshold_of
 from policy.sheets.sheet import Column, Picture, Sheet, Value
 from policy.tables.datasets import dataset_title
 from policy.tables.exhibits.exhibit import Exhibit, Material
@@ -197,7 +197,7 @@ def _cited(material: Material, measure: Measure) -> list[Line]:
 
 
 def _operating_point(material: Material, ours: Experiment, models: int) -> str:
-    config = material.asked[ours.name].config
+    config = material.selecting(ours.name)
     if config.budget is None:
         return f"Operating point: --threshold {threshold_of(config, models):g}."
     printed = " as the paper prints it" if "budget" in ours.settings else ""

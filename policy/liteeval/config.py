@@ -1,0 +1,150 @@
+"""What LiteEval, its variant by REINFORCE and its random control can be asked for.
+
+A value without a source is the paper's own; docs/recipes.md sets it beside that of the authors' released code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import click
+
+from cache_schema import UserError
+from policy.config import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Cell,
+    CoarseConfig,
+    FineConfig,
+    FineHiddenConfig,
+    GateState,
+    Precision,
+    RunConfig,
+    option,
+)
+
+UsageLoss = Literal["video", "batch", "constrained"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenaltyConfig:
+    """γ and λ of Eq. 7. Sec. 4.1: λ = 2."""
+
+    gamma: float = option(0.05, "Target usage of fine features (Eq. 7).", SHARE)
+    lam: float = option(2.0, "Weight of the usage penalty (Eq. 7).", NOT_NEGATIVE)
+    lam_start: float | None = option(
+        None, "λ at the beginning, growing linearly to --lam; by default --lam.", NOT_NEGATIVE
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupConfig:
+    warmup: float = option(
+        0.0, "Share of the epochs over which the usage in training falls from 1 to its target.", SHARE
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GumbelConfig:
+    """Of Eq. 8 and of what is added to Eq. 7. Sec. 3.2 anneals τ and gives no values: 5 is where AR-Net and AdaMML
+    start."""
+
+    tau_start: float = option(5.0, "Gumbel-softmax temperature at the start.", POSITIVE)
+    tau_end: float = option(0.5, "Gumbel-softmax temperature at the end.", POSITIVE)
+    tau_decay: float | None = option(
+        None, "Let it fall by exp(-this) each step instead, anew in each epoch.", NOT_NEGATIVE
+    )
+    noise: float = option(1.0, "Scale of the Gumbel noise.", NOT_NEGATIVE)
+    usage_loss: UsageLoss = option(
+        "video",
+        "video: Eq. 7; batch: for the mean of a batch; constrained: a learned multiplier, and a gate threshold "
+        "that makes the usage of the training videos γ.",
+    )
+    step_loss: float = option(0.0, "Weight of the classification loss averaged over all steps.", NOT_NEGATIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """Distillation (Hinton et al., 2015)."""
+
+    distill: float = option(
+        0.0, "Weight of a teacher's opinion of the training videos; needs --teacher.", NOT_NEGATIVE
+    )
+    distill_tau: float = option(2.0, "Temperature of that comparison.", POSITIVE)
+    teacher: str | None = option(
+        None,
+        "The teacher: run folder of a finished run on the same videos.",
+        type=click.Path(exists=True, file_okay=False),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoarseHiddenConfig:
+    coarse_hidden: int = option(64, "Units of the coarse LSTM.", POSITIVE)  # Sec. 4.1, on ActivityNet
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(FineHiddenConfig, CoarseHiddenConfig):
+    sync: bool = option(
+        True, "Copy the coarse state where the gate is closed (Eq. 5).", flag="--sync/--no-sync"
+    )
+    cell: Cell = option("lstm", "Recurrent networks (Table 6).")
+    # The learned layer: batch norm, linear, batch norm, ReLU.
+    coarse_projection: int = option(
+        0, "Width of a learned layer before the coarse features; 0: none.", NOT_NEGATIVE
+    )
+    fine_projection: int = option(0, "The same for the fine features.", NOT_NEGATIVE)
+    # Eq. 2 has the hidden state.
+    gate_state: GateState = option("hidden", "What the gate sees of the fine network's state.")
+    precision: Precision = option("float32", "Of matrix products in training.")
+
+    def check_together(self) -> None:
+        if self.gate_state != "hidden" and self.cell == "gru":
+            raise UserError(
+                f"gate-state must be hidden with a GRU, which has no cell state, not {self.gate_state}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiteEvalConfig(
+    NetworkConfig,
+    TeacherConfig,
+    GumbelConfig,
+    WarmupConfig,
+    PenaltyConfig,
+    FineConfig,
+    CoarseConfig,
+    RunConfig,
+):
+    method = "liteeval"
+
+    def check_together(self) -> None:
+        super().check_together()
+        if self.distill > 0 and self.teacher is None:
+            raise UserError(
+                "distill needs a teacher: a finished run on the same videos, of lstm-cf for example"
+            )
+        if self.teacher is not None and not self.distill:
+            raise UserError("a teacher has no say without distill: give it a weight, 1 for example")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiteEvalRLConfig(NetworkConfig, WarmupConfig, PenaltyConfig, FineConfig, CoarseConfig, RunConfig):
+    method = "liteeval-rl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomUsageConfig:
+    usage: float | None = option(None, "Probability that a gate opens.", SHARE)
+    gate_draws: int = option(10, "Draws of the gates that the metrics are averaged over.", POSITIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomGatingConfig(NetworkConfig, WarmupConfig, RandomUsageConfig, FineConfig, CoarseConfig, RunConfig):
+    method = "random-gating"
+
+
+GatedConfig: TypeAlias = LiteEvalConfig | LiteEvalRLConfig | RandomGatingConfig
+"""Of methods with LiteEval's network."""

@@ -1,0 +1,250 @@
+"""What model selection, and its combination with a cascade, can be asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar, get_args
+
+import click
+
+from cache_schema import UserError
+from cache_schema.annotations.class_names import read_class_names
+from policy.config import NOT_NEGATIVE, POSITIVE, InputNorm, RunConfig, option
+
+Heads = Literal["scores", "linear"]
+Affinity = Literal["hard", "soft"]
+AffinityLoss = Literal["entropy", "error"]
+SelectorInput = Literal["scores", "features", "scores+features"]
+SelectorTarget = Literal["affinity", "loss"]
+SelectionRule = Literal["threshold", "price"]
+WhenNone = Literal["largest", "most-confident"]
+SelectorAnswer = Literal["learned", "largest", "mean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig(RunConfig):
+    """A pool of models, one of which, or another one, always runs: that on `coarse`, by default the cheapest."""
+
+    models: tuple[str, ...] = option(
+        (),
+        "A model of the pool: a stream with class scores, or STREAM:ROWS to judge a video by so many of its clips "
+        "or frames; repeat it.",
+        flag="--model",
+        metavar="STREAM[:ROWS]",
+    )
+    rows: int | None = option(
+        None, "Clips or frames of a video for each model; by default all that the cache has.", POSITIVE
+    )
+    score_classes: tuple[str, ...] = option(
+        (),
+        "Names of the class scores' columns, one in each line or as in kinetics_classnames.json, for streams "
+        "that do not say; by default they are taken to be the labels' classes in sorted order.",
+        flag="--classes",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        read=read_class_names,
+    )
+    heads: Heads = option(
+        "scores",
+        "scores: the class scores of the streams; linear: a linear classifier fitted on the features of each "
+        "stream, averaged over a video's rows.",
+    )
+    folds: int = option(
+        5,
+        "Of linear heads: so many, each fitted without the videos it judges, say how good a model is on the "
+        "training videos; 1: one head that has seen them.",
+        POSITIVE,
+    )
+    out_of_fold: tuple[str, ...] = option(
+        (),
+        "For the training videos take the class scores of other streams, whose models have not seen them; repeat "
+        "it.",
+        metavar="STREAM=OTHER[,OTHER…]",
+    )
+    coarse: str | None = option(
+        None,
+        "Stream of the model that always runs, which the selector looks at; by default the cheapest of the pool.",
+        flag="--input",
+        metavar="STREAM",
+    )
+    lr_drop: tuple[int, ...] = option(
+        (),
+        "Epochs after which the learning rate falls to a tenth; repeat it. By default after two and four fifths "
+        "of them (Sec. 4.1: epochs 2 and 4 of 5).",
+        POSITIVE,
+    )
+    input_norm: InputNorm = option(
+        "standard",
+        "standard: zero mean, unit variance per input over the training videos (our addition); l2: each row of "
+        "features to length 1; none: as it is.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectorConfig(PoolConfig):
+    """Sec. 4.1 of the paper trains 5 epochs at 1e-3, and has "a simple multi-layer perceptron"."""
+
+    method = "selector"
+
+    epochs: int = option(5, "Passes over the training videos.", POSITIVE)
+    lr: float = option(1e-3, "Learning rate of Adam.", POSITIVE)
+    seed: int = option(0, "Of weights and order of videos.", NOT_NEGATIVE)
+    # Sec. 4.2: 5e-5 to 5e-3, and 5e-4 for the curve of Fig. 3a.
+    alpha: float = option(
+        5e-4, "Weight of a model's share of the pool's cost against its loss (α of Eq. 2).", NOT_NEGATIVE
+    )
+    affinity: Affinity = option(
+        "hard",
+        "hard: the model of least loss + α·cost (Eq. 2); soft: a distribution over the models (Eq. 1).",
+    )
+    affinity_tau: float = option(0.1, "Temperature of the soft one, in nats.", POSITIVE)
+    affinity_loss: AffinityLoss = option(
+        "entropy",
+        "entropy: cross-entropy, or binary cross-entropy with several classes per video; error: 1 where the "
+        "best-scored class is wrong.",
+    )
+    selector_input: SelectorInput = option("scores", "What is seen of that model.")
+    confidence_input: bool = option(False, "See also how sure its class scores are.")
+    selector_hidden: int = option(256, "Units of the selector's hidden layer.", POSITIVE)
+    target: SelectorTarget = option(
+        "affinity", "What is learned: the affinity, or every model's loss, which goes by price."
+    )
+    rule: SelectionRule = option(
+        "threshold",
+        "threshold: the cheapest model whose confidence reaches --threshold (Sec. 3.4); price: the model whose "
+        "confidence, less --threshold for each of its GFLOPs, is largest.",
+    )
+    threshold: float | None = option(
+        None,
+        "On the confidence in a model, or the price of a GFLOP; by default 1/N for N models, which one always "
+        "reaches.",
+        NOT_NEGATIVE,
+    )
+    budget: float | None = option(
+        None,
+        "Mean GFLOPs per video, all included; finds the threshold or price on the training videos.",
+        POSITIVE,
+        metavar="GFLOPS",
+    )
+    when_none: WhenNone = option(
+        "largest",
+        "Which model runs where none reaches the threshold: the largest, or the one of most confidence.",
+    )
+
+    @property
+    def by_price(self) -> bool:
+        """Whether models are chosen by price rather than by a threshold."""
+        return self.target == "loss" or self.rule == "price"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectorCascadeConfig(PoolConfig):
+    method = "selector-cascade"
+
+    epochs: int = option(100, "Passes over the training videos.", POSITIVE)
+    lr: float = option(3e-3, "Learning rate of Adam.", POSITIVE)
+    weight_decay: float = option(1e-4, "Of Adam.", NOT_NEGATIVE)
+    coarse: str | None = option(
+        None,
+        "Stream of the model that runs first, one of the pool; by default its cheapest.",
+        flag="--input",
+        metavar="STREAM",
+    )
+    selector_input: SelectorInput = option(
+        "scores",
+        "What is seen of that model; of the others always the class scores.",
+        type=click.Choice([kind for kind in get_args(SelectorInput) if kind != "features"]),
+    )
+    selector_hidden: int = option(256, "Units of the networks' hidden layers.", POSITIVE)
+    answer: SelectorAnswer = option(
+        "learned",
+        "learned: from the class scores of all models that ran; largest: that of the largest of them; mean: the "
+        "mean of their class probabilities.",
+    )
+    threshold: float | None = option(
+        0.01,
+        "Of a GFLOP: by how much it must raise the chance of a right answer.",
+        NOT_NEGATIVE,
+        flag="--price",
+    )
+    budget: float | None = option(
+        None,
+        "Mean GFLOPs per video; sets the price on the training videos.",
+        POSITIVE,
+        metavar="GFLOPS",
+    )
+
+    @property
+    def by_price(self) -> bool:
+        return True
+
+    def check_together(self) -> None:
+        if self.selector_input == "features":  # as a table may ask of all its rows
+            raise UserError(
+                "selector-cascade answers with class scores: give --selector-input scores+features"
+            )
+
+
+SelectionConfig: TypeAlias = SelectorConfig | SelectorCascadeConfig
+"""Of methods that choose from a pool."""
+
+S = TypeVar("S", bound=SelectionConfig)
+
+
+def with_schedule(config: S, asked: Container[str]) -> S:
+    """The learning rate falls to a tenth after two and four fifths of the epochs, where nothing else is asked for.
+
+    Sec. 4.1 has epochs 2 and 4 of 5. Small collections need more epochs, and a rate that does not fall at once.
+
+    Args:
+        asked: names of the options that the user has given a value.
+
+    Raises:
+        UserError: as `check_asked`; or the selector goes by price, of which there is no usual one, and neither a
+            price nor a budget is given.
+    """
+    check_asked(config, asked)
+    given = "threshold" in asked or "budget" in asked
+    if isinstance(config, SelectorConfig) and config.by_price and not given:
+        how = "--target loss" if config.target == "loss" else "--rule price"
+        raise UserError(
+            f"{how} weighs models by the price of a GFLOP: give --budget GFLOPS, which finds it, or the price "
+            "itself as --threshold (0.01: ten GFLOPs must bring a tenth)"
+        )
+    if "lr_drop" in asked:
+        return config
+    drops = (2 * config.epochs // 5, 4 * config.epochs // 5)
+    return replace(config, lr_drop=tuple(drop for drop in drops if drop))
+
+
+def check_asked(config: SelectionConfig, asked: Container[str]) -> None:
+    """Raises UserError where options contradict each other: a threshold and a budget, which would set it; folds of
+    no heads; a rule that the target does not have; or a confidence above 1."""
+    if "threshold" in asked and "budget" in asked:
+        raise UserError("give --threshold or --budget, which sets the threshold")
+    if "folds" in asked and config.heads != "linear":
+        raise UserError(
+            "--folds is about linear heads: give --heads linear, or for class scores --out-of-fold"
+        )
+    if not isinstance(config, SelectorConfig):
+        return
+    if config.target == "loss" and "rule" in asked and config.rule != "price":
+        raise UserError(
+            f"--rule {config.rule} is for --target affinity; expected losses are weighed by price"
+        )
+    if config.threshold is not None and 1 < config.threshold < math.inf and not config.by_price:
+        raise UserError(f"--threshold {config.threshold:g}: no confidence is larger than 1")
+
+
+def threshold_of(config: SelectionConfig, models: int) -> float:
+    """The threshold or price that a configuration gives.
+
+    Where it gives none: 1/N, which the largest of N confidences that sum to 1 always reaches, so that no video is
+    left to `when_none`; of prices 0.01, for which ten GFLOPs must bring a tenth.
+    """
+    if config.threshold is not None:
+        return config.threshold
+    return 0.01 if config.by_price else 1 / models
