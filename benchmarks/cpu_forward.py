@@ -222,7 +222,7 @@ def repeat(work: Callable[[], object], times: int) -> None:
     help="May be repeated.",
 )
 @click.option("--batch", default=16, show_default=True, help="Frames in a forward pass.")
-@click.option("--repeats", default=7, show_default=True, help="Timed runs of each, alternating.")
+@click.option("--repeats", default=7, show_default=True, help="Timed runs of each, alternating; 0: none.")
 @click.option(
     "--splits", default=10, show_default=True, help="Into training and test pictures; 0: no training."
 )
@@ -236,9 +236,10 @@ def main(
     if quick:
         streams, batch, repeats, splits, names = ("mobilenetv2_112",), 4, 1, min(splits, 2), QUICK
         at_least_s = 0.0
-    click.echo(f"batch {batch}; medians of {repeats}; {instructions()}; {machine()}\n")
-    lines = [line for stream in streams for line in speeds(stream, names, batch, repeats, at_least_s)]
-    click.echo(markdown(["stream, computed", "ms/row", "quicker", *COSINES, "load"], lines))
+    click.echo(f"batch {batch}; medians of {repeats}; {instructions()}; {machine()}")
+    if repeats:
+        lines = [line for stream in streams for line in speeds(stream, names, batch, repeats, at_least_s)]
+        click.echo("\n" + markdown(["stream, computed", "ms/row", "quicker", *COSINES, "load"], lines))
     if splits < 2:
         return
     lines = []

@@ -80,6 +80,7 @@ def trained(
 
 def accuracies_of(fp32: NDArray[Any], bf16: NDArray[Any], labels: Labels, splits: int) -> list[list[float]]:
     """Of each split, trained and tested on fp32; on bf16; trained on fp32 and tested on bf16."""
+    from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedShuffleSplit
     from sklearn.pipeline import make_pipeline
@@ -90,7 +91,8 @@ def accuracies_of(fp32: NDArray[Any], bf16: NDArray[Any], labels: Labels, splits
     for train, test in chooser.split(fp32, labels):
         models = []
         for features in (fp32, bf16):
-            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+            # All components: the same regression, in as many dimensions as pictures instead of features.
+            model = make_pipeline(StandardScaler(), PCA(), LogisticRegression(C=0.01, max_iter=1000))
             models.append(model.fit(features[train].astype(np.float64), labels[train]))
         for kept, model, features in zip(accuracies, (*models, models[0]), (fp32, bf16, bf16), strict=True):
             kept.append(float(model.score(features[test].astype(np.float64), labels[test])))
