@@ -10,6 +10,7 @@ from cache_schema import StreamSpec, UserError
 from extract.backbones import StreamRequest
 from extract.backbones.folding import fold_batch_norms
 from extract.backbones.network import Network
+from extract.backbones.pointwise import convolve_by_onednn
 from extract.backbones.weights import weights_digest
 from extract.flow import BOUND_PX, clip_flow
 from extract.views import View
@@ -64,10 +65,12 @@ class Backbone:
         frames = request.sampling.kind == "frames"
         layout = torch.channels_last if frames else torch.channels_last_3d
         model = network.model.eval().requires_grad_(False)
-        if device.type == "cpu":  # python -m benchmarks.cpu_forward: it loses nothing
+        if device.type == "cpu":  # python -m benchmarks.cpu_forward: neither step loses anything
             clip = () if frames else (request.sampling.frames,)
             channels = 3 if preprocessing.flow is None else 2
             fold_batch_norms(model, (1, channels, *clip, preprocessing.crop, preprocessing.crop))
+            if precision == "fp32":  # in bf16 torch has oneDNN do it itself
+                convolve_by_onednn(model)
         self._model = model.to(device, self.dtype).to(memory_format=layout)
         self._flow = None if network.flow is None else network.flow.to(device)
         self.parameters = network.parameters
