@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from extract.decode_packets import (
     Findings,
     Packet,
     VideoError,
+    all_found,
+    beside,
     has_holes,
     leading,
     long_gaps,
@@ -33,9 +35,10 @@ from extract.decode_packets import (
     promise_kept,
     repeats,
     shown,
+    torn,
     with_empty_places,
 )
-from extract.pictures import h264_oddity, h264_picture, mpeg4_kinds, nal_length_size
+from extract.pictures import are_whole, h264_oddity, h264_picture, mpeg4_kinds, nal_length_size
 from extract.sampling import CLOCK_TOLERANCE_S
 
 # Guesses libav makes from a file's name or first bytes that are no video: a text file is "tty" (ANSI art).
@@ -74,7 +77,8 @@ class VideoIndex:
     leading: of each, whether it is shown before the entry that it follows.
     begins_within: whether it begins with a key frame of H.264 that may need what was before it, in a longer video.
     packets_lost: whether untimed packets are missing, so that frames after a damaged one cannot be placed.
-    holes: whether pictures of an MPEG-TS may have been lost, which shows in those that nothing else needs, too.
+    holes: whether pictures of an MPEG stream may have been lost, which shows in those that nothing needs, too.
+    doubtful: places of packets that are damaged, or lie beside damage, as their container shows.
     decord_objection: why decord's frames would be wrong, or None.
     """
 
@@ -91,10 +95,13 @@ class VideoIndex:
     begins_within: bool
     packets_lost: bool
     holes: bool
+    doubtful: frozenset[int]
     decord_objection: str | None
 
 
 Logs = list[tuple[int, str, str]]
+# Of H.264 and MPEG-4 what was made up for; of HEVC that a slice was left undecoded; of JPEG a table that none has.
+_BY_THE_WAY = ("concealing", "Skipping invalid undecodable NALU", "dqt: 0 quant value")
 
 
 @contextmanager
@@ -114,12 +121,12 @@ def heard() -> Iterator[Logs]:
 def complaints(logs: Logs) -> list[str]:
     """The errors among what was heard, as lines such as 'h264: missing picture'.
 
-    Concealment is reported as information ("concealing %d DC, %d AC, %d MV errors").
+    Some damage is reported as information, or as a warning, with a frame that is given for whole.
     """
     return [
         f"{name}: {' '.join(text.split())}"
         for level, name, text in logs
-        if level <= av.logging.ERROR or text.startswith("concealing")
+        if level <= av.logging.ERROR or text.startswith(_BY_THE_WAY)
     ]
 
 
@@ -158,8 +165,10 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         if stream.time_base is None or codec_context is None:
             raise VideoError("no decoder for its video stream")
         tick_s = float(stream.time_base)
-        walk = _walk(container, stream, findings)
+        walk = _walk(container, stream, findings, logs)
         promised_s = _promised_duration_s(container, stream, container_format)
+        if container_format == "avi":
+            all_found(walk.packets, getattr(stream, "index_entries", ()), findings)
         codec = codec_context.codec.canonical_name
         objection = _decord_objection(container_format, codec, stream)
         stream_index = stream.index  # a closed container's attributes are whatever is in memory
@@ -179,6 +188,9 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         promise_kept(findings, *promised_s, walk.ends_s, stream_index, period_s, container_format)
     no_complaint(demuxer, opening + errors, findings)
     _incomplete(packets, container_format, stream_tick_s, findings)
+    doubtful = beside(walk.broken)
+    if container_format == "mpegts":
+        doubtful |= torn(packets)
     holes = timed and has_holes(frame_pts)
     if (
         findings.damage is not None and holes
@@ -202,8 +214,11 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         leading=behind,
         begins_within=begins_within,
         packets_lost=not timed and findings.damage is not None,
-        holes=holes and container_format == "mpegts",
-        decord_objection=objection or walk.oddity or _packets_objection(packets, timed, behind),
+        holes=holes and container_format in ("mpegts", "mpeg"),
+        doubtful=doubtful,
+        decord_objection=objection
+        or walk.oddity
+        or ("damaged packets" if doubtful else _packets_objection(packets, timed, behind)),
     )
 
 
@@ -372,7 +387,7 @@ class _Walk:
 
     ends_s: the end in seconds of every stream, counted as the video's first packet is at 0.
     packed: packets of MPEG-4 with two pictures. reordered: it has pictures that are shown before earlier ones.
-    oddity: what keeps the pictures from decord.
+    oddity: what keeps the pictures from decord. broken: packets whose units are not as long as they say.
     """
 
     packets: list[Packet]
@@ -380,12 +395,15 @@ class _Walk:
     packed: bool = False
     reordered: bool = False
     oddity: str | None = None
+    broken: list[int] = field(default_factory=list)
 
 
 def _walk(
-    container: av.container.InputContainer, video: av.video.stream.VideoStream, findings: Findings
+    container: av.container.InputContainer, video: av.video.stream.VideoStream, findings: Findings, said: Logs
 ) -> _Walk:
+    """Read all packets; `said` is where what libav reports meanwhile goes."""
     walk = _Walk([], {})
+    listened = 0
     ends = {stream.index: 0 for stream in container.streams}  # in ticks: quicker to compare
     length_size = nal_length_size(video)
     codec = video.codec_context.name
@@ -402,6 +420,8 @@ def _walk(
                 continue
             key = entry = packet.is_keyframe
             reference, picture = True, True
+            if length_size is not None and not are_whole(memoryview(packet), length_size):
+                walk.broken.append(len(walk.packets))
             if codec == "h264":
                 entry, reference, picture, found = h264_picture(bytes(packet), length_size)
                 parameters = parameters or found
@@ -412,7 +432,9 @@ def _walk(
                 walk.packed |= count > 1
                 walk.reordered |= reordered
             times = packet.pts, packet.dts, packet.duration or 0
-            flags = key, packet.is_discard, packet.is_corrupt, entry, reference, picture
+            corrupt = packet.is_corrupt or any("Packet corrupt" in text for _, _, text in said[listened:])
+            listened = len(said)  # the parser behind the demuxer may drop the flag
+            flags = key, packet.is_discard, corrupt, entry, reference, picture
             walk.packets.append(Packet(*times, packet.size, *flags))
     except av.FFmpegError as error:
         first = min((p.pts for p in walk.packets if p.pts is not None), default=0)
