@@ -1,13 +1,15 @@
-"""How much damage goes unnoticed? The figures that `extract/decode.py` quotes.
+"""How much damage goes unnoticed? The figures of docs/damage.md.
 
     python -m benchmarks.damage
-    python -m benchmarks.damage --quick        # a smoke test of seconds
+    python -m benchmarks.damage --folder FOLDER       # keep the videos, so that another version can judge the same
+    python -m benchmarks.damage --quick               # a smoke test of seconds
 
-For each codec, three seconds of noisy video are damaged in one random place of the picture data, many times, and
-sampled at one row a second. An outcome is *right* (the rows of the whole file, because no row needed what was
-hit), *refused* (VideoError), or *wrong*: other rows passed for right; "remarked" counts those of the right and the
-wrong ones that came with a remark. The largest mean error of a wrong row is given in grey levels; "rows" where
-another number of them was taken for all.
+For each codec, three seconds of noisy video (3,000 bytes a picture) are damaged in one random place of the picture
+data, many times, and sampled at one row a second. An outcome is *right* (the rows of the whole file: no row needed
+what was hit), *refused* (VideoError), or *wrong*: other rows passed for right. "needless" are those of the refused
+whose rows, in a plain decoding of every frame, are those of the whole file; "remarked" counts those of the right
+and the wrong ones that came with a remark. The largest mean error of a wrong row is given in grey levels; "rows"
+where another number of them was taken for all.
 """
 
 from __future__ import annotations
@@ -15,29 +17,40 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import click
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.plain import NoVideo, Showing
 from benchmarks.tables import markdown
 from benchmarks.videos import noisy_frames, write_video
 from extract.decode import VideoError, open_video
 
-CODECS: dict[str, tuple[str, dict[str, Any]]] = {
-    "H.264": ("mp4", {"options": {"preset": "veryfast", "bf": "3"}}),
-    "H.264 Baseline": ("mp4", {"options": {"preset": "ultrafast"}}),
-    "H.264 in TS": ("ts", {"options": {"preset": "veryfast", "bf": "3"}}),
-    "HEVC": ("mp4", {"codec": "libx265"}),
-    "MPEG-4": ("mp4", {"codec": "mpeg4"}),
-    "MPEG-4 in AVI": ("avi", {"codec": "mpeg4", "options": {"bf": "2"}}),
-    "MPEG-2 in TS": ("ts", {"codec": "mpeg2video", "options": {"bf": "2"}}),
-    "VP9": ("webm", {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}}),
-    "AV1": ("mp4", {"codec": "libsvtav1", "options": {"preset": "12"}}),
+# "mbtree" makes x264 write other bits each time.
+X264 = {"preset": "veryfast", "bf": "3", "mbtree": "0"}
+CODECS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "H.264": ("mp4", "libx264", X264),
+    "H.264 Baseline": ("mp4", "libx264", {"preset": "ultrafast"}),
+    "H.264 in TS": ("ts", "libx264", X264),
+    "HEVC": ("mp4", "libx265", {}),
+    "HEVC in TS": ("ts", "libx265", {}),
+    "MPEG-4": ("mp4", "mpeg4", {}),
+    "MPEG-4 in AVI": ("avi", "mpeg4", {"bf": "2"}),
+    "MPEG-2": ("mpg", "mpeg2video", {"bf": "2"}),
+    "MPEG-2 in TS": ("ts", "mpeg2video", {"bf": "2"}),
+    "VP8": ("webm", "libvpx", {"deadline": "realtime", "cpu-used": "8"}),
+    "VP9": ("webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}),
+    "AV1": ("mp4", "libsvtav1", {"preset": "12"}),
+    "MJPEG in AVI": ("avi", "mjpeg", {}),
+    "WMV": ("wmv", "wmv2", {}),
+    "FLV": ("flv", "flv", {}),
 }
 Random = np.random.Generator
+Harm = Callable[[bytearray, int, Random], None]
+Rows = list[NDArray[np.uint8]]
 
 
 def flip_bit(content: bytearray, at: int, random: Random) -> None:
@@ -52,7 +65,7 @@ def lose(content: bytearray, at: int, random: Random) -> None:
     content[at : at + 2000] = bytes(2000)
 
 
-DAMAGES: dict[str, Callable[[bytearray, int, Random], None]] = {
+DAMAGES: dict[str, Harm] = {
     "one bit flipped": flip_bit,
     "200 random bytes": overwrite,
     "2000 zeros": lose,
@@ -60,16 +73,40 @@ DAMAGES: dict[str, Callable[[bytearray, int, Random], None]] = {
 
 
 class Outcome(NamedTuple):
-    """error: the largest mean error of a row in grey levels, infinite where rows are missing; None: refused."""
+    """error: the largest mean error of a row in grey levels, infinite where rows are missing; None: refused.
+
+    reason: of the refusal. needless: refused, and played right.
+    """
 
     error: float | None
     remarked: bool = False
+    reason: str = ""
+    needless: bool = False
+
+    def __str__(self) -> str:
+        if self.error is None:
+            return f"refused{' needlessly' * self.needless}: {self.reason}"
+        return f"wrong: {self.error:.2f}" if self.error else "right"
 
 
-def rows_of(path: Path) -> tuple[NDArray[np.uint8], bool]:
+def rows_of(path: Path) -> tuple[Rows, bool]:
     """The rows, and whether there was a remark."""
     video = open_video(path, fps=1)
-    return np.concatenate([frames for _, frames in video.chunks()]), bool(video.remarks)
+    return [frame for _, frames in video.chunks() for frame in frames], bool(video.remarks)
+
+
+def error_of(rows: Rows, right: Rows) -> float:
+    """The largest mean error of a row."""
+    if [row.shape for row in rows] != [row.shape for row in right]:
+        return float("inf")
+    return max(float(np.abs(a.astype(np.int16) - b).mean()) for a, b in zip(rows, right, strict=True))
+
+
+def plays_right(path: Path, right: Rows) -> bool:
+    try:
+        return error_of(Showing(path).rows(), right) == 0
+    except (NoVideo, IndexError):  # no frame at all
+        return False
 
 
 def picture_data(path: Path) -> tuple[int, int]:
@@ -79,22 +116,26 @@ def picture_data(path: Path) -> tuple[int, int]:
     return min(begin for begin, _ in places), max(end for _, end in places)
 
 
-def harmed(whole: Path, harm: Callable[[bytearray, int, Random], None], random: Random) -> Outcome:
-    """What becomes of one damage."""
+def damaged(whole: Path, harm: Harm, name: str, count: int, seed: int) -> list[Path]:
+    """Copies with one damage each. Those that are there already are taken as they are."""
+    random = np.random.default_rng(seed)
     first, last = picture_data(whole)
-    content = bytearray(whole.read_bytes())
-    harm(content, int(random.integers(first, last - 2000)), random)
-    path = whole.with_stem("damaged")
-    path.write_bytes(content)
+    paths = [whole.with_stem(f"{name}_{number:03d}") for number in range(count)]
+    for path in paths:
+        content = bytearray(whole.read_bytes())
+        harm(content, int(random.integers(first, last - 2000)), random)
+        if not path.exists():
+            path.write_bytes(content)
+    return paths
+
+
+def outcome_of(path: Path, right: Rows) -> Outcome:
+    """What becomes of one damage."""
     try:
         rows, remarked = rows_of(path)
-    except VideoError:
-        return Outcome(None)
-    right, _ = rows_of(whole)
-    if rows.shape != right.shape:
-        return Outcome(float("inf"), remarked)
-    error = np.abs(rows.astype(np.int16) - right).mean(axis=(1, 2, 3)).max()
-    return Outcome(float(error), remarked)
+    except VideoError as error:
+        return Outcome(None, reason=str(error), needless=plays_right(path, right))
+    return Outcome(error_of(rows, right), remarked)
 
 
 def line(codec: str, damage: str, outcomes: list[Outcome]) -> list[str]:
@@ -104,26 +145,49 @@ def line(codec: str, damage: str, outcomes: list[Outcome]) -> list[str]:
     largest = [f"{max(finite):.2f}"] if finite else []
     if len(finite) < len(wrong):
         largest.append("rows")
-    counts = len(outcomes) - refused - len(wrong), refused, len(wrong), sum(o.remarked for o in outcomes)
+    needless, remarked = sum(o.needless for o in outcomes), sum(o.remarked for o in outcomes)
+    counts = len(outcomes) - refused - len(wrong), refused, needless, len(wrong), remarked
     return [codec, damage, *map(str, counts), " and ".join(largest) or "–"]
 
 
 @click.command(help=__doc__)
 @click.option("--files", default=60, show_default=True, help="Damaged files of each kind.")
 @click.option("--seed", default=11, show_default=True)
+@click.option(
+    "--bits", default="600k", show_default=True, help="A second; a picture is a 200th of that in bytes."
+)
 @click.option("--quick", is_flag=True, help="Three files of each kind.")
-def main(*, files: int, seed: int, quick: bool) -> None:
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Keep the videos; judge those that are there."
+)
+@click.option("--list", "listed", is_flag=True, help="Every file's outcome, too.")
+def main(*, files: int, seed: int, quick: bool, bits: str, folder: Path | None, listed: bool) -> None:
     files = 3 if quick else files
     table = []
-    with tempfile.TemporaryDirectory() as folder:
-        for codec, (ending, how) in CODECS.items():
-            whole = Path(folder) / f"whole.{ending}"
-            write_video(whole, noisy_frames(75), fps=25, gop=24, **how)
+    with tempfile.TemporaryDirectory() as temporary:
+        for codec, (ending, encoder, options) in CODECS.items():
+            place = (folder or Path(temporary)) / codec.lower().replace(" ", "_")
+            place.mkdir(parents=True, exist_ok=True)
+            whole = place / f"whole.{ending}"
+            if not whole.exists():
+                write_video(
+                    whole,
+                    noisy_frames(75),
+                    fps=25,
+                    gop=24,
+                    codec=encoder,
+                    pix_fmt="yuvj420p" if encoder == "mjpeg" else "yuv420p",
+                    options={**options, "b": bits},
+                )
+            right, _ = rows_of(whole)
             for damage, harm in DAMAGES.items():
-                random = np.random.default_rng(seed)
-                table.append(line(codec, damage, [harmed(whole, harm, random) for _ in range(files)]))
+                paths = damaged(whole, harm, damage.replace(" ", "_"), files, seed)
+                outcomes = [outcome_of(path, right) for path in paths]
+                table.append(line(codec, damage, outcomes))
+                for path, outcome in zip(paths, outcomes, strict=True) if listed else ():
+                    click.echo(f"{place.name}/{path.name}: {outcome}")
     click.echo(f"{files} files of each kind\n")
-    header = ["codec", "damage", "right", "refused", "wrong", "remarked", "largest error"]
+    header = ["codec", "damage", "right", "refused", "needless", "wrong", "remarked", "largest error"]
     click.echo(markdown(header, table))
 
 

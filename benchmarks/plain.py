@@ -26,6 +26,7 @@ _BARE = frozenset({"h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "h263", "
 _MPEG_STREAMS = frozenset({"mpegts", "mpeg"})
 _MILLISECONDS = re.compile(r"matroska|flv|asf")
 _INCOMPLETE = "the demuxer takes a packet to be incomplete"
+_BY_THE_WAY = ("concealing", "Skipping invalid undecodable NALU", "dqt: 0 quant value")
 # They come with right pictures, too: a command of H.264 that tidies up a reference which a cut has left behind;
 # counters of an MPEG-TS that start anew where it was joined.
 _HARMLESS = re.compile(rf"mmco: unref short failure|{_INCOMPLETE}")
@@ -110,18 +111,24 @@ class Showing:
                     own = at if pts is None else place_of.get(pts, at)
                     needs = range(min(key or 0, own), own + 1)
                     decoded.append(_Decoded(pts, frame.dts, frame.duration or 0, needs, frame.is_corrupt))
+            index = getattr(stream, "index_entries", ()) if self.container == "avi" else ()
+            in_index = sum(entry.size > 0 for entry in index)
         if not decoded:
             self.missing = "every frame"
             return
         if keys:
             self._forget_before(*keys[0], decoded, times)
         self._disposable = disposable
+        if self.container == "mpegts":
+            self._hear_of_torn({at for at, _ in keys}, len(slots))
         begin_s = self._set_times(decoded, slots, place_of, tick_s, rate)
         period_s = self.duration_s / len(self.starts_s)
         reached_s = begin_s + self.duration_s
         # Where every frame that is announced has come, the header only says too much.
         if len(self.starts_s) - 1 in self._lost:
             self.missing = f"every frame after {self.starts_s[-1]:.2f} s"
+        elif len(slots) < in_index:
+            self.missing = f"{in_index - len(slots)} packets that its index has"
         elif len(slots) != announced and promised_s - reached_s > slack_s + 1.5 * period_s:
             self.missing = f"{reached_s:.1f} of {promised_s:.1f} s"
 
@@ -141,6 +148,16 @@ class Showing:
 
     def _hear(self, at: int, text: str) -> None:
         (self.harmless if _HARMLESS.search(text) else self.heard).append(Heard(at, text))
+
+    def _hear_of_torn(self, keys: set[int], count: int) -> None:
+        """Counters of an MPEG-TS that do not go on within a packet: a part of it is missing, or of the next.
+
+        Not so the last but one before a key frame: there something else was joined.
+        """
+        torn = {at for at, text in self.harmless if text == _INCOMPLETE}
+        if 2 * len(torn) <= count:
+            for at in torn - {key - 2 for key in keys}:
+                self.heard += [Heard(at, _INCOMPLETE), Heard(at + 1, _INCOMPLETE)]
 
     def _set_times(
         self,
@@ -330,9 +347,11 @@ def _logged(at: int, hear: Callable[[int, str], None]) -> Iterator[None]:
         with av.logging.Capture() as logs:
             yield
         for importance, name, text in logs:
-            # That it makes up for what is damaged, a decoder says by the way.
-            if importance <= av.logging.ERROR or text.startswith("concealing"):
+            # That it makes up for what is damaged, or leaves it out, a decoder says by the way.
+            if importance <= av.logging.ERROR or text.startswith(_BY_THE_WAY):
                 hear(at, f"{name}: {' '.join(text.split())}")
+            elif "Packet corrupt" in text:  # which the parser behind the demuxer may keep to itself
+                hear(at, _INCOMPLETE)
     finally:
         av.logging.set_skip_repeated(skip)
         av.logging.set_level(level)

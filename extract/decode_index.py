@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from extract.decode_packets import (
     Findings,
     Packet,
     VideoError,
+    all_found,
+    beside,
     has_holes,
     leading,
     long_gaps,
@@ -38,9 +40,10 @@ from extract.decode_packets import (
     promise_kept,
     repeats,
     shown,
+    torn,
     with_empty_places,
 )
-from extract.pictures import h264_oddity, h264_picture, mpeg4_kinds, nal_length_size
+from extract.pictures import are_whole, h264_oddity, h264_picture, mpeg4_kinds, nal_length_size
 from extract.sampling import CLOCK_TOLERANCE_S
 
 # Guesses libav makes from a file's name or first bytes that are no video: a text file is "tty" (ANSI art).
@@ -83,9 +86,10 @@ class VideoIndex:
     leading: of each, whether it is shown before the entry that it follows.
     begins_within: whether it begins with a key frame of H.264 that may need what was before it, in a longer video.
     packets_lost: whether untimed packets are missing, so that frames after a damaged one cannot be placed.
-    whole: whether all pictures must be decoded to find out what is wrong: some of an MPEG-TS may have been lost,
-        or the times may be those of decoding.
+    whole: whether all pictures must be decoded to find out what is wrong: some of an MPEG stream may have been
+        lost, or the times may be those of decoding.
     holding: whether packets may hold no picture, or two, so that the one before stays or comes late.
+    doubtful: places of packets that are damaged, or lie beside damage, as their container shows.
     decord_objection: why decord's frames would be wrong, or None.
     """
 
@@ -104,10 +108,13 @@ class VideoIndex:
     packets_lost: bool
     whole: bool
     holding: bool
+    doubtful: frozenset[int]
     decord_objection: str | None
 
 
 Logs = list[tuple[int, str, str]]
+# Of H.264 and MPEG-4 what was made up for; of HEVC that a slice was left undecoded; of JPEG a table that none has.
+_BY_THE_WAY = ("concealing", "Skipping invalid undecodable NALU", "dqt: 0 quant value")
 
 
 @contextmanager
@@ -127,12 +134,12 @@ def heard() -> Iterator[Logs]:
 def complaints(logs: Logs) -> list[str]:
     """The errors among what was heard, as lines such as 'h264: missing picture'.
 
-    Concealment is reported as information ("concealing %d DC, %d AC, %d MV errors").
+    Some damage is reported as information, or as a warning, with a frame that is given for whole.
     """
     return [
         f"{name}: {' '.join(text.split())}"
         for level, name, text in logs
-        if level <= av.logging.ERROR or text.startswith("concealing")
+        if level <= av.logging.ERROR or text.startswith(_BY_THE_WAY)
     ]
 
 
@@ -171,8 +178,7 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         if stream.time_base is None or codec_context is None:
             raise VideoError("no decoder for its video stream")
         tick_s = float(stream.time_base)
-        walk = _walk(container, stream, findings)
-        walk.delayed = bool(codec_context.has_b_frames)
+        walk = _walk(container, stream, findings, logs)
         promised_s = _promised_duration_s(container, stream, container_format)
         codec = codec_context.codec.canonical_name
         objection = _decord_objection(container_format, codec, stream)
@@ -183,9 +189,8 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
     _require_moving_pictures(walk, container_format, errors, findings)
     stream_tick_s = tick_s
     holding = codec in HOLDING_CODECS and (walk.packed or any(p.size <= NOT_CODED_BYTES for p in packets))
-    if repeats(
-        packets[:2]
-    ):  # Matroska's times before zero are zero here: of pictures that are not shown, perhaps
+    if repeats(packets[:2]):
+        # Times before zero are zero in Matroska: of pictures that are not shown, perhaps.
         lost = _lost_at_beginning(path, stream_index, packets, codec, holding)
         packets[1 : lost + 1] = [packet._replace(pts=None) for packet in packets[1 : lost + 1]]
     clock = _timeline(packets, container_format, tick_s, rate, walk.packed, findings)
@@ -200,10 +205,10 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         promise_kept(findings, *promised_s, walk.ends_s, stream_index, period_s, container_format)
     no_complaint(demuxer, opening + errors, findings)
     _incomplete(packets, container_format, stream_tick_s, findings)
+    doubtful = beside(walk.broken) | (torn(packets) if container_format == "mpegts" else frozenset())
     holes = timed and has_holes(frame_pts)
-    if (
-        findings.damage is not None and holes
-    ):  # what was lost is to be missed, not to be taken for a long frame
+    if findings.damage is not None and holes:
+        # What was lost is to be missed, not to be taken for a long frame.
         frame_pts, durations = with_empty_places(frame_pts, durations)
     if lost:
         frame_pts, durations = _without_lost(frame_pts, lost), durations[lost:]
@@ -227,9 +232,13 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         leading=behind,
         begins_within=begins_within,
         packets_lost=not timed and findings.damage is not None,
-        whole=(holes and container_format == "mpegts") or (timed and walk.delayed and in_order(packets)),
+        whole=(holes and container_format in ("mpegts", "mpeg"))
+        or (timed and walk.delayed and in_order(packets)),
         holding=holding,
-        decord_objection=objection or walk.oddity or _packets_objection(packets, timed, behind),
+        doubtful=doubtful,
+        decord_objection=objection
+        or walk.oddity
+        or ("damaged packets" if doubtful else _packets_objection(packets, timed, behind)),
     )
 
 
@@ -449,7 +458,7 @@ class _Walk:
     ends_s: the end in seconds of every stream, counted as the video's first packet is at 0.
     packed: packets of MPEG-4 with two pictures. reordered: it has pictures that are shown before earlier ones.
     delayed: the decoder holds frames back, to put them in order.
-    oddity: what keeps the pictures from decord.
+    oddity: what keeps the pictures from decord. broken: packets whose units are not as long as they say.
     """
 
     packets: list[Packet]
@@ -458,12 +467,15 @@ class _Walk:
     reordered: bool = False
     delayed: bool = False
     oddity: str | None = None
+    broken: list[int] = field(default_factory=list)
 
 
 def _walk(
-    container: av.container.InputContainer, video: av.video.stream.VideoStream, findings: Findings
+    container: av.container.InputContainer, video: av.video.stream.VideoStream, findings: Findings, said: Logs
 ) -> _Walk:
+    """Read all packets; `said` is where what libav reports meanwhile goes."""
     walk = _Walk([], {})
+    listened = 0
     ends = {stream.index: 0 for stream in container.streams}  # in ticks: quicker to compare
     length_size = nal_length_size(video)
     codec = video.codec_context.name
@@ -480,6 +492,8 @@ def _walk(
                 continue
             key = entry = packet.is_keyframe
             reference, picture = True, True
+            if length_size is not None and not are_whole(memoryview(packet), length_size):
+                walk.broken.append(len(walk.packets))
             if codec == "h264":
                 entry, reference, picture, found = h264_picture(bytes(packet), length_size)
                 parameters = parameters or found
@@ -490,12 +504,17 @@ def _walk(
                 walk.packed |= count > 1
                 walk.reordered |= reordered
             times = packet.pts, packet.dts, packet.duration or 0
-            flags = key, packet.is_discard, packet.is_corrupt, entry, reference, picture
+            corrupt = packet.is_corrupt or any("Packet corrupt" in text for _, _, text in said[listened:])
+            listened = len(said)  # the parser behind the demuxer may drop the flag
+            flags = key, packet.is_discard, corrupt, entry, reference, picture
             walk.packets.append(Packet(*times, packet.size, *flags))
     except av.FFmpegError as error:
         first = min((p.pts for p in walk.packets if p.pts is not None), default=0)
         at_s = max(0.0, float((ends[video.index] - first) * (video.time_base or 0)))
         findings.refuse(f"damaged container after {at_s:.1f} s: {_reason(error)}")
+    walk.delayed = bool(video.codec_context.has_b_frames)
+    if container.format.name == "avi":
+        all_found(walk.packets, getattr(video, "index_entries", ()), findings)
     for stream in container.streams:
         walk.ends_s[stream.index] = float(ends[stream.index] * (stream.time_base or 0))
     return walk

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ MAX_REORDERED = 32
 LONG_GAP_S = 10.0
 # Half of what their clocks of 33 bits count: beyond, forwards cannot be told from backwards.
 MAX_GAP_S = 2**32 / 90_000
+# How far, in packets, a gap may be from where counters do not go on: pictures are put in order in between.
+_NEAR = 8
 # libav takes a packet of MPEG-4 that is no longer than this, and gives no frame, for a picture that is not coded.
 NOT_CODED_BYTES = 19
 # Whose pictures may be "not coded": the one before stays on screen.
@@ -114,8 +117,11 @@ def no_complaint(demuxer: str, errors: list[str], findings: Findings) -> None:
     """Refuse where the demuxer spoke of damage, which it then skipped with the frames in it.
 
     Only of Matroska and AVI, which it reads from one element to the next: about MP4 and FLV it complains that are
-    odd and whole.
+    odd and whole. But where the sizes before and behind a packet of FLV are not the same, it drops that.
     """
+    for error in errors:
+        if error.startswith("flv: Packet mismatch"):
+            findings.refuse("damaged container: a packet is not as long as it says")
     if demuxer in ("matroska,webm", "avi"):
         for error in errors:
             if error.startswith(demuxer):
@@ -131,6 +137,18 @@ def order(packets: list[Packet], tick_s: float, findings: Findings) -> None:
         at_s = float(pts[by_time[moved.argmax()]] - pts.min()) * tick_s
         findings.refuse(
             f"timestamps in disorder: the frame at {at_s:.2f} s is {moved.max()} frames out of place"
+        )
+
+
+def all_found(packets: list[Packet], entries: Iterable[Any], findings: Findings) -> None:
+    """Refuse an AVI that holds fewer pictures than its index: its demuxer goes on at the next, and says nothing.
+
+    Everything after them would be taken for earlier than it is.
+    """
+    missing = sum(entry.size > 0 for entry in entries) - len(packets)
+    if missing > 0:
+        findings.refuse(
+            f"damaged: {missing} of the {len(packets) + missing} pictures of its index are missing"
         )
 
 
@@ -199,12 +217,34 @@ def lost_frames(packets: list[Packet], tick_s: float, findings: Findings) -> Non
     start = timed[0][0] if timed else 0
     corrupt = {at for at, packet in enumerate(packets) if packet.corrupt}
     for (before, _), (after, at) in pairwise(timed):
-        if after - before > 1.5 * period and not packets[at].key and corrupt & set(range(at - 4, at + 4)):
+        if (
+            after - before > 1.5 * period
+            and not packets[at].key
+            and corrupt & set(range(at - _NEAR, at + _NEAR))
+        ):
             findings.refuse(f"damaged: pictures are missing after {(before - start) * tick_s:.2f} s")
             return
     first = packets[min(corrupt)].pts
     where = "" if first is None else f" at {max(0, first - start) * tick_s:.2f} s"
     findings.remark(f"counters of its packets do not go on{where}: joined from several, perhaps")
+
+
+def torn(packets: list[Packet]) -> frozenset[int]:
+    """Packets of an MPEG-TS of which a part may be missing: its counters do not go on within them.
+
+    That is said of a packet or, as a parser puts pictures together, of the one before it. Nothing is missing where
+    recordings were joined: then it is said of the last but one before a key frame; nor where counters never go on.
+    """
+    marked = [at for at, packet in enumerate(packets) if packet.corrupt]
+    if 2 * len(marked) > len(packets):
+        return frozenset()
+    found = {at for at in marked if at + 2 >= len(packets) or not packets[at + 2].key}
+    return frozenset(found | {at + 1 for at in found})
+
+
+def beside(broken: list[int]) -> frozenset[int]:
+    """Damaged packets and those before them: damage often begins in one and shows only in the next."""
+    return frozenset(broken) | frozenset(at - 1 for at in broken if at)
 
 
 def has_holes(frame_pts: NDArray[np.int64]) -> bool:

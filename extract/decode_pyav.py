@@ -265,6 +265,8 @@ class _Decoding:
                         failure = str(error.strerror)
                         fed = self._fed(self._at + 1)
                         break
+                    if at in self.index.doubtful:
+                        failure = "Invalid data, as the container shows"
                     numbered = self._number(at, frames)
                     out = [pair for pair in numbered if pair[0] in wanted or pair[1].is_corrupt]
                     out = numbered if out or self.index.codec in HOLDING_CODECS else []

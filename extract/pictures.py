@@ -54,11 +54,30 @@ class Bits:
 
 
 def nal_length_size(video: av.video.stream.VideoStream) -> int | None:
-    """Return how many bytes precede each H.264 unit with its length (MP4, Matroska); None: start codes do."""
-    extradata = video.codec_context.extradata
-    if video.codec_context.name != "h264" or not extradata or len(extradata) < 7 or extradata[0] != 1:
+    """Return how many bytes precede each unit of H.264 or HEVC with its length (MP4, Matroska).
+
+    None: start codes do.
+    """
+    extradata = video.codec_context.extradata or b""
+    # ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1
+    place = {"h264": 4, "hevc": 21}.get(video.codec_context.name)
+    if place is None or len(extradata) < place + 3 or extradata[0] != 1:
         return None
-    return (extradata[4] & 3) + 1
+    return (extradata[place] & 3) + 1
+
+
+def are_whole(content: memoryview, length_size: int) -> bool:
+    """Whether the units of a packet are as long as they say.
+
+    Behind them there may be zeros. Some packets have start codes, whatever the header says: these are let pass.
+    """
+    at = len(content) if bytes(content[:4]) == b"\0\0\0\1" else 0
+    while at + length_size < len(content):
+        size = int.from_bytes(content[at : at + length_size], "big")
+        if size == 0:
+            return at > 0
+        at += length_size + size
+    return at <= len(content)
 
 
 def _parameter_sets(extradata: bytes) -> tuple[bytes, bytes]:
