@@ -302,7 +302,7 @@ def _fed(
     ended = False
     packets = container.demux(stream)
     while not ended:
-        with _logged(at, hear):
+        with _logged(at, stream.index, hear):
             packet = None
             try:
                 packet = next(packets, None)
@@ -377,7 +377,7 @@ def _leading(times: list[int | None], keys: list[tuple[int, int | None]]) -> set
 
 
 @contextmanager
-def _logged(at: int, hear: Callable[[int, str], None]) -> Iterator[None]:
+def _logged(at: int, stream: int, hear: Callable[[int, str], None]) -> Iterator[None]:
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.INFO)
     av.logging.set_skip_repeated(False)
@@ -388,7 +388,9 @@ def _logged(at: int, hear: Callable[[int, str], None]) -> Iterator[None]:
             # That it makes up for what is damaged, or leaves it out, a decoder says by the way.
             if importance <= av.logging.ERROR or text.startswith(_BY_THE_WAY):
                 hear(at, f"{name}: {' '.join(text.split())}")
-            elif "Packet corrupt" in text:  # which the parser behind the demuxer may keep to itself
+            elif (
+                f"Packet corrupt (stream = {stream}," in text
+            ):  # which the parser behind the demuxer may keep to itself
                 hear(at, _INCOMPLETE)
     finally:
         av.logging.set_skip_repeated(skip)
