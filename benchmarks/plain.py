@@ -78,8 +78,11 @@ class Showing:
     harmless: list[Heard] = field(default_factory=list)
     missing: str | None = None
     _needs: list[range] = field(default_factory=list)
-    _lost: dict[int, set[int]] = field(default_factory=dict)  # by frame, packets that gave none after it
+    _lost: dict[int, list[tuple[float, int]]] = field(default_factory=dict)  # after a frame: when, packet
     _disposable: set[int] = field(default_factory=set)  # packets that no other refers to
+    _leading: set[int] = field(
+        default_factory=set
+    )  # of HEVC: shown before their key frame, no other needs them
     _left_out: set[int] = field(default_factory=set)  # places of frames, among all that are decoded
 
     def __post_init__(self) -> None:
@@ -119,6 +122,7 @@ class Showing:
         if keys:
             self._forget_before(*keys[0], decoded, times)
         self._disposable = disposable
+        self._leading = _leading(times, keys) if self.codec == "hevc" else set()
         if self.container == "mpegts":
             self._hear_of_torn({at for at, _ in keys}, len(slots))
         begin_s = self._set_times(decoded, slots, place_of, tick_s, rate)
@@ -185,21 +189,24 @@ class Showing:
         for frame in shown:
             if frame.corrupt:
                 self.heard.append(Heard(frame.needs[-1], "a frame is marked corrupt"))
-        self._put_lost_frames_down(shown, place_of)
+        self._put_lost_frames_down(shown, place_of, tick_s)
         spread_s = self.starts_s[-1] / (len(shown) - 1) if self.starts_s[-1] > 0 else 1 / rate
         self.duration_s = self.starts_s[-1] + (last * tick_s or spread_s)
         self.tolerance_s = 5e-4 if _MILLISECONDS.match(self.container) else min(tick_s / 2, 5e-4)
         return ticks[0] * tick_s
 
-    def _put_lost_frames_down(self, shown: list[_Decoded], place_of: dict[int | None, int]) -> None:
+    def _put_lost_frames_down(
+        self, shown: list[_Decoded], place_of: dict[int | None, int], tick_s: float
+    ) -> None:
         """A packet that was complained of and gave no frame: the frame before it is shown for too long."""
         complained = {at for at, _ in self.heard}
         came = {frame.pts for frame in shown}
         times = [frame.pts or 0 for frame in shown]
         for pts, at in place_of.items():
             if pts is not None and at in complained and pts not in came:
-                before = int(np.searchsorted(times, pts)) - 1
-                self._lost.setdefault(max(before, 0), set()).add(at)
+                before = max(int(np.searchsorted(times, pts)) - 1, 0)
+                since_s = self.starts_s[before] + (pts - times[before]) * tick_s
+                self._lost.setdefault(before, []).append((since_s, at))
 
     def instants(self, fps: float) -> list[float]:
         """0, 1 / fps, 2 / fps ... before the end; at least one."""
@@ -218,7 +225,24 @@ class Showing:
         wanted = list(numbers)
         packets = {at for number in wanted for at in self._needs[number]} - self._disposable
         packets.update(self._needs[number][-1] for number in wanted)
-        packets.update(at for number in wanted for at in self._lost.get(number, ()))
+        packets.update(at for number in wanted for _, at in self._lost.get(number, ()))
+        return self._said_of(packets)
+
+    def heard_at(self, instants_s: Iterable[float]) -> list[str]:
+        """What was said of the packets that what is on screen then needs, or that should have been on screen."""
+        if not self.heard:
+            return []
+        packets: set[int] = set()
+        for instant_s in instants_s:
+            number = self.at(instant_s)
+            own = self._needs[number][-1]
+            needless = self._disposable if own in self._leading else self._disposable | self._leading
+            packets |= set(self._needs[number]) - needless | {own}
+            until_s = instant_s + self.tolerance_s
+            packets |= {at for since_s, at in self._lost.get(number, ()) if since_s <= until_s}
+        return self._said_of(packets)
+
+    def _said_of(self, packets: set[int]) -> list[str]:
         return [text for at, text in self.heard if at in packets]
 
     def rows(self, fps: float = 1.0) -> list[NDArray[np.uint8]]:
@@ -278,7 +302,7 @@ def _fed(
     ended = False
     packets = container.demux(stream)
     while not ended:
-        with _logged(at, hear):
+        with _logged(at, stream.index, hear):
             packet = None
             try:
                 packet = next(packets, None)
@@ -320,7 +344,10 @@ def _is_disposable(packet: Any, codec: str) -> bool:
         return header > 3 and len(content) > header and content[header] >> 6 == 2
     if codec not in ("h264", "hevc"):
         return False
-    start_codes = content[:3] == b"\0\0\1" or content[:4] == b"\0\0\0\1"
+    described = (packet.stream.codec_context.extradata or b"")[
+        :1
+    ] == b"\1"  # so units have lengths before them
+    start_codes = not described or content[:4] == b"\0\0\0\1"
     at = 0
     while at + 5 < len(content):
         if start_codes:
@@ -338,8 +365,19 @@ def _is_disposable(packet: Any, codec: str) -> bool:
     return False
 
 
+def _leading(times: list[int | None], keys: list[tuple[int, int | None]]) -> set[int]:
+    """Packets that are shown before the key frame that they follow (ITU-T H.265, 3.77)."""
+    found = set()
+    for (key, key_pts), following in zip(keys, [*(at for at, _ in keys[1:]), len(times)], strict=True):
+        for at in range(key, following):
+            pts = times[at]
+            if pts is not None and key_pts is not None and pts < key_pts:
+                found.add(at)
+    return found
+
+
 @contextmanager
-def _logged(at: int, hear: Callable[[int, str], None]) -> Iterator[None]:
+def _logged(at: int, stream: int, hear: Callable[[int, str], None]) -> Iterator[None]:
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.INFO)
     av.logging.set_skip_repeated(False)
@@ -350,7 +388,9 @@ def _logged(at: int, hear: Callable[[int, str], None]) -> Iterator[None]:
             # That it makes up for what is damaged, or leaves it out, a decoder says by the way.
             if importance <= av.logging.ERROR or text.startswith(_BY_THE_WAY):
                 hear(at, f"{name}: {' '.join(text.split())}")
-            elif "Packet corrupt" in text:  # which the parser behind the demuxer may keep to itself
+            elif (
+                f"Packet corrupt (stream = {stream}," in text
+            ):  # which the parser behind the demuxer may keep to itself
                 hear(at, _INCOMPLETE)
     finally:
         av.logging.set_skip_repeated(skip)

@@ -102,9 +102,8 @@ def survey_file(path: Path, rates: Sequence[float] = (1.0,), read: Reader = read
     """Compare a file's rows, so many a second, for each of the rates. Raises NoVideo: libav finds none in it."""
     showing = Showing(path)
     finding = Finding(path, showing.container, showing.codec, len(showing.starts_s))
-    wanted = {showing.at(instant_s) for fps in rates for instant_s in showing.instants(fps)}
     finding.rows = len(showing.instants(rates[0]))
-    finding.plain = _plain_verdict(showing, wanted)
+    finding.plain = _plain_verdict(showing, rates)
     for asked in DECODERS:
         if all(ours.decoder != asked or ours.refused for ours in finding.ours):  # else it is known
             finding.ours.append(_compared(showing, asked, rates, read))
@@ -112,15 +111,16 @@ def survey_file(path: Path, rates: Sequence[float] = (1.0,), read: Reader = read
     return finding
 
 
-def _plain_verdict(showing: Showing, wanted: set[int]) -> str:
+def _plain_verdict(showing: Showing, rates: Sequence[float]) -> str:
     if not showing.starts_s:
         return "no frame can be decoded"
-    if complaints := showing.heard_of(wanted):
+    instants_s = [instant_s for fps in rates for instant_s in showing.instants(fps)]
+    if complaints := showing.heard_at(instants_s):
         return f"complains: {complaints[0]}"
     if showing.missing:
         return f"incomplete: {showing.missing}"
     try:
-        next(showing.frames(wanted))
+        next(showing.frames({showing.at(instant_s) for instant_s in instants_s}))
     except NoVideo as error:
         return str(error)
     return PLAYS

@@ -475,6 +475,7 @@ def _walk(
 ) -> _Walk:
     """Read all packets; `said` is where what libav reports meanwhile goes."""
     walk = _Walk([], {})
+    warning = f"Packet corrupt (stream = {video.index},"
     listened = 0
     ends = {stream.index: 0 for stream in container.streams}  # in ticks: quicker to compare
     length_size = nal_length_size(video)
@@ -504,7 +505,7 @@ def _walk(
                 walk.packed |= count > 1
                 walk.reordered |= reordered
             times = packet.pts, packet.dts, packet.duration or 0
-            corrupt = packet.is_corrupt or any("Packet corrupt" in text for _, _, text in said[listened:])
+            corrupt = packet.is_corrupt or any(warning in text for _, _, text in said[listened:])
             listened = len(said)  # the parser behind the demuxer may drop the flag
             flags = key, packet.is_discard, corrupt, entry, reference, picture
             walk.packets.append(Packet(*times, packet.size, *flags))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -138,5 +139,18 @@ def test_counters_that_never_go_on_are_no_damage(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     for at in range(0, len(content), 188):
         content[at + 3] &= 0xF0
+    path.write_bytes(content)
+    assert np.array_equal(frames(path, 0, 30), right)
+
+
+def test_sound_lost_from_a_transport_stream_is_no_damage_to_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "whole.ts"
+    write_video(path, noisy_frames(50), fps=25, gop=24, codec="libx265", options=LONG, audio_s=2.0)
+    right = frames(path, 0, 30)
+    with av.open(str(path)) as container:
+        sounds = [packet.pos for packet in container.demux(audio=0) if packet.pos is not None]
+    content = bytearray(path.read_bytes())
+    for at in sorted(sounds, reverse=True):
+        del content[at // 188 * 188 : at // 188 * 188 + 188]
     path.write_bytes(content)
     assert np.array_equal(frames(path, 0, 30), right)
