@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from benchmarks.pictures import digits, places
 from benchmarks.precision_loss import COSINES, TRAINED, computed, cosines, trained
-from benchmarks.tables import load, machine, markdown, seconds_of, spent_in_turn
+from benchmarks.tables import as_written, load, machine, markdown, seconds_of, spent_in_turn
 from extract.backbones import StreamRequest, parse_stream
 from extract.backbones.backbone import Backbone, build_network
 from extract.batcher import Batcher
@@ -212,7 +212,7 @@ def repeat(work: Callable[[], object], times: int) -> None:
         work()
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option(
     "--stream",
     "streams",

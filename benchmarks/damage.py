@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.plain import NoVideo, Showing
-from benchmarks.tables import markdown
+from benchmarks.tables import as_written, markdown
 from benchmarks.videos import noisy_frames, write_video
 from extract.decode import VideoError, open_video
 
@@ -150,7 +150,7 @@ def line(codec: str, damage: str, outcomes: list[Outcome]) -> list[str]:
     return [codec, damage, *map(str, counts), " and ".join(largest) or "–"]
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option("--files", default=60, show_default=True, help="Damaged files of each kind.")
 @click.option("--seed", default=11, show_default=True)
 @click.option(

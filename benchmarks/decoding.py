@@ -30,7 +30,7 @@ import torch  # before decord, which a network would crash after
 from numpy.typing import NDArray
 
 from benchmarks.extraction import RATE, scene, video_folder
-from benchmarks.tables import load, machine, markdown
+from benchmarks.tables import as_written, load, machine, markdown
 from benchmarks.videos import write_video
 from extract.decode import read_video
 from extract.sampling import sample_times
@@ -158,7 +158,7 @@ def measure(path: Path, repeats: int) -> tuple[list[str], dict[str, str]]:
     ], reasons
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--seconds", default=30, show_default=True, help="Length of each video.")
 @click.option("--repeats", default=5, show_default=True, help="Timed runs of each, alternating.")

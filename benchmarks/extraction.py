@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.tables import Spent, load, machine, markdown, spent_in_turn
+from benchmarks.tables import Spent, as_written, load, machine, markdown, spent_in_turn
 from benchmarks.videos import write_video
 from extract.backbones import parse_stream
 from extract.backbones.backbone import Backbone
@@ -92,7 +92,7 @@ def end_to_end(sources: Sources, backbone: Backbone, settings: Settings, folder:
         raise click.ClickException(f"videos failed: {outcome.failed}")
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option(
     "--stream",
     "streams",

@@ -26,7 +26,7 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.tables import load, machine, markdown
+from benchmarks.tables import as_written, load, machine, markdown
 from cache_schema import FeatureCache, Preprocessing, StreamSpec, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
@@ -133,7 +133,7 @@ def waited(read: Iterator[Batch], step: Callable[[Batch], None], steps: int) -> 
     return [f"{1000 * wait / steps:.1f}", f"{1000 * work / steps:.1f}", f"{wait / (wait + work):.1%}"]
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option("--videos", default=1000, show_default=True, type=click.IntRange(min=CLASSES + 10))
 @click.option("--batch", default=32, show_default=True)
 @click.option("--fine-hidden", default=2048, show_default=True)

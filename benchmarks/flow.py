@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from benchmarks.tables import as_written
 from extract.backbones.network import count
 from extract.backbones.raft import MIN_SIZE, RAFT_NAMES, RaftFlow, create_raft
 from extract.flow import METHODS, UInt8Array, flow_between
@@ -61,7 +62,7 @@ def raft_cost(name: str, frames: UInt8Array) -> tuple[float, int]:
     return took, count(raft.to("meta"), clip.to("meta"))
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option("--height", default=256, show_default=True, type=click.IntRange(MIN_SIZE))
 @click.option("--width", default=340, show_default=True, type=click.IntRange(MIN_SIZE))
 @click.option(

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.extraction import HEIGHT, WIDTH, Pixels, decoded, end_to_end, video_folder, write_videos
-from benchmarks.tables import load, machine, markdown, seconds_of
+from benchmarks.tables import as_written, load, machine, markdown, seconds_of
 from extract.backbones import parse_stream
 from extract.backbones.backbone import PRECISIONS, Backbone, build_network
 from extract.batcher import Batcher
@@ -151,7 +151,7 @@ def from_memory_rate(backbone: Backbone, pixels: Pixels, batch: int, at_least_s:
     return times * frames / go(times)
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option(
     "--stream",
     "streams",

@@ -25,7 +25,7 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.tables import load, machine, markdown
+from benchmarks.tables import as_written, load, machine, markdown
 from policy.config import RunConfig
 from policy.evaluation.predictions import Predictions
 from policy.liteeval.config import LiteEvalConfig
@@ -177,7 +177,7 @@ def budgets(gammas: Sequence[float], videos: int, epochs: int, seeds: int) -> st
     return markdown(header, lines)
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option("--seeds", default=3, show_default=True, help="Caches and trainings per figure.")
 @click.option("--only", multiple=True, help="Of the trainings, only these; repeat it.")
 @click.option("--budgets/--no-budgets", "with_budgets", default=True, show_default=True)

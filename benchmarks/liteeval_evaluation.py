@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from benchmarks.liteeval_step import CLASSES, QUICK, Sizes
-from benchmarks.tables import in_turn, load, machine, markdown
+from benchmarks.tables import as_written, in_turn, load, machine, markdown
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 
 USAGES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -51,7 +51,7 @@ def packed(sizes: Sizes, dim: int) -> PackedSequence:
     )
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option("--repeats", default=5, show_default=True, help="Timed runs of each.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Draw the curve here (PNG).")
 @click.option("--quick", is_flag=True, help="Tiny networks: does the program run?")

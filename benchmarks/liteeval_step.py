@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import PackedSequence
 
-from benchmarks.tables import in_turn, load, machine, markdown
+from benchmarks.tables import as_written, in_turn, load, machine, markdown
 from policy.config import Precision
 from policy.liteeval.gate import CLOSED, OPEN, gumbel_pairs
 from policy.liteeval.model import LiteEval
@@ -186,7 +186,7 @@ def differences(expected: Step, step: Step) -> list[str]:
     ]
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option("--gate-bias", "gate_biases", multiple=True, default=(0.0,), show_default=True, type=float)
 @click.option("--repeats", default=3, show_default=True, help="Timed runs of each.")
 @click.option("--device", default="cpu", show_default=True)

@@ -30,7 +30,7 @@ import psutil
 from numpy.typing import NDArray
 
 from benchmarks.extraction import HEIGHT, RATE, WIDTH, scene, video_folder
-from benchmarks.tables import load, machine, markdown
+from benchmarks.tables import as_written, load, machine, markdown
 from benchmarks.videos import write_video
 
 LIMIT_BYTES = 4 << 30
@@ -134,7 +134,7 @@ def run(
         return peak, took_s, json.load(told)
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option("--hours", default=3.0, show_default=True, help="Length of the long video.")
 @click.option(
     "--stream",

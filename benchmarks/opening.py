@@ -20,6 +20,7 @@ import click
 import numpy as np
 
 from benchmarks.reading import SPEC
+from benchmarks.tables import as_written
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.command import size
 from cache_schema.index import INDEX_NAME, open_table, write_index
@@ -52,7 +53,7 @@ def seconds(folder: Path) -> float:
     return time.perf_counter() - started
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option("--shards", default=2000, show_default=True)
 @click.option("--videos", default=256, show_default=True, help="In a shard.")
 @click.option("--repeats", default=3, show_default=True, help="Openings of each kind, alternating.")

@@ -21,6 +21,7 @@ import click
 import h5py
 import numpy as np
 
+from benchmarks.tables import as_written
 from cache_schema import FeatureCache, Preprocessing, StreamSpec, VideoRecord, write_shard
 from cache_schema.cache import shard_paths
 from cache_schema.schema import Float16Array
@@ -95,7 +96,7 @@ def rate(read: Reader, names: Sequence[str], *, copy: bool) -> float:
     return len(names) / (time.perf_counter() - started)
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option("--videos", default=1200, show_default=True)
 @click.option("--shard-size", default=256, show_default=True)
 @click.option("--reads", default=6000, show_default=True, help="Random reads in a timed run.")

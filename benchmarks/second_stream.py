@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.extraction import HEIGHT, RATE, WIDTH, video_folder, write_videos
-from benchmarks.tables import load, machine, markdown
+from benchmarks.tables import as_written, load, machine, markdown
 from extract.backbones import parse_stream
 from extract.backbones.backbone import Backbone
 from extract.batch import extract
@@ -93,7 +93,7 @@ def counted(job: DecodeJob, alive: Callable[[], None]) -> Iterator[Message]:
     yield last
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option("--first", default="mobilenetv2_112", show_default=True)
 @click.option("--second", default="resnet101_224", show_default=True)
 @click.option("--videos", default=4, show_default=True)

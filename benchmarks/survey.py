@@ -46,6 +46,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.plain import NoVideo, Showing
+from benchmarks.tables import as_written
 from benchmarks.videos import media_data, noisy_frames, write_video
 from extract.decode import Video, VideoError, read_video
 from extract.names import printable
@@ -298,7 +299,7 @@ def survey(
             worker.stop()
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.argument("folder", type=click.Path(exists=True, path_type=Path), required=False)
 @click.option("--thorough", is_flag=True, help="Compare at 25 rows a second, too.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many files, drawn at random.")

@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 
+def as_written(text: str | None) -> str:
+    """A module's docstring as help: click would run the lines of examples and lists together."""
+    return "\n\n".join(f"\b\n{part}" for part in (text or "").split("\n\n"))
+
+
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table that is legible as it stands: the first column to the left, the others to the right."""
     lines = [list(header), *map(list, rows)]

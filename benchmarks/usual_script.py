@@ -24,7 +24,7 @@ import click
 import numpy as np
 
 from benchmarks.extraction import HEIGHT, WIDTH, end_to_end, video_folder, write_videos
-from benchmarks.tables import Spent, load, machine, markdown, median, spent_on
+from benchmarks.tables import Spent, as_written, load, machine, markdown, median, spent_on
 from cache_schema import FeatureCache
 from extract.backbones import parse_stream
 from extract.backbones.backbone import Backbone
@@ -35,7 +35,7 @@ from extract.sources import Sources
 SEED = 0
 
 
-@click.command(help=__doc__)
+@click.command(help=as_written(__doc__))
 @click.option(
     "--stream",
     "streams",

@@ -111,7 +111,8 @@ from extract.video_arguments import VideosCommand, takes_videos
     type=click.Choice(["auto", "decord", "pyav"]),
     default="auto",
     show_default=True,
-    help="auto: for each video the quicker one of those that decode it right, and the other where that fails.",
+    help="auto: for each video the quicker one of those that decode it right; decord: wherever it is right (most "
+    "H.264 in MP4 and Matroska), else PyAV; pyav: always. --json counts which it was.",
 )
 @click.option(
     "--retry-failed", is_flag=True, help="Try again what an earlier run could not read, or only in part."

@@ -295,6 +295,21 @@ def selector_cascade(**given: Any) -> None:
     _run("selector-cascade", given)
 
 
+def add_commands() -> None:
+    """A command for each method of the registry that has none above: its help is its configuration's docstring."""
+    for method in CONFIGS:
+        if method not in train_policy.commands:
+
+            def command(method: str = method, **given: Any) -> None:
+                _run(method, given)
+
+            command.__doc__ = CONFIGS[method].__doc__
+            train_policy.add_command(_trains(method)(command), method)
+
+
+add_commands()
+
+
 def _run(method: str, given: dict[str, Any], **more: Any) -> None:
     """Train as the running command asks.
 

@@ -1,0 +1,89 @@
+"""The code of docs/extending.md does what the page says."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import cache_schema.annotations as labels_of
+from cache_schema import FeatureCache
+from cache_schema.annotations import LabelSet, read_labels
+from extract import backbones
+from policy import registry
+from policy.cli.train_policy import add_commands, train_policy
+from policy.runs import run_method
+from policy.tables.reading import read_table
+from tests.planted import write_planted
+
+PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text(encoding="utf-8")
+CODE = dict(re.findall(r"^```(?:python|toml) ([\w-]+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+
+
+def module(name: str, code: str, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """As if the file were there."""
+    made = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, made)
+    parent, _, child = name.rpartition(".")
+    monkeypatch.setattr(sys.modules[parent], child, made, raising=False)
+    exec(compile(code, name, "exec"), vars(made))
+    return made
+
+
+def test_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    line: dict[str, Any] = eval("{" + CODE["network"] + "}", vars(backbones))
+    named = {name: replace(request, name=name) for name, request in line.items()}  # as BUILT_IN does
+    monkeypatch.setattr(backbones, "BUILT_IN", {**backbones.BUILT_IN, **named})
+    request = backbones.parse_stream("resnet10t_64")
+    assert (request.network, request.size) == ("timm:resnet10t", 64)
+
+
+def test_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = module("cache_schema.annotations.toy", CODE["data-set"], monkeypatch)
+    monkeypatch.setattr(labels_of, "READERS", {**labels_of.READERS, "toy": toy.read})
+    path = tmp_path / "lists.txt"
+    path.write_text("train a beach\ntest b forest\n")
+    found = read_labels(path, "toy").videos
+    assert [(one.video_id, one.labels, one.subset) for one in found] == [
+        ("a", ("beach",), "train"),
+        ("b", ("forest",), "test"),
+    ]
+
+
+def test_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, labels = planted(tmp_path)
+    import policy.baselines
+
+    assert policy.baselines
+    module("policy.baselines.mean_feature", CODE["method"], monkeypatch)
+    monkeypatch.setattr(registry, "_PLACES", {**registry._PLACES, **eval("{" + CODE["registry"] + "}")})
+    commands = dict(train_policy.commands)
+    monkeypatch.setattr(train_policy, "commands", commands)
+    add_commands()
+    shown = CliRunner().invoke(train_policy, ["mean-feature", "--help"])
+    assert shown.exit_code == 0 and "--shrink" in shown.output and "Mean feature: a linear" in shown.output
+    wrong = ["--shrink", "2", "--cache", str(tmp_path), "--labels", "x", "--fine", "f", "--out", "o"]
+    assert (
+        "shrink must be between 0 and 1" in CliRunner().invoke(train_policy, ["mean-feature", *wrong]).output
+    )
+    config = registry.configure("mean-feature", {"fine": "fine_224", "epochs": 30, "batch": 8, "lr": 0.01})
+    result = run_method(config, cache, labels, tmp_path / "run", device="cpu").result
+    assert result.title == "Mean feature" and result.metrics["top1"] > 0.5
+    assert set(result.gflops) == {"fine_224", "mean classifier"}
+
+
+def planted(folder: Path) -> tuple[FeatureCache, LabelSet]:
+    return write_planted(folder / "cache", train=40, test=20, classes=3, dim=8, lengths=(3, 6))
+
+
+def test_a_table(tmp_path: Path) -> None:
+    (tmp_path / "table.toml").write_text(CODE["table"])
+    (tmp_path / "01-lstm.toml").write_text(CODE["row"])
+    table = read_table(tmp_path)
+    assert [(row.name, row.method) for row in table.experiments] == [("lstm", "lstm")]
