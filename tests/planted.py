@@ -123,6 +123,10 @@ class OracleGating(LiteEvalMethod):
         super().__init__(config, data)
         self.planted, self.videos = planted, data.train
 
+    @property
+    def constrained(self) -> bool:
+        return False  # its usage is given
+
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         return {"loss": classification_loss(self._run(batch).logits, batch.targets)}
 
