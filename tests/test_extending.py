@@ -65,7 +65,9 @@ def test_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_PLACES", {**registry._PLACES, **eval("{" + CODE["registry"] + "}")})
     commands = dict(train_policy.commands)
     monkeypatch.setattr(train_policy, "commands", commands)
+    before = set(commands)
     add_commands()
+    assert set(commands) - before == {"mean-feature"}
     shown = CliRunner().invoke(train_policy, ["mean-feature", "--help"])
     assert shown.exit_code == 0 and "--shrink" in shown.output and "Mean feature: a linear" in shown.output
     wrong = ["--shrink", "2", "--cache", str(tmp_path), "--labels", "x", "--fine", "f", "--out", "o"]

@@ -303,8 +303,8 @@ def add_commands() -> None:
             def command(method: str = method, **given: Any) -> None:
                 _run(method, given)
 
-            command.__doc__ = CONFIGS[method].__doc__
-            train_policy.add_command(_trains(method)(command), method)
+            command.__name__, command.__doc__ = method, CONFIGS[method].__doc__
+            _trains(method)(command)
 
 
 add_commands()
