@@ -105,7 +105,7 @@ def error_of(rows: Rows, right: Rows) -> float:
 def plays_right(path: Path, right: Rows) -> bool:
     try:
         return error_of(Showing(path).rows(), right) == 0
-    except (NoVideo, IndexError):  # no frame at all
+    except (NoVideo, IndexError, ValueError):  # frames are missing
         return False
 
 

@@ -458,7 +458,7 @@ class _Walk:
     ends_s: the end in seconds of every stream, counted as the video's first packet is at 0.
     packed: packets of MPEG-4 with two pictures. reordered: it has pictures that are shown before earlier ones.
     delayed: the decoder holds frames back, to put them in order.
-    oddity: what keeps the pictures from decord. broken: packets whose units are not as long as they say.
+    oddity: what keeps the pictures from decord. broken: packets that have not the form they should.
     """
 
     packets: list[Packet]
@@ -475,8 +475,10 @@ def _walk(
 ) -> _Walk:
     """Read all packets; `said` is where what libav reports meanwhile goes."""
     walk = _Walk([], {})
-    warning = f"Packet corrupt (stream = {video.index},"
+    warnings = f"Packet corrupt (stream = {video.index},", f"Continuity check failed for pid {video.id} "
     listened = 0
+    if container.format.name == "mpegts":
+        av.logging.set_level(av.logging.DEBUG)  # else it keeps the second to itself
     ends = {stream.index: 0 for stream in container.streams}  # in ticks: quicker to compare
     length_size = nal_length_size(video)
     codec = video.codec_context.name
@@ -501,12 +503,18 @@ def _walk(
                 if found is not None and found != parameters:
                     walk.oddity = "parameters that change"  # of its size, perhaps
             elif codec == "mpeg4":
-                count, reordered = mpeg4_kinds(bytes(packet))
+                content = bytes(packet)
+                count, reordered = mpeg4_kinds(content)
+                if packet.size > NOT_CODED_BYTES and b"\0\0\1" not in content:
+                    walk.broken.append(len(walk.packets))
                 walk.packed |= count > 1
                 walk.reordered |= reordered
             times = packet.pts, packet.dts, packet.duration or 0
-            corrupt = packet.is_corrupt or any(warning in text for _, _, text in said[listened:])
-            listened = len(said)  # the parser behind the demuxer may drop the flag
+            # The parser behind the demuxer may drop the flag.
+            news = said[listened:]
+            corrupt = packet.is_corrupt or any(text.startswith(warnings) for _, _, text in news)
+            said[listened:] = [line for line in news if line[0] <= av.logging.INFO]
+            listened = len(said)
             flags = key, packet.is_discard, corrupt, entry, reference, picture
             walk.packets.append(Packet(*times, packet.size, *flags))
     except av.FFmpegError as error:
@@ -514,8 +522,8 @@ def _walk(
         at_s = max(0.0, float((ends[video.index] - first) * (video.time_base or 0)))
         findings.refuse(f"damaged container after {at_s:.1f} s: {_reason(error)}")
     walk.delayed = bool(video.codec_context.has_b_frames)
-    if container.format.name == "avi":
-        all_found(walk.packets, getattr(video, "index_entries", ()), findings)
+    index = getattr(video, "index_entries", ()) if container.format.name == "avi" else ()
+    all_found(walk.packets, index, findings)
     for stream in container.streams:
         walk.ends_s[stream.index] = float(ends[stream.index] * (stream.time_base or 0))
     return walk
