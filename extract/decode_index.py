@@ -233,7 +233,7 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         begins_within=begins_within,
         packets_lost=not timed and findings.damage is not None,
         whole=(holes and container_format in ("mpegts", "mpeg"))
-        or (timed and walk.delayed and in_order(packets)),
+        or (timed and walk.delayed and _times_of_decoding(packets)),
         holding=holding,
         doubtful=doubtful,
         decord_objection=objection
@@ -275,6 +275,14 @@ def _first_shown(path: Path, stream_index: int, packets: list[Packet], default: 
                 if frame.pts is not None and frame.pts >= default:
                     return int(frame.pts)
     return default
+
+
+def _times_of_decoding(packets: list[Packet]) -> bool:
+    """Whether no picture is shown later than it is decoded: where a decoder holds frames back, that cannot be.
+
+    A stream that allows B-frames and has none is shown a little later throughout.
+    """
+    return all(packet.pts == packet.dts for packet in packets)
 
 
 def in_order(packets: list[Packet]) -> bool:

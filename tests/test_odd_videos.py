@@ -19,6 +19,8 @@ from benchmarks.videos import noisy_frames, numbered_frames, read_frame_number, 
 from cache_schema import Preprocessing, Sampling
 from extract.cutting import Cutter
 from extract.decode import VideoError, open_video, read_video
+from extract.decode_index import read_index
+from extract.decode_packets import Findings
 from extract.views import View
 from tests.test_decode import B_FRAMES
 from tests.test_extract import overwritten
@@ -364,3 +366,11 @@ def test_cut_out_of_a_stream_that_is_refreshed_bit_by_bit(tmp_path: Path) -> Non
     assert len(shown) == len(expected) >= 2
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(shown, expected, strict=True))
     assert read_frame_number(shown[0]) > start
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_b_frames_that_are_allowed_and_not_there_cost_nothing(tmp_path: Path, suffix: str) -> None:
+    # Of noise x264 makes none. What no row needs is left out all the same, damaged or not.
+    path = tmp_path / f"a.{suffix}"
+    write_video(path, noisy_frames(50), fps=25, gop=24, options={"preset": "veryfast", "bf": "3"})
+    assert not read_index(path, Findings()).whole
