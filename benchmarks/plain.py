@@ -80,9 +80,8 @@ class Showing:
     _needs: list[range] = field(default_factory=list)
     _lost: dict[int, list[tuple[float, int]]] = field(default_factory=dict)  # after a frame: when, packet
     _disposable: set[int] = field(default_factory=set)  # packets that no other refers to
-    _leading: set[int] = field(
-        default_factory=set
-    )  # of HEVC: shown before their key frame, no other needs them
+    # Of HEVC: packets shown before their key frame, which no others need.
+    _leading: set[int] = field(default_factory=set)
     _left_out: set[int] = field(default_factory=set)  # places of frames, among all that are decoded
 
     def __post_init__(self) -> None:
@@ -344,9 +343,8 @@ def _is_disposable(packet: Any, codec: str) -> bool:
         return header > 3 and len(content) > header and content[header] >> 6 == 2
     if codec not in ("h264", "hevc"):
         return False
-    described = (packet.stream.codec_context.extradata or b"")[
-        :1
-    ] == b"\1"  # so units have lengths before them
+    # A description in front, which begins with 1, says that units have their lengths before them.
+    described = (packet.stream.codec_context.extradata or b"").startswith(b"\1")
     start_codes = not described or content[:4] == b"\0\0\0\1"
     at = 0
     while at + 5 < len(content):
@@ -388,9 +386,8 @@ def _logged(at: int, stream: int, hear: Callable[[int, str], None]) -> Iterator[
             # That it makes up for what is damaged, or leaves it out, a decoder says by the way.
             if importance <= av.logging.ERROR or text.startswith(_BY_THE_WAY):
                 hear(at, f"{name}: {' '.join(text.split())}")
-            elif (
-                f"Packet corrupt (stream = {stream}," in text
-            ):  # which the parser behind the demuxer may keep to itself
+            elif f"Packet corrupt (stream = {stream}," in text:
+                # The parser behind the demuxer may keep it to itself.
                 hear(at, _INCOMPLETE)
     finally:
         av.logging.set_skip_repeated(skip)
@@ -408,10 +405,8 @@ def _in_slots(frames: list[_Decoded], slots: list[int]) -> list[int]:
     ticks: list[int] = []
     step = int(np.median(np.diff(slots))) if len(slots) > 1 else 1  # of those that come out at the end
     for frame in frames:
-        if frame.dts is None:
-            ticks.append(ticks[-1] + step if ticks else 0)
-        else:
-            ticks.append(max([frame.dts, *(tick + 1 for tick in ticks[-1:])]))
+        last = ticks[-1] if ticks else -step
+        ticks.append(last + step if frame.dts is None else max(frame.dts, last + 1))
     return ticks
 
 

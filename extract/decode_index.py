@@ -189,10 +189,11 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
     _require_moving_pictures(walk, container_format, errors, findings)
     stream_tick_s = tick_s
     holding = codec in HOLDING_CODECS and (walk.packed or any(p.size <= NOT_CODED_BYTES for p in packets))
-    if repeats(packets[:2]):
+    first = _first_key(packets)
+    if packets[first].pts is not None and repeats(packets[first : first + 2]):
         # Times before zero are zero in Matroska: of pictures that are not shown, perhaps.
-        lost = _lost_at_beginning(path, stream_index, packets, codec, holding)
-        packets[1 : lost + 1] = [packet._replace(pts=None) for packet in packets[1 : lost + 1]]
+        hidden = slice(first + 1, _lost_at_beginning(path, stream_index, codec, walk, holding) + 1)
+        packets[hidden] = [packet._replace(pts=None) for packet in packets[hidden]]
     clock = _timeline(packets, container_format, tick_s, rate, walk.packed, findings)
     timed, frame_pts, durations, tick_s = clock
     begins_within = _begins_within(packets, codec)
@@ -200,7 +201,7 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
         first_pts = _first_shown(path, stream_index, packets, int(frame_pts[0]))
         durations, frame_pts = durations[frame_pts >= first_pts], frame_pts[frame_pts >= first_pts]
     period_s = _period_s(frame_pts, tick_s, rate)
-    lost = 0 if timed else _lost_at_beginning(path, stream_index, packets, codec, holding)
+    lost = 0 if timed else _lost_at_beginning(path, stream_index, codec, walk, holding)
     if promised_s is not None:
         promise_kept(findings, *promised_s, walk.ends_s, stream_index, period_s, container_format)
     no_complaint(demuxer, opening + errors, findings)
@@ -291,24 +292,28 @@ def in_order(packets: list[Packet]) -> bool:
     return all(before <= after for before, after in pairwise(times))
 
 
-def _lost_at_beginning(
-    path: Path, stream_index: int, packets: list[Packet], codec: str, holding: bool
-) -> int:
+def _lost_at_beginning(path: Path, stream_index: int, codec: str, walk: _Walk, holding: bool) -> int:
     """How many packets at the beginning give no frame: those before the first key frame, and pictures behind it
     that need them, which a decoder leaves out without a word.
     """
-    first = next((at for at, packet in enumerate(packets) if packet.key), 0)
-    if codec not in _LEAVING_OUT_CODECS:
+    first = _first_key(walk.packets)
+    if codec not in _LEAVING_OUT_CODECS or (codec == "mpeg4" and not walk.reordered):
         return first
-    stop = min(len(packets), first + 1 + MAX_REORDERED)
-    came_at = _came_at(path, stream_index, {*range(first, stop)})
+    stop = min(len(walk.packets), first + 1 + MAX_REORDERED)
+    came_at = _came_at(path, stream_index, [*range(first, stop)], enough=1 if holding else stop)
+    if not came_at:  # damage, to be judged where it is
+        return first
     if holding:  # frames come one packet late, at most
-        return max(first, came_at[0] - 1) if came_at else first
+        return max(first, came_at[0] - 1)
     missing = stop - first - len(came_at)
-    without = {first, *range(first + 1 + missing, stop)}
-    # If others are missing, that is damage, to be found where it is.
-    found = missing > 0 and len(_came_at(path, stream_index, without)) == len(without)
+    without = [first, *range(first + 1 + missing, stop)]
+    # If others are missing, that is damage, too.
+    found = missing > 0 and len(_came_at(path, stream_index, without, enough=stop)) == len(without)
     return first + missing if found else first
+
+
+def _first_key(packets: list[Packet]) -> int:
+    return next((at for at, packet in enumerate(packets) if packet.key), 0)
 
 
 def _without_lost(frame_pts: NDArray[np.int64], lost: int) -> NDArray[np.int64]:
@@ -317,8 +322,8 @@ def _without_lost(frame_pts: NDArray[np.int64], lost: int) -> NDArray[np.int64]:
     return np.append(frame_pts[lost + 1 :], frame_pts[-1] + step)
 
 
-def _came_at(path: Path, stream_index: int, places: set[int]) -> list[int]:
-    """At which of these packets each frame came out; none where the decoder complains."""
+def _came_at(path: Path, stream_index: int, places: list[int], *, enough: int) -> list[int]:
+    """At which of these packets each frame came out, until they are enough; none where the decoder complains."""
     came_at: list[int] = []
     try:
         with open_container(path) as container, heard() as logs:
@@ -326,10 +331,10 @@ def _came_at(path: Path, stream_index: int, places: set[int]) -> list[int]:
             stream.thread_type = "NONE"
             every = (packet for packet in demuxed(container, stream) if packet.size or packet.pts is not None)
             for at, packet in enumerate(every):
-                if at > max(places):
+                if at > places[-1] or len(came_at) >= enough:
                     break
                 came_at += [at] * len(stream.codec_context.decode(packet)) if at in places else []
-            came_at += [max(places)] * len(stream.codec_context.decode(None))
+            came_at += [places[-1]] * len(stream.codec_context.decode(None))
     except av.FFmpegError:
         return []
     return [] if complaints(logs) else came_at
@@ -398,7 +403,7 @@ def _with_entries(
     packets: list[Packet], codec: str, timed: bool, walk: _Walk, *, intra_only: bool
 ) -> list[Packet]:
     """Say of each packet whether decoding may begin there: at the first key frame, and where that is certain."""
-    first = next((at for at, packet in enumerate(packets) if packet.key), 0)
+    first = _first_key(packets)
     trusted = codec == "h264" or (
         # Files without a list of key frames call all packets so.
         codec in _KEYED_CODECS and not all(packet.key for packet in packets)

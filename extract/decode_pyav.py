@@ -420,7 +420,7 @@ class _ByOrder:
         self._index, self._empty = index, empty
         self._holds, self._lost = index.holding, index.lost
         self._start = self._delay = self._next = 0
-        self._fed = self._came = self._expected = 0
+        self._fed = self._came = self._silent = 0
         self._begun = False
         self._trouble: str | None = None
 
@@ -433,9 +433,8 @@ class _ByOrder:
         if self._fed == 0:
             self._start = max(at, self._lost)
             self._next = self._start - self._lost
-            self._expected = at - self._start
+            self._silent = self._start - at  # packets that are known to give no frame
         self._fed += 1
-        self._expected += 1
         self._came += len(frames)
         if self._holds:
             if not self._begun and frames:
@@ -451,7 +450,7 @@ class _ByOrder:
         return numbered
 
     def _end(self) -> None:
-        if not self._holds and self._came != self._expected:
+        if not self._holds and self._came != self._fed - self._silent:
             self._trouble = self._trouble or f"damaged: {self._came} frames decoded from {self._fed} packets"
         self._fed = self._came = 0
         self._begun = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,8 +49,9 @@ def video_words(
 
 def _rate(text: str) -> float:
     """A number, or a fraction as ffprobe prints it."""
+    above, slash, below = text.partition("/")
     try:
-        return float(Fraction(text))
+        return float(above) / (float(below) if slash else 1)
     except (ValueError, ZeroDivisionError) as error:
         raise click.BadParameter(f"{text!r} is no rate; give a number such as 25 or 30000/1001") from error
 

@@ -134,6 +134,8 @@ def test_frames_at_another_rate_are_another_video(tmp_path: Path) -> None:
     assert "--frames-fps RATE" in extract(frames, cache).error
     assert extract(frames, cache, "--frames-fps", "2").code == 0
     assert "--frames-fps': '2/0' is no rate" in extract(frames, cache, "--frames-fps", "2/0").error
+    for rate in ("1e999999999", "0", "inf", "-1/2"):
+        assert "must be positive and finite" in extract(frames, cache, "--frames-fps", rate).error
     ran = extract(frames, cache, "--frames-fps", "4000/1000")
     assert ran.code == 1
     [line] = [line for line in ran.lines if line.startswith("failed: v: ")]

@@ -308,6 +308,35 @@ def test_what_can_be_had_of_a_damaged_file(tmp_path: Path, suffix: str, size: in
         assert frame is None or (whole is not None and np.array_equal(frame, whole))
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options"),
+    [
+        ("avi", "mpeg4", {}),
+        ("avi", "mpeg4", {"bf": "2"}),
+        ("avi", "mpeg2video", {"bf": "2"}),
+        ("m2v", "mpeg2video", {"bf": "2"}),
+    ],
+)
+def test_damage_at_the_beginning_moves_no_frame_that_is_kept(
+    tmp_path: Path, suffix: str, codec: str, options: dict[str, str]
+) -> None:
+    # Where frames are counted, pictures that are damaged are not to be taken for cut off.
+    path = tmp_path / f"a.{suffix}"
+    write_video(path, numbered_frames(90), fps=25, gop=12, codec=codec, options=options)
+    packet = list(packets_of(path))[5]
+    assert packet.pos is not None
+    overwritten_at = packet.pos + packet.size // 3
+    content = bytearray(path.read_bytes())
+    content[overwritten_at : overwritten_at + 40] = bytes(range(7, 47))
+    path.write_bytes(content)
+    video = read_video(path, keep_damaged=True)
+    assert len(video.frame_starts_s) == 90
+    frames = list(video.frames(np.arange(90)))
+    kept = [(at, read_frame_number(frame)) for at, frame in enumerate(frames) if frame is not None]
+    assert video.damage is not None and 0 < len(kept) < 90
+    assert all(at == number for at, number in kept)
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.ts", "libx264"), ("a.mkv", "libx265")])
 def test_pictures_that_a_container_lost_are_missed(tmp_path: Path, name: str, codec: str) -> None:
     whole, damaged = tmp_path / f"whole_{name}", tmp_path / name

@@ -149,9 +149,8 @@ class _Piece:
         from extract.flow import BOUND_PX, clip_flow
 
         preprocessing = self._view.preprocessing
-        if (
-            len({frame.shape for frame in frames}) > 1
-        ):  # the picture changes size: what all have is their middle
+        if len({frame.shape for frame in frames}) > 1:
+            # The picture changes size: what all have is their middle.
             frames = [centre(frame, preprocessing.resize) for frame in frames]
         height, width = frames[0].shape[:2]
         left, top, size, _, mirrored = draws.random_place(
