@@ -41,34 +41,93 @@ class JumpsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class UniformConfig(FramesConfig, FineConfig, RunConfig):
+    """Uniform: class scores of K uniformly spaced frames, averaged.
+
+    Uses the cache's class scores where they cover the classes of the labels, else fits a linear classifier.
+
+    \b
+    Example:
+      train-policy uniform --cache CACHE --labels labels.csv --fine resnet101_224 --frames 25 --out runs/uniform
+    """
+
     method = "uniform"
 
 
 @dataclass(frozen=True, kw_only=True)
 class UniformCFConfig(FramesConfig, FineConfig, CoarseConfig, RunConfig):
+    """Uniform+CF: as uniform, with the mean of coarse and fine class scores.
+
+    \b
+    Example:
+      train-policy uniform-cf --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --out runs/uniform-cf
+    """
+
     method = "uniform-cf"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineLSTMConfig(FineHiddenConfig, FramesConfig, FineConfig, RunConfig):
+    """LSTM: one LSTM over the fine features of K uniformly spaced frames.
+
+    \b
+    Example:
+      train-policy lstm --cache CACHE --labels labels.csv --fine resnet101_224 --out runs/lstm
+    """
+
     method = "lstm"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoarseFineLSTMConfig(FineHiddenConfig, FramesConfig, FineConfig, CoarseConfig, RunConfig):
+    """LSTM+CF: one LSTM over coarse and fine features of K uniformly spaced frames.
+
+    \b
+    Example:
+      train-policy lstm-cf --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --out runs/lstm-cf
+    """
+
     method = "lstm-cf"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoarseOnlyConfig(FineHiddenConfig, CoarseConfig, RunConfig):
+    """Null control: an LSTM over the coarse features of every frame.
+
+    \b
+    Example:
+      train-policy coarse-only --cache CACHE --labels labels.csv --coarse mobilenetv2_112 --out runs/coarse-only
+    """
+
     method = "coarse-only"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameGlimpseConfig(FineHiddenConfig, GlimpsesConfig, FineConfig, RunConfig):
+    """FrameGlimpse: an agent looks at K frames, each time choosing the next from anywhere in the video.
+
+    Trained with REINFORCE. A frame that it looks at again is computed, and charged, once.
+
+    \b
+    Example:
+      train-policy frame-glimpse --cache CACHE --labels labels.csv --fine resnet101_224 --glimpses 4 \\
+        --out runs/frame-glimpse
+    """
+
     method = "frame-glimpse"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FastForwardConfig(FineHiddenConfig, JumpsConfig, FineConfig, RunConfig):
+    """FastForward: an agent starts at the first frame and decides at each how far to jump, or to stop.
+
+    Trained with REINFORCE, for recognition minus a price per frame.
+
+    \b
+    Example:
+      train-policy fast-forward --cache CACHE --labels labels.csv --fine resnet101_224 --frame-price 0.01 \\
+        --out runs/fast-forward
+    """
+
     method = "fast-forward"

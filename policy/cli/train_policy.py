@@ -92,82 +92,6 @@ def liteeval(**given: Any) -> None:
     _run("liteeval", given)
 
 
-@_trains("uniform")
-def uniform(**given: Any) -> None:
-    """Uniform: class scores of K uniformly spaced frames, averaged.
-
-    Uses the cache's class scores where they cover the classes of the labels, else fits a linear classifier.
-
-    \b
-    Example:
-      train-policy uniform --cache CACHE --labels labels.csv --fine resnet101_224 --frames 25 --out runs/uniform
-    """
-    _run("uniform", given)
-
-
-@_trains("uniform-cf")
-def uniform_cf(**given: Any) -> None:
-    """Uniform+CF: as uniform, with the mean of coarse and fine class scores.
-
-    \b
-    Example:
-      train-policy uniform-cf --cache CACHE --labels labels.csv \\
-        --coarse mobilenetv2_112 --fine resnet101_224 --out runs/uniform-cf
-    """
-    _run("uniform-cf", given)
-
-
-@_trains("lstm")
-def lstm(**given: Any) -> None:
-    """LSTM: one LSTM over the fine features of K uniformly spaced frames.
-
-    \b
-    Example:
-      train-policy lstm --cache CACHE --labels labels.csv --fine resnet101_224 --out runs/lstm
-    """
-    _run("lstm", given)
-
-
-@_trains("lstm-cf")
-def lstm_cf(**given: Any) -> None:
-    """LSTM+CF: one LSTM over coarse and fine features of K uniformly spaced frames.
-
-    \b
-    Example:
-      train-policy lstm-cf --cache CACHE --labels labels.csv \\
-        --coarse mobilenetv2_112 --fine resnet101_224 --out runs/lstm-cf
-    """
-    _run("lstm-cf", given)
-
-
-@_trains("frame-glimpse")
-def frame_glimpse(**given: Any) -> None:
-    """FrameGlimpse: an agent looks at K frames, each time choosing the next from anywhere in the video.
-
-    Trained with REINFORCE. A frame that it looks at again is computed, and charged, once.
-
-    \b
-    Example:
-      train-policy frame-glimpse --cache CACHE --labels labels.csv --fine resnet101_224 --glimpses 4 \\
-        --out runs/frame-glimpse
-    """
-    _run("frame-glimpse", given)
-
-
-@_trains("fast-forward")
-def fast_forward(**given: Any) -> None:
-    """FastForward: an agent starts at the first frame and decides at each how far to jump, or to stop.
-
-    Trained with REINFORCE, for recognition minus a price per frame.
-
-    \b
-    Example:
-      train-policy fast-forward --cache CACHE --labels labels.csv --fine resnet101_224 --frame-price 0.01 \\
-        --out runs/fast-forward
-    """
-    _run("fast-forward", given)
-
-
 @_trains("liteeval-rl", fine=RECIPE)
 def liteeval_rl(**given: Any) -> None:
     """LiteEval-RL: LiteEval with gates learned by REINFORCE instead of Gumbel-softmax.
@@ -178,17 +102,6 @@ def liteeval_rl(**given: Any) -> None:
         --coarse mobilenetv2_112 --fine resnet101_224 --gamma 0.05 --out runs/liteeval-rl
     """
     _run("liteeval-rl", given)
-
-
-@_trains("coarse-only")
-def coarse_only(**given: Any) -> None:
-    """Null control: an LSTM over the coarse features of every frame.
-
-    \b
-    Example:
-      train-policy coarse-only --cache CACHE --labels labels.csv --coarse mobilenetv2_112 --out runs/coarse-only
-    """
-    _run("coarse-only", given)
 
 
 LIKE = click.option("--like", type=click.Path(path_type=Path), help="A finished run whose usage to match.")
@@ -209,22 +122,6 @@ def random_gating(like: Path | None, **given: Any) -> None:
         raise UserError("say how often random gates open: either --usage or --like RUN")
     usage = read_result(like).metrics["usage"] if like else given["usage"]
     _run("random-gating", given, usage=usage)
-
-
-@_trains("selector")
-def selector(**given: Any) -> None:
-    """Model selection: per video, the cheapest model of a pool that will get it right.
-
-    A perceptron on the predictions of one model says which model should judge the video. Class scores come from
-    streams of the cache: extracted, or imported with feature-cache import. Of streams with features alone, --heads
-    linear makes a pool as well.
-
-    \b
-    Example:
-      train-policy selector --cache CACHE --labels labels.csv \\
-        --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector
-    """
-    _run("selector", given)
 
 
 @train_policy.command()
@@ -296,7 +193,7 @@ def selector_cascade(**given: Any) -> None:
 
 
 def add_commands() -> None:
-    """A command for each method of the registry that has none above: its help is its configuration's docstring."""
+    """A command for each method that asks for nothing but its configuration, whose docstring is the help."""
     for method in CONFIGS:
         if method not in train_policy.commands:
 

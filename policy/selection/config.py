@@ -85,8 +85,19 @@ class PoolConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SelectorConfig(PoolConfig):
-    """Sec. 4.1 of the paper trains 5 epochs at 1e-3, and has "a simple multi-layer perceptron"."""
+    """Model selection: per video, the cheapest model of a pool that will get it right.
 
+    A perceptron on the predictions of one model says which model should judge the video. Class scores come from
+    streams of the cache: extracted, or imported with feature-cache import. Of streams with features alone, --heads
+    linear makes a pool as well.
+
+    \b
+    Example:
+      train-policy selector --cache CACHE --labels labels.csv \\
+        --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector
+    """
+
+    # Sec. 4.1 of the paper trains 5 epochs at 1e-3, and has "a simple multi-layer perceptron".
     method = "selector"
 
     epochs: int = option(5, "Passes over the training videos.", POSITIVE)
