@@ -1,7 +1,23 @@
-"""Settings of all tests."""
+"""What all tests share."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 # How long an example takes depends on who else is at work on the machine.
 settings.register_profile("thriftvid", deadline=None)
 settings.load_profile("thriftvid")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small, on cores that others use too, spend their time waiting for a second thread."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -33,12 +32,7 @@ CONFIG = LiteEvalConfig(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +168,7 @@ def accuracy_and_cost(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     return correct.astype(float), np.stack([p.predictions.ledger.total[0] / 1e9 for p in curve.points])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 100_000), points=st.integers(1, 3), videos=st.integers(1, 5))
 def test_no_choice_is_above_the_oracle(seed: int, points: int, videos: int) -> None:
     curve = made_up(seed, points=points, videos=videos)

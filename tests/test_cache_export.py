@@ -176,7 +176,7 @@ def test_hostile_ids_stay_below_the_folder(form: str, tmp_path: Path) -> None:
     assert f"0 files written, {len(HOSTILE)} there already" in run(*command)[1]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sets(st.text(st.sampled_from("./%~a2E\\zpnvideos.csv"), min_size=1, max_size=8), max_size=30))
 def test_no_two_ids_share_a_file_or_stand_in_each_others_way(ids: set[str]) -> None:
     names = [file_name(video_id, "npz") for video_id in ids]

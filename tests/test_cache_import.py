@@ -126,7 +126,7 @@ def test_clips_of_each_video(tmp_path: Path) -> None:
     assert streams[1].spec.sampling == Sampling("clips", fps=0, frames=0, window=0, clips=10)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_any_scores_come_back(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("import")

@@ -205,7 +205,7 @@ def test_a_huge_file_is_not_loaded(tmp_path: Path) -> None:
     assert "7 videos, but 2 ids" in refused(tmp_path / "a.npy", "--ids", ids, *COST, into=tmp_path / "cache")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damage_is_one_line_or_none(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("damage")

@@ -69,7 +69,7 @@ def headers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 ids = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_says_what_the_headers_say_whatever_happened_since(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

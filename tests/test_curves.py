@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.evaluation.curves import area_between, common_budgets, hull_area, upper_hull
@@ -25,7 +25,6 @@ def best_mix(points: list[tuple[int, int]], budget: float) -> float:
     return best
 
 
-@settings(deadline=None)
 @given(points=clouds, over=st.integers(1, 40))
 def test_hull_is_the_best_mix(points: list[tuple[int, int]], over: int) -> None:
     cost, accuracy = np.array(points, np.float64).T

@@ -178,7 +178,7 @@ class PatchyVideo(Video):
             yield None if number in self._lost else picture
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     length=st.integers(8, 150),
     lost=st.sets(st.integers(0, 150), max_size=40),

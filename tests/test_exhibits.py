@@ -6,13 +6,11 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 
 from benchmarks.videos import numbered_frames, write_video
@@ -41,12 +39,7 @@ QUICK = ["liteeval-fig2", "liteeval-fig3", "liteeval-fig4", "liteeval-fig5"]
 Rows = list[dict[str, str]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

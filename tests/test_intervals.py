@@ -39,7 +39,7 @@ def predictions(videos: int = 40, classes: int = 3, *, draws: int = 1, seed: int
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     videos=st.integers(1, 15),
     distinct=st.sampled_from([1, 2, 4, 1000]),

@@ -126,7 +126,7 @@ def test_names_that_two_clips_have_are_nobodys(tmp_path: Path) -> None:
     ]
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     clips=st.lists(
         st.tuples(

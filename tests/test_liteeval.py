@@ -171,7 +171,7 @@ def test_step_by_step_equals_whole_videos() -> None:
 # --- no video depends on its neighbours ---
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(lengths=lengths_strategy, extra=st.integers(1, 15), data=st.data())
 def test_batch_composition_changes_nothing(lengths: list[int], extra: int, data: st.DataObject) -> None:
     model = build().eval()
@@ -186,7 +186,7 @@ def test_batch_composition_changes_nothing(lengths: list[int], extra: int, data:
             assert torch.equal(together.split(together.gates)[place], alone.split(alone.gates)[k])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(lengths=lengths_strategy, seed=st.integers(0, 1000), sync=st.booleans())
 def test_sparse_evaluation_equals_dense_training(lengths: list[int], seed: int, sync: bool) -> None:
     model = build(seed, sync=sync)

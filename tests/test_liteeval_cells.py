@@ -296,7 +296,7 @@ def test_without_sync_a_closed_gate_keeps_the_state(variant: str) -> None:
 # --- training ---
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     variant=st.sampled_from(PLAIN),
     lengths=st.lists(st.integers(1, 7), min_size=1, max_size=5),
@@ -403,7 +403,7 @@ def test_noise_of_any_scale() -> None:
 # --- projections ---
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_a_projection_is_its_layers_called_segment_by_segment(lengths: list[int], seed: int) -> None:
     torch.manual_seed(seed)

@@ -85,7 +85,7 @@ def flat(run: GatedRun) -> tuple[Tensor, ...]:
     return run.states.h, run.states.c, run.gates, run.log_odds
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5),
     seed=st.integers(0, 1000),
@@ -227,7 +227,7 @@ def test_the_whole_step_equals_the_loop() -> None:
 # --- evaluation ---
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 14), min_size=1, max_size=4),
     seed=st.integers(0, 1000),

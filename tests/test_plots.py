@@ -294,7 +294,7 @@ def test_odd_names_are_drawn_as_they_are(name: str) -> None:
 
 
 @given(st.text(max_size=80), st.integers(2, 50))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_names_are_shortened_in_the_middle(name: str, limit: int) -> None:
     short = shorten(name, limit)
     assert len(short) == min(len(name), limit)

@@ -39,7 +39,7 @@ def video_set(folder: Path, lengths: list[int], *, l2: bool = False, classes: in
     return VideoSet("train", streams, tuple(videos), labels, first, multi_label=False, l2=l2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7), random=st.randoms(use_true_random=False))
 def test_a_batch_is_what_torch_would_pack(
     lengths: list[int], random: object, tmp_path_factory: pytest.TempPathFactory

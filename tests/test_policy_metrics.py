@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 from policy.evaluation.metrics import average_precision, mean_average_precision, top1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     videos=st.integers(1, 40),
     distinct=st.sampled_from([1, 2, 5, 1000]),
@@ -31,7 +31,7 @@ def test_average_precision_is_scikit_learns(
     assert average_precision(scores, positive) == pytest.approx(expected, rel=0, abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(videos=st.integers(1, 12), classes=st.integers(1, 5), seed=st.integers(0, 10_000), ties=st.booleans())
 def test_mean_average_precision(videos: int, classes: int, seed: int, ties: bool) -> None:
     """Of the classes that have a positive, and of them alone, whatever the arrays' layout in memory."""

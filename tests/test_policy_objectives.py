@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,12 +58,7 @@ CONSTRAINED = replace(CONFIG, usage_loss="constrained", warmup=0.5)
 Planted = tuple[FeatureCache, LabelSet]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +216,7 @@ def used(model: LiteEval, videos: VideoSet, threshold: float) -> float:
     return usage
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(gamma=st.floats(0, 1), seed=st.integers(0, 100))
 def test_a_threshold_for_a_usage_against_brute_force(gamma: float, seed: int, data: Dataset) -> None:
     """Of a gate that does not see the state, on which all log-odds are known beforehand."""

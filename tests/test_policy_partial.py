@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,7 +52,7 @@ def cache_of(folder: Path, lost: Mapping[str, Mapping[str, list[int]]], *, rows:
     return FeatureCache(folder)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     coarse=st.sets(st.integers(0, 7), max_size=4),
     fine=st.sets(st.integers(0, 7), max_size=3),
@@ -127,12 +126,7 @@ def test_of_a_pool_the_models_rows_need_not_go_together(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- commands
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

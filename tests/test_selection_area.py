@@ -66,7 +66,7 @@ def drawn_again(curve: SelectionCurve, videos: np.ndarray) -> SelectionCurve:
     )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=SEEDS)
 def test_area_is_the_mean_height_between_what_both_achieve(seed: int) -> None:
     table = random_table(seed)
@@ -78,7 +78,7 @@ def test_area_is_the_mean_height_between_what_both_achieve(seed: int) -> None:
     assert np.isnan([found.low, found.high]).all()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=SEEDS)
 def test_order_of_the_controls(seed: int) -> None:
     table = random_table(seed, coarse=seed % 2 == 0)
@@ -250,7 +250,7 @@ def test_mean_average_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bare is not None and bare.value == found.value and np.isnan([bare.low, bare.high]).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     points=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 20)), min_size=1, max_size=8),
     budget=st.floats(0, 40),

@@ -52,7 +52,7 @@ def test_cascades_of_a_table_that_is_read_part_by_part(
     assert np.array_equal(whole.values, in_parts.values) and np.array_equal(whole.ran, in_parts.ran)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=SEEDS,
     models=st.integers(2, 4),
@@ -106,7 +106,7 @@ def test_ensemble_and_single_models(multi_label: bool) -> None:
         assert np.array_equal(single.macs[n], table.macs[:, n])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=SEEDS, coarse=st.booleans())
 def test_no_choice_of_a_model_per_video_is_above_the_oracle(seed: int, coarse: bool) -> None:
     table = random_table(seed, videos=6, models=3, coarse=coarse)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -34,12 +33,7 @@ CONFIG = SelectorCascadeConfig(models=MODELS, epochs=3, batch=32, lr=3e-3, selec
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +51,7 @@ def trained(config: RunConfig, pool: PlantedPool, folder: Path) -> SelectorCasca
 # --- the walk ---
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.floats(0, 0.3))
 def test_the_walk_is_a_loop_over_videos(seed: int, models: int, price: float) -> None:
     random = np.random.default_rng(seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,7 @@ LITEEVAL = LiteEvalConfig(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +252,7 @@ def cascade(pool: tuple[FeatureCache, LabelSet], tmp_path_factory: pytest.TempPa
     return run_method(config, *pool, tmp_path_factory.mktemp("cascade"), device="cpu")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data(), video=st.integers(0, 19))
 def test_it_does_not_matter_how_many_rows_come_at_a_time(
     data: st.DataObject, video: int, pool: tuple[FeatureCache, LabelSet], cascade: Run
@@ -317,7 +312,7 @@ def test_a_run_that_kept_too_little(
 # --- the spans of a video ---
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     duration_s=st.floats(0, 1000),
     sampling=st.sampled_from(

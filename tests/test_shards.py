@@ -53,7 +53,7 @@ def same(a: VideoRecord, b: VideoRecord) -> bool:
 ids = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     videos=st.dictionaries(ids, st.integers(0, 5), min_size=1, max_size=6),
     classes=st.integers(0, 3),
@@ -74,7 +74,7 @@ def test_what_was_written_is_read(
     assert all(same(read, written) for read, written in zip(shard.records(), records, strict=True))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     lost=st.sets(st.integers(0, 11), max_size=11),
     remarks=st.lists(

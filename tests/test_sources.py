@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cache_schema import UserError
@@ -427,7 +427,6 @@ def test_a_list_that_is_no_list(tmp_path: Path) -> None:
         find_videos([tmp_path / "list.txt"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)))
 def test_any_text_is_read_as_a_list_or_refused(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str]

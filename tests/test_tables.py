@@ -10,12 +10,10 @@ import re
 import shlex
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from matplotlib.colors import to_rgb
 from PIL import Image
@@ -58,12 +56,7 @@ LiteEval      80.0  94.3 72.7  95.1
 PAPER_COLUMNS = [f"paper_{d}_{what}" for d in ("fcvid", "activitynet") for what in ("map_percent", "gflops")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def plant(folder: Path, seed: int = 0) -> Path:
