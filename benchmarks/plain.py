@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 # What libav makes of a picture or a text is no video.
 _STILLS = re.compile(r"image2|.*_pipe|tty|bin|xbin|adf|idf")
+# What they hold may move, or not.
+_PICTURES = frozenset({"gif", "apng", "webp", "jpegxl_anim", "avif"})
 # Their packets have no times, or libav's guesses: frames come at the rate.
 _BARE = frozenset({"h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "h263", "h261", "dirac", "cavsvideo"})
 _MPEG_STREAMS = frozenset({"mpegts", "mpeg"})
@@ -115,6 +117,8 @@ class Showing:
                     decoded.append(_Decoded(pts, frame.dts, frame.duration or 0, needs, frame.is_corrupt))
             index = getattr(stream, "index_entries", ()) if self.container == "avi" else ()
             in_index = sum(entry.size > 0 for entry in index)
+        if self.container in _PICTURES and len(slots) == 1:
+            raise NoVideo(f"a still picture ({self.container})")
         if not decoded:
             self.missing = "every frame"
             return

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.plain import Showing
+from benchmarks.plain import NoVideo, Showing
 from benchmarks.videos import noisy_frames, numbered_frames, read_frame_number, write_video
 from cache_schema import Preprocessing, Sampling
 from extract.cutting import Cutter
@@ -360,6 +360,8 @@ def test_a_still_image_is_no_video_and_a_moving_one_is(
         if count == 1:
             with pytest.raises(VideoError, match="still image"):
                 read_video(path)
+            with pytest.raises(NoVideo, match="still picture"):
+                Showing(path)
     assert numbers(path) == [0, 10, 20]
 
 
