@@ -270,13 +270,13 @@ def with_costs(
         scores, offsets, gates, seen: as in Predictions.
         spent: (R, M) by name, as in Prediction.
     """
-    specs = {role: videos.streams[role].spec for role in method.roles}
+    read = {role: videos.streams[role] for role in method.roles}
     draws = []
     for opened in gates:
         gated = np.add.reduceat(opened.astype(np.int64), offsets[:-1])
         streams = [
-            (spec.name, gated if role == method.gated else seen, stream_cost(spec).macs)
-            for role, spec in specs.items()
+            (stream.name, gated if role == method.gated else seen, stream_cost(stream.spec).macs)
+            for role, stream in read.items()
         ]
         draws.append(charge(streams, method.network_macs(seen, gated)))
     ledger = Ledger.summed([Ledger.of_draws(draws), spent or {}])

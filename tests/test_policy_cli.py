@@ -48,6 +48,20 @@ def told(result: Result) -> str:
     return lines[-1]
 
 
+def test_a_stream_is_charged_under_the_name_that_the_cache_has_for_it(planted: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(planted, cache)
+    (cache / "fine_224").rename(cache / "mine")
+    runs = [
+        run(place, "uniform", "--fine", fine, "--epochs", 1, "--out", tmp_path / fine, "--json")
+        for place, fine in ((planted, "fine_224"), (cache, "mine"))
+    ]
+    before, after = (json.loads(result.stdout)["gflops"] for result in runs)
+    assert after["mine"] == before["fine_224"] > 0 and after.keys() == {"mine", "frame classifier"}
+    text = run(cache, "uniform", "--fine", "mine", "--epochs", 1, "--out", tmp_path / "mine").stdout
+    assert f"fine {after['mine']:.2f}, networks {after['frame classifier']:.3f};" in text
+
+
 def test_liteeval(planted: Path, tmp_path: Path) -> None:
     result = liteeval(planted, tmp_path / "run", "--gamma", "0.1")
     assert result.exit_code == 0, result.output
