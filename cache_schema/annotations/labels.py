@@ -28,6 +28,8 @@ class VideoLabel:
     Attributes:
         video_id: the id that the cache is expected to have.
         labels: its classes without repeats, in the order of the file; empty where the benchmark withholds them.
+        segments: where they are shown, in the order of the file.
+        ambiguous: spans in which the benchmark judges nothing, of no class: start and end in seconds.
         aliases: other ids that the video goes by in practice.
         frames: its length according to the benchmark's list, if that has it.
         frames_per_s: the rate at which `frames` was counted; None: the rate of the video file.
@@ -40,6 +42,7 @@ class VideoLabel:
     aliases: tuple[str, ...] = ()
     frames: int | None = None
     frames_per_s: float | None = None
+    ambiguous: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -109,10 +109,12 @@ class Segments:
     Attributes:
         classes: (S,) int64 class index.
         spans: (S, 2) float64, start and end in seconds.
+        ambiguous: (A, 2) float64, seconds: where nothing can be judged, of no class.
     """
 
     classes: npt.NDArray[np.int64]
     spans: npt.NDArray[np.float64]
+    ambiguous: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 
     def __len__(self) -> int:
         return len(self.classes)

@@ -286,9 +286,10 @@ def _segments(videos: Sequence[VideoLabel], classes: tuple[str, ...]) -> tuple[S
     return tuple(
         Segments(
             np.array([place[one.label] for one in video.segments], np.int64),
-            np.array([(one.start_s, one.end_s) for one in video.segments], np.float64),
+            np.array([(one.start_s, one.end_s) for one in video.segments], np.float64).reshape(-1, 2),
+            np.array(video.ambiguous, np.float64).reshape(-1, 2),
         )
-        if video.segments
+        if video.segments or video.ambiguous
         else none
         for video in videos
     )
