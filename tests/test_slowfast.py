@@ -35,6 +35,7 @@ def random_clip(size: int) -> Tensor:
     return torch.randn(1, 3, SLOWFAST_8X8_R50.frames, size, size)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_computes_what_pytorchvideo_does() -> None:
     ours, theirs = pair()
