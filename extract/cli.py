@@ -223,8 +223,8 @@ def batch_extract(
                 retry_failed=retry_failed,
                 jobs=jobs,
             )
-        told = {"cache": printable(cache), **forecast.to_json(), "left_out": dict(sources.left_out)}
-        _tell("would fail", forecast.failures, told, "\n".join(forecast.lines()), as_json=as_json)
+        summary = {"cache": printable(cache), **forecast.to_json(), "left_out": dict(sources.left_out)}
+        _tell("would fail", forecast.failures, summary, "\n".join(forecast.lines()), as_json=as_json)
         return
     tools = tool_versions(where.type)
     options: dict[str, Any] = {"shard_size": shard_size, "retry_failed": retry_failed, "tools": tools}
@@ -244,7 +244,7 @@ def batch_extract(
         else:
             outcome = extract(sources, backbones(), cache, settings, **options)
     _remark(outcome.remarks, outcome.partial)
-    told = {
+    summary = {
         "cache": printable(cache),
         "streams": list(pairs),
         "videos": len(sources.videos) + len(sources.refused),
@@ -258,12 +258,12 @@ def batch_extract(
         "left_out": dict(sources.left_out),
     }
     line = (
-        f"{told['videos']} videos: {outcome.extracted} extracted ({outcome.frames} frames), "
+        f"{summary['videos']} videos: {outcome.extracted} extracted ({outcome.frames} frames), "
         f"{outcome.present} already there, {len(outcome.failed)} failed"
         f"{f', {len(outcome.partial)} partial' * bool(outcome.partial)}; "
         f"cache {cache} has {' and '.join(pairs)}"
     )
-    _tell("failed", outcome.failed, told, line, as_json=as_json)
+    _tell("failed", outcome.failed, summary, line, as_json=as_json)
     if outcome.failed or (outcome.partial and damaged == "refuse"):
         context.exit(SOME_FAILED)
 
@@ -277,10 +277,12 @@ def _remark(remarks: Mapping[str, Sequence[str]], partial: Mapping[str, str]) ->
         click.echo(f"partial: {video}: {reason}", err=True)
 
 
-def _tell(word: str, failures: Mapping[str, str], told: dict[str, Any], line: str, *, as_json: bool) -> None:
+def _tell(
+    word: str, failures: Mapping[str, str], summary: dict[str, Any], line: str, *, as_json: bool
+) -> None:
     for video, reason in failures.items():
         click.echo(f"{word}: {video}: {reason}", err=True)
-    click.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else line)
+    click.echo(json.dumps(summary, indent=2, ensure_ascii=False) if as_json else line)
 
 
 def _warn(line: str) -> None:
@@ -320,8 +322,8 @@ def _weights_by_stream(weights: tuple[str, ...], streams: dict[str, str]) -> dic
         if equals and stream in streams.values():
             chosen[stream] = given
         elif equals and not Path(value).exists():
-            asked = ", ".join(streams.values())
-            raise UserError(f"--weights {value}: {stream!r} is none of the streams asked for ({asked})")
+            names = ", ".join(streams.values())
+            raise UserError(f"--weights {value}: {stream!r} is none of the streams asked for ({names})")
         else:
             rest = value
     return {stream: chosen.get(stream, rest) for stream in streams.values()}
