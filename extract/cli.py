@@ -50,6 +50,13 @@ from extract.video_arguments import VideosCommand, takes_videos
     metavar="METHOD",
     help=f"How i3d_flow_* estimates flow: {', '.join(FLOWS)}; another stream if not tvl1.",
 )
+@click.option(
+    "--size",
+    type=int,
+    metavar="PIXELS",
+    help="Along each side of the input of x3d_*, slowfast_* and i3d_*, which cost in proportion to its square; "
+    "other streams if not their usual ones.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @click.option(
     "--precision",
@@ -134,6 +141,7 @@ def batch_extract(
     fps: float | None,
     clips: int | None,
     crops: int | None,
+    size: int | None,
     flow: str | None,
     ids: Ids,
     frames_fps: float | None,
@@ -171,10 +179,11 @@ def batch_extract(
     """
     sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
     streams = tuple(dict.fromkeys(streams))
-    requests = [parse_stream(name, fps=fps, clips=clips, crops=crops, flow=flow) for name in streams]
+    unusual: dict[str, Any] = {"fps": fps, "clips": clips, "crops": crops, "flow": flow, "size": size}
+    requests = [parse_stream(name, **unusual) for name in streams]
     if (backend == "dask") != (scheduler is not None):
         raise UserError("--backend dask and --scheduler ADDRESS go together")
-    _all_apply(requests, fps=fps, clips=clips, crops=crops, flow=flow)
+    _all_apply(requests, **unusual)
     names = [request.name for request in requests]
     chosen = _weights_by_stream(weights, dict(zip(names, streams, strict=True)))
     for note in sources.notes:
@@ -302,6 +311,7 @@ def _all_apply(requests: list[StreamRequest], **options: object) -> None:
         "clips": "clips" in kinds,
         "crops": "clips" in kinds,
         "flow": any(request.flow for request in requests),
+        "size": any(request.resize for request in requests),
     }
     for option, value in options.items():
         if value is not None and not heeded[option]:
