@@ -90,6 +90,8 @@ def test_names_say_what_is_unusual() -> None:
 def test_three_crops_cost_more() -> None:
     assert stream_cost(build("x3d_xs").spec).macs == pytest.approx(0.6044e9, rel=1e-3)
     assert stream_cost(build("x3d_xs", clips=3).spec).macs == pytest.approx(0.6044e9, rel=1e-3)
+    # A smaller picture costs less in proportion; the last maps' sides are rounded up.
+    assert stream_cost(build("x3d_xs", size=112).spec).macs == pytest.approx(0.49 * 0.6044e9, rel=0.1)
     # With the classifier, at each of the four places of its window, 0.844.
     macs = stream_cost(build("x3d_xs", crops=3).spec).macs + 4 * 2048 * 400
     assert macs == pytest.approx(0.844e9, rel=1e-3)
