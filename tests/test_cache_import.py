@@ -367,7 +367,7 @@ def test_again_nothing_is_done_and_more_is_added(tmp_path: Path) -> None:
     code, _, err = run(*words)
     assert code == 2 and "v3.npy: video 'v3': stream mine has other rows of it already" in err
     for others, told in (
-        (("--fps", "2"), "sampling Sampling(kind='frames', fps=1.0"),
+        (("--fps", "2"), "sampling.fps 1.0 is not 2.0"),
         (("--gflops-per-row", "5"), "macs_per_row 4730000000 is not 5000000000"),
         (("--what", "scores"), "feature_dim 4 is not 0, num_classes 0 is not 4"),
     ):
