@@ -382,8 +382,9 @@ def test_a_rate_fits_its_lengths_and_no_other_does(
         assert code == 0
     elif code:
         assert "contradicts" in err and not (folder / "cache").exists()
-    else:  # of a rate that is 4 % off, clips of 64 frames say little in 20 s
-        assert abs(other / fps - 1) < 0.05 and window == 64, (fps, other, out)
+    else:  # of a rate that is 4 % off, few clips in 20 s say little
+        off = abs(other / fps - 1)
+        assert off < 0.05 and off * min(seconds) < 3 * window / other, (fps, other, out)
 
 
 def test_a_wrong_rate_says_the_right_one(tmp_path: Path) -> None:
