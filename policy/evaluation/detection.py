@@ -116,7 +116,7 @@ class Matching:
     Attributes:
         videos, classes: (D,), as in `Detections`, but by class, and the highest score first.
         correct: (D, I), whether it is paired with a segment.
-        ranked: (D, I), whether it is in the ranking, as all are that are correct.
+        clear: (D,), whether it counts as false where it is not correct; otherwise it does not count there.
         truth_videos, truth_classes: (S,), as in `GroundTruth`.
         interpolated: as in `Protocol`.
     """
@@ -124,7 +124,7 @@ class Matching:
     videos: IntArray
     classes: IntArray
     correct: BoolArray
-    ranked: BoolArray
+    clear: BoolArray
     truth_videos: IntArray
     truth_classes: IntArray
     interpolated: bool
@@ -140,7 +140,7 @@ class Matching:
             self.videos[rows],
             self.classes[rows],
             self.correct[rows],
-            self.ranked[rows],
+            self.clear[rows],
             self.truth_videos[truth_rows],
             self.truth_classes[truth_rows],
             self.interpolated,
@@ -191,10 +191,9 @@ def match(detections: Detections, truth: GroundTruth, thresholds: Sequence[float
         pairs = preference[enough[preference]]
         correct[rows[pairs[_take_turns(takers[pairs], taken[pairs])]], place] = True
 
-    ranked = correct | clear[:, None]
     if rules.annotated_only:
-        ranked &= np.isin(videos, truth.videos)[:, None]
-    return Matching(videos, classes, correct, ranked, truth.videos, truth.classes, rules.interpolated)
+        clear &= np.isin(videos, truth.videos)
+    return Matching(videos, classes, correct, clear, truth.videos, truth.classes, rules.interpolated)
 
 
 def _overlapping(

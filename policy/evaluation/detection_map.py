@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
-from policy.evaluation.detection import BoolArray, FloatArray, IntArray, Matching
+from policy.evaluation.detection import FloatArray, Matching
 
 Weights = npt.NDArray[np.floating]
 
@@ -36,30 +37,35 @@ def weighted_average_precision(matching: Matching, num_classes: int, weights: We
     Returns:
         (C, I, B), NaN where the segments of a class have no weight.
     """
-    thresholds = matching.correct.shape[1]
-    precision = np.full((num_classes, thresholds, weights.shape[1]), np.nan)
+    precision = np.full((num_classes, matching.correct.shape[1], weights.shape[1]), np.nan)
     for c in np.unique(matching.truth_classes):
         positives = weights[matching.truth_videos[matching.truth_classes == c]].sum(axis=0)
-        rows = slice(*np.searchsorted(matching.classes, [c, c + 1]))
-        for i in range(thresholds):
-            ranked = matching.ranked[rows, i]
-            videos, correct = matching.videos[rows][ranked], matching.correct[rows, i][ranked]
-            area = _area(videos, correct, weights, interpolated=matching.interpolated)
-            precision[c, i] = np.divide(area, positives, out=precision[c, i], where=positives > 0)
+        area = _areas(matching, slice(*np.searchsorted(matching.classes, [c, c + 1])), weights)
+        np.divide(area, positives, out=precision[c], where=positives > 0)
     return precision
 
 
-def _area(videos: IntArray, correct: BoolArray, weights: Weights, *, interpolated: bool) -> FloatArray:
-    """(B,): the sum over the correct ones of a ranking (n,) of their weight times the precision there."""
-    hits = np.flatnonzero(correct)
-    # How many of each video lie between a hit and the one before it. All after the last hit do not matter.
-    rows = np.searchsorted(hits, np.arange(len(videos)))
-    present, columns = np.unique(videos, return_inverse=True)
-    shape = len(hits) + 1, len(present)
-    counts = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)[:-1]
-    retrieved = (counts.astype(weights.dtype) @ weights[present]).cumsum(axis=0)
-    found = weights[videos[hits]]
-    precision = np.divide(found.cumsum(axis=0), retrieved, out=np.zeros_like(retrieved), where=retrieved > 0)
-    if interpolated:
-        precision = np.maximum.accumulate(precision[::-1])[::-1]
-    return np.asarray((found * precision).sum(axis=0), np.float64)
+def _areas(matching: Matching, rows: slice, weights: Weights) -> FloatArray:
+    """(I, B): the sum of weight times precision over the correct detections of a class."""
+    videos, correct, clear = matching.videos[rows], matching.correct[rows], matching.clear[rows]
+    hits = np.flatnonzero(correct.any(axis=1))
+    # How much weight is clear, correct or not, from each hit to the next. The product is sparse because a dense one
+    # is many times slower where other programs use the same cores: the threads of BLAS wait for each other.
+    nearest = np.searchsorted(hits, np.flatnonzero(clear))
+    is_counted = nearest < len(hits)
+    between = csr_array(
+        (np.ones(is_counted.sum(), weights.dtype), (nearest[is_counted], videos[clear][is_counted])),
+        shape=(len(hits), len(weights)),
+    )
+    clear_so_far = (between @ weights).cumsum(axis=0)
+    areas = np.zeros((correct.shape[1], weights.shape[1]))
+    for area, is_correct in zip(areas, correct[hits].T, strict=True):
+        found = weights[videos[hits[is_correct]]]
+        others = found * ~clear[hits[is_correct], None]
+        retrieved = clear_so_far[is_correct] + others.cumsum(axis=0)
+        precision = found.cumsum(axis=0)
+        np.divide(precision, retrieved, out=precision, where=retrieved > 0)
+        if matching.interpolated:
+            precision = np.maximum.accumulate(precision[::-1])[::-1]
+        area[:] = (found * precision).sum(axis=0)
+    return areas

@@ -1,4 +1,4 @@
-"""The three protocols of detection mAP as plain loops over Python lists, to hold the vectorised ones to."""
+"""The three protocols of detection mAP as plain loops over lists, to check `policy.evaluation.detection`."""
 
 from __future__ import annotations
 
