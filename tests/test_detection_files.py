@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache_schema import LabelError, UserError
-from cache_schema.annotations import Segment, VideoLabel
+from cache_schema import UserError
+from cache_schema.annotations import VideoLabel
 from policy.evaluation.detection import Detections
-from policy.localization.detections import ground_truth, read, write_csv, write_json
+from policy.localization.detections import read, write_csv, write_json
 
 CLASSES = ("Billiards", "Diving, high", 'the "long" jump')
 VIDEOS = (
@@ -198,20 +198,3 @@ def test_nothing_is_written_halfway(tmp_path: Path, name: str) -> None:
         WRITERS[name](path, detections_of([(0, 0, 0, 1, 1), (7, 0, 0, 1, 1)]), IDS, CLASSES)
     assert path.read_text() == "before"
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
-
-
-def test_ground_truth() -> None:
-    videos = (
-        VideoLabel("v", ("b",), "test", (Segment("b", 1, 2), Segment("a", 0, 5)), ambiguous=((7.0, 8.0),)),
-        VideoLabel("w", ("a",), "test"),
-        VideoLabel("x", ("a",), "test", (Segment("a", 3, 4),)),
-    )
-    truth = ground_truth(videos, ("a", "b"))
-    assert truth.videos.tolist() == [0, 0, 2]
-    assert truth.classes.tolist() == [1, 0, 0]
-    assert truth.spans.tolist() == [[1, 2], [0, 5], [3, 4]]
-    assert truth.ambiguous_videos.tolist() == [0]
-    assert truth.ambiguous_spans.tolist() == [[7, 8]]
-    assert ground_truth((), ("a",)).spans.shape == (0, 2)
-    with pytest.raises(LabelError, match="video 'v': the label 'b'"):
-        ground_truth(videos, ("a",))

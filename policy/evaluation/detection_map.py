@@ -49,8 +49,8 @@ def _areas(matching: Matching, rows: slice, weights: Weights) -> FloatArray:
     """(I, B): the sum of weight times precision over the correct detections of a class."""
     videos, correct, clear = matching.videos[rows], matching.correct[rows], matching.clear[rows]
     hits = np.flatnonzero(correct.any(axis=1))
-    # How much weight is clear, correct or not, from each hit to the next. The product is sparse because a dense one
-    # is many times slower where other programs use the same cores: the threads of BLAS wait for each other.
+    # How much weight is clear, correct or not, from one hit to the next. The product is sparse: a dense one is far
+    # slower where other programs use the same cores, because the threads of BLAS wait for each other.
     nearest = np.searchsorted(hits, np.flatnonzero(clear))
     is_counted = nearest < len(hits)
     between = csr_array(

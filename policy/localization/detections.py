@@ -1,4 +1,4 @@
-"""Detections in files, as ActivityNet's JSON or as a CSV, and what they are judged by as arrays.
+"""Detections in files, as ActivityNet's JSON or as a CSV.
 
 The JSON is {"version", "results": {video: [{"label", "score", "segment": [start, end]}, …]}, "external_data"}.
 ActivityNet's kit reads it, and most code writes it for other benchmarks, too. Only "results" is read here. The CSV
@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cache_schema.annotations import VideoLabel
-from cache_schema.errors import LabelError, UserError
+from cache_schema.errors import UserError
 from cache_schema.run_folder import write_atomically
-from policy.evaluation.detection import Detections, GroundTruth
+from policy.evaluation.detection import Detections
 
 COLUMNS = ("video_id", "label", "start_s", "end_s", "score")
 _FORM = '{"results": {video: [{"label": …, "score": …, "segment": [start, end]}, …]}}'
@@ -36,33 +36,6 @@ class _Entry(NamedTuple):
     start: Any
     end: Any
     score: Any
-
-
-def ground_truth(videos: Sequence[VideoLabel], classes: Sequence[str]) -> GroundTruth:
-    """The segments and ambiguous spans of M videos.
-
-    Args:
-        videos: numbered in this order.
-        classes: names of the C classes, numbered in this order.
-
-    Raises:
-        LabelError: a segment is of no class.
-    """
-    numbers = {label: number for number, label in enumerate(classes)}
-    segments = [(position, segment) for position, video in enumerate(videos) for segment in video.segments]
-    for position, segment in segments:
-        if segment.label not in numbers:
-            raise LabelError(
-                f"video {videos[position].video_id!r}: the label {segment.label!r} of a segment is not a class"
-            )
-    ambiguous = [(position, span) for position, video in enumerate(videos) for span in video.ambiguous]
-    return GroundTruth(
-        np.array([position for position, _ in segments], np.int64),
-        np.array([numbers[segment.label] for _, segment in segments], np.int64),
-        np.array([(segment.start_s, segment.end_s) for _, segment in segments], np.float64).reshape(-1, 2),
-        np.array([position for position, _ in ambiguous], np.int64),
-        np.array([span for _, span in ambiguous], np.float64).reshape(-1, 2),
-    )
 
 
 def read(path: Path, videos: Sequence[VideoLabel], classes: Sequence[str]) -> Detections:
