@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import plain_detection
+from benchmarks.detection_speed import Size, ours, planted
 from policy.evaluation.detection import (
     ACTIVITYNET_IOUS,
     PROTOCOLS,
@@ -20,10 +21,11 @@ from policy.evaluation.detection import (
 )
 from policy.evaluation.detection_map import (
     average_precision,
+    bootstrap_interval,
     mean_over_classes,
     weighted_average_precision,
 )
-from policy.evaluation.metrics import resampled_weights
+from policy.evaluation.metrics import percentile_interval, resampled_weights
 
 Row = tuple[int, int, float, float]
 """Video, class, start and end in seconds."""
@@ -169,6 +171,19 @@ def test_weights_are_copies_of_videos(
                     points = [(n, max(p for _, p in points[k:])) for k, (n, _) in enumerate(points)]
                 expected = sum(n * p for n, p in points) / positives if positives else np.nan
                 assert resampled[c, place] == pytest.approx(expected, rel=0, abs=1e-6, nan_ok=True)
+
+
+def test_interval_around_the_value() -> None:
+    """Of many videos with few segments per class, which samples with repeated videos rank better than they are."""
+    size = Size("as ActivityNet", 800, 32, 1_250, 16_000, ACTIVITYNET_IOUS)
+    matching, precision = ours(*planted(size, seed=0), size, "activitynet")
+    value = float(mean_over_classes(precision).mean())
+    weights = resampled_weights(size.videos, 200, seed=0)
+    resampled = mean_over_classes(weighted_average_precision(matching, size.classes, weights)).mean(axis=0)
+    as_they_are, moved = percentile_interval(value, resampled), bootstrap_interval(value, resampled)
+    assert value < resampled.mean() - resampled.std()
+    assert moved.low < value < moved.high
+    assert moved.high - moved.low == pytest.approx(as_they_are.high - as_they_are.low)
 
 
 def test_iou_that_equals_the_threshold() -> None:

@@ -145,11 +145,16 @@ def test_sets_and_ambiguous_spans(tmp_path: Path) -> None:
 
 
 def test_only_the_sets_that_are_annotated(tmp_path: Path) -> None:
-    """Files as BaS-Net's lack the three videos: only the set of 210 can be judged."""
+    """Files as BaS-Net's lack the three videos: only the set of 210 is judged, and what is found there is not."""
     annotations = write_annotations(tmp_path / "gt.json", [("video_test_0000001", "Diving", 0.0, 48.0)])
-    path = write_detections(tmp_path / "found.json", [("video_test_0000001", "Diving", 0.0, 48.0, 0.5)])
-    rows = judged(path, "--annotations", annotations, "--format", "thumos14")["rows"]
-    assert [row["video_set"] for row in rows] == 3 * ["thumos14-210"]
+    found = [
+        ("video_test_0000001", "Diving", 0.0, 48.0, 0.5),
+        ("video_test_0000270", "Diving", 0.0, 48.0, 0.9),
+    ]
+    content = judged(write_detections(tmp_path / "found.json", found), "--annotations", annotations)
+    assert [row["video_set"] for row in content["rows"]] == 3 * ["thumos14-210"]
+    assert {*by_row(content, "average_map_percent").values()} == {100.0}
+    assert any("Not judged: 1 detection in 1 video" in line for line in content["state"])
 
 
 def test_own_annotations(tmp_path: Path) -> None:

@@ -32,8 +32,13 @@ from policy.evaluation.detection import (
     GroundTruth,
     match,
 )
-from policy.evaluation.detection_map import average_precision, mean_over_classes, weighted_average_precision
-from policy.evaluation.metrics import percentile_interval, resampled_weights
+from policy.evaluation.detection_map import (
+    average_precision,
+    bootstrap_interval,
+    mean_over_classes,
+    weighted_average_precision,
+)
+from policy.evaluation.metrics import resampled_weights
 from policy.localization.detections import read
 from policy.sheets.sheet import Spread
 
@@ -57,7 +62,7 @@ class Score:
         value = float(mean_over_classes(self.precision)[thresholds].mean())
         if not self.resampled.size:
             return Spread(value, None)
-        interval = percentile_interval(value, self.resampled[thresholds].mean(axis=0))
+        interval = bootstrap_interval(value, self.resampled[thresholds].mean(axis=0))
         return Spread(value, None, interval.low, interval.high)
 
 
@@ -119,8 +124,10 @@ def judge(
         UserError: the file is wrong, it has detections in several subsets and none is chosen, or the subset has no
             segments to judge by.
     """
+    # Some annotations lack test videos of THUMOS'14 that not all papers evaluate: detections there are no mistake.
+    absent = [VideoLabel(name, (), f"test{NOT_EVALUATED}") for name in missing_of_set(labels, "thumos14-213")]
     # By id, as in the kit of THUMOS'14: of equal scores the earlier video comes first.
-    videos = sorted(labels.videos, key=lambda video: video.video_id)
+    videos = sorted((*labels.videos, *absent), key=lambda video: video.video_id)
     classes = labels.classes
     truth = ground_truth_of(segments_of(videos, classes))
     detections = read(path, videos, classes)
