@@ -18,6 +18,7 @@ import pytest
         *("decoding", "survey", "cpu_forward"),
         *("liteeval_step", "liteeval_evaluation", "late_steps"),
         *("selection_speed", "selection_real", "selection_gain", "detection_speed"),
+        "localization_proposals",
     ],
 )
 def test_quick_run(name: str) -> None:
