@@ -17,7 +17,7 @@ import pytest
         *("flow", "opening", "reading", "damage", "feeding --device cpu"),
         *("decoding", "survey", "cpu_forward"),
         *("liteeval_step", "liteeval_evaluation", "late_steps"),
-        *("selection_speed", "selection_real", "selection_gain"),
+        *("selection_speed", "selection_real", "selection_gain", "detection_speed"),
         "localization_proposals",
     ],
 )

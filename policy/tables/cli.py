@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import read_labels
+from cache_schema.annotations import READERS, read_labels
 from cache_schema.command import tells_mistakes
 from policy.baselines.config import FramesConfig, GlimpsesConfig, JumpsConfig
 from policy.config import RunConfig, own_names
@@ -197,6 +197,86 @@ def costs(out: Path | None, as_json: bool) -> None:
         for path in showing.write_report(out):
             click.echo(f"wrote {path}", err=True)
     _print(showing.as_json() if as_json else showing.render(colour=sys.stdout.isatty()))
+
+
+@paper_tables.command("detections")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--annotations",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Annotations with segments: a file, or the folder of a benchmark's own files.",
+)
+@click.option(
+    "--format",
+    "annotations_format",
+    type=click.Choice(sorted(READERS)),
+    help="Format of the annotations; by default what names and first lines say.",
+)
+@click.option("--subset", help="Subset to judge; by default the one that the detections are of.")
+@click.option(
+    "--ious",
+    metavar="FIRST:LAST:STEP",
+    help="Thresholds of IoU; by default 0.1:0.5:0.1 for MultiTHUMOS, 0.5:0.95:0.05 for ActivityNet, and "
+    "0.1:0.7:0.1 for THUMOS'14 and all others.",
+)
+@click.option("--per-class", is_flag=True, help="Show average precision of each class, too.")
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Bootstrap samples of the videos for the intervals; 0: no intervals.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for table.md, table.csv, table.tex and report.html.",
+)
+@AS_JSON
+@click.pass_context
+@tells_mistakes
+def detections(
+    context: click.Context,
+    /,
+    file: Path,
+    annotations: Path,
+    annotations_format: str | None,
+    subset: str | None,
+    ious: str | None,
+    per_class: bool,
+    resamples: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Anybody's detections: mAP by three protocols, on every set of videos that papers evaluate. Needs no cache.
+
+    FILE is a .json in ActivityNet's form, {"results": {VIDEO: [{"label", "score", "segment"}]}}, or a .csv with
+    the columns video_id,label,start_s,end_s,score.
+
+    \b
+    Example:
+      paper-tables detections detections.json --annotations THUMOS14 --per-class --out judged
+    """
+    from policy.sheets import markup, terminal
+    from policy.tables import output
+    from policy.tables.detection_sheets import document
+    from policy.tables.detections import judge, parse_ious
+
+    if out is not None:
+        output.check_folder(out)
+    judgement = judge(
+        file,
+        read_labels(annotations, annotations_format),
+        subset=subset,
+        ious=None if ious is None else parse_ious(ious),
+        resamples=resamples,
+    )
+    table = document(judgement, _command(context), per_class=per_class)
+    if out is not None:
+        for path in output.write(table, out):
+            _say(f"wrote {path}")
+    _print(markup.as_json(table) if as_json else terminal.render(table, colour=sys.stdout.isatty()))
 
 
 _LITEEVAL = options(
