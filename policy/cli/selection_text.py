@@ -29,7 +29,7 @@ _OPPONENTS = {
     "committee": "the committee cascade",
 }
 _OVERRUN = 0.05
-"""Cost beyond the budget, as a share of it, that is worth a word."""
+"""Cost beyond the budget, as a share of it, from which it is mentioned."""
 _HARDLY = 0.01
 """Share of labels that change over the paper's range of α, below which a sentence says so."""
 
@@ -39,7 +39,7 @@ def render(result: Result, details: Mapping[str, Any], folder: Path, *, width: i
 
     Args:
         details: as `policy.selection.report.describe` gives them.
-        width: of the terminal in characters, by default as it is.
+        width: characters of a line; by default as the terminal has.
     """
     width = width or terminal_width()
     table, _ = print_sheets([_sheet(details)], width=width)
@@ -190,7 +190,7 @@ def render_affinities(
     """How the training videos are labelled at each α, beside the models by themselves.
 
     Args:
-        width: of the terminal in characters, by default as it is; no table is narrower than its numbers.
+        width: characters of a line; by default as the terminal has. No table is narrower than its numbers.
     """
     width = width or shutil.get_terminal_size().columns
     kind = "soft affinity" if config.affinity == "soft" else "model affinity"

@@ -311,7 +311,7 @@ def _show(config: RunConfig, run: Run) -> None:
 
 @contextmanager
 def _progress(epochs: int) -> Iterator[Callable[[Any], None]]:
-    """A bar on standard error; nothing where that is not a terminal."""
+    """A bar on standard error, if that is a terminal."""
     columns = (
         TextColumn("training"),
         BarColumn(),

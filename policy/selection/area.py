@@ -180,18 +180,18 @@ def _points(draws: Sequence[SelectionCurve], metric: Metric) -> Points:
 def _resampled(draws: Sequence[SelectionCurve], metric: Metric, weights: npt.NDArray[np.float32]) -> Points:
     """(B, P), means over the draws, under each column of weights (M, B)."""
     gflops = np.mean([weighted_mean(draw.macs / 1e9, weights) for draw in draws], axis=0)
-    accuracies = [
-        weighted_mean(draw.correct.astype(np.float64), weights)
-        if metric == "top1"
-        else np.stack(
-            [
-                weighted_mean_average_precision(draw.scores(point), draw.table.labels, weights)
-                for point in range(len(draw.values))
-            ]
-        ).astype(np.float64)
-        for draw in draws
-    ]
-    return Points(gflops.T, np.mean(accuracies, axis=0).T)
+    accuracies = np.mean([_weighted_accuracies(draw, metric, weights) for draw in draws], axis=0)
+    return Points(gflops.T, accuracies.T)
+
+
+def _weighted_accuracies(
+    curve: SelectionCurve, metric: Metric, weights: npt.NDArray[np.float32]
+) -> npt.NDArray[np.floating]:
+    """(P, B)."""
+    if metric == "top1":
+        return weighted_mean(curve.correct.astype(np.float64), weights)
+    scores = (curve.scores(point) for point in range(len(curve.values)))
+    return np.stack([weighted_mean_average_precision(each, curve.table.labels, weights) for each in scores])
 
 
 def _interval(sampled: FloatArray) -> Interval | None:

@@ -26,7 +26,7 @@ SelectorAnswer = Literal["learned", "largest", "mean"]
 
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig(RunConfig):
-    """A pool of models, one of which, or another one, always runs: that on `coarse`, by default the cheapest."""
+    """A pool of models. The model on `coarse`, by default the cheapest of the pool, always runs."""
 
     models: tuple[str, ...] = option(
         (),

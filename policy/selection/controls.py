@@ -54,13 +54,13 @@ def random_mixtures(
     random = np.random.default_rng(seed)
     curves = []
     for _ in range(draws):
-        drawn = random.random(len(table))
+        ranks = random.random(len(table))
         values: list[float] = []
         chosen = []
         for k, (cheaper, dearer) in enumerate(pairwise(corners)):
             for share in (0.0, *shares):
                 values.append(k + share)
-                chosen.append(np.where(drawn < share, dearer, cheaper))
+                chosen.append(np.where(ranks < share, dearer, cheaper))
         values.append(len(corners) - 1)
         chosen.append(np.full(len(table), corners[-1]))
         curves.append(_curve("Random selection", table, np.array(values), only(np.stack(chosen))))
@@ -84,8 +84,8 @@ def cascade(
     all that ran answers and is compared: Wang et al., "Wisdom of Committees" (2012.01988), the paper's [47].
 
     Args:
-        training: the models' predictions for the training videos, equally many of which stop elsewhere from one
-            threshold to the next: from 0, where only the cheapest model runs, to one that nothing reaches.
+        training: the models' predictions for the training videos, which spread the thresholds: from one to the
+            next equally many videos stop elsewhere, from 0, where only the cheapest model runs, to `NEVER`.
         points: at most so many.
     """
     confidences, on_training = (

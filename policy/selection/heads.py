@@ -20,7 +20,7 @@ from policy.networks.macs import linear_macs
 from policy.selection.pool import Floats, IntArray
 
 _VIDEOS_AT_A_TIME = 128
-_TRIED = 256
+_SAMPLED = 256
 """Videos whose scores are looked at to tell probabilities from logits."""
 
 
@@ -28,7 +28,7 @@ class Head(Protocol):
     """Class probabilities of videos, and what they cost beyond the backbone."""
 
     def macs(self, rows: IntArray) -> IntArray:
-        """(M,) of videos of which `rows` (M,) rows are looked at."""
+        """(M,) for M videos, by the number of rows (M,) that are looked at."""
 
     def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
         """(m, C) of the videos at positions `which` of a set."""
@@ -74,15 +74,14 @@ def score_head(stream: Stream, columns: IntArray, videos: VideoSet) -> ScoreHead
 
     Args:
         columns: as `ScoreHead.columns`.
-        videos: of which some are looked at, to see that the scores are logits.
+        videos: the scores of some of them are checked to be logits.
 
     Raises:
         CacheError: they are probabilities: between 0 and 1 throughout and adding up to 1 in each row or, with
             several classes per video, only the former.
     """
-    step = -(-len(videos) // _TRIED)
-    tried = [v for v in range(0, len(videos), step) if videos.ids[v] in stream]
-    scores = [videos.scores_of(stream, v) for v in tried]
+    sample = range(0, len(videos), -(-len(videos) // _SAMPLED))
+    scores = [videos.scores_of(stream, video) for video in sample if videos.ids[video] in stream]
     kind = kind_of(np.concatenate(scores)) if scores and scores[0].shape[1] > 1 else "logits"
     if kind == "softmax" or (kind == "sigmoid" and videos.multi_label):
         how = ", adding up to 1 in each row" if kind == "softmax" else ""
@@ -109,24 +108,24 @@ def score_columns(spec: StreamSpec, classes: Sequence[str], names: Sequence[str]
             "classifier (finetune-backbone makes one), import scores (feature-cache import), or give --heads "
             "linear, which fits one on its features"
         )
-    known = spec.classes or tuple(names)
-    if not known:
+    names = spec.classes or tuple(names)
+    if not names:
         if spec.num_classes == len(classes):
             return np.arange(len(classes), dtype=np.int64)
         raise CacheError(
             f"stream {spec.name!r} has {spec.num_classes} class scores without names, and the labels have "
             f"{len(classes)} classes: say which is which with --classes FILE, a name for each column"
         )
-    if len(known) != spec.num_classes:
+    if len(names) != spec.num_classes:
         raise UserError(
-            f"--classes names {len(known)} columns, but stream {spec.name!r} has {spec.num_classes} class scores"
+            f"--classes names {len(names)} columns, but stream {spec.name!r} has {spec.num_classes} class scores"
         )
-    places = {name: place for place, name in enumerate(known)}
+    places = {name: place for place, name in enumerate(names)}
     missing = [name for name in classes if name not in places]
     if missing:
         raise CacheError(
             f"stream {spec.name!r} has no class scores for {len(missing)} of the {len(classes)} classes of the "
-            f"labels: {_some(missing)}; its own are {_some(known)}"
+            f"labels: {_some(missing)}; its own are {_some(names)}"
         )
     return np.array([places[name] for name in classes], np.int64)
 
@@ -187,8 +186,8 @@ class HeldOutHead:
         probabilities = np.empty((len(which), len(self.heads[0].columns)), np.float32)
         source = np.array([self.source.get(videos.ids[video], 0) for video in which], np.int64)
         for place in np.unique(source):
-            chosen = np.asarray(which)[source == place].tolist()
-            probabilities[source == place] = self.heads[place].probabilities(videos, chosen, rows)
+            part = np.asarray(which)[source == place].tolist()
+            probabilities[source == place] = self.heads[place].probabilities(videos, part, rows)
         return probabilities
 
 

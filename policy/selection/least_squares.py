@@ -83,7 +83,7 @@ class Calibration:
         if multi_label:
             share = np.clip(targets.mean(), 1e-6, 1 - 1e-6)
             start.append(np.log(share / (1 - share)))
-        found = minimize(
+        optimum = minimize(
             _binary_loss if multi_label else _loss,
             start,
             (scores.astype(np.float64), targets),
@@ -91,8 +91,8 @@ class Calibration:
             method="L-BFGS-B",
             bounds=_BOUNDS[: len(start)],
         )
-        shift = float(found.x[1]) if multi_label else 0.0
-        return Calibration(float(np.exp(found.x[0])), shift, multi_label)
+        shift = float(optimum.x[1]) if multi_label else 0.0
+        return Calibration(float(np.exp(optimum.x[0])), shift, multi_label)
 
     def __call__(self, scores: Floats) -> Floats:
         """(M, C) -> (M, C)."""

@@ -91,12 +91,14 @@ class Selector(PoolMethod):
     def finish(self, videos: VideoSet, device: torch.device) -> None:
         threshold = threshold_of(self.config, len(self.pool_of_models.names))
         if self.config.budget is not None:
-            values = self.values(self.confidences(videos, device), None)
+            confidences = self.confidences(videos, device)
+            table, _ = self.look(videos)
 
             def cost(value: float) -> float:
-                return float(self.curve(videos, device, values=np.array([value])).gflops[0])
+                chosen = self.choose(confidences, value)
+                return float(self.decided(table, np.array([value]), chosen[None], videos).gflops[0])
 
-            threshold = within_budget(self.config.budget, values, cost)
+            threshold = within_budget(self.config.budget, self.values(confidences, None), cost)
         self.model.threshold.fill_(threshold)
 
     def confidences(self, videos: VideoSet, device: torch.device) -> FloatArray:
@@ -146,7 +148,7 @@ class Selector(PoolMethod):
         assert batch.videos is not None
         table, inputs = self.look(batch.videos)
         indices = np.array(batch.indices)
-        shown = inputs[torch.from_numpy(indices)].to(batch.targets.device)
-        chosen = self.choose(confidences_of(self.config, self.model, shown), self.threshold)
+        inputs = inputs[torch.from_numpy(indices)].to(batch.targets.device)
+        chosen = self.choose(confidences_of(self.config, self.model, inputs), self.threshold)
         spent = self.models_macs(only(chosen), table.macs[indices])
         return Prediction(torch.from_numpy(table.probabilities[indices, chosen]), spent=spent)

@@ -75,18 +75,19 @@ def _no_better_than_chance(config: PoolConfig, pool: Pool, table: PoolTable) -> 
 
 
 def _trained_on(config: PoolConfig, train: PoolTable, evaluation: PoolTable) -> Iterator[str]:
-    """For all models that seem to know the training videos, of which their scores are not held out."""
+    """One line for all models that seem to know the training videos and whose scores are not held out."""
     held_out = parse_held_out(config.out_of_fold, train.models)
-    known, other = train.correct.mean(axis=0), evaluation.correct.mean(axis=0)
-    variance = known * (1 - known) / len(train) + other * (1 - other) / len(evaluation)
-    optimistic = known - other > np.maximum(_BETTER, _SURE * np.sqrt(variance))
-    named = [n for n, model in enumerate(train.models) if optimistic[n] and model not in held_out]
-    if named:
-        worst = max(named, key=lambda n: float(known[n] - other[n]))
-        more = f" (and {len(named) - 1} more such)" if len(named) > 1 else ""
+    on_training, on_others = train.correct.mean(axis=0), evaluation.correct.mean(axis=0)
+    variance = on_training * (1 - on_training) / len(train) + on_others * (1 - on_others) / len(evaluation)
+    gap = on_training - on_others
+    optimistic = gap > np.maximum(_BETTER, _SURE * np.sqrt(variance))
+    models = [n for n, model in enumerate(train.models) if optimistic[n] and model not in held_out]
+    if models:
+        worst = max(models, key=lambda n: float(gap[n]))
+        more = f" (and {len(models) - 1} more such)" if len(models) > 1 else ""
         yield (
-            f"{train.models[worst]} is right on {100 * known[worst]:.1f} % of the training videos and "
-            f"{100 * other[worst]:.1f} % of those for evaluation{more}: if it was trained on the former, its "
-            "affinities are optimistic; --out-of-fold, or --heads linear, uses scores of models that have not "
+            f"{train.models[worst]} is right on {100 * on_training[worst]:.1f} % of the training videos and "
+            f"{100 * on_others[worst]:.1f} % of those for evaluation{more}: if it was trained on the former, "
+            "its affinities are optimistic; --out-of-fold, or --heads linear, uses scores of models that have not "
             "seen a video"
         )

@@ -195,8 +195,8 @@ def _head(
     if config.heads == "linear":
         return _linear_head(name, stream, config, data)
     head, *others = (
-        score_head(one, score_columns(one.spec, data.classes, config.score_classes), data.train)
-        for one in (stream, *(data.held_out[other] for other in held_out.get(stream.name, ())))
+        score_head(source, score_columns(source.spec, data.classes, config.score_classes), data.train)
+        for source in (stream, *(data.held_out[other] for other in held_out.get(stream.name, ())))
     )
     return held_out_head(head, others, data.train) if others else head
 

@@ -33,7 +33,7 @@ from policy.session import TrainedRun
 
 
 class PoolMethod(Method):
-    """A method with a pool of models, one of which, or another one, always runs.
+    """A method with a pool of models, and one model, of the pool or not, that always runs.
 
     Attributes:
         input_model: the model that always runs, which the network looks at.
@@ -53,7 +53,7 @@ class PoolMethod(Method):
     def __init__(self, config: SelectionConfig, data: Dataset) -> None:
         super().__init__(config, data)
         self.pool_of_models = Pool.of(config, data)
-        self._looks: list[tuple[VideoSet, PoolTable, Tensor]] = []
+        self._looks: dict[int, tuple[VideoSet, PoolTable, Tensor]] = {}
 
     @classmethod
     def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
@@ -96,13 +96,10 @@ class PoolMethod(Method):
 
     def look(self, videos: VideoSet) -> tuple[PoolTable, Tensor]:
         """The pool's predictions for videos, and the network's `inputs`. Kept."""
-        for known, table, inputs in self._looks:
-            if known is videos:
-                return table, inputs
-        table = self.pool_of_models.table(videos)
-        inputs = self.inputs(videos, table)
-        self._looks.append((videos, table, inputs))
-        return table, inputs
+        if id(videos) not in self._looks:  # the set is kept, too: no other can take its id
+            table = self.pool_of_models.table(videos)
+            self._looks[id(videos)] = videos, table, self.inputs(videos, table)
+        return self._looks[id(videos)][1:]
 
     @abstractmethod
     def inputs(self, videos: VideoSet, table: PoolTable) -> Tensor:

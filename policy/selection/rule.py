@@ -166,8 +166,8 @@ def rates(look: Look, count: int, start: int, gflops: FloatArray) -> FloatArray:
     The prices that decide on any other walk are among these or close to them.
     """
 
-    def sets_at(*tried: float) -> set[int]:
-        return {start}.union(*(walk(look, count, start, gflops, price).tolist() for price in tried))
+    def sets_at(*prices: float) -> set[int]:
+        return {start}.union(*(walk(look, count, start, gflops, price).tolist() for price in prices))
 
     free = _rates_at(look, count, gflops, sets_at(0.0))
     more = np.quantile(free, _TRIED).tolist() if len(free) else []

@@ -88,8 +88,8 @@ class SelectorCascade(PoolMethod):
         """Of the chosen videos (m,) of a set."""
         table, features = self.look(videos)
         probabilities = torch.from_numpy(table.probabilities[chosen]).to(device)
-        shown = features[torch.from_numpy(chosen)].to(device)
-        return Evidence.of(probabilities, shown, multi_label=self.multi_label)
+        features = features[torch.from_numpy(chosen)].to(device)
+        return Evidence.of(probabilities, features, multi_label=self.multi_label)
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         """Of the answers after each model, in random order, and of the chances predicted before; means of both."""
@@ -109,9 +109,9 @@ class SelectorCascade(PoolMethod):
 
     def _random_order(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, N): models, beginning with the one that always runs."""
-        drawn = torch.rand(count, self.model.models, generator=generator)
-        drawn[:, self.input_place] = -1
-        return drawn.argsort(1)
+        ranks = torch.rand(count, self.model.models, generator=generator)
+        ranks[:, self.input_place] = -1
+        return ranks.argsort(1)
 
     def _right(self, best: Tensor, targets: Tensor) -> Tensor:
         """(...): 1 where a class (...) is one of the targets (hit@1), which are as in a batch."""

@@ -134,8 +134,8 @@ class SequentialNetwork(nn.Module):
         weights = on * (1 / on.sum(-1, keepdim=True) + self.weigh(on))
         inputs = self._inputs(evidence, on)
         answer = (weights[..., None] * evidence.scores).sum(-2)
-        answer = answer + self.correct(self._kept(self.evidence(inputs).relu(), generator))
-        chances = self.chances(self._kept(self.prospect(inputs).relu(), generator))
+        answer = answer + self.correct(self._drop(self.evidence(inputs).relu(), generator))
+        chances = self.chances(self._drop(self.prospect(inputs).relu(), generator))
         return answer, chances
 
     def _inputs(self, evidence: Evidence, on: Tensor) -> Tensor:
@@ -147,8 +147,8 @@ class SequentialNetwork(nn.Module):
         features = features.expand(*on.shape[:-1], -1)
         return torch.cat([blocks.flatten(-2), features, on, both.flatten(-2)], -1)
 
-    def _kept(self, units: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _drop(self, units: Tensor, generator: torch.Generator | None) -> Tensor:
         if generator is None:
             return units
-        drawn = torch.rand(units.shape, generator=generator).to(units.device)
-        return units * (drawn >= _DROPPED) / (1 - _DROPPED)
+        noise = torch.rand(units.shape, generator=generator).to(units.device)
+        return units * (noise >= _DROPPED) / (1 - _DROPPED)

@@ -1,4 +1,4 @@
-"""Selection on raw video: models run one after another, each on the rows that it was judged by in training."""
+"""Selection on raw video: models run one after another, each on the same rows of a video as in training."""
 
 from __future__ import annotations
 
@@ -244,8 +244,8 @@ class SelectorSession(PoolSession):
     def _decide(self, last: RawModel) -> str | None:
         name, probabilities = last.name.stream, last.probabilities
         if self.chosen is None:
-            shown = None if probabilities is None else probabilities[None]
-            (self.chosen,) = self.choose(shown, last.features[None])
+            batch = None if probabilities is None else probabilities[None]
+            (self.chosen,) = self.choose(batch, last.features[None])
         if name in self.models:
             self._answer = probabilities
         return None if self.chosen == name else self.chosen
@@ -312,11 +312,11 @@ class CascadeSession(PoolSession):
         features = np.empty(0, np.float32)
         if self._config.sees_features:
             features = self._raw[self.looks_at].features
-        shown, features_shown, on = (
+        *inputs, on = (
             torch.from_numpy(array)[None].to(self._device)
             for array in (probabilities, features, np.isin(np.arange(len(self.models)), ran))
         )
-        evidence = Evidence.of(shown, features_shown, multi_label=self._multi_label)
+        evidence = Evidence.of(*inputs, multi_label=self._multi_label)
         answer, chances = self._network(evidence, on)
         kind = self._config.answer
         best = answered(kind, evidence, answer, on)
