@@ -70,12 +70,8 @@ def _trains(method: str, **after: Callable[[Any], Any]) -> Callable[[Callable[..
     config = CONFIGS[method]
 
     def decorate(command: Callable[..., None]) -> click.Command:
-        fields = [
-            decorator
-            for name in own_names(config)
-            for decorator in (setting(config, name), after.get(name))
-            if decorator
-        ]
+        pairs = ((setting(config, name), after.get(name)) for name in own_names(config))
+        fields = [decorator for pair in pairs for decorator in pair if decorator]
         checked: Callable[..., None] = tells_mistakes(command)
         return train_policy.command()(options(DATA, *fields, training(config), RUN)(checked))
 
