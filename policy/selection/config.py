@@ -14,12 +14,7 @@ from cache_schema import UserError
 from cache_schema.annotations.class_names import read_class_names
 from policy.config import NOT_NEGATIVE, POSITIVE, InputNorm, RunConfig, option
 
-Heads = Literal["scores", "linear"]
-Affinity = Literal["hard", "soft"]
-AffinityLoss = Literal["entropy", "error"]
 SelectorInput = Literal["scores", "features", "scores+features"]
-SelectorTarget = Literal["affinity", "loss"]
-SelectionRule = Literal["threshold", "price"]
 WhenNone = Literal["largest", "most-confident"]
 SelectorAnswer = Literal["learned", "largest", "mean"]
 
@@ -47,7 +42,7 @@ class PoolConfig(RunConfig):
         type=click.Path(path_type=Path),
         read=read_class_names,
     )
-    heads: Heads = option(
+    heads: Literal["scores", "linear"] = option(
         "scores",
         "scores: the class scores of the streams; linear: a linear classifier fitted on the features of each "
         "stream, averaged over a video's rows.",
@@ -107,12 +102,12 @@ class SelectorConfig(PoolConfig):
     alpha: float = option(
         5e-4, "Weight of a model's share of the pool's cost against its loss (α of Eq. 2).", NOT_NEGATIVE
     )
-    affinity: Affinity = option(
+    affinity: Literal["hard", "soft"] = option(
         "hard",
         "hard: the model of least loss + α·cost (Eq. 2); soft: a distribution over the models (Eq. 1).",
     )
     affinity_tau: float = option(0.1, "Temperature of the soft one, in nats.", POSITIVE)
-    affinity_loss: AffinityLoss = option(
+    affinity_loss: Literal["entropy", "error"] = option(
         "entropy",
         "entropy: cross-entropy, or binary cross-entropy with several classes per video; error: 1 where the "
         "best-scored class is wrong.",
@@ -120,10 +115,10 @@ class SelectorConfig(PoolConfig):
     selector_input: SelectorInput = option("scores", "What is seen of that model.")
     confidence_input: bool = option(False, "See also how sure its class scores are.")
     selector_hidden: int = option(256, "Units of the selector's hidden layer.", POSITIVE)
-    target: SelectorTarget = option(
+    target: Literal["affinity", "loss"] = option(
         "affinity", "What is learned: the affinity, or every model's loss, which goes by price."
     )
-    rule: SelectionRule = option(
+    rule: Literal["threshold", "price"] = option(
         "threshold",
         "threshold: the cheapest model whose confidence reaches --threshold (Sec. 3.4); price: the model whose "
         "confidence, less --threshold for each of its GFLOPs, is largest.",
