@@ -29,7 +29,6 @@ class Selector(PoolMethod):
 
     Attributes:
         gflops: (N,), what choosing each model costs beyond what is spent anyway, mean over the training videos.
-        order: the models by `gflops`, the cheapest first, as the rule takes them.
         targets: (M, N) of the training videos: `affinities`, or with target "loss" `qualities`.
     """
 
@@ -48,7 +47,6 @@ class Selector(PoolMethod):
         self.gflops = table.mean_macs / 1e9
         if self.input_place is not None:
             self.gflops[self.input_place] = 0
-        self.order = self.gflops.argsort(kind="stable")
         if config.target == "affinity":
             self.targets = torch.from_numpy(affinities(table, config, config.alpha)).float()
             self.affinities = self.targets
@@ -59,7 +57,7 @@ class Selector(PoolMethod):
         if config.input_norm == "standard":
             self.model.scale.fit([inputs])
         if config.budget is not None:
-            cheapest = np.full((1, len(table)), self.order[0])
+            cheapest = np.full((1, len(table)), self.gflops.argmin())
             least = self.decided(table, np.zeros(1), cheapest, data.train)
             check_budget(config.budget, float(least.gflops[0]))
 
@@ -112,9 +110,10 @@ class Selector(PoolMethod):
 
     def values(self, confidences: FloatArray, points: int | None) -> FloatArray:
         """Thresholds or prices by rising cost, as `thresholds` and `prices` return them."""
-        ordered = confidences[:, self.order]
+        order = self.gflops.argsort(kind="stable")
+        ordered = confidences[:, order]
         if self.config.by_price:
-            return prices(ordered, self.gflops[self.order], points)
+            return prices(ordered, self.gflops[order], points)
         return thresholds(ordered, self.config.when_none, points)
 
     def curve(
