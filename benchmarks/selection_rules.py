@@ -15,7 +15,7 @@ from policy.evaluation.curves import upper_hull
 from policy.selection.curve import SelectionCurve
 from policy.selection.pool import FloatArray, IntArray, Masks, PoolTable, all_of, only
 from policy.selection.rule import rates, walk
-from policy.selection.sequential import SelectorCascade, SequentialCurve
+from policy.selection.sequential import SelectorCascade, SequentialCurve, Walks
 
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Of confidence, from which thresholds are fitted."""
@@ -78,7 +78,7 @@ def entry_and_cascade(
 
 def stacked_cascade(method: SelectorCascade, data: Dataset) -> SelectionCurve:
     """The cheapest first, with the learned answers of what has run, until these are sure enough."""
-    walks = method.walks(data.evaluation, torch.device("cpu"))
+    walks = Walks(method, data.evaluation, torch.device("cpu"))
     count, models = len(data.evaluation), len(method.gflops)
     every = np.arange(count)
     sure = np.stack([walks.look(all_of(n + 1), every)[0] for n in range(models - 1)], axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +11,20 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from policy.evaluation.curves import hull_height
+from policy.evaluation.metrics import Interval
 from policy.selection import area
-from policy.selection.area import area_above, compare
+from policy.selection.area import Drawn, compare
 from policy.selection.controls import cascade, oracle, random_mixtures, single_models
 from policy.selection.curve import SelectionCurve
 from policy.selection.pool import PoolTable, only
 from tests.pool_tables import random_choices, random_table
 
 SEEDS = st.integers(0, 10_000)
+
+
+def area_above(curve: Drawn, other: Drawn, **options: Any) -> Interval | None:
+    """Of two curves alone: over the budgets that these two have in common."""
+    return compare({"a": curve, "b": other}, **options).area_above("a", "b")
 
 
 def achievable(costs: np.ndarray, accuracies: np.ndarray, budget: float) -> float:

@@ -23,7 +23,7 @@ from policy.selection.config import SelectorAnswer, SelectorCascadeConfig
 from policy.selection.controls import cascade, single_models
 from policy.selection.method import Selector
 from policy.selection.rule import walk
-from policy.selection.sequential import SelectorCascade
+from policy.selection.sequential import SelectorCascade, Walks
 from policy.selection.sequential_network import Evidence, SequentialNetwork
 from policy.training.loop import CHECKPOINT, Epoch
 from tests.pools import PlantedPool, plant_pool
@@ -98,7 +98,7 @@ def test_at_a_price_that_nothing_is_worth_only_the_first_runs() -> None:
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_nothing_is_seen_of_models_that_have_not_run(multi_label: bool) -> None:
     random = torch.Generator().manual_seed(0)
-    network = SequentialNetwork(classes=5, models=3, more=2, hidden=8).eval()
+    network = SequentialNetwork(classes=5, models=3, features=2, hidden=8).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=random))
@@ -113,7 +113,7 @@ def test_nothing_is_seen_of_models_that_have_not_run(multi_label: bool) -> None:
 
 
 def test_the_answer_begins_as_the_mean_of_what_is_said() -> None:
-    network = SequentialNetwork(classes=4, models=3, more=0, hidden=8).eval()
+    network = SequentialNetwork(classes=4, models=3, features=0, hidden=8).eval()
     said = torch.rand(6, 3, 4, generator=torch.Generator().manual_seed(1)).softmax(2)
     ran = torch.tensor([[True, True, False]]).expand(6, -1)
     answer, _ = network(Evidence.of(said, torch.zeros(6, 0), multi_label=False), ran)
@@ -164,7 +164,7 @@ def test_decisions_answers_and_costs_against_a_loop(
         assert said.ledger.total[0, video] == table.macs[video, mine].sum() + len(mine) * method.model.macs
         sizes.add(len(mine))
     assert len(sizes) > 1
-    point = method.walks(data.evaluation, CPU).curve(np.array([0.005]))
+    point = Walks(method, data.evaluation, CPU).curve(np.array([0.005]))
     assert point.gflops[0] == pytest.approx(said.gflops.mean())
     assert point.top1[0] == pytest.approx(said.top1())
     assert np.allclose(point.scores(0), said.scores[0], atol=1e-5)
@@ -197,7 +197,7 @@ def test_a_budget_sets_the_price_on_the_training_videos(small: PlantedPool, tmp_
     method = trained(config, small, tmp_path / "run")
     data = open_data(config, small.cache, small.labels)
     at = float(method.model.price)
-    spent, cheaper = method.walks(data.train, CPU).curve(np.array([at, 1.05 * at])).gflops
+    spent, cheaper = Walks(method, data.train, CPU).curve(np.array([at, 1.05 * at])).gflops
     assert cheaper <= spent and 4.0 < spent <= 5.0
     with pytest.raises(UserError, match=r"--budget 0\.1: the least that is possible"):
         trained(replace(config, budget=0.1), small, tmp_path / "less")

@@ -21,8 +21,9 @@ from cache_schema.annotations import LabelSet, VideoLabel
 from policy.cli.train_policy import train_policy
 from policy.data.opening import Dataset, open_dataset
 from policy.selection.config import SelectorConfig
-from policy.selection.least_squares import Calibration, Moments, ridge_regression
+from policy.selection.least_squares import Calibration, moments, ridge_regression
 from policy.selection.linear_head import assign_folds
+from policy.selection.notes import pool_notes
 from policy.selection.opening import Pool
 from policy.selection.pool import PoolTable
 from tests.caches import make_spec
@@ -41,7 +42,7 @@ def examples(
 @pytest.mark.parametrize("ridge", [0.01, 1.0, 30.0])
 def test_least_squares_against_scikit_learn(ridge: float) -> None:
     features, targets, _ = examples()
-    ours = ridge_regression(Moments.of(features, targets), ridge)
+    ours = ridge_regression(moments(features, targets), ridge)
     theirs = Ridge(alpha=ridge * len(features)).fit(features.astype(np.float64), targets)
     np.testing.assert_allclose(ours.weights, theirs.coef_.T, atol=1e-5)
     np.testing.assert_allclose(ours(features), theirs.predict(features), atol=1e-5)
@@ -50,9 +51,9 @@ def test_least_squares_against_scikit_learn(ridge: float) -> None:
 def test_what_is_taken_off_has_never_been_there() -> None:
     features, targets, _ = examples()
     fold = np.arange(len(features)) % 3 == 0
-    without = Moments.of(features, targets) - Moments.of(features[fold], targets[fold])
+    without = moments(features, targets) - moments(features[fold], targets[fold])
     ours = ridge_regression(without, 0.1)
-    anew = ridge_regression(Moments.of(features[~fold], targets[~fold]), 0.1)
+    anew = ridge_regression(moments(features[~fold], targets[~fold]), 0.1)
     np.testing.assert_allclose(ours.weights, anew.weights, atol=1e-5)
     np.testing.assert_allclose(ours.bias, anew.bias, atol=1e-5)
 
@@ -196,7 +197,7 @@ def test_digits_against_logistic_regression() -> None:
     features = ((features - features.mean(axis=0)) / (features.std(axis=0) + 1e-9)).astype(np.float32)
     targets = np.eye(10, dtype=np.bool_)[label]
     known = np.arange(len(label)) % 2 == 0
-    head = ridge_regression(Moments.of(features[known], targets[known]), 0.01)
+    head = ridge_regression(moments(features[known], targets[known]), 0.01)
     calibration = Calibration.fit(head(features[known]), targets[known], multi_label=False)
     said = calibration(head(features[~known]))
     theirs = LogisticRegression(C=0.1, max_iter=1000).fit(features[known], label[known])
@@ -249,8 +250,10 @@ def test_a_class_with_one_training_video(tmp_path: Path) -> None:
     for v in rare[1:]:
         data.train.labels[v] = [True, False, False, False]
         data.train.first[v] = 0
-    pool = Pool.of(SelectorConfig(models=("bad", "good"), heads="linear"), data)
-    assert any("1 class has a single training video" in note for note in pool.notes)
+    config = SelectorConfig(models=("bad", "good"), heads="linear")
+    pool = Pool.of(config, data)
     table = pool.table(data.train)
+    notes = pool_notes(config, data, pool, table, pool.table(data.evaluation))
+    assert any("1 class has a single training video" in note for note in notes)
     assert not table.correct[rare[0]].any()
     assert np.isfinite(table.losses).all()

@@ -174,8 +174,8 @@ def test_the_run_is_a_point_of_the_curve(
         rows = list(csv.DictReader(file))
     assert [row["video_id"] for row in rows] == list(videos.ids)
     assert [row["answers"] for row in rows] == [table.models[n] for n in chosen]
-    own = table.models[method.own_place or 0]
-    assert [set(row["ran"].split("+")) for row in rows] == [{own, table.models[n]} for n in chosen]
+    first = table.models[method.input_place or 0]
+    assert [set(row["ran"].split("+")) for row in rows] == [{first, table.models[n]} for n in chosen]
     assert [float(row["gflops"]) for row in rows] == pytest.approx(curve.macs[0] / 1e9, rel=1e-5)
 
 

@@ -1,15 +1,15 @@
-"""What model selection says in a terminal: a finished selector, and the affinities before it is trained."""
+"""Model selection in a terminal: a finished selector, and the affinities before it is trained."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from policy.runs import Result
-from policy.selection.affinity import PAPER, LabelDistribution, label_distributions, relabelled
+from policy.selection.affinity import PAPER, label_distributions, relabelled
 from policy.selection.config import SelectorConfig
 from policy.selection.pool import PoolTable
 from policy.sheets.sheet import NO_VALUE, Column, Sheet, Value
@@ -28,10 +28,10 @@ _OPPONENTS = {
     "cascade": "the confidence cascade",
     "committee": "the committee cascade",
 }
-_OFF = 0.05
-"""Cost beyond the budget, as a share of it, that is worth a word."""
+_OVERRUN = 0.05
+"""Cost beyond the budget, as a share of it, from which it is mentioned."""
 _HARDLY = 0.01
-"""Share of labels that change over the paper's range of α, below which that is said."""
+"""Share of labels that change over the paper's range of α, below which a sentence says so."""
 
 
 def render(result: Result, details: Mapping[str, Any], folder: Path, *, width: int | None = None) -> str:
@@ -39,7 +39,7 @@ def render(result: Result, details: Mapping[str, Any], folder: Path, *, width: i
 
     Args:
         details: as `policy.selection.report.describe` gives them.
-        width: of the terminal in characters, by default as it is.
+        width: characters of a line; by default as the terminal has.
     """
     width = width or terminal_width()
     table, _ = print_sheets([_sheet(details)], width=width)
@@ -48,33 +48,33 @@ def render(result: Result, details: Mapping[str, Any], folder: Path, *, width: i
 
 
 def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int) -> Iterator[str]:
-    own, threshold, affinity = details["own"], details["threshold"], details["affinity"]
-    names = [model["name"] for model in details["models"]]
-    where = "" if own["in_pool"] else ", not in the pool,"
+    first, threshold, affinity = details["own"], details["threshold"], details["affinity"]
+    models = {model["name"]: model["chosen"] for model in details["models"]}
+    where = "" if first["in_pool"] else ", not in the pool,"
     answering = "models that ran" if result.method == "selector-cascade" else "models answering"
     kind = "price of a GFLOP" if threshold["is_price"] else "threshold"
-    others = sum(gflops for name, gflops in result.gflops.items() if name in names and name != own["model"])
+    others = sum(spent for name, spent in result.gflops.items() if name in models and name != first["model"])
     set_by = ""
     if threshold["budget"] is not None:
         more = result.gflops_mean / threshold["budget"] - 1
-        off = f"; these cost {100 * more:.0f} % more" if more > _OFF else ""
-        set_by = f", for {threshold['budget']:g} GFLOPs on the training videos{off}"
+        overrun = f"; these cost {100 * more:.0f} % more" if more > _OVERRUN else ""
+        set_by = f", for {threshold['budget']:g} GFLOPs on the training videos{overrun}"
     facts = {
         "videos": f"{result.videos} of {result.classes} classes",
-        "HIT@1": _percent(result.metrics["top1"]),
-        "mAP": _percent(result.metrics["mean_average_precision"]),
+        "HIT@1": f"{100 * result.metrics['top1']:.1f} %",
+        "mAP": f"{100 * result.metrics['mean_average_precision']:.1f} %",
         "GFLOPs per video": f"{_gflops(result.gflops_mean)} ± {_gflops(result.gflops_std)}  (the model that "
-        f"always runs, {own['model']}{where} {_gflops(own['gflops'])}, others {_gflops(others)}, its "
-        f"network {own['network_gflops']:.2g}; 10⁹ multiply-accumulates)",
-        answering: _shares(names, [model["chosen"] for model in details["models"]]),
+        f"always runs, {first['model']}{where} {_gflops(first['gflops'])}, others {_gflops(others)}, its "
+        f"network {first['network_gflops']:.2g}; 10⁹ multiply-accumulates)",
+        answering: _shares(models, models.values()),
     }
     if affinity:
-        shares = _shares(names, affinity["shares"])
+        shares = _shares(models, affinity["shares"])
         facts["affinity"] = f"{shares} of the training videos (α {affinity['alpha']:g})"
     facts[kind] = f"{threshold['value']:.4g}{set_by}"
-    wide = max(map(len, facts))
+    longest = max(map(len, facts))
     for name, value in facts.items():
-        start = f"  {name:<{wide}}  "
+        start = f"  {name:<{longest}}  "
         yield from textwrap.wrap(
             value,
             min(width, LONGEST_LINE),
@@ -82,64 +82,55 @@ def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int)
             subsequent_indent=" " * len(start),
             break_on_hyphens=False,
         )
-    yield f"  {'folder':<{wide}}  {folder}"  # in one line for the clipboard
+    yield f"  {'folder':<{longest}}  {folder}"  # in one line for the clipboard
 
 
 def _sheet(details: Mapping[str, Any]) -> Sheet:
     """The selector, then the models by themselves, then the controls at the selector's cost."""
-    compared, main, point, models = (
-        details["comparisons"],
-        _main(details),
-        details["point"],
-        details["models"],
-    )
+    comparisons, point, models = details["comparisons"], details["point"], details["models"]
+    main = _main(details)
     columns = [
         Column(""),
         Column("GFLOPs\nper video", numeric=True),
-        *(Column(f"{_METRICS[metric]} %", numeric=True) for metric in compared),
+        *(Column(f"{_METRICS[metric]} %", numeric=True) for metric in comparisons),
         Column(f"area above random,\npoints of {_METRICS[main]}", numeric=True),
     ]
+    areas = {name: _area(figure) for name, figure in comparisons[main]["above_random"].items()}
 
-    def row(name: str, at: Mapping[str, float], area: str = "") -> list[Value]:
-        return _row(name, at["gflops"], [at[_FIELDS[metric]] for metric in compared], area)
+    def row(name: str, at: Mapping[str, Any], area: str = "") -> list[Value]:
+        shares = (at[_FIELDS[metric]] for metric in comparisons)
+        percents = (None if share is None else float(100 * share) for share in shares)
+        return [name, _gflops(at["gflops"]), *percents, area]
 
-    areas = {name: _area(figure) for name, figure in compared[main]["above_random"].items()}
-    last = {name: values[-1] for name, values in details["curves"]["ensemble"].items()}
+    ensemble = {name: values[-1] for name, values in details["curves"]["ensemble"].items()}
     rows = [
         row("selector", point, areas["selector"]),
         *(row(model["name"], model) for model in models),
-        row(f"all {len(models)}, averaged", last),
+        row(f"all {len(models)}, averaged", ensemble),
     ]
     groups = {1: "", len(rows): ""}
     for name, title in _CONTROLS.items():
-        behind = {metric: said["equal_cost"][name] for metric, said in compared.items()}
-        heights = [
-            point[_FIELDS[metric]] - figure["value"] if figure else None for metric, figure in behind.items()
-        ]
-        rows.append(_row(title, point["gflops"], heights, areas.get(name, "")))
+        at = {"gflops": point["gflops"]}
+        for metric, comparison in comparisons.items():
+            figure, field = comparison["equal_cost"][name], _FIELDS[metric]
+            at[field] = point[field] - figure["value"] if figure else None
+        rows.append(row(title, at, areas.get(name, "")))
     return Sheet("", columns, rows, groups=groups)
-
-
-def _row(name: str, gflops: float, accuracies: Sequence[float | None], area: str) -> list[Value]:
-    percents = [None if value is None else float(100 * value) for value in accuracies]
-    return [name, _gflops(gflops), *percents, area]
 
 
 def _sentences(details: Mapping[str, Any]) -> Iterator[str]:
     main = _main(details)
-    made, metric = details["comparisons"][main], _METRICS[main]
+    comparison, metric = details["comparisons"][main], _METRICS[main]
     cost = _gflops(details["point"]["gflops"])
     for name, other in _OPPONENTS.items():
-        if made["equal_cost"][name] is not None:
-            yield f"At {cost} GFLOPs {_verdict(made['equal_cost'][name], other, metric)}."
-    if made["budgets"] is None:
+        if comparison["equal_cost"][name] is not None:
+            yield f"At {cost} GFLOPs {_verdict(comparison['equal_cost'][name], other, metric)}."
+    if comparison["budgets"] is None:
         yield "No areas: at no budget below the dearest model's cost have all curves a point."
         return
-    low, high = map(_gflops, made["budgets"])
-    for name, other in _OPPONENTS.items():
-        if name == "random":  # the table has it
-            continue
-        verdict = _verdict(made["selector_above"][name], other, metric)
+    low, high = map(_gflops, comparison["budgets"])
+    for name in ("cascade", "committee"):  # the table has that above random selection
+        verdict = _verdict(comparison["selector_above"][name], _OPPONENTS[name], metric)
         yield f"On average from {low} to {high} GFLOPs {verdict}."
     if main == "map":
         yield "The oracle takes the cheapest model whose best-scored class is right, which need not raise mAP."
@@ -149,18 +140,17 @@ def _sentences(details: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _verdict(figure: Mapping[str, float | None], other: str, metric: str) -> str:
+def _verdict(figure: Mapping[str, Any], other: str, metric: str) -> str:
     """Which of the two is better, and whether that is more than chance."""
     value, low, high = figure["value"], figure["low"], figure["high"]
-    assert value is not None
     ahead, behind, sign = ("the selector", other, 100) if value >= 0 else (other, "the selector", -100)
-    said = f"{ahead} is better than {behind} by {sign * value:.1f} points of {metric}"
+    verdict = f"{ahead} is better than {behind} by {sign * value:.1f} points of {metric}"
     if low is None or high is None:
-        return f"{said} (no interval: it would have taken too long)"
+        return f"{verdict} (no interval: it would have taken too long)"
     low, high = sorted((sign * low, sign * high))
     if round(low, 1) == round(high, 1) == 0:
         return f"the selector is level with {other}"
-    return f"{said} [{_number(low)}, {_number(high)}]{', which may be chance' if low <= 0 else ''}"
+    return f"{verdict} [{_number(low)}, {_number(high)}]{', which may be chance' if low <= 0 else ''}"
 
 
 def _main(details: Mapping[str, Any]) -> str:
@@ -180,11 +170,7 @@ def _number(value: float) -> str:
     return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")  # no minus before zero
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _shares(names: Sequence[str], shares: Sequence[float]) -> str:
+def _shares(names: Iterable[str], shares: Iterable[float]) -> str:
     return ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(names, shares, strict=True))
 
 
@@ -201,43 +187,43 @@ def render_affinities(
     colour: bool = False,
     width: int | None = None,
 ) -> str:
-    """Args:
-    width: of the terminal in characters, by default as it is; no table is narrower than its numbers.
+    """How the training videos are labelled at each α, beside the models by themselves.
+
+    Args:
+        width: characters of a line; by default as the terminal has. No table is narrower than its numbers.
     """
     width = width or shutil.get_terminal_size().columns
     kind = "soft affinity" if config.affinity == "soft" else "model affinity"
-    titles = ("α", *table.models, "GFLOPs", "top-1 %")
-    rows: list[list[Value]] = [_cells(row) for row in label_distributions(table, config, alphas)]
+    rows: list[list[Value]] = [
+        [
+            f"{row.alpha:g}",
+            *(f"{100 * share:.1f}" for share in row.shares),
+            f"{row.gflops:.2f}",
+            f"{100 * row.top1:.1f}",
+        ]
+        for row in label_distributions(table, config, alphas)
+    ]
     models = {
         "GFLOPs": [f"{value:.2f}" for value in table.mean_macs / 1e9],
         "top-1 %": [f"{value:.1f}" for value in 100 * table.correct.mean(axis=0)],
     }
     sheet = Sheet(
         f"Of {len(table):,} training videos, % with each {kind}",
-        [Column(title, numeric=True) for title in titles],
+        [Column(title, numeric=True) for title in ("α", *table.models, *models)],
         [*rows, *([title, *values, "", ""] for title, values in models.items())],
         groups={len(rows): ""},
     )
-    lines, _ = print_sheets([sheet], colour=colour, width=width)
-    return "\n".join([*lines, "", *wrapped(_state(table, config), width)]) + "\n"
-
-
-def _cells(row: LabelDistribution) -> list[Value]:
-    shares = [f"{100 * share:.1f}" for share in row.shares]
-    return [f"{row.alpha:g}", *shares, f"{row.gflops:.2f}", f"{100 * row.top1:.1f}"]
-
-
-def _state(table: PoolTable, config: SelectorConfig) -> list[str]:
     drawn = ", drawn by its affinities" if config.affinity == "soft" else ""
-    lines = [
+    sentences = [
         f"GFLOPs and top-1: were each video judged by the model that it is labelled with{drawn}. The labels know "
-        "the answers, a selector does not.",
+        "the answers, a selector does not."
     ]
     moved = relabelled(table, config, *PAPER)
     if moved < _HARDLY:
         low, high = PAPER
-        lines.append(
+        sentences.append(
             f"Between α = {low:g} and {high:g}, the paper's range, {100 * moved:.2g} % of the labels change: α "
             "hardly matters there, and it is the threshold that trades accuracy for computation."
         )
-    return lines
+    lines, _ = print_sheets([sheet], colour=colour, width=width)
+    return "\n".join([*lines, "", *wrapped(sentences, width)]) + "\n"

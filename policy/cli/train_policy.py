@@ -36,6 +36,7 @@ from policy.registry import CONFIGS, configure
 from policy.selection.config import PoolConfig, SelectionConfig, SelectorConfig, with_schedule
 
 if TYPE_CHECKING:
+    from policy.runs import Run
     from policy.training.distributed import Ranks
     from policy.training.loop import Epoch
 
@@ -69,11 +70,10 @@ def _trains(method: str, **after: Callable[[Any], Any]) -> Callable[[Callable[..
     config = CONFIGS[method]
 
     def decorate(command: Callable[..., None]) -> click.Command:
-        fields = [
-            one for name in own_names(config) for one in (setting(config, name), after.get(name)) if one
-        ]
-        of_run: Callable[..., None] = tells_mistakes(command)
-        return train_policy.command()(options(DATA, *fields, training(config), RUN)(of_run))
+        pairs = ((setting(config, name), after.get(name)) for name in own_names(config))
+        fields = [decorator for pair in pairs for decorator in pair if decorator]
+        checked: Callable[..., None] = tells_mistakes(command)
+        return train_policy.command()(options(DATA, *fields, training(config), RUN)(checked))
 
     return decorate
 
@@ -152,8 +152,8 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     from policy.cli.selection_text import render_affinities
     from policy.runs import open_data
     from policy.selection.affinity import ALPHAS, describe_affinities
+    from policy.selection.notes import pool_notes
     from policy.selection.opening import Pool
-    from policy.selection.plausibility import suspicions
 
     config = with_schedule(SelectorConfig(**given_settings()), given_options())
     for alpha in alphas:
@@ -165,11 +165,11 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
         click.echo(note, err=True)
     pool = Pool.of(config, data)
     table = pool.table(data.train)
-    for note in (*pool.notes, *suspicions(config, pool, table, pool.table(data.evaluation))):
+    for note in pool_notes(config, data, pool, table, pool.table(data.evaluation)):
         click.echo(note, err=True)
     if as_json:
-        said = describe_affinities(table, config, alphas or ALPHAS)
-        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        described = describe_affinities(table, config, alphas or ALPHAS)
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
         return
     colour = sys.stdout.isatty()
     click.echo(render_affinities(table, config, alphas or ALPHAS, colour=colour), nl=False)
@@ -193,7 +193,7 @@ def selector_cascade(**given: Any) -> None:
 
 
 def add_commands() -> None:
-    """A command for each method that asks for nothing but its configuration, whose docstring is the help."""
+    """A command for each method that needs nothing but its configuration, whose docstring is the help."""
     for method in CONFIGS:
         if method not in train_policy.commands:
 
@@ -208,7 +208,7 @@ add_commands()
 
 
 def _run(method: str, given: dict[str, Any], **more: Any) -> None:
-    """Train as the running command asks.
+    """Train a method with the options of the running command.
 
     Args:
         more: fields that no option sets.
@@ -216,10 +216,10 @@ def _run(method: str, given: dict[str, Any], **more: Any) -> None:
     from policy.training.distributed import PeerLost, joined
     from policy.training.stopping import Terminated, terminable
 
-    asked = given_options()
-    config = with_recipe(configure(method, given_settings(), **more), given.get("recipe"), asked)
+    names = given_options()
+    config = with_recipe(configure(method, given_settings(), **more), given.get("recipe"), names)
     if isinstance(config, SelectionConfig):
-        config = with_schedule(config, asked)
+        config = with_schedule(config, names)
     leads = True
     try:
         with terminable(), joined() as ranks:
@@ -238,7 +238,7 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
     from policy.runs import Listener, assist, run_method
     from policy.training.tensorboard import Scalars
 
-    # The others wait until the first one has found nothing to complain about: one process tells a mistake.
+    # The others wait until the first process has checked everything, so that a mistake is reported once.
     if not ranks.leads and not ranks.told():
         return
     config.check()
@@ -250,13 +250,13 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
     scalars = Scalars(given["out"] if given["tensorboard"] else None)
     with _progress(config.epochs) as on_epoch:
 
-        def epoch(said: Epoch) -> None:
-            on_epoch(said)
-            scalars.epoch(said)
+        def epoch(metrics: Epoch) -> None:
+            on_epoch(metrics)
+            scalars.epoch(metrics)
 
         def earlier(history: Sequence[Epoch]) -> None:
-            for said in history[-1:]:
-                on_epoch(said)
+            for metrics in history[-1:]:
+                on_epoch(metrics)
             scalars.earlier(history)
 
         listener = Listener(lambda line: click.echo(line, err=True), epoch, earlier)
@@ -266,19 +266,22 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
         scalars.result(run.result.as_json())
     if run.reused:
         click.echo(f"{run.folder}: had already been finished with this configuration and data", err=True)
-    result = run.result
     details = run.details()
     if given["as_json"]:
-        said = {**result.as_json(), "folder": str(run.folder), "reused": run.reused}
-        if details:
-            said["details"] = details
-        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
-        return
-    if details:
+        result = {**run.result.as_json(), "folder": str(run.folder), "reused": run.reused}
+        result |= {"details": details} if details else {}
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    elif details:
         from policy.cli.selection_text import render
 
-        click.echo(render(result, details, run.folder))
-        return
+        click.echo(render(run.result, details, run.folder))
+    else:
+        _show(config, run)
+
+
+def _show(config: RunConfig, run: Run) -> None:
+    """Print what a run came to, a line for each figure."""
+    result = run.result
     metrics, spent = result.metrics, dict(result.gflops)
     names = [getattr(config, role, None) for role in ("coarse", "fine")]
     coarse, fine = (f"{spent.pop(str(name), 0.0):.2f}" for name in names)
@@ -304,20 +307,20 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
 
 @contextmanager
 def _progress(epochs: int) -> Iterator[Callable[[Any], None]]:
-    """A bar on standard error; nothing where that is not a terminal."""
+    """A bar on standard error, if that is a terminal."""
     columns = (
         TextColumn("training"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[said]}"),
+        TextColumn("{task.fields[metrics]}"),
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("training", total=epochs, said="")
+        task = progress.add_task("training", total=epochs, metrics="")
 
         def on_epoch(epoch: Any) -> None:
-            shown = ", ".join(f"{n} {epoch[n]:.3f}" for n in ("loss", "usage") if n in epoch)
-            progress.update(task, completed=epoch["epoch"], said=shown)
+            metrics = ", ".join(f"{name} {epoch[name]:.3f}" for name in ("loss", "usage") if name in epoch)
+            progress.update(task, completed=epoch["epoch"], metrics=metrics)
 
         yield on_epoch

@@ -14,16 +14,16 @@ import torch
 
 Key = TypeVar("Key")
 
-_LONG_S = 10.0  # what takes longer is timed once: it is long enough for its share of chance to be small
+_LONG_S = 10.0  # what takes longer is timed once: over so long a time chance hardly matters
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What was measured on.
+    """The machine of a measurement.
 
     Attributes:
         processor: name of the GPU, or of the CPU.
-        threads: that torch computes with on the CPU.
+        threads: of torch on the CPU.
     """
 
     processor: str
@@ -42,7 +42,7 @@ class Machine:
 def medians(
     works: Mapping[Key, Callable[[], object]], repeats: int, device: torch.device
 ) -> dict[Key, float]:
-    """Median seconds of each, after a first time that does not count, run in turn.
+    """Median seconds of each, run in turn, after a warm-up that does not count.
 
     What takes more than 10 s is timed once.
     """
@@ -64,16 +64,16 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _finish(device: torch.device) -> None:
-    """Wait for what a GPU was given to do."""
+    """Wait for a GPU's queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def _cpu() -> str:
-    """What Linux calls it; elsewhere the kind of processor."""
+    """The CPU's name on Linux; elsewhere the kind of processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -1,6 +1,6 @@
 """Model affinity: which model of a pool suits a video best, weighing its loss against its cost (Eq. 1 and 2).
 
-First the equations, then what a selector is to learn of training videos, then which models that names at each α.
+First the targets that a selector learns, then how these label the training videos at each α.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import softmax
 
 from policy.selection.config import SelectorConfig
@@ -21,53 +20,27 @@ PAPER = (5e-5, 5e-3)
 ALPHAS = (0.0, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.05, 0.5, 5.0)
 
 
-# --- Eq. 1 and 2 ---
-
-
-def normalised_costs(macs: FloatArray) -> FloatArray:
-    """F of Eq. 2: (N,) mean costs of the models, divided by their sum; zeros where nothing costs anything."""
-    return np.asarray(macs / (macs.sum() or 1.0))
-
-
-def hard_affinity(losses: FloatArray, costs: FloatArray, alpha: float) -> FloatArray:
-    """G of Eq. 2: (M, N), 1 for the model of least loss + α·F, else 0; of equal ones the first, the cheapest.
-
-    Args:
-        losses: (M, N).
-        costs: (N,), F.
-    """
-    chosen = (losses + alpha * costs).argmin(axis=1)
-    return np.asarray(np.eye(losses.shape[1])[chosen])
-
-
-def soft_affinity(losses: FloatArray, costs: FloatArray, alpha: float, tau: float) -> FloatArray:
-    """G for Eq. 1 as a distribution over the models: (M, N), softmax of −(loss + α·F) / τ.
-
-    Eq. 1 leaves open where G is not binary; this becomes Eq. 2 as τ, in nats, goes to 0.
-    """
-    return np.asarray(softmax(-(losses + alpha * costs) / tau, axis=1))
-
-
-def model_errors(correct: npt.NDArray[np.bool_]) -> FloatArray:
-    """The 0-1 loss in place of L_cls (our addition): (M, N), 1 where a model's best-scored class is wrong."""
-    return np.asarray(1.0 - correct, np.float64)
-
-
-# --- what a selector is to learn ---
+# --- targets of a selector ---
 
 
 def affinities(table: PoolTable, config: SelectorConfig, alpha: float) -> FloatArray:
-    """(M, N): G of Eq. 1 and 2, as the configuration has it but for α."""
-    losses = _losses(table, config)
-    costs = normalised_costs(table.mean_macs)
+    """(M, N): G of Eq. 1 and 2, as the configuration has it but for α.
+
+    F of Eq. 2 is the mean cost of each model, divided by the sum of these; zero where nothing costs anything.
+    Hard: 1 for the model of least loss + α·F, else 0; of equal ones the first, the cheapest (Eq. 2).
+    Soft: softmax of −(loss + α·F) / τ. Eq. 1 leaves open where G is not binary; this becomes Eq. 2 as τ, in nats,
+    goes to 0.
+    """
+    shares = table.mean_macs / (table.mean_macs.sum() or 1.0)
+    weighed = _losses(table, config) + alpha * shares
     if config.affinity == "hard":
-        return hard_affinity(losses, costs, alpha)
-    return soft_affinity(losses, costs, alpha, config.affinity_tau)
+        return np.asarray(np.eye(len(table.models))[weighed.argmin(axis=1)])
+    return np.asarray(softmax(-weighed / config.affinity_tau, axis=1))
 
 
 def qualities(table: PoolTable, config: SelectorConfig) -> FloatArray:
-    """(M, N), in [0, 1]: exp(−loss), for a single label the probability that a model gives what is right; with the
-    0-1 loss whether it is right.
+    """(M, N), in [0, 1]: exp(−loss), which for a single label is the probability of the right class; with the 0-1
+    loss whether a model is right.
 
     With several labels per video the loss is a mean over classes, and the smaller the more of them there are: it
     is divided by its mean over the videos and models, or all models would seem alike.
@@ -79,10 +52,11 @@ def qualities(table: PoolTable, config: SelectorConfig) -> FloatArray:
 
 
 def _losses(table: PoolTable, config: SelectorConfig) -> FloatArray:
-    return model_errors(table.correct) if config.affinity_loss == "error" else table.losses
+    """(M, N): L_cls or (our addition) the 0-1 loss in its place: 1 where a model's best-scored class is wrong."""
+    return np.asarray(~table.correct, np.float64) if config.affinity_loss == "error" else table.losses
 
 
-# --- which models the affinities name, before a selector is trained ---
+# --- labels of the training videos, before a selector is trained ---
 
 
 @dataclass(frozen=True)
@@ -93,7 +67,7 @@ class LabelDistribution:
         shares: (N,), share of the videos labelled with each model; of soft affinities their mean.
         gflops: mean 10⁹ MACs per video, were each judged by the model it is labelled with (of soft affinities:
             drawn by them), and by no other. A selector adds its own model.
-        top1: in [0, 1], of the same. The labels know the answers: no selector comes to it.
+        top1: in [0, 1], of the same. The labels know the answers: no selector reaches it.
     """
 
     alpha: float
@@ -121,8 +95,7 @@ def label_distributions(
 
 
 def relabelled(table: PoolTable, config: SelectorConfig, low: float, high: float) -> float:
-    """Share of the videos labelled otherwise at one α than at another; of soft affinities the share of their
-    weight that lies elsewhere."""
+    """Share of the videos whose label differs between two α; of soft affinities the share of the weight."""
     moved = np.abs(affinities(table, config, low) - affinities(table, config, high))
     return float(moved.sum(axis=1).mean() / 2)
 

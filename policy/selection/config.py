@@ -6,7 +6,7 @@ import math
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 import click
 
@@ -14,19 +14,14 @@ from cache_schema import UserError
 from cache_schema.annotations.class_names import read_class_names
 from policy.config import NOT_NEGATIVE, POSITIVE, InputNorm, RunConfig, option
 
-Heads = Literal["scores", "linear"]
-Affinity = Literal["hard", "soft"]
-AffinityLoss = Literal["entropy", "error"]
 SelectorInput = Literal["scores", "features", "scores+features"]
-SelectorTarget = Literal["affinity", "loss"]
-SelectionRule = Literal["threshold", "price"]
 WhenNone = Literal["largest", "most-confident"]
 SelectorAnswer = Literal["learned", "largest", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig(RunConfig):
-    """A pool of models, one of which, or another one, always runs: that on `coarse`, by default the cheapest."""
+    """A pool of models. The model on `coarse`, by default the cheapest of the pool, always runs."""
 
     models: tuple[str, ...] = option(
         (),
@@ -47,7 +42,7 @@ class PoolConfig(RunConfig):
         type=click.Path(path_type=Path),
         read=read_class_names,
     )
-    heads: Heads = option(
+    heads: Literal["scores", "linear"] = option(
         "scores",
         "scores: the class scores of the streams; linear: a linear classifier fitted on the features of each "
         "stream, averaged over a video's rows.",
@@ -107,12 +102,12 @@ class SelectorConfig(PoolConfig):
     alpha: float = option(
         5e-4, "Weight of a model's share of the pool's cost against its loss (α of Eq. 2).", NOT_NEGATIVE
     )
-    affinity: Affinity = option(
+    affinity: Literal["hard", "soft"] = option(
         "hard",
         "hard: the model of least loss + α·cost (Eq. 2); soft: a distribution over the models (Eq. 1).",
     )
     affinity_tau: float = option(0.1, "Temperature of the soft one, in nats.", POSITIVE)
-    affinity_loss: AffinityLoss = option(
+    affinity_loss: Literal["entropy", "error"] = option(
         "entropy",
         "entropy: cross-entropy, or binary cross-entropy with several classes per video; error: 1 where the "
         "best-scored class is wrong.",
@@ -120,10 +115,10 @@ class SelectorConfig(PoolConfig):
     selector_input: SelectorInput = option("scores", "What is seen of that model.")
     confidence_input: bool = option(False, "See also how sure its class scores are.")
     selector_hidden: int = option(256, "Units of the selector's hidden layer.", POSITIVE)
-    target: SelectorTarget = option(
+    target: Literal["affinity", "loss"] = option(
         "affinity", "What is learned: the affinity, or every model's loss, which goes by price."
     )
-    rule: SelectionRule = option(
+    rule: Literal["threshold", "price"] = option(
         "threshold",
         "threshold: the cheapest model whose confidence reaches --threshold (Sec. 3.4); price: the model whose "
         "confidence, less --threshold for each of its GFLOPs, is largest.",
@@ -149,6 +144,16 @@ class SelectorConfig(PoolConfig):
     def by_price(self) -> bool:
         """Whether models are chosen by price rather than by a threshold."""
         return self.target == "loss" or self.rule == "price"
+
+    @property
+    def sees_scores(self) -> bool:
+        """Whether the selector looks at class scores, or at how sure they are."""
+        return self.selector_input != "features" or self.confidence_input
+
+    @property
+    def sees_features(self) -> bool:
+        """Whether the selector looks at features."""
+        return self.selector_input != "scores"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,15 +187,16 @@ class SelectorCascadeConfig(PoolConfig):
         flag="--price",
     )
     budget: float | None = option(
-        None,
-        "Mean GFLOPs per video; sets the price on the training videos.",
-        POSITIVE,
-        metavar="GFLOPS",
+        None, "Mean GFLOPs per video; sets the price on the training videos.", POSITIVE, metavar="GFLOPS"
     )
 
+    by_price: ClassVar[bool] = True
+    sees_scores: ClassVar[bool] = True
+
     @property
-    def by_price(self) -> bool:
-        return True
+    def sees_features(self) -> bool:
+        """Whether the networks look at the first model's features, too."""
+        return self.selector_input != "scores"
 
     def check_together(self) -> None:
         if self.selector_input == "features":  # as a table may ask of all its rows
@@ -205,44 +211,44 @@ SelectionConfig: TypeAlias = SelectorConfig | SelectorCascadeConfig
 S = TypeVar("S", bound=SelectionConfig)
 
 
-def with_schedule(config: S, asked: Container[str]) -> S:
-    """The learning rate falls to a tenth after two and four fifths of the epochs, where nothing else is asked for.
+def with_schedule(config: S, given: Container[str]) -> S:
+    """The learning rate falls to a tenth after two and four fifths of the epochs, unless `lr_drop` is given.
 
     Sec. 4.1 has epochs 2 and 4 of 5. Small collections need more epochs, and a rate that does not fall at once.
 
     Args:
-        asked: names of the options that the user has given a value.
+        given: names of the options that the user has given a value.
 
     Raises:
-        UserError: as `check_asked`; or the selector goes by price, of which there is no usual one, and neither a
-            price nor a budget is given.
+        UserError: as `check_given`; or the selector goes by price, which has no usual value, and neither a price
+            nor a budget is given.
     """
-    check_asked(config, asked)
-    given = "threshold" in asked or "budget" in asked
-    if isinstance(config, SelectorConfig) and config.by_price and not given:
+    check_given(config, given)
+    no_price = "threshold" not in given and "budget" not in given
+    if isinstance(config, SelectorConfig) and config.by_price and no_price:
         how = "--target loss" if config.target == "loss" else "--rule price"
         raise UserError(
             f"{how} weighs models by the price of a GFLOP: give --budget GFLOPS, which finds it, or the price "
             "itself as --threshold (0.01: ten GFLOPs must bring a tenth)"
         )
-    if "lr_drop" in asked:
+    if "lr_drop" in given:
         return config
     drops = (2 * config.epochs // 5, 4 * config.epochs // 5)
     return replace(config, lr_drop=tuple(drop for drop in drops if drop))
 
 
-def check_asked(config: SelectionConfig, asked: Container[str]) -> None:
-    """Raises UserError where options contradict each other: a threshold and a budget, which would set it; folds of
-    no heads; a rule that the target does not have; or a confidence above 1."""
-    if "threshold" in asked and "budget" in asked:
+def check_given(config: SelectionConfig, given: Container[str]) -> None:
+    """Raises UserError where options contradict each other: a threshold and a budget, which would set it; folds
+    without linear heads; a rule that the target does not have; or a threshold on confidences above 1."""
+    if "threshold" in given and "budget" in given:
         raise UserError("give --threshold or --budget, which sets the threshold")
-    if "folds" in asked and config.heads != "linear":
+    if "folds" in given and config.heads != "linear":
         raise UserError(
             "--folds is about linear heads: give --heads linear, or for class scores --out-of-fold"
         )
     if not isinstance(config, SelectorConfig):
         return
-    if config.target == "loss" and "rule" in asked and config.rule != "price":
+    if config.target == "loss" and "rule" in given and config.rule != "price":
         raise UserError(
             f"--rule {config.rule} is for --target affinity; expected losses are weighed by price"
         )
@@ -251,10 +257,10 @@ def check_asked(config: SelectionConfig, asked: Container[str]) -> None:
 
 
 def threshold_of(config: SelectionConfig, models: int) -> float:
-    """The threshold or price that a configuration gives.
+    """The threshold or price of a configuration.
 
-    Where it gives none: 1/N, which the largest of N confidences that sum to 1 always reaches, so that no video is
-    left to `when_none`; of prices 0.01, for which ten GFLOPs must bring a tenth.
+    Where it has none: 1/N, which the largest of N confidences that sum to 1 always reaches, so that no video is
+    left to `when_none`; as a price 0.01, at which ten GFLOPs must bring a tenth.
     """
     if config.threshold is not None:
         return config.threshold

@@ -17,7 +17,7 @@ from policy.selection.pool import FloatArray, Masks, PoolTable, all_of, only
 from policy.selection.rule import choose, thresholds
 
 POINTS = 50
-"""Of a cascade and of the oracle; those of a selector's curve."""
+"""Thresholds or prices of a curve, at most."""
 NEVER = 2.0
 """A threshold that no probability reaches."""
 
@@ -28,19 +28,19 @@ _DRAWS = 3
 def single_models(table: PoolTable) -> SelectionCurve:
     """Each model by itself: N points, whose value is the model's place in the pool.
 
-    The upper hull (`policy.evaluation.curves`) of their HIT@1 is random selection: mixing is linear in what is a
-    mean over videos. mAP is not; `random_mixtures`.
+    The upper hull (`policy.evaluation.curves`) of their HIT@1 is random selection: mixing is linear in any mean
+    over videos. mAP is none: see `random_mixtures`.
     """
     places = np.arange(len(table.models))
-    return _curve("Single models", table, places, _everyone(table, only(places)))
+    return _curve("Single models", table, places, only(places))
 
 
 def random_mixtures(
     table: PoolTable, *, shares: tuple[float, ...] = _SHARES, draws: int = _DRAWS, seed: int = 0
 ) -> tuple[SelectionCurve, ...]:
-    """Random selection as mAP sees it, which ranks the scores of different models against each other.
+    """Random selection for mAP, which ranks the scores of different models against each other.
 
-    Of two models that are neighbours on the hull of mAP against cost, the dearer one is run for a share of the
+    Of two models that are neighbours on the hull of mAP against cost, the dearer one runs for a share of the
     videos, drawn at random. Costs and mAP of random selection are the means over the draws, point by point.
 
     Args:
@@ -54,13 +54,13 @@ def random_mixtures(
     random = np.random.default_rng(seed)
     curves = []
     for _ in range(draws):
-        drawn = random.random(len(table))
+        ranks = random.random(len(table))
         values: list[float] = []
         chosen = []
         for k, (cheaper, dearer) in enumerate(pairwise(corners)):
             for share in (0.0, *shares):
                 values.append(k + share)
-                chosen.append(np.where(drawn < share, dearer, cheaper))
+                chosen.append(np.where(ranks < share, dearer, cheaper))
         values.append(len(corners) - 1)
         chosen.append(np.full(len(table), corners[-1]))
         curves.append(_curve("Random selection", table, np.array(values), only(np.stack(chosen))))
@@ -71,7 +71,7 @@ def ensemble(table: PoolTable) -> SelectionCurve:
     """The mean of the class probabilities of the cheapest models, 1 to all N: N points, the number the value."""
     counts = np.arange(1, len(table.models) + 1)
     every = np.array([all_of(int(count)) for count in counts], np.uint32)
-    return _curve("Ensemble", table, counts, _everyone(table, every))
+    return _curve("Ensemble", table, counts, every)
 
 
 def cascade(
@@ -80,18 +80,19 @@ def cascade(
     """Models from the cheapest up, until the largest class probability reaches a threshold τ, the value; it is the
     same for all models.
 
-    All that ran are charged; the last one that ran answers, and is asked how sure it is. With `committee`, the
-    mean of all that ran answers and is asked: Wang et al., "Wisdom of Committees" (2012.01988), the paper's [47].
+    All that ran are charged; the last one that ran answers, and is compared with τ. With `committee`, the mean of
+    all that ran answers and is compared: Wang et al., "Wisdom of Committees" (2012.01988), the paper's [47].
 
     Args:
-        training: what the models say of the training videos: between the thresholds equally many of these change
-            where they stop. From 0, where the cheapest model is all that runs, to one that nothing reaches.
+        training: the models' predictions for the training videos, which spread the thresholds: from one to the
+            next equally many videos stop elsewhere, from 0, where only the cheapest model runs, to `NEVER`.
         points: at most so many.
     """
-    sure = _committee_confidence if committee else _own_confidence
-    values = thresholds(sure(training), "largest", points - 1)
+    confidences, on_training = (
+        _committee_confidence(each) if committee else each.confidence for each in (table, training)
+    )
+    values = thresholds(on_training, "largest", points - 1)
     values = np.append(values[values < NEVER], NEVER)
-    confidences = sure(table)
     last = np.stack([choose(confidences, float(value), "largest") for value in values])
     ran = np.asarray((np.uint32(2) << last.astype(np.uint32)) - np.uint32(1), np.uint32)
     name = "Committee cascade" if committee else "Confidence cascade"
@@ -112,19 +113,11 @@ def oracle(table: PoolTable, *, points: int = POINTS) -> SelectionCurve:
 def _curve(
     name: str, table: PoolTable, values: npt.NDArray[np.number], ran: Masks, answering: Masks | None = None
 ) -> SelectionCurve:
-    nothing = np.zeros(len(table), np.int64)
-    return SelectionCurve(
-        name, table, values.astype(np.float64), ran, ran if answering is None else answering, nothing
-    )
-
-
-def _everyone(table: PoolTable, masks: Masks) -> Masks:
-    """(P, M): the same sets for every video."""
-    return np.tile(masks[:, None], len(table))
-
-
-def _own_confidence(table: PoolTable) -> FloatArray:
-    return table.confidence
+    """Sets of models (P, M), or (P,) for all videos alike."""
+    if ran.ndim == 1:
+        ran = np.tile(ran[:, None], len(table))
+    answering, overhead = ran if answering is None else answering, np.zeros(len(table), np.int64)
+    return SelectionCurve(name, table, values.astype(np.float64), ran, answering, overhead)
 
 
 def _committee_confidence(table: PoolTable) -> FloatArray:

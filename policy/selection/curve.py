@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from policy.evaluation.metrics import mean_average_precision
-from policy.selection.pool import BoolArray, FloatArray, IntArray, Masks, PoolTable
+from policy.selection.pool import BoolArray, FloatArray, Floats, IntArray, Masks, PoolTable, contains
 
 
 @dataclass(frozen=True)
@@ -17,12 +16,12 @@ class SelectionCurve:
     """One way to choose, at P budgets, for the M videos of a table.
 
     Attributes:
-        name: whose curve it is.
+        name: of the way to choose.
         values: (P,), what sets the budget: a threshold, a price, a number of models.
         ran: (P, M), the models that were run for a video.
         answering: (P, M), those of them whose probabilities, averaged, are the answer.
-        overhead: (M,) MACs beside those of the pool's models: the selector's network and, where that looks at a
-            model outside the pool, this model.
+        overhead: (M,) MACs beside those of the pool's models: the selector's network and, where its input model is
+            outside the pool, this model.
     """
 
     name: str
@@ -65,12 +64,12 @@ class SelectionCurve:
         kept = np.linspace(0, count - 1, min(points, count)).round().astype(np.int64)
         return replace(self, values=self.values[kept], ran=self.ran[kept], answering=self.answering[kept])
 
-    def scores(self, point: int) -> npt.NDArray[np.float32]:
+    def scores(self, point: int) -> Floats:
         """(M, C): class probabilities at a point."""
         return self.table.scores_of(self.answering[point])
 
     @cached_property
     def shares(self) -> FloatArray:
         """(P, N): share of the videos for which each model is among those that answer."""
-        models = np.arange(len(self.table.models), dtype=np.uint32)
-        return np.stack([(self.answering >> n & 1).mean(axis=1) for n in models], axis=1)
+        models = range(len(self.table.models))
+        return np.stack([contains(self.answering, n).mean(axis=1) for n in models], axis=1)

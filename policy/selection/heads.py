@@ -17,12 +17,10 @@ from cache_schema import CacheError, Stream, StreamSpec, UserError
 from cache_schema.scores import kind_of
 from policy.data.batches import RowChoice, VideoSet, batched
 from policy.networks.macs import linear_macs
-
-IntArray = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+from policy.selection.pool import Floats, IntArray
 
 _VIDEOS_AT_A_TIME = 128
-_TRIED = 256
+_SAMPLED = 256
 """Videos whose scores are looked at to tell probabilities from logits."""
 
 
@@ -30,7 +28,7 @@ class Head(Protocol):
     """Class probabilities of videos, and what they cost beyond the backbone."""
 
     def macs(self, rows: IntArray) -> IntArray:
-        """(M,) of videos of which `rows` (M,) rows are looked at."""
+        """(M,) for M videos, by the number of rows (M,) that are looked at."""
 
     def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
         """(m, C) of the videos at positions `which` of a set."""
@@ -39,10 +37,10 @@ class Head(Protocol):
 @dataclass(frozen=True)
 class ScoreHead:
     """The stream's class scores: a softmax or, with several classes per video, a sigmoid of the logits of the
-    labels' classes alone (of Kinetics-400's 400 the 200 of Mini-Kinetics), averaged over the rows.
+    labels' classes alone (the 200 of Mini-Kinetics among Kinetics-400's), averaged over the rows.
 
     Attributes:
-        columns: (C,), where the class scores have the classes.
+        columns: (C,), the column of the class scores for each class of the labels.
     """
 
     stream: Stream
@@ -71,39 +69,34 @@ def row_probabilities(scores: npt.NDArray[np.floating[Any]], columns: IntArray, 
     return np.asarray(expit(logits) if multi_label else softmax(logits, axis=1))
 
 
-def score_head(stream: Stream, classes: Sequence[str], names: Sequence[str], videos: VideoSet) -> ScoreHead:
+def score_head(stream: Stream, columns: IntArray, videos: VideoSet) -> ScoreHead:
     """The head of a stream with class scores.
 
     Args:
-        names: see `score_columns`.
-        videos: some of which are looked at, whether these are logits.
+        columns: as `ScoreHead.columns`.
+        videos: the scores of some of them are checked to be logits.
 
     Raises:
-        UserError: the stream has no class scores, not for all classes, or probabilities instead of logits.
+        CacheError: they are probabilities: between 0 and 1 throughout and adding up to 1 in each row or, with
+            several classes per video, only the former.
     """
-    columns = score_columns(stream.spec, classes, names)
-    _check_logits(stream, videos)
+    sample = range(0, len(videos), -(-len(videos) // _SAMPLED))
+    scores = [videos.scores_of(stream, video) for video in sample if videos.ids[video] in stream]
+    kind = kind_of(np.concatenate(scores)) if scores and scores[0].shape[1] > 1 else "logits"
+    if kind == "softmax" or (kind == "sigmoid" and videos.multi_label):
+        how = ", adding up to 1 in each row" if kind == "softmax" else ""
+        raise CacheError(
+            f"stream {stream.name!r}: its class scores are probabilities (from 0 to 1{how}), where logits are "
+            f"expected: import them again with feature-cache import --kind {kind}"
+        )
     return ScoreHead(stream, columns)
 
 
-def every_score(stream: Stream, videos: VideoSet) -> ScoreHead:
-    """The head of a stream with class scores, whatever classes they are of.
-
-    Args:
-        videos: as for `score_head`.
-
-    Raises:
-        UserError: these are probabilities instead of logits.
-    """
-    _check_logits(stream, videos)
-    return ScoreHead(stream, np.arange(stream.spec.num_classes))
-
-
 def score_columns(spec: StreamSpec, classes: Sequence[str], names: Sequence[str] = ()) -> IntArray:
-    """(C,): where a stream's class scores have the classes of the labels.
+    """(C,): the column of a stream's class scores for each class of the labels.
 
     Args:
-        names: of the columns, for a stream that does not say; where neither does, and there are as many columns as
+        names: of the columns, for a stream without; where neither has names, and there are as many columns as
             classes, they are taken to be in sorted order, as the classes are.
 
     Raises:
@@ -115,52 +108,38 @@ def score_columns(spec: StreamSpec, classes: Sequence[str], names: Sequence[str]
             "classifier (finetune-backbone makes one), import scores (feature-cache import), or give --heads "
             "linear, which fits one on its features"
         )
-    known = spec.classes or tuple(names)
-    if not known:
+    names = spec.classes or tuple(names)
+    if not names:
         if spec.num_classes == len(classes):
             return np.arange(len(classes), dtype=np.int64)
         raise CacheError(
             f"stream {spec.name!r} has {spec.num_classes} class scores without names, and the labels have "
             f"{len(classes)} classes: say which is which with --classes FILE, a name for each column"
         )
-    if len(known) != spec.num_classes:
+    if len(names) != spec.num_classes:
         raise UserError(
-            f"--classes names {len(known)} columns, but stream {spec.name!r} has {spec.num_classes} class scores"
+            f"--classes names {len(names)} columns, but stream {spec.name!r} has {spec.num_classes} class scores"
         )
-    places = {name: place for place, name in enumerate(known)}
+    places = {name: place for place, name in enumerate(names)}
     missing = [name for name in classes if name not in places]
     if missing:
-        named = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
-        its_own = ", ".join(map(repr, known[:3])) + (", …" if len(known) > 3 else "")
         raise CacheError(
             f"stream {spec.name!r} has no class scores for {len(missing)} of the {len(classes)} classes of the "
-            f"labels: {named}; its own are {its_own}"
+            f"labels: {_some(missing)}; its own are {_some(names)}"
         )
     return np.array([places[name] for name in classes], np.int64)
 
 
-def _check_logits(stream: Stream, videos: VideoSet) -> None:
-    """Raises CacheError where what should be logits is between 0 and 1 throughout and adds up to 1 in each row or,
-    with several classes per video, only the former."""
-    step = -(-len(videos) // _TRIED)
-    tried = [v for v in range(0, len(videos), step) if videos.ids[v] in stream]
-    if not tried:
-        return
-    scores = np.concatenate([videos.scores_of(stream, v) for v in tried])
-    kind = kind_of(scores)
-    if scores.shape[1] > 1 and (kind == "softmax" or (kind == "sigmoid" and videos.multi_label)):
-        how = ", adding up to 1 in each row" if kind == "softmax" else ""
-        raise CacheError(
-            f"stream {stream.name!r}: its class scores are probabilities (from 0 to 1{how}), where logits are "
-            f"expected: import them again with feature-cache import --kind {kind}"
-        )
+def _some(names: Sequence[str]) -> str:
+    """The first three."""
+    return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
 
 
 # --- out of fold ---
 
 
 def parse_held_out(texts: Sequence[str], streams: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """By stream of the pool, those with its scores of training videos.
+    """By stream of the pool, the streams that hold its scores of training videos.
 
     Args:
         streams: of the pool.
@@ -189,46 +168,41 @@ def parse_held_out(texts: Sequence[str], streams: Sequence[str]) -> dict[str, tu
 
 @dataclass(frozen=True)
 class HeldOutHead:
-    """Judges training videos by the first of other streams that holds them, all others by its own.
+    """Judges training videos by the first of other streams that holds them, all other videos by the stream itself.
 
     Attributes:
-        source: by id of a training video, its place in `others`.
+        heads: of the stream itself, then of the others.
+        source: by id of a training video, its place in `heads`.
     """
 
-    own: ScoreHead
-    others: tuple[ScoreHead, ...]
+    heads: tuple[ScoreHead, ...]
     source: Mapping[str, int]
 
     def macs(self, rows: IntArray) -> IntArray:
-        """Of its own classifier."""
-        return self.own.macs(rows)
+        """Of the stream's own classifier."""
+        return self.heads[0].macs(rows)
 
     def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
-        probabilities = np.empty((len(which), len(self.own.columns)), np.float32)
-        positions = np.asarray(which)
-        source = np.array([self.source.get(videos.ids[video], -1) for video in which], np.int64)
+        probabilities = np.empty((len(which), len(self.heads[0].columns)), np.float32)
+        source = np.array([self.source.get(videos.ids[video], 0) for video in which], np.int64)
         for place in np.unique(source):
-            head = self.own if place < 0 else self.others[place]
-            from_head = source == place
-            probabilities[from_head] = head.probabilities(videos, positions[from_head].tolist(), rows)
+            part = np.asarray(which)[source == place].tolist()
+            probabilities[source == place] = self.heads[place].probabilities(videos, part, rows)
         return probabilities
 
 
-def held_out_head(own: ScoreHead, others: Sequence[ScoreHead], train: VideoSet) -> HeldOutHead:
+def held_out_head(head: ScoreHead, others: Sequence[ScoreHead], train: VideoSet) -> HeldOutHead:
     """Raises UserError where a training video is in none of the others."""
-    source: dict[str, int] = {}
-    missing = []
-    for video in train.ids:
-        place = next((place for place, head in enumerate(others) if video in head.stream), None)
-        if place is None:
-            missing.append(video)
-        else:
-            source[video] = place
+    places = {
+        video: next((place for place, other in enumerate(others, 1) if video in other.stream), 0)
+        for video in train.ids
+    }
+    missing = [video for video, place in places.items() if not place]
     if missing:
-        names = ",".join(head.stream.name for head in others)
+        names = ",".join(other.stream.name for other in others)
         more = f", nor are {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise UserError(
-            f"out-of-fold {own.stream.name}={names}: video {missing[0]!r} of subset {train.subset!r} is in none "
+            f"out-of-fold {head.stream.name}={names}: video {missing[0]!r} of subset {train.subset!r} is in none "
             f"of these{more}; each training video needs the scores of a model that has not seen it"
         )
-    return HeldOutHead(own, tuple(others), source)
+    return HeldOutHead((head, *others), places)

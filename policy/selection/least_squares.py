@@ -10,70 +10,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import solve
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
-FloatArray = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.float32]
+from policy.selection.pool import BoolArray, FloatArray, Floats
 
 _PART = 4096
+_BOUNDS = ((np.log(0.1), np.log(1000.0)), (-30.0, 30.0))
+"""Of log(slope) and shift: scores that tell all apart, or nothing, have no best one."""
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Sums over n examples of features x (D) and targets y (C): of x, y, x xᵀ and x yᵀ."""
+def moments(features: Floats, targets: BoolArray) -> FloatArray:
+    """(1 + D, 1 + D + C): [1, x]ᵀ [1, x, y] summed over n examples of features x (n, D) and targets y (n, C).
 
-    count: int
-    x: FloatArray
-    y: FloatArray
-    xx: FloatArray
-    xy: FloatArray
-
-    @staticmethod
-    def of(features: Floats, targets: npt.NDArray[np.bool_]) -> Moments:
-        """From (n, D) and (n, C); the features should be about 1 in size, for products are in float32."""
-        total = Moments.none(features.shape[1], targets.shape[1])
-        for start in range(0, len(features), _PART):
-            x, y = features[start : start + _PART], targets[start : start + _PART].astype(np.float32)
-            total += Moments(
-                len(x),
-                x.sum(axis=0, dtype=np.float64),
-                y.sum(axis=0, dtype=np.float64),
-                (x.T @ x).astype(np.float64),
-                (x.T @ y).astype(np.float64),
-            )
-        return total
-
-    @staticmethod
-    def none(features: int, targets: int) -> Moments:
-        """Of no example."""
-        return Moments(
-            0,
-            np.zeros(features),
-            np.zeros(targets),
-            np.zeros((features, features)),
-            np.zeros((features, targets)),
-        )
-
-    def __add__(self, other: Moments) -> Moments:
-        return Moments(
-            self.count + other.count,
-            self.x + other.x,
-            self.y + other.y,
-            self.xx + other.xx,
-            self.xy + other.xy,
-        )
-
-    def __sub__(self, other: Moments) -> Moments:
-        return Moments(
-            self.count - other.count,
-            self.x - other.x,
-            self.y - other.y,
-            self.xx - other.xx,
-            self.xy - other.xy,
-        )
+    The features should be about 1 in size, for products are in float32.
+    """
+    dim = features.shape[1]
+    total = np.zeros((1 + dim, 1 + dim + targets.shape[1]))
+    for start in range(0, len(features), _PART):
+        x, y = features[start : start + _PART], targets[start : start + _PART].astype(np.float32)
+        total[0, 0] += len(x)
+        total[0, 1 : 1 + dim] += x.sum(axis=0, dtype=np.float64)
+        total[0, 1 + dim :] += y.sum(axis=0, dtype=np.float64)
+        total[1:, 1 : 1 + dim] += x.T @ x
+        total[1:, 1 + dim :] += x.T @ y
+    total[1:, 0] = total[0, 1 : 1 + dim]
+    return total
 
 
 @dataclass(frozen=True)
@@ -91,13 +54,14 @@ class Linear:
         return features @ self.weights + self.bias
 
 
-def ridge_regression(moments: Moments, ridge: float) -> Linear:
-    """The W and b of least mean ‖Wᵀx + b − y‖² + ridge · ‖W‖²."""
-    n = moments.count
-    x, y = moments.x / n, moments.y / n
-    covariance = moments.xx / n - np.outer(x, x)
-    covariance[np.diag_indices_from(covariance)] += ridge
-    weights = solve(covariance, moments.xy / n - np.outer(x, y), assume_a="pos", overwrite_a=True)
+def ridge_regression(moments: FloatArray, ridge: float) -> Linear:
+    """The W and b of least mean ‖Wᵀx + b − y‖² + ridge · ‖W‖², from the `moments` of the examples."""
+    dim = len(moments) - 1
+    means, products = moments[0] / moments[0, 0], moments[1:] / moments[0, 0]
+    x, y = means[1 : 1 + dim], means[1 + dim :]
+    covariance = products[:, 1 : 1 + dim] - np.outer(x, x)
+    covariance[np.diag_indices(dim)] += ridge
+    weights = solve(covariance, products[:, 1 + dim :] - np.outer(x, y), assume_a="pos", overwrite_a=True)
     return Linear(weights.astype(np.float32), (y - x @ weights).astype(np.float32))
 
 
@@ -113,17 +77,22 @@ class Calibration:
     multi_label: bool
 
     @staticmethod
-    def fit(scores: Floats, targets: npt.NDArray[np.bool_], multi_label: bool) -> Calibration:
+    def fit(scores: Floats, targets: BoolArray, multi_label: bool) -> Calibration:
         """Of least cross-entropy on (n, C) scores; targets (n, C), one in each row without `multi_label`."""
-        s, y = scores.astype(np.float64), targets
+        start = [np.log(5.0)]
         if multi_label:
-            rare = np.clip(y.mean(), 1e-6, 1 - 1e-6)
-            start = [np.log(5.0), np.log(rare / (1 - rare))]
-            found = minimize(_binary_loss, start, (s, y), jac=True, method="L-BFGS-B", bounds=_BOUNDS)
-        else:
-            found = minimize(_loss, [np.log(5.0)], (s, y), jac=True, method="L-BFGS-B", bounds=_BOUNDS[:1])
-        shift = float(found.x[1]) if multi_label else 0.0
-        return Calibration(float(np.exp(found.x[0])), shift, multi_label)
+            share = np.clip(targets.mean(), 1e-6, 1 - 1e-6)
+            start.append(np.log(share / (1 - share)))
+        optimum = minimize(
+            _binary_loss if multi_label else _loss,
+            start,
+            (scores.astype(np.float64), targets),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=_BOUNDS[: len(start)],
+        )
+        shift = float(optimum.x[1]) if multi_label else 0.0
+        return Calibration(float(np.exp(optimum.x[0])), shift, multi_label)
 
     def __call__(self, scores: Floats) -> Floats:
         """(M, C) -> (M, C)."""
@@ -131,20 +100,16 @@ class Calibration:
         return np.asarray(expit(logits) if self.multi_label else softmax(logits, axis=1), np.float32)
 
 
-_BOUNDS = ((np.log(0.1), np.log(1000.0)), (-30.0, 30.0))
-"""Of log(slope) and shift: scores that tell all apart, or nothing, have no best one."""
-
-
-def _loss(at: FloatArray, scores: FloatArray, targets: npt.NDArray[np.bool_]) -> tuple[float, FloatArray]:
+def _loss(at: FloatArray, scores: FloatArray, targets: BoolArray) -> tuple[float, FloatArray]:
+    """Cross-entropy at log(slope), and its gradient."""
     slope = np.exp(at[0])
     logs = log_softmax(slope * scores, axis=1)
     by_slope = ((np.exp(logs) - targets) * scores).sum() / len(scores)
     return float(-logs[targets].sum() / len(scores)), np.array([by_slope * slope])
 
 
-def _binary_loss(
-    at: FloatArray, scores: FloatArray, targets: npt.NDArray[np.bool_]
-) -> tuple[float, FloatArray]:
+def _binary_loss(at: FloatArray, scores: FloatArray, targets: BoolArray) -> tuple[float, FloatArray]:
+    """Binary cross-entropy at log(slope) and shift, and its gradient."""
     slope = np.exp(at[0])
     logits = slope * scores + at[1]
     excess = expit(logits) - targets

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,13 +13,11 @@ from cache_schema import CacheError, Stream, UserError
 from policy.data.batches import RowChoice, VideoSet
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
-from policy.selection.least_squares import Calibration, Linear, Moments, ridge_regression
-
-IntArray = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+from policy.selection.least_squares import Calibration, Linear, moments, ridge_regression
+from policy.selection.pool import BoolArray, FloatArray, Floats, IntArray
 
 _RIDGES = (100.0, 10.0, 1.0, 0.1, 0.01)
-"""Tried one after another, as long as it gets better; the features have variance 1."""
+"""Tried in turn for as long as the error falls; the features have variance 1."""
 _RIDGE_IN_SAMPLE = 1.0
 """With one fold there is nothing to choose by."""
 _CALIBRATED_ON = 1 << 22
@@ -30,7 +27,7 @@ _PART = 4096
 
 @dataclass(frozen=True)
 class WholeHead:
-    """What judges videos that no head was fitted on, with nothing but numbers."""
+    """The head fitted on all training videos, which judges all others; it needs neither cache nor labels."""
 
     scale: Standardize
     linear: Linear
@@ -38,7 +35,7 @@ class WholeHead:
 
     @property
     def macs(self) -> int:
-        """D·C once per video, for the mean of its rows; the standardisation is a matter of weights and bias."""
+        """D·C once per video, for the mean of its rows; the standardisation folds into weights and bias."""
         return linear_macs(*self.linear.weights.shape)
 
     def __call__(self, features: Floats) -> Floats:
@@ -59,27 +56,27 @@ class WholeHead:
     @staticmethod
     def of(tensors: Mapping[str, Tensor], stream: str, *, multi_label: bool) -> WholeHead:
         """The inverse of `tensors`. Raises KeyError where this stream's are not among them."""
-        mean, std = tensors[f"{stream}/mean"], tensors[f"{stream}/std"]
+        mean, std, weights, bias, calibration = (
+            tensors[f"{stream}/{part}"] for part in ("mean", "std", "weights", "bias", "calibration")
+        )
         scale = Standardize(len(mean))
         scale.load_state_dict({"mean": mean, "std": std})
-        linear = Linear(tensors[f"{stream}/weights"].numpy(), tensors[f"{stream}/bias"].numpy())
-        slope, shift = tensors[f"{stream}/calibration"].tolist()
-        return WholeHead(scale, linear, Calibration(slope, shift, multi_label))
+        slope, shift = calibration.tolist()
+        return WholeHead(scale, Linear(weights.numpy(), bias.numpy()), Calibration(slope, shift, multi_label))
 
 
 @dataclass(frozen=True)
 class LinearHead:
     """Classifies the mean of the features of a video's rows, standardised over the training videos.
 
-    Least squares with a ridge, and a calibration; both are fitted to what heads say of videos of folds that they
-    have not seen. A training video is judged by the head that was fitted without its fold, any other by the one
-    fitted on all of them. What is shared by the folds are the mean and variance of each feature, the ridge and the
-    calibration: few numbers, none of which knows a video.
+    Least squares with a ridge, and a calibration; both are fitted to scores out of fold. A training video is
+    judged by the head that was fitted without its fold, any other by the one fitted on all of them. The folds
+    share the mean and variance of each feature, the ridge and the calibration: few numbers, which know no video.
 
     Attributes:
         whole: the one fitted on all training videos.
-        fold_of: by id of a training video.
         folds: the head fitted without each fold; of a single fold, the one fitted on it.
+        fold_of: by id of a training video.
     """
 
     stream: Stream
@@ -92,10 +89,10 @@ class LinearHead:
         return np.full_like(rows, self.whole.macs)
 
     def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
-        features = scaled(self.whole.scale, mean_features(self.stream, videos, which, rows))
-        unseen = len(self.folds)
-        fold = np.array([self.fold_of.get(videos.ids[video], unseen) for video in which], np.int64)
-        return self.whole.calibration(_by_fold([*self.folds, self.whole.linear], fold, features))
+        features = mean_features(self.stream, videos, which, rows, needed_by="--heads linear")
+        fold = np.array([self.fold_of.get(videos.ids[video], len(self.folds)) for video in which], np.int64)
+        heads = *self.folds, self.whole.linear
+        return self.whole.calibration(_by_fold(heads, fold, scaled(self.whole.scale, features)))
 
 
 def fit_linear_head(
@@ -104,18 +101,18 @@ def fit_linear_head(
     """Fit on training videos.
 
     Args:
-        folds: see `assign_folds`; with 1 a head judges the videos that it has seen, which is optimistic.
+        folds: see `assign_folds`; with 1 a head judges the videos that it was fitted on, which is optimistic.
 
     Raises:
         UserError: there are fewer videos than folds.
     """
-    features = mean_features(stream, videos, range(len(videos)), rows)
+    features = mean_features(stream, videos, range(len(videos)), rows, needed_by="--heads linear")
     scale = Standardize(features.shape[1])
     scale.fit(features[start : start + _PART] for start in range(0, len(features), _PART))
     features = scaled(scale, features)
     targets = class_targets(videos)
     fold = assign_folds(targets, folds, seed)
-    parts = [Moments.of(features[fold == k], targets[fold == k]) for k in range(folds)]
+    parts = [moments(features[fold == k], targets[fold == k]) for k in range(folds)]
     whole = sum(parts[1:], parts[0])
     if folds == 1:
         head = ridge_regression(whole, _RIDGE_IN_SAMPLE)
@@ -131,13 +128,13 @@ def fit_linear_head(
 
 
 def _best_ridge(
-    features: Floats,
-    targets: npt.NDArray[np.bool_],
-    fold: IntArray,
-    whole: Moments,
-    parts: Sequence[Moments],
+    features: Floats, targets: BoolArray, fold: IntArray, whole: FloatArray, parts: Sequence[FloatArray]
 ) -> tuple[float, tuple[Linear, ...]]:
-    """That of least squared error out of fold, and the heads with it."""
+    """The ridge of least squared error out of fold, and the heads with it.
+
+    Args:
+        whole, parts: `moments` of all videos, and of each fold.
+    """
     least, best = np.inf, (_RIDGES[0], tuple[Linear, ...]())
     for ridge in _RIDGES:
         heads = tuple(ridge_regression(whole - part, ridge) for part in parts)
@@ -156,16 +153,15 @@ def _by_fold(heads: Sequence[Linear], fold: IntArray, features: Floats) -> Float
     """(m, C): scores of each video by the head of its fold."""
     predicted = np.empty((len(fold), len(heads[0].bias)), np.float32)
     for number in np.unique(fold):
-        mine = fold == number
-        predicted[mine] = heads[number](features[mine])
+        predicted[fold == number] = heads[number](features[fold == number])
     return predicted
 
 
-def assign_folds(targets: npt.NDArray[np.bool_], folds: int, seed: int) -> IntArray:
-    """(M,): a fold for each video, drawn at random, folds of equal size and with equal parts of each class.
+def assign_folds(targets: BoolArray, folds: int, seed: int) -> IntArray:
+    """(M,): a fold for each video, drawn at random: folds of equal size, with equally many videos of each class.
 
-    Alike to one video, both. A video of several classes counts for the rarest of them. Of a class with one video,
-    the head that judges this video has seen no example: to it the class is as likely as one that no video has.
+    Both hold up to one video. A video of several classes counts for the rarest of them. The only video of a class
+    is judged by a head fitted on no example: to it the class is as likely as one that no video has.
 
     Args:
         targets: (M, C).
@@ -184,30 +180,28 @@ def assign_folds(targets: npt.NDArray[np.bool_], folds: int, seed: int) -> IntAr
     return fold
 
 
-def class_targets(videos: VideoSet) -> npt.NDArray[np.bool_]:
-    """(M, C): what a video is to be taken for; only its first class without `multi_label`."""
+def class_targets(videos: VideoSet) -> BoolArray:
+    """(M, C): the classes that a video is trained to have; without `multi_label` only its first."""
     if videos.multi_label:
         return videos.labels
-    targets = np.zeros(videos.labels.shape, np.bool_)
-    targets[np.arange(len(videos)), videos.first] = True
-    return targets
+    return np.asarray(np.arange(videos.labels.shape[1]) == videos.first[:, None])
 
 
-def check_features(stream: Stream, what: str) -> None:
-    """Raises CacheError where a stream has none, because scores alone were imported.
+def mean_features(
+    stream: Stream, videos: VideoSet, which: Sequence[int], rows: RowChoice, *, needed_by: str
+) -> Floats:
+    """(m, D): of the videos at positions `which`, each the mean over the chosen rows.
 
     Args:
-        what: needs them.
+        needed_by: the option that needs them.
+
+    Raises:
+        CacheError: the stream has none, because scores alone were imported, or they are not finite.
     """
     if not stream.spec.feature_dim:
         raise CacheError(
-            f"stream {stream.name!r} has no features, only class scores, and {what} needs features"
+            f"stream {stream.name!r} has no features, only class scores, and {needed_by} needs features"
         )
-
-
-def mean_features(stream: Stream, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
-    """(m, D): mean over the chosen rows of videos."""
-    check_features(stream, "--heads linear")
     means = np.empty((len(which), stream.spec.feature_dim), np.float32)
     for mean, video in zip(means, which, strict=True):
         videos.features_of(stream, video, rows).mean(axis=0, dtype=np.float32, out=mean)

@@ -1,4 +1,4 @@
-"""A selector at work: what it sees of a video, its network (Sec. 3.1), and the model that it names (Sec. 3.4)."""
+"""A selector at work: its input for a video, its network (Sec. 3.1), and the model that it chooses (Sec. 3.4)."""
 
 from __future__ import annotations
 
@@ -7,71 +7,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from policy.data.batches import VideoSet
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
 from policy.selection.config import SelectorConfig
-from policy.selection.linear_head import check_features
-from policy.selection.opening import Member
 from policy.selection.pool import LEAST, FloatArray, Floats, IntArray
 from policy.selection.rule import choose, choose_at_price
 
 _TOP = 5
 
 
-# --- what it sees ---
+# --- its input ---
 
 
-def selector_input(config: SelectorConfig, member: Member, videos: VideoSet, scores: Floats | None) -> Floats:
-    """(M, D): per video, by `config.selector_input`, class scores, mean features, or both.
-
-    Args:
-        member: the model.
-        scores: (M, C), its class probabilities; None where they are not part of the input.
-    """
-    features = None if config.selector_input == "scores" else mean_features(member, videos)
-    return assembled(config, scores, features, multi_label=videos.multi_label)
-
-
-def assembled(
+def selector_inputs(
     config: SelectorConfig, scores: Floats | None, features: Floats | None, *, multi_label: bool
 ) -> Floats:
-    """(M, D): the parts side by side that a configuration asks for.
+    """(M, D): side by side what a configuration has the selector see.
 
     Args:
-        scores: (M, C), class probabilities.
-        features: (M, E), mean features.
+        scores: (M, C), class probabilities; None where `config.sees_scores` is not set.
+        features: (M, E), mean features; None where `config.sees_features` is not set.
     """
     parts = []
-    if config.selector_input != "features":
-        assert scores is not None
+    if scores is not None and config.selector_input != "features":
         parts.append(scores)
-    if config.confidence_input:
-        assert scores is not None
-        kept = torch.from_numpy(scores).clamp(LEAST, 1 - LEAST)
-        parts.append(how_sure(kept, _TOP, multi_label=multi_label).numpy())
-    if config.selector_input != "scores":
-        assert features is not None
+    if scores is not None and config.confidence_input:
+        clipped = torch.from_numpy(scores).clamp(LEAST, 1 - LEAST)
+        parts.append(confidence_features(clipped, _TOP, multi_label=multi_label).numpy())
+    if features is not None and config.sees_features:
         parts.append(features)
     return np.concatenate(parts, axis=1)
 
 
-def mean_features(member: Member, videos: VideoSet) -> Floats:
-    """(M, D): of each video, over the rows that the model looks at.
-
-    Raises:
-        CacheError: there are none, or they are not finite.
-    """
-    check_features(member.stream, "--selector-input features")
-    return np.stack(
-        [
-            videos.features_of(member.stream, video, member.rows).astype(np.float32).mean(axis=0)
-            for video in range(len(videos))
-        ]
-    )
-
-
-def how_sure(probabilities: Tensor, top: int, *, multi_label: bool) -> Tensor:
+def confidence_features(probabilities: Tensor, top: int, *, multi_label: bool) -> Tensor:
     """(..., C) -> (..., top + 1): logarithms of the largest in order (0 for lack of classes), and entropy in nats.
 
     Args:
@@ -95,8 +63,8 @@ class SelectorNetwork(nn.Module):
 
     Attributes:
         threshold: () at which it decides; part of the state, because it may be found after training.
-        gflops: (N,) that choosing each model costs beyond what is spent anyway; in the state, for those who decide
-            without the pool.
+        gflops: (N,) that choosing each model costs beyond what is spent anyway; in the state for sessions, which
+            have no pool.
     """
 
     threshold: Tensor
@@ -116,7 +84,7 @@ class SelectorNetwork(nn.Module):
         return logits
 
 
-# --- the model that it names ---
+# --- the model that it chooses ---
 
 
 @torch.no_grad()
@@ -136,7 +104,7 @@ def decide(config: SelectorConfig, confidences: FloatArray, gflops: FloatArray, 
 
     Args:
         confidences: (M, N), as `confidences_of` returns them.
-        gflops: (N,), what choosing each model costs beyond what is spent anyway; the cheapest is met first.
+        gflops: (N,), what choosing each model costs beyond what is spent anyway.
     """
     order = gflops.argsort(kind="stable")
     ordered = confidences[:, order]

@@ -20,9 +20,9 @@ Masks = npt.NDArray[np.uint32]
 """Sets of models: bit n is model n."""
 
 MOST_MODELS = 16
-"""Sets of models are told apart one by one, and there are 2^N of them."""
+"""Sets of models are enumerated, and there are 2^N of them."""
 LEAST = 1e-7
-"""Probabilities below are taken for it, and above 1 minus it for that: what float32 tells from 0 and 1."""
+"""Probabilities are clipped to [LEAST, 1 − LEAST], the range that float32 tells from 0 and 1."""
 _PART_BYTES = 1 << 24
 """Of probabilities that are looked at together."""
 _VIDEOS_AT_A_TIME = 1024
@@ -42,8 +42,8 @@ class ModelName:
     stream: str
     rows: int | None = None
 
-    def rows_of(self, length: int, crops: int) -> npt.NDArray[np.int64]:
-        """Those of a video of `length` rows that it looks at; of a clip with several crops all, or none."""
+    def rows_of(self, length: int, crops: int) -> IntArray:
+        """The rows that it looks at of a video of `length` rows; of a clip with several crops all, or none."""
         clips = length // crops
         chosen = uniform_rows(clips, clips if self.rows is None else self.rows)
         return np.asarray((chosen[:, None] * crops + np.arange(crops)).ravel(), np.int64)
@@ -51,7 +51,7 @@ class ModelName:
     @staticmethod
     def parse(text: str, rows: int | None = None) -> ModelName:
         """Args:
-            rows: where the text says nothing.
+            rows: where the text gives no number.
 
         Raises:
             UserError: the text is neither STREAM nor STREAM:ROWS.
@@ -85,14 +85,14 @@ def parse_models(texts: Sequence[str], rows: int | None = None) -> tuple[ModelNa
     return models
 
 
-# --- what they say ---
+# --- predictions ---
 
 
 @dataclass(frozen=True)
 class PoolTable:
-    """What N models, the cheapest first, say of M videos.
+    """Predictions of N models, the cheapest first, for M videos.
 
-    Losses, confidence and correctness are worked out from the probabilities part by part, so that a table need not
+    Losses, confidence and correctness are computed from the probabilities part by part, so that a table need not
     have all of these in memory (`policy.selection.opening.CacheTable`).
 
     Attributes:
@@ -121,7 +121,7 @@ class PoolTable:
         return self.probabilities[videos]
 
     def parts(self) -> Iterator[tuple[slice, Floats]]:
-        """Some videos after others, with their probabilities."""
+        """Consecutive videos, with their probabilities."""
         size = max(1, _PART_BYTES // (4 * len(self.models) * self.labels.shape[1]))
         for start in range(0, len(self), size):
             videos = slice(start, min(start + size, len(self)))
@@ -155,7 +155,7 @@ class PoolTable:
         """(..., M): MACs of running the sets of models `ran` (..., M)."""
         total = np.zeros(ran.shape, np.int64)
         for n in range(len(self.models)):  # (..., M, N) at once would be large
-            total += np.where(ran >> np.uint32(n) & 1, self.macs[:, n], 0)
+            total += np.where(contains(ran, n), self.macs[:, n], 0)
         return total
 
     def scores_of(self, answering: Masks) -> Floats:
@@ -164,23 +164,29 @@ class PoolTable:
         for videos, probabilities in self.parts():
             for mask in np.unique(answering[videos]):
                 answered = answering[videos] == mask
-                answer[videos][answered] = self._together(probabilities, int(mask), answered)
+                answer[videos][answered] = self._averaged(probabilities, int(mask), answered)
         return answer
 
     def correct_of(self, answering: Masks) -> BoolArray:
         """(..., M): whether the sets of models answering (..., M) are right together; none is never."""
-        masks = [int(mask) for mask in np.unique(answering)]
-        self._judge_together([mask for mask in masks if mask not in self._known])
-        right = np.zeros(answering.shape, np.bool_)
+        masks = np.unique(answering).tolist()
+        new = {mask: np.empty(len(self), np.bool_) for mask in masks if mask not in self._correct_sets}
+        for videos, probabilities in self.parts() if new else ():
+            every = np.arange(len(probabilities))
+            for mask, right in new.items():
+                best = self._averaged(probabilities, mask).argmax(axis=1)
+                right[videos] = self.labels[videos][every, best]
+        self._correct_sets.update(new)
+        correct = np.zeros(answering.shape, np.bool_)
         for mask in masks:
-            right |= (answering == mask) & self._known[mask]
-        return right
+            correct |= (answering == mask) & self._correct_sets[mask]
+        return correct
 
     def members(self, mask: int) -> list[int]:
         """The models of a set."""
         return [n for n in range(len(self.models)) if mask >> n & 1]
 
-    def _together(self, probabilities: Floats, mask: int, videos: BoolArray | slice = slice(None)) -> Floats:
+    def _averaged(self, probabilities: Floats, mask: int, videos: BoolArray | slice = slice(None)) -> Floats:
         """(M, N, C) -> (m, C): mean over the models of a set, for some of the videos."""
         first, *others = self.members(mask)
         # One after another is several times quicker than to pick them all and take the mean.
@@ -201,26 +207,13 @@ class PoolTable:
         return losses, confidence, correct
 
     @cached_property
-    def _known(self) -> dict[int, BoolArray]:
-        """By set of models, (M,): whether they are right together."""
+    def _correct_sets(self) -> dict[int, BoolArray]:
+        """By set of models, (M,): whether they are right together; filled by `correct_of`."""
         alone = {1 << n: self.correct[:, n] for n in range(len(self.models))}
         return {0: np.zeros(len(self), np.bool_), **alone}
 
-    def _judge_together(self, masks: list[int]) -> None:
-        if not masks:
-            return
-        right = {mask: np.empty(len(self), np.bool_) for mask in masks}
-        for videos, probabilities in self.parts():
-            every = np.arange(len(probabilities))
-            for mask in masks:
-                best = self._together(probabilities, mask).argmax(axis=1)
-                right[mask][videos] = self.labels[videos][every, best]
-        self._known.update(right)
 
-
-def model_losses(
-    probabilities: npt.NDArray[np.float32], targets: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
-) -> FloatArray:
+def model_losses(probabilities: Floats, targets: IntArray | BoolArray) -> FloatArray:
     """L_cls of Eq. 2 (Sec. 3.2).
 
     Args:
@@ -252,3 +245,13 @@ def only(models: npt.NDArray[np.integer] | int) -> Masks:
 def all_of(count: int) -> int:
     """The set of all of `count` models."""
     return (1 << count) - 1
+
+
+def contains(masks: Masks | int, models: npt.NDArray[np.integer] | int) -> BoolArray:
+    """Whether each set has a model: of shapes that broadcast against each other."""
+    return np.asarray(masks >> np.asarray(models, np.uint32) & 1, np.bool_)
+
+
+def membership(masks: Masks, models: int) -> BoolArray:
+    """(..., N): the sets as rows of truth values."""
+    return contains(masks[..., None], np.arange(models))

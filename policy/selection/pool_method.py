@@ -18,36 +18,42 @@ from policy.data.batches import Role, VideoSet
 from policy.data.opening import Dataset
 from policy.method import IntArray, Method
 from policy.selection.config import PoolConfig, SelectionConfig
+from policy.selection.controls import POINTS
 from policy.selection.curve import SelectionCurve
-from policy.selection.linear_head import LinearHead
-from policy.selection.opening import Member, Pool, cheapest_stream, held_out_streams
-from policy.selection.plausibility import suspicions
-from policy.selection.pool import Masks, PoolTable, parse_models
+from policy.selection.heads import parse_held_out
+from policy.selection.linear_head import LinearHead, mean_features
+from policy.selection.network import SelectorNetwork
+from policy.selection.notes import pool_notes
+from policy.selection.opening import Member, Pool, cheapest_stream
+from policy.selection.pool import FloatArray, Floats, Masks, PoolTable, contains, parse_models
 from policy.selection.report import describe
-from policy.selection.session import NETWORK
-
-POINTS = 50
-"""Thresholds or prices of a curve."""
+from policy.selection.sequential_network import SequentialNetwork
+from policy.selection.session import NETWORK, PoolSession
+from policy.session import TrainedRun
 
 
 class PoolMethod(Method):
-    """A method with a pool of models, one of which, or another one, always runs.
+    """A method with a pool of models, and one model, of the pool or not, that always runs.
 
     Attributes:
-        own: the model that always runs.
-        own_place: of it in the pool; None: it is outside.
+        input_model: the model that always runs, which the network looks at.
+        input_place: its place in the pool; None: it is outside.
+        affinities: (M, N) of the training videos; None where something else is learned.
     """
 
     roles: ClassVar[tuple[Role, ...]] = ("coarse",)
+    session_class: ClassVar[type[PoolSession]]
 
     config: SelectionConfig
-    own: Member
-    own_place: int | None
+    model: SelectorNetwork | SequentialNetwork
+    input_model: Member
+    input_place: int | None
+    affinities: Tensor | None = None
 
     def __init__(self, config: SelectionConfig, data: Dataset) -> None:
         super().__init__(config, data)
         self.pool_of_models = Pool.of(config, data)
-        self._seen: list[tuple[VideoSet, PoolTable, Tensor]] = []
+        self._looks: dict[int, tuple[VideoSet, PoolTable, Tensor]] = {}
 
     @classmethod
     def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
@@ -62,53 +68,64 @@ class PoolMethod(Method):
     @classmethod
     def held_out(cls, config: RunConfig) -> Sequence[str]:
         assert isinstance(config, PoolConfig)
-        return held_out_streams(config)
+        others = parse_held_out(config.out_of_fold, cls.pool(config)).values()
+        return tuple(dict.fromkeys(name for names in others for name in names))
+
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> PoolSession:
+        return cls.session_class(run, device)
 
     def session_tensors(self) -> Mapping[str, Tensor]:
         """The linear heads, if these judge."""
         tensors: dict[str, Tensor] = {}
-        for member in (*self.pool_of_models, self.own):
+        for member in (*self.pool_of_models, self.input_model):
             if isinstance(member.head, LinearHead):
                 tensors |= member.head.whole.tensors(member.name.stream)
         return tensors
 
     def notes(self, data: Dataset) -> Sequence[str]:
-        (train, _), (evaluation, _) = self.look(data.train), self.look(data.evaluation)
-        pool = self.pool_of_models
-        return [*pool.notes, *suspicions(self.config, pool, train, evaluation)]
+        tables = (self.look(videos)[0] for videos in (data.train, data.evaluation))
+        return list(pool_notes(self.config, data, self.pool_of_models, *tables))
 
     @property
     def reads(self) -> bool:
-        return False  # what it sees of a video is kept (`look`)
+        return False  # what its network needs of a video is kept (`look`)
 
     def rows(self, length: int) -> IntArray:
-        return self.own.rows(length)
+        return self.input_model.rows(length)
 
     def look(self, videos: VideoSet) -> tuple[PoolTable, Tensor]:
-        """What the pool says of videos, and `seen` of them. Kept."""
-        for known, table, seen in self._seen:
-            if known is videos:
-                return table, seen
-        table = self.pool_of_models.table(videos)
-        seen = self.seen(videos, table)
-        self._seen.append((videos, table, seen))
-        return table, seen
+        """The pool's predictions for videos, and the network's `inputs`. Kept."""
+        if id(videos) not in self._looks:  # the set is kept, too: no other can take its id
+            table = self.pool_of_models.table(videos)
+            self._looks[id(videos)] = videos, table, self.inputs(videos, table)
+        return self._looks[id(videos)][1:]
+
+    @abstractmethod
+    def inputs(self, videos: VideoSet, table: PoolTable) -> Tensor:
+        """(M, D) float32: what the network sees of videos beside the pool's table, which it may see as well."""
+
+    def input_features(self, videos: VideoSet) -> Floats:
+        """(M, E): of the input model, means over its rows of a video."""
+        stream, rows = self.input_model.stream, self.input_model.rows
+        every = range(len(videos))
+        return mean_features(stream, videos, every, rows, needed_by="--selector-input features")
 
     def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
-        classifier = {self.own.name.stream: self.own.head_macs(seen)}
-        return classifier | {NETWORK: np.full_like(seen, self.look_macs)}
+        classifier = {self.input_model.name.stream: self.input_model.head.macs(seen)}
+        return classifier | {NETWORK: np.full_like(seen, self.model.macs)}
 
     def models_macs(self, ran: Masks, macs: IntArray) -> dict[str, IntArray]:
-        """(m,) by name: of the models of the pool that ran beside its own.
+        """(m,) by name: of the models of the pool that ran beside the one that always does.
 
         Args:
             ran: (m,).
             macs: (m, N) of the models.
         """
         return {
-            name: np.where(ran >> np.uint32(n) & 1, macs[:, n], 0)
+            name: np.where(contains(ran, n), macs[:, n], 0)
             for n, name in enumerate(self.pool_of_models.names)
-            if n != self.own_place
+            if n != self.input_place
         }
 
     def listing(self, videos: VideoSet, device: torch.device) -> str:
@@ -131,42 +148,41 @@ class PoolMethod(Method):
         (training, _), (_, inputs) = self.look(data.train), self.look(data.evaluation)
         return describe(
             self.config,
-            own={
-                "model": self.own.name.stream,
-                "in_pool": self.own_place is not None,
-                "gflops": float(self.own.macs(data.evaluation).mean() / 1e9),
+            input_model={
+                "model": self.input_model.name.stream,
+                "in_pool": self.input_place is not None,
+                "gflops": float(self.input_model.macs(data.evaluation).mean() / 1e9),
                 "inputs": inputs.shape[1],
-                "network_gflops": self.look_macs / 1e9,
+                "network_gflops": self.model.macs / 1e9,
             },
             point=self.at_threshold(data.evaluation, device),
             curve=self.curve(data.evaluation, device),
             training=training,
-            labelled=self.labelled,
+            affinities=self.affinities,
         )
 
     @property
     @abstractmethod
-    def look_macs(self) -> int:
-        """Of its network, each time it is asked about a video."""
+    def threshold(self) -> float:
+        """The threshold, or price, that it decides at."""
 
-    @property
-    def labelled(self) -> Tensor | None:
-        """(M, N): affinities of the training videos; None where something else is learned."""
-        return None
+    def at_threshold(self, videos: VideoSet, device: torch.device) -> SelectionCurve:
+        """The one point that it decides at."""
+        return self.curve(videos, device, values=np.array([self.threshold]))
 
     @abstractmethod
-    def curve(self, videos: VideoSet, device: torch.device, *, points: int = POINTS) -> SelectionCurve:
-        """At thresholds (or prices) of these very videos, which only spread the points: at each, what is decided
-        for a video depends on nothing but that video.
+    def curve(
+        self,
+        videos: VideoSet,
+        device: torch.device,
+        *,
+        points: int = POINTS,
+        values: FloatArray | None = None,
+    ) -> SelectionCurve:
+        """The method at several thresholds or prices, by rising cost.
 
         Args:
             points: at most so many.
+            values: (P,), the thresholds or prices. By default they follow from these very videos, which only
+                spreads the points: at each, the decision for a video depends on nothing but that video.
         """
-
-    @abstractmethod
-    def at_threshold(self, videos: VideoSet, device: torch.device) -> SelectionCurve:
-        """The one point that it decides at."""
-
-    @abstractmethod
-    def seen(self, videos: VideoSet, table: PoolTable) -> Tensor:
-        """(M, D) float32: what it sees of videos beside the pool's table, which it may see as well."""

@@ -1,4 +1,4 @@
-"""What a finished selector has to say beyond its result: its curve, and what it is compared with."""
+"""The details of a finished selector: its curve, and what it is compared with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from policy.evaluation.metrics import Interval
-from policy.selection.area import Comparison, Drawn, compare
+from policy.selection.area import Comparison, Drawn, compare, draws_of
 from policy.selection.config import SelectionConfig, SelectorConfig
 from policy.selection.controls import cascade, ensemble, oracle, random_mixtures, single_models
 from policy.selection.curve import SelectionCurve
@@ -25,31 +25,32 @@ MOST_POINTS = 20
 def describe(
     config: SelectionConfig,
     *,
-    own: Mapping[str, Any],
+    input_model: Mapping[str, Any],
     point: SelectionCurve,
     curve: SelectionCurve,
     training: PoolTable,
-    labelled: Tensor | None,
+    affinities: Tensor | None,
 ) -> Mapping[str, Any]:
     """Ready for JSON. Accuracies are in [0, 1], costs in mean GFLOPs per video of the evaluation subset.
 
     models: of the pool, the cheapest first, each by itself; `chosen` is the share of the videos it is chosen for.
     own: the model that always runs, and the selector's network.
     affinity: share of the training videos whose best model is each (Eq. 2; with soft affinities their mean).
-    threshold: at which models are chosen, or the price of a GFLOP, and what set it.
-    point: where this is on the curve; `curves`: the selector at other thresholds, and its controls; with several
-    classes per video with mAP, at fewer points where there is much to rank.
+    threshold: the threshold, or the price of a GFLOP, and the budget that set it.
+    point: the selector at its threshold.
+    curves: the selector at other thresholds, and its controls; with several classes per video with mAP, at fewer
+    points where there is much to rank.
     comparisons: by metric, `top1` and with several classes per video `map`. `above_random`: area between a curve
     and random selection, `selector_above`: between the selector's and another, both over the `budgets`
     (`policy.selection.area`); `equal_cost`: the point above each curve at equal cost. All with bootstrap intervals
-    over videos, null where that would have taken too long.
+    over videos, null where these would have taken too long.
 
     Args:
-        own: shown as it is.
+        input_model: shown as `own`.
         point: the selector at its threshold, on the evaluation subset.
         curve: the selector at other thresholds, on the same table.
-        training: what the pool says of the training videos.
-        labelled: (M, N) affinities of the training videos; None where something else is learned.
+        training: the pool's predictions for the training videos.
+        affinities: (M, N) of the training videos; None where something else is learned.
     """
     table = point.table
     curves: dict[str, Drawn] = {
@@ -68,13 +69,9 @@ def describe(
         comparisons["map"] = _compared(compare(curves, at=point, metric="map"))
     return {
         "models": _models(single_models(table), point),
-        "own": own,
-        "affinity": _affinity(config, labelled),
-        "threshold": {
-            "value": float(point.values[0]),
-            "is_price": config.by_price,
-            "budget": config.budget,
-        },
+        "own": input_model,
+        "affinity": _affinity(config, affinities),
+        "threshold": {"value": float(point.values[0]), "is_price": config.by_price, "budget": config.budget},
         "point": {name: values[0] for name, values in _points(point, ranked=True).items()},
         "curves": {name: _points(drawn, ranked=table.multi_label) for name, drawn in curves.items()},
         "comparisons": comparisons,
@@ -89,22 +86,21 @@ def _thinned(curves: Mapping[str, Drawn], table: PoolTable) -> dict[str, Drawn]:
 
 def _models(single: SelectionCurve, point: SelectionCurve) -> list[dict[str, Any]]:
     points = _points(single, ranked=True)
+    del points["value"]
     return [
         {
             "name": name,
-            "gflops": points["gflops"][n],
-            "top1": points["top1"][n],
-            "mean_average_precision": points["mean_average_precision"][n],
+            **{key: values[n] for key, values in points.items()},
             "chosen": float(point.shares[0, n]),
         }
         for n, name in enumerate(single.table.models)
     ]
 
 
-def _affinity(config: SelectionConfig, labelled: Tensor | None) -> dict[str, Any] | None:
-    if labelled is None or not isinstance(config, SelectorConfig):
+def _affinity(config: SelectionConfig, affinities: Tensor | None) -> dict[str, Any] | None:
+    if affinities is None or not isinstance(config, SelectorConfig):
         return None
-    shares = labelled.mean(dim=0).tolist()
+    shares = affinities.mean(dim=0).tolist()
     return {"alpha": config.alpha, "kind": config.affinity, "loss": config.affinity_loss, "shares": shares}
 
 
@@ -114,14 +110,14 @@ def _points(curve: Drawn, *, ranked: bool) -> dict[str, list[float]]:
     Args:
         ranked: with mAP.
     """
-    draws = [curve] if isinstance(curve, SelectionCurve) else list(curve)
+    draws = draws_of(curve)
     measured = {
-        "value": [one.values for one in draws],
-        "gflops": [one.gflops for one in draws],
-        "top1": [one.top1 for one in draws],
+        "value": [draw.values for draw in draws],
+        "gflops": [draw.gflops for draw in draws],
+        "top1": [draw.top1 for draw in draws],
     }
     if ranked:
-        measured["mean_average_precision"] = [one.mean_average_precision for one in draws]
+        measured["mean_average_precision"] = [draw.mean_average_precision for draw in draws]
     return {name: np.mean(values, axis=0).tolist() for name, values in measured.items()}
 
 

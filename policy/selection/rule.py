@@ -1,11 +1,10 @@
-"""At a threshold (Sec. 3.4) or price: which model is chosen, which is run next, and where that changes.
+"""At a threshold (Sec. 3.4) or price: which model is chosen, which runs next, and where that changes.
 
-The threshold looks at a probability that models share. Where several suit a video equally well, each gets a part
-of it, none clears even a low threshold, and the easiest videos are the first for which the largest model runs.
+The threshold is on a probability that models share. Where several suit a video equally well, each gets a part of
+it, none clears even a low threshold, and the easiest videos are the first for which the largest model runs.
 Weighing the same probabilities against what the models cost (our addition) compares models with each other, and
-equal ones are decided by their price. On planted pools (tests/test_selector_learning.py) it gains over 0.9 of what
-can be gained over random selection at equal cost, and the threshold 0.6 to 0.75, also where it is given the true
-probabilities.
+between equal ones the price decides. On planted pools (tests/test_selector_learning.py) it gains over 0.9 of what
+can be gained over random selection at equal cost, and the threshold 0.6 to 0.75, even with the true probabilities.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import numpy as np
 
 from cache_schema import UserError
 from policy.selection.config import WhenNone
-from policy.selection.pool import BoolArray, FloatArray, IntArray, Masks, all_of
+from policy.selection.pool import FloatArray, IntArray, Masks, all_of, contains
 
 Look = Callable[[int, IntArray], tuple[FloatArray, FloatArray]]
 """From a set of models that have run, and (m,) videos, to (m,) the chance that the answer is right and (m, N) that
 it would be after one more model."""
 _TRIED = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Quantiles of the prices that decide first: the walks at these show which prices decide later."""
+"""Quantiles of the prices that decide first: walks at these prices show which prices decide later."""
 
 
 # --- one model, chosen at once ---
@@ -32,9 +31,9 @@ _TRIED = (0.1, 0.3, 0.5, 0.7, 0.9)
 def choose(confidences: FloatArray, threshold: float, when_none: WhenNone) -> IntArray:
     """(M,): the cheapest model whose confidence is at least the threshold.
 
-    Where none is, which the paper leaves open: the largest model ("largest"), for a video of which the selector is
-    unsure is one to spend on; or the one of most confidence ("most-confident"), as if the threshold were lowered
-    until one cleared it. Either way a higher threshold never chooses a cheaper model.
+    Where none is, which the paper leaves open: the largest model ("largest"), because a video of which the
+    selector is unsure is one to spend on; or the one of most confidence ("most-confident"), as if the threshold
+    were lowered until one cleared it. Either way a higher threshold never chooses a cheaper model.
 
     Args:
         confidences: (M, N), models by cost, the cheapest first.
@@ -46,7 +45,7 @@ def choose(confidences: FloatArray, threshold: float, when_none: WhenNone) -> In
 
 
 def thresholds(confidences: FloatArray, when_none: WhenNone, points: int | None) -> FloatArray:
-    """(≤ points,), ascending: between which equally many of the videos' choices change.
+    """(≤ points,) thresholds, ascending; equally many of the videos' choices change from one to the next.
 
     From 0, where all videos get the cheapest model, to one that gives them the dearest that any threshold does. A
     choice changes only where the threshold passes a confidence that is larger than those of all cheaper models.
@@ -56,9 +55,9 @@ def thresholds(confidences: FloatArray, when_none: WhenNone, points: int | None)
     """
     best = np.maximum.accumulate(confidences, axis=1)
     passing = confidences > np.concatenate([np.full((len(best), 1), -np.inf), best[:, :-1]], axis=1)
-    # Of the model that is chosen when none clears there is nothing behind.
+    # Behind the model that is chosen when none clears there is no other.
     passing[np.arange(len(passing)), _fallback(confidences, when_none)] = False
-    # Just above a confidence, or it would still clear.
+    # Just above a confidence, which would still clear a threshold equal to it.
     changes = np.nextafter(np.sort(confidences[passing]), np.inf)
     return np.unique(np.concatenate([[0.0], _spread(changes, points)]))
 
@@ -67,7 +66,7 @@ def choose_at_price(qualities: FloatArray, gflops: FloatArray, price: float) -> 
     """(M,): the model of largest quality − price · GFLOPs; of equal ones the first.
 
     Args:
-        qualities: (M, N), what is expected of each model, or confidence in it.
+        qualities: (M, N), the expected quality of each model, or confidence in it.
         gflops: (N,), what choosing it costs.
         price: quality that a GFLOP must bring.
     """
@@ -75,9 +74,9 @@ def choose_at_price(qualities: FloatArray, gflops: FloatArray, price: float) -> 
 
 
 def prices(qualities: FloatArray, gflops: FloatArray, points: int | None) -> FloatArray:
-    """(≤ points,), descending to 0: between which equally many comparisons of two models turn out otherwise.
+    """(≤ points,) prices, descending to 0; equally many comparisons of two models turn from one to the next.
 
-    From one at which all videos get the cheapest model to none at all, where each gets the one of most quality.
+    From one at which all videos get the cheapest model to 0, where each gets the one of most quality.
 
     Args:
         points: 2 or more; None: one between every two prices at which some comparison turns.
@@ -92,14 +91,14 @@ def prices(qualities: FloatArray, gflops: FloatArray, points: int | None) -> Flo
 
 
 def prices_between(turning: FloatArray, points: int | None) -> FloatArray:
-    """(≤ points,), descending to 0: prices between those at which something turns out otherwise, one above all.
+    """(≤ points,) prices, descending to 0: one between every two at which a decision turns, and one above all.
 
     Args:
-        turning: those that are not positive do not count.
+        turning: prices at which some decision turns; those that are not positive are left out.
         points: 2 or more; None: all.
     """
     ordered = np.sort(turning[turning > 0])
-    # Not at a price that leaves the choice to rounding, but half way to the next.
+    # Half way to the next one: at the turning price itself rounding would decide.
     between = (ordered + np.append(ordered[1:], 3 * ordered[-1:])) / 2
     return np.unique(np.concatenate([[0.0], _spread(between, points)]))[::-1]
 
@@ -112,7 +111,7 @@ def _fallback(confidences: FloatArray, when_none: WhenNone) -> IntArray:
 
 
 def _spread(values: FloatArray, points: int | None) -> FloatArray:
-    """At most points − 1 of ascending values, evenly by rank; the last is among them."""
+    """At most points − 1 of ascending values, evenly by rank, with the last."""
     if points is None or len(values) < points:
         return values
     return np.asarray(values[np.linspace(len(values) - 1, 0, points - 1).round().astype(np.int64)])
@@ -124,10 +123,10 @@ def _spread(values: FloatArray, points: int | None) -> FloatArray:
 def walk(look: Look, count: int, start: int, gflops: FloatArray, price: float) -> Masks:
     """(count,): the models that run for each of so many videos.
 
-    After each model comes that of `next_models`. Models may be passed over, and run later.
+    After each model runs that of `next_models`. Models may be skipped, and run later.
 
     Args:
-        start: the set that has run before anything is decided.
+        start: the set that has run before the first decision.
         gflops: (N,), cost of each model.
         price: chance of a right answer that a GFLOP must bring.
     """
@@ -148,44 +147,41 @@ def walk(look: Look, count: int, start: int, gflops: FloatArray, price: float) -
 def next_models(
     mask: int, sure: FloatArray, chances: FloatArray, gflops: FloatArray, price: float
 ) -> IntArray:
-    """(m,): the model that is next for each of m videos, after a set of models; −1: none is worth its price.
+    """(m,): the model that runs next for each of m videos, after a set of models; −1: none is worth its price.
 
-    It is the one of largest chance − price · GFLOPs, of equal ones the first; unless that is no more than the
+    It is the one of largest chance − price · GFLOPs, of equal ones the first; none if that is no more than the
     chance that the answer is right already.
 
     Args:
         sure, chances: as `Look` gives them.
         gflops, price: as `walk` has them.
     """
-    worth = np.where(_has(mask, len(gflops)), -np.inf, chances - price * gflops)
+    worth = np.where(contains(mask, np.arange(len(gflops))), -np.inf, chances - price * gflops)
     return np.where(worth.max(axis=1) > sure, worth.argmax(axis=1), -1)
 
 
 def rates(look: Look, count: int, start: int, gflops: FloatArray) -> FloatArray:
-    """Ascending: prices at which some video would just run a model, given what is known on walks at a few prices.
+    """Ascending: prices at which some video would just run a model, after the sets found on walks at a few prices.
 
-    What decides on a walk at another price is among these or close to them.
+    The prices that decide on any other walk are among these or close to them.
     """
-    free = _rates_at(look, count, gflops, {start, *walk(look, count, start, gflops, 0.0).tolist()})
-    at = {start}
-    for price in (0.0, *np.quantile(free, _TRIED).tolist()) if len(free) else (0.0,):
-        at.update(walk(look, count, start, gflops, price).tolist())
-    return _rates_at(look, count, gflops, at)
+
+    def sets_at(*prices: float) -> set[int]:
+        return {start}.union(*(walk(look, count, start, gflops, price).tolist() for price in prices))
+
+    free = _rates_at(look, count, gflops, sets_at(0.0))
+    more = np.quantile(free, _TRIED).tolist() if len(free) else []
+    return _rates_at(look, count, gflops, sets_at(0.0, *more))
 
 
 def _rates_at(look: Look, count: int, gflops: FloatArray, sets: set[int]) -> FloatArray:
     rates_of_sets = []
     for mask in sorted(sets - {all_of(len(gflops))}):
         sure, chances = look(mask, np.arange(count))
-        left = ~_has(mask, len(gflops)) & (gflops > 0)
+        left = ~contains(mask, np.arange(len(gflops))) & (gflops > 0)
         rates_of_sets.append(((chances - sure[:, None])[:, left] / gflops[left]).ravel())
     every = np.concatenate([np.zeros(0), *rates_of_sets])
     return np.unique(every[every > 0])
-
-
-def _has(mask: int, models: int) -> BoolArray:
-    """(N,)."""
-    return np.asarray(mask >> np.arange(models) & 1, np.bool_)
 
 
 # --- a budget ---

@@ -1,4 +1,4 @@
-"""The networks of a sequential selector: what the models that ran say together, and what another would add."""
+"""The network of a sequential selector: the models that ran predict together; would another one be right?"""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from policy.method import class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
 from policy.selection.config import SelectorAnswer
-from policy.selection.network import how_sure
+from policy.selection.network import confidence_features
 
 LEAST = 1e-4
-"""Probabilities below are taken for it, and above 1 minus it for that: beyond is only noise to learn."""
+"""Probabilities are clipped to [LEAST, 1 − LEAST]: beyond is only noise to learn."""
 _TOP = 3
 _FURTHEST = 5.0
 """Standard deviations from the mean to which scaled inputs are clipped."""
@@ -24,12 +24,12 @@ _DROPPED = 0.3
 
 @dataclass(frozen=True)
 class Evidence:
-    """What N models say of B videos, whether or not they have run yet: `SequentialNetwork` hides what has not.
+    """Predictions of N models for B videos, whether or not they have run: `SequentialNetwork` hides what has not.
 
     Attributes:
         probabilities: (B, N, C), of the classes.
         scores: (B, N, C), their logarithms; with several classes per video their log-odds.
-        inputs: (B, N·(C + 4) + E): the scores, how sure each model is, and further inputs from the first model.
+        inputs: (B, N·(C + 4) + E): the scores, how sure each model is, and features of the first model.
         agreement: (B, N, N), the probability that model a gives to the best-scored class of model b.
     """
 
@@ -39,21 +39,19 @@ class Evidence:
     agreement: Tensor
 
     @staticmethod
-    def of(probabilities: Tensor, more: Tensor, *, multi_label: bool) -> Evidence:
-        """Args:
-        probabilities: (B, N, C).
-        more: (B, E).
-        """
-        kept = probabilities.clamp(LEAST, 1 - LEAST)
-        scores = kept.logit() if multi_label else kept.log()
-        inputs = torch.cat([scores, how_sure(kept, _TOP, multi_label=multi_label)], 2).flatten(1)
+    def of(probabilities: Tensor, features: Tensor, *, multi_label: bool) -> Evidence:
+        """From probabilities (B, N, C), and features (B, E) of the first model."""
+        clipped = probabilities.clamp(LEAST, 1 - LEAST)
+        scores = clipped.logit() if multi_label else clipped.log()
+        sure = confidence_features(clipped, _TOP, multi_label=multi_label)
+        inputs = torch.cat([scores, sure], 2).flatten(1)
         best = probabilities.argmax(2)
         agreement = probabilities.gather(2, best[:, None].expand(-1, best.shape[1], -1))
-        return Evidence(probabilities, scores, torch.cat([inputs, more], 1), agreement)
+        return Evidence(probabilities, scores, torch.cat([inputs, features], 1), agreement)
 
 
 def answered(kind: SelectorAnswer, evidence: Evidence, answer: Tensor, ran: Tensor) -> Tensor:
-    """(..., B): the class that is answered.
+    """(..., B): the predicted class.
 
     Args:
         kind: as `config.answer`.
@@ -74,16 +72,16 @@ def expected(answer: Tensor, chances: Tensor, best: Tensor, *, multi_label: bool
 
     Args:
         answer, chances: of the network.
-        best: (B,), the class that is answered.
+        best: (B,), the predicted class.
     """
     sure = class_probabilities(answer.double(), multi_label).gather(1, best[:, None])[:, 0]
     return sure, chances.double().sigmoid()
 
 
 class SequentialNetwork(nn.Module):
-    """From what a set of models has said to an answer, and to the chance of a right one after one more model.
+    """From the predictions of a set of models to an answer, and to the chance of a right one after one more model.
 
-    The answer is stacked (Wolpert, 1992): a weighted sum of what the models say, with weights that depend on which
+    The answer is stacked (Wolpert, 1992): a weighted sum of the models' scores, with weights that depend on which
     have run, plus a learned correction. It begins as their mean. Two perceptrons with one hidden layer, one for
     the correction and one for the chances, see the same inputs; those of models that have not run are their mean.
 
@@ -94,15 +92,15 @@ class SequentialNetwork(nn.Module):
 
     price: Tensor
 
-    def __init__(self, classes: int, models: int, more: int, hidden: int) -> None:
+    def __init__(self, classes: int, models: int, features: int, hidden: int) -> None:
         """Args:
-        more: E, inputs beside the class scores, of the first model.
+        features: E, of the first model.
         """
         super().__init__()
         self.models = models
         self.block = classes + _TOP + 1
-        inputs = models * self.block + more + models + models * models
-        self.scale = Standardize(models * self.block + more)
+        inputs = models * self.block + features + models + models * models
+        self.scale = Standardize(models * self.block + features)
         self.weigh = nn.Linear(models, models, bias=False)
         self.evidence = nn.Linear(inputs, hidden)
         self.correct = nn.Linear(hidden, classes)
@@ -126,33 +124,31 @@ class SequentialNetwork(nn.Module):
         """Args:
             evidence: of B videos.
             ran: (..., B, N) bool, the models that have run, at least one for each video.
-            generator: on the CPU, in training: leaves out hidden units.
+            generator: on the CPU, in training: draws the hidden units that are dropped.
 
         Returns:
             (..., B, C) logits of the answer; (..., B, N) logits of the chance that it would be right after one
-            more model, of no meaning for those that have run.
+            more model, without meaning for those that have run.
         """
         on = ran.to(self.weigh.weight.dtype)
         weights = on * (1 / on.sum(-1, keepdim=True) + self.weigh(on))
         inputs = self._inputs(evidence, on)
         answer = (weights[..., None] * evidence.scores).sum(-2)
-        answer = answer + self.correct(self._kept(self.evidence(inputs).relu(), generator))
-        chances = self.chances(self._kept(self.prospect(inputs).relu(), generator))
+        answer = answer + self.correct(self._drop(self.evidence(inputs).relu(), generator))
+        chances = self.chances(self._drop(self.prospect(inputs).relu(), generator))
         return answer, chances
 
     def _inputs(self, evidence: Evidence, on: Tensor) -> Tensor:
         """(..., B, D)."""
         scaled = self.scale(evidence.inputs).clamp(-_FURTHEST, _FURTHEST)
-        of_models, more = scaled.split(
-            [self.models * self.block, scaled.shape[1] - self.models * self.block], 1
-        )
+        of_models, features = scaled.tensor_split([self.models * self.block], 1)
         blocks = of_models.unflatten(1, (self.models, self.block)) * on[..., None]
         both = evidence.agreement * on[..., None] * on[..., None, :]
-        more = more.expand(*on.shape[:-1], -1)
-        return torch.cat([blocks.flatten(-2), more, on, both.flatten(-2)], -1)
+        features = features.expand(*on.shape[:-1], -1)
+        return torch.cat([blocks.flatten(-2), features, on, both.flatten(-2)], -1)
 
-    def _kept(self, units: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _drop(self, units: Tensor, generator: torch.Generator | None) -> Tensor:
         if generator is None:
             return units
-        drawn = torch.rand(units.shape, generator=generator).to(units.device)
-        return units * (drawn >= _DROPPED) / (1 - _DROPPED)
+        noise = torch.rand(units.shape, generator=generator).to(units.device)
+        return units * (noise >= _DROPPED) / (1 - _DROPPED)

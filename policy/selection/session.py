@@ -1,4 +1,4 @@
-"""Selection on raw video: models run one after another, each on the rows that it was judged by in training."""
+"""Selection on raw video: models run one after another, each on the same rows of a video as in training."""
 
 from __future__ import annotations
 
@@ -20,31 +20,30 @@ from policy.networks.macs import linear_macs
 from policy.selection.config import SelectionConfig, SelectorCascadeConfig, SelectorConfig
 from policy.selection.heads import row_probabilities, score_columns
 from policy.selection.linear_head import WholeHead
-from policy.selection.network import SelectorNetwork, assembled, confidences_of, decide
-from policy.selection.pool import ModelName, parse_models
+from policy.selection.network import SelectorNetwork, confidences_of, decide, selector_inputs
+from policy.selection.pool import Floats, IntArray, ModelName, parse_models
 from policy.selection.rule import next_models
 from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
 from policy.session import FloatArray, Session, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 
-IntArray = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
-
 NETWORK = "selector network"
-"""Its name in what was spent."""
+"""Its name in the ledger of costs."""
 GFLOPS = "gflops"
-"""(N,) in `TrainedRun.tensors`: what the models cost on average, by which a cascade decides."""
+"""(N,) in `TrainedRun.tensors`: mean cost of each model, by which a cascade decides."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class RawModel:
-    """A model as it judges videos that are in no cache.
+    """A model on videos that are in no cache, and its prediction for the current one from the rows taken so far.
 
     Attributes:
-        columns: where its class scores have the classes; None: they are not looked at.
-        head: what makes class probabilities of its features instead, if anything does.
+        columns: of its class scores, that of each class; None: they are not looked at.
+        head: gives class probabilities from its features instead, if anything does.
         sees_features: whether the mean of the features is looked at.
         l2: of rows brought to length 1.
+        rows: those of the video that it looks at.
+        count: how many of them were taken.
     """
 
     name: ModelName
@@ -55,29 +54,11 @@ class RawModel:
     l2: bool
     multi_label: bool
 
-    def macs(self, rows: int) -> int:
-        """Of its backbone, and of its head or classifier, on so many rows of a video."""
-        spec = self.spec
-        classifier = linear_macs(spec.feature_dim, spec.num_classes) * rows
-        if self.head is not None:
-            classifier = self.head.macs * bool(rows)
-        return rows * stream_cost(spec).macs + classifier
-
-
-class Judgement:
-    """What a model says of one video, from the rows that were taken so far.
-
-    Attributes:
-        rows: those of the video that it looks at.
-        count: how many of them were taken.
-    """
-
-    def __init__(self, model: RawModel, length: int) -> None:
-        self.model = model
-        self.rows = model.name.rows_of(length, model.spec.sampling.crops)
-        self.count = 0
-        self._features = np.zeros(model.spec.feature_dim)  # sums over the rows
-        self._probabilities = np.zeros(0 if model.columns is None else len(model.columns))
+    def begin(self, length: int) -> None:
+        """Forget the video before; the next has `length` rows."""
+        self.rows, self.count = self.name.rows_of(length, self.spec.sampling.crops), 0
+        self._features = np.zeros(self.spec.feature_dim)  # sums over the rows
+        self._probabilities = np.zeros(0 if self.columns is None else len(self.columns))
 
     @property
     def left(self) -> IntArray:
@@ -85,47 +66,47 @@ class Judgement:
         return self.rows[self.count :]
 
     def add(self, features: Tensor | None, scores: Tensor | None) -> None:
-        """The next rows. What the model looks at must be there."""
-        model = self.model
-        if model.sees_features:
-            assert features is not None
+        """The next rows. What the model does not look at may be None."""
+        if self.sees_features and features is not None:
             rows = features.float().cpu().numpy()
-            self._features += (unit_length(rows) if model.l2 else rows).sum(axis=0, dtype=np.float64)
-            taken = len(rows)
-        if model.columns is not None:
-            assert scores is not None
-            each = row_probabilities(scores.float().cpu().numpy(), model.columns, model.multi_label)
+            self._features += (unit_length(rows) if self.l2 else rows).sum(axis=0, dtype=np.float64)
+        if self.columns is not None and scores is not None:
+            each = row_probabilities(scores.float().cpu().numpy(), self.columns, self.multi_label)
             self._probabilities += each.sum(axis=0, dtype=np.float64)
-            taken = len(each)
-        self.count += taken
+        self.count += max(len(part) for part in (features, scores) if part is not None)
 
     @property
-    def features(self) -> Floats | None:
+    def features(self) -> Floats:
         """(D,): mean over the rows."""
-        return np.asarray(self._features / self.count, np.float32) if self.model.sees_features else None
+        return np.asarray(self._features / self.count, np.float32)
 
     @property
     def probabilities(self) -> Floats | None:
-        """(C,): mean over the rows; of a linear head, what it says of their mean."""
-        if self.model.head is not None:
-            assert self.features is not None
-            (said,) = self.model.head(self.features[None])
-            return np.asarray(said)
-        if self.model.columns is None:
-            return None
-        return np.asarray(self._probabilities / self.count, np.float32)
+        """(C,): mean over the rows; with a linear head, its prediction from the mean features. None: neither
+        class scores nor a head are looked at."""
+        if self.head is not None:
+            return np.asarray(self.head(self.features[None])[0])
+        return None if self.columns is None else np.asarray(self._probabilities / self.count, np.float32)
+
+    @property
+    def macs(self) -> int:
+        """Of its backbone, and of its head or classifier, on the rows so far."""
+        classifier = linear_macs(self.spec.feature_dim, self.spec.num_classes) * self.count
+        if self.head is not None:
+            classifier = self.head.macs * bool(self.count)
+        return self.count * stream_cost(self.spec).macs + classifier
 
 
 class PoolSession(Session):
     """Models of a pool on a video, one after another.
 
-    Its answer changes when a model has seen all its rows. Until the first one has, it is what that one says of
-    those it has seen; and as long as no model of the pool has seen any, the same for all classes.
+    Its answer changes when a model has looked at all its rows. Until the first one has, the answer is that model's
+    prediction from its rows so far; before any row of a model of the pool, all classes are equally likely.
 
     Attributes:
         looks_at: the stream of the model that runs first, on every video.
         models: names of the pool's streams, the cheapest first.
-        ran: names of the models that have seen all their rows of this video, in order.
+        ran: names of the models that have looked at all their rows of this video, in order.
     """
 
     def __init__(self, run: TrainedRun, device: torch.device) -> None:
@@ -134,7 +115,7 @@ class PoolSession(Session):
             "the methods of this family have no other"
         )
         first = run.streams["coarse"]
-        # The cache may call it otherwise than its specification does.
+        # Its name in the cache may differ from that in its specification.
         self.looks_at = next((name for name, spec in run.pool.items() if spec == first), first.name)
         self.models = tuple(run.pool)
         super().__init__({self.looks_at: first, **run.pool}, run.classes)
@@ -143,16 +124,14 @@ class PoolSession(Session):
         names = {name.stream: name for name in parse_models(config.models, config.rows)}
         names.setdefault(self.looks_at, ModelName(self.looks_at, config.rows))
         self._raw = {name: self._raw_model(run, names[name], spec) for name, spec in self.streams.items()}
-        self._current: Judgement | None = None
-        self._judgements: dict[str, Judgement] = {}
+        self._begun: list[RawModel] = []
+        self._current: RawModel | None = None
         self._answer: Floats | None = None
 
     def _raw_model(self, run: TrainedRun, name: ModelName, spec: StreamSpec) -> RawModel:
         config, columns, head = self._config, None, None
-        is_first, in_pool = name.stream == self.looks_at, name.stream in run.pool
-        shows_confidence = isinstance(config, SelectorConfig) and config.confidence_input
-        shows_scores = config.selector_input != "features" or shows_confidence
-        if in_pool or shows_scores:
+        in_pool = name.stream in run.pool
+        if in_pool or config.sees_scores:
             if config.heads == "linear":
                 try:
                     head = WholeHead.of(run.tensors, name.stream, multi_label=run.multi_label)
@@ -162,13 +141,12 @@ class PoolSession(Session):
                 columns = score_columns(spec, run.classes, config.score_classes)
             else:
                 columns = np.arange(spec.num_classes)
-        sees_features = head is not None or (is_first and config.selector_input != "scores")
-        l2 = config.input_norm == "l2"
-        return RawModel(name, spec, columns, head, sees_features, l2, run.multi_label)
+        sees_features = head is not None or (name.stream == self.looks_at and config.sees_features)
+        return RawModel(name, spec, columns, head, sees_features, config.input_norm == "l2", run.multi_label)
 
     @property
     def ran(self) -> tuple[str, ...]:
-        return tuple(name for name, judged in self._judgements.items() if judged is not self._current)
+        return tuple(model.name.stream for model in self._begun if model is not self._current)
 
     def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
         for name, spec in self.streams.items():
@@ -179,46 +157,42 @@ class PoolSession(Session):
         super().begin(spans_s)
 
     def _restart(self) -> None:
-        self._judgements, self._answer = {}, None
+        self._begun, self._answer = [], None
         self._run(self.looks_at)
 
     def _run(self, name: str) -> None:
-        self._current = self._judgements[name] = Judgement(self._raw[name], len(self._spans_s[name]))
+        self._current = self._raw[name]
+        self._current.begin(len(self._spans_s[name]))
+        self._begun.append(self._current)
 
     def wanted(self) -> Wanted | None:
         if self._current is None:
             return None
-        name, rows = self._current.model.name.stream, self._current.left
+        name, rows = self._current.name.stream, self._current.left
         return Wanted(name, rows, self._spans_s[name][rows])
 
     def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
-        current = self._current
-        assert current is not None
-        if current.model.sees_features:
+        model = self._raw[stream]
+        if model.sees_features:
             self._need(stream, "features", features)
-        if current.model.columns is not None:
+        if model.columns is not None:
             self._need(stream, "class scores", scores)
-        current.add(features, scores)
-        if not len(current.left):
+        model.add(features, scores)
+        if not len(model.left):
             self._current = None
-            following = self._decide(current)
+            following = self._decide(model)
             if following is not None:
                 self._run(following)
 
     @abstractmethod
-    def _decide(self, last: Judgement) -> str | None:
-        """Which model is next, if any, after the last one has seen all its rows. Sets the answer."""
+    def _decide(self, last: RawModel) -> str | None:
+        """The model that runs next, if any, after the last one has looked at all its rows. Sets the answer."""
 
     @property
     def probabilities(self) -> Tensor:
-        answer, current = self._answer, self._current
-        if (
-            answer is None
-            and current is not None
-            and current.count
-            and current.model.name.stream in self.models
-        ):
-            answer = current.probabilities
+        answer, first = self._answer, self._current
+        if answer is None and first and first.count and first.name.stream in self.models:
+            answer = first.probabilities
         if answer is None:
             count = len(self.classes)
             answer = np.full(count, 0.5 if self._multi_label else 1 / count, np.float32)
@@ -226,8 +200,7 @@ class PoolSession(Session):
 
     @property
     def spent(self) -> Mapping[str, int]:
-        streams = {name: judged.model.macs(judged.count) for name, judged in self._judgements.items()}
-        return {**streams, NETWORK: self._network_macs}
+        return {**{model.name.stream: model.macs for model in self._begun}, NETWORK: self._network_macs}
 
     @property
     @abstractmethod
@@ -241,8 +214,8 @@ class SelectorSession(PoolSession):
         for name in session.choose(probabilities):
             ...
 
-    As a session it does so video by video: it wants the rows of the model that looks, then those of the model that
-    is chosen, if that is another. It chooses as the run does for videos of its cache.
+    As a session it goes video by video: it wants the rows of the model that looks, then those of the model that is
+    chosen, if that is another. It chooses as the run does for videos of its cache.
 
     Attributes:
         chosen: the model whose answer is taken; None before it is known.
@@ -254,13 +227,13 @@ class SelectorSession(PoolSession):
         super().__init__(run, device)
         first = self._raw[self.looks_at]
         count = len(self.classes) if first.columns is None else len(first.columns)
-        shown = assembled(
+        inputs = selector_inputs(
             self._config,
             np.zeros((1, count), np.float32),
             np.zeros((1, first.spec.feature_dim), np.float32),
             multi_label=run.multi_label,
         )
-        network = SelectorNetwork(shown.shape[1], self._config.selector_hidden, len(self.models))
+        network = SelectorNetwork(inputs.shape[1], self._config.selector_hidden, len(self.models))
         read_weights(run.weights, network)
         self._network = network.eval().to(device)
 
@@ -268,13 +241,13 @@ class SelectorSession(PoolSession):
         self.chosen: str | None = None
         super()._restart()
 
-    def _decide(self, last: Judgement) -> str | None:
-        name = last.model.name.stream
+    def _decide(self, last: RawModel) -> str | None:
+        name, probabilities = last.name.stream, last.probabilities
         if self.chosen is None:
-            shown = (None if said is None else said[None] for said in (last.probabilities, last.features))
-            (self.chosen,) = self.choose(*shown)
+            batch = None if probabilities is None else probabilities[None]
+            (self.chosen,) = self.choose(batch, last.features[None])
         if name in self.models:
-            self._answer = last.probabilities
+            self._answer = probabilities
         return None if self.chosen == name else self.chosen
 
     def choose(
@@ -292,23 +265,19 @@ class SelectorSession(PoolSession):
         Raises:
             ValueError: what it was trained on is missing, or not of this shape.
         """
-        wanted = {
-            "probabilities": self._config.selector_input != "features" or self._config.confidence_input,
-            "features": self._config.selector_input != "scores",
-        }
-        given = {"probabilities": probabilities, "features": features}
-        for name, needed in wanted.items():
-            if needed and given[name] is None:
-                raise ValueError(f"this selector looks at {name} of {self.looks_at}: give them")
-        seen = assembled(
-            self._config,
-            None if probabilities is None else np.asarray(probabilities, np.float32),
-            None if features is None else np.asarray(features, np.float32),
-            multi_label=self._multi_label,
+        config = self._config
+        parts = (
+            (config.sees_scores, "probabilities", probabilities),
+            (config.sees_features, "features", features),
         )
-        confidences = confidences_of(self._config, self._network, torch.from_numpy(seen).to(self._device))
+        for needed, name, values in parts:
+            if needed and values is None:
+                raise ValueError(f"this selector looks at {name} of {self.looks_at}: give them")
+        arrays = (None if values is None else np.asarray(values, np.float32) for _, _, values in parts)
+        inputs = selector_inputs(config, *arrays, multi_label=self._multi_label)
+        confidences = confidences_of(config, self._network, torch.from_numpy(inputs).to(self._device))
         gflops = self._network.gflops.cpu().numpy()
-        chosen = decide(self._config, confidences, gflops, float(self._network.threshold))
+        chosen = decide(config, confidences, gflops, float(self._network.threshold))
         return [self.models[n] for n in chosen]
 
     @property
@@ -317,7 +286,7 @@ class SelectorSession(PoolSession):
 
 
 class CascadeSession(PoolSession):
-    """After each model a network looks at all that was said, answers, and says which is worth running next."""
+    """After each model a network looks at all predictions so far, answers, and names the next model, if any."""
 
     _config: SelectorCascadeConfig
 
@@ -326,22 +295,28 @@ class CascadeSession(PoolSession):
         if GFLOPS not in run.tensors:
             raise _of_an_earlier_version(run)
         self._gflops = run.tensors[GFLOPS].numpy()
-        self._sees_features = self._config.selector_input != "scores"
-        more = self.streams[self.looks_at].feature_dim if self._sees_features else 0
-        network = SequentialNetwork(len(self.classes), len(self.models), more, self._config.selector_hidden)
+        features = self.streams[self.looks_at].feature_dim if self._config.sees_features else 0
+        network = SequentialNetwork(
+            len(self.classes), len(self.models), features, self._config.selector_hidden
+        )
         read_weights(run.weights, network)
         self._network = network.eval().to(device)
 
     @torch.no_grad()
-    def _decide(self, last: Judgement) -> str | None:
-        # Of a model that has not run the network sees nothing, whatever stands in its place.
-        said = np.full((len(self.models), len(self.classes)), 0.5, np.float32)
+    def _decide(self, last: RawModel) -> str | None:
+        # The network hides models that have not run, whatever stands in their place.
+        probabilities = np.full((len(self.models), len(self.classes)), 0.5, np.float32)
         ran = sorted(self.models.index(name) for name in self.ran)
         for n in ran:
-            said[n] = self._judgements[self.models[n]].probabilities
-        more = self._judgements[self.looks_at].features if self._sees_features else np.empty(0, np.float32)
-        evidence = Evidence.of(*self._batch_of_one(said, more), multi_label=self._multi_label)
-        (on,) = self._batch_of_one(np.isin(np.arange(len(self.models)), ran))
+            probabilities[n] = self._raw[self.models[n]].probabilities
+        features = np.empty(0, np.float32)
+        if self._config.sees_features:
+            features = self._raw[self.looks_at].features
+        *inputs, on = (
+            torch.from_numpy(array)[None].to(self._device)
+            for array in (probabilities, features, np.isin(np.arange(len(self.models)), ran))
+        )
+        evidence = Evidence.of(*inputs, multi_label=self._multi_label)
         answer, chances = self._network(evidence, on)
         kind = self._config.answer
         best = answered(kind, evidence, answer, on)
@@ -349,13 +324,10 @@ class CascadeSession(PoolSession):
         if kind == "learned":
             self._answer = class_probabilities(answer, self._multi_label)[0].cpu().numpy()
         else:
-            self._answer = said[ran[-1]] if kind == "largest" else said[ran].mean(axis=0)
+            self._answer = probabilities[ran[-1]] if kind == "largest" else probabilities[ran].mean(axis=0)
         mask, price = sum(1 << n for n in ran), float(self._network.price)
         following = next_models(mask, sure.cpu().numpy(), chances.cpu().numpy(), self._gflops, price)[0]
         return None if following < 0 else self.models[following]
-
-    def _batch_of_one(self, *arrays: npt.NDArray[Any] | None) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(array)[None].to(self._device) for array in arrays)
 
     @property
     def _network_macs(self) -> int:
@@ -367,6 +339,3 @@ def _of_an_earlier_version(run: TrainedRun) -> UserError:
         f"{run.weights.parent}: a run of an earlier version, which did not keep what raw video needs: train it "
         "again in another folder"
     )
-
-
-__all__ = ["CascadeSession", "PoolSession", "SelectorSession"]

@@ -32,7 +32,7 @@ from policy.options import (
 )
 from policy.recipes import RECIPES
 from policy.registry import configure
-from policy.selection.config import SelectorConfig, check_asked
+from policy.selection.config import SelectorConfig, check_given
 from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, PAPERS, SELECTION, TABLES, takes_videos
 from policy.tables.datasets import DATASETS, PaperDataset
 from policy.tables.datasets import LITEEVAL as LITEEVAL_DATASETS
@@ -516,7 +516,7 @@ def _values(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     paper = DATASETS.get(given["dataset"], PaperDataset("none"))
     config = configure("selector", asked)
     assert isinstance(config, SelectorConfig)
-    check_asked(config, asked)
+    check_given(config, asked)
     # Of the labels all rows must think alike.
     alike = {name: value for name, value in recipe.items() if name == "multi_label"}
     return {**recipe, **paper.settings, **asked}, {**alike, **paper.of_pools, **asked}

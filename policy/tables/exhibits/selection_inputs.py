@@ -121,7 +121,7 @@ class _Latency:
     def of(material: Material, row: str) -> _Latency:
         trained = material.trained(row)[0]
         method = trained.method_of(Selector)
-        members = {member.name.stream: member for member in (*method.pool_of_models, method.own)}
+        members = {member.name.stream: member for member in (*method.pool_of_models, method.input_model)}
         _, inputs = method.look(trained.evaluation)
         times = measure_selection(
             [member.stream.spec for member in members.values()],

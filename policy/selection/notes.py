@@ -1,0 +1,93 @@
+"""What the user should know of a pool: how it was opened, and whether its accuracy is plausible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from policy.data.opening import Dataset
+from policy.selection.config import PoolConfig
+from policy.selection.heads import parse_held_out
+from policy.selection.linear_head import class_targets
+from policy.selection.opening import Pool, unnamed_streams
+from policy.selection.pool import PoolTable, parse_models
+
+_BETTER = 0.05
+"""Accuracy on training videos above that on others that is worth a note."""
+_SURE = 4.0
+"""Standard errors."""
+_NEAR_CHANCE = 0.02
+"""Accuracy above chance (or three times chance, if less) that a few classes in the right order by luck explain."""
+
+
+def pool_notes(
+    config: PoolConfig, data: Dataset, pool: Pool, train: PoolTable, evaluation: PoolTable
+) -> Iterator[str]:
+    """A line for each thing."""
+    yield from _how_opened(config, data)
+    yield from _no_better_than_chance(config, pool, train)
+    if config.heads == "scores":
+        yield from _trained_on(config, train, evaluation)
+
+
+def _how_opened(config: PoolConfig, data: Dataset) -> Iterator[str]:
+    unnamed = unnamed_streams(config, data)
+    if unnamed and not config.score_classes:
+        yield (
+            f"class scores without names in {', '.join(unnamed)}: taken to be of the labels' classes in sorted "
+            "order; --classes FILE says otherwise"
+        )
+    for name in parse_models(config.models, config.rows):
+        stream = data.train.pool[name.stream]
+        most = int(stream.row_counts().max(initial=0)) // stream.spec.sampling.crops
+        if name.rows is not None and name.rows > most:
+            yield f"{stream.name}: no video has {name.rows} clips or frames; all are looked at, at most {most}"
+    if config.heads == "linear" and config.folds == 1:
+        yield (
+            "linear heads judge the videos that they were fitted on (--folds 1): the affinities of the training "
+            "videos are optimistic"
+        )
+    elif config.heads == "linear":
+        single = int((class_targets(data.train).sum(axis=0) == 1).sum())
+        if single:
+            which = "1 class has" if single == 1 else f"{single} classes have"
+            yield (
+                f"{which} a single training video: the linear head that judges it out of fold knows no example"
+            )
+
+
+def _no_better_than_chance(config: PoolConfig, pool: Pool, table: PoolTable) -> Iterator[str]:
+    chance = float(table.labels.mean())
+    least = chance + min(3 * chance, _NEAR_CHANCE)
+    for n, member in enumerate(pool):
+        right = float(table.correct[:, n].mean())
+        if right > least or chance == 1:  # with a single class all are right
+            continue
+        why = ""
+        if config.heads == "scores" and member.stream.spec.classes is None:
+            order = "of --classes" if config.score_classes else "in which they were taken (--classes FILE)"
+            why = f"; its class scores seem to be in another order than that {order}"
+        yield (
+            f"WARNING: {member.name.stream} is right on {100 * right:.3g} % of the training videos, hardly more "
+            f"than chance ({100 * chance:.3g} %){why}"
+        )
+
+
+def _trained_on(config: PoolConfig, train: PoolTable, evaluation: PoolTable) -> Iterator[str]:
+    """One line for all models that seem to know the training videos and whose scores are not held out."""
+    held_out = parse_held_out(config.out_of_fold, train.models)
+    on_training, on_others = train.correct.mean(axis=0), evaluation.correct.mean(axis=0)
+    variance = on_training * (1 - on_training) / len(train) + on_others * (1 - on_others) / len(evaluation)
+    gap = on_training - on_others
+    optimistic = gap > np.maximum(_BETTER, _SURE * np.sqrt(variance))
+    models = [n for n, model in enumerate(train.models) if optimistic[n] and model not in held_out]
+    if models:
+        worst = max(models, key=lambda n: float(gap[n]))
+        more = f" (and {len(models) - 1} more such)" if len(models) > 1 else ""
+        yield (
+            f"{train.models[worst]} is right on {100 * on_training[worst]:.1f} % of the training videos and "
+            f"{100 * on_others[worst]:.1f} % of those for evaluation{more}: if it was trained on the former, "
+            "its affinities are optimistic; --out-of-fold, or --heads linear, uses scores of models that have not "
+            "seen a video"
+        )
