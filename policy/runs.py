@@ -266,12 +266,7 @@ def assist(
 
 
 def _carry_out(
-    config: RunConfig,
-    data: Dataset,
-    folder: Path,
-    device: torch.device,
-    listener: Listener,
-    ranks: Ranks,
+    config: RunConfig, data: Dataset, folder: Path, device: torch.device, listener: Listener, ranks: Ranks
 ) -> Result:
     method = _make(config, data)
     for note in method.notes(data):
@@ -454,11 +449,7 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         said["teacher"] = read_json(Path(said["teacher"]) / CONFIG).get("key")
     return {
         "config": said,
-        "data": {
-            **data.digest(),
-            "train_subset": data.train.subset,
-            "eval_subset": data.evaluation.subset,
-        },
+        "data": {**data.digest(), "train_subset": data.train.subset, "eval_subset": data.evaluation.subset},
         "classes": list(data.classes),
         "multi_label": data.multi_label,
         "whole_only": config.whole_only,

@@ -29,14 +29,7 @@ from torch.nn.utils.rnn import PackedSequence
 from policy.baselines.config import FrameGlimpseConfig
 from policy.data.batches import Batch, Role
 from policy.data.opening import Dataset
-from policy.method import (
-    IntArray,
-    Losses,
-    Method,
-    Moment,
-    Prediction,
-    class_probabilities,
-)
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
 from policy.networks.standardize import Standardize, fit_scale

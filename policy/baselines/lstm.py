@@ -11,14 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 from policy.baselines.config import CoarseFineLSTMConfig, CoarseOnlyConfig, FineLSTMConfig
 from policy.data.batches import Batch, Role, uniform_rows
 from policy.data.opening import Dataset
-from policy.method import (
-    IntArray,
-    Losses,
-    Method,
-    Moment,
-    Prediction,
-    class_probabilities,
-)
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.standardize import Standardize, fit_scale
 from policy.training.losses import classification_loss

@@ -11,14 +11,7 @@ from cache_schema import StreamSpec
 from policy.baselines.config import UniformCFConfig, UniformConfig
 from policy.data.batches import Batch, Role, uniform_rows
 from policy.data.opening import Dataset
-from policy.method import (
-    IntArray,
-    Losses,
-    Method,
-    Moment,
-    Prediction,
-    class_probabilities,
-)
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.packing import mean_per_video, video_of_row
 from policy.networks.standardize import Standardize, fit_scale

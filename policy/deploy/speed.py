@@ -139,12 +139,7 @@ def seconds_per_row(
 
 
 def policy_seconds(
-    method: Method,
-    videos: VideoSet,
-    *,
-    device: torch.device,
-    batch: int = BATCH,
-    repeats: int = REPEATS,
+    method: Method, videos: VideoSet, *, device: torch.device, batch: int = BATCH, repeats: int = REPEATS
 ) -> float:
     """Seconds of a method's own networks per video, on features that lie on the device.
 

@@ -39,13 +39,7 @@ class LiteEvalLoss(NamedTuple):
 
 
 def liteeval_loss(
-    logits: Tensor,
-    usage: Tensor,
-    targets: Tensor,
-    *,
-    gamma: float,
-    lam: float = 2.0,
-    of_batch: bool = False,
+    logits: Tensor, usage: Tensor, targets: Tensor, *, gamma: float, lam: float = 2.0, of_batch: bool = False
 ) -> LiteEvalLoss:
     """Classification loss plus λ times the mean over videos of (usage − γ)² (Eq. 7; λ = 2, Sec. 4.1).
 

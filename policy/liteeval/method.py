@@ -96,12 +96,7 @@ class LiteEvalMethod(Method):
             coarse, batch.inputs["fine"], temperature=tau, noise_scale=config.noise, generator=generator
         )
         loss = liteeval_loss(
-            out.logits,
-            out.usage,
-            batch.targets,
-            gamma=gamma,
-            lam=lam,
-            of_batch=config.usage_loss != "video",
+            out.logits, out.usage, batch.targets, gamma=gamma, lam=lam, of_batch=config.usage_loss != "video"
         )
         total, usage = loss.total, out.usage.mean()
         said: dict[str, Tensor | float] = {

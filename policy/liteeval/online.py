@@ -194,8 +194,7 @@ def _curve(
         start = stop
     points = (
         OperatingPoint(
-            value,
-            with_costs(method, videos, scores[p : p + 1], offsets, gates[p : p + 1], seen[p]),
+            value, with_costs(method, videos, scores[p : p + 1], offsets, gates[p : p + 1], seen[p])
         )
         for p, value in enumerate(values)
     )
