@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cache_schema import FeatureCache, UserError
 from cache_schema.costs import stream_cost
 from policy.config import RunConfig
-from policy.data.batches import Batch, Role, VideoSet, batches, every_row, read_ahead
+from policy.data.batches import Batch, Role, VideoSet, batched, every_row, fed
 from policy.data.opening import Dataset
 from policy.evaluation.ledger import Ledger, charge
 from policy.evaluation.predictions import Judged, Predictions
@@ -45,15 +45,15 @@ class Prediction:
 
     Attributes:
         scores: (B, C) class probabilities.
-        gates: per video (T,) of 0 and 1 over the rows the method saw: where the backbone of the gated stream has
-            run. None: on all of them.
-        spent: (B,) int64 MACs by name, of what ran beside the method's streams and networks: of the models that
-            were chosen from a pool.
+        gates: per video (T,) of 0 and 1 over the rows the method looked at, 1 where the backbone of the gated
+            stream ran. None: it ran on all of them.
+        further_macs: (B,) int64 MACs by name, of what ran beside the method's streams and networks: the models
+            that were chosen from a pool.
     """
 
     scores: Tensor
     gates: list[Tensor] | None = None
-    spent: Mapping[str, IntArray] = field(default_factory=dict)
+    further_macs: Mapping[str, IntArray] = field(default_factory=dict)
 
 
 Predict = Callable[[Batch, torch.Generator], Prediction]
@@ -188,9 +188,14 @@ class Method(ABC):
         """Class probabilities and decisions of a batch, without gradient and in evaluation mode."""
 
     @abstractmethod
-    def network_macs(self, seen: IntArray, gated: IntArray) -> Mapping[str, IntArray]:
-        """MACs (M,) of its own networks by name (`Ledger`) on videos of which `seen` (M,) rows were looked at,
-        `gated` (M,) of them with the gated stream's backbone. Under a stream's name: of a classifier on it."""
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> Mapping[str, IntArray]:
+        """(M,) MACs by name (`Ledger`) of the method's networks, for M videos. Under a stream's name: of a
+        classifier on it.
+
+        Args:
+            row_counts: (M,), how many rows of each video the method looked at.
+            gated_counts: (M,), on how many of those the gated stream's backbone ran.
+        """
 
     def evaluate(self, videos: VideoSet, *, device: torch.device) -> Judged:
         """What it says of videos, by which it is judged: class scores, unless a family says something else."""
@@ -224,35 +229,36 @@ def evaluate(
     predict = predict or method.predict
     draws = draws or method.draws
     offsets = row_offsets(videos)
-    looked = rows or [method.rows(int(length)) for length in np.diff(offsets)]
-    seen = np.array([len(chosen) for chosen in looked], np.int64)
+    rows = rows or [method.rows(int(length)) for length in np.diff(offsets)]
+    row_counts = np.array([len(places) for places in rows], np.int64)
 
     scores = np.empty((draws, *videos.labels.shape), np.float32)
     gates = np.zeros((draws, int(offsets[-1])), np.uint8)
-    spent: dict[str, IntArray] = {}
+    further_macs: dict[str, IntArray] = {}
     for draw in range(draws):
         start = 0
-        read = batches(videos, method.config.batch, rows=looked, scored=method.scored, read=method.reads)
-        for batch in read_ahead(read) if device.type != "cpu" else read:
-            predicted = predict(batch.to(device), generator)
-            stop = start + len(predicted.scores)
-            scores[draw, start:stop] = predicted.scores.float().cpu().numpy()
-            for name, macs in predicted.spent.items():
-                spent.setdefault(name, np.zeros((draws, len(videos)), np.int64))[draw, start:stop] = macs
+        parts = batched(range(len(videos)), method.config.batch)
+        for batch in fed(videos, parts, device, rows=rows, scored=method.scored, read=method.reads):
+            prediction = predict(batch, generator)
+            stop = start + len(prediction.scores)
+            scores[draw, start:stop] = prediction.scores.float().cpu().numpy()
+            for name, macs in prediction.further_macs.items():
+                further_macs.setdefault(name, np.zeros((draws, len(videos)), np.int64))[draw, start:stop] = (
+                    macs
+                )
             for k, video in enumerate(range(start, stop)):
-                at = looked[video] + offsets[video]
-                if predicted.gates is not None:
-                    gates[draw, at] = predicted.gates[k].cpu().numpy() > 0
+                places = rows[video] + offsets[video]
+                if prediction.gates is not None:
+                    gates[draw, places] = prediction.gates[k].cpu().numpy() > 0
                 else:
-                    gates[draw, at] = method.gated is not None
+                    gates[draw, places] = method.gated is not None
             start = stop
-    return with_costs(method, videos, scores, offsets, gates, seen, spent)
+    return with_costs(method, videos, scores, offsets, gates, row_counts, further_macs)
 
 
 def row_offsets(videos: VideoSet) -> IntArray:
-    """(M+1,): where each video's rows begin, and where the last ends, were all rows laid end to end."""
-    lengths = [videos.length(i) for i in range(len(videos))]
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    """(M+1,): with the rows of all videos end to end, where each video begins, and where the last one ends."""
+    return np.cumsum([0, *map(videos.length, range(len(videos)))], dtype=np.int64)
 
 
 def with_costs(
@@ -261,23 +267,23 @@ def with_costs(
     scores: npt.NDArray[np.float32],
     offsets: IntArray,
     gates: npt.NDArray[np.uint8],
-    seen: IntArray,
-    spent: Mapping[str, IntArray] | None = None,
+    row_counts: IntArray,
+    further_macs: Mapping[str, IntArray] | None = None,
 ) -> Predictions:
-    """What was decided, charged by the cost table and for the method's networks.
+    """Predictions with their ledger: rows by the cost table, and the method's networks.
 
     Args:
-        scores, offsets, gates, seen: as in Predictions.
-        spent: (R, M) by name, as in Prediction.
+        scores, offsets, gates, row_counts: as in Predictions.
+        further_macs: (R, M) by name, as in Prediction.
     """
-    read = {role: videos.streams[role] for role in method.roles}
+    streams = {role: videos.streams[role] for role in method.roles}
     draws = []
-    for opened in gates:
-        gated = np.add.reduceat(opened.astype(np.int64), offsets[:-1])
-        streams = [
-            (stream.name, gated if role == method.gated else seen, stream_cost(stream.spec).macs)
-            for role, stream in read.items()
+    for gates_of_draw in gates:
+        gated_counts = np.add.reduceat(gates_of_draw.astype(np.int64), offsets[:-1])
+        charged = [
+            (stream.name, gated_counts if role == method.gated else row_counts, stream_cost(stream.spec).macs)
+            for role, stream in streams.items()
         ]
-        draws.append(charge(streams, method.network_macs(seen, gated)))
-    ledger = Ledger.summed([Ledger.of_draws(draws), spent or {}])
-    return Predictions(videos.ids, videos.labels, scores, offsets, gates, seen, ledger)
+        draws.append(charge(charged, method.network_macs(row_counts, gated_counts)))
+    ledger = Ledger.summed([Ledger.of_draws(draws), further_macs or {}])
+    return Predictions(videos.ids, videos.labels, scores, offsets, gates, row_counts, ledger)

@@ -5,7 +5,7 @@
         session.begin({name: spans_of(spec, video.duration_s) for name, spec in session.streams.items()})
         while (wanted := session.wanted()) is not None:
             session.take(*run_backbone(wanted.stream, video, wanted.spans_s))  # features and class scores
-        print(session.probabilities, session.spent)
+        print(session.probabilities, session.macs_by_name)
 
 Whoever drives it decodes videos and runs backbones, of as many videos together as there are sessions.
 """
@@ -121,14 +121,14 @@ class Session(ABC):
 
     @property
     @abstractmethod
-    def spent(self) -> Mapping[str, int]:
+    def macs_by_name(self) -> Mapping[str, int]:
         """Multiply-accumulates (MACs) so far, with one answer, by the name of the stream or of the policy's own
         network, which has a space in it."""
 
     @property
     def macs(self) -> int:
         """All that was spent."""
-        return sum(self.spent.values())
+        return sum(self.macs_by_name.values())
 
     def _need(self, stream: str, what: str, rows: Tensor | None) -> Tensor:
         """Raises ValueError where rows that the policy looks at were left out."""

@@ -84,10 +84,10 @@ class JumpAgent(nn.Module):
         last = h  # states of the videos that have ended
         at: list[tuple[Tensor, ...]] = []
         while len(videos):
-            seen = self.scale(features.data[packed_rows(features, videos, rows)])
+            inputs = self.scale(features.data[packed_rows(features, videos, rows)])
             # In the middle of the frame's part of the video, between 0 and 1.
-            place = ((rows + 0.5) / lengths[videos]).to(seen.dtype)
-            h, c = self.cell(torch.cat([seen, place[:, None]], 1), (h, c))
+            place = ((rows + 0.5) / lengths[videos]).to(inputs.dtype)
+            h, c = self.cell(torch.cat([inputs, place[:, None]], 1), (h, c))
             log_probabilities = self.decision(h).log_softmax(1)
             drawn = log_probabilities.detach()
             if generator is not None:
@@ -148,9 +148,11 @@ class FastForward(Method):
         gates = marked(lengths_of(fine), out.videos, out.rows)
         return Prediction(class_probabilities(out.logits, self.multi_label), gates)
 
-    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         # A step and a decision at every frame that is looked at; the value is for training only.
         cell, classifier = self.model.cell, self.model.classifier
         step = lstm_step_macs(cell.input_size, cell.hidden_size)
         step += linear_macs(cell.hidden_size, self.model.decision.out_features)
-        return {"FastForward agent": gated * step + linear_macs(cell.hidden_size, classifier.out_features)}
+        return {
+            "FastForward agent": gated_counts * step + linear_macs(cell.hidden_size, classifier.out_features)
+        }

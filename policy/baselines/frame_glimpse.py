@@ -93,8 +93,8 @@ class GlimpseAgent(nn.Module):
             inside = chosen.clamp(0, 1)
             # T equal parts of the video, a frame each.
             row = (inside * lengths).long().clamp_max(lengths - 1)
-            seen = self.scale(features.data[packed_rows(features, videos, row)])
-            h, c = self.cell(torch.cat([seen, inside[:, None]], 1), (h, c))
+            inputs = self.scale(features.data[packed_rows(features, videos, row)])
+            h, c = self.cell(torch.cat([inputs, inside[:, None]], 1), (h, c))
             rows.append(row)
         return Glimpses(
             self.classifier(h),
@@ -147,9 +147,9 @@ class FrameGlimpse(Method):
         gates = marked(lengths_of(fine), videos, out.rows.flatten())
         return Prediction(class_probabilities(out.logits, self.multi_label), gates)
 
-    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         # K steps also where some glimpses were of the same frame; the value is for training only.
         cell, classifier = self.model.cell, self.model.classifier
         step = lstm_step_macs(cell.input_size, cell.hidden_size) + linear_macs(cell.hidden_size, 1)
         macs = self.config.glimpses * step + linear_macs(cell.hidden_size, classifier.out_features)
-        return {"FrameGlimpse agent": np.full_like(seen, macs)}
+        return {"FrameGlimpse agent": np.full_like(row_counts, macs)}

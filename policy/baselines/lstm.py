@@ -56,10 +56,10 @@ class _LSTM(Method):
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         return Prediction(class_probabilities(self._logits(batch), self.multi_label))
 
-    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         lstm, classifier = self.model.lstm, self.model.classifier
         step = lstm_step_macs(lstm.input_size, lstm.hidden_size)
-        return {"LSTM network": seen * step + linear_macs(lstm.hidden_size, classifier.out_features)}
+        return {"LSTM network": row_counts * step + linear_macs(lstm.hidden_size, classifier.out_features)}
 
     def _logits(self, batch: Batch) -> Tensor:
         logits: Tensor = self.model([batch.inputs[role] for role in self.roles])

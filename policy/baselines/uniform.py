@@ -101,8 +101,8 @@ class Uniform(Method):
             per_stream.append(mean_per_video(class_probabilities(logits, self.multi_label), packed))
         return Prediction(torch.stack(per_stream).mean(0))
 
-    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
-        return {"frame classifier": seen * self.classifier_macs}
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
+        return {"frame classifier": row_counts * self.classifier_macs}
 
 
 def _covers(spec: StreamSpec, data: Dataset) -> bool:

@@ -211,7 +211,8 @@ def _rows_per_video(subject: Subject) -> dict[Role, float]:
     """How many rows each backbone computes for a video, mean over videos (and draws)."""
     method, said = subject.method, subject.predictions
     return {
-        role: float((said.fine_rows if role == method.gated else said.seen).mean()) for role in method.roles
+        role: float((said.fine_rows if role == method.gated else said.row_counts).mean())
+        for role in method.roles
     }
 
 

@@ -26,6 +26,8 @@ from policy.evaluation.metrics import (
 
 _MACS = "macs/"
 """Before a name of the ledger, in a file."""
+_NAMES = {"row_counts": "seen"}
+"""Of fields that have another name in a file."""
 
 
 class Judged(ABC):
@@ -68,7 +70,7 @@ class Predictions(Judged):
         labels: (M, C) bool.
         scores: (R, M, C) float32, class probabilities.
         gates: (R, N) uint8, 1 on the rows on which the backbone of the gated stream ran (`Method.gated`).
-        seen: (M,) int64, rows that the method looked at.
+        row_counts: (M,) int64, how many rows of each video the method looked at.
     """
 
     video_ids: tuple[str, ...]
@@ -76,7 +78,7 @@ class Predictions(Judged):
     scores: npt.NDArray[np.float32]
     offsets: IntArray
     gates: npt.NDArray[np.uint8]
-    seen: IntArray
+    row_counts: IntArray
     ledger: Ledger
 
     @property
@@ -114,11 +116,11 @@ class Predictions(Judged):
         }
 
     def save(self, path: Path) -> None:
-        """Write as an .npz that NumPy reads with allow_pickle=False; the arrays have the fields' names, those of
-        the ledger "macs/NAME"."""
-        arrays = {name: value for name, value in vars(self).items() if name != "ledger"}
+        """Write as an .npz that NumPy reads with allow_pickle=False; the arrays have the fields' names ("seen" for
+        `row_counts`), those of the ledger "macs/NAME"."""
+        arrays = {_NAMES.get(name, name): value for name, value in vars(self).items() if name != "ledger"}
         arrays |= {"video_ids": np.array(self.video_ids)}
-        arrays |= {_MACS + name: spent for name, spent in self.ledger.items()}
+        arrays |= {_MACS + name: macs for name, macs in self.ledger.items()}
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)
         write_atomically(path, content.getvalue())
@@ -134,8 +136,9 @@ class Predictions(Judged):
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             video_ids = tuple(map(str, arrays.pop("video_ids")))
+            arrays |= {field: arrays.pop(name) for field, name in _NAMES.items()}
             macs = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_MACS)}
-            ledger = Ledger({name.removeprefix(_MACS): spent for name, spent in macs.items()})
+            ledger = Ledger({name.removeprefix(_MACS): array for name, array in macs.items()})
             return Predictions(video_ids, **arrays, ledger=ledger)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: cannot be read as predictions: {error}") from error

@@ -1,10 +1,16 @@
 """What the recurrent networks, the gate and the classifier of a policy cost."""
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from policy.config import Cell, GateState
 from policy.networks.cells import NETWORKS
 from policy.networks.macs import linear_macs
+
+Count = TypeVar("Count", int, float, npt.NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,8 @@ class PolicyCost:
             fine_projection=linear_macs(fine_dim, fine_projection),
         )
 
-    def total(self, *, steps: float, opened: float, predictions: float = 1) -> float:
-        """MACs of a video with ``steps`` steps, ``opened`` of them opened (or the means over many videos)."""
+    def total(self, *, steps: Count, opened: Count, predictions: int = 1) -> Count:
+        """MACs of a video with ``steps`` steps, ``opened`` of them opened; or (M,) of M videos."""
         return (
             steps * (self.coarse_projection + self.coarse_step + self.gate_step)
             + opened * (self.fine_projection + self.fine_step)

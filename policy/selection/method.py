@@ -183,4 +183,4 @@ class Selector(PoolMethod):
         said = self._said(inputs[torch.from_numpy(mine)], batch.targets.device)
         chosen = self.choose(said, float(self.model.threshold))
         spent = self.models_macs(only(chosen), table.macs[mine])
-        return Prediction(torch.from_numpy(table.probabilities[mine, chosen]), spent=spent)
+        return Prediction(torch.from_numpy(table.probabilities[mine, chosen]), further_macs=spent)

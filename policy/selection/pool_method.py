@@ -94,9 +94,9 @@ class PoolMethod(Method):
         self._seen.append((videos, table, seen))
         return table, seen
 
-    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
-        classifier = {self.own.name.stream: self.own.head_macs(seen)}
-        return classifier | {NETWORK: np.full_like(seen, self.look_macs)}
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
+        classifier = {self.own.name.stream: self.own.head_macs(row_counts)}
+        return classifier | {NETWORK: np.full_like(row_counts, self.look_macs)}
 
     def models_macs(self, ran: Masks, macs: IntArray) -> dict[str, IntArray]:
         """(m,) by name: of the models of the pool that ran beside its own.

@@ -171,7 +171,7 @@ class SelectorCascade(PoolMethod):
         # The first look is charged for every video.
         looks = _members(ran, self.model.models).sum(axis=1) - 1
         spent[NETWORK] = looks * self.model.macs
-        return Prediction(torch.from_numpy(walks.scores(ran)), spent=spent)
+        return Prediction(torch.from_numpy(walks.scores(ran)), further_macs=spent)
 
     @property
     def threshold(self) -> float:

@@ -31,7 +31,7 @@ IntArray = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 NETWORK = "selector network"
-"""Its name in what was spent."""
+"""Its name in a ledger."""
 GFLOPS = "gflops"
 """(N,) in `TrainedRun.tensors`: what the models cost on average, by which a cascade decides."""
 
@@ -225,7 +225,7 @@ class PoolSession(Session):
         return torch.from_numpy(answer)
 
     @property
-    def spent(self) -> Mapping[str, int]:
+    def macs_by_name(self) -> Mapping[str, int]:
         streams = {name: judged.model.macs(judged.count) for name, judged in self._judgements.items()}
         return {**streams, NETWORK: self._network_macs}
 
