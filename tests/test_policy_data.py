@@ -15,7 +15,8 @@ from torch.nn.utils.rnn import pack_sequence
 from cache_schema import CacheError, FeatureCache, Sampling, write_shard
 from cache_schema.annotations import LabelSet, Segment, VideoLabel
 from cache_schema.errors import LabelError
-from policy.data.batches import VideoSet, batches, read_ahead, uniform_rows
+from policy.config import DataConfig
+from policy.data.batches import VideoSet, batched, read_ahead, uniform_rows
 from policy.data.opening import open_dataset
 from policy.networks.packing import mean_per_video, video_of_row
 from tests.caches import make_record, make_spec, write_stream
@@ -80,8 +81,8 @@ def test_a_batch_for_a_method_that_keeps_its_inputs(tmp_path: Path) -> None:
 
 def test_every_video_is_in_one_batch(tmp_path: Path) -> None:
     videos = video_set(tmp_path, [3, 1, 4, 1, 5])
-    read = batches(videos, 2, order=[4, 0, 3, 1, 2])
-    sizes = [len(batch.targets) for batch in read_ahead(read)]
+    parts = map(videos.batch, batched([4, 0, 3, 1, 2], 2))
+    sizes = [len(batch.targets) for batch in read_ahead(parts)]
     assert sizes == [2, 2, 1]
 
 
@@ -162,7 +163,9 @@ def test_segments_of_the_labels(tmp_path: Path) -> None:
     ]
     write_stream(tmp_path, make_spec("fine", dim=2), {"a": 9, "b": 9, "c": 9}, seed=0)
     cache = FeatureCache(tmp_path)
-    data = open_dataset(cache, LabelSet(tmp_path, tuple(videos)), {"fine": "fine"}, skip_missing=True)
+    data = open_dataset(
+        cache, LabelSet(tmp_path, tuple(videos)), {"fine": "fine"}, DataConfig(skip_missing=True)
+    )
     assert data.classes == ("jump", "run") and data.train.ids == ("b", "a")
     both_shown, nothing = data.train.segments
     assert both_shown.classes.tolist() == [1, 0, 1]
@@ -171,7 +174,7 @@ def test_segments_of_the_labels(tmp_path: Path) -> None:
     (last,) = data.evaluation.segments
     assert (last.classes.tolist(), last.spans.tolist()) == ([0], [[7.0, 8.0]])
     bare = LabelSet(tmp_path, tuple(replace(video, segments=()) for video in videos))
-    without = open_dataset(cache, bare, {"fine": "fine"}, skip_missing=True)
+    without = open_dataset(cache, bare, {"fine": "fine"}, DataConfig(skip_missing=True))
     assert without.digest() == data.digest() and not any(map(len, without.train.segments))
 
 
