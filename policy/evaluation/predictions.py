@@ -1,4 +1,4 @@
-"""What a trained method said of videos, what each cost, and how good that is."""
+"""Predictions of a trained method, their costs and their quality."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NAMES = {"row_counts": "seen"}
 
 
 class Judged(ABC):
-    """What a method said of M videos: what every family's run has, whatever is said.
+    """Predictions for M videos: what those of all families have in common.
 
     Attributes:
         video_ids: M.
@@ -55,11 +55,11 @@ class Judged(ABC):
 
     @abstractmethod
     def metrics(self) -> Mapping[str, float]:
-        """How good that is, by the family's own measures. Their names differ from the fields of `Result`."""
+        """Quality by the family's measures. Their names differ from the fields of `Result`."""
 
     @abstractmethod
     def save(self, path: Path) -> None:
-        """Write to a run's folder. Raises UserError where that cannot be."""
+        """Write to a run's folder. Raises UserError where it cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Predictions(Judged):
     Attributes:
         labels: (M, C) bool.
         scores: (R, M, C) float32, class probabilities.
-        gates: (R, N) uint8, 1 on the rows on which the backbone of the gated stream ran (`Method.gated`).
+        gates: (R, N) uint8, 1 for rows on which the backbone of the gated stream ran (`Method.gated`).
         row_counts: (M,) int64, how many rows of each video the method looked at.
     """
 
@@ -105,8 +105,8 @@ class Predictions(Judged):
         return float(np.mean([top1(draw, self.labels) for draw in self.scores]))
 
     def metrics(self) -> Mapping[str, float]:
-        """Accuracies in [0, 1], both always, whichever a benchmark uses; fine features computed per video ("# Fine
-        Feat", Table 2), mean and standard deviation; and the share of a video's rows that have them."""
+        """Both accuracies in [0, 1], whichever a benchmark uses; fine features computed per video ("# Fine Feat",
+        Table 2), mean and standard deviation; and the share of a video's rows that have them."""
         return {
             "mean_average_precision": self.mean_average_precision(),
             "top1": self.top1(),
@@ -149,13 +149,13 @@ def intervals(
 ) -> dict[str, Interval]:
     """Bootstrap intervals of mean_average_precision, top1, gflops, usage and fine_features (means over videos).
 
-    Videos are drawn with replacement, the same ones for every run, and each figure is averaged over the runs (and
-    their draws): the interval says how far it depends on which videos happen to be in the evaluation subset, and
-    not on the seeds, of which there are too few to be drawn again.
+    Videos are resampled with replacement, the same ones for every run, and each figure is averaged over the runs
+    (and their draws): the interval shows how much it depends on which videos happen to be in the evaluation
+    subset, not on the seeds, which are too few to be resampled.
 
     Args:
         runs: one method's predictions of the same videos; several for several seeds.
-        resamples: how many bootstrap samples. The same seed draws the same ones for every method.
+        resamples: number of bootstrap samples. The same seed gives the same samples for every method.
 
     Raises:
         ValueError: no run, or the runs have different videos or labels, or no video has a class.
@@ -172,7 +172,7 @@ def intervals(
         np.mean([weighted_mean_average_precision(draw, labels, weights) for draw in run.scores], axis=0)
         for run in runs
     ]
-    said = {"mean_average_precision": percentile_interval(mean_ap, np.mean(resampled, axis=0), confidence)}
+    result = {"mean_average_precision": percentile_interval(mean_ap, np.mean(resampled, axis=0), confidence)}
     per_video: dict[str, Callable[[Predictions], npt.NDArray[np.float64]]] = {
         "top1": lambda run: run.correct.astype(np.float64),
         "gflops": lambda run: run.gflops,
@@ -181,5 +181,5 @@ def intervals(
     }
     for name, measure in per_video.items():
         values = np.mean([measure(run).mean(axis=0) for run in runs], axis=0)
-        said[name] = percentile_interval(float(values.mean()), weighted_mean(values, weights), confidence)
-    return said
+        result[name] = percentile_interval(float(values.mean()), weighted_mean(values, weights), confidence)
+    return result

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 
 from policy.data.batches import Batch, VideoSet
+from policy.evaluation.curves import oracle_choices
 from policy.evaluation.ledger import Ledger
 from policy.evaluation.operating import Curve, OperatingPoint
-from policy.evaluation.oracle import oracle_choices
 from policy.evaluation.predictions import Predictions
 from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.method import GatedMethod
@@ -100,7 +100,7 @@ def random_curve(
 def oracle_curve(curve: Curve, *, points: int = 20) -> Curve:
     """The best possible choice among a curve's points for each video, made with the labels known.
 
-    The trade-offs are those of `policy.evaluation.oracle.oracle_choices`, at prices in videos per GFLOP; correct
+    The trade-offs are those of `policy.evaluation.curves.oracle_choices`, at prices in videos per GFLOP; correct
     is top-1, with several classes hit@1. Accuracy and cost both fall as the price rises.
 
     Args:
