@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
 from cache_schema.command import tells_mistakes
-from policy.config import RunConfig, own_names
+from policy.config import RunConfig, method_options
 from policy.options import (
     AS_JSON,
     DATA,
@@ -70,7 +70,7 @@ def _trains(method: str, **after: Callable[[Any], Any]) -> Callable[[Callable[..
 
     def decorate(command: Callable[..., None]) -> click.Command:
         fields = [
-            one for name in own_names(config) for one in (setting(config, name), after.get(name)) if one
+            one for name in method_options(config) for one in (setting(config, name), after.get(name)) if one
         ]
         of_run: Callable[..., None] = tells_mistakes(command)
         return train_policy.command()(options(DATA, *fields, training(config), RUN)(of_run))
@@ -127,7 +127,7 @@ def random_gating(like: Path | None, **given: Any) -> None:
 @train_policy.command()
 @options(
     DATA,
-    settings(SelectorConfig, *own_names(PoolConfig), without=("coarse",)),
+    settings(SelectorConfig, *method_options(PoolConfig), without=("coarse",)),
     click.option(
         "--alpha",
         "alphas",

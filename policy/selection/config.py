@@ -45,7 +45,7 @@ class PoolConfig(RunConfig):
         flag="--classes",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        read=read_class_names,
+        parse=read_class_names,
     )
     heads: Heads = option(
         "scores",
