@@ -229,7 +229,7 @@ def run_method(
         begun = (CHECKPOINT, RESULT)
         if claim(folder, mine, decisive=_COMPARED, begun=begun, is_own=_FILES.__contains__):
             if (folder / RESULT).exists() and not of_earlier_version(folder):
-                ranks.told(go=False)
+                ranks.broadcast(False)
                 return Run(folder, read_result(folder), True, class_scores)
             if (folder / RESULT).exists():
                 listener.note(f"{folder}: trained by an earlier version; judged again, not trained again")
@@ -249,7 +249,7 @@ def assist(
 ) -> None:
     """Do the share of another process in the training that the first one does in `run_method`.
 
-    To be called when the first one has said that there is something to train (`Ranks.told`).
+    To be called when the first one has said that there is something to train (`Ranks.broadcast`).
 
     Raises:
         UserError: as `run_method`.
@@ -268,7 +268,7 @@ def _carry_out(
     for note in method.notes(data):
         listener.note(note)
     trained = (folder / RESULT).exists()
-    ranks.told(go=method.trains and not trained)
+    ranks.broadcast(method.trains and not trained)
     if trained:
         read_weights(folder / WEIGHTS, method.model)
     elif method.trains:

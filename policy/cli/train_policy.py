@@ -239,7 +239,7 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
     from policy.training.tensorboard import Scalars
 
     # The others wait until the first one has found nothing to complain about: one process tells a mistake.
-    if not ranks.leads and not ranks.told():
+    if not ranks.leads and not ranks.broadcast():
         return
     config.check()
     cache = FeatureCache(given["cache"])
