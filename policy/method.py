@@ -1,4 +1,4 @@
-"""What a method is: a network, its loss on a batch, its predictions and what they cost."""
+"""The interface of methods: a network, its loss on a batch, its predictions and their costs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from policy.session import Session, TrainedRun
 
 IntArray = npt.NDArray[np.int64]
 Losses = Mapping[str, Tensor | float]
-"""What one batch gives to the metrics; "loss" is what is minimised. Tensors are scalars."""
+"""Values of one batch for the log; "loss" is minimised. Tensors are scalars."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Where training is.
+    """The current point of a training.
 
     Attributes:
         progress: from 0 in the first epoch to 1 in the last.
-        step: batches of this epoch that are behind it.
+        step: number of batches of this epoch before it.
     """
 
     progress: float
@@ -41,7 +41,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Prediction:
-    """For B videos, in the caller's order.
+    """Predictions for B videos, in the caller's order.
 
     Attributes:
         scores: (B, C) class probabilities.
@@ -63,14 +63,14 @@ Predict = Callable[[Batch, torch.Generator], Prediction]
 class Method(ABC):
     """One row of a results table.
 
-    A method is made for a dataset: networks are sized and their input scales fitted. Making one draws its
-    initial weights from torch's global generator.
+    A method is created for a dataset: networks get their sizes, and their input scales are fitted. Initial weights
+    are drawn from torch's global generator.
 
     Attributes:
-        title: as the paper's tables call it.
-        roles: the streams it reads, by what it calls them, which are fields of its configuration, too. Their
+        title: its name in the paper's tables.
+        roles: the method's names of the streams that it reads; each is also a field of its configuration. Their
             backbones run on all rows that it looks at.
-        gated: the one whose backbone runs only where the gates of its predictions are open; None: none.
+        gated: the role of the stream whose backbone runs only where the gates of its predictions are open, if any.
         teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
             training where the configuration names one.
     """
@@ -88,23 +88,23 @@ class Method(ABC):
 
     @classmethod
     def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
-        """Names of the streams that it reads. Raises UserError where the configuration does not say one."""
-        named: dict[Role, str] = {}
+        """Names of the streams that it reads. Raises UserError where the configuration lacks one."""
+        names: dict[Role, str] = {}
         for role in cls.roles:
             name = getattr(config, role)
             if name is None:
                 raise UserError(f"{config.method} needs a {role} stream; the cache has: {', '.join(cache)}")
-            named[role] = name
-        return named
+            names[role] = name
+        return names
 
     @classmethod
     def pool(cls, config: RunConfig) -> Sequence[str]:
-        """Names of the streams from which it chooses, video by video."""
+        """Names of the streams among which it chooses for each video."""
         return ()
 
     @classmethod
     def held_out(cls, config: RunConfig) -> Sequence[str]:
-        """Names of the streams that have class scores of training videos from models that have not seen them."""
+        """Names of streams with class scores of training videos, from models that were not trained on these."""
         return ()
 
     @classmethod
@@ -113,25 +113,25 @@ class Method(ABC):
         return ""
 
     def notes(self, data: Dataset) -> Sequence[str]:
-        """What the user should know of how it was made, a line each."""
+        """Notes shown before training, one line each."""
         return ()
 
     @classmethod
     def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
-        """What was trained, ready for raw video; None: it cannot be run on it.
+        """The trained policy, ready for raw video; None for a method that cannot be run on it.
 
         Raises:
-            UserError: the weights are not there, damaged or of another model.
+            UserError: the weights are missing, damaged or of another model.
         """
         return None
 
     def session_tensors(self) -> Mapping[str, Tensor]:
-        """What a session needs beside the model's state and what decided the run; empty for most."""
+        """What a session needs beside the model's state and the configuration; empty for most."""
         return {}
 
     @property
     def draws(self) -> int:
-        """How many times evaluation is repeated, where it draws at random."""
+        """How often evaluation is repeated, if it draws at random."""
         return 1
 
     @property
@@ -141,46 +141,46 @@ class Method(ABC):
 
     @property
     def scored(self) -> tuple[Role, ...]:
-        """The streams of which it reads the class scores instead of the features."""
+        """The streams of which it reads class scores instead of features."""
         return ()
 
     @property
     def reads(self) -> bool:
-        """Whether its batches hold rows of its streams; False where it keeps what it needs of them."""
+        """Whether its batches hold rows of its streams; False if it keeps what it needs of them."""
         return True
 
     def rows(self, length: int) -> IntArray:
-        """Which rows of a video it looks at."""
+        """The rows that it looks at, of a video of `length` rows."""
         return every_row(length)
 
     @abstractmethod
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
-        """The loss of a training batch, differentiable, and whatever else is worth a log.
+        """The loss of a training batch, differentiable, and further values for the log.
 
         Args:
-            moment: how far the training is.
+            moment: the current point of the training.
             generator: on the CPU; the only source of randomness.
         """
 
     def after_step(self, losses: Losses) -> None:  # noqa: B027  # most learn by gradient descent alone
         """Called after each step of the optimiser, with the losses of its batch: for what learns otherwise.
 
-        What is set must be in the model's state.
+        What it changes must be in the model's state.
         """
 
     def finish(self, videos: VideoSet, device: torch.device) -> None:  # noqa: B027  # most have nothing to set
-        """Called once after training, with the training videos: for what is set when the weights are final.
+        """Called once after training, with the training videos: for what depends on the final weights.
 
-        The model is on the device and in evaluation mode. What is set must be in the model's state, and the same
-        whenever this is called again.
+        The model is on the device and in evaluation mode. What it changes must be in the model's state, and be the
+        same if this is called again.
         """
 
     def listing(self, videos: VideoSet, device: torch.device) -> str:
-        """What was decided for each video, as CSV; empty for most."""
+        """The decision for each video, as CSV; empty for most."""
         return ""
 
     def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
-        """What else a finished run has to say, ready for JSON; empty for most."""
+        """Further results of a finished run, ready for JSON; empty for most."""
         return {}
 
     @abstractmethod
@@ -198,7 +198,7 @@ class Method(ABC):
         """
 
     def evaluate(self, videos: VideoSet, *, device: torch.device) -> Judged:
-        """What it says of videos, by which it is judged: class scores, unless a family says something else."""
+        """Predictions for videos: class scores, unless a family predicts something else."""
         return evaluate(self, videos, device=device)
 
 
@@ -217,12 +217,12 @@ def evaluate(
     predict: Predict | None = None,
     draws: int | None = None,
 ) -> Predictions:
-    """Run a method on videos. Draws, where it has any, follow from the seed of its configuration.
+    """Run a method on videos. Random draws, if it has any, follow from the seed of its configuration.
 
     Args:
-        rows: per video those it looks at, instead of `method.rows`.
-        predict: the same network under another rule, instead of `method.predict`.
-        draws: how often, instead of `method.draws`.
+        rows: the rows of each video that it looks at, instead of `method.rows`.
+        predict: the same network with another rule, instead of `method.predict`.
+        draws: number of repetitions, instead of `method.draws`.
     """
     method.model.to(device).eval()
     generator = torch.Generator().manual_seed(method.config.seed)

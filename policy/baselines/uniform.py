@@ -115,6 +115,3 @@ class UniformCF(Uniform):
 
     title = "Uniform+CF"
     roles = ("coarse", "fine")
-
-
-__all__ = ["FrameClassifier", "Uniform", "UniformCF"]
