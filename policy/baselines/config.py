@@ -1,4 +1,4 @@
-"""What the methods that LiteEval is compared with can be asked for."""
+"""Options of the methods with which LiteEval is compared."""
 
 from __future__ import annotations
 

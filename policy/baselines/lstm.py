@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from policy.method import IntArray, Losses, Method, Moment, Prediction, class_pr
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.standardize import Standardize, fit_scale
 from policy.training.losses import classification_loss
+
+LSTMConfig: TypeAlias = FineLSTMConfig | CoarseFineLSTMConfig | CoarseOnlyConfig
 
 
 class LastState(nn.Module):
@@ -36,12 +38,10 @@ class LastState(nn.Module):
 
 
 class _LSTM(Method):
-    config: FineLSTMConfig | CoarseFineLSTMConfig | CoarseOnlyConfig
+    config: LSTMConfig
     model: LastState
 
-    def __init__(
-        self, config: FineLSTMConfig | CoarseFineLSTMConfig | CoarseOnlyConfig, data: Dataset
-    ) -> None:
+    def __init__(self, config: LSTMConfig, data: Dataset) -> None:
         super().__init__(config, data)
         dims = [data.train.feature_dim(role) for role in self.roles]
         self.model = LastState(dims, config.fine_hidden, len(data.classes))
@@ -87,7 +87,7 @@ class CoarseFineLSTM(FineLSTM):
 
 
 class CoarseOnly(_LSTM):
-    """Null control: the coarse features of every frame and no fine one. It gets the LSTM of the others."""
+    """Null control: the coarse features of every frame and no fine ones, with the LSTM of the others."""
 
     title = "Coarse only"
     roles: ClassVar[tuple[Role, ...]] = ("coarse",)

@@ -35,9 +35,9 @@ class FrameClassifier(nn.Module):
 class Uniform(Method):
     """Averages the class probabilities of the fine backbone over K uniformly spaced frames.
 
-    Where the stream has scores for all target classes, by name, those are used: their logits alone go
-    through the softmax. Elsewhere a linear classifier is fitted on the features of the training videos' K
-    frames, each frame an example of its video's class, as the papers fine-tune their backbones (Sec. 4.1).
+    If the stream has scores for all target classes, by name, these are used: the softmax is over their logits
+    only. Otherwise a linear classifier is fitted to the features of the training videos' K frames, each frame an
+    example of its video's class, as the papers fine-tune their backbones (Sec. 4.1).
     """
 
     title = "Uniform"
@@ -66,12 +66,12 @@ class Uniform(Method):
 
     @classmethod
     def class_scores(cls, data: Dataset) -> str:
-        said = []
+        sources = []
         for role in cls.roles:
             spec = data.train.streams[role].spec
             how = "averages the stream's own" if _covers(spec, data) else "fits a linear classifier"
-            said.append(f"{how} ({spec.name})")
-        return ", ".join(said)
+            sources.append(f"{how} ({spec.name})")
+        return ", ".join(sources)
 
     @property
     def scored(self) -> tuple[Role, ...]:
@@ -86,7 +86,7 @@ class Uniform(Method):
             packed = batch.inputs[role]
             video = video_of_row(packed).to(packed.data.device)
             losses.append(classification_loss(classifier(packed.data), batch.targets[video]))
-        # The classifiers of two streams share nothing, so the sum trains each as if alone.
+        # The classifiers of two streams have no common weights, so the sum trains each as if alone.
         return {"loss": torch.stack(losses).sum()}
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
