@@ -88,17 +88,17 @@ class Result:
     trained: bool
 
     @staticmethod
-    def of(method_name: str, method: Method, judged: Judged, classes: int) -> Result:
+    def of(method_name: str, method: Method, predictions: Judged, classes: int) -> Result:
         return Result(
             method=method_name,
             title=method.title,
-            videos=len(judged.video_ids),
+            videos=len(predictions.video_ids),
             classes=classes,
-            metrics=judged.metrics(),
-            gflops_mean=float(judged.gflops.mean()),
-            gflops_std=float(judged.gflops.std()),
-            gflops=judged.ledger.gflops,
-            rows_mean=float(judged.lengths.mean()),
+            metrics=predictions.metrics(),
+            gflops_mean=float(predictions.gflops.mean()),
+            gflops_std=float(predictions.gflops.std()),
+            gflops=predictions.ledger.gflops,
+            rows_mean=float(predictions.lengths.mean()),
             trained=method.trains,
         )
 

@@ -58,11 +58,6 @@ def differing_lengths(
     )
 
 
-def partial_videos(streams: Iterable[Stream]) -> frozenset[str]:
-    """Ids of the videos that are partial in some stream."""
-    return frozenset(video for stream in streams for video in stream.partial)
-
-
 def paired_rows(
     streams: Mapping[R, Stream], videos: Iterable[str]
 ) -> dict[str, Mapping[R, npt.NDArray[np.int64]]]:

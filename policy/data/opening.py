@@ -18,7 +18,7 @@ from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import CacheError, LabelError
 from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
-from policy.data.coverage import differing_lengths, paired_rows, partial_videos
+from policy.data.coverage import differing_lengths, paired_rows
 
 TRAIN_SUBSETS = ("training", "train")
 EVAL_SUBSETS = ("validation", "val", "testing", "test")
@@ -126,14 +126,14 @@ def open_dataset(
             f"{labels.videos[0].video_id!r}, … here and {unlabelled[0]!r}, … there"
         )
     if unlabelled:
-        _tell(
+        _leave_out(
             f"{labels.source}: no label for {_some(_quoted(unlabelled), 'cached video', 'cached videos')}",
             config.skip_missing,
             notes,
         )
 
     classes = labels.classes
-    partial = partial_videos([*all_streams.values(), *others.values()])
+    partial = frozenset(v for s in (*all_streams.values(), *others.values()) for v in s.partial)
     pairs = {} if config.whole_only else paired_rows(by_role, partial)
     left_out = partial if config.whole_only else frozenset[str]()
     parts = []
@@ -240,7 +240,7 @@ def _match(
         subset = videos[0].subset
         problems = [f"{video_id!r} ({reason})" for video_id, reason in missing.items()]
         which = _some(problems, f"video of subset {subset!r}", f"videos of subset {subset!r}")
-        _tell(f"{labels.source}: no features for {which}", skip_missing, notes)
+        _leave_out(f"{labels.source}: no features for {which}", skip_missing, notes)
     if partial:
         notes.append(f"{_counted(partial)} of subset {videos[0].subset!r} left out as partial")
     if not matched:
@@ -326,7 +326,8 @@ def _check_videos(
             )
 
 
-def _tell(problem: str, skip_missing: bool, notes: list[str]) -> None:
+def _leave_out(problem: str, skip_missing: bool, notes: list[str]) -> None:
+    """Raises LabelError unless videos with a problem are to be left out, which becomes a note."""
     if not skip_missing:
         raise LabelError(f"{problem}; --skip-missing leaves such videos out")
     notes.append(f"{problem}; left out")

@@ -171,7 +171,7 @@ class LiteEval(nn.Module):
         coarse_input = self._coarse_input(coarse.data, batch_sizes)
         coarse_states = self.coarse_cell.run(coarse_input, batch_sizes)
         gate = self.gate.gate_input(coarse_input)._replace(
-            given=None if gates is None else gates.to(coarse_input.dtype), temperature=temperature
+            fixed=None if gates is None else gates.to(coarse_input.dtype), temperature=temperature
         )
         sync = coarse_states if self.sync else None
         if self.training:

@@ -39,7 +39,7 @@ class State(NamedTuple):
 
 
 class GateInput(NamedTuple):
-    """What decides B_t, except for the state: either ``given``, or the noisy log-odds."""
+    """What decides B_t, except for the state: either ``fixed``, or the noisy log-odds."""
 
     log_odds: Tensor
     """(N,): the part of the current input, to which h_{t−1} · ``state_weight`` is added."""
@@ -49,7 +49,7 @@ class GateInput(NamedTuple):
     """(H,): its product with c_{t−1} is added as well (the authors' code; Eq. 2 has no such term)."""
     noise: Tensor | None = None
     """(N,): added to the log-odds to make the decision. The difference of two Gumbel variables, to sample."""
-    given: Tensor | None = None
+    fixed: Tensor | None = None
     """(N,): gates to use instead of the log-odds, 0 or 1 (values between mix, as in Eq. 4)."""
     temperature: float = 1.0
     """τ of Eq. 9: the gradient of B_t is that of sigmoid((log-odds + noise) / τ)."""
@@ -199,14 +199,14 @@ class Unrolled(Recurrent):
             self._projected(inputs, batch_sizes),
             split_steps(gate.log_odds, batch_sizes),
             nothing if gate.noise is None else split_steps(gate.noise, batch_sizes),
-            nothing if gate.given is None else split_steps(gate.given, batch_sizes),
+            nothing if gate.fixed is None else split_steps(gate.fixed, batch_sizes),
             nothing if sync is None else _split_states(sync, batch_sizes),
             strict=True,
         )
-        for n, projected, input_log_odds, noise, given, copied in steps:
+        for n, projected, input_log_odds, noise, fixed, copied in steps:
             before = rows_of(state, slice(n))
             odds = input_log_odds + state_log_odds(gate, before)  # Eq. 2
-            opened = decide(odds, noise, gate) if given is None else given  # Eq. 8, 9
+            opened = decide(odds, noise, gate) if fixed is None else fixed  # Eq. 8, 9
             closed = closed_state(before, copied)  # Eq. 5
             candidate = self.advance(projected, before)  # Eq. 3
             state = mixed(closed, candidate, opened)  # Eq. 4

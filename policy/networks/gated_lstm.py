@@ -94,7 +94,7 @@ class _GatedLSTM(torch.autograd.Function):
         state_weight: Tensor | None,
         cell_weight: Tensor | None,
         noise: Tensor | None,
-        given: Tensor | None,
+        fixed: Tensor | None,
         temperature: float,
         hard: bool,
         batch_sizes: tuple[int, ...],
@@ -108,7 +108,7 @@ class _GatedLSTM(torch.autograd.Function):
         all_h, all_c = inputs.new_empty(total, hidden), inputs.new_empty(total, hidden)
         # new − closed, of h and c: what opening the gate changes.
         gain_h, gain_c = torch.empty_like(all_h), torch.empty_like(all_c)
-        gates = inputs.new_ones(total) if given is None else given.to(inputs.dtype).clone()
+        gates = inputs.new_ones(total) if fixed is None else fixed.to(inputs.dtype).clone()
         log_odds = inputs.new_zeros(total) if gate_log_odds is None else gate_log_odds.clone()
         relaxed = inputs.new_zeros(total)  # B_t of Eq. 9, whose gradient the hard B_t has
 
@@ -123,7 +123,7 @@ class _GatedLSTM(torch.autograd.Function):
                 log_odds[rows] += h @ state_weight  # Eq. 2
                 if cell_weight is not None:
                     log_odds[rows] += c @ cell_weight
-                if given is None:
+                if fixed is None:
                     decision = log_odds[rows] if noise is None else log_odds[rows] + noise[rows]
                     relaxed[rows] = torch.sigmoid(decision / temperature)
                     gates[rows] = (decision > 0).to(gates.dtype) if hard else relaxed[rows]
@@ -144,7 +144,7 @@ class _GatedLSTM(torch.autograd.Function):
         ctx.precision = precision
         ctx.temperature = temperature
         ctx.width = 0 if sync_h is None else sync_h.shape[1]
-        ctx.learned_gates = given is None and state_weight is not None
+        ctx.learned_gates = fixed is None and state_weight is not None
         return all_h, all_c, gates, log_odds
 
     @staticmethod
@@ -156,7 +156,7 @@ class _GatedLSTM(torch.autograd.Function):
             factors, weight_ih, weight_hh, state_weight, cell_weight,
             activations, all_h, all_c, gain_h, gain_c, gates, relaxed,
         ) = ctx.saved_tensors  # fmt: skip
-        wants_given = ctx.needs_input_grad[10]
+        wants_fixed = ctx.needs_input_grad[10]
         recurrent = Product(weight_hh.t())
         width = ctx.width
         steps = _steps(ctx.batch_sizes)
@@ -178,7 +178,7 @@ class _GatedLSTM(torch.autograd.Function):
             rows, before, n = steps[t]
             dh = carry_h[:n].add_(grad_h[rows])
             dc = carry_c[:n].add_(grad_c[rows])
-            if ctx.learned_gates or wants_given:
+            if ctx.learned_gates or wants_fixed:
                 # Eq. 4 is closed + B (new − closed), for the hidden and for the cell state.
                 grad_gates[rows] += (dh * gain_h[rows]).addcmul_(dc, gain_c[rows]).sum(1)
             if ctx.learned_gates:
@@ -230,7 +230,7 @@ class _GatedLSTM(torch.autograd.Function):
             None if state_weight is None else grad_decision[first:] @ earlier_h,
             None if cell_weight is None else grad_decision[first:] @ all_c[earlier],
             None,  # the noise is not learned
-            grad_gates if wants_given else None,
+            grad_gates if wants_fixed else None,
             None,
             None,
             None,

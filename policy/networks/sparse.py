@@ -43,7 +43,7 @@ def run_opened(
     Args:
         inputs: from rows (m,) of the packed batch to the network's inputs (m, D); called for opened rows only.
         batch_sizes: videos still running, per step; T steps of B videos, N rows.
-        gate: log-odds of the inputs, weights of the state, or ``given`` gates.
+        gate: log-odds of the inputs, weights of the state, or ``fixed`` gates.
         sync: (N, S), see `closed_state`.
         threshold: (), of the log-odds.
     """
@@ -63,7 +63,7 @@ def run_opened(
     if sync is not None:
         copied_odds = unpacked(_log_odds_of(gate, sync, first))
         after_closed = input_odds + torch.cat([torch.zeros_like(copied_odds[:1]), copied_odds[:-1]])
-    given = None if gate.given is None else unpacked(gate.given) > 0
+    fixed = None if gate.fixed is None else unpacked(gate.fixed) > 0
 
     state = network.zero_state(gate.log_odds, videos)  # after each video's last opened step
     start = torch.zeros_like(video)  # the step after that one
@@ -78,7 +78,7 @@ def run_opened(
     for round_ in itertools.count():
         later = torch.where(time == start, input_odds + state_odds, after_closed + rest_odds)
         odds = torch.where(time < start, odds, later)
-        opens = running & (time >= start) & (odds > threshold if given is None else given)
+        opens = running & (time >= start) & (odds > threshold if fixed is None else fixed)
         active = opens.any(0).nonzero().squeeze(1)
         if len(active) == 0:
             break
