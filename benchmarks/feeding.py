@@ -30,7 +30,7 @@ from benchmarks.tables import as_written, load, machine, markdown
 from cache_schema import FeatureCache, Preprocessing, StreamSpec, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.config import RunConfig
-from policy.data.batches import Batch, VideoSet, batches, read_ahead
+from policy.data.batches import Batch, VideoSet, batched, read_ahead
 from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method, Moment
@@ -201,7 +201,7 @@ def main(
         told = []
         for title, step, count in kinds:
             for how, ahead in (("as they come", False), ("read ahead", True)):
-                read = batches(train, batch, order=order)
+                read = map(train.batch, batched(order, batch))
                 told.append([title, how, *waited(read_ahead(read) if ahead else read, step, count)])
         click.echo(f"\n{torch.get_num_threads()} threads")
         click.echo(markdown(["step", "batches", "wait, ms", "step, ms", "share of the wait"], told))

@@ -1,8 +1,8 @@
-"""What a run is asked to do: every choice that can change its result, and nothing else.
+"""The configuration of a run: every choice that can change its result, and nothing else.
 
-A field of a configuration is an option: its type, default, limits and help stand there and nowhere else.
-`policy.options` makes the commands' options of it, `check` its limits, `decisive` the key of a run. Each family
-has its configurations in its own `config` module, which needs no torch.
+A field of a configuration is an option: its type, default, limits and help are declared there and nowhere else.
+`policy.options` makes the commands' options from it, `check` tests its limits, `decisive` gives what the key of a
+run is made from. Each family has its configurations in its `config` module, which needs no torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cache_schema import UserError
 
 T = TypeVar("T")
 
-# The networks have these words as well, and know no family's configuration.
+# Here because networks use these types, too, and know no family's configuration.
 InputNorm = Literal["standard", "l2", "none"]
 Cell = Literal["lstm", "gru", "sru"]
 GateState = Literal["hidden", "hidden+cell"]
@@ -28,7 +28,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Limit:
-    """What a number must be."""
+    """A condition on a number, and its text."""
 
     text: str
     holds: Callable[[float], bool]
@@ -48,7 +48,7 @@ def option(
     metavar: str | None = None,
     required: bool = False,
     type: click.ParamType[Any] | None = None,
-    read: Callable[[Any], Any] | None = None,
+    parse: Callable[[Any], Any] | None = None,
 ) -> T:
     """A field of a configuration.
 
@@ -56,29 +56,26 @@ def option(
         flag: on the command line; by default the field's name, as "--field-name".
         metavar: stands for the value in --help.
         required: on the command line.
-        type: what is given there, where it is not simply a value of the field's type.
-        read: makes the value of that.
+        type: of the command line's value, if that is not simply a value of the field's type.
+        parse: makes the field's value from the command line's.
     """
-    shown = {"help": help_text, "flag": flag, "metavar": metavar, "required": required, "type": type}
-    return field(default=default, metadata={**shown, "limit": limit, "read": read})
+    option_keys = {"help": help_text, "flag": flag, "metavar": metavar, "required": required, "type": type}
+    return field(default=default, metadata={**option_keys, "limit": limit, "parse": parse})
 
 
 def names_of(*configs: type) -> frozenset[str]:
-    """Of the fields of several configurations."""
-    return frozenset(one.name for config in configs for one in fields(config))
+    """The names of all fields of several configurations."""
+    return frozenset(option.name for config in configs for option in fields(config))
 
 
-_types_of = cache(get_type_hints)
-
-
-def types_of(config: type) -> Mapping[str, Any]:
-    """The fields' types by name."""
-    return _types_of(config)
+types_of: Callable[[type], Mapping[str, Any]] = cache(get_type_hints)
+"""From a configuration's class to its fields' types by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which videos a run is trained and judged on. What comes of it, not these words, decides what a run is."""
+    """The videos for training and evaluation. A run's key depends on the videos themselves, not on these
+    options."""
 
     train_subset: str | None = option(None, "Subset to train on; by default the usual name that has labels.")
     eval_subset: str | None = option(
@@ -117,10 +114,10 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(TrainingConfig, DataConfig):
-    """One run of one method: what those of all methods have in common.
+    """One run of one method: the options that all methods have.
 
-    A method's own configuration adds to it what that method reads, and nothing else. Its bases stand in reverse
-    order: a dataclass, and so --help, begins with the fields of the last one.
+    A method's configuration adds what that method reads, and nothing else. Its bases are in reverse order: a
+    dataclass, and so --help, begins with the fields of the last one.
 
     Attributes:
         method: a key of `policy.registry.METHODS`.
@@ -129,43 +126,43 @@ class RunConfig(TrainingConfig, DataConfig):
     method: ClassVar[str]
 
     def check(self) -> None:
-        """Raises UserError, one line, where a value makes no sense, alone or beside another."""
+        """Raises UserError, one line, where a value is invalid, alone or together with another."""
         self.check_each()
         self.check_together()
 
     def check_each(self) -> None:
         """Raises UserError, one line, where a value is out of its limits."""
-        for one in fields(self):
-            value, kind = getattr(self, one.name), types_of(type(self))[one.name]
-            _require(not isinstance(value, float) or math.isfinite(value), one.name, "must be finite", value)
+        for option in fields(self):
+            name, value = option.name, getattr(self, option.name)
+            kind, limit = types_of(type(self))[name], option.metadata["limit"]
+            _require(not isinstance(value, float) or math.isfinite(value), name, "must be finite", value)
             if get_origin(kind) is Literal:
                 choices = get_args(kind)
-                _require(value in choices, one.name, f"must be one of {', '.join(choices)}", value)
-            limit = one.metadata["limit"]
+                _require(value in choices, name, f"must be one of {', '.join(choices)}", value)
             if limit is not None and value is not None:
                 values = value if isinstance(value, tuple) else (value,)
-                _require(all(map(limit.holds, values)), one.name, limit.text, value)
+                _require(all(map(limit.holds, values)), name, limit.text, value)
 
     def check_together(self) -> None:
-        """Raises UserError, one line, where values make no sense beside each other."""
+        """Raises UserError, one line, where values contradict each other."""
 
     def decisive(self) -> dict[str, Any]:
         """What decides whether two runs are the same, by name, ready for JSON."""
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-        of_data = names_of(DataConfig)
-        return {"method": self.method, **{name: v for name, v in values.items() if name not in of_data}}
+        data_names = names_of(DataConfig)
+        return {"method": self.method, **{name: v for name, v in values.items() if name not in data_names}}
 
 
-def own_names(config: type[RunConfig]) -> tuple[str, ...]:
-    """The fields that not every run has."""
+def method_options(config: type[RunConfig]) -> tuple[str, ...]:
+    """The names of the fields that a method adds to those of every run."""
     common = names_of(RunConfig)
-    return tuple(one.name for one in fields(config) if one.name not in common)
+    return tuple(option.name for option in fields(config) if option.name not in common)
 
 
-def _require(condition: bool, name: str, what: str, value: Any) -> None:
+def _require(condition: bool, name: str, text: str, value: Any) -> None:
     if not condition:
-        shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
-        raise UserError(f"{name.replace('_', '-')} {what}, not {shown}")
+        value_text = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+        raise UserError(f"{name.replace('_', '-')} {text}, not {value_text}")
 
 
 @dataclass(frozen=True, kw_only=True)

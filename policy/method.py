@@ -1,4 +1,4 @@
-"""What a method is: a network, its loss on a batch, its predictions and what they cost."""
+"""The interface of methods: a network, its loss on a batch, its predictions and their costs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cache_schema import FeatureCache, UserError
 from cache_schema.costs import stream_cost
 from policy.config import RunConfig
-from policy.data.batches import Batch, Role, VideoSet, batches, every_row, read_ahead
+from policy.data.batches import Batch, Role, VideoSet, batched, every_row, fed
 from policy.data.opening import Dataset
 from policy.evaluation.ledger import Ledger, charge
 from policy.evaluation.predictions import Judged, Predictions
@@ -23,16 +23,16 @@ from policy.session import Session, TrainedRun
 
 IntArray = npt.NDArray[np.int64]
 Losses = Mapping[str, Tensor | float]
-"""What one batch gives to the metrics; "loss" is what is minimised. Tensors are scalars."""
+"""Values of one batch for the log; "loss" is minimised. Tensors are scalars."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Where training is.
+    """The current point of a training.
 
     Attributes:
         progress: from 0 in the first epoch to 1 in the last.
-        step: batches of this epoch that are behind it.
+        step: number of batches of this epoch before it.
     """
 
     progress: float
@@ -41,19 +41,19 @@ class Moment:
 
 @dataclass(frozen=True)
 class Prediction:
-    """For B videos, in the caller's order.
+    """Predictions for B videos, in the caller's order.
 
     Attributes:
         scores: (B, C) class probabilities.
-        gates: per video (T,) of 0 and 1 over the rows the method saw: where the backbone of the gated stream has
-            run. None: on all of them.
-        spent: (B,) int64 MACs by name, of what ran beside the method's streams and networks: of the models that
-            were chosen from a pool.
+        gates: per video (T,) of 0 and 1 over the rows the method looked at, 1 where the backbone of the gated
+            stream ran. None: it ran on all of them.
+        further_macs: (B,) int64 MACs by name, of what ran beside the method's streams and networks: the models
+            that were chosen from a pool.
     """
 
     scores: Tensor
     gates: list[Tensor] | None = None
-    spent: Mapping[str, IntArray] = field(default_factory=dict)
+    further_macs: Mapping[str, IntArray] = field(default_factory=dict)
 
 
 Predict = Callable[[Batch, torch.Generator], Prediction]
@@ -63,14 +63,14 @@ Predict = Callable[[Batch, torch.Generator], Prediction]
 class Method(ABC):
     """One row of a results table.
 
-    A method is made for a dataset: networks are sized and their input scales fitted. Making one draws its
-    initial weights from torch's global generator.
+    A method is created for a dataset: networks get their sizes, and their input scales are fitted. Initial weights
+    are drawn from torch's global generator.
 
     Attributes:
-        title: as the paper's tables call it.
-        roles: the streams it reads, by what it calls them, which are fields of its configuration, too. Their
+        title: its name in the paper's tables.
+        roles: the method's names of the streams that it reads; each is also a field of its configuration. Their
             backbones run on all rows that it looks at.
-        gated: the one whose backbone runs only where the gates of its predictions are open; None: none.
+        gated: the role of the stream whose backbone runs only where the gates of its predictions are open, if any.
         teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
             training where the configuration names one.
     """
@@ -88,23 +88,23 @@ class Method(ABC):
 
     @classmethod
     def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
-        """Names of the streams that it reads. Raises UserError where the configuration does not say one."""
-        named: dict[Role, str] = {}
+        """Names of the streams that it reads. Raises UserError where the configuration lacks one."""
+        names: dict[Role, str] = {}
         for role in cls.roles:
             name = getattr(config, role)
             if name is None:
                 raise UserError(f"{config.method} needs a {role} stream; the cache has: {', '.join(cache)}")
-            named[role] = name
-        return named
+            names[role] = name
+        return names
 
     @classmethod
     def pool(cls, config: RunConfig) -> Sequence[str]:
-        """Names of the streams from which it chooses, video by video."""
+        """Names of the streams among which it chooses for each video."""
         return ()
 
     @classmethod
     def held_out(cls, config: RunConfig) -> Sequence[str]:
-        """Names of the streams that have class scores of training videos from models that have not seen them."""
+        """Names of streams with class scores of training videos, from models that were not trained on these."""
         return ()
 
     @classmethod
@@ -113,25 +113,25 @@ class Method(ABC):
         return ""
 
     def notes(self, data: Dataset) -> Sequence[str]:
-        """What the user should know of how it was made, a line each."""
+        """Notes shown before training, one line each."""
         return ()
 
     @classmethod
     def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
-        """What was trained, ready for raw video; None: it cannot be run on it.
+        """The trained policy, ready for raw video; None for a method that cannot be run on it.
 
         Raises:
-            UserError: the weights are not there, damaged or of another model.
+            UserError: the weights are missing, damaged or of another model.
         """
         return None
 
     def session_tensors(self) -> Mapping[str, Tensor]:
-        """What a session needs beside the model's state and what decided the run; empty for most."""
+        """What a session needs beside the model's state and the configuration; empty for most."""
         return {}
 
     @property
     def draws(self) -> int:
-        """How many times evaluation is repeated, where it draws at random."""
+        """How often evaluation is repeated, if it draws at random."""
         return 1
 
     @property
@@ -141,46 +141,46 @@ class Method(ABC):
 
     @property
     def scored(self) -> tuple[Role, ...]:
-        """The streams of which it reads the class scores instead of the features."""
+        """The streams of which it reads class scores instead of features."""
         return ()
 
     @property
     def reads(self) -> bool:
-        """Whether its batches hold rows of its streams; False where it keeps what it needs of them."""
+        """Whether its batches hold rows of its streams; False if it keeps what it needs of them."""
         return True
 
     def rows(self, length: int) -> IntArray:
-        """Which rows of a video it looks at."""
+        """The rows that it looks at, of a video of `length` rows."""
         return every_row(length)
 
     @abstractmethod
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
-        """The loss of a training batch, differentiable, and whatever else is worth a log.
+        """The loss of a training batch, differentiable, and further values for the log.
 
         Args:
-            moment: how far the training is.
+            moment: the current point of the training.
             generator: on the CPU; the only source of randomness.
         """
 
     def after_step(self, losses: Losses) -> None:  # noqa: B027  # most learn by gradient descent alone
         """Called after each step of the optimiser, with the losses of its batch: for what learns otherwise.
 
-        What is set must be in the model's state.
+        What it changes must be in the model's state.
         """
 
     def finish(self, videos: VideoSet, device: torch.device) -> None:  # noqa: B027  # most have nothing to set
-        """Called once after training, with the training videos: for what is set when the weights are final.
+        """Called once after training, with the training videos: for what depends on the final weights.
 
-        The model is on the device and in evaluation mode. What is set must be in the model's state, and the same
-        whenever this is called again.
+        The model is on the device and in evaluation mode. What it changes must be in the model's state, and be the
+        same if this is called again.
         """
 
     def listing(self, videos: VideoSet, device: torch.device) -> str:
-        """What was decided for each video, as CSV; empty for most."""
+        """The decision for each video, as CSV; empty for most."""
         return ""
 
     def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
-        """What else a finished run has to say, ready for JSON; empty for most."""
+        """Further results of a finished run, ready for JSON; empty for most."""
         return {}
 
     @abstractmethod
@@ -188,12 +188,17 @@ class Method(ABC):
         """Class probabilities and decisions of a batch, without gradient and in evaluation mode."""
 
     @abstractmethod
-    def network_macs(self, seen: IntArray, gated: IntArray) -> Mapping[str, IntArray]:
-        """MACs (M,) of its own networks by name (`Ledger`) on videos of which `seen` (M,) rows were looked at,
-        `gated` (M,) of them with the gated stream's backbone. Under a stream's name: of a classifier on it."""
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> Mapping[str, IntArray]:
+        """(M,) MACs by name (`Ledger`) of the method's networks, for M videos. Under a stream's name: of a
+        classifier on it.
+
+        Args:
+            row_counts: (M,), how many rows of each video the method looked at.
+            gated_counts: (M,), on how many of those the gated stream's backbone ran.
+        """
 
     def evaluate(self, videos: VideoSet, *, device: torch.device) -> Judged:
-        """What it says of videos, by which it is judged: class scores, unless a family says something else."""
+        """Predictions for videos: class scores, unless a family predicts something else."""
         return evaluate(self, videos, device=device)
 
 
@@ -212,47 +217,48 @@ def evaluate(
     predict: Predict | None = None,
     draws: int | None = None,
 ) -> Predictions:
-    """Run a method on videos. Draws, where it has any, follow from the seed of its configuration.
+    """Run a method on videos. Random draws, if it has any, follow from the seed of its configuration.
 
     Args:
-        rows: per video those it looks at, instead of `method.rows`.
-        predict: the same network under another rule, instead of `method.predict`.
-        draws: how often, instead of `method.draws`.
+        rows: the rows of each video that it looks at, instead of `method.rows`.
+        predict: the same network with another rule, instead of `method.predict`.
+        draws: number of repetitions, instead of `method.draws`.
     """
     method.model.to(device).eval()
     generator = torch.Generator().manual_seed(method.config.seed)
     predict = predict or method.predict
     draws = draws or method.draws
     offsets = row_offsets(videos)
-    looked = rows or [method.rows(int(length)) for length in np.diff(offsets)]
-    seen = np.array([len(chosen) for chosen in looked], np.int64)
+    rows = rows or [method.rows(int(length)) for length in np.diff(offsets)]
+    row_counts = np.array([len(places) for places in rows], np.int64)
 
     scores = np.empty((draws, *videos.labels.shape), np.float32)
     gates = np.zeros((draws, int(offsets[-1])), np.uint8)
-    spent: dict[str, IntArray] = {}
+    further_macs: dict[str, IntArray] = {}
     for draw in range(draws):
         start = 0
-        read = batches(videos, method.config.batch, rows=looked, scored=method.scored, read=method.reads)
-        for batch in read_ahead(read) if device.type != "cpu" else read:
-            predicted = predict(batch.to(device), generator)
-            stop = start + len(predicted.scores)
-            scores[draw, start:stop] = predicted.scores.float().cpu().numpy()
-            for name, macs in predicted.spent.items():
-                spent.setdefault(name, np.zeros((draws, len(videos)), np.int64))[draw, start:stop] = macs
+        parts = batched(range(len(videos)), method.config.batch)
+        for batch in fed(videos, parts, device, rows=rows, scored=method.scored, read=method.reads):
+            prediction = predict(batch, generator)
+            stop = start + len(prediction.scores)
+            scores[draw, start:stop] = prediction.scores.float().cpu().numpy()
+            for name, macs in prediction.further_macs.items():
+                further_macs.setdefault(name, np.zeros((draws, len(videos)), np.int64))[draw, start:stop] = (
+                    macs
+                )
             for k, video in enumerate(range(start, stop)):
-                at = looked[video] + offsets[video]
-                if predicted.gates is not None:
-                    gates[draw, at] = predicted.gates[k].cpu().numpy() > 0
+                places = rows[video] + offsets[video]
+                if prediction.gates is not None:
+                    gates[draw, places] = prediction.gates[k].cpu().numpy() > 0
                 else:
-                    gates[draw, at] = method.gated is not None
+                    gates[draw, places] = method.gated is not None
             start = stop
-    return with_costs(method, videos, scores, offsets, gates, seen, spent)
+    return with_costs(method, videos, scores, offsets, gates, row_counts, further_macs)
 
 
 def row_offsets(videos: VideoSet) -> IntArray:
-    """(M+1,): where each video's rows begin, and where the last ends, were all rows laid end to end."""
-    lengths = [videos.length(i) for i in range(len(videos))]
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    """(M+1,): with the rows of all videos end to end, where each video begins, and where the last one ends."""
+    return np.cumsum([0, *map(videos.length, range(len(videos)))], dtype=np.int64)
 
 
 def with_costs(
@@ -261,23 +267,23 @@ def with_costs(
     scores: npt.NDArray[np.float32],
     offsets: IntArray,
     gates: npt.NDArray[np.uint8],
-    seen: IntArray,
-    spent: Mapping[str, IntArray] | None = None,
+    row_counts: IntArray,
+    further_macs: Mapping[str, IntArray] | None = None,
 ) -> Predictions:
-    """What was decided, charged by the cost table and for the method's networks.
+    """Predictions with their ledger: rows by the cost table, and the method's networks.
 
     Args:
-        scores, offsets, gates, seen: as in Predictions.
-        spent: (R, M) by name, as in Prediction.
+        scores, offsets, gates, row_counts: as in Predictions.
+        further_macs: (R, M) by name, as in Prediction.
     """
-    read = {role: videos.streams[role] for role in method.roles}
+    streams = {role: videos.streams[role] for role in method.roles}
     draws = []
-    for opened in gates:
-        gated = np.add.reduceat(opened.astype(np.int64), offsets[:-1])
-        streams = [
-            (stream.name, gated if role == method.gated else seen, stream_cost(stream.spec).macs)
-            for role, stream in read.items()
+    for gates_of_draw in gates:
+        gated_counts = np.add.reduceat(gates_of_draw.astype(np.int64), offsets[:-1])
+        charged = [
+            (stream.name, gated_counts if role == method.gated else row_counts, stream_cost(stream.spec).macs)
+            for role, stream in streams.items()
         ]
-        draws.append(charge(streams, method.network_macs(seen, gated)))
-    ledger = Ledger.summed([Ledger.of_draws(draws), spent or {}])
-    return Predictions(videos.ids, videos.labels, scores, offsets, gates, seen, ledger)
+        draws.append(charge(charged, method.network_macs(row_counts, gated_counts)))
+    ledger = Ledger.summed([Ledger.of_draws(draws), further_macs or {}])
+    return Predictions(videos.ids, videos.labels, scores, offsets, gates, row_counts, ledger)

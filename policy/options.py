@@ -1,4 +1,4 @@
-"""The commands' options, made from the fields of configurations; several that belong together as one decorator."""
+"""Options of the commands, made from the fields of configurations; related ones as one decorator."""
 
 from __future__ import annotations
 
@@ -32,50 +32,46 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[C], C]:
 class Setting(click.Option):
     """An option for a field of a configuration, of the same name."""
 
-    def __init__(self, *args: Any, read: Callable[[Any], Any] | None = None, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.read = read
+    def __init__(self, *args: Any, parse: Callable[[Any], Any] | None = None, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.parse = parse
 
 
 def setting(config: type, name: str) -> Callable[[C], C]:
     """The option for a field."""
-    one = next(one for one in fields(config) if one.name == name)
-    about, kind, default = one.metadata, types_of(config)[name], one.default
+    option = next(option for option in fields(config) if option.name == name)
+    metadata, kind, default = option.metadata, types_of(config)[name], option.default
     if NoneType in get_args(kind):
         (kind,) = set(get_args(kind)) - {NoneType}
-    more: dict[str, Any] = {"type": kind}
-    if get_origin(kind) is Literal:
-        more = {"type": click.Choice(get_args(kind))}
+    of_kind: dict[str, Any] = {"type": kind}
+    if metadata["type"] is not None:
+        of_kind = {"type": metadata["type"]}
+    elif get_origin(kind) is Literal:
+        of_kind = {"type": click.Choice(get_args(kind))}
     elif get_origin(kind) is tuple:
-        more = {"type": get_args(kind)[0], "multiple": True}
+        of_kind = {"type": get_args(kind)[0], "multiple": True}
     elif kind is bool:
-        more = {"is_flag": True}
-    if about["type"] is not None:
-        more = {"type": about["type"]}
+        of_kind = {"is_flag": True}
     return click.option(
-        about["flag"] or f"--{name.replace('_', '-')}",
+        metadata["flag"] or f"--{name.replace('_', '-')}",
         name,
         cls=Setting,
-        read=about["read"],
-        default=None if about["read"] else default,
-        # Zero is no default to hide, None is.
-        show_default=default is not None and default != (),
-        help=about["help"],
-        metavar=about["metavar"],
-        required=about["required"],
-        **more,
+        default=None if metadata["parse"] else default,
+        show_default=default is not None and default != (),  # zero is shown, unlike click's own rule
+        **{key: metadata[key] for key in ("parse", "help", "metavar", "required")},
+        **of_kind,
     )
 
 
 def settings(config: type, *names: str, without: Container[str] = ()) -> Callable[[C], C]:
     """The options for some fields; by default for all of them."""
-    names = names or tuple(one.name for one in fields(config))
+    names = names or tuple(option.name for option in fields(config))
     return options(*(setting(config, name) for name in names if name not in without))
 
 
 def training(config: type[TrainingConfig], *, without: Container[str] = ()) -> Callable[[C], C]:
     """The options for the training, with the defaults of a configuration."""
-    return settings(config, *(one.name for one in fields(TrainingConfig)), without=without)
+    return settings(config, *(option.name for option in fields(TrainingConfig)), without=without)
 
 
 DATA = options(
@@ -104,7 +100,7 @@ RECIPE = click.option(
 
 
 def given_options() -> frozenset[str]:
-    """The options of the running command that the user has given a value."""
+    """The names of the running command's options to which the user gave a value."""
     context = click.get_current_context()
     return frozenset(
         name
@@ -114,10 +110,12 @@ def given_options() -> frozenset[str]:
 
 
 def given_settings() -> dict[str, Any]:
-    """The values of fields that the user has given."""
-    context, given = click.get_current_context(), given_options()
+    """The fields to which the user gave a value, by name."""
+    context, names = click.get_current_context(), given_options()
     return {
-        one.name: one.read(context.params[one.name]) if one.read else context.params[one.name]
-        for one in context.command.params
-        if isinstance(one, Setting) and one.name in given
+        option.name: option.parse(context.params[option.name])
+        if option.parse
+        else context.params[option.name]
+        for option in context.command.params
+        if isinstance(option, Setting) and option.name in names
     }

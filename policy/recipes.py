@@ -1,4 +1,4 @@
-"""Two recipes for LiteEval by name: what the paper says, and what its authors' released code does."""
+"""Two recipes for LiteEval by name: the paper's text, and its authors' released code."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 
 
 def with_recipe(config: R, name: str | None, given: Collection[str] = ()) -> R:
-    """A configuration with a recipe's values for all its fields but those that were `given`.
+    """A configuration with a recipe's values for all its fields except the `given` ones.
 
     Raises:
         KeyError: no such recipe.
     """
     if name is None:
         return config
-    ours = names_of(type(config)) - set(given)
-    return replace(config, **{field: value for field, value in RECIPES[name].items() if field in ours})
+    names = names_of(type(config)) - set(given)
+    return replace(config, **{field: value for field, value in RECIPES[name].items() if field in names})

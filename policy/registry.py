@@ -1,4 +1,4 @@
-"""The methods by the name they have on the command line; this alone knows every family."""
+"""The methods by their name on the command line; the only module that knows every family."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cache_schema import UserError
 from policy.config import RunConfig, names_of
 
-if TYPE_CHECKING:  # which imports torch: --help has no time for that
+if TYPE_CHECKING:  # it imports torch, for which --help has no time
     from policy.method import Method
 
 T = TypeVar("T")
-
 
 _PLACES = {
     "liteeval": ("liteeval", "config:LiteEvalConfig", "method:LiteEvalMethod"),
@@ -29,7 +28,7 @@ _PLACES = {
     "selector": ("selection", "config:SelectorConfig", "method:Selector"),
     "selector-cascade": ("selection", "config:SelectorCascadeConfig", "sequential:SelectorCascade"),
 }
-"""By name: the family, where in it the configuration is, and where the method."""
+"""By name: the family, and in it the places of the configuration and of the method."""
 
 
 class _Registry(Mapping[str, T]):
@@ -44,10 +43,10 @@ class _Registry(Mapping[str, T]):
 
     def __getitem__(self, name: str) -> T:
         place = _PLACES[name]
-        found: T = resolve_name(f"policy.{place[0]}.{place[self._part]}")
-        return found
+        resolved: T = resolve_name(f"policy.{place[0]}.{place[self._part]}")
+        return resolved
 
-    def __contains__(self, name: object) -> bool:
+    def __contains__(self, name: object) -> bool:  # without an import
         return name in _PLACES
 
     def __iter__(self) -> Iterator[str]:
@@ -58,22 +57,22 @@ class _Registry(Mapping[str, T]):
 
 
 CONFIGS: Mapping[str, type[RunConfig]] = _Registry(1)
-"""What each method can be asked for; these need no torch."""
+"""The options of each method; these need no torch."""
 METHODS: Mapping[str, type[Method]] = _Registry(2)
 
 
 def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
-    """A method's configuration with those of the values, and of those that are to win over them, that it reads.
+    """A method's configuration from those values that it reads; `more` takes precedence over `values`.
 
     Raises:
         UserError: there is no such method.
-        TypeError: no method reads one of them.
+        TypeError: one of the values is not an option of any method.
     """
     if method not in CONFIGS:
         raise UserError(f"no method {method!r}; there are: {', '.join(CONFIGS)}")
     config, values = CONFIGS[method], {**values, **more}
-    read = names_of(config)
-    unknown = values.keys() - read
+    options = names_of(config)
+    unknown = values.keys() - options
     if unknown and (unknown := unknown - names_of(*CONFIGS.values())):
         raise TypeError(f"no method reads {', '.join(sorted(unknown))}")
-    return config(**{name: value for name, value in values.items() if name in read})
+    return config(**{name: value for name, value in values.items() if name in options})

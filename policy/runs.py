@@ -4,9 +4,9 @@ RUN/config.json              every choice, what the labels and features were, ve
 RUN/metrics.jsonl            a line per epoch
 RUN/checkpoint.safetensors   while unfinished: weights, optimiser, generator
 RUN/model.safetensors        the final weights
-RUN/session.safetensors      what else a method keeps for raw video, if it does
+RUN/session.safetensors      further tensors that a method keeps for raw video, if any
 RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs by stream and network
-RUN/details.json             what else a method has to say, if it has
+RUN/details.json             further results of a method, if it has any
 RUN/choices.csv              which models a selector chose for each of these videos
 RUN/result.json              the summary; written last, so that its presence means a finished run
 RUN/tensorboard/             scalars, if asked for (policy.training.tensorboard)
@@ -49,27 +49,29 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "bool": bool,
     "Mapping[str, float]": dict,
 }
-"""What JSON has for the types of the fields of a Result."""
+"""JSON types by the types of the fields of a Result."""
 RESULT = "result.json"
 DETAILS = "details.json"
 CHOICES = "choices.csv"
 WEIGHTS = "model.safetensors"
 SESSION = "session.safetensors"
 
-_COMPARED = {
-    "config": "value of ",
-    "data": "content of ",
-}  # the parts of config.json that decide what a run is
+PREDICTIONS = "predictions.npz"
+_FILES = frozenset(
+    {CONFIG, METRICS, CHECKPOINT, WEIGHTS, SESSION, PREDICTIONS, DETAILS, CHOICES, RESULT, TENSORBOARD}
+)
+_COMPARED = {"config": "value of ", "data": "content of "}
+"""The parts of config.json that decide what a run is, and how messages call them."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to on the evaluation subset. Means and standard deviations are over videos (and draws).
+    """The result of a run on the evaluation subset. Means and standard deviations are over videos (and draws).
 
     Attributes:
-        metrics: the numbers by which the method's family judges (`Judged.metrics`).
+        metrics: the metrics of the method's family (`Judged.metrics`).
         gflops_mean, gflops_std: 10⁹ MACs per video, the papers' unit, everything included.
-        gflops: the same, means by the name of the stream or network that they were spent on (`Ledger`).
+        gflops: the same, means by the name of the stream or network (`Ledger`).
         rows_mean: rows of a video (seconds, at 1 fps).
         trained: False where class scores of the cache were used as they are.
     """
@@ -86,48 +88,26 @@ class Result:
     trained: bool
 
     @staticmethod
-    def of(method_name: str, method: Method, judged: Judged, classes: int) -> Result:
+    def of(method_name: str, method: Method, predictions: Judged, classes: int) -> Result:
         return Result(
             method=method_name,
             title=method.title,
-            videos=len(judged.video_ids),
+            videos=len(predictions.video_ids),
             classes=classes,
-            metrics=judged.metrics(),
-            gflops_mean=float(judged.gflops.mean()),
-            gflops_std=float(judged.gflops.std()),
-            gflops=judged.ledger.gflops,
-            rows_mean=float(judged.lengths.mean()),
+            metrics=predictions.metrics(),
+            gflops_mean=float(predictions.gflops.mean()),
+            gflops_std=float(predictions.gflops.std()),
+            gflops=predictions.ledger.gflops,
+            rows_mean=float(predictions.lengths.mean()),
             trained=method.trains,
         )
 
     def as_json(self) -> dict[str, Any]:
         """As commands print it: the metrics are among the other fields."""
-        shown: dict[str, Any] = {}
+        flat: dict[str, Any] = {}
         for name, value in asdict(self).items():
-            shown |= value if name == "metrics" else {name: value}
-        return shown
-
-    @staticmethod
-    def read(path: Path) -> Result:
-        """Read result.json. Raises UserError where it is missing, damaged or of another version."""
-        held = read_json(path).get("result")
-        if _is_earlier(held):
-            raise UserError(
-                f"{path}: of an earlier version; give the run's command again, which judges it again and does not "
-                "train it again"
-            )
-        kinds = {field.name: _KINDS[str(field.type)] for field in fields(Result)}
-        if (
-            not isinstance(held, dict)
-            or held.keys() != kinds.keys()
-            or not all(isinstance(held[name], kind) for name, kind in kinds.items())
-            or not all(
-                isinstance(value, (int, float))
-                for value in (*held["metrics"].values(), *held["gflops"].values())
-            )
-        ):
-            raise not_ours(path)
-        return Result(**held)
+            flat |= value if name == "metrics" else {name: value}
+        return flat
 
 
 @dataclass(frozen=True)
@@ -135,7 +115,7 @@ class Run:
     """A finished run.
 
     Attributes:
-        reused: it had been finished before with the same configuration and data.
+        reused: it was finished before, with the same configuration and data.
         class_scores: where a method's class scores come from, if that depends on the streams; else empty.
     """
 
@@ -145,22 +125,22 @@ class Run:
     class_scores: str = ""
 
     def predictions(self) -> Predictions:
-        return Predictions.load(self.folder / "predictions.npz")
+        return Predictions.load(self.folder / PREDICTIONS)
 
     def details(self) -> dict[str, Any]:
-        """What else its method had to say; empty for most. Raises UserError where it cannot be read."""
+        """Further results of the method (`Method.details`). Raises UserError where they cannot be read."""
         path = self.folder / DETAILS
         return read_json(path) if path.exists() else {}
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who is told how a run goes; by default nobody."""
+    """Callbacks for the progress of a run; by default none."""
 
     note: Callable[[str], None] = lambda line: None
     epoch: Callable[[Epoch], None] = lambda epoch: None
     earlier: Callable[[Sequence[Epoch]], None] = lambda history: None
-    """Told of the epochs of earlier calls, if any, when training begins."""
+    """Called with the epochs of earlier calls, if any, when training begins."""
 
 
 def open_data(config: RunConfig, cache: FeatureCache, labels: LabelSet) -> Dataset:
@@ -171,11 +151,7 @@ def open_data(config: RunConfig, cache: FeatureCache, labels: LabelSet) -> Datas
         cache,
         labels,
         method.streams(config, cache),
-        train_subset=config.train_subset,
-        eval_subset=config.eval_subset,
-        multi_label=config.multi_label,
-        skip_missing=config.skip_missing,
-        whole_only=config.whole_only,
+        config,
         l2=config.input_norm == "l2",
         pool=method.pool(config),
         held_out=method.held_out(config),
@@ -183,7 +159,7 @@ def open_data(config: RunConfig, cache: FeatureCache, labels: LabelSet) -> Datas
 
 
 def run_key(config: RunConfig, cache: FeatureCache, labels: LabelSet) -> str:
-    """SHA-256 of all that decides a run's result: the options its method reads, the labels, the features.
+    """SHA-256 of all that decides a run's result: the options that its method reads, the labels, the features.
 
     Equal for two label files or caches with the same content, wherever they are and however sharded.
     """
@@ -205,12 +181,12 @@ def run_method(
     listener: Listener | None = None,
     ranks: Ranks | None = None,
 ) -> Run:
-    """Train a method and judge it; go on with what the folder holds of the same run, or reuse it if finished.
+    """Train and evaluate a method; continue an unfinished run in the folder, or reuse a finished one.
 
-    A run that an earlier version has finished is judged again with its weights.
+    A run that an earlier version finished is evaluated again with its weights.
 
     Args:
-        device: "auto" (a GPU when there is one), "cpu", "cuda", …
+        device: "auto" (a GPU if there is one), "cpu", "cuda", …
         ranks: of several processes that train together; this is the first. It tells the others whether there is
             anything to train, in which they `assist`.
 
@@ -219,27 +195,28 @@ def run_method(
     """
     listener = listener or Listener()
     ranks = ranks or Ranks()
-    chosen = ranks.device(choose_device(device))
+    torch_device = ranks.device(choose_device(device))
     data = open_data(config, cache, labels)
     for note in data.notes:
         listener.note(note)
     class_scores = METHODS[config.method].class_scores(data)
     if class_scores:
         listener.note(f"class scores: {class_scores}")
-    described = _description(config, data)
+    content = _description(config, data)
+    content["key"] = _key(content)
     with alone(folder):
         remove_stale_temporaries(folder)
-        mine = {**described, "key": _key(described)}
-        begun = (CHECKPOINT, RESULT)
-        if claim(folder, mine, decisive=_COMPARED, begun=begun, is_own=_FILES.__contains__):
-            if (folder / RESULT).exists() and not of_earlier_version(folder):
-                ranks.told(go=False)
-                return Run(folder, read_result(folder), True, class_scores)
-            if (folder / RESULT).exists():
-                listener.note(f"{folder}: trained by an earlier version; judged again, not trained again")
-            elif (folder / CHECKPOINT).exists():
+        marks = (CHECKPOINT, RESULT)
+        if claim(folder, content, decisive=_COMPARED, begun=marks, is_own=_FILES.__contains__):
+            if not (folder / RESULT).exists():
                 listener.note(f"{folder}: going on with an unfinished run")
-        return Run(folder, _carry_out(config, data, folder, chosen, listener, ranks), False, class_scores)
+            elif of_earlier_version(folder):
+                listener.note(f"{folder}: trained by an earlier version; judged again, not trained again")
+            else:
+                ranks.broadcast(False)
+                return Run(folder, read_result(folder), True, class_scores)
+        result = _carry_out(config, data, folder, torch_device, listener, ranks)
+        return Run(folder, result, False, class_scores)
 
 
 def assist(
@@ -251,37 +228,32 @@ def assist(
     device: str = "auto",
     ranks: Ranks,
 ) -> None:
-    """Do the share of another process in the training that the first one does in `run_method`.
+    """Take part in the training of the process that calls `run_method`.
 
-    To be called when the first one has said that there is something to train (`Ranks.told`).
+    To be called if that process broadcast that there is something to train (`Ranks.broadcast`).
 
     Raises:
         UserError: as `run_method`.
     """
-    chosen = ranks.device(choose_device(device))
+    torch_device = ranks.device(choose_device(device))
     data = open_data(config, cache, labels)
     method = _make(config, data)
-    _ask_teacher(method, data, chosen)
-    train(method, data.train, folder, device=chosen, ranks=ranks)
+    _set_teacher(method, data, torch_device)
+    train(method, data.train, folder, device=torch_device, ranks=ranks)
 
 
 def _carry_out(
-    config: RunConfig,
-    data: Dataset,
-    folder: Path,
-    device: torch.device,
-    listener: Listener,
-    ranks: Ranks,
+    config: RunConfig, data: Dataset, folder: Path, device: torch.device, listener: Listener, ranks: Ranks
 ) -> Result:
     method = _make(config, data)
     for note in method.notes(data):
         listener.note(note)
     trained = (folder / RESULT).exists()
-    ranks.told(go=method.trains and not trained)
+    ranks.broadcast(method.trains and not trained)
     if trained:
         read_weights(folder / WEIGHTS, method.model)
     elif method.trains:
-        _ask_teacher(method, data, device)
+        _set_teacher(method, data, device)
         train(
             method,
             data.train,
@@ -298,15 +270,15 @@ def _carry_out(
     tensors = method.session_tensors()
     if tensors:
         write_tensors(folder / SESSION, tensors)
-    judged = method.evaluate(data.evaluation, device=device)
-    judged.save(folder / "predictions.npz")
+    predictions = method.evaluate(data.evaluation, device=device)
+    predictions.save(folder / PREDICTIONS)
     details = method.details(data, device)
     if details:
         write_json(folder / DETAILS, dict(details))
     listing = method.listing(data.evaluation, device)
     if listing:
         write_atomically(folder / CHOICES, listing.encode())
-    result = Result.of(config.method, method, judged, len(data.classes))
+    result = Result.of(config.method, method, predictions, len(data.classes))
     write_json(folder / RESULT, {"result": asdict(result), "device": str(device), "processes": ranks.size})
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return result
@@ -318,8 +290,8 @@ def _make(config: RunConfig, data: Dataset) -> Method:
         return METHODS[config.method](config, data)
 
 
-def _ask_teacher(method: Method, data: Dataset, device: torch.device) -> None:
-    """Give a method that learns from a teacher what that one says of the training videos."""
+def _set_teacher(method: Method, data: Dataset, device: torch.device) -> None:
+    """Give a method that learns from a teacher the teacher's predictions for the training videos."""
     folder = getattr(method.config, "teacher", None)
     if folder is not None:
         method.teacher = teacher_probabilities(Path(folder), data, device=device)
@@ -342,9 +314,9 @@ def load_method(folder: Path, config: RunConfig, data: Dataset) -> Method:
 
 
 def teacher_probabilities(folder: Path, data: Dataset, *, device: torch.device) -> Tensor:
-    """(M, C) float32 on the device: what the method of a finished run says of the M training videos.
+    """(M, C) float32 on the device: class probabilities of a finished run's method for the M training videos.
 
-    A method that draws at random is asked as often as its evaluation was, and its answers averaged.
+    They are the mean over as many draws as in its evaluation, if it draws at random.
 
     Args:
         folder: of the run.
@@ -353,31 +325,31 @@ def teacher_probabilities(folder: Path, data: Dataset, *, device: torch.device) 
     Raises:
         UserError: the run is not finished, or was trained for other classes or on other videos or features.
     """
-    config, described = read_config(folder), read_json(folder / CONFIG)
-    data = _data_of_teacher(folder, config, described, data)
+    config, content = read_config(folder), read_json(folder / CONFIG)
+    data = _data_of_teacher(folder, config, content, data)
     method = load_method(folder, config, data)
     scores = evaluate(method, data.train, device=device).scores
     return torch.from_numpy(scores.mean(axis=0)).to(device)
 
 
-def _data_of_teacher(folder: Path, config: RunConfig, described: dict[str, Any], data: Dataset) -> Dataset:
-    """The teacher's view of the student's data, which must be what it was trained on."""
-    held, own = described["data"], data.digest()
-    if tuple(described["classes"]) != data.classes:
+def _data_of_teacher(folder: Path, config: RunConfig, content: dict[str, Any], data: Dataset) -> Dataset:
+    """The teacher's view of the student's data, which must be the data it was trained on."""
+    digests = content["data"]
+    if tuple(content["classes"]) != data.classes:
         raise _no_teacher(folder, "tells other classes apart")
-    if described["multi_label"] != data.multi_label:
-        how = "with several classes per video" if described["multi_label"] else "on one class per video"
+    if content["multi_label"] != data.multi_label:
+        how = "with several classes per video" if content["multi_label"] else "on one class per video"
         raise _no_teacher(folder, f"was trained {how}")
-    if held["labels"] != own["labels"]:
+    if digests["labels"] != data.digest()["labels"]:
         raise _no_teacher(folder, "was trained or evaluated on other videos, or on other labels of them")
     streams, pool, held_out = _streams_of_teacher(config, data.train)
 
-    def seen(videos: VideoSet) -> VideoSet:
+    def view(videos: VideoSet) -> VideoSet:
         return replace(videos, streams=streams, l2=config.input_norm == "l2", pool=pool)
 
-    data = replace(data, train=seen(data.train), evaluation=seen(data.evaluation), held_out=held_out)
+    data = replace(data, train=view(data.train), evaluation=view(data.evaluation), held_out=held_out)
     for name, digest in data.digest().items():
-        if held.get(name) != digest:
+        if digests.get(name) != digest:
             raise _no_teacher(folder, f"was trained on other features of stream {name!r}")
     return data
 
@@ -385,15 +357,14 @@ def _data_of_teacher(folder: Path, config: RunConfig, described: dict[str, Any],
 def _streams_of_teacher(
     config: RunConfig, videos: VideoSet
 ) -> tuple[dict[Role, Stream], dict[str, Stream], dict[str, Stream]]:
-    """The streams that the teacher reads, by role, chooses from and takes held-out scores of, by name: the
-    student's own, or others of the same cache."""
+    """The streams that the teacher reads (by role), chooses from and takes held-out scores of (by name): those of
+    the student, or others of the same cache."""
     cache = FeatureCache(next(iter(videos.streams.values())).folder.parent)
-    known = {stream.name: stream for stream in videos.streams.values()}
+    streams = {stream.name: stream for stream in videos.streams.values()}
     method = METHODS[config.method]
-    by_role = method.streams(config, cache)
     return (
-        {role: known.get(name) or cache[name] for role, name in by_role.items()},
-        {name: known.get(name) or cache[name] for name in method.pool(config)},
+        {role: streams.get(name) or cache[name] for role, name in method.streams(config, cache).items()},
+        {name: streams.get(name) or cache[name] for name in method.pool(config)},
         {name: cache[name] for name in method.held_out(config)},
     )
 
@@ -403,16 +374,16 @@ def _no_teacher(folder: Path, why: str) -> UserError:
 
 
 def read_config(folder: Path) -> RunConfig:
-    """The configuration of a run: what its method reads, and how its data was chosen.
+    """The configuration of a run: the options of its method and of its data.
 
     Raises:
         UserError: the folder holds no run, or one of another version.
     """
-    held = read_json(folder / CONFIG)
+    content = read_json(folder / CONFIG)
     try:
-        values = {**held["config"], "multi_label": held["multi_label"], "skip_missing": True}
-        values["whole_only"] = held.get("whole_only", False)
-        values |= {name: held["data"][name] for name in ("train_subset", "eval_subset")}
+        values = {**content["config"], "multi_label": content["multi_label"], "skip_missing": True}
+        values["whole_only"] = content.get("whole_only", False)
+        values |= {name: content["data"][name] for name in ("train_subset", "eval_subset")}
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return CONFIGS[values.pop("method")](**values)
     except (KeyError, TypeError) as error:
@@ -432,33 +403,43 @@ def choose_device(name: str) -> torch.device:
 
 
 def read_result(folder: Path) -> Result:
-    """The result of a finished run. Raises UserError if there is none in the folder."""
-    return Result.read(folder / RESULT)
+    """The result of a finished run. Raises UserError where it is missing, damaged or of another version."""
+    path = folder / RESULT
+    content = read_json(path).get("result")
+    if of_earlier_version(folder):
+        raise UserError(
+            f"{path}: of an earlier version; give the run's command again, which judges it again and does not "
+            "train it again"
+        )
+    kinds = {field.name: _KINDS[str(field.type)] for field in fields(Result)}
+    if (
+        not isinstance(content, dict)
+        or content.keys() != kinds.keys()
+        or not all(isinstance(content[name], kind) for name, kind in kinds.items())
+        or not all(
+            isinstance(number, (int, float))
+            for number in (*content["metrics"].values(), *content["gflops"].values())
+        )
+    ):
+        raise not_ours(path)
+    return Result(**content)
 
 
 def of_earlier_version(folder: Path) -> bool:
-    """Whether an earlier version has finished the folder's run: `run_method` judges it again."""
-    return _is_earlier(read_json(folder / RESULT).get("result"))
-
-
-def _is_earlier(result: object) -> bool:
-    """Of the time when costs were in three columns."""
-    return isinstance(result, dict) and "gflops_coarse" in result
+    """Whether the folder's run is finished, and has costs in three columns: `run_method` evaluates it again."""
+    content = read_json(folder / RESULT).get("result")
+    return isinstance(content, dict) and "gflops_coarse" in content
 
 
 def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
-    # How subsets were named and gaps treated is no part of it: the digests say what came of that.
-    said = config.decisive()
+    # Names of subsets and the treatment of gaps are left out: the digests depend on their effect.
+    options = config.decisive()
     pool = {name: json.loads(stream.spec.to_json()) for name, stream in data.train.pool.items()}
-    if said.get("teacher") is not None:  # what it is, not where
-        said["teacher"] = read_json(Path(said["teacher"]) / CONFIG).get("key")
+    if options.get("teacher") is not None:  # by its content, not its place
+        options["teacher"] = read_json(Path(options["teacher"]) / CONFIG).get("key")
     return {
-        "config": said,
-        "data": {
-            **data.digest(),
-            "train_subset": data.train.subset,
-            "eval_subset": data.evaluation.subset,
-        },
+        "config": options,
+        "data": {**data.digest(), "train_subset": data.train.subset, "eval_subset": data.evaluation.subset},
         "classes": list(data.classes),
         "multi_label": data.multi_label,
         "whole_only": config.whole_only,
@@ -469,23 +450,18 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
     }
 
 
-def _key(described: Mapping[str, Any]) -> str:
-    decisive = {part: described[part] for part in _COMPARED}
+def _key(content: Mapping[str, Any]) -> str:
+    decisive = {part: content[part] for part in _COMPARED}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-
-_FILES = frozenset(
-    {CONFIG, METRICS, CHECKPOINT, WEIGHTS, SESSION, "predictions.npz", DETAILS, CHOICES, RESULT, TENSORBOARD}
-)
 
 
 def _versions() -> dict[str, str]:
     try:
-        own = version("thriftvid")
+        thriftvid = version("thriftvid")
     except PackageNotFoundError:
-        own = "not installed"
+        thriftvid = "not installed"
     return {
-        "thriftvid": own,
+        "thriftvid": thriftvid,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

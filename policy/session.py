@@ -1,13 +1,13 @@
-"""A session: a trained policy at work on raw video. It says which rows it wants next, takes them, and answers.
+"""A session: a trained policy on raw video. It says which rows it wants next, takes them, and predicts.
 
     session = open_session(folder)  # policy.deploy.session
     for video in videos:
         session.begin({name: spans_of(spec, video.duration_s) for name, spec in session.streams.items()})
         while (wanted := session.wanted()) is not None:
             session.take(*run_backbone(wanted.stream, video, wanted.spans_s))  # features and class scores
-        print(session.probabilities, session.spent)
+        print(session.probabilities, session.macs_by_name)
 
-Whoever drives it decodes videos and runs backbones, of as many videos together as there are sessions.
+The caller decodes videos and runs backbones; one session per video lets it batch rows of several videos.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Wanted:
     """Rows that a session needs before it can go on.
 
     Attributes:
-        stream: whose backbone is to run.
-        rows: (n,), n ≥ 1, increasing: places in the spans of the stream with which the video began.
-        spans_s: (n, 2), first and last second that each of them sees.
+        stream: name of the stream whose backbone is to run.
+        rows: (n,), n ≥ 1, increasing: positions in the stream's spans that `begin` got.
+        spans_s: (n, 2), first and last second that each of them covers.
     """
 
     stream: str
@@ -50,7 +50,7 @@ class Session(ABC):
     """One video at a time. After `begin`: `wanted` and `take` in turn, until nothing is wanted.
 
     Attributes:
-        streams: by name, those of which it may want rows.
+        streams: by name, the streams of which it may want rows.
         classes: names of the C classes.
     """
 
@@ -59,10 +59,10 @@ class Session(ABC):
         self._spans_s: Mapping[str, FloatArray] = {}
 
     def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
-        """Forget the video before and begin another.
+        """Drop the last video and begin another.
 
         Args:
-            spans_s: for each of the streams (T, 2), T ≥ 1: first and last second that each row of the video sees.
+            spans_s: for each of the streams (T, 2), T ≥ 1: first and last second of each row.
 
         Raises:
             ValueError: a stream is missing, its spans are of another shape, or T is not what the policy needs.
@@ -76,23 +76,23 @@ class Session(ABC):
 
     @abstractmethod
     def _restart(self) -> None:
-        """Forget the video before; the spans are those of the next."""
+        """Drop the state of the last video; the spans are those of the next."""
 
     @abstractmethod
     def wanted(self) -> Wanted | None:
-        """The rows to be taken next, the same until they are. None: the video is done, or none has begun."""
+        """The rows to take next, the same until they are taken. None: the video is done, or none has begun."""
 
     def take(self, features: Rows | None = None, scores: Rows | None = None) -> None:
         """Take the wanted rows, in order: all of them, or the first m.
 
         Args:
             features: (m, D), as the backbone gives them, not normalised.
-            scores: (m, C'), class logits of all classes of the stream. What the policy does not look at may be
-                left out.
+            scores: (m, C'), class logits of all classes of the stream. Either may be left out if the policy does
+                not look at it.
 
         Raises:
-            ValueError: nothing is wanted, these rows are not of that shape or not finite, or something that the
-                policy looks at is left out. The session is as it was.
+            ValueError: nothing is wanted, rows are of another shape or not finite, or something that the policy
+                looks at is left out. The session does not change then.
         """
         wanted = self.wanted()
         if wanted is None:
@@ -121,31 +121,31 @@ class Session(ABC):
 
     @property
     @abstractmethod
-    def spent(self) -> Mapping[str, int]:
-        """Multiply-accumulates (MACs) so far, with one answer, by the name of the stream or of the policy's own
+    def macs_by_name(self) -> Mapping[str, int]:
+        """Multiply-accumulates (MACs) so far, with one prediction, by the name of the stream or of the policy's
         network, which has a space in it."""
 
     @property
     def macs(self) -> int:
-        """All that was spent."""
-        return sum(self.spent.values())
+        """Their sum."""
+        return sum(self.macs_by_name.values())
 
     def _need(self, stream: str, what: str, rows: Tensor | None) -> Tensor:
-        """Raises ValueError where rows that the policy looks at were left out."""
+        """The rows. Raises ValueError where they were left out."""
         if rows is None:
             raise ValueError(f"this policy looks at {what} of {stream}: give them")
         return rows
 
 
 def checked_rows(rows: Rows, shape: tuple[int, ...], what: str, place: str = "") -> Tensor:
-    """The same as a tensor.
+    """The rows as a tensor.
 
     Raises:
-        ValueError: they are of another shape or not finite; `place` says where they belong.
+        ValueError: they are of another shape or not finite; `place` ends the message on the latter.
     """
     if tuple(rows.shape) != shape:
         raise ValueError(f"{what} have shape {tuple(rows.shape)}, not {shape}")
-    # A copy, for a slice of the cache is read-only, which torch cannot express.
+    # A copy, because torch has no read-only tensors for slices of the cache.
     tensor = rows.detach() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
     if not tensor.isfinite().all():
         raise ValueError(f"{what}{place} are not finite")
@@ -154,13 +154,13 @@ def checked_rows(rows: Rows, shape: tuple[int, ...], what: str, place: str = "")
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a finished run's folder holds for a session: neither the cache nor the labels are needed.
+    """What a session needs of a finished run's folder; neither the cache nor the labels are needed.
 
     Attributes:
         weights: the file of the model's parameters and buffers.
         streams: by role.
         pool: by name, the streams from which it chooses, the cheapest first.
-        tensors: what else its method keeps for sessions (`Method.session_tensors`).
+        tensors: further tensors that its method keeps for sessions (`Method.session_tensors`).
     """
 
     weights: Path
@@ -170,6 +170,3 @@ class TrainedRun:
     tensors: Mapping[str, Tensor]
     classes: tuple[str, ...]
     multi_label: bool
-
-
-__all__ = ["Rows", "Session", "TrainedRun", "Wanted", "checked_rows"]

@@ -148,7 +148,7 @@ def made_up(seed: int, *, points: int = 3, videos: int = 5, draws: int = 1) -> C
                     scores=random.random((draws, videos, 2)).astype(np.float32),
                     offsets=np.concatenate([[0], np.cumsum(lengths)]),
                     gates=random.integers(0, 2, (draws, lengths.sum())).astype(np.uint8),
-                    seen=random.integers(1, 9, videos),
+                    row_counts=random.integers(1, 9, videos),
                     ledger=Ledger(
                         {
                             name: random.integers(0, 4, (draws, videos)) * 10**9
@@ -208,7 +208,7 @@ def test_oracle_takes_everything_from_the_chosen_point() -> None:
             np.array_equal(spent[:, video], chosen.ledger[name][:, video])
             for name, spent in full.ledger.items()
         )
-        assert full.seen[video] == chosen.seen[video]
+        assert full.row_counts[video] == chosen.row_counts[video]
 
 
 def test_oracle_keeps_its_ends_when_sampled() -> None:

@@ -34,7 +34,7 @@ def predictions(videos: int = 40, classes: int = 3, *, draws: int = 1, seed: int
         scores=(random.random((draws, videos, classes)) + 0.5 * labels).astype(np.float32),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         gates=random.integers(0, 2, (draws, lengths.sum())).astype(np.uint8),
-        seen=lengths,
+        row_counts=lengths,
         ledger=Ledger({name: random.integers(1, 10**10, (draws, videos)) for name in ("small", "network")}),
     )
 

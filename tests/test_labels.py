@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cache_schema import FeatureCache, LabelError, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel, read_labels
+from policy.config import DataConfig
 from policy.data.opening import Dataset, open_dataset
 from tests.caches import make_record, make_spec
 
@@ -123,8 +125,8 @@ def labelled(*videos: tuple[str, str, str]) -> LabelSet:
     )
 
 
-def matched(cache: FeatureCache, labels: LabelSet, **more: object) -> Dataset:
-    return open_dataset(cache, labels, {"fine": "tiny_8"}, **more)  # type: ignore[arg-type]
+def matched(cache: FeatureCache, labels: LabelSet, **options: Any) -> Dataset:
+    return open_dataset(cache, labels, {"fine": "tiny_8"}, DataConfig(**options))
 
 
 def test_labels_meet_the_cache(tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def test_recurrence_gradcheck(sync: bool) -> None:
 
     def imposed(*values: Tensor) -> Any:
         x, h, c, odds, w, b = values
-        gate = GateInput(odds, w, given=b)
+        gate = GateInput(odds, w, fixed=b)
         return flat(gated_lstm(cell, x, sizes, gate, State(h, c) if sync else None))
 
     inputs = torch.randn(total, 3), torch.randn(total, width), torch.randn(total, width)

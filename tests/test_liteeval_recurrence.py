@@ -61,8 +61,8 @@ def plain_loop(
         noisy = log_odds if gate.noise is None else log_odds + gate.noise[start:stop]
         relaxed = torch.sigmoid(noisy / gate.temperature)
         opened = relaxed + ((relaxed > 0.5) * 1.0 - relaxed).detach() if gate.hard else relaxed
-        if gate.given is not None:
-            opened = gate.given[start:stop]
+        if gate.fixed is not None:
+            opened = gate.fixed[start:stop]
         new_h, new_c = cell(inputs[start:stop], (h, c))
         if sync is not None:
             assert sync.c is not None
@@ -110,7 +110,7 @@ def test_equals_the_plain_loop(
         state_weight,
         cell_weight if sees_cell else None,
         noise=torch.randn(total, dtype=torch.float64),
-        given=opened if imposed else None,
+        fixed=opened if imposed else None,
         temperature=0.7,
         hard=hard,
     )
@@ -159,10 +159,10 @@ def gradients(precision: Precision, dtype: torch.dtype = torch.float32) -> dict[
     cell = nn.LSTMCell(48, 64).to(dtype)
     inputs, sync = draw(total, 48), State(draw(total, 16), draw(total, 16))
     odds, weight = draw(total), draw(64)
-    gate = GateInput(odds, weight, given=(draw(total) > 0).to(dtype).requires_grad_())
+    gate = GateInput(odds, weight, fixed=(draw(total) > 0).to(dtype).requires_grad_())
     h, c, _, log_odds = flat(gated_lstm(cell, inputs, sizes, gate, sync, precision))
     (h.square().sum() + c.sum() + log_odds.sum()).backward()  # type: ignore[no-untyped-call]
-    leaves = {"inputs": inputs, "sync": sync.h, "odds": odds, "weight": weight, "given": gate.given}
+    leaves = {"inputs": inputs, "sync": sync.h, "odds": odds, "weight": weight, "fixed": gate.fixed}
     leaves |= dict(cell.named_parameters())
     found = {name: leaf.grad for name, leaf in leaves.items() if leaf is not None and leaf.grad is not None}
     assert len(found) == len(leaves)

@@ -23,7 +23,7 @@ from policy.deploy.session import open_session
 from policy.evaluation.operating import Curve
 from policy.evaluation.predictions import Predictions
 from policy.liteeval.config import LiteEvalConfig
-from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.method import GatedMethod, LiteEvalMethod
 from policy.liteeval.model import LiteEval
 from policy.liteeval.online import emissions, first_rows, seq_k, uniform_k, uniform_watched, watched
 from policy.liteeval.session import LiteEvalSession
@@ -234,7 +234,7 @@ def check_point(
             gates[row] = 1
             if session.fine_features == fine:
                 break
-    assert said.seen[video] == session.frames
+    assert said.row_counts[video] == session.frames
     assert np.array_equal(said.gates[0, said.offsets[video] : said.offsets[video + 1]], gates)
     assert np.allclose(said.scores[0, video], session.probabilities, atol=1e-6)
     networks = method.model.cost.total(steps=session.frames, opened=session.fine_features)
@@ -306,7 +306,7 @@ def test_what_cannot_be_emitted(
     config = configure("random-gating", vars(CONFIG), usage=0.3)
     data = open_data(config, *planted)
     drawn = METHODS["random-gating"](config, data)
-    assert isinstance(drawn, LiteEvalMethod)
+    assert isinstance(drawn, GatedMethod)
     with pytest.raises(ValueError, match="drawn"):
         emissions(drawn, videos, [1], device=CPU)
 
@@ -333,13 +333,13 @@ def check_frames(said: Predictions, method: Uniform, videos: VideoSet, rows: lis
 def test_uniform_k(liteeval: tuple[LiteEvalMethod, VideoSet], planted: tuple[FeatureCache, LabelSet]) -> None:
     method, videos = make_uniform(planted)
     for point in emissions(*liteeval, [1, 2, 6], device=CPU).points:
-        k, seen = int(point.value), point.predictions.seen
-        said = uniform_k(method, videos, seen, k, device=CPU)
+        k, watched_rows = int(point.value), point.predictions.row_counts
+        said = uniform_k(method, videos, watched_rows, k, device=CPU)
         assert said.value == k
         # The middles of k equal parts of the rows watched, or all of them.
         rows = [
             [int((part + 0.5) * last / k) for part in range(k)] if last > k else list(range(last))
-            for last in seen.tolist()
+            for last in watched_rows.tolist()
         ]
         check_frames(said.predictions, method, videos, rows)
     assert min(videos.length(i) for i in range(len(videos))) < 6  # so that there was one with K' < K
@@ -383,9 +383,9 @@ def test_baselines_on_the_streams_own_scores(tmp_path: Path) -> None:
 def test_what_the_baselines_refuse(planted: tuple[FeatureCache, LabelSet]) -> None:
     method, videos = make_uniform(planted)
     ones = np.ones(len(videos), np.int64)
-    for seen in (ones[1:], ones * 0, ones * 10):
+    for watched_rows in (ones[1:], ones * 0, ones * 10):
         with pytest.raises(ValueError, match="watched_rows must be"):
-            uniform_k(method, videos, seen, 1, device=CPU)
+            uniform_k(method, videos, watched_rows, 1, device=CPU)
     for attempt in (
         lambda: uniform_k(method, videos, ones, 0, device=CPU),
         lambda: seq_k(method, videos, 0, device=CPU),

@@ -23,7 +23,7 @@ from cache_schema.annotations import LabelSet, VideoLabel
 from policy.baselines.fast_forward import STOP, JumpAgent
 from policy.baselines.frame_glimpse import GlimpseAgent
 from policy.cli.train_policy import train_policy
-from policy.config import TrainingConfig, names_of, own_names
+from policy.config import TrainingConfig, method_options, names_of
 from policy.data.batches import Batch
 from policy.liteeval.liteeval_rl import LiteEvalRL
 from policy.liteeval.loss import liteeval_loss
@@ -498,7 +498,7 @@ def test_options_are_what_a_method_reads(name: str, small: Data) -> None:
     method.predict(batch, torch.Generator())
     method.network_macs(np.array([5]), np.array([2]))
     names = names_of(*CONFIGS.values()) - names_of(TrainingConfig)
-    assert read & names == set(own_names(CONFIGS[name])) - {"coarse", "fine"}
+    assert read & names == set(method_options(CONFIGS[name])) - {"coarse", "fine"}
 
 
 @pytest.mark.parametrize(
@@ -533,4 +533,4 @@ def test_on_the_command_line(name: str, words: list[str], small: Data, tmp_path:
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["title"] == METHODS[name].title
     held = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
-    assert set(own_names(CONFIGS[name])) <= held.keys()
+    assert set(method_options(CONFIGS[name])) <= held.keys()

@@ -16,7 +16,7 @@ from cache_schema import CacheError, FeatureCache, Sampling, write_shard
 from cache_schema.annotations import LabelSet, Segment, VideoLabel
 from cache_schema.errors import LabelError
 from policy.baselines.config import UniformConfig
-from policy.data.batches import VideoSet, batches, read_ahead, uniform_rows
+from policy.data.batches import VideoSet, batched, read_ahead, uniform_rows
 from policy.data.opening import open_dataset, segments_digest
 from policy.networks.packing import mean_per_video, video_of_row
 from policy.runs import key_of
@@ -82,8 +82,8 @@ def test_a_batch_for_a_method_that_keeps_its_inputs(tmp_path: Path) -> None:
 
 def test_every_video_is_in_one_batch(tmp_path: Path) -> None:
     videos = video_set(tmp_path, [3, 1, 4, 1, 5])
-    read = batches(videos, 2, order=[4, 0, 3, 1, 2])
-    sizes = [len(batch.targets) for batch in read_ahead(read)]
+    parts = map(videos.batch, batched([4, 0, 3, 1, 2], 2))
+    sizes = [len(batch.targets) for batch in read_ahead(parts)]
     assert sizes == [2, 2, 1]
 
 

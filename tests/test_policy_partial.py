@@ -19,6 +19,7 @@ from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import LabelError
 from policy.baselines.config import FineLSTMConfig
 from policy.cli.train_policy import train_policy
+from policy.config import DataConfig
 from policy.data.batches import Role, uniform_rows
 from policy.data.opening import Dataset, open_dataset
 from policy.liteeval.config import LiteEvalConfig
@@ -86,9 +87,9 @@ def test_streams_without_a_common_instant(tmp_path: Path) -> None:
     cache = cache_of(tmp_path, {"coarse": {"a": [0, 1, 2, 3]}, "fine": {"a": [4, 5, 6, 7]}})
     with pytest.raises(LabelError, match=r"'a' \(partial, and no row of one stream is of the same instant"):
         open_dataset(cache, LABELS, PAIR)
-    data = open_dataset(cache, LABELS, PAIR, skip_missing=True)
+    data = open_dataset(cache, LABELS, PAIR, DataConfig(skip_missing=True))
     assert data.train.ids == ("b",)
-    assert open_dataset(cache, LABELS, PAIR, whole_only=True).train.ids == ("b",)
+    assert open_dataset(cache, LABELS, PAIR, DataConfig(whole_only=True)).train.ids == ("b",)
 
 
 def notes_on_parts(data: Dataset) -> list[str]:
@@ -101,13 +102,13 @@ def test_partial_videos_are_used_and_counted_unless_whole_ones_are_asked_for(tmp
     assert data.train.ids == ("a", "b")
     [note] = notes_on_parts(data)
     assert note.startswith("1 of 3 videos is partial: ") and "--whole-only" in note
-    whole = open_dataset(cache, LABELS, PAIR, whole_only=True)
+    whole = open_dataset(cache, LABELS, PAIR, DataConfig(whole_only=True))
     assert whole.train.ids == ("b",) and whole.evaluation.ids == ("c",)
     assert notes_on_parts(whole) == ["1 video of subset 'train' left out as partial"]
     assert whole.digest() != data.digest()
     nothing = cache_of(tmp_path / "other", {"fine": {"c": [3]}})
     with pytest.raises(LabelError, match="no video of subset 'test' has features whole in the cache"):
-        open_dataset(nothing, LABELS, PAIR, whole_only=True)
+        open_dataset(nothing, LABELS, PAIR, DataConfig(whole_only=True))
 
 
 def test_of_a_pool_the_models_rows_need_not_go_together(tmp_path: Path) -> None:
@@ -118,9 +119,10 @@ def test_of_a_pool_the_models_rows_need_not_go_together(tmp_path: Path) -> None:
     pool = ("small", "large")
     data = open_dataset(FeatureCache(tmp_path), LABELS, {"coarse": "small"}, pool=pool)
     assert [len(data.train.scores_of(data.train.pool[name], 0)) for name in pool] == [7, 6]
-    assert open_dataset(
-        FeatureCache(tmp_path), LABELS, {"coarse": "small"}, pool=pool, whole_only=True
-    ).train.ids == ("b",)
+    whole = DataConfig(whole_only=True)
+    assert open_dataset(FeatureCache(tmp_path), LABELS, {"coarse": "small"}, whole, pool=pool).train.ids == (
+        "b",
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- commands

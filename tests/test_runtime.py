@@ -16,15 +16,15 @@ import pytest
 import torch
 
 from benchmarks.videos import numbered_frames, read_frame_number, write_video
-from cache_schema import FeatureCache, Sampling, UserError, write_shard
+from cache_schema import FeatureCache, Sampling, StreamSpec, UserError, write_shard
 from extract.backbones import BUILT_IN, parse_stream
 from extract.backbones.backbone import Backbone
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset, open_dataset
 from policy.deploy import speed
 from policy.deploy.frames import find_videos, thumbnails
-from policy.deploy.speed import Subject, measure, policy_seconds, request_of, seconds_per_row
-from policy.deploy.timing import Machine
+from policy.deploy.speed import Subject, build, forward_pass, measure, policy_seconds, request_of
+from policy.deploy.timing import Machine, medians
 from policy.method import Method, evaluate
 from policy.registry import METHODS, configure
 from tests.caches import make_spec
@@ -137,6 +137,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     yield now
 
 
+def seconds_per_row(stream: StreamSpec | str, batch: int, repeats: int) -> float:
+    request = parse_stream(stream) if isinstance(stream, str) else request_of(stream)
+    return medians({"": forward_pass(build(request, CPU), batch)}, repeats, CPU)[""] / batch
+
+
 def test_the_median_time_of_a_batch_is_divided_by_its_rows(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,13 +153,13 @@ def test_the_median_time_of_a_batch_is_divided_by_its_rows(
         clock[0] += next(seconds)
 
     monkeypatch.setattr(Backbone, "__call__", call)
-    assert seconds_per_row(TINY, batch=2, repeats=3, device=CPU) == 2.0
+    assert seconds_per_row(TINY, batch=2, repeats=3) == 2.0
     assert seen == [("timm:resnet10t", (2, 32, 32, 3), torch.uint8)] * 4
-    assert seconds_per_row(TINY, batch=2, repeats=3, device=CPU) == 25.0  # one of 99 s is not repeated
+    assert seconds_per_row(TINY, batch=2, repeats=3) == 25.0  # one of 99 s is not repeated
 
 
 def test_a_real_backbone_takes_time() -> None:
-    assert seconds_per_row(TINY, batch=2, repeats=1, device=CPU) > 0
+    assert seconds_per_row(TINY, batch=2, repeats=1) > 0
 
 
 @pytest.mark.slow
@@ -163,16 +168,16 @@ def test_clips_take_time_too() -> None:
     clips = make_spec(
         "x3d", backbone="x3d_xs", preprocessing=seen, sampling=Sampling("clips", 30.0, 4, 8, clips=1)
     )
-    assert seconds_per_row(clips, batch=1, repeats=1, device=CPU) > 0
+    assert seconds_per_row(clips, batch=1, repeats=1) > 0
 
 
 def test_a_stream_that_cannot_be_timed_is_named() -> None:
     with pytest.raises(UserError, match="unknown stream 'nonsense'"):
-        seconds_per_row("nonsense", device=CPU)
+        seconds_per_row("nonsense", batch=1, repeats=1)
     with pytest.raises(UserError, match="no backbone 'somebody:net' to time"):
-        seconds_per_row(make_spec("theirs", backbone="somebody:net"), device=CPU)
+        seconds_per_row(make_spec("theirs", backbone="somebody:net"), batch=1, repeats=1)
     with pytest.raises(UserError, match="X3D-XS takes clips"):
-        seconds_per_row(make_spec("small", backbone="x3d_xs"), device=CPU)
+        seconds_per_row(make_spec("small", backbone="x3d_xs"), batch=1, repeats=1)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +244,8 @@ def test_rows_add_up(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     _, coarse = made("coarse-only", data)
     _, both = made("random-gating", data)
     said: list[str] = []
-    monkeypatch.setattr(speed, "_forward", lambda request, batch, device: lambda: request)
+    monkeypatch.setattr(speed, "build", lambda request, device: request)
+    monkeypatch.setattr(speed, "forward_pass", lambda backbone, batch: lambda: backbone)
     monkeypatch.setattr(
         speed, "medians", lambda works, repeats, device: dict.fromkeys(works, 1.6)
     )  # each batch
@@ -264,7 +270,8 @@ def test_a_backbone_made_elsewhere_has_no_time(data: Dataset) -> None:
 
 
 def test_every_fine_row_is_charged(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "_forward", lambda request, batch, device: lambda: None)
+    monkeypatch.setattr(speed, "build", lambda request, device: request)
+    monkeypatch.setattr(speed, "forward_pass", lambda backbone, batch: lambda: None)
     monkeypatch.setattr(speed, "medians", lambda works, repeats, device: dict.fromkeys(works, 4.0))
     _, subject = made("random-gating", data)
     (row,) = measure([subject], device=CPU, batch=4).rows

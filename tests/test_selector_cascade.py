@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from cache_schema import UserError
-from policy.config import RunConfig, TrainingConfig, names_of, own_names
+from policy.config import RunConfig, TrainingConfig, method_options, names_of
 from policy.method import Moment
 from policy.registry import CONFIGS, configure
 from policy.runs import Listener, load_method, open_data, run_method
@@ -250,7 +250,7 @@ def test_options_are_what_it_reads(small: PlantedPool) -> None:
     method.finish(data.train, CPU)
     method.predict(batch, torch.Generator())
     names = names_of(*CONFIGS.values()) - names_of(TrainingConfig)
-    options = set(own_names(SelectorCascadeConfig))
+    options = set(method_options(SelectorCascadeConfig))
     # Of heads and folds the pool reads what it needs.
     unread = options - {"coarse"} - (read & names)
     assert read & names <= options

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel, read_labels
 from policy.cli.train_policy import train_policy
-from policy.config import RunConfig, TrainingConfig, names_of, own_names
+from policy.config import RunConfig, TrainingConfig, method_options, names_of
 from policy.method import Moment
 from policy.registry import CONFIGS
 from policy.runs import Listener, load_method, open_data, run_method
@@ -76,7 +76,7 @@ def test_options_are_what_it_reads(planted: PlantedPool) -> None:
         method.network_macs(np.array([2]), np.array([0]))
     names = names_of(*CONFIGS.values()) - names_of(TrainingConfig)
     elsewhere = {"coarse", "heads", "folds", "out_of_fold"}  # where the class scores come from
-    assert (read & names) - elsewhere == set(own_names(SelectorConfig)) - elsewhere
+    assert (read & names) - elsewhere == set(method_options(SelectorConfig)) - elsewhere
 
 
 @pytest.mark.parametrize("affinity", ["hard", "soft"])

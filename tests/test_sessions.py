@@ -68,7 +68,7 @@ def check_run(run: Run, cache: FeatureCache, most: int = 10**9) -> Session:
         drive(session, cache, video_id, most)
         assert np.allclose(session.probabilities, predicted.scores[0, video], atol=1e-6)
         assert session.macs == pytest.approx(1e9 * predicted.gflops[0, video], abs=0.1)
-        assert all(name in cache or " " in name for name in session.spent)
+        assert all(name in cache or " " in name for name in session.macs_by_name)
     return session
 
 
@@ -118,7 +118,7 @@ def test_what_cannot_be_taken(liteeval: Run) -> None:
     ]:
         with pytest.raises(ValueError, match=problem):
             session.take(wrong)
-        assert session.wanted() is not None and session.spent["coarse_112"] == 0
+        assert session.wanted() is not None and session.macs_by_name["coarse_112"] == 0
     with pytest.raises(ValueError, match=r"class scores of coarse_112 have shape \(1, 3\), not \(1, 0\)"):
         session.take(row, np.zeros((1, 3)))
     with pytest.raises(ValueError, match="this policy looks at features of coarse_112: give them"):
@@ -230,7 +230,7 @@ def test_the_answer_of_a_selector_at_any_time(pool: tuple[FeatureCache, LabelSet
             videos = {name: pool[0][name][video_id] for name in session.streams}
             session.begin({name: video.spans for name, video in videos.items()})
             assert session.probabilities.tolist() == pytest.approx([0.2] * COUNT)
-            assert session.chosen is None and session.spent == {coarse: 0, "selector network": 0}
+            assert session.chosen is None and session.macs_by_name == {coarse: 0, "selector network": 0}
             answers = []
             while (wanted := session.wanted()) is not None:
                 scores = videos[wanted.stream].scores
@@ -270,7 +270,7 @@ def test_it_does_not_matter_how_many_rows_come_at_a_time(
         assert parts.macs > before
         assert parts.probabilities.shape == (COUNT,) and parts.probabilities.isfinite().all()
     assert torch.allclose(parts.probabilities, whole.probabilities, atol=1e-6)
-    assert parts.spent == whole.spent
+    assert parts.macs_by_name == whole.macs_by_name
 
 
 def test_what_a_pool_cannot_take(pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:

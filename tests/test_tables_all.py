@@ -168,7 +168,7 @@ def test_online_rows_stop_at_the_kth_fine_feature(
     title: str, k: int, online: dict[str, dict[str, Any]]
 ) -> None:
     offline, view = predictions(online["LiteEval (DPN)"]), predictions(online[title])
-    for start, stop, seen in zip(offline.offsets, offline.offsets[1:], view.seen, strict=False):
+    for start, stop, seen in zip(offline.offsets, offline.offsets[1:], view.row_counts, strict=False):
         gates = offline.gates[0, start:stop]
         opened = np.flatnonzero(gates)
         assert seen == (opened[k - 1] + 1 if len(opened) >= k else len(gates))
@@ -184,7 +184,7 @@ def test_uniform_k_sees_what_liteeval_has_seen(k: int, online: dict[str, dict[st
         opened = np.flatnonzero(offline.gates[0, start:stop])
         until = opened[k - 1] + 1 if len(opened) >= k else stop - start
         looked = np.flatnonzero(view.gates[0, start:stop])
-        assert len(looked) == min(k, until) == view.seen[video] and looked.max() < until
+        assert len(looked) == min(k, until) == view.row_counts[video] and looked.max() < until
 
 
 def test_views_are_kept(cache: Path, runs: Path, online: dict[str, dict[str, Any]]) -> None:

@@ -1,1 +1,1 @@
-"""What LiteEval is compared with (Sec. 4.2.1), and two null controls; one file each."""
+"""The methods with which LiteEval is compared (Sec. 4.2.1), and a null control."""

@@ -1,4 +1,4 @@
-"""What the methods that LiteEval is compared with can be asked for."""
+"""Options of the methods with which LiteEval is compared."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ class GlimpsesConfig:
     # Table 1: 29.9 and 32.9 GFLOPs, 4 frames at 7.82.
     glimpses: int = option(4, "K of FrameGlimpse: how many times it looks.", POSITIVE)
     location_std: float = option(
-        0.1,
-        "Of FrameGlimpse: spread of the locations drawn in training, as a share of the video.",
-        POSITIVE,
+        0.1, "Of FrameGlimpse: spread of the locations drawn in training, as a share of the video.", POSITIVE
     )
 
 

@@ -5,12 +5,11 @@ learns "how many steps to jump forward at each time step with REINFORCE"; what i
 here:
 
 - Jumps are of 1, 2, 4, … frames, beside stopping; a jump past the last frame ends the video like a stop.
-- The agent knows its place in the video: it is an input beside the features.
+- The agent knows its position in the video: it is an input beside the features.
 - The reward is `recognition_reward` at the end minus a price for each frame after the first. A decision is
-  credited with the price of the frames after it only, since those before it are none of its doing.
-- The baseline is learned from the state in which each decision was made, so it knows what the agent knew. It
-  reads the state and does not shape it.
-- In training, decisions are drawn; at test the likeliest is taken.
+  credited with the price of the frames after it only, as it did not cause those before it.
+- The baseline is learned from the state in which each decision was made. No gradient flows from it to the state.
+- In training, decisions are sampled; in evaluation the most likely is taken.
 """
 
 from __future__ import annotations
@@ -25,14 +24,7 @@ from torch.nn.utils.rnn import PackedSequence
 from policy.baselines.config import FastForwardConfig
 from policy.data.batches import Batch, Role
 from policy.data.opening import Dataset
-from policy.method import (
-    IntArray,
-    Losses,
-    Method,
-    Moment,
-    Prediction,
-    class_probabilities,
-)
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
 from policy.networks.standardize import Standardize, fit_scale
@@ -44,13 +36,13 @@ STOP = 0
 
 @dataclass(frozen=True)
 class Journey:
-    """What an agent did with B videos, in the caller's order, and at M frames in all.
+    """The decisions of an agent for B videos, in the caller's order, at M frames in all.
 
     Attributes:
         logits: (B, C) from each video's last state.
-        videos, rows: (M,) int64, the frames looked at.
-        steps: (M,) int64, how many frames of its video were looked at before.
-        log_probabilities: (M,) of the decision made at each frame.
+        videos, rows: (M,) int64, the frames visited.
+        steps: (M,) int64, how many frames of the video were visited before.
+        log_probabilities: (M,) of the decision at each frame.
         values: (M,) the reward expected there.
     """
 
@@ -63,7 +55,7 @@ class Journey:
 
 
 class JumpAgent(nn.Module):
-    """LSTM over what is seen; from its state a decision, a value and, at the end, the classes.
+    """LSTM over the frames visited; from its state a decision, a value and, at the end, the classes.
 
     Args:
         dim: D of the features.
@@ -79,38 +71,38 @@ class JumpAgent(nn.Module):
         self.classifier = nn.Linear(hidden, num_classes)
 
     def forward(self, features: PackedSequence, generator: torch.Generator | None = None) -> Journey:
-        """Travel through B videos, (N, D) features packed; only rows that are looked at are read.
+        """Jump through B videos, (N, D) features packed; only visited rows are read.
 
         Args:
-            generator: draws the decisions; None takes the likeliest.
+            generator: for sampling decisions; None takes the most likely.
         """
         lengths = lengths_of(features)
         videos = torch.arange(len(lengths), device=lengths.device)
         rows = torch.zeros_like(videos)
         h = c = self.value.weight.new_zeros(len(lengths), self.cell.hidden_size)
         last = h  # states of the videos that have ended
-        at: list[tuple[Tensor, ...]] = []
+        steps: list[tuple[Tensor, ...]] = []
         while len(videos):
-            seen = self.scale(features.data[packed_rows(features, videos, rows)])
-            # In the middle of the frame's part of the video, between 0 and 1.
-            place = ((rows + 0.5) / lengths[videos]).to(seen.dtype)
-            h, c = self.cell(torch.cat([seen, place[:, None]], 1), (h, c))
+            inputs = self.scale(features.data[packed_rows(features, videos, rows)])
+            # The middle of the frame's part of the video, between 0 and 1.
+            place = ((rows + 0.5) / lengths[videos]).to(inputs.dtype)
+            h, c = self.cell(torch.cat([inputs, place[:, None]], 1), (h, c))
             log_probabilities = self.decision(h).log_softmax(1)
-            drawn = log_probabilities.detach()
+            logits = log_probabilities.detach()
             if generator is not None:
-                # The largest of logits with Gumbel noise is a draw from their softmax.
-                exponential = torch.empty(drawn.shape).exponential_(generator=generator)
-                drawn = drawn - exponential.log().to(drawn)
-            decision = drawn.argmax(1)
+                # The largest of logits with Gumbel noise is a sample from their softmax.
+                exponential = torch.empty(logits.shape).exponential_(generator=generator)
+                logits = logits - exponential.log().to(logits)
+            decision = logits.argmax(1)
             log_probability = log_probabilities.gather(1, decision[:, None]).squeeze(1)
             value = self.value(h.detach()).squeeze(1)
-            at.append((videos, rows, torch.full_like(rows, len(at)), log_probability, value))
+            steps.append((videos, rows, torch.full_like(rows, len(steps)), log_probability, value))
 
             landing = rows + 2 ** (decision - 1).clamp_min(0)
-            goes_on = (decision != STOP) & (landing < lengths[videos])
-            last = last.index_copy(0, videos[~goes_on], h[~goes_on])
-            videos, rows, h, c = videos[goes_on], landing[goes_on], h[goes_on], c[goes_on]
-        return Journey(self.classifier(last), *(torch.cat(parts) for parts in zip(*at, strict=True)))
+            running = (decision != STOP) & (landing < lengths[videos])
+            last = last.index_copy(0, videos[~running], h[~running])
+            videos, rows, h, c = videos[running], landing[running], h[running], c[running]
+        return Journey(self.classifier(last), *(torch.cat(parts) for parts in zip(*steps, strict=True)))
 
 
 class FastForward(Method):
@@ -135,11 +127,11 @@ class FastForward(Method):
         out: Journey = self.model(fine, generator)
         correct = recognition_reward(out.logits, batch.targets)
         frames = torch.bincount(out.videos, minlength=len(correct))
-        still_to_come = frames[out.videos] - 1 - out.steps
-        reward = correct[out.videos] - self.config.frame_price * still_to_come
+        remaining = frames[out.videos] - 1 - out.steps
+        reward = correct[out.videos] - self.config.frame_price * remaining
         classification = classification_loss(out.logits, batch.targets)
         policy = policy_gradient(out.log_probabilities, reward - out.values) / len(correct)
-        # Long journeys count no more than short ones.
+        # Every video has the same weight, however many frames were visited.
         value = ((reward - out.values) ** 2 / frames[out.videos]).sum() / len(correct)
         return {
             "loss": classification + policy + value,
@@ -155,9 +147,11 @@ class FastForward(Method):
         gates = marked(lengths_of(fine), out.videos, out.rows)
         return Prediction(class_probabilities(out.logits, self.multi_label), gates)
 
-    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
-        # A step and a decision at every frame that is looked at; the value is for training only.
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
+        # A step and a decision at every visited frame; the value is for training only.
         cell, classifier = self.model.cell, self.model.classifier
         step = lstm_step_macs(cell.input_size, cell.hidden_size)
         step += linear_macs(cell.hidden_size, self.model.decision.out_features)
-        return {"FastForward agent": gated * step + linear_macs(cell.hidden_size, classifier.out_features)}
+        return {
+            "FastForward agent": gated_counts * step + linear_macs(cell.hidden_size, classifier.out_features)
+        }

@@ -7,12 +7,12 @@ frames") the locations are kept; the class is read from the last state, after a 
 What the LiteEval paper leaves open, and what is done here:
 
 - K. Its costs, 29.9 and 32.9 GFLOPs at 7.82 per frame, are 3.8 and 4.2 frames: 4.
-- The glimpses start as the middles of K equal parts of the video, and training moves them: glimpse k has a
-  bias of its own. With one bias for all, an agent looks at the middle again and again for a long time (on
+- At first the glimpses are the middles of K equal parts of the video, and training moves them: each glimpse has
+  its own bias. With one bias for all, an agent looks at the middle again and again for a long time (on
   synthetic features at 1.8 different frames of 4 glimpses), and a baseline should not lose by that.
 - The agent knows its location: it is an input beside the features.
 - The reward is `recognition_reward` after the last glimpse; the baseline is learned from the state in which
-  each location was chosen, so it knows what the agent knew. It reads the state and does not shape it.
+  each location was chosen. No gradient flows from it to the state.
 """
 
 from __future__ import annotations
@@ -29,14 +29,7 @@ from torch.nn.utils.rnn import PackedSequence
 from policy.baselines.config import FrameGlimpseConfig
 from policy.data.batches import Batch, Role
 from policy.data.opening import Dataset
-from policy.method import (
-    IntArray,
-    Losses,
-    Method,
-    Moment,
-    Prediction,
-    class_probabilities,
-)
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
 from policy.networks.standardize import Standardize, fit_scale
@@ -45,13 +38,13 @@ from policy.training.losses import classification_loss, policy_gradient, recogni
 
 @dataclass(frozen=True)
 class Glimpses:
-    """What an agent did with B videos, in the caller's order.
+    """The glimpses of an agent at B videos, in the caller's order.
 
     Attributes:
         logits: (B, C) after the last glimpse.
-        rows: (B, K) int64, the frames looked at.
-        log_probabilities: (B, K) log densities of the locations chosen, up to a constant.
-        values: (B, K) the rewards expected when choosing.
+        rows: (B, K) int64, the frames of the glimpses.
+        log_probabilities: (B, K) log densities of the locations, up to a constant.
+        values: (B, K) the reward expected before each glimpse.
     """
 
     logits: Tensor
@@ -61,12 +54,12 @@ class Glimpses:
 
 
 class GlimpseAgent(nn.Module):
-    """LSTM over what is seen; from its state a location in [0, 1], a value and, at the end, the classes.
+    """LSTM over the glimpses; from its state a location in [0, 1], a value and, at the end, the classes.
 
     Args:
         dim: D of the features.
         glimpses: K.
-        std: of the Gaussian around the location emitted, in training, as a share of the video.
+        std: of the Gaussian around the emitted location, in training, as a share of the video.
     """
 
     def __init__(self, dim: int, hidden: int, num_classes: int, glimpses: int, std: float) -> None:
@@ -82,10 +75,10 @@ class GlimpseAgent(nn.Module):
         self.std = std
 
     def forward(self, features: PackedSequence, noise: Tensor | None = None) -> Glimpses:
-        """Look at B videos, (N, D) features packed; only rows that are looked at are read.
+        """Look at B videos, (N, D) features packed; only rows of glimpses are read.
 
         Args:
-            noise: (B, K) standard normal, which turns into locations around those emitted; None takes those.
+            noise: (B, K) standard normal, for locations around the emitted ones; None uses the emitted ones.
         """
         lengths = lengths_of(features)
         videos = torch.arange(len(lengths), device=lengths.device)
@@ -93,21 +86,18 @@ class GlimpseAgent(nn.Module):
         rows, log_probabilities, values = [], [], []
         for k in range(self.glimpses):
             mean = (self.locate(h).squeeze(1) + self.start[k]).sigmoid()
-            chosen = mean.detach() if noise is None else mean.detach() + self.std * noise[:, k]
-            # The density is that of the location before it is cut to the video, which then belongs to the world.
-            log_probabilities.append(-0.5 * ((chosen - mean) / self.std) ** 2)
+            location = mean.detach() if noise is None else mean.detach() + self.std * noise[:, k]
+            # The density is that of the location before clipping; the clipping is part of the environment.
+            log_probabilities.append(-0.5 * ((location - mean) / self.std) ** 2)
             values.append(self.value(h.detach()).squeeze(1))
-            inside = chosen.clamp(0, 1)
+            inside = location.clamp(0, 1)
             # T equal parts of the video, a frame each.
             row = (inside * lengths).long().clamp_max(lengths - 1)
-            seen = self.scale(features.data[packed_rows(features, videos, row)])
-            h, c = self.cell(torch.cat([seen, inside[:, None]], 1), (h, c))
+            inputs = self.scale(features.data[packed_rows(features, videos, row)])
+            h, c = self.cell(torch.cat([inputs, inside[:, None]], 1), (h, c))
             rows.append(row)
         return Glimpses(
-            self.classifier(h),
-            torch.stack(rows, 1),
-            torch.stack(log_probabilities, 1),
-            torch.stack(values, 1),
+            self.classifier(h), *(torch.stack(parts, 1) for parts in (rows, log_probabilities, values))
         )
 
 
@@ -154,9 +144,9 @@ class FrameGlimpse(Method):
         gates = marked(lengths_of(fine), videos, out.rows.flatten())
         return Prediction(class_probabilities(out.logits, self.multi_label), gates)
 
-    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
-        # K steps also where some glimpses were of the same frame; the value is for training only.
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
+        # K steps even if glimpses are of the same frame; the value is for training only.
         cell, classifier = self.model.cell, self.model.classifier
         step = lstm_step_macs(cell.input_size, cell.hidden_size) + linear_macs(cell.hidden_size, 1)
         macs = self.config.glimpses * step + linear_macs(cell.hidden_size, classifier.out_features)
-        return {"FrameGlimpse agent": np.full_like(seen, macs)}
+        return {"FrameGlimpse agent": np.full_like(row_counts, macs)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +11,12 @@ from torch.nn.utils.rnn import PackedSequence
 from policy.baselines.config import CoarseFineLSTMConfig, CoarseOnlyConfig, FineLSTMConfig
 from policy.data.batches import Batch, Role, uniform_rows
 from policy.data.opening import Dataset
-from policy.method import (
-    IntArray,
-    Losses,
-    Method,
-    Moment,
-    Prediction,
-    class_probabilities,
-)
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.standardize import Standardize, fit_scale
 from policy.training.losses import classification_loss
+
+LSTMConfig: TypeAlias = FineLSTMConfig | CoarseFineLSTMConfig | CoarseOnlyConfig
 
 
 class LastState(nn.Module):
@@ -43,12 +38,10 @@ class LastState(nn.Module):
 
 
 class _LSTM(Method):
-    config: FineLSTMConfig | CoarseFineLSTMConfig | CoarseOnlyConfig
+    config: LSTMConfig
     model: LastState
 
-    def __init__(
-        self, config: FineLSTMConfig | CoarseFineLSTMConfig | CoarseOnlyConfig, data: Dataset
-    ) -> None:
+    def __init__(self, config: LSTMConfig, data: Dataset) -> None:
         super().__init__(config, data)
         dims = [data.train.feature_dim(role) for role in self.roles]
         self.model = LastState(dims, config.fine_hidden, len(data.classes))
@@ -63,10 +56,10 @@ class _LSTM(Method):
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         return Prediction(class_probabilities(self._logits(batch), self.multi_label))
 
-    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         lstm, classifier = self.model.lstm, self.model.classifier
         step = lstm_step_macs(lstm.input_size, lstm.hidden_size)
-        return {"LSTM network": seen * step + linear_macs(lstm.hidden_size, classifier.out_features)}
+        return {"LSTM network": row_counts * step + linear_macs(lstm.hidden_size, classifier.out_features)}
 
     def _logits(self, batch: Batch) -> Tensor:
         logits: Tensor = self.model([batch.inputs[role] for role in self.roles])
@@ -94,7 +87,7 @@ class CoarseFineLSTM(FineLSTM):
 
 
 class CoarseOnly(_LSTM):
-    """Null control: the coarse features of every frame and no fine one. It gets the LSTM of the others."""
+    """Null control: the coarse features of every frame and no fine ones, with the LSTM of the others."""
 
     title = "Coarse only"
     roles: ClassVar[tuple[Role, ...]] = ("coarse",)

@@ -11,14 +11,7 @@ from cache_schema import StreamSpec
 from policy.baselines.config import UniformCFConfig, UniformConfig
 from policy.data.batches import Batch, Role, uniform_rows
 from policy.data.opening import Dataset
-from policy.method import (
-    IntArray,
-    Losses,
-    Method,
-    Moment,
-    Prediction,
-    class_probabilities,
-)
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.packing import mean_per_video, video_of_row
 from policy.networks.standardize import Standardize, fit_scale
@@ -42,9 +35,9 @@ class FrameClassifier(nn.Module):
 class Uniform(Method):
     """Averages the class probabilities of the fine backbone over K uniformly spaced frames.
 
-    Where the stream has scores for all target classes, by name, those are used: their logits alone go
-    through the softmax. Elsewhere a linear classifier is fitted on the features of the training videos' K
-    frames, each frame an example of its video's class, as the papers fine-tune their backbones (Sec. 4.1).
+    If the stream has scores for all target classes, by name, these are used: the softmax is over their logits
+    only. Otherwise a linear classifier is fitted to the features of the training videos' K frames, each frame an
+    example of its video's class, as the papers fine-tune their backbones (Sec. 4.1).
     """
 
     title = "Uniform"
@@ -73,12 +66,12 @@ class Uniform(Method):
 
     @classmethod
     def class_scores(cls, data: Dataset) -> str:
-        said = []
+        sources = []
         for role in cls.roles:
             spec = data.train.streams[role].spec
             how = "averages the stream's own" if _covers(spec, data) else "fits a linear classifier"
-            said.append(f"{how} ({spec.name})")
-        return ", ".join(said)
+            sources.append(f"{how} ({spec.name})")
+        return ", ".join(sources)
 
     @property
     def scored(self) -> tuple[Role, ...]:
@@ -93,7 +86,7 @@ class Uniform(Method):
             packed = batch.inputs[role]
             video = video_of_row(packed).to(packed.data.device)
             losses.append(classification_loss(classifier(packed.data), batch.targets[video]))
-        # The classifiers of two streams share nothing, so the sum trains each as if alone.
+        # The classifiers of two streams have no common weights, so the sum trains each as if alone.
         return {"loss": torch.stack(losses).sum()}
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
@@ -108,8 +101,8 @@ class Uniform(Method):
             per_stream.append(mean_per_video(class_probabilities(logits, self.multi_label), packed))
         return Prediction(torch.stack(per_stream).mean(0))
 
-    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
-        return {"frame classifier": seen * self.classifier_macs}
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
+        return {"frame classifier": row_counts * self.classifier_macs}
 
 
 def _covers(spec: StreamSpec, data: Dataset) -> bool:
@@ -122,6 +115,3 @@ class UniformCF(Uniform):
 
     title = "Uniform+CF"
     roles = ("coarse", "fine")
-
-
-__all__ = ["FrameClassifier", "Uniform", "UniformCF"]

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
 from cache_schema.command import tells_mistakes
-from policy.config import RunConfig, own_names
+from policy.config import RunConfig, method_options
 from policy.options import (
     AS_JSON,
     DATA,
@@ -70,7 +70,7 @@ def _trains(method: str, **after: Callable[[Any], Any]) -> Callable[[Callable[..
     config = CONFIGS[method]
 
     def decorate(command: Callable[..., None]) -> click.Command:
-        pairs = ((setting(config, name), after.get(name)) for name in own_names(config))
+        pairs = ((setting(config, name), after.get(name)) for name in method_options(config))
         fields = [decorator for pair in pairs for decorator in pair if decorator]
         checked: Callable[..., None] = tells_mistakes(command)
         return train_policy.command()(options(DATA, *fields, training(config), RUN)(checked))
@@ -127,7 +127,7 @@ def random_gating(like: Path | None, **given: Any) -> None:
 @train_policy.command()
 @options(
     DATA,
-    settings(SelectorConfig, *own_names(PoolConfig), without=("coarse",)),
+    settings(SelectorConfig, *method_options(PoolConfig), without=("coarse",)),
     click.option(
         "--alpha",
         "alphas",
@@ -239,7 +239,7 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
     from policy.training.tensorboard import Scalars
 
     # The others wait until the first process has checked everything, so that a mistake is reported once.
-    if not ranks.leads and not ranks.told():
+    if not ranks.leads and not ranks.broadcast():
         return
     config.check()
     cache = FeatureCache(given["cache"])

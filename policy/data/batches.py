@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,39 +19,37 @@ from cache_schema.errors import CacheError
 
 Role = str
 """What a method calls a stream that it reads: "coarse", "fine"."""
-RowChoice = Callable[[int], npt.NDArray[np.int64]]
-"""From the number of rows of a video to those of them that a method looks at: in order, none twice."""
-Rows = RowChoice | Sequence[npt.NDArray[np.int64]]
-"""Which rows are looked at: a choice by length, or those of each of the M videos of a set."""
+IntArray = npt.NDArray[np.int64]
+HalfArray = npt.NDArray[np.float16]
+RowChoice = Callable[[int], IntArray]
+"""From the number of rows of a video to the rows that a method looks at: in order, none twice."""
+Rows = RowChoice | Sequence[IntArray]
+"""Which rows are looked at: a choice by length, or the rows of each of the M videos of a set."""
 
-Pairs = Mapping[Role, npt.NDArray[np.int64]]
-"""Of each stream, those rows of a video that the others have, too, in order."""
+Pairs = Mapping[Role, IntArray]
+"""By stream, the rows of a video that the other streams have too, in order."""
 
 _UNIT_LENGTH_CHUNK = 1 << 15
-"""So many values stay in a core's cache, and torch does not share them among threads, which would have to wait for
-each other thousands of times in an epoch."""
+"""This many values stay in a core's cache, and torch does not split them among threads, which would wait for each
+other thousands of times in an epoch."""
 
 
-class _Read(Protocol):
-    def __call__(self, role: Role, index: int, rows: RowChoice) -> npt.NDArray[np.float16]: ...
-
-
-def every_row(length: int) -> npt.NDArray[np.int64]:
+def every_row(length: int) -> IntArray:
     """All rows."""
     return np.arange(length, dtype=np.int64)
 
 
-def uniform_rows(length: int, count: int) -> npt.NDArray[np.int64]:
+def uniform_rows(length: int, count: int) -> IntArray:
     """The middles of `count` equal parts of a video; all rows of a video that has fewer."""
     if length <= count:
         return every_row(length)
     return ((2 * np.arange(count, dtype=np.int64) + 1) * length) // (2 * count)
 
 
-def unit_length(features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float16]:
-    """The "l2" input norm: a copy of rows (T, D), or of one row (D,), each brought to length 1; zeros stay zeros.
+def unit_length(features: npt.NDArray[np.floating[Any]]) -> HalfArray:
+    """The "l2" input norm: a copy of rows (T, D), or of one row (D,), scaled to length 1; zeros stay zeros.
 
-    LiteEval's released code does so for each frame. Other types are rounded to float16 first, as in the cache.
+    As LiteEval's released code does for each frame. Other types are rounded to float16 first, as in the cache.
     """
     unit = torch.from_numpy(features.astype(np.float16))
     rows = unit.view(-1, unit.shape[-1])
@@ -67,10 +65,10 @@ class Batch:
 
     Attributes:
         inputs: per stream the features (N, D) float16, packed (longest video first); N is the sum of the
-            lengths. Both streams are packed alike. Empty where nothing was to be read.
+            lengths. All streams are packed alike. Empty where nothing was read.
         targets: (B,) int64 class indices, or with several labels per video (B, C) float32 of 0 and 1; in the
             caller's order.
-        scores: class logits (N, C') float16 of those streams for which they were asked, packed alike.
+        scores: class logits (N, C') float16 of the streams of which they were requested, packed alike.
         indices: B, the videos' positions in the `ids` of their set.
         videos: that set, where the batch was read from one.
     """
@@ -82,7 +80,7 @@ class Batch:
     videos: VideoSet | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """A copy on the device. To a GPU the program does not wait for it; what is computed there does."""
+        """A copy on the device. Copies to a GPU are asynchronous: what is computed there waits for them."""
 
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=device.type == "cuda")
@@ -109,10 +107,10 @@ class Segments:
     Attributes:
         classes: (S,) int64 class index.
         spans: (S, 2) float64, start and end in seconds.
-        ambiguous: (A, 2) float64, seconds: where nothing can be judged, of no class.
+        ambiguous: (A, 2) float64, seconds: spans of no class, in which nothing can be judged.
     """
 
-    classes: npt.NDArray[np.int64]
+    classes: IntArray
     spans: npt.NDArray[np.float64]
     ambiguous: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 
@@ -129,20 +127,20 @@ class VideoSet:
         labels: (M, C) bool.
         first: (M,) class index, the first of each video's labels in the file.
         multi_label: train on all labels of a video; else on the first.
-        l2: bring each frame's features to length 1 when reading them.
+        l2: scale each frame's features to length 1 when reading them.
         pool: the streams whose class scores a method chooses from, by name; their rows need not be at the instants
             of `streams`.
-        pairs: by id of a video that is partial in one of several `streams`, the rows of each that are at instants
-            of which all have rows; they are what the set has of it.
-        segments: M, of a set for evaluation; of no segments for a video whose labels give none. A set to train on
-            has none of them.
+        pairs: by id of a video that is partial in one of several `streams`, the rows of each stream at instants of
+            which all have rows. Only these are used.
+        segments: M, of a set for evaluation; empty ones for a video whose labels give none. A set to train on has
+            none of them.
     """
 
     subset: str
     streams: Mapping[Role, Stream]
     ids: tuple[str, ...]
     labels: npt.NDArray[np.bool_]
-    first: npt.NDArray[np.int64]
+    first: IntArray
     multi_label: bool
     l2: bool = False
     pool: Mapping[str, Stream] = field(default_factory=dict)
@@ -160,10 +158,10 @@ class VideoSet:
         return stream.rows(self.ids[index]) if pairs is None else len(pairs[role])
 
     def feature_dim(self, role: Role) -> int:
-        """D of a stream whose features are to be learned from.
+        """D of a stream.
 
         Raises:
-            CacheError: it has none, because scores alone were imported.
+            CacheError: it has no features, because only scores were imported.
         """
         spec = self.streams[role].spec
         if not spec.feature_dim:
@@ -173,29 +171,29 @@ class VideoSet:
             )
         return spec.feature_dim
 
-    def features(self, role: Role, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
-        """(T, D) of a video, or those of its rows that are chosen: a view of the cache, or with `l2` a copy.
+    def features(self, role: Role, index: int, rows: RowChoice = every_row) -> HalfArray:
+        """(T, D) of a video, or of the chosen rows: a view of the cache, or with `l2` a copy.
 
         Raises:
             CacheError: a value is not finite, or the shard is damaged.
         """
         return self.features_of(self.streams[role], index, self._paired(role, index, rows))
 
-    def features_of(self, stream: Stream, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
+    def features_of(self, stream: Stream, index: int, rows: RowChoice = every_row) -> HalfArray:
         """`features` of any stream that holds the video."""
         features = self._finite(stream[self.ids[index]].features, stream, index, "features")
         features = _chosen(features, rows)
         return unit_length(features) if self.l2 else features
 
-    def scores(self, role: Role, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
-        """(T, C') class logits of a video, or of those of its rows that are chosen: a view of the cache.
+    def scores(self, role: Role, index: int, rows: RowChoice = every_row) -> HalfArray:
+        """(T, C') class logits of a video, or of the chosen rows: a view of the cache.
 
         Raises:
             CacheError: a value is not finite, the stream has no scores, or the shard is damaged.
         """
         return self.scores_of(self.streams[role], index, self._paired(role, index, rows))
 
-    def scores_of(self, stream: Stream, index: int, rows: RowChoice = every_row) -> npt.NDArray[np.float16]:
+    def scores_of(self, stream: Stream, index: int, rows: RowChoice = every_row) -> HalfArray:
         """`scores` of any stream that holds the video."""
         scores = stream[self.ids[index]].scores
         if scores is None:
@@ -208,16 +206,16 @@ class VideoSet:
         return spans[self._paired(role, index, every_row)(len(spans))]
 
     def _paired(self, role: Role, index: int, rows: RowChoice) -> RowChoice:
-        """From the number of a stream's rows to those that are chosen of what the set has of a video."""
+        """`rows` of what the set uses of a video, as a choice among all rows of a stream."""
         pairs = self.pairs.get(self.ids[index])
         return rows if pairs is None else lambda length: pairs[role][rows(len(pairs[role]))]
 
     def targets(self, indices: Sequence[int]) -> Tensor:
         """What the loss compares with: see `Batch.targets`."""
-        chosen = np.asarray(indices, np.int64)
+        places = np.asarray(indices, np.int64)
         if self.multi_label:
-            return torch.from_numpy(self.labels[chosen].astype(np.float32))
-        return torch.from_numpy(self.first[chosen])
+            return torch.from_numpy(self.labels[places].astype(np.float32))
+        return torch.from_numpy(self.first[places])
 
     def trained_classes(self) -> npt.NDArray[np.bool_]:
         """(C,): the classes that occur in what `targets` gives."""
@@ -239,9 +237,9 @@ class VideoSet:
         Args:
             indices: positions in `ids`.
             rows: which rows of each.
-            scored: the streams of which the class scores are wanted instead of the features.
-            read: False: only which videos they are, and their targets.
-            pinned: in page-locked memory, from which a GPU copies without the program waiting for it.
+            scored: the streams of which class scores are read instead of features.
+            read: False leaves out the rows: the batch has only indices and targets.
+            pinned: in page-locked memory, from which copies to a GPU are asynchronous.
         """
         if not read:
             return Batch({}, self.targets(indices), indices=tuple(indices), videos=self)
@@ -249,9 +247,9 @@ class VideoSet:
         lengths = [len(choice(self.length(i))) for i, choice in zip(indices, choices, strict=True)]
         layout = _Packing.of(np.array(lengths, np.int64))
 
-        def packed(read: _Read, role: Role) -> PackedSequence:
+        def packed(rows_of: Callable[[Role, int, RowChoice], HalfArray], role: Role) -> PackedSequence:
             videos = zip(indices, choices, strict=True)
-            return layout.pack((read(role, i, choice) for i, choice in videos), pinned)
+            return layout.pack((rows_of(role, i, choice) for i, choice in videos), pinned)
 
         return Batch(
             inputs={role: packed(self.features, role) for role in self.streams if role not in scored},
@@ -261,9 +259,7 @@ class VideoSet:
             videos=self,
         )
 
-    def _finite(
-        self, values: npt.NDArray[np.float16], stream: Stream, index: int, what: str
-    ) -> npt.NDArray[np.float16]:
+    def _finite(self, values: HalfArray, stream: Stream, index: int, what: str) -> HalfArray:
         if (stream.name, index, what) in self._checked:
             return values
         # Exponent bits all set: infinite or NaN. Several times quicker than isfinite on float16.
@@ -282,23 +278,22 @@ class _Packing:
     batch_sizes: Tensor
     sorted_indices: Tensor
     unsorted_indices: Tensor
-    places: list[npt.NDArray[np.int64]]
+    places: list[IntArray]
 
     @staticmethod
-    def of(lengths: npt.NDArray[np.int64]) -> _Packing:
+    def of(lengths: IntArray) -> _Packing:
         if not len(lengths) or lengths.min() < 1:
             raise ValueError("a batch holds at least one video, and each at least one row")
         order = np.argsort(-lengths, kind="stable")
         running = (lengths[:, None] > np.arange(lengths.max())).sum(axis=0)
         starts = np.cumsum(running) - running
-        unsorted = np.empty_like(order)
-        unsorted[order] = np.arange(len(order))
+        unsorted = np.argsort(order)
         places = [starts[:length] + position for length, position in zip(lengths, unsorted, strict=True)]
         return _Packing(
             torch.from_numpy(running), torch.from_numpy(order), torch.from_numpy(unsorted), places
         )
 
-    def pack(self, videos: Iterator[npt.NDArray[np.float16]], pinned: bool) -> PackedSequence:
+    def pack(self, videos: Iterator[HalfArray], pinned: bool) -> PackedSequence:
         first = next(videos)
         shape = int(self.batch_sizes.sum()), first.shape[1]
         packed = torch.empty(shape, dtype=torch.float16, pin_memory=pinned)
@@ -306,20 +301,6 @@ class _Packing:
         for rows, places in zip(chain([first], videos), self.places, strict=True):
             data[places] = rows
         return PackedSequence(packed, self.batch_sizes, self.sorted_indices, self.unsorted_indices)
-
-
-def batches(
-    videos: VideoSet,
-    size: int,
-    *,
-    rows: Rows = every_row,
-    scored: Sequence[Role] = (),
-    order: Sequence[int] | None = None,
-    read: bool = True,
-) -> Iterator[Batch]:
-    """Batches of `size` videos (the last may be smaller), in the given order or that of the set."""
-    for part in batched(range(len(videos)) if order is None else order, size):
-        yield videos.batch(part, rows, scored, read=read)
 
 
 def batched(positions: Sequence[int], size: int) -> list[Sequence[int]]:
@@ -338,25 +319,23 @@ def fed(
 ) -> Iterator[Batch]:
     """Batches of the given positions on a device: the next one is read while the caller works on one.
 
-    Not on the CPU, where reading takes the cores from the network that it would save the time for
-    (benchmarks/feeding.py).
+    On the CPU nothing is read ahead: it would take cores from the network (benchmarks/feeding.py).
     """
-    away = device.type != "cpu"
     pinned = device.type == "cuda"
-    coming = (videos.batch(part, rows, scored, read=read, pinned=pinned) for part in parts)
-    return (batch.to(device) for batch in (read_ahead(coming) if away else coming))
+    batches = (videos.batch(part, rows, scored, read=read, pinned=pinned) for part in parts)
+    return (batch.to(device) for batch in (batches if device.type == "cpu" else read_ahead(batches)))
 
 
 def read_ahead(source: Iterator[Batch]) -> Iterator[Batch]:
     """The same batches; while the caller works on one, a thread reads the next."""
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, source, None)
-        while (batch := coming.result()) is not None:
-            coming = reader.submit(next, source, None)
+        pending = reader.submit(next, source, None)
+        while (batch := pending.result()) is not None:
+            pending = reader.submit(next, source, None)
             yield batch
 
 
-def _chosen(values: npt.NDArray[np.float16], rows: RowChoice) -> npt.NDArray[np.float16]:
+def _chosen(values: HalfArray, rows: RowChoice) -> HalfArray:
     chosen = rows(len(values))
     return values if len(chosen) == len(values) else values[chosen]
 

@@ -1,6 +1,6 @@
-"""How much of a video the cache has: is it as long as the benchmark's own list says, and which rows are missing?
+"""How much of a video the cache has: whether it is as long as the labels say, and which rows are missing.
 
-A video is partial where the cache lacks rows of it; of two streams, the rows at the same instants go together.
+A video is partial if the cache lacks rows of it; rows of two streams at the same instant belong together.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from policy.data.batches import Segments
 
 R = TypeVar("R")
 
-# What counting differently makes of the same video: a last frame without a duration, 29.97 taken for 30, frames
-# that an extraction at a constant rate doubles or drops. A video that was cut, or is another one, differs by more.
+# Ways of counting differ by this much for the same video: a last frame without a duration, 29.97 taken for 30,
+# frames doubled or dropped by an extraction at a constant rate. A cut or another video differs by more.
 SHARE_ALLOWED = 0.02
 FRAMES_ALLOWED = 3
 # Segments are annotated to a tenth of a second at best, and the last clip of a video may not be full.
@@ -29,9 +29,9 @@ SECONDS_ALLOWED = 1.0
 def differing_lengths(
     stream: Stream, labels: LabelSet, matched: Sequence[tuple[str, VideoLabel]]
 ) -> str | None:
-    """A line for the user that says how many videos differ in length and which differs most; None: none does.
+    """A note on how many videos differ in length from the labels, and which one most; None if none does.
 
-    A list gives frames at the video's own rate, or at a fixed one (VideoLabel.frames_per_s).
+    Labels count frames at the video's rate, or at a fixed one (VideoLabel.frames_per_s).
 
     Args:
         matched: ids in the cache, with the labels found for them.
@@ -46,14 +46,14 @@ def differing_lengths(
     fixed = np.array([video.frames_per_s or np.nan for _, video in listed])
     cached = seconds * np.where(np.isnan(fixed), rates, fixed)
     expected = np.array([video.frames for _, video in listed], np.float64)
-    # An imported feature may come without the length of its video: nothing to compare.
-    known = np.isfinite(cached) & (cached > 0)
-    off = np.where(known, np.abs(cached - expected), 0)
+    # Imported features may come without the length of their video.
+    comparable = np.isfinite(cached) & (cached > 0)
+    off = np.where(comparable, np.abs(cached - expected), 0)
     differing = off > np.maximum(FRAMES_ALLOWED, SHARE_ALLOWED * expected)
     if not differing.any():
         return None
     count = int(differing.sum())
-    # By share, or the longest videos would always be the worst.
+    # Relative to the length, or it would always be one of the longest.
     worst = int(np.argmax(np.where(differing, off / np.maximum(expected, 1), 0)))
     return (
         f"{labels.source}: {count:,} of {len(listed):,} videos {'is' if count == 1 else 'are'} not as long in the "
@@ -90,27 +90,21 @@ def segments_beyond_the_end(
     )
 
 
-def partial_videos(streams: Iterable[Stream]) -> frozenset[str]:
-    """Ids of the videos of which some stream has a part."""
-    return frozenset(video for stream in streams for video in stream.partial)
-
-
 def paired_rows(
     streams: Mapping[R, Stream], videos: Iterable[str]
 ) -> dict[str, Mapping[R, npt.NDArray[np.int64]]]:
-    """By id of a video of which one of several streams has a part, the rows of each that all of them have.
+    """By id of a video that is partial in one of several streams, the rows of each stream that all of them have.
 
-    Rows are told by their numbers in what the sampling gives, for the streams are sampled alike: position k of one
-    that lacks a row is another instant than position k of one that does not.
+    Rows are matched by their number in the sampling, which the streams share: where a row is missing, equal
+    positions in two streams are not the same instant.
 
     Raises:
         CacheError: a shard is damaged.
     """
     pairs: dict[str, Mapping[R, npt.NDArray[np.int64]]] = {}
-    every = streams.values()
     for video in videos if len(streams) > 1 else ():
-        if all(video in stream for stream in every) and any(video in stream.partial for stream in every):
+        if all(video in s for s in streams.values()) and any(video in s.partial for s in streams.values()):
             numbers = {role: stream[video].numbers for role, stream in streams.items()}
             common = functools.reduce(np.intersect1d, numbers.values())
-            pairs[video] = {role: np.searchsorted(there, common) for role, there in numbers.items()}
+            pairs[video] = {role: np.searchsorted(rows, common) for role, rows in numbers.items()}
     return pairs

@@ -1,4 +1,4 @@
-"""A cache and labels, opened as one dataset: which videos train, which are judged, and whether all fits."""
+"""A cache and labels, opened as one dataset: the videos for training and for evaluation, checked to fit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,14 @@ import numpy.typing as npt
 from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import CacheError, LabelError
+from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
-from policy.data.coverage import differing_lengths, paired_rows, partial_videos, segments_beyond_the_end
+from policy.data.coverage import differing_lengths, paired_rows, segments_beyond_the_end
 
 TRAIN_SUBSETS = ("training", "train")
 EVAL_SUBSETS = ("validation", "val", "testing", "test")
 
-_NAMED = 3  # how many videos a message names before it only counts
+_NAMED = 3  # how many videos or classes a message names
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Dataset:
 
     Attributes:
         classes: names of the C classes.
-        notes: what the user should know, a line each.
-        held_out: streams with class scores of training videos, by name, each from a model that has not seen those
-            that it holds.
+        notes: shown before training, one line each.
+        held_out: streams with class scores of training videos, by name; the model of each was not trained on the
+            videos in it.
     """
 
     train: VideoSet
@@ -51,22 +53,16 @@ class Dataset:
 
     @cached_property
     def _digest(self) -> dict[str, str]:
-        # Kept, because a table asks once for each of its runs.
+        # Cached, because a table needs it for each of its runs.
         ids = [*self.train.ids, *self.evaluation.ids]
-        said = {
-            "classes": self.classes,
-            "multi_label": self.multi_label,
-            **{
-                part: [[v, np.flatnonzero(row).tolist()] for v, row in zip(s.ids, s.labels, strict=True)]
-                for part, s in (("train", self.train), ("evaluation", self.evaluation))
-            },
-        }
-        several = self.train.labels.sum(axis=1) > 1
-        if several.any() and not self.multi_label:
-            said["first"] = self.train.first.tolist()
-        labels = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        content = {"classes": self.classes, "multi_label": self.multi_label}
+        for part, videos in (("train", self.train), ("evaluation", self.evaluation)):
+            pairs = zip(videos.ids, videos.labels, strict=True)
+            content[part] = [[video, np.flatnonzero(row).tolist()] for video, row in pairs]
+        if not self.multi_label and (self.train.labels.sum(axis=1) > 1).any():
+            content["first"] = self.train.first.tolist()
         return {
-            "labels": labels,
+            "labels": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
             **{stream.name: stream.digest(ids) for stream in self.train.streams.values()},
             **{name: stream.digest(ids) for name, stream in self.train.pool.items()},
             **{
@@ -80,104 +76,86 @@ def open_dataset(
     cache: FeatureCache,
     labels: LabelSet,
     streams: Mapping[Role, str],
+    config: DataConfig | None = None,
     *,
-    train_subset: str | None = None,
-    eval_subset: str | None = None,
-    multi_label: bool | None = None,
-    skip_missing: bool = False,
-    whole_only: bool = False,
     l2: bool = False,
     pool: Sequence[str] = (),
     held_out: Sequence[str] = (),
 ) -> Dataset:
     """Match labels and features.
 
-    A label's video is looked for in the cache by its id, then by its aliases. Videos of other subsets, and
-    videos whose labels the benchmark keeps back, are passed over; anything else that lacks its counterpart
-    is an error unless `skip_missing`, which leaves it out and says so in the notes. Videos that are partial in the
-    cache are used, unless `whole_only`; the notes say how many there are. Where the labels say how long videos
-    are, the notes also say which are not as long in the cache.
+    A video of the labels is looked up in the cache by its id, then by its aliases. Videos of other subsets, and
+    videos whose labels the benchmark keeps back, are ignored. Any other video that lacks features or labels is an
+    error, or with `skip_missing` is left out, which the notes mention. Videos that are partial in the cache are
+    used, unless `whole_only`; the notes count them. Where the labels give lengths of videos, the notes also say
+    which differ in the cache.
 
     Args:
         streams: names of the streams that are read, by role.
-        pool: names of the streams that are chosen from; they must have the same videos, and may be sampled
-            otherwise.
+        config: by default that of no option. A subset of None is the first of TRAIN_SUBSETS and EVAL_SUBSETS with
+            labels. `multi_label` of None is whether some video of the file has several classes; False trains on
+            the first class of each video in the file, as with the one-hot y of Eq. 7, and evaluates with all.
+        pool: names of the streams to choose from; they must have the same videos, but may be sampled differently.
         held_out: names of streams for `Dataset.held_out`, which need not have all videos.
-        train_subset, eval_subset: None takes the first of TRAIN_SUBSETS and EVAL_SUBSETS with labels.
-        multi_label: None: when some video of the file has several classes. False trains on the first class of
-            each video in the file, as with the one-hot y of Eq. 7; for evaluation a video keeps all.
 
     Raises:
         UserError: labels and features do not fit each other (LabelError), the two streams do not
             (CacheError), or one of them is missing.
     """
-    opened = {role: cache[name] for role, name in streams.items()}
-    chosen = {name: cache[name] for name in pool}
+    config = config or DataConfig()
+    by_role = {role: cache[name] for role, name in streams.items()}
+    by_name = {name: cache[name] for name in pool}
     others = {name: cache[name] for name in held_out}
-    every: dict[str, Stream] = {**chosen, **{stream.name: stream for stream in opened.values()}}
-    _check_sampling(opened)
-    several = labels.multi_label if multi_label is None else multi_label
+    all_streams = {**by_name, **{stream.name: stream for stream in by_role.values()}}
+    _check_sampling(by_role)
+    multi_label = labels.multi_label if config.multi_label is None else config.multi_label
     notes = list(labels.notes)
-    if multi_label is None and several:
+    if config.multi_label is None and multi_label:
         labelled = [video for video in labels.videos if video.labels]
         count = sum(len(video.labels) > 1 for video in labelled)
         notes.append(
             f"{_of(count, len(labelled), 'videos')} several classes: trained as multi-label, a sigmoid for each "
             "class; --single-label trains a softmax on each video's first class instead"
         )
-    unlabelled = _unlabelled(every, labels)
-    if unlabelled and labels.videos and len(unlabelled) == len({v for s in every.values() for v in s}):
+    labelled_ids = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
+    cached_ids = {video for stream in all_streams.values() for video in stream}
+    unlabelled = sorted(cached_ids - labelled_ids)
+    if unlabelled and labels.videos and len(unlabelled) == len(cached_ids):
         raise LabelError(
             f"{labels.source}: none of its {len(labels.videos):,} videos is in the cache: ids are "
             f"{labels.videos[0].video_id!r}, … here and {unlabelled[0]!r}, … there"
         )
     if unlabelled:
-        _tell(
+        _leave_out(
             f"{labels.source}: no label for {_some(_quoted(unlabelled), 'cached video', 'cached videos')}",
-            skip_missing,
+            config.skip_missing,
             notes,
         )
 
     classes = labels.classes
-    partial = partial_videos([*every.values(), *others.values()])
-    pairs = {} if whole_only else paired_rows(opened, partial)
+    partial = frozenset(v for s in (*all_streams.values(), *others.values()) for v in s.partial)
+    pairs = {} if config.whole_only else paired_rows(by_role, partial)
+    left_out = partial if config.whole_only else frozenset[str]()
     parts = []
-    matched: list[tuple[str, VideoLabel]] = []
-    for asked, usual in ((train_subset, TRAIN_SUBSETS), (eval_subset, EVAL_SUBSETS)):
-        subset = asked or _usual_subset(labels, usual)
-        # Training sees labels alone.
-        trains = usual is TRAIN_SUBSETS
-        ids, found = _match(
-            every,
-            labels.subset(subset) if trains else labels.judged(subset),
-            labels,
-            skip_missing,
-            notes,
-            pairs,
-            partial if whole_only else (),
-        )
-        matched += zip(ids, found, strict=True)
-        of_labels = _indices(found, classes)
-        parts.append(
-            VideoSet(
-                subset,
-                opened,
-                ids,
-                *of_labels,
-                several,
-                l2,
-                chosen,
-                pairs,
-                () if trains else segments_of(found, classes),
-            )
-        )
-        purpose = "training" if trains else "evaluation"
+    matches: list[tuple[str, VideoLabel]] = []
+    for purpose, requested, usual in (
+        ("training", config.train_subset, TRAIN_SUBSETS),
+        ("evaluation", config.eval_subset, EVAL_SUBSETS),
+    ):
+        subset = requested or _usual_subset(labels, usual)
+        trains = purpose == "training"  # which sees labels alone
+        of_subset = labels.subset(subset) if trains else labels.judged(subset)
+        ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
+        matches += zip(ids, videos, strict=True)
+        segments = () if trains else segments_of(videos, classes)
+        of_labels = _onehot(videos, classes)
+        parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments))
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
     train, evaluation = parts
     unused = Counter(v.subset for v in labels.videos if v.subset not in {train.subset, evaluation.subset})
     for subset, count in unused.items():  # also the misspelt
         notes.append(f"{_counted(count)} of subset {subset!r} not used")
-    if len(classes) == 1 and not several:
+    if len(classes) == 1 and not multi_label:
         notes.append(
             f"only one class, {classes[0]!r}: there is nothing to tell apart, and every score is perfect"
         )
@@ -188,22 +166,24 @@ def open_dataset(
             f"{count:,} of {_counted(len(used))} {are} partial: the rows that the cache has are used; "
             "--whole-only leaves such videos out"
         )
-    both = set(train.ids) & set(evaluation.ids)
-    if both:
-        which = _some(_quoted(sorted(both)), "video", "videos")
-        raise LabelError(f"{labels.source}: {which} both for training and evaluation; choose other subsets")
-    _check_lengths(opened, [video for video in used if video not in pairs])
-    _check_files([*opened.values(), *chosen.values()], used)
-    differing = differing_lengths(next(iter(opened.values())), labels, matched)
-    if differing:
+    _check_apart(train, evaluation, labels)
+    _check_videos([*by_role.values()], [*by_name.values()], used, pairs)
+    if differing := differing_lengths(next(iter(by_role.values())), labels, matches):
         notes.append(differing)
     notes += _on_segments(evaluation, labels)
     notes += _on_classes(train, evaluation, labels)
     return Dataset(train, evaluation, classes, tuple(notes), others)
 
 
+def _check_apart(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> None:
+    both = set(train.ids) & set(evaluation.ids)
+    if both:
+        which = _some(_quoted(sorted(both)), "video", "videos")
+        raise LabelError(f"{labels.source}: {which} both for training and evaluation; choose other subsets")
+
+
 def _on_classes(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
-    """What to know of them. Raises LabelError where some cannot be learned."""
+    """Notes on the classes. Raises LabelError where some cannot be learned."""
     classes = labels.classes
     first_of = int((train.labels.sum(axis=1) > 1).sum()) if not train.multi_label else 0
     if first_of:
@@ -275,9 +255,9 @@ def _match(
 
     Args:
         pairs: as of a VideoSet; a video without any is missing.
-        left_out: ids of partial videos that are not wanted.
+        left_out: ids of videos to leave out because they are partial.
     """
-    ids, found, missing, partial = [], [], {}, 0
+    ids, matched, missing, partial = [], [], {}, 0
     for video in videos:
         names = (video.video_id, *video.aliases)
         cached = next((n for n in names if all(n in stream for stream in streams.values())), None)
@@ -291,18 +271,18 @@ def _match(
             )
         else:
             ids.append(cached)
-            found.append(video)
+            matched.append(video)
     if missing:
         subset = videos[0].subset
-        why = [f"{video_id!r} ({reason})" for video_id, reason in missing.items()]
-        which = _some(why, f"video of subset {subset!r}", f"videos of subset {subset!r}")
-        _tell(f"{labels.source}: no features for {which}", skip_missing, notes)
+        problems = [f"{video_id!r} ({reason})" for video_id, reason in missing.items()]
+        which = _some(problems, f"video of subset {subset!r}", f"videos of subset {subset!r}")
+        _leave_out(f"{labels.source}: no features for {which}", skip_missing, notes)
     if partial:
         notes.append(f"{_counted(partial)} of subset {videos[0].subset!r} left out as partial")
-    if not found:
+    if not matched:
         whole = "whole in the cache" if partial else "in the cache"
         raise LabelError(f"{labels.source}: no video of subset {videos[0].subset!r} has features {whole}")
-    return tuple(ids), found
+    return tuple(ids), matched
 
 
 def _reason(streams: Mapping[str, Stream], names: Sequence[str]) -> str:
@@ -314,12 +294,7 @@ def _reason(streams: Mapping[str, Stream], names: Sequence[str]) -> str:
     return f"not in {' nor '.join(absent)}"
 
 
-def _unlabelled(streams: Mapping[str, Stream], labels: LabelSet) -> list[str]:
-    known = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
-    return sorted({v for stream in streams.values() for v in stream if v not in known})
-
-
-def _indices(
+def _onehot(
     videos: Sequence[VideoLabel], classes: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """`labels` and `first` of a VideoSet."""
@@ -339,20 +314,21 @@ def segments_of(videos: Sequence[VideoLabel], classes: Sequence[str]) -> tuple[S
     """
     place = {name: c for c, name in enumerate(classes)}
     for video in videos:
-        for one in video.segments:
-            if one.label not in place:
+        for segment in video.segments:
+            if segment.label not in place:
                 raise LabelError(
-                    f"video {video.video_id!r} has a segment of class {one.label!r}, which no video has as label"
+                    f"video {video.video_id!r} has a segment of class {segment.label!r}, which no video has as "
+                    "label"
                 )
-    none = Segments(np.zeros(0, np.int64), np.zeros((0, 2)))
+    empty = Segments(np.zeros(0, np.int64), np.zeros((0, 2)))
     return tuple(
         Segments(
-            np.array([place[one.label] for one in video.segments], np.int64),
-            np.array([(one.start_s, one.end_s) for one in video.segments], np.float64).reshape(-1, 2),
+            np.array([place[segment.label] for segment in video.segments], np.int64),
+            np.array([(s.start_s, s.end_s) for s in video.segments], np.float64).reshape(-1, 2),
             np.array(video.ambiguous, np.float64).reshape(-1, 2),
         )
         if video.segments or video.ambiguous
-        else none
+        else empty
         for video in videos
     )
 
@@ -363,50 +339,47 @@ def _check_sampling(streams: Mapping[Role, Stream]) -> None:
         if _grid(other) != _grid(first):
             raise CacheError(
                 f"streams {first.name!r} and {other.name!r} look at different instants "
-                f"({_said(first)} and {_said(other)}): choose two that are sampled alike"
+                f"({_rate(first)} and {_rate(other)}): choose two that are sampled alike"
             )
 
 
 def _grid(stream: Stream) -> object:
-    """Where rows are. A snippet is around its instant: the frame there, and those of some seconds, go together."""
+    """What decides the instants of rows. A snippet is centred on its instant, so it goes with the frame there."""
     sampling = stream.spec.sampling
     if sampling.kind == "frames":
         return sampling.fps
     return sampling.rows_per_s if sampling.kind == "snippets" else sampling
 
 
-def _said(stream: Stream) -> str:
+def _rate(stream: Stream) -> str:
     sampling = stream.spec.sampling
     rate = sampling.rows_per_s if sampling.kind == "snippets" else sampling.fps
     return f"{sampling.kind} at {rate:g} fps"
 
 
-def _check_lengths(streams: Mapping[Role, Stream], ids: Sequence[str]) -> None:
-    first, *others = streams.values()
-    for other in others:
-        for video_id in ids:
-            rows = first.rows(video_id), other.rows(video_id)
-            if rows[0] != rows[1]:
-                raise CacheError(
-                    f"video {video_id!r} has {rows[0]} rows in stream {first.name!r} but {rows[1]} in "
-                    f"{other.name!r}: extract it again"
-                )
-
-
-def _check_files(streams: Sequence[Stream], ids: Sequence[str]) -> None:
-    """Whether a video is the same file in all streams, as far as they know."""
+def _check_videos(
+    streams: Sequence[Stream], pool: Sequence[Stream], ids: Sequence[str], pairs: Mapping[str, Pairs]
+) -> None:
+    """Whether a video has the same rows in all of `streams`, and is the same file everywhere, if that is known."""
     first, *others = streams
-    for other in others:
-        for video_id in ids:
-            prints = first.fingerprint(video_id), other.fingerprint(video_id)
-            if all(prints) and prints[0] != prints[1]:
-                raise CacheError(
-                    f"video {video_id!r} was another file when stream {first.name!r} was extracted than for "
-                    f"{other.name!r}: extract it again"
-                )
+    for other, video_id in product(others, ids):
+        rows = first.rows(video_id), other.rows(video_id)
+        if rows[0] != rows[1] and video_id not in pairs:
+            raise CacheError(
+                f"video {video_id!r} has {rows[0]} rows in stream {first.name!r} but {rows[1]} in "
+                f"{other.name!r}: extract it again"
+            )
+    for other, video_id in product([*others, *pool], ids):
+        prints = first.fingerprint(video_id), other.fingerprint(video_id)
+        if all(prints) and prints[0] != prints[1]:
+            raise CacheError(
+                f"video {video_id!r} was another file when stream {first.name!r} was extracted than for "
+                f"{other.name!r}: extract it again"
+            )
 
 
-def _tell(problem: str, skip_missing: bool, notes: list[str]) -> None:
+def _leave_out(problem: str, skip_missing: bool, notes: list[str]) -> None:
+    """Raises LabelError unless videos with a problem are to be left out, which becomes a note."""
     if not skip_missing:
         raise LabelError(f"{problem}; --skip-missing leaves such videos out")
     notes.append(f"{problem}; left out")
@@ -420,10 +393,10 @@ def _counted(videos: int) -> str:
     return f"{videos:,} video{'' if videos == 1 else 's'}"
 
 
-def _some(names: Sequence[str], one: str, many: str) -> str:
+def _some(names: Sequence[str], singular: str, plural: str) -> str:
     """ "3 videos: 'a', 'b', 'c'": how many, and the first few of them."""
     more = ", …" if len(names) > _NAMED else ""
-    return f"{len(names)} {one if len(names) == 1 else many}: {', '.join(names[:_NAMED])}{more}"
+    return f"{len(names)} {singular if len(names) == 1 else plural}: {', '.join(names[:_NAMED])}{more}"
 
 
 def _quoted(names: Iterable[str]) -> list[str]:

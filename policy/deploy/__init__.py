@@ -1,4 +1,4 @@
-"""What needs videos or backbones beside the cache: pictures of chosen frames, seconds on this machine.
+"""What needs videos or backbones beside the cache: sessions, pictures of frames, seconds on this machine.
 
-The only part of `policy` that imports `extract`, and only when it is asked to work.
+The only part of `policy` that imports `extract`, and it does so inside functions.
 """

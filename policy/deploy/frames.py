@@ -1,4 +1,4 @@
-"""The frames that rows of a cache were computed from, as thumbnails (LiteEval, Fig. 5)."""
+"""Thumbnails of the frames from which rows of a cache were computed (LiteEval, Fig. 5)."""
 
 from __future__ import annotations
 
@@ -14,43 +14,44 @@ Picture = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float64]
 
 HEIGHT = 90  # pixels
-_SPARE_S = 1.0  # by how much two containers of the same video may differ in length
+_SPARE_S = 1.0  # two containers of the same video may differ this much in length
 
 
 def find_videos(folder: Path, video_ids: Iterable[str]) -> dict[str, Path]:
-    """The files of these videos below a folder, or folders of their frames, by batch-extract's ids of either kind.
+    """The files of these videos below a folder, or folders of their frames, by either kind of batch-extract's ids.
 
-    Videos that are not there are left out.
+    Videos that are not found are left out.
 
     Raises:
         UserError: no such folder, or none of the videos is in it.
     """
     from extract.names import printable
-    from extract.sources import find_videos as taken
+    from extract.sources import find_videos as find_sources
 
-    wanted = list(video_ids)
-    shown = printable(folder)
+    requested = list(video_ids)
     if not folder.is_dir():
-        raise UserError(f"{shown}: no such folder of videos")
-    known: dict[str, Path] = {}
-    for ids in ("path", "stem"):  # where both name a file the file's own name goes first
-        known |= {video.id: video.path for video in taken([folder], ids=ids, frames_fps=1.0).videos}
-    found = {video: known[video] for video in wanted if video in known}
-    if wanted and not found:
-        raise UserError(f"{shown}: none of the {len(wanted)} videos is there, {wanted[0]!r} for example")
-    return found
+        raise UserError(f"{printable(folder)}: no such folder of videos")
+    paths: dict[str, Path] = {}
+    for ids in ("path", "stem"):  # if both name a file, the stem takes precedence
+        paths |= {video.id: video.path for video in find_sources([folder], ids=ids, frames_fps=1.0).videos}
+    matches = {video: paths[video] for video in requested if video in paths}
+    if requested and not matches:
+        raise UserError(
+            f"{printable(folder)}: none of the {len(requested)} videos is there, {requested[0]!r} for example"
+        )
+    return matches
 
 
 def thumbnails(
     path: Path, instants_s: FloatArray, *, frames_fps: float = float("nan"), height: int = HEIGHT
 ) -> list[Picture]:
-    """The frames on screen at instants of a video, decoded as batch-extract does it, in this process.
+    """The frames on screen at instants of a video, decoded as by batch-extract, in this process.
 
     Args:
-        instants_s: (N,) seconds after the first frame shown; or (N, 2) spans of a cache's rows, of which the
-            middle is taken. In any order.
-        frames_fps: of a folder of frames, how many it has a second: what the cache says of the video.
-        height: pixels of the thumbnails, which keep the shape of the picture.
+        instants_s: (N,) seconds after the first frame shown; or (N, 2) spans of a cache's rows, whose middles are
+            used. In any order.
+        frames_fps: rate of a folder of frames, as the cache has it for the video.
+        height: of the thumbnails in pixels; they keep the picture's aspect ratio.
 
     Returns:
         N RGB pictures (height, W, 3).
@@ -65,7 +66,7 @@ def thumbnails(
     if not len(times_s):
         return []
     try:
-        # Of a partial video the rows' own frames are asked for, which decode.
+        # Only frames of rows are requested, which decode even in a partial video.
         video = read_video(path, keep_damaged=True, frames_fps=frames_fps if path.is_dir() else None)
         if times_s.max() > video.duration_s + _SPARE_S:
             raise VideoError(
@@ -73,14 +74,14 @@ def thumbnails(
                 "not the video that was extracted"
             )
         numbers, places = np.unique(video.numbers_at(times_s), return_inverse=True)
-        small = []
+        pictures = []
         for frame in video.frames(numbers):
             if frame is None:
                 raise VideoError("a frame that the cache has a row of does not decode right")
-            small.append(_resized(frame, height))
+            pictures.append(_resized(frame, height))
     except (VideoError, OSError) as error:
         raise UserError(f"{printable(path)}: {error}") from error
-    return [small[place] for place in places.tolist()]
+    return [pictures[place] for place in places.tolist()]
 
 
 def _resized(frame: Picture, height: int) -> Picture:
@@ -88,5 +89,5 @@ def _resized(frame: Picture, height: int) -> Picture:
 
     width = max(1, round(frame.shape[1] * height / frame.shape[0]))
     image = Image.fromarray(np.ascontiguousarray(frame))
-    # What is beyond a few times the size is averaged first: quicker, and the eye sees no difference.
+    # Sizes beyond a few times the target are averaged first: quicker, and the eye sees no difference.
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0))

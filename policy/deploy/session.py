@@ -1,4 +1,4 @@
-"""Trained policies from their run folders, for videos that are in no cache."""
+"""Trained policies from their run folders, for videos outside a cache."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from policy.training.checkpoint import read_tensors
 
 
 def open_session(folder: Path, *, device: torch.device | None = None) -> Session:
-    """The policy of a finished run, ready for a video's rows as the backbones give them.
+    """The policy of a finished run, which takes a video's rows as the backbones give them.
 
     Neither the cache nor the labels are needed.
 
     Args:
-        device: of the policy's own networks; by default the CPU.
+        device: of the policy's networks; by default the CPU.
 
     Raises:
-        UserError: the folder holds no finished run, or one of a method that cannot be run on raw video.
+        UserError: the folder holds no finished run, or that of a method that cannot be run on raw video.
     """
     run = read_trained(folder)
     session = METHODS[run.config.method].session(run, device or torch.device("cpu"))
@@ -35,13 +35,13 @@ def open_session(folder: Path, *, device: torch.device | None = None) -> Session
 
 
 def read_trained(folder: Path) -> TrainedRun:
-    """What a run folder holds for a session. Raises UserError where there is no finished run."""
+    """What a session needs of a run folder. Raises UserError where there is no finished run."""
     config = read_config(folder)
     details = Run(folder, read_result(folder), reused=True).details()
-    held = read_json(folder / CONFIG)
+    content = read_json(folder / CONFIG)
     try:
         streams, pool = (
-            {name: StreamSpec.from_json(json.dumps(spec)) for name, spec in held.get(part, {}).items()}
+            {name: StreamSpec.from_json(json.dumps(spec)) for name, spec in content.get(part, {}).items()}
             for part in ("streams", "pool")
         )
         return TrainedRun(
@@ -49,19 +49,19 @@ def read_trained(folder: Path) -> TrainedRun:
             config=config,
             streams=streams,
             pool={model["name"]: pool[model["name"]] for model in details.get("models", ())},
-            tensors=read_tensors(kept) if (kept := folder / SESSION).exists() else {},
-            classes=tuple(map(str, held["classes"])),
-            multi_label=bool(held["multi_label"]),
+            tensors=read_tensors(folder / SESSION) if (folder / SESSION).exists() else {},
+            classes=tuple(map(str, content["classes"])),
+            multi_label=bool(content["multi_label"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise not_ours(folder / CONFIG) from error
 
 
 def spans_of(spec: StreamSpec, duration_s: float) -> FloatArray:
-    """(T, 2): first and last second that each row of a stream sees of a video, for `Session.begin`.
+    """(T, 2): first and last second of a video that each row of a stream covers, for `Session.begin`.
 
     Raises:
-        UserError: nobody knows which frames its rows saw, for they were imported.
+        UserError: the stream was imported, so that the frames of its rows are not known.
         ValueError: the duration is negative or not finite.
     """
     from extract.sampling import clip_times

@@ -1,10 +1,10 @@
 """Seconds per video on this machine (LiteEval, Table 10): backbones, and a policy's own networks.
 
-A video's time is, of each stream, the rows that were computed times the seconds of its backbone for a row, and the
-method's networks on cached features. All parts are measured in turn within one run, so that a busy minute of the
-machine falls on all rows alike, and only rows of one run are to be compared. Decoding, resizing and copies to the
-device are no part of it, as they are the same for all methods or, where a method skips frames, in its favour.
-Optical flow counts where a network estimates it.
+A video's time is, for each stream, the number of rows computed times the seconds of its backbone for a row, plus
+the time of the method's networks on cached features. All parts are measured in turn within one run, so that a
+busy minute of the machine affects all rows of the table alike; compare only rows of one run. Decoding, resizing
+and copies to the device are left out: they are the same for all methods or, where a method skips frames, in its
+favour. Optical flow counts where a network estimates it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cache_schema import StreamSpec, UserError
-from policy.data.batches import Role, VideoSet, batches
+from policy.data.batches import Role, VideoSet, batched
 from policy.deploy.timing import Machine, medians
 from policy.evaluation.predictions import Predictions
 from policy.method import Method
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from extract.backbones.backbone import Backbone
 
 BATCH = 16
-"""Videos, or rows of a backbone, that are computed together (Sec. 4.2, Runtime)."""
+"""Videos, or rows of a backbone, in a batch (Sec. 4.2, Runtime)."""
 REPEATS = 5
 SAMPLED = 16
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A method whose time is wanted.
+    """A method to be timed.
 
     Attributes:
-        method: trained, or not: its weights decide nothing but its decisions, which are in `predictions`.
-        videos: of which the predictions are, with the streams that it reads.
+        method: trained or not: its weights only affect its decisions, which are in `predictions`.
+        videos: the videos of the predictions, with the streams that the method reads.
     """
 
     title: str
@@ -52,8 +52,8 @@ class RuntimeRow:
 
     Attributes:
         streams_s: of the backbones, by role; None where one cannot be timed.
-        networks_s: of the method's own networks.
-        reason: why there is no time; empty where there is one.
+        networks_s: of the method's networks.
+        reason: why there is no time; else empty.
     """
 
     title: str
@@ -64,13 +64,13 @@ class RuntimeRow:
     @property
     def seconds(self) -> float | None:
         """All together; None where a part is missing."""
-        known = [seconds for seconds in self.streams_s.values() if seconds is not None]
-        return sum(known) + self.networks_s if len(known) == len(self.streams_s) else None
+        parts = [seconds for seconds in self.streams_s.values() if seconds is not None]
+        return sum(parts) + self.networks_s if len(parts) == len(self.streams_s) else None
 
 
 @dataclass(frozen=True)
 class Runtimes:
-    """Rows that were measured together."""
+    """Rows measured in one run, which can be compared."""
 
     rows: tuple[RuntimeRow, ...]
     machine: Machine
@@ -87,19 +87,19 @@ def measure(
 ) -> Runtimes:
     """Time methods, the backbones of all of them in turn.
 
-    A backbone that `extract` cannot build (of features made elsewhere) leaves its rows without a time.
+    Methods that read a stream whose backbone `extract` cannot build (features made elsewhere) get no time.
 
     Args:
-        batch: videos, and rows of a backbone, that are computed together.
+        batch: videos, and rows of a backbone, in a batch.
         repeats: how often each is timed; the median counts. What takes more than 10 s is timed once.
-        report: told what comes next.
+        report: called with what is timed next.
     """
     specs = dict.fromkeys(_spec(subject, role) for subject in subjects for role in subject.method.roles)
     works: dict[StreamSpec, Callable[[], object]] = {}
     reasons: dict[StreamSpec, str] = {}
     for spec in specs:
         try:
-            works[spec] = _forward(request_of(spec), batch, device)
+            works[spec] = forward_pass(build(request_of(spec), device), batch)
         except UserError as error:
             reasons[spec] = f"{spec.name}: {error}"
     report(f"timing {', '.join(spec.name for spec in works) or 'no backbone'}")
@@ -109,68 +109,44 @@ def measure(
     rows = []
     for subject in subjects:
         report(f"timing the networks of {subject.title}")
-        spent: dict[Role, float | None] = {}
-        why = []
+        streams_s: dict[Role, float | None] = {}
+        problems = []
         for role, count in _rows_per_video(subject).items():
             spec = _spec(subject, role)
-            spent[role] = per_row[spec] * count if spec in per_row else None
-            why += [reasons[spec]] if spec in reasons else []
-        networks = policy_seconds(subject.method, subject.videos, batch=batch, repeats=repeats, device=device)
-        rows.append(RuntimeRow(subject.title, spent, networks, "; ".join(why)))
+            streams_s[role] = per_row[spec] * count if spec in per_row else None
+            problems += [reasons[spec]] if spec in reasons else []
+        networks_s = policy_seconds(
+            subject.method, subject.videos, batch=batch, repeats=repeats, device=device
+        )
+        rows.append(RuntimeRow(subject.title, streams_s, networks_s, "; ".join(problems)))
     return Runtimes(tuple(rows), Machine.of(device), batch)
 
 
-def seconds_per_row(
-    stream: StreamSpec | str, *, device: torch.device, batch: int = BATCH, repeats: int = REPEATS
-) -> float:
-    """Median seconds of a backbone's forward pass on a batch that lies on the device, divided by its rows.
-
-    Args:
-        stream: of a cache, or a name that batch-extract knows.
-
-    Raises:
-        UserError: no such stream, or a backbone that cannot be built.
-    """
-    from extract.backbones import parse_stream
-
-    request = parse_stream(stream) if isinstance(stream, str) else request_of(stream)
-    work = _forward(request, batch, device)
-    return medians({"": work}, repeats, device)[""] / batch
-
-
 def policy_seconds(
-    method: Method,
-    videos: VideoSet,
-    *,
-    device: torch.device,
-    batch: int = BATCH,
-    repeats: int = REPEATS,
+    method: Method, videos: VideoSet, *, device: torch.device, batch: int = BATCH, repeats: int = REPEATS
 ) -> float:
-    """Seconds of a method's own networks per video, on features that lie on the device.
+    """Seconds of a method's networks per video, on features that are on the device already.
 
     The mean over the videos of at most SAMPLED batches, spread evenly over the set.
     """
     method.model.to(device).eval()
-    starts = range(0, len(videos), batch)
-    count = min(len(starts), SAMPLED)
-    chosen = [starts[i * (len(starts) - 1) // max(count - 1, 1)] for i in range(count)]
-    order = [i for start in chosen for i in range(start, min(start + batch, len(videos)))]
-    total = 0.0
-    for read in batches(
-        videos, batch, rows=method.rows, scored=method.scored, order=order, read=method.reads
-    ):
-        moved = read.to(device)
+    parts = batched(range(len(videos)), batch)
+    count = min(len(parts), SAMPLED)
+    sampled = [parts[i * (len(parts) - 1) // max(count - 1, 1)] for i in range(count)]
+    total_s = 0.0
+    for part in sampled:
+        inputs = videos.batch(part, method.rows, method.scored, read=method.reads).to(device)
 
         def predict() -> object:
             generator = torch.Generator().manual_seed(method.config.seed)
-            return method.predict(moved, generator)  # noqa: B023  # called before the next batch is read
+            return method.predict(inputs, generator)  # noqa: B023  # called before the next batch is read
 
-        total += medians({"": predict}, repeats, device)[""]
-    return total / len(order)
+        total_s += medians({"": predict}, repeats, device)[""]
+    return total_s / sum(map(len, sampled))
 
 
 def request_of(spec: StreamSpec) -> StreamRequest:
-    """What batch-extract is asked for to make such a stream.
+    """The request with which batch-extract makes such a stream.
 
     Raises:
         UserError: its backbone is not one of ours.
@@ -180,13 +156,13 @@ def request_of(spec: StreamSpec) -> StreamRequest:
 
     if not spec.backbone.startswith("timm:") and spec.backbone not in FAMILIES:
         raise UserError(f"no backbone {spec.backbone!r} to time")
-    seen = spec.preprocessing
-    flow = None if seen.flow is None else seen.flow.partition(" ")[0]  # behind it are the weights
-    return StreamRequest(spec.name, spec.backbone, seen.crop, spec.sampling, seen.resize, flow)
+    view = spec.preprocessing
+    flow = None if view.flow is None else view.flow.partition(" ")[0]  # the weights follow it
+    return StreamRequest(spec.name, spec.backbone, view.crop, spec.sampling, view.resize, flow)
 
 
 def build(request: StreamRequest, device: torch.device) -> Backbone:
-    """A backbone with random weights, which do not decide how long it takes.
+    """A backbone with random weights, on which its time does not depend.
 
     Raises:
         UserError: it cannot be built, or not for such an input.
@@ -200,24 +176,18 @@ def build(request: StreamRequest, device: torch.device) -> Backbone:
 
 
 def forward_pass(backbone: Backbone, batch: int) -> Callable[[], object]:
-    """On a batch of black pixels that lies on the device: nor do they decide how long it takes."""
+    """A forward pass on black pixels that are on the device: the time does not depend on them either."""
     pixels = torch.zeros((batch, *backbone.view.row_shape), dtype=torch.uint8, device=backbone.device)
     if backbone.view.flow_here:
         pixels = pixels.half()
     return lambda: backbone(pixels)
 
 
-def _forward(request: StreamRequest, batch: int, device: torch.device) -> Callable[[], object]:
-    """Raises UserError as `build` does."""
-    return forward_pass(build(request, device), batch)
-
-
 def _rows_per_video(subject: Subject) -> dict[Role, float]:
     """How many rows each backbone computes for a video, mean over videos (and draws)."""
-    method, said = subject.method, subject.predictions
-    return {
-        role: float((said.fine_rows if role == method.gated else said.seen).mean()) for role in method.roles
-    }
+    method, predictions = subject.method, subject.predictions
+    gated, others = float(predictions.fine_rows.mean()), float(predictions.row_counts.mean())
+    return {role: gated if role == method.gated else others for role in method.roles}
 
 
 def _spec(subject: Subject, role: Role) -> StreamSpec:

@@ -1,1 +1,1 @@
-"""What trained methods say of videos, what it cost, and how good it is."""
+"""Predictions of trained methods, what they cost, and how good they are."""

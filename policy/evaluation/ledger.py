@@ -1,6 +1,6 @@
-"""What decisions cost and on what, in multiply-accumulates (MACs; both papers call 10⁹ of them a GFLOP).
+"""Costs by stream and network, in multiply-accumulates (MACs; both papers call 10⁹ of them a GFLOP).
 
-Backbones come from the cost table (`cache_schema.costs`), per row that was really computed; a policy's own
+Backbones are charged by the cost table (`cache_schema.costs`) for each row that is computed; a policy's own
 networks count theirs (`policy.networks.macs`).
 """
 
@@ -15,10 +15,10 @@ IntArray = npt.NDArray[np.int64]
 
 
 class Ledger(Mapping[str, IntArray]):
-    """MACs of M videos by the name of the stream or network that they were spent on.
+    """MACs of M videos by the name of a stream or network.
 
-    A stream has its name in the cache. The name of a method's own network has a space in it, which no stream's may
-    have: "LiteEval networks". What cost nothing may be left out.
+    A stream has its name in the cache. The name of a method's network has a space in it, which that of a stream
+    may not have: "LiteEval networks". What cost nothing may be left out.
 
     Args:
         macs: name -> (M,) int64, or (R, M) for R draws; of at least one stream or network, all of one shape.
@@ -28,16 +28,16 @@ class Ledger(Mapping[str, IntArray]):
     """
 
     def __init__(self, macs: Mapping[str, IntArray]) -> None:
-        self._macs = {name: np.asarray(spent, np.int64) for name, spent in macs.items()}
-        if len({spent.shape for spent in self._macs.values()}) != 1:
+        self._macs = {name: np.asarray(array, np.int64) for name, array in macs.items()}
+        if len({array.shape for array in self._macs.values()}) != 1:
             raise ValueError("a ledger has at least one entry, and all entries are of one shape")
 
     @staticmethod
     def summed(parts: Iterable[Mapping[str, IntArray]]) -> Ledger:
-        """All parts; of a name that several have, the sum."""
+        """All parts; a name that several have gets the sum."""
         macs: dict[str, IntArray] = {}
         for part in parts:
-            macs |= {name: macs[name] + spent if name in macs else spent for name, spent in part.items()}
+            macs |= {name: macs[name] + array if name in macs else array for name, array in part.items()}
         return Ledger(macs)
 
     @staticmethod
@@ -53,7 +53,7 @@ class Ledger(Mapping[str, IntArray]):
     @property
     def gflops(self) -> dict[str, float]:
         """10⁹ MACs by name, means over videos (and draws)."""
-        return {name: float(spent.mean() / 1e9) for name, spent in self._macs.items()}
+        return {name: float(array.mean() / 1e9) for name, array in self._macs.items()}
 
     def __getitem__(self, name: str) -> IntArray:
         return self._macs[name]
@@ -66,10 +66,10 @@ class Ledger(Mapping[str, IntArray]):
 
 
 def charge(streams: Iterable[tuple[str, IntArray, int]], networks: Mapping[str, IntArray]) -> Ledger:
-    """Charge each of M videos for the rows that were computed for it, and for the policy's own networks.
+    """Charge each of M videos for the rows that were computed for it, and for the policy's networks.
 
     Args:
-        streams: of each its name, (M,) rows on which its backbone ran, and the backbone's MACs for one row.
+        streams: for each its name, (M,) numbers of rows on which its backbone ran, and the MACs of one row.
         networks: (M,) MACs by name.
     """
     return Ledger.summed([*({name: rows * macs} for name, rows, macs in streams), networks])

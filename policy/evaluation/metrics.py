@@ -1,4 +1,4 @@
-"""How good class scores are, and how sure that is. Arrays in, numbers out."""
+"""Metrics of class scores, and bootstrap intervals of them. Arrays in, numbers out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BoolArray = npt.NDArray[np.bool_]
 def average_precision(scores: FloatArray, positive: BoolArray) -> float:
     """Area under the uninterpolated precision-recall curve of one class (scikit-learn's average precision).
 
-    The mean over the positives of the precision among all that score at least as much: of equal scores all or none
+    The mean over the positives of the precision among all that score at least as high: of equal scores all or none
     are retrieved.
 
     Args:
@@ -28,18 +28,19 @@ def average_precision(scores: FloatArray, positive: BoolArray) -> float:
     Raises:
         ValueError: no positive, or scores that are not finite.
     """
-    # Not scikit-learn's average_precision_score, to which the tests hold this: for 31,000 videos and HVU's 3,142
-    # classes it takes 25 s of a core, against 4 s. With average="macro" and columns chosen by a mask, which NumPy
-    # lays out column by column, it copies all of them for each: 2.3 s for 160 classes, 16.7 s for 480.
+    # Not scikit-learn's average_precision_score, with which the tests compare this: for 31,000 videos and HVU's
+    # 3,142 classes that takes 25 s of a core, against 4 s. With average="macro" and columns selected by a mask,
+    # which NumPy lays out column by column, it copies all of them for each: 2.3 s for 160 classes, 16.7 s for
+    # 480.
     ranked = np.sort(scores)
-    if not np.isfinite(ranked[[0, -1]]).all():  # the ends: NaN is sorted last
+    if not np.isfinite(ranked[[0, -1]]).all():  # only the ends, as NaN is sorted last
         raise ValueError("scores are not finite")
     if not positive.any():
         raise ValueError("no positive")
     hits = np.sort(scores[positive])
-    found = len(hits) - np.searchsorted(hits, hits)
+    true_positives = len(hits) - np.searchsorted(hits, hits)
     retrieved = len(ranked) - np.searchsorted(ranked, hits)
-    return float((found / retrieved).mean())
+    return float((true_positives / retrieved).mean())
 
 
 def mean_average_precision(scores: FloatArray, labels: BoolArray) -> float:
@@ -83,14 +84,14 @@ class Interval:
 
 
 def resampled_weights(videos: int, resamples: int, seed: int) -> npt.NDArray[np.float32]:
-    """(M, B): how often each of M videos is in each of B bootstrap samples, M drawn with replacement.
+    """(M, B): how often each of M videos is in each of B bootstrap samples of M, drawn with replacement.
 
-    All that follows takes a sample as such weights, because what is weighted need not be sorted again for every
-    sample. `scipy.stats.bootstrap` hands its statistic the observations themselves instead (and refuses a
-    single one): for mAP that is a sort per class and sample, a hundred times slower.
+    The functions below take samples as weights, because then scores need not be sorted again for every sample.
+    `scipy.stats.bootstrap` passes the observations themselves to its statistic instead (and refuses a single one):
+    for mAP that is a sort per class and sample, a hundred times slower.
     """
-    drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), size=resamples)
-    return np.ascontiguousarray(drawn.T, np.float32)
+    counts = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), size=resamples)
+    return np.ascontiguousarray(counts.T, np.float32)
 
 
 def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
@@ -119,21 +120,19 @@ def weighted_average_precision(scores: FloatArray, positive: BoolArray, weights:
     groups = [0, *np.flatnonzero(np.diff(ranked[hits])) + 1, len(hits)]
     ends = [0, *np.searchsorted(-ranked, -ranked[hits[groups[:-1]]], side="right")]
     # Slice by slice: np.add.reduceat does the same several times slower along this axis.
-    found = np.stack([weights[order[hits[a:b]]].sum(axis=0) for a, b in pairwise(groups)])
-    retrieved = np.stack([weights[order[a:b]].sum(axis=0) for a, b in pairwise(ends)])
-    found_so_far, retrieved_so_far = found.cumsum(axis=0), retrieved.cumsum(axis=0)
-    precision = np.divide(
-        found_so_far, retrieved_so_far, out=np.zeros_like(found), where=retrieved_so_far > 0
-    )
-    total = found_so_far[-1]
-    area = (found * precision).sum(axis=0)
+    positives = np.stack([weights[order[hits[a:b]]].sum(axis=0) for a, b in pairwise(groups)])
+    true_positives = positives.cumsum(axis=0)
+    retrieved = np.stack([weights[order[a:b]].sum(axis=0) for a, b in pairwise(ends)]).cumsum(axis=0)
+    precision = np.divide(true_positives, retrieved, out=np.zeros_like(positives), where=retrieved > 0)
+    total = true_positives[-1]
+    area = (positives * precision).sum(axis=0)
     return np.asarray(np.divide(area, total, out=np.full_like(total, np.nan), where=total > 0))
 
 
 def weighted_mean_average_precision(scores: FloatArray, labels: BoolArray, weights: FloatArray) -> FloatArray:
     """`mean_average_precision` under each column of weights (M, B): (B,).
 
-    As there, a class without a positive (here: one of positive weight) is left out; NaN where there is no other.
+    A class without a positive of positive weight is left out; NaN if there is no other.
     5,000 videos, 200 classes and 1,000 samples take about 2 s of a core.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Operating points: what one trained policy says at each of several budgets."""
+"""Operating points: the predictions of one trained policy at each of several budgets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class OperatingPoint:
 
     Attributes:
         value: what sets the budget: K, the share of the video, a gate threshold, a usage, a price.
-        predictions: what was said of all videos at this budget, and what it cost.
+        predictions: of all videos at this budget.
     """
 
     value: float
@@ -28,8 +28,8 @@ class Curve:
     """The same videos at several budgets.
 
     Attributes:
-        name: whose curve it is.
-        points: in the order of the budgets that were asked for.
+        name: of the method or control.
+        points: in the order of the requested budgets.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a trained method said of videos, what each cost, and how good that is."""
+"""Predictions of a trained method, their costs and their quality."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ from policy.evaluation.metrics import (
 
 _MACS = "macs/"
 """Before a name of the ledger, in a file."""
+_NAMES = {"row_counts": "seen"}
+"""Of fields that have another name in a file."""
 
 
 class Judged(ABC):
-    """What a method said of M videos: what every family's run has, whatever is said.
+    """Predictions for M videos: what those of all families have in common.
 
     Attributes:
         video_ids: M.
@@ -53,11 +55,11 @@ class Judged(ABC):
 
     @abstractmethod
     def metrics(self) -> Mapping[str, float]:
-        """How good that is, by the family's own measures. Their names differ from the fields of `Result`."""
+        """Quality by the family's measures. Their names differ from the fields of `Result`."""
 
     @abstractmethod
     def save(self, path: Path) -> None:
-        """Write to a run's folder. Raises UserError where that cannot be."""
+        """Write to a run's folder. Raises UserError where it cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Predictions(Judged):
     Attributes:
         labels: (M, C) bool.
         scores: (R, M, C) float32, class probabilities.
-        gates: (R, N) uint8, 1 on the rows on which the backbone of the gated stream ran (`Method.gated`).
-        seen: (M,) int64, rows that the method looked at.
+        gates: (R, N) uint8, 1 for rows on which the backbone of the gated stream ran (`Method.gated`).
+        row_counts: (M,) int64, how many rows of each video the method looked at.
     """
 
     video_ids: tuple[str, ...]
@@ -76,7 +78,7 @@ class Predictions(Judged):
     scores: npt.NDArray[np.float32]
     offsets: IntArray
     gates: npt.NDArray[np.uint8]
-    seen: IntArray
+    row_counts: IntArray
     ledger: Ledger
 
     @property
@@ -103,8 +105,8 @@ class Predictions(Judged):
         return float(np.mean([top1(draw, self.labels) for draw in self.scores]))
 
     def metrics(self) -> Mapping[str, float]:
-        """Accuracies in [0, 1], both always, whichever a benchmark uses; fine features computed per video ("# Fine
-        Feat", Table 2), mean and standard deviation; and the share of a video's rows that have them."""
+        """Both accuracies in [0, 1], whichever a benchmark uses; fine features computed per video ("# Fine Feat",
+        Table 2), mean and standard deviation; and the share of a video's rows that have them."""
         return {
             "mean_average_precision": self.mean_average_precision(),
             "top1": self.top1(),
@@ -114,11 +116,11 @@ class Predictions(Judged):
         }
 
     def save(self, path: Path) -> None:
-        """Write as an .npz that NumPy reads with allow_pickle=False; the arrays have the fields' names, those of
-        the ledger "macs/NAME"."""
-        arrays = {name: value for name, value in vars(self).items() if name != "ledger"}
+        """Write as an .npz that NumPy reads with allow_pickle=False; the arrays have the fields' names ("seen" for
+        `row_counts`), those of the ledger "macs/NAME"."""
+        arrays = {_NAMES.get(name, name): value for name, value in vars(self).items() if name != "ledger"}
         arrays |= {"video_ids": np.array(self.video_ids)}
-        arrays |= {_MACS + name: spent for name, spent in self.ledger.items()}
+        arrays |= {_MACS + name: macs for name, macs in self.ledger.items()}
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)
         write_atomically(path, content.getvalue())
@@ -134,8 +136,9 @@ class Predictions(Judged):
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             video_ids = tuple(map(str, arrays.pop("video_ids")))
+            arrays |= {field: arrays.pop(name) for field, name in _NAMES.items()}
             macs = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_MACS)}
-            ledger = Ledger({name.removeprefix(_MACS): spent for name, spent in macs.items()})
+            ledger = Ledger({name.removeprefix(_MACS): array for name, array in macs.items()})
             return Predictions(video_ids, **arrays, ledger=ledger)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: cannot be read as predictions: {error}") from error
@@ -146,13 +149,13 @@ def intervals(
 ) -> dict[str, Interval]:
     """Bootstrap intervals of mean_average_precision, top1, gflops, usage and fine_features (means over videos).
 
-    Videos are drawn with replacement, the same ones for every run, and each figure is averaged over the runs (and
-    their draws): the interval says how far it depends on which videos happen to be in the evaluation subset, and
-    not on the seeds, of which there are too few to be drawn again.
+    Videos are resampled with replacement, the same ones for every run, and each figure is averaged over the runs
+    (and their draws): the interval shows how much it depends on which videos happen to be in the evaluation
+    subset, not on the seeds, which are too few to be resampled.
 
     Args:
         runs: one method's predictions of the same videos; several for several seeds.
-        resamples: how many bootstrap samples. The same seed draws the same ones for every method.
+        resamples: number of bootstrap samples. The same seed gives the same samples for every method.
 
     Raises:
         ValueError: no run, or the runs have different videos or labels, or no video has a class.
@@ -169,7 +172,7 @@ def intervals(
         np.mean([weighted_mean_average_precision(draw, labels, weights) for draw in run.scores], axis=0)
         for run in runs
     ]
-    said = {"mean_average_precision": percentile_interval(mean_ap, np.mean(resampled, axis=0), confidence)}
+    result = {"mean_average_precision": percentile_interval(mean_ap, np.mean(resampled, axis=0), confidence)}
     per_video: dict[str, Callable[[Predictions], npt.NDArray[np.float64]]] = {
         "top1": lambda run: run.correct.astype(np.float64),
         "gflops": lambda run: run.gflops,
@@ -178,5 +181,5 @@ def intervals(
     }
     for name, measure in per_video.items():
         values = np.mean([measure(run).mean(axis=0) for run in runs], axis=0)
-        said[name] = percentile_interval(float(values.mean()), weighted_mean(values, weights), confidence)
-    return said
+        result[name] = percentile_interval(float(values.mean()), weighted_mean(values, weights), confidence)
+    return result

@@ -1,4 +1,4 @@
-"""LiteEval: a coarse LSTM sees every frame, a gate decides which frames a fine LSTM sees as well.
+"""LiteEval: a coarse LSTM takes every frame, and a gate decides which frames a fine LSTM takes as well.
 
 Source: Wu et al., "LiteEval: A Coarse-to-Fine Framework for Resource Efficient Video Recognition", Sec. 3.
 
@@ -23,5 +23,5 @@ Where its equations are:
 - learned layers of the code that the authors released: :mod:`policy.networks.projection`; its weights:
   :mod:`.authors`.
 
-Nothing is imported here: what needs no torch comes without it.
+Nothing is imported here, so that the configurations need no torch.
 """

@@ -1,4 +1,4 @@
-"""Weights in the layout of the code that LiteEval's authors released (2022, for FCVID), in and out.
+"""Import and export of weights in the layout of the code that LiteEval's authors released (2022, for FCVID).
 
     model = load_released(Path("checkpoint.pth"))
     safetensors.torch.save_file(to_released(model), "checkpoint.safetensors")
@@ -13,7 +13,7 @@ Their layout, with D the features, P the projected ones, H the units, c for coar
     classifier               H_f → C
 
 Ours differs in two orders: the fine network reads [coarse, fine], and index 1 of the gate opens it. The released
-code divides each frame's features by their L2 norm first; here that is the data's part (`input_norm="l2"`).
+code divides each frame's features by their L2 norm first; here that is done to the data (`input_norm="l2"`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _COUNTER = "num_batches_tracked"  # of batch norms; files of torch before 0.4.1 
 def load_released(path: Path) -> LiteEval:
     """Read a .safetensors file or a torch checkpoint into a model in evaluation mode.
 
-    It gives the logits and gates of the released code on features of unit L2 norm. Its sizes are those of the
+    On features of unit L2 norm it gives the logits and gates of the released code. Its sizes are those of the
     tensors. A checkpoint may hold the tensors under "state_dict", and their names may begin with "module.".
 
     Raises:
@@ -94,7 +94,7 @@ def from_released(tensors: Mapping[str, Tensor]) -> LiteEval:
 def to_released(model: LiteEval) -> dict[str, Tensor]:
     """The weights of a model in the authors' layout, on the CPU.
 
-    A gate threshold other than 0 becomes part of the gate's bias, for the released code has none.
+    A gate threshold other than 0 becomes part of the gate's bias, as the released code has none.
 
     Raises:
         ValueError: the released code has no such network.
@@ -117,10 +117,10 @@ def to_released(model: LiteEval) -> dict[str, Tensor]:
                 "the released code does not standardise features: train with input_norm l2 or none"
             )
     state["gate.bias"][OPEN] -= state.pop("threshold")
-    state.pop("multiplier")  # of no use once trained
+    state.pop("multiplier")  # for training only
     state = _reordered(state, model.gate.coarse_dim)
-    theirs = {ours: name for name, ours in _MODULES.items()}
-    return {_renamed(name, theirs): value for name, value in state.items()}
+    author_names = {ours: name for name, ours in _MODULES.items()}
+    return {_renamed(name, author_names): value for name, value in state.items()}
 
 
 def _reordered(state: dict[str, Tensor], first: int) -> dict[str, Tensor]:
@@ -137,7 +137,7 @@ def _renamed(name: str, modules: Mapping[str, str]) -> str:
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, int]:
-    """Rows and columns of a matrix that is needed to know the sizes of the networks."""
+    """Rows and columns of a matrix from which the sizes of the networks follow."""
     if name not in tensors:
         raise ValueError(f"it lacks {name}")
     if tensors[name].ndim != 2:
@@ -164,9 +164,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name. Raises UserError."""
     try:
         if path.suffix == ".safetensors":
-            held: Any = load_file(path)
+            content: Any = load_file(path)
         else:
-            held = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
@@ -177,13 +177,13 @@ def _read(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file makes torch and safetensors raise whatever Python can
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path}: cannot be read as weights: {reason}") from error
-    if isinstance(held, dict) and isinstance(held.get("state_dict"), dict):
-        held = held["state_dict"]
-    if not isinstance(held, dict) or not all(_is_plain(value) for value in held.values()):
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(map(_is_plain, content.values())):
         raise UserError(
             f"{path}: not weights of LiteEval's released code: it holds more than plain tensors by name"
         )
-    return {str(name).removeprefix("module."): value for name, value in held.items()}
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
 def _is_plain(value: object) -> bool:

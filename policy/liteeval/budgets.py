@@ -11,19 +11,19 @@ import numpy.typing as npt
 import torch
 
 from policy.data.batches import Batch, VideoSet
+from policy.evaluation.curves import oracle_choices
 from policy.evaluation.ledger import Ledger
 from policy.evaluation.operating import Curve, OperatingPoint
-from policy.evaluation.oracle import oracle_choices
 from policy.evaluation.predictions import Predictions
 from policy.liteeval.calibration import calibrated_threshold
-from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.method import GatedMethod
 from policy.liteeval.model import LiteEval
 from policy.liteeval.random_gating import with_random_gates
-from policy.method import Prediction, class_probabilities, evaluate
+from policy.method import Prediction, evaluate
 
 
 def threshold_curve(
-    method: LiteEvalMethod,
+    method: GatedMethod,
     videos: VideoSet,
     usages: Sequence[float],
     calibration: VideoSet,
@@ -33,12 +33,12 @@ def threshold_curve(
     """One policy at the gate thresholds at which it would use a given share of the calibration videos' rows.
 
     The values of the curve are the thresholds, on the log-odds of opening: 0 is Algorithm 1, higher opens less.
-    The usage of `videos` may differ from that of `calibration`; `Predictions.usage` has it. The model keeps its
-    own threshold.
+    The usage of `videos` may differ from that of `calibration`; `Predictions.usage` has it. The model's threshold
+    is left as it was.
 
     Args:
         usages: means over the calibration videos, each in [0, 1].
-        calibration: the training videos: thresholds chosen on the videos that are judged would be flattered.
+        calibration: the training videos; thresholds fitted to the evaluation videos would look too good.
 
     Raises:
         ValueError: a usage is not in [0, 1].
@@ -65,7 +65,7 @@ def gate_threshold(model: LiteEval, value: float) -> Iterator[None]:
 
 
 def random_curve(
-    method: LiteEvalMethod,
+    method: GatedMethod,
     videos: VideoSet,
     usages: Sequence[float],
     *,
@@ -74,12 +74,12 @@ def random_curve(
 ) -> Curve:
     """The null control: the same trained network, its gates opened at random (`draws` times) instead.
 
-    What the policy's curve has above this one is what knowing *when* to look is worth. The network was trained
-    with its own gates, which random ones are not like: `RandomGating` is trained for them, one usage at a time.
+    The gap between the policy's curve and this one is what knowing *when* to look is worth. The network was
+    trained with learned gates, not with random ones; `RandomGating` is trained with those, one usage at a time.
 
     Args:
-        usages: probability that a gate opens, each in [0, 1]; the values of the curve. Every usage has the same
-            uniform numbers drawn, so that what opens at a low one also opens at a higher.
+        usages: probability that a gate opens, each in [0, 1]; the values of the curve. All usages share their
+            uniform random numbers, so that a gate that opens at a low usage also opens at a higher one.
 
     Raises:
         ValueError: a usage is not in [0, 1], or there is no draw.
@@ -90,8 +90,7 @@ def random_curve(
 
     def at(usage: float) -> Predictions:
         def predict(batch: Batch, generator: torch.Generator) -> Prediction:
-            out = with_random_gates(method.model, batch, usage, generator)
-            return Prediction(class_probabilities(out.logits, method.multi_label), out.split(out.gates))
+            return method.prediction(with_random_gates(method.model, batch, usage, generator))
 
         return evaluate(method, videos, device=device, predict=predict, draws=draws)
 
@@ -99,33 +98,33 @@ def random_curve(
 
 
 def oracle_curve(curve: Curve, *, points: int = 20) -> Curve:
-    """The best that choosing among a curve's points video by video could do, knowing the labels.
+    """The best possible choice among a curve's points for each video, made with the labels known.
 
-    As `policy.evaluation.oracle.oracle_choices` trades, at prices in videos per GFLOP; correct is top-1, with
-    several classes hit@1. Accuracy and cost both fall as the price rises.
+    The trade-offs are those of `policy.evaluation.curves.oracle_choices`, at prices in videos per GFLOP; correct
+    is top-1, with several classes hit@1. Accuracy and cost both fall as the price rises.
 
     Args:
         curve: of one draw; any order of points.
         points: how many trade-offs at most; at least 2.
 
     Returns:
-        By rising λ, which is the value. mAP says little here: it ranks the scores of different points against
+        Points by rising price λ, their value. mAP says little here: it ranks scores of different points against
         each other.
 
     Raises:
         ValueError: the curve has no points, or more than one draw, or other videos at one point than at another.
     """
-    said = [point.predictions for point in curve.points]
-    if not said or any(len(one.scores) != 1 or one.video_ids != said[0].video_ids for one in said):
+    options = [point.predictions for point in curve.points]
+    if not options or any(len(p.scores) != 1 or p.video_ids != options[0].video_ids for p in options):
         raise ValueError("the oracle needs points of one draw each, with the same videos at each")
-    cost = np.stack([one.gflops[0] for one in said])
-    correct = np.stack([one.correct[0] for one in said])
+    cost = np.stack([predictions.gflops[0] for predictions in options])
+    correct = np.stack([predictions.correct[0] for predictions in options])
     prices, choices = oracle_choices(cost, correct, points)
-    result = [
-        OperatingPoint(float(price), _chosen(said, chosen))
-        for price, chosen in zip(prices, choices, strict=True)
-    ]
-    return Curve(f"{curve.name}, oracle", tuple(result))
+    pairs = zip(prices.tolist(), choices, strict=True)
+    return Curve(
+        f"{curve.name}, oracle",
+        tuple(OperatingPoint(price, _combined(options, choice)) for price, choice in pairs),
+    )
 
 
 def _check_usages(usages: Sequence[float]) -> None:
@@ -133,18 +132,18 @@ def _check_usages(usages: Sequence[float]) -> None:
         raise ValueError(f"usages must be between 0 and 1, not {list(usages)}")
 
 
-def _chosen(said: Sequence[Predictions], chosen: npt.NDArray[np.int64]) -> Predictions:
-    """Of video m what point chosen[m] said."""
-    first = said[0]
-    scores, gates = np.empty_like(first.scores), np.empty_like(first.gates)
-    seen = np.empty_like(first.seen)
-    row_chosen = np.repeat(chosen, first.lengths)
-    for point, one in enumerate(said):
-        videos, rows = chosen == point, row_chosen == point
-        scores[:, videos], gates[:, rows] = one.scores[:, videos], one.gates[:, rows]
-        seen[videos] = one.seen[videos]
-    every = np.arange(len(chosen))
-    ledger = Ledger(
-        {name: np.stack([one.ledger[name] for one in said])[chosen, :, every].T for name in first.ledger}
+def _combined(options: Sequence[Predictions], choice: npt.NDArray[np.int64]) -> Predictions:
+    """The predictions that take video m from options[choice[m]]."""
+    first, videos = options[0], np.arange(len(choice))
+    row_choice = np.repeat(choice, first.lengths)
+    macs = {
+        name: np.stack([option.ledger[name] for option in options])[choice, :, videos].T
+        for name in first.ledger
+    }
+    return replace(
+        first,
+        scores=np.stack([option.scores[0] for option in options])[choice, videos][None],
+        gates=np.stack([option.gates[0] for option in options])[row_choice, np.arange(len(row_choice))][None],
+        row_counts=np.stack([option.row_counts for option in options])[choice, videos],
+        ledger=Ledger(macs),
     )
-    return replace(first, scores=scores, gates=gates, seen=seen, ledger=ledger)

@@ -1,6 +1,6 @@
-"""What LiteEval, its variant by REINFORCE and its random control can be asked for.
+"""Options of LiteEval, of its variant with REINFORCE and of its random control.
 
-A value without a source is the paper's own; docs/recipes.md sets it beside that of the authors' released code.
+Values without a source are the paper's; docs/recipes.md compares them with those of the authors' released code.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ class WarmupConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GumbelConfig:
-    """Of Eq. 8 and of what is added to Eq. 7. Sec. 3.2 anneals τ and gives no values: 5 is where AR-Net and AdaMML
-    start."""
+    """Eq. 8, and additions to Eq. 7. Sec. 3.2 anneals τ and gives no values: AR-Net and AdaMML start at 5."""
 
     tau_start: float = option(5.0, "Gumbel-softmax temperature at the start.", POSITIVE)
     tau_end: float = option(0.5, "Gumbel-softmax temperature at the end.", POSITIVE)
@@ -147,4 +146,4 @@ class RandomGatingConfig(NetworkConfig, WarmupConfig, RandomUsageConfig, FineCon
 
 
 GatedConfig: TypeAlias = LiteEvalConfig | LiteEvalRLConfig | RandomGatingConfig
-"""Of methods with LiteEval's network."""
+"""The configurations of methods with LiteEval's network."""

@@ -1,18 +1,24 @@
-"""What the recurrent networks, the gate and the classifier of a policy cost."""
+"""Costs of the recurrent networks, the gate and the classifier of LiteEval."""
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from policy.config import Cell, GateState
 from policy.networks.cells import NETWORKS
 from policy.networks.macs import linear_macs
 
+Count = TypeVar("Count", int, float, npt.NDArray[np.int64])
+
 
 @dataclass(frozen=True)
 class PolicyCost:
-    """Multiply-accumulates (MACs) of LiteEval's own networks; the backbones' cost is not included.
+    """Multiply-accumulates (MACs) of LiteEval's networks, without the backbones.
 
-    Only matrix products are counted, as backbone counters do: the elementwise part of an LSTM is below 0.1 %
-    of it. The papers' "GFLOPs" are 10⁹ of these MACs; ``torch.utils.flop_counter`` counts two for each.
+    Only matrix products are counted, as in counters of backbones: the elementwise part of an LSTM is below 0.1 %.
+    The papers' "GFLOPs" are 10⁹ of these MACs; ``torch.utils.flop_counter`` counts two for each.
     """
 
     coarse_step: int
@@ -42,7 +48,7 @@ class PolicyCost:
         fine_projection: int = 0,
         gate_state: GateState = "hidden",
     ) -> "PolicyCost":
-        """Count from what :class:`policy.liteeval.model.LiteEval` is made from."""
+        """From arguments of :class:`policy.liteeval.model.LiteEval`."""
         coarse, fine = coarse_projection or coarse_dim, fine_projection or fine_dim
         step_macs = NETWORKS[cell].step_macs
         return cls(
@@ -54,8 +60,8 @@ class PolicyCost:
             fine_projection=linear_macs(fine_dim, fine_projection),
         )
 
-    def total(self, *, steps: float, opened: float, predictions: float = 1) -> float:
-        """MACs of a video with ``steps`` steps, ``opened`` of them opened (or the means over many videos)."""
+    def total(self, *, steps: Count, opened: Count, predictions: int = 1) -> Count:
+        """MACs of a video with ``steps`` steps, ``opened`` of them opened; or (M,) of M videos."""
         return (
             steps * (self.coarse_projection + self.coarse_step + self.gate_step)
             + opened * (self.fine_projection + self.fine_step)

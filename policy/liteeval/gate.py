@@ -1,4 +1,4 @@
-"""The conditional gate: does this frame deserve the fine features? (Eq. 2, 8 and 9)"""
+"""The conditional gate: is this frame worth the fine features? (Eq. 2, 8 and 9)"""
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ class ConditionalGate(nn.Linear):
     Args:
         coarse_dim: D_c of the coarse features as the recurrent networks see them.
         fine_hidden: H_f.
-        sees_cell_state: of [v^c_t, h^f_{t−1}, c^f_{t−1}], as in the authors' code.
+        sees_cell_state: the input is [v^c_t, h^f_{t−1}, c^f_{t−1}], as in the authors' code.
     """
 
     def __init__(self, coarse_dim: int, fine_hidden: int, *, sees_cell_state: bool = False) -> None:
@@ -30,13 +30,13 @@ class ConditionalGate(nn.Linear):
         self.sees_cell_state = sees_cell_state
 
     def gate_input(self, coarse: Tensor) -> GateInput:
-        """What the features (N, D_c) and the bias give, and what the state of the fine network is weighed with."""
+        """The log-odds from features (N, D_c) and bias, and the weights of the fine network's state."""
         weight = self.weight[OPEN] - self.weight[CLOSED]
-        of_coarse, of_state = weight[: self.coarse_dim], weight[self.coarse_dim :]
+        coarse_weight, state_weight = weight[: self.coarse_dim], weight[self.coarse_dim :]
         return GateInput(
-            log_odds=coarse @ of_coarse + (self.bias[OPEN] - self.bias[CLOSED]),
-            state_weight=of_state[: self.fine_hidden],
-            cell_weight=of_state[self.fine_hidden :] if self.sees_cell_state else None,
+            log_odds=coarse @ coarse_weight + (self.bias[OPEN] - self.bias[CLOSED]),
+            state_weight=state_weight[: self.fine_hidden],
+            cell_weight=state_weight[self.fine_hidden :] if self.sees_cell_state else None,
         )
 
 

@@ -1,14 +1,14 @@
 """LiteEval-RL: LiteEval's network, its gates learned by REINFORCE instead of Gumbel-softmax (Sec. 4.2.1).
 
-The LiteEval paper gives neither the reward nor the baseline. Here what is minimised is the expectation of
-Eq. 7 over gates that open with the probabilities of Eq. 2. Its gradient has two parts: that of Eq. 7 for the
-gates drawn, and −(reward − baseline) · ∇ log π of those gates, the reward being minus a video's own Eq. 7. So γ,
-λ and the warm-up mean what they mean in LiteEval, and only the estimator of the gates' gradient differs.
+The LiteEval paper gives neither the reward nor the baseline. Here the expectation of Eq. 7 is minimised over
+gates that open with the probabilities of Eq. 2. Its gradient has two parts: that of Eq. 7 for the sampled gates,
+and −(reward − baseline) · ∇ log π of those gates, where the reward is minus Eq. 7 of the video. So γ, λ and the
+warm-up mean what they mean in LiteEval, and only the estimator of the gates' gradient differs.
 
-The baseline is the reward of the same video under the gates that would be taken at test (self-critical training:
-Rennie et al., CVPR 2017). Losses differ from video to video by far more than from gates to gates: a moving
-average of the reward would leave that difference in the gradient as noise, while this baseline cancels it. It
-also adds no parameter to LiteEval's network and nothing to a checkpoint, for one more forward pass.
+The baseline is the reward of the same video with the gates of evaluation (self-critical training: Rennie et al.,
+CVPR 2017). Losses differ far more between videos than between samples of gates: a moving average of the reward
+would leave that difference in the gradient as noise, while this baseline cancels it. It costs one more forward
+pass, and adds no parameter to LiteEval's network and nothing to a checkpoint.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch.nn import functional as F
 
 from policy.data.batches import Batch
 from policy.liteeval.loss import liteeval_loss
-from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.method import LearnedGating
 from policy.liteeval.model import LiteEvalOutput
 from policy.method import Losses, Moment
 from policy.networks.packing import video_of_row
 from policy.training.losses import classification_losses, policy_gradient
 
 
-class LiteEvalRL(LiteEvalMethod):
+class LiteEvalRL(LearnedGating):
     """Predicts and is charged as LiteEval is."""
 
     title = "LiteEval-RL"
@@ -40,16 +40,16 @@ class LiteEvalRL(LiteEvalMethod):
             return -classification_losses(out.logits, batch.targets) - lam * (out.usage - gamma) ** 2
 
         with torch.no_grad():
-            # Hard Gumbel-softmax *is* a draw of the gates; only its gradient is not wanted here.
-            drawn = self.model(coarse, fine, generator=generator).gates
+            # Hard Gumbel-softmax *is* a sample of the gates; only its gradient is not wanted here.
+            gates = self.model(coarse, fine, generator=generator).gates
             self.model.eval()
             baseline = reward(self.model(coarse, fine))
             self.model.train()
-        out: LiteEvalOutput = self.model(coarse, fine, gates=drawn)
+        out: LiteEvalOutput = self.model(coarse, fine, gates=gates)
         loss = liteeval_loss(out.logits, out.usage, batch.targets, gamma=gamma, lam=lam)
-        log_probabilities = -F.binary_cross_entropy_with_logits(out.log_odds, drawn, reduction="none")
+        log_probabilities = -F.binary_cross_entropy_with_logits(out.log_odds, gates, reduction="none")
         advantage = (reward(out) - baseline).detach()
-        video = video_of_row(coarse).to(drawn.device)
+        video = video_of_row(coarse).to(gates.device)
         policy = policy_gradient(log_probabilities, advantage[video]) / len(advantage)
         return {
             "loss": loss.total + policy,

@@ -1,17 +1,17 @@
-"""What LiteEval is trained on: Eq. 7, two losses that may be added to it, and a budget that is kept.
+"""LiteEval's losses: Eq. 7, two losses that may be added to it, and a constraint that keeps a budget.
 
-Eq. 7 comes to γ only where recognition has nothing to gain from more usage, for its price vanishes at γ. To keep
-the budget instead, the classification loss is minimised subject to mean usage ≤ γ. The price is then a Lagrange
-multiplier μ ≥ 0, which is found by gradient ascent (`ascend`) on
+Eq. 7 reaches γ only if recognition gains nothing from more usage, because its penalty has no slope at γ. To keep
+the budget instead, the classification loss is minimised subject to mean usage ≤ γ. The price of usage is then a
+Lagrange multiplier μ ≥ 0, found by gradient ascent (`ascend`) on
 
     L(θ, μ) = classification + μ (mean usage − γ) + λ (mean usage − γ)²
 
 The last term is the damping of the differential multiplier method (Platt and Barr, "Constrained Differential
 Optimization", NIPS 1987): without it descent in θ and ascent in μ circle around their saddle point.
 
-It is an inequality: γ is what may be spent, and a multiplier that could fall below 0 would reward opening gates
-that help nobody. What is left over is given out at the end, by the threshold at which the training videos use γ
-(:mod:`.calibration`): the gates drawn in training do not open as often as those taken at test.
+It is an inequality: γ is a limit, and a multiplier below 0 would reward opening gates that do not help. At the end
+the rest of the budget is used up by the threshold at which the training videos use γ (:mod:`.calibration`): gates
+sampled in training do not open as often as those of evaluation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from policy.networks.packing import mean_per_video, video_of_row
 from policy.training.losses import classification_loss, classification_losses
 
 LEAST_PROBABILITY = 1e-7
-"""Probabilities this close to 0 (or, of a sigmoid, to 1) are taken for it: float32 tells no finer from 1."""
+"""Probabilities are kept this far from 0 (or, of a sigmoid, from 1): near 1 float32 has no finer steps."""
 
 
 class LiteEvalLoss(NamedTuple):
@@ -39,13 +39,7 @@ class LiteEvalLoss(NamedTuple):
 
 
 def liteeval_loss(
-    logits: Tensor,
-    usage: Tensor,
-    targets: Tensor,
-    *,
-    gamma: float,
-    lam: float = 2.0,
-    of_batch: bool = False,
+    logits: Tensor, usage: Tensor, targets: Tensor, *, gamma: float, lam: float = 2.0, of_batch: bool = False
 ) -> LiteEvalLoss:
     """Classification loss plus λ times the mean over videos of (usage − γ)² (Eq. 7; λ = 2, Sec. 4.1).
 
@@ -55,11 +49,11 @@ def liteeval_loss(
         targets: (B,) class indices or (B, C) floats, as `classification_loss` takes them.
         gamma: target usage, a fraction of the steps.
         lam: λ.
-        of_batch: (mean usage of the batch − γ)² instead, as in the authors' released code, which says the same of
-            the steps that are skipped. Videos may then differ in how much they need.
+        of_batch: (mean usage of the batch − γ)² instead, as the authors' released code has it, in terms of skipped
+            steps. Videos may then differ in usage.
 
     Raises:
-        ValueError: when the targets' shape or type is neither of the two.
+        ValueError: the targets' shape or type is neither of the two.
     """
     classification = classification_loss(logits, targets)
     gaps = (usage.mean() if of_batch else usage) - gamma
@@ -71,8 +65,8 @@ def ascend(multiplier: Tensor, gap: Tensor | float, *, rate: Tensor | float) -> 
     """Take a step up the gradient of L in μ, which is the gap, in place; not below 0.
 
     Args:
-        multiplier: μ, a scalar. Not a parameter: the size of Adam's steps says nothing of the gap, and weight
-            decay and clipping would pull at it.
+        multiplier: μ, a scalar. Not a parameter: the size of Adam's steps does not depend on the gap, and weight
+            decay and clipping would change it.
         gap: mean usage − γ of a batch.
         rate: of the step.
     """
@@ -82,7 +76,7 @@ def ascend(multiplier: Tensor, gap: Tensor | float, *, rate: Tensor | float) -> 
 def step_loss(logits: Tensor, targets: Tensor, packed: PackedSequence) -> Tensor:
     """Classification loss of the prediction after every step: mean over a video's steps, then over videos.
 
-    Not in the paper, whose loss sees the last step only. It makes a prediction at any time worth reading.
+    Not in the paper, whose loss is of the last step only. It makes predictions at any time useful.
 
     Args:
         logits: (N, C), laid out as ``packed``.
@@ -97,15 +91,15 @@ def step_loss(logits: Tensor, targets: Tensor, packed: PackedSequence) -> Tensor
 def distillation_loss(logits: Tensor, probabilities: Tensor, *, tau: float, multi_label: bool) -> Tensor:
     """τ² times the Kullback-Leibler divergence of the student's classes from the teacher's, mean over videos.
 
-    Both are softened by τ first: the logits of either are divided by it. For a teacher of which only probabilities
-    are known log p does, which differs from its logits by a constant that the softmax cancels. The factor τ² keeps
-    the gradient's scale (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, Sec. 2.1).
+    Both are softened by τ first: their logits are divided by it. For the teacher log p is used, which differs
+    from its logits by a constant that the softmax cancels. The factor τ² keeps the gradient's scale (Hinton et
+    al., "Distilling the Knowledge in a Neural Network", 2015, Sec. 2.1).
 
     Args:
         logits: of the student, (B, C).
         probabilities: of the teacher, (B, C).
         tau: τ.
-        multi_label: each class is a distribution of its own; their divergences are summed. The gradient is that of
+        multi_label: each class is a separate distribution; their divergences are summed. The gradient is that of
             binary cross-entropy with soft targets.
     """
     student = logits / tau

@@ -1,19 +1,19 @@
-"""LiteEval as a method that is trained and judged like the others."""
+"""LiteEval as a method that is trained and judged like the others, and what methods with its network share."""
 
 from __future__ import annotations
 
 import math
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cache_schema import UserError
+from policy.config import RunConfig, names_of
 from policy.data.batches import Batch, Role, VideoSet
 from policy.data.opening import Dataset
 from policy.liteeval.calibration import calibrated_threshold
-from policy.liteeval.config import GatedConfig, LiteEvalConfig, LiteEvalRLConfig, RandomGatingConfig
+from policy.liteeval.config import GatedConfig, LiteEvalConfig, LiteEvalRLConfig, NetworkConfig
 from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss, step_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.liteeval.session import NETWORK, LiteEvalSession
@@ -23,54 +23,68 @@ from policy.session import Session, TrainedRun
 from policy.training.checkpoint import read_weights
 
 
-class LiteEvalMethod(Method):
-    """Sec. 3 of the paper."""
+class GatedMethod(Method):
+    """LiteEval's network (Sec. 3); how its gates come about is left to the methods.
 
-    title = "LiteEval"
+    Attributes:
+        final_usage: share of a video's rows that the training should make it use in the end.
+    """
+
     roles: ClassVar[tuple[Role, ...]] = ("coarse", "fine")
     gated = "fine"
 
     config: GatedConfig
     model: LiteEval
+    final_usage: float
 
     def __init__(self, config: GatedConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        if not isinstance(config, RandomGatingConfig):
-            self.final_usage = config.gamma
-        self.batch_share = min(1.0, config.batch / len(data.train))
         if config.coarse_hidden > config.fine_hidden:
             raise UserError(
                 f"coarse-hidden ({config.coarse_hidden}) must not exceed fine-hidden ({config.fine_hidden}): "
                 "the coarse state is copied into the fine one (Eq. 5)"
             )
-        dims = {role: data.train.feature_dim(role) for role in data.train.streams}
-        self.model = self.network(config, dims["coarse"], dims["fine"], len(data.classes))
+        coarse_dim, fine_dim = (data.train.feature_dim(role) for role in self.roles)
+        self.model = network(config, coarse_dim, fine_dim, len(data.classes))
         if config.input_norm == "standard":
             fit_scale(self.model.coarse_scale, data.train, "coarse")
             fit_scale(self.model.fine_scale, data.train, "fine")
 
-    @staticmethod
-    def network(config: GatedConfig, coarse_dim: int, fine_dim: int, num_classes: int) -> LiteEval:
-        """The network that a configuration asks for, without its data."""
-        return LiteEval(
-            coarse_dim=coarse_dim,
-            fine_dim=fine_dim,
-            num_classes=num_classes,
-            coarse_hidden=config.coarse_hidden,
-            fine_hidden=config.fine_hidden,
-            sync=config.sync,
-            cell=config.cell,
-            coarse_projection=config.coarse_projection,
-            fine_projection=config.fine_projection,
-            gate_state=config.gate_state,
-            precision=config.precision,
-        )
+    def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
+        return self.prediction(self.model(batch.inputs["coarse"], batch.inputs["fine"]))
+
+    def prediction(self, out: LiteEvalOutput) -> Prediction:
+        """Class probabilities and gates of a forward pass."""
+        return Prediction(class_probabilities(out.logits, self.multi_label), out.split(out.gates))
+
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
+        return {NETWORK: self.model.cost.total(steps=row_counts, opened=gated_counts)}
+
+    def target_usage(self, progress: float) -> float:
+        """The final usage, after a linear descent from 1 during the share `warmup` of the training.
+
+        The descent is our addition, off by default. With it the fine network learns what the fine features say
+        before the gate learns to do without them: if the budget is enforced from the first step, the gate opens at
+        the start of a video and nowhere else (docs/better.md).
+        """
+        if progress >= self.config.warmup:
+            return self.final_usage
+        return 1 - (1 - self.final_usage) * progress / self.config.warmup
+
+
+class LearnedGating(GatedMethod):
+    """Gates that are trained to open for a share γ of the rows (Eq. 7)."""
+
+    config: LiteEvalConfig | LiteEvalRLConfig
+
+    def __init__(self, config: LiteEvalConfig | LiteEvalRLConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        self.final_usage = config.gamma
 
     @classmethod
     def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
         coarse, fine = (run.streams[role] for role in cls.roles)
-        assert isinstance(run.config, (LiteEvalConfig, LiteEvalRLConfig)), "random gates have no session"
-        model = cls.network(run.config, coarse.feature_dim, fine.feature_dim, len(run.classes))
+        model = network(run.config, coarse.feature_dim, fine.feature_dim, len(run.classes))
         read_weights(run.weights, model)
         return LiteEvalSession(
             model.to(device),
@@ -81,14 +95,30 @@ class LiteEvalMethod(Method):
             classes=run.classes,
         )
 
+    def penalty_weight(self, progress: float) -> float:
+        """λ, growing linearly from `lam_start`, if that is given."""
+        start, end = self.config.lam_start, self.config.lam
+        return end if start is None else start + (end - start) * progress
+
+
+class LiteEvalMethod(LearnedGating):
+    """Gates by Gumbel-softmax, trained on Eq. 7 and what may be added to it."""
+
+    title = "LiteEval"
+
+    config: LiteEvalConfig
+
+    def __init__(self, config: LiteEvalConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        self.batch_share = min(1.0, config.batch / len(data.train))
+
     @property
     def constrained(self) -> bool:
         """Whether γ is kept by a multiplier and a threshold."""
-        return isinstance(self.config, LiteEvalConfig) and self.config.usage_loss == "constrained"
+        return self.config.usage_loss == "constrained"
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         config = self.config
-        assert isinstance(config, LiteEvalConfig)  # the other methods have losses of their own
         tau, gamma = self.temperature(moment), self.target_usage(moment.progress)
         lam = self.penalty_weight(moment.progress)
         coarse = batch.inputs["coarse"]
@@ -96,15 +126,10 @@ class LiteEvalMethod(Method):
             coarse, batch.inputs["fine"], temperature=tau, noise_scale=config.noise, generator=generator
         )
         loss = liteeval_loss(
-            out.logits,
-            out.usage,
-            batch.targets,
-            gamma=gamma,
-            lam=lam,
-            of_batch=config.usage_loss != "video",
+            out.logits, out.usage, batch.targets, gamma=gamma, lam=lam, of_batch=config.usage_loss != "video"
         )
         total, usage = loss.total, out.usage.mean()
-        said: dict[str, Tensor | float] = {
+        parts: dict[str, Tensor | float] = {
             "classification": loss.classification,
             "usage": usage.detach(),
             "tau": tau,
@@ -112,30 +137,28 @@ class LiteEvalMethod(Method):
             "lam": lam,
         }
         if self.constrained:
-            multiplier = said["multiplier"] = self.model.multiplier.clone()
+            multiplier = parts["multiplier"] = self.model.multiplier.clone()
             total = total + multiplier * (usage - gamma)
         if config.step_loss:
-            every_step = said["step_loss"] = step_loss(
-                self.model.classifier(out.states), batch.targets, coarse
-            )
+            logits = self.model.classifier(out.states)
+            every_step = parts["step_loss"] = step_loss(logits, batch.targets, coarse)
             total = total + config.step_loss * every_step
         if config.distill:
             assert self.teacher is not None  # set before training (`policy.runs`)
-            taught = self.teacher[list(batch.indices)]
-            distance = said["distillation"] = distillation_loss(
-                out.logits, taught, tau=config.distill_tau, multi_label=self.multi_label
+            distance = parts["distillation"] = distillation_loss(
+                out.logits,
+                self.teacher[list(batch.indices)],
+                tau=config.distill_tau,
+                multi_label=self.multi_label,
             )
             total = total + config.distill * distance
-        return {"loss": total, **said}
+        return {"loss": total, **parts}
 
     def after_step(self, losses: Losses) -> None:
         if self.constrained:
-            ascend(
-                self.model.multiplier,
-                losses["usage"] - losses["target_usage"],
-                # An epoch moves it by λ times its mean gap, however many batches that makes.
-                rate=losses["lam"] * self.batch_share,
-            )
+            # An epoch moves it by λ times its mean gap, however many batches that makes.
+            rate = losses["lam"] * self.batch_share
+            ascend(self.model.multiplier, losses["usage"] - losses["target_usage"], rate=rate)
 
     def finish(self, videos: VideoSet, device: torch.device) -> None:
         if self.constrained:
@@ -144,36 +167,15 @@ class LiteEvalMethod(Method):
             )
             self.model.threshold.fill_(threshold)
 
-    def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
-        out: LiteEvalOutput = self.model(batch.inputs["coarse"], batch.inputs["fine"])
-        return Prediction(class_probabilities(out.logits, self.multi_label), out.split(out.gates))
-
-    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
-        cost = self.model.cost
-        macs = [cost.total(steps=int(s), opened=int(o)) for s, o in zip(seen, gated, strict=True)]
-        return {NETWORK: np.array(macs, np.int64)}
-
     def temperature(self, moment: Moment) -> float:
         """τ, falling exponentially from its start to its end: over the training, or step by step in each epoch."""
-        assert isinstance(self.config, LiteEvalConfig)
         start, end, decay = self.config.tau_start, self.config.tau_end, self.config.tau_decay
         if decay is not None:
             return max(end, start * math.exp(-decay * moment.step))
         return float(start * (end / start) ** moment.progress)
 
-    def penalty_weight(self, progress: float) -> float:
-        """λ, growing linearly from `lam_start`, if that is given."""
-        assert not isinstance(self.config, RandomGatingConfig)
-        start, end = self.config.lam_start, self.config.lam
-        return end if start is None else start + (end - start) * progress
 
-    def target_usage(self, progress: float) -> float:
-        """The final usage, γ, after a linear descent from 1 during the share `warmup` of the training.
-
-        The descent is our addition, off by default. With it the fine network learns what the fine features say
-        before the gate learns to do without them: where a budget is pressed for from the first step, the gate
-        opens at the start of a video and nowhere else (docs/better.md).
-        """
-        if progress >= self.config.warmup:
-            return self.final_usage
-        return 1 - (1 - self.final_usage) * progress / self.config.warmup
+def network(config: RunConfig, coarse_dim: int, fine_dim: int, num_classes: int) -> LiteEval:
+    """The network of a configuration that has the fields of `NetworkConfig`, which are arguments of `LiteEval`."""
+    options = {name: getattr(config, name) for name in names_of(NetworkConfig)}
+    return LiteEval(coarse_dim=coarse_dim, fine_dim=fine_dim, num_classes=num_classes, **options)

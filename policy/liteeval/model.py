@@ -1,4 +1,4 @@
-"""LiteEval as Sec. 3 of the paper has it, on packed videos of any length."""
+"""LiteEval (Sec. 3 of the paper) on packed videos of any length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class LiteEvalOutput:
     """
 
     logits: Tensor
-    """(B, C): class logits after each video's own last step (Eq. 6 before the softmax)."""
+    """(B, C): class logits after each video's last step (Eq. 6 before the softmax)."""
     usage: Tensor
-    """(B,): mean of B_t over each video's own steps, differentiable like ``gates``."""
+    """(B,): mean of B_t over each video's steps, differentiable like ``gates``."""
     gates: Tensor
     """(N,): B_t, 0 or 1. In training its gradient is that of Eq. 9 (straight-through)."""
     log_odds: Tensor
@@ -56,13 +56,13 @@ class LiteEval(nn.Module):
     gate opens where b_t[OPEN] − b_t[CLOSED] > ``threshold`` (a buffer; 0 is Algorithm 1), and the fine network
     is computed for opened rows only: fine features of other rows are not read, so they may be missing (NaN).
 
-    ``multiplier`` (a buffer, too) is that of a constrained usage (`policy.liteeval.loss.ascend`), and matters in
-    training only.
+    ``multiplier`` (a buffer, too) is that of constrained usage (`policy.liteeval.loss.ascend`), used in training
+    only.
 
-    ``coarse_cell`` and ``fine_cell`` are recurrent networks of one kind, an ``nn.LSTMCell`` by default as far as
-    their parameters go. Features pass through ``coarse_scale`` and ``fine_scale`` first (:class:`Standardize`,
-    our addition, the identity until fitted), and where asked for through learned layers (:class:`Projection`,
-    which is in the released code).
+    ``coarse_cell`` and ``fine_cell`` are recurrent networks of one kind, by default with the parameters of an
+    ``nn.LSTMCell``. Features pass through ``coarse_scale`` and ``fine_scale`` first (:class:`Standardize`, our
+    addition, the identity until fitted), and on request through learned layers (:class:`Projection`, which is in
+    the released code).
 
     Args:
         coarse_dim: D of the coarse features v^c.
@@ -72,15 +72,14 @@ class LiteEval(nn.Module):
         fine_hidden: D^f, units of the fine network.
         sync: copy the coarse state where the gate is closed (Eq. 5, for hidden and cell state); False is the
             ablation of Table 8.
-        cell: of both networks (Table 6).
-        coarse_projection, fine_projection: outputs of the learned layers; 0 is none.
-        gate_state: what of the fine network the gate sees beside v^c: h^f, or c^f, too.
-        precision: of the matrix products in training (:mod:`policy.networks.products`), but for the gate and the
+        cell: of both networks (Table 6). coarse_projection, fine_projection: outputs of the learned layers; 0 is
+        none. gate_state: the fine network's state in the gate's input beside v^c: h^f, or h^f and c^f. precision:
+        of the matrix products in training (:mod:`policy.networks.products`), except for the gate and the
             classifier.
 
     Raises:
-        ValueError: when a size is not positive, ``coarse_hidden`` > ``fine_hidden`` (Eq. 5 copies all of h^c),
-            or the gate should see a cell state that the cell does not have.
+        ValueError: a size is not positive, ``coarse_hidden`` > ``fine_hidden`` (Eq. 5 copies all of h^c), or the
+            gate should see a cell state that the cell does not have.
     """
 
     threshold: Tensor
@@ -155,24 +154,24 @@ class LiteEval(nn.Module):
         """Run whole videos.
 
         Args:
-            coarse: features v^c, (N, D_c) packed. Any float type; computed in the model's own.
+            coarse: features v^c, (N, D_c) packed, of any float type; converted to the model's.
             fine: features v^f, (N, D_f), packed alike.
             temperature: τ of Eq. 9, used in training only.
-            noise_scale: what the Gumbel noise is multiplied with, in training only; 1 is Eq. 8.
-            generator: source of the Gumbel noise, drawn once; needed in training unless ``gates`` are given.
-                The same generator state gives the same noise on every device.
-            gates: (N,) of 0 and 1, packed alike: decide these instead (all open, all closed, random, oracle).
+            noise_scale: factor of the Gumbel noise, in training only; 1 is Eq. 8.
+            generator: source of the Gumbel noise; needed in training unless ``gates`` are given. The same state
+                gives the same noise on every device.
+            gates: (N,) of 0 and 1, packed alike, to be used instead (all open, all closed, random, oracle).
 
         Raises:
-            ValueError: when the two sequences or the gates do not fit each other, τ is not positive, the
-                noise's scale is negative, or training lacks a generator.
+            ValueError: the two sequences or the gates do not fit each other, τ is not positive, the scale of the
+                noise is negative, or training lacks a generator.
         """
         _check(coarse, fine, gates, temperature, noise_scale)
         batch_sizes: list[int] = coarse.batch_sizes.tolist()
         coarse_input = self._coarse_input(coarse.data, batch_sizes)
         coarse_states = self.coarse_cell.run(coarse_input, batch_sizes)
         gate = self.gate.gate_input(coarse_input)._replace(
-            given=None if gates is None else gates.to(coarse_input.dtype), temperature=temperature
+            fixed=None if gates is None else gates.to(coarse_input.dtype), temperature=temperature
         )
         sync = coarse_states if self.sync else None
         if self.training:
@@ -190,9 +189,9 @@ class LiteEval(nn.Module):
 
             run = run_opened(self.fine_cell, inputs_of, batch_sizes, gate, sync, self.threshold)
 
-        video, lengths = place_of_row(coarse.batch_sizes)
+        place, lengths = place_of_row(coarse.batch_sizes)
         lengths = lengths.to(run.gates.device)
-        usage = run.gates.new_zeros(len(lengths)).index_add(0, video.to(lengths.device), run.gates) / lengths
+        usage = run.gates.new_zeros(len(lengths)).index_add(0, place.to(lengths.device), run.gates) / lengths
         last = last_rows(coarse.batch_sizes).to(lengths.device)
         logits = self.classifier(run.states.h[last])
         unsorted = coarse.unsorted_indices
@@ -212,7 +211,7 @@ class LiteEval(nn.Module):
         return self.coarse_cell.zero_state(like, videos), self.fine_cell.zero_state(like, videos)
 
     def look(self, coarse: Tensor, coarse_state: State, fine_state: State) -> tuple[Tensor, State]:
-        """First half of a step (Eq. 1-2) in evaluation mode: is the fine backbone worth running?
+        """First half of a step (Eq. 1-2) in evaluation mode: whether the fine backbone is worth running.
 
         Args:
             coarse: v^c_t of n videos, (n, D_c).
@@ -235,7 +234,7 @@ class LiteEval(nn.Module):
         Args:
             coarse: v^c_t of n videos, (n, D_c), as given to :meth:`look`.
             fine: v^f_t of the m videos whose gate is open, (m, D_f).
-            opened_rows: (m,), which of the n they are.
+            opened_rows: (m,), their positions among the n.
             coarse_state: (n, H_c), as :meth:`look` returned it.
             fine_state: (n, H_f), after the step before.
 
@@ -250,12 +249,12 @@ class LiteEval(nn.Module):
         return self.fine_cell.open(inputs, opened_rows, fine_state, closed)
 
     def _coarse_input(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
-        """What the networks take of coarse features as they are given."""
+        """Coarse features as the networks take them: scaled, and projected if there is a learned layer."""
         scaled: Tensor = self.coarse_scale(features)
         return scaled if self.coarse_projection is None else self.coarse_projection(scaled, batch_sizes)
 
     def _fine_input(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
-        """What the fine network takes of fine features as they are given."""
+        """Fine features as the fine network takes them."""
         scaled: Tensor = self.fine_scale(features)
         return scaled if self.fine_projection is None else self.fine_projection(scaled, batch_sizes)
 

@@ -1,4 +1,4 @@
-"""Online recognition: what is said before the video is over, and what it has cost until then.
+"""Online recognition: predictions before the end of a video, and their cost up to then.
 
 LiteEval paper, Sec. 4.2.1 "Online recognition with varying computational budgets", Fig. 2 and 3, Table 2 bottom.
 """
@@ -13,27 +13,27 @@ import numpy.typing as npt
 import torch
 
 from policy.baselines.uniform import Uniform
-from policy.data.batches import VideoSet, batches, every_row, read_ahead, uniform_rows
+from policy.data.batches import VideoSet, batched, every_row, fed, uniform_rows
 from policy.evaluation.operating import Curve, OperatingPoint
-from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.method import GatedMethod
 from policy.liteeval.model import LiteEvalOutput
 from policy.liteeval.random_gating import RandomGating
 from policy.method import IntArray, class_probabilities, evaluate, row_offsets, with_costs
 from policy.networks.packing import packed_rows
 
 
-def emissions(method: LiteEvalMethod, videos: VideoSet, ks: Sequence[int], *, device: torch.device) -> Curve:
-    """What LiteEval says right after it has read its K-th fine feature, for each K ("any time prediction").
+def emissions(method: GatedMethod, videos: VideoSet, ks: Sequence[int], *, device: torch.device) -> Curve:
+    """LiteEval's prediction right after its K-th fine feature, for each K ("any time prediction").
 
     A video whose gate opens fewer than K times is predicted after its last step. Only what ran until then is
-    charged: coarse backbone and networks for the rows watched, the fine ones for the openings among them, one
-    prediction. `Predictions.seen` is the rows watched: the paper's K', for `uniform_k`.
+    charged: the coarse backbone and networks for the rows watched, the fine ones for those of them that opened,
+    and one prediction. `Predictions.row_counts` are the rows watched: the paper's K', for `uniform_k`.
 
     Args:
         ks: K, each at least 1.
 
     Raises:
-        ValueError: a K is below 1, or the method draws its gates.
+        ValueError: a K is below 1, or the method opens its gates at random.
     """
     if min(ks, default=1) < 1:
         raise ValueError(f"K must be at least 1, not {min(ks)}")
@@ -45,16 +45,14 @@ def emissions(method: LiteEvalMethod, videos: VideoSet, ks: Sequence[int], *, de
     return _curve(ks, method, videos, watched_rows, device)
 
 
-def watched(
-    method: LiteEvalMethod, videos: VideoSet, shares: Sequence[float], *, device: torch.device
-) -> Curve:
-    """What LiteEval says after the first ⌈share · T⌉ rows of each video (Fig. 3), charged as in `emissions`.
+def watched(method: GatedMethod, videos: VideoSet, shares: Sequence[float], *, device: torch.device) -> Curve:
+    """LiteEval's prediction after the first ⌈share · T⌉ rows of each video (Fig. 3), charged as in `emissions`.
 
     Args:
         shares: of the video, each above 0 and at most 1.
 
     Raises:
-        ValueError: a share is not, or the method draws its gates.
+        ValueError: a share is not, or the method opens its gates at random.
     """
     _check_shares(shares)
     return _curve(
@@ -63,7 +61,7 @@ def watched(
 
 
 def first_rows(length: int, share: float) -> int:
-    """⌈share · T⌉: how many rows of a video are its first `share`."""
+    """⌈share · T⌉, the number of rows in the first `share` of a video."""
     return math.ceil(share * length - 1e-9)  # 0.1 · 30 is a little above 3
 
 
@@ -72,13 +70,13 @@ def uniform_k(
 ) -> OperatingPoint:
     """UNIFORM-K: mean of the class probabilities of K frames spread uniformly over the first K' rows.
 
-    K' is where LiteEval emits after its K-th fine feature. It needs to know K' beforehand, so it is no online
-    method, the paper says, but a strong one. Where K' is below K (in a video of fewer than K rows), it looks at
-    all K' of them, and pays for those.
+    K' is the number of rows after which LiteEval has K fine features. As K' must be known beforehand, this is no
+    online method, the paper says, but a strong baseline. If K' is below K (in a video of fewer than K rows), it
+    looks at all K' rows and pays for those.
 
     Args:
         method: trained on frames of whole videos.
-        watched_rows: (M,), K' of each video: `seen` of LiteEval's predictions at this K.
+        watched_rows: (M,), K' of each video: `row_counts` of LiteEval's predictions at this K.
 
     Raises:
         ValueError: K is below 1, or K' is not between 1 and T.
@@ -88,14 +86,14 @@ def uniform_k(
     lengths = np.diff(row_offsets(videos))
     if watched_rows.shape != lengths.shape or (watched_rows < 1).any() or (watched_rows > lengths).any():
         raise ValueError("watched_rows must be, for each video, between 1 and its rows")
-    return _pooled(k, method, videos, (uniform_rows(int(seen), k) for seen in watched_rows), device)
+    return _pooled(k, method, videos, (uniform_rows(int(count), k) for count in watched_rows), device)
 
 
 def seq_k(method: Uniform, videos: VideoSet, k: int, *, device: torch.device) -> OperatingPoint:
     """SEQ-K: mean of the class probabilities of the first K frames (of all, where a video has fewer).
 
-    The paper says "K consecutive frames" and "frame-by-frame"; which ones is left open. The first are those
-    that an online method with this budget has when it has spent it.
+    The paper says "K consecutive frames" and "frame-by-frame" and leaves open which ones. An online method with
+    this budget has seen the first K when the budget is spent.
 
     Raises:
         ValueError: K is below 1.
@@ -116,13 +114,13 @@ def uniform_watched(
 ) -> Curve:
     """Fig. 3's UNIFORM-K, as we read it: ⌈share · K⌉ frames spread uniformly over the first ⌈share · T⌉ rows.
 
-    So its cost grows with the share, and at 1 it is Uniform with K frames. The paper does not give this K. It
-    cannot be the number of fine features that LiteEval has read: UNIFORM-K is said to need *more* computation,
-    and with those it would need less, having no coarse network. Nor does 25 (Table 1) fit: the figure's cost
-    axis ends at 115 GFLOPs. 13 frames are the fewest that cost more than LiteEval does on either data set.
+    Its cost grows with the share, and at 1 it is Uniform with K frames. The paper does not give this K. It cannot
+    be the number of LiteEval's fine features: according to the paper UNIFORM-K needs *more* computation, and with
+    those it would need less, having no coarse network. Nor does 25 (Table 1) fit: the figure's cost axis ends at
+    115 GFLOPs. 13 frames are the fewest that cost more than LiteEval does on either data set.
 
     Args:
-        frames: K; None takes as many as the method was trained with.
+        frames: K; by default as many as the method was trained with.
 
     Raises:
         ValueError: a share is not above 0 and at most 1, or K is below 1.
@@ -159,7 +157,7 @@ def _pooled(
 @torch.no_grad()
 def _curve(
     values: Sequence[float],
-    method: LiteEvalMethod,
+    method: GatedMethod,
     videos: VideoSet,
     watched_rows: Callable[[npt.NDArray[np.uint8]], list[int]],
     device: torch.device,
@@ -175,27 +173,25 @@ def _curve(
     offsets = row_offsets(videos)
     scores = np.empty((len(values), *videos.labels.shape), np.float32)
     gates = np.zeros((len(values), int(offsets[-1])), np.uint8)
-    seen = np.empty((len(values), len(videos)), np.int64)
+    row_counts = np.empty((len(values), len(videos)), np.int64)
     start = 0
-    read = batches(videos, method.config.batch)
-    for batch in read_ahead(read) if device.type != "cpu" else read:
-        moved = batch.to(device)
-        out: LiteEvalOutput = method.model(moved.inputs["coarse"], moved.inputs["fine"])
-        opened = [(part > 0).numpy().astype(np.uint8) for part in out.split(out.gates.cpu())]
-        stop = start + len(opened)
-        seen[:, start:stop] = np.array([watched_rows(part) for part in opened]).T
-        everyone = torch.arange(len(opened), device=device)
-        for point, until in enumerate(seen[:, start:stop]):
-            last = torch.from_numpy(until - 1).to(device)
-            logits = method.model.classifier(out.states[packed_rows(moved.inputs["coarse"], everyone, last)])
+    for batch in fed(videos, batched(range(len(videos)), method.config.batch), device):
+        coarse = batch.inputs["coarse"]
+        out: LiteEvalOutput = method.model(coarse, batch.inputs["fine"])
+        batch_gates = [(part > 0).numpy().astype(np.uint8) for part in out.split(out.gates.cpu())]
+        stop = start + len(batch_gates)
+        row_counts[:, start:stop] = np.array([watched_rows(part) for part in batch_gates]).T
+        places = torch.arange(len(batch_gates), device=device)
+        for point, counts in enumerate(row_counts[:, start:stop]):
+            last = torch.from_numpy(counts - 1).to(device)
+            logits = method.model.classifier(out.states[packed_rows(coarse, places, last)])
             scores[point, start:stop] = class_probabilities(logits, method.multi_label).float().cpu().numpy()
-            for offset, part, rows in zip(offsets[start:stop], opened, until, strict=True):
-                gates[point, offset : offset + rows] = part[:rows]
+            for offset, part, count in zip(offsets[start:stop], batch_gates, counts, strict=True):
+                gates[point, offset : offset + count] = part[:count]
         start = stop
     points = (
         OperatingPoint(
-            value,
-            with_costs(method, videos, scores[p : p + 1], offsets, gates[p : p + 1], seen[p]),
+            value, with_costs(method, videos, scores[p : p + 1], offsets, gates[p : p + 1], row_counts[p])
         )
         for p, value in enumerate(values)
     )

@@ -9,18 +9,17 @@ from cache_schema import UserError
 from policy.data.batches import Batch
 from policy.data.opening import Dataset
 from policy.liteeval.config import RandomGatingConfig
-from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.method import GatedMethod
 from policy.liteeval.model import LiteEval, LiteEvalOutput
-from policy.method import Losses, Moment, Prediction, class_probabilities
-from policy.session import Session, TrainedRun
+from policy.method import Losses, Moment, Prediction
 from policy.training.losses import classification_loss
 
 
-class RandomGating(LiteEvalMethod):
+class RandomGating(GatedMethod):
     """Trained and evaluated with gates that open independently with probability `usage`.
 
     In training that probability descends to `usage` as LiteEval's target does to γ, where `warmup` is given.
-    What LiteEval gains over it is what knowing *when* to look is worth.
+    What LiteEval gains over it is what knowing *when* to look is worth. It has no session on raw video.
     """
 
     title = "Random gating"
@@ -34,26 +33,18 @@ class RandomGating(LiteEvalMethod):
         self.final_usage = config.usage
         self.model.gate.requires_grad_(False)
 
-    @classmethod
-    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
-        return None  # its gates were not trained
-
     @property
     def draws(self) -> int:
         return self.config.gate_draws
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         usage = self.target_usage(moment.progress)
-        out = self._run(batch, usage, generator)
+        out = with_random_gates(self.model, batch, usage, generator)
         loss = classification_loss(out.logits, batch.targets)
         return {"loss": loss, "usage": out.usage.mean(), "target_usage": usage}
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
-        out = self._run(batch, self.final_usage, generator)
-        return Prediction(class_probabilities(out.logits, self.multi_label), out.split(out.gates))
-
-    def _run(self, batch: Batch, usage: float, generator: torch.Generator) -> LiteEvalOutput:
-        return with_random_gates(self.model, batch, usage, generator)
+        return self.prediction(with_random_gates(self.model, batch, self.final_usage, generator))
 
 
 def with_random_gates(

@@ -1,4 +1,4 @@
-"""LiteEval on raw video: one frame at a time, the fine features asked for when they are worth their cost."""
+"""LiteEval on raw video: one frame at a time, with fine features only where the gate opens."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from policy.liteeval.model import LiteEval
 from policy.session import FloatArray, Rows, Session, Wanted, checked_rows
 
 NETWORK = "LiteEval networks"
-"""Its name in what was spent."""
+"""Their name in a ledger."""
 
 
 class LiteEvalSession(Session):
-    """One video, frame by frame (Algorithm 1). Where its length is not known, as it arrives::
+    """One video, frame by frame (Algorithm 1). A video of unknown length, as it arrives::
 
         session.begin()
         for frame in video:
@@ -28,19 +28,19 @@ class LiteEvalSession(Session):
                 session.fine(fine_features(frame))
             print(session.probabilities)
 
-    It decides and predicts as the model does when it is given the whole video at once. Its rows are wanted one by
-    one. `policy.deploy.session.open_session` makes one from a run folder.
+    It decides and predicts as the model does on the whole video at once. It wants one row at a time.
+    `policy.deploy.session.open_session` makes one from a run folder.
 
     Attributes:
-        frames: looked at so far.
-        fine_features: number of frames so far whose fine features were wanted and given.
-        wants_fine: whether the last frame's fine features are still to be given.
+        frames: how many it has looked at.
+        fine_features: for how many of them it has taken fine features.
+        wants_fine: whether it waits for the fine features of the last frame.
 
     Args:
         model: trained; it is put in evaluation mode.
         coarse, fine: the streams that it was trained on.
-        l2: the model was trained on features brought to length 1 (input_norm "l2"): do the same to those given,
-            so that a backbone's output can be passed on as it is.
+        l2: the model was trained on features of length 1 (input_norm "l2"): scale what it is given, so that a
+            backbone's output can be passed on as it is.
         multi_label: the model was trained with a sigmoid for each class instead of a softmax.
         classes: names of the C classes, for display.
     """
@@ -63,10 +63,10 @@ class LiteEvalSession(Session):
         self._restart()
 
     def begin(self, spans_s: Mapping[str, FloatArray] | None = None) -> None:
-        """As any session does; both streams have as many rows, of the same instants.
+        """As any session does; both streams have the same number of rows, at the same instants.
 
         Args:
-            spans_s: None: the video's length is not known. Nothing is `wanted` of it; `look` and `fine` take it.
+            spans_s: None for a video of unknown length: nothing is `wanted` then; call `look` and `fine`.
         """
         if spans_s is None:
             self._spans_s = {}
@@ -83,7 +83,7 @@ class LiteEvalSession(Session):
         self.frames = 0
         self.fine_features = 0
         self._coarse_state, self._fine_state = self.model.initial_state(1)
-        self._waiting: Tensor | None = None  # the coarse features of a frame that wants fine ones
+        self._waiting: Tensor | None = None  # coarse features of the frame that waits for its fine ones
 
     @property
     def wants_fine(self) -> bool:
@@ -105,13 +105,13 @@ class LiteEvalSession(Session):
 
     @torch.no_grad()
     def look(self, coarse: Rows) -> bool:
-        """See the next frame's coarse features (D_c,).
+        """Take the next frame's coarse features (D_c,).
 
         Returns:
-            Whether its fine features are wanted: then `fine` comes next; else the frame is done.
+            Whether its fine features are wanted: then call `fine` next; otherwise the frame is done.
 
         Raises:
-            ValueError: the frame before still waits for its fine features, or these are not D_c finite numbers.
+            ValueError: the last frame still waits for its fine features, or these are not D_c finite numbers.
         """
         if self._waiting is not None:
             raise ValueError(f"frame {self.frames} waits for its fine features: call fine() before look()")
@@ -126,7 +126,7 @@ class LiteEvalSession(Session):
 
     @torch.no_grad()
     def fine(self, features: Rows) -> None:
-        """See the fine features (D_f,) of the frame for which `look` returned True.
+        """Take the fine features (D_f,) of the frame for which `look` returned True.
 
         Raises:
             ValueError: they were not wanted, or are not D_f finite numbers.
@@ -156,17 +156,17 @@ class LiteEvalSession(Session):
         return self.logits.sigmoid() if self._multi_label else self.logits.softmax(0)
 
     @property
-    def spent(self) -> Mapping[str, int]:
-        spent = Counter({NETWORK: int(self.model.cost.total(steps=self.frames, opened=self.fine_features))})
+    def macs_by_name(self) -> Mapping[str, int]:
+        macs = Counter({NETWORK: self.model.cost.total(steps=self.frames, opened=self.fine_features)})
         # Added, for both may be one stream.
-        spent[self.coarse_stream] += self.frames * stream_cost(self.streams[self.coarse_stream]).macs
-        spent[self.fine_stream] += self.fine_features * stream_cost(self.streams[self.fine_stream]).macs
-        return spent
+        macs[self.coarse_stream] += self.frames * stream_cost(self.streams[self.coarse_stream]).macs
+        macs[self.fine_stream] += self.fine_features * stream_cost(self.streams[self.fine_stream]).macs
+        return macs
 
     def _checked(self, features: Rows, dim: int, name: str) -> Tensor:
         """(1, D), as the model takes them."""
         frame = self.frames + (name == "coarse")
-        given = checked_rows(features, (dim,), f"{name} features", f" of frame {frame}")
+        checked = checked_rows(features, (dim,), f"{name} features", f" of frame {frame}")
         if self._l2:
-            given = torch.from_numpy(unit_length(given.cpu().numpy()))
-        return given.to(self.model.classifier.weight.device)[None]
+            checked = torch.from_numpy(unit_length(checked.cpu().numpy()))
+        return checked.to(self.model.classifier.weight.device)[None]

@@ -37,12 +37,12 @@ class LSTM(nn.LSTMCell, Recurrent):
     def repeated_step(self) -> Callable[[Tensor, State], State]:
         if torch.is_grad_enabled():
             return self.step
-        of_input, of_state = Product(self.weight_ih), Product(self.weight_hh)
+        from_input, from_state = Product(self.weight_ih), Product(self.weight_hh)
         bias = self.bias_ih + self.bias_hh
 
         def step(inputs: Tensor, before: State) -> State:
             assert before.c is not None, "an LSTM has a cell state"
-            i, f, g, o = of_input(inputs).add_(of_state(before.h)).add_(bias).chunk(4, 1)
+            i, f, g, o = from_input(inputs).add_(from_state(before.h)).add_(bias).chunk(4, 1)
             c = (f.sigmoid() * before.c).addcmul_(i.sigmoid(), g.tanh())
             return State(o.sigmoid() * c.tanh(), c)
 
@@ -55,7 +55,7 @@ class GRU(nn.GRUCell, Unrolled):
     Parameters and ``forward`` are those of ``nn.GRUCell``, whose blocks are in the order r, z, n:
 
     r = σ(W_ir x + W_hr h), z = σ(W_iz x + W_hz h), n = tanh(W_in x + r ⊙ W_hn h), h' = (1 − z) ⊙ n + z ⊙ h,
-    each product with a bias. What is done to the input leaves the time loop.
+    each product with a bias. Products with the input are computed outside the time loop.
     """
 
     has_cell_state: ClassVar[bool] = False
@@ -65,11 +65,11 @@ class GRU(nn.GRUCell, Unrolled):
         return (linear(inputs, self.weight_ih, self.bias_ih, self.training_precision),)
 
     def advance(self, projected: tuple[Tensor, ...], before: State) -> State:
-        (of_input,) = projected
-        of_state = linear(before.h, self.weight_hh, self.bias_hh, self.training_precision)
+        (from_input,) = projected
+        from_state = linear(before.h, self.weight_hh, self.bias_hh, self.training_precision)
         gates, width = 2 * self.hidden_size, self.hidden_size
-        r, z = torch.split(torch.sigmoid(of_input[:, :gates] + of_state[:, :gates]), width, 1)
-        new = torch.tanh(torch.addcmul(of_input[:, gates:], r, of_state[:, gates:]))
+        r, z = torch.split(torch.sigmoid(from_input[:, :gates] + from_state[:, :gates]), width, 1)
+        new = torch.tanh(torch.addcmul(from_input[:, gates:], r, from_state[:, gates:]))
         return State(new.lerp(before.h, z), None)
 
 
@@ -80,11 +80,11 @@ class SRU(Unrolled):
 
     c' = f ⊙ c + (1 − f) ⊙ x̃, h' = r ⊙ tanh(c') + (1 − r) ⊙ x.
 
-    The last x is a highway around the unit. Where D ≠ H it is W_x x. No product waits for the state.
+    The last x is a highway around the unit; if D ≠ H it is W_x x. No product depends on the state.
 
-    This is the version of 2017, which the paper cites. In 2018 the authors let both gates see the cell state, too
-    (vectors v_f and v_r); then two sigmoids of every step would wait for the step before. Here they do not:
-    everything but c_t is known before the time loop starts, for all steps at once.
+    This is the version of 2017, which the paper cites. In 2018 the authors made both gates depend on the cell
+    state, too (vectors v_f and v_r); then two sigmoids of every step would wait for the step before. Here
+    everything but c_t is computed before the time loop, for all steps at once.
 
     Attributes:
         weight: (3H, D) or (4H, D), blocks in the order W, W_f, W_r, W_x.

@@ -7,13 +7,13 @@
 
 B_t comes from the log-odds of Eq. 2 (`state_log_odds` is the state's part, :mod:`policy.liteeval.gate` has the
 rest) by `decide`, with the gradient of Eq. 9. The loop of `Unrolled.run_gated` has a whole step. For LSTMs
-:mod:`.gated_lstm` computes the same with a gradient written by hand; in evaluation :mod:`.sparse` computes opened
-steps alone.
+:mod:`.gated_lstm` computes the same with a gradient written by hand; in evaluation :mod:`.sparse` computes only
+opened steps.
 
-Batches are packed as :func:`torch.nn.utils.rnn.pack_sequence` packs them: time-major, longest video first, so that
-the videos still running at step t are the first ``batch_sizes[t]`` and padding does not exist. N is the number of
-rows, the sum of all lengths; D the inputs of a network, H its hidden units, S <= H those of the network it is
-synchronised with.
+Batches are packed as :func:`torch.nn.utils.rnn.pack_sequence` packs them: time-major, longest video first, so
+that the videos still running at step t are the first ``batch_sizes[t]`` and there is no padding. N is the number
+of rows, the sum of all lengths; D the inputs of a network, H its hidden units, S <= H those of the network with
+which it is synchronised.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from policy.networks.packing import split_steps
 
 
 class State(NamedTuple):
-    """What a recurrent network remembers of n videos, or (N rows) after every step."""
+    """The state of a recurrent network for n videos, or (N rows) after every step."""
 
     h: Tensor
-    """(n, H): hidden state, its output."""
+    """(n, H): hidden state, the output."""
     c: Tensor | None
     """(n, H): cell state. None where the network has none (GRU)."""
 
 
 class GateInput(NamedTuple):
-    """All that decides B_t except the state. Either ``given`` decides, or the noisy log-odds do."""
+    """What decides B_t, except for the state: either ``fixed``, or the noisy log-odds."""
 
     log_odds: Tensor
-    """(N,): what the current input gives; h_{t−1} · ``state_weight`` is added to it."""
+    """(N,): the part of the current input, to which h_{t−1} · ``state_weight`` is added."""
     state_weight: Tensor
     """(H,)."""
     cell_weight: Tensor | None = None
     """(H,): its product with c_{t−1} is added as well (the authors' code; Eq. 2 has no such term)."""
     noise: Tensor | None = None
     """(N,): added to the log-odds to make the decision. The difference of two Gumbel variables, to sample."""
-    given: Tensor | None = None
-    """(N,): gates to use whatever the log-odds are, 0 or 1 (anything between mixes, as Eq. 4 would)."""
+    fixed: Tensor | None = None
+    """(N,): gates to use instead of the log-odds, 0 or 1 (values between mix, as in Eq. 4)."""
     temperature: float = 1.0
     """τ of Eq. 9: the gradient of B_t is that of sigmoid((log-odds + noise) / τ)."""
     hard: bool = True
@@ -58,7 +58,7 @@ class GateInput(NamedTuple):
 
 
 class GatedRun(NamedTuple):
-    """What a gated network did, packed like its inputs."""
+    """The states and gates of a gated network, packed like its inputs."""
 
     states: State
     """(N, H): after each step."""
@@ -72,7 +72,7 @@ class GatedRun(NamedTuple):
 
 
 def state_log_odds(gate: GateInput, before: State) -> Tensor:
-    """(n,): the part of the log-odds of opening that the state (n, H) before the step gives (Eq. 2)."""
+    """(n,): the part of the log-odds of opening that depends on the state (n, H) before the step (Eq. 2)."""
     log_odds = before.h @ gate.state_weight
     if gate.cell_weight is None or before.c is None:
         return log_odds
@@ -80,7 +80,7 @@ def state_log_odds(gate: GateInput, before: State) -> Tensor:
 
 
 def decide(log_odds: Tensor, noise: Tensor | None, gate: GateInput) -> Tensor:
-    """B_t (n,) from the log-odds, with the gradient of Eq. 9 (straight-through where it is hard)."""
+    """B_t (n,) from the log-odds, with the gradient of Eq. 9 (straight-through if hard)."""
     decision = log_odds if noise is None else log_odds + noise
     relaxed = torch.sigmoid(decision / gate.temperature)
     # In this order the sum is exactly 0 or 1.
@@ -94,12 +94,12 @@ def closed_state(before: State, sync: State | None) -> State:
     """
     if sync is None:
         return before
-    return each(lambda kept, copied: torch.cat([copied, kept[:, copied.shape[1] :]], 1), before, sync)
+    return each(lambda old, copied: torch.cat([copied, old[:, copied.shape[1] :]], 1), before, sync)
 
 
 def mixed(closed: State, candidate: State, opened: Tensor) -> State:
     """Eq. 4, for B_t (n,)."""
-    return each(lambda kept, moved: kept.lerp(moved, opened[:, None]), closed, candidate)
+    return each(lambda old, new: old.lerp(new, opened[:, None]), closed, candidate)
 
 
 # --- networks ---
@@ -132,12 +132,12 @@ class Recurrent(nn.Module, ABC):
     def run_gated(
         self, inputs: Tensor, batch_sizes: Sequence[int], gate: GateInput, sync: State | None
     ) -> GatedRun:
-        """Steps from a zero state that move only where the gate opens (Eq. 3-5).
+        """Steps from a zero state that update it only where the gate opens (Eq. 3-5).
 
         Args:
-            inputs: (N, D) packed, of all steps: the gradient of the gate compares both ways.
+            inputs: (N, D) packed, of all steps: the gate's gradient compares the open and the closed state.
             batch_sizes: videos still running, per step.
-            gate: what decides; may read the cell state where there is one.
+            gate: may use the cell state if there is one.
             sync: (N, S), see :func:`closed_state`.
         """
 
@@ -146,7 +146,7 @@ class Recurrent(nn.Module, ABC):
         """One step of n videos: (n, D) and the state before it -> the state after it (Eq. 3)."""
 
     def repeated_step(self) -> Callable[[Tensor, State], State]:
-        """`step`, to be called many times with the same weights."""
+        """`step`, prepared for many calls with the same weights."""
         return self.step
 
     def zero_state(self, like: Tensor, videos: int) -> State:
@@ -155,28 +155,28 @@ class Recurrent(nn.Module, ABC):
         return State(zeros, zeros if self.has_cell_state else None)
 
     def open(self, inputs: Tensor, rows: Tensor, before: State, closed: State) -> State:
-        """One step that is computed for the opened rows only.
+        """One step, computed for the opened rows only.
 
         Args:
             inputs: (m, D) of the m opened rows; those of the others need not exist.
-            rows: (m,), which of the n rows they are.
+            rows: (m,), their positions among the n rows.
             before: state (n, H) before the step.
-            closed: state (n, H) of every row, were its gate closed.
+            closed: state (n, H) of every row after a step with a closed gate.
         """
         candidate = self.step(inputs, rows_of(before, rows))
-        return each(lambda kept, moved: kept.index_copy(0, rows, moved), closed, candidate)
+        return each(lambda old, new: old.index_copy(0, rows, new), closed, candidate)
 
 
 class Unrolled(Recurrent):
-    """A network given by what leaves the time loop and what stays in it; torch works out the gradient."""
+    """A network split into what is computed outside and inside the time loop; its gradient is torch's."""
 
     @abstractmethod
     def project(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """All that does not wait for the state, for any number of rows (n, D) at once."""
+        """All that does not depend on the state, for any number of rows (n, D) at once."""
 
     @abstractmethod
     def advance(self, projected: tuple[Tensor, ...], before: State) -> State:
-        """One step of n videos, from their inputs as `project` returns them."""
+        """One step of n videos, from the result of `project`."""
 
     def step(self, inputs: Tensor, before: State) -> State:
         return self.advance(self.project(inputs), before)
@@ -199,14 +199,14 @@ class Unrolled(Recurrent):
             self._projected(inputs, batch_sizes),
             split_steps(gate.log_odds, batch_sizes),
             nothing if gate.noise is None else split_steps(gate.noise, batch_sizes),
-            nothing if gate.given is None else split_steps(gate.given, batch_sizes),
+            nothing if gate.fixed is None else split_steps(gate.fixed, batch_sizes),
             nothing if sync is None else _split_states(sync, batch_sizes),
             strict=True,
         )
-        for n, projected, input_log_odds, noise, given, copied in steps:
+        for n, projected, input_log_odds, noise, fixed, copied in steps:
             before = rows_of(state, slice(n))
             odds = input_log_odds + state_log_odds(gate, before)  # Eq. 2
-            opened = decide(odds, noise, gate) if given is None else given  # Eq. 8, 9
+            opened = decide(odds, noise, gate) if fixed is None else fixed  # Eq. 8, 9
             closed = closed_state(before, copied)  # Eq. 5
             candidate = self.advance(projected, before)  # Eq. 3
             state = mixed(closed, candidate, opened)  # Eq. 4
@@ -223,7 +223,7 @@ class Unrolled(Recurrent):
 
 
 def each(function: Callable[..., Tensor], *states: State) -> State:
-    """The function of the hidden states, and of the cell states where there are any."""
+    """The function applied to the hidden states, and to the cell states if there are any."""
     cells = [state.c for state in states if state.c is not None]
     return State(function(*(state.h for state in states)), function(*cells) if cells else None)
 

@@ -4,13 +4,14 @@ One recurrence serves both networks of LiteEval: with gates and the coarse state
 with every gate open it is an ordinary LSTM (Eq. 1) that returns its hidden and cell state at *every* step, which
 ``nn.LSTM`` does not and Eq. 5 needs.
 
-Four things make it quick, all without changing a result:
+Four things make it fast, all without changing a result:
 
-- Whatever does not wait for the gates (the input projection) is one product over all steps.
-- The gradients of the weights are one product over all steps, instead of one per step added up.
-- The weights that every step multiplies with are laid out once (:mod:`.products`).
-- Where B_t = 0 the candidate state h' of Eq. 3 does not reach the result, so its gradient is exactly zero and
-  the backward pass skips it. (The forward pass may not: the gradient of the gate compares both ways.)
+- What does not depend on the gates (the input projection) is one product over all steps.
+- The gradient of each weight is one product over all steps, instead of a sum of one per step.
+- The weights with which every step multiplies are laid out once (:mod:`.products`).
+- Where B_t = 0 the candidate state h' of Eq. 3 does not affect the result, so its gradient is exactly zero and
+  the backward pass skips it. (The forward pass may not: the gate's gradient compares the open and the closed
+  state.)
 
 N, H and S are those of :mod:`.gated`; the four blocks of an LSTM are in torch's order i, f, g, o.
 """
@@ -35,7 +36,7 @@ def gated_lstm(
     sync: State | None,
     precision: Precision = "float32",
 ) -> GatedRun:
-    """Run an LSTM that moves only where its gate opens (Eq. 3-5), from a zero state.
+    """Run an LSTM whose state changes only where its gate opens (Eq. 3-5), from a zero state.
 
     Args:
         cell: the parameters.
@@ -43,7 +44,7 @@ def gated_lstm(
         batch_sizes: videos that are still running, per step.
         gate: see :class:`GateInput`. None: every gate is open, as in an ordinary LSTM (Eq. 1).
         sync: states (N, S) with S <= H whose row t replaces the first S entries of the state where the gate is
-            closed (Eq. 5). None keeps the state as it was (Table 8, "without").
+            closed (Eq. 5). None leaves the state as it was (Table 8, "without").
         precision: of the matrix products; states and sums have the type of the parameters.
     """
     assert sync is None or sync.c is not None, "an LSTM has a cell state"
@@ -93,7 +94,7 @@ class _GatedLSTM(torch.autograd.Function):
         state_weight: Tensor | None,
         cell_weight: Tensor | None,
         noise: Tensor | None,
-        given: Tensor | None,
+        fixed: Tensor | None,
         temperature: float,
         hard: bool,
         batch_sizes: tuple[int, ...],
@@ -102,14 +103,14 @@ class _GatedLSTM(torch.autograd.Function):
         total, hidden = len(inputs), weight_hh.shape[1]
         factors, weight_ih, weight_hh = (rounded(x, precision) for x in (inputs, weight_ih, weight_hh))
         recurrent = Product(weight_hh)
-        # Starts as the input projection of every step; each step turns its rows into i, f, g, o.
+        # At first the input projection of every step; each step turns its rows into i, f, g, o.
         activations = Product(weight_ih)(factors).to(inputs.dtype).add_(bias)
         all_h, all_c = inputs.new_empty(total, hidden), inputs.new_empty(total, hidden)
         # new − closed, of h and c: what opening the gate changes.
         gain_h, gain_c = torch.empty_like(all_h), torch.empty_like(all_c)
-        gates = inputs.new_ones(total) if given is None else given.to(inputs.dtype).clone()
+        gates = inputs.new_ones(total) if fixed is None else fixed.to(inputs.dtype).clone()
         log_odds = inputs.new_zeros(total) if gate_log_odds is None else gate_log_odds.clone()
-        relaxed = inputs.new_zeros(total)  # B_t of Eq. 9, whose gradient the hard B_t borrows
+        relaxed = inputs.new_zeros(total)  # B_t of Eq. 9, whose gradient the hard B_t has
 
         h = c = inputs.new_zeros(batch_sizes[0], hidden)
         for rows, _, n in _steps(batch_sizes):
@@ -122,7 +123,7 @@ class _GatedLSTM(torch.autograd.Function):
                 log_odds[rows] += h @ state_weight  # Eq. 2
                 if cell_weight is not None:
                     log_odds[rows] += c @ cell_weight
-                if given is None:
+                if fixed is None:
                     decision = log_odds[rows] if noise is None else log_odds[rows] + noise[rows]
                     relaxed[rows] = torch.sigmoid(decision / temperature)
                     gates[rows] = (decision > 0).to(gates.dtype) if hard else relaxed[rows]
@@ -143,7 +144,7 @@ class _GatedLSTM(torch.autograd.Function):
         ctx.precision = precision
         ctx.temperature = temperature
         ctx.width = 0 if sync_h is None else sync_h.shape[1]
-        ctx.learned_gates = given is None and state_weight is not None
+        ctx.learned_gates = fixed is None and state_weight is not None
         return all_h, all_c, gates, log_odds
 
     @staticmethod
@@ -155,12 +156,12 @@ class _GatedLSTM(torch.autograd.Function):
             factors, weight_ih, weight_hh, state_weight, cell_weight,
             activations, all_h, all_c, gain_h, gain_c, gates, relaxed,
         ) = ctx.saved_tensors  # fmt: skip
-        wants_given = ctx.needs_input_grad[10]
+        wants_fixed = ctx.needs_input_grad[10]
         recurrent = Product(weight_hh.t())
         width = ctx.width
         steps = _steps(ctx.batch_sizes)
 
-        # Only rows with B_t ≠ 0 send a gradient through the LSTM: that of other candidates is exactly zero.
+        # Only rows with B_t ≠ 0 have a gradient through the LSTM: that of other candidates is exactly zero.
         opened = gates.nonzero().squeeze(1)
         ends = torch.tensor([step.rows.stop for step in steps], device=opened.device)
         last_opened: list[int] = torch.searchsorted(opened, ends).tolist()
@@ -170,14 +171,14 @@ class _GatedLSTM(torch.autograd.Function):
         grad_gates, grad_decision = grad_gates.clone(), grad_log_odds.clone()
         slope = relaxed * (1 - relaxed) / ctx.temperature
         zero_state = torch.zeros_like(all_h[: ctx.batch_sizes[0]])
-        # Of the states after the step at hand. A video that ended before it has not been reached: still zero.
+        # Of the states after the current step; zero for videos that ended before it.
         carry_h, carry_c = zero_state.clone(), zero_state.clone()
 
         for t in reversed(range(len(steps))):
             rows, before, n = steps[t]
             dh = carry_h[:n].add_(grad_h[rows])
             dc = carry_c[:n].add_(grad_c[rows])
-            if ctx.learned_gates or wants_given:
+            if ctx.learned_gates or wants_fixed:
                 # Eq. 4 is closed + B (new − closed), for the hidden and for the cell state.
                 grad_gates[rows] += (dh * gain_h[rows]).addcmul_(dc, gain_c[rows]).sum(1)
             if ctx.learned_gates:
@@ -229,7 +230,7 @@ class _GatedLSTM(torch.autograd.Function):
             None if state_weight is None else grad_decision[first:] @ earlier_h,
             None if cell_weight is None else grad_decision[first:] @ all_c[earlier],
             None,  # the noise is not learned
-            grad_gates if wants_given else None,
+            grad_gates if wants_fixed else None,
             None,
             None,
             None,

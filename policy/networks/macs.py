@@ -1,5 +1,6 @@
-"""Multiply-accumulates (MACs) of the layers that policies are made of, counted by their matrix products, as
-backbone counters do. Both papers call 10⁹ of them a GFLOP.
+"""Multiply-accumulates (MACs) of the layers of policies. Only matrix products count, as in counters of backbones.
+
+Both papers call 10⁹ of them a GFLOP.
 """
 
 
@@ -14,7 +15,7 @@ def gru_step_macs(input_dim: int, hidden: int) -> int:
 
 
 def sru_step_macs(input_dim: int, hidden: int) -> int:
-    """One step of an SRU: candidate, two gates and, where the sizes differ, the highway; none sees the state."""
+    """One step of an SRU: candidate, two gates and, if the sizes differ, a highway; none uses the state."""
     return (3 if input_dim == hidden else 4) * hidden * input_dim
 
 

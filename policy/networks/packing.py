@@ -17,7 +17,7 @@ def video_of_row(packed: PackedSequence) -> Tensor:
 
 
 def place_of_row(batch_sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) place of each row's video among the B sorted ones, and their lengths (B,) in steps."""
+    """(N,) position of each row's video among the B sorted ones, and their lengths (B,) in steps."""
     place = torch.arange(int(batch_sizes[0]))
     return torch.cat([place[:n] for n in batch_sizes.tolist()]), (batch_sizes[:, None] > place).sum(0)
 
@@ -30,7 +30,7 @@ def last_rows(batch_sizes: Tensor) -> Tensor:
 
 
 def split_steps(packed: Tensor, batch_sizes: Sequence[int]) -> tuple[Tensor, ...]:
-    """The rows of each step. (Slices would do, but the gradient of each would be as large as the whole.)"""
+    """The rows of each step. (Not slices, because the gradient of each would be as large as the whole.)"""
     return torch.split(packed, list(batch_sizes))
 
 
@@ -60,7 +60,7 @@ def lengths_of(packed: PackedSequence) -> Tensor:
 
 
 def packed_rows(packed: PackedSequence, videos: Tensor, rows: Tensor) -> Tensor:
-    """(M,) int64: where in `packed.data` row `rows` (M,) of the caller's video `videos` (M,) is."""
+    """(M,) int64: the positions in `packed.data` of rows (M,) of the caller's videos (M,)."""
     starts = (packed.batch_sizes.cumsum(0) - packed.batch_sizes).to(rows.device)
     order = packed.unsorted_indices
     return starts[rows] + (videos if order is None else order[videos])

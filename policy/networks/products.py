@@ -13,12 +13,12 @@ from torch.nn import functional
 from policy.config import Precision
 
 WORTH_LAYING_OUT = 1 << 20
-"""Entries of a weight, those of 512 units. oneDNN prepares itself for every new number of rows; for a smaller
+"""Entries of a weight, as many as 512 units have. oneDNN prepares for every new number of rows; with a smaller
 weight that takes longer than it saves."""
 
 
 def rounded(x: Tensor, precision: Precision) -> Tensor:
-    """As it enters a product; itself where nothing is rounded."""
+    """`x` as a product takes it; unchanged for float32."""
     return x.bfloat16() if precision == "bfloat16" else x
 
 
@@ -33,8 +33,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, precision: Precision)
 class Product:
     """x ↦ x Wᵀ for one weight and many x, without gradient.
 
-    On a CPU the weight is laid out once for oneDNN, through the operators that torch's own compiler uses for it.
-    With the 32 rows of one time step that is 1.8 times as quick as ``torch.mm`` (docs/training-speed.md).
+    On a CPU the weight is laid out once for oneDNN, by the operators of torch's compiler. For the 32 rows of one
+    time step that is 1.8 times as fast as ``torch.mm`` (docs/training-speed.md).
 
     Args:
         weight: (O, I), `rounded`. Do not change it while this is in use.
@@ -55,14 +55,12 @@ class Product:
 
 
 def _for_onednn(weight: Tensor) -> Tensor | None:
-    """The weight as oneDNN wants it; None where oneDNN has nothing for it."""
+    """The weight in oneDNN's layout; None where that is not worth it or not supported."""
     if weight.device.type != "cpu" or weight.numel() < WORTH_LAYING_OUT or not torch.backends.mkldnn.enabled:
         return None
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
-    if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return None
-    if weight.dtype not in (torch.float32, torch.bfloat16):
-        return None
-    laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
-    return laid_out
+    bfloat16 = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return (
+        torch.ops.mkldnn._reorder_linear_weight(weight) if bfloat16 or weight.dtype == torch.float32 else None
+    )

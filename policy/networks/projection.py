@@ -15,15 +15,15 @@ from policy.networks.macs import linear_macs
 from policy.networks.products import linear
 
 LEAST_ROWS = 8
-"""Of which mean and variance are taken in training."""
+"""The smallest number of rows whose mean and variance are taken in training."""
 
 
 class Projection(nn.Module):
     """Batch norm, linear, batch norm, ReLU: (N, D) -> (N, P).
 
-    The released code has these layers inside its time loop, so that in training every step is normalised with
-    the mean and variance of its own rows, one of each video. Here they are outside of the loop, and the
-    statistics are the same: see :func:`segments` for videos of different lengths.
+    The released code has these layers inside its time loop, so that in training every step is normalised by the
+    mean and variance of its own rows, one of each video. Here they are outside the loop, with the same
+    statistics; for videos of different lengths see :func:`segments`.
     """
 
     def __init__(self, input_size: int, output_size: int, precision: Precision = "float32") -> None:
@@ -39,9 +39,9 @@ class Projection(nn.Module):
         return linear_macs(self.linear.in_features, self.linear.out_features)
 
     def forward(self, rows: Tensor, batch_sizes: Sequence[int]) -> Tensor:
-        """Of rows (N, D), packed; ``batch_sizes`` (rows of each step) matter in training only.
+        """Rows (N, D), packed -> (N, P); ``batch_sizes`` (rows of each step) matter in training only.
 
-        A single row has no variance: in training, too, it is normalised as in evaluation.
+        A single row has no variance: even in training it is normalised as in evaluation.
         """
         if not self.training or len(rows) == 1:
             projected = batch_norm(self.linear(batch_norm(rows, self.norm)), self.output_norm)
@@ -55,7 +55,7 @@ class Projection(nn.Module):
 
 
 class Block(NamedTuple):
-    """Consecutive segments with as many rows each."""
+    """Consecutive segments with the same number of rows."""
 
     size: int
     """Rows of a segment."""
@@ -69,20 +69,20 @@ def split(rows: Tensor, blocks: Sequence[Block]) -> Iterator[tuple[Tensor, Block
 
 
 def side_by_side(rows: Tensor, block: Block) -> Tensor:
-    """Rows segment after segment -> first row of every segment, second row of every segment, …"""
+    """From segment after segment to: the first row of every segment, the second row of every segment, …"""
     return rows.view(block.number, block.size, -1).transpose(0, 1).flatten(0, 1)
 
 
 def in_turn(rows: Tensor, block: Block) -> Tensor:
-    """The way back."""
+    """The inverse of `side_by_side`."""
     return rows.view(block.size, block.number, -1).transpose(0, 1).flatten(0, 1)
 
 
 def segments(batch_sizes: Sequence[int], least: int = LEAST_ROWS) -> list[int]:
-    """Rows that share their statistics: those of a step, or of as many steps as it takes to have enough.
+    """Numbers of rows that share their statistics: those of one step, or of as many steps as have enough rows.
 
-    Where videos have different lengths the last steps have few rows, which would be normalised to noise (one
-    row: to zero). Steps that are left over at the end belong to the last segment.
+    If videos have different lengths the last steps have few rows, which would be normalised to noise (one row: to
+    zero). Steps left over at the end belong to the last segment.
     """
     sizes, rows = [], 0
     for n in batch_sizes:
@@ -103,13 +103,13 @@ def batch_norm(rows: Tensor, norm: nn.BatchNorm1d) -> Tensor:
 
 
 def segment_norm(rows: Tensor, norm: nn.BatchNorm1d, blocks: Sequence[Block]) -> Tensor:
-    """Batch norm in training: called on one segment after another, but on those of a block at once.
+    """Batch norm in training, as if called on one segment after another, but for the segments of a block at once.
 
     Args:
-        rows: (N, D), each block :func:`side_by_side`: the columns of a segment are then columns of a matrix
-            (size, number · D), which batch norm treats as one by one.
+        rows: (N, D), each block :func:`side_by_side`: the columns of its segments are then the columns of a matrix
+            (size, number · D), which batch norm normalises independently.
         norm: its running statistics move once per segment.
-        blocks: N rows in all.
+        blocks: of N rows in all.
     """
     normalised, means, variances = [], [], []
     for part, (size, number) in split(rows, blocks):
@@ -133,11 +133,11 @@ def segment_norm(rows: Tensor, norm: nn.BatchNorm1d, blocks: Sequence[Block]) ->
 
 @torch.no_grad()
 def _move(norm: nn.BatchNorm1d, means: Tensor, variances: Tensor) -> None:
-    """Exponential averages over S segments: what S steps r ← (1 − m) r + m x of (S, D) come to."""
+    """Exponential averages over S segments, (S, D): the result of S steps r ← (1 − m) r + m x."""
     assert norm.momentum is not None and norm.running_mean is not None and norm.running_var is not None
     assert norm.num_batches_tracked is not None
-    kept = 1 - norm.momentum
-    shares = norm.momentum * kept ** torch.arange(len(means) - 1, -1, -1).to(means)
-    norm.running_mean.mul_(kept ** len(means)).add_(shares @ means)
-    norm.running_var.mul_(kept ** len(means)).add_(shares @ variances)
+    decay = 1 - norm.momentum
+    shares = norm.momentum * decay ** torch.arange(len(means) - 1, -1, -1).to(means)
+    norm.running_mean.mul_(decay ** len(means)).add_(shares @ means)
+    norm.running_var.mul_(decay ** len(means)).add_(shares @ variances)
     norm.num_batches_tracked += len(means)

@@ -17,8 +17,8 @@ class Standardize(nn.Module):
     """Bring the features of one stream to zero mean and unit variance; the identity until fitted.
 
     Our addition, not in the paper (its released code L2-normalises each frame and learns BatchNorm layers).
-    The gate and the fine LSTM see features of two backbones side by side, whose scales may differ by orders
-    of magnitude. The constants are buffers: saved with the weights, never trained, and alike in training and
+    The gate and the fine LSTM take features of two backbones side by side, whose scales may differ by orders
+    of magnitude. The constants are buffers: saved with the weights, never trained, and the same in training and
     deployment.
     """
 
@@ -34,7 +34,7 @@ class Standardize(nn.Module):
         """Features (..., D) of any float type (float16 in the cache) -> (..., D) in the model's own type.
 
         Raises:
-            ValueError: when D is not the one this was built for (which might otherwise broadcast).
+            ValueError: D is not that of the module (the features might otherwise broadcast).
         """
         if features.shape[-1] != len(self.mean):
             raise ValueError(f"features have {features.shape[-1]} columns, the model takes {len(self.mean)}")
@@ -47,7 +47,7 @@ class Standardize(nn.Module):
         A feature that never varies gets std 1, so that it becomes 0 rather than NaN.
 
         Raises:
-            ValueError: when there is no row at all, or the statistics are not finite.
+            ValueError: there is no row, or the statistics are not finite.
         """
         count = 0
         mean = torch.zeros_like(self.mean, dtype=torch.float64)
@@ -55,20 +55,20 @@ class Standardize(nn.Module):
         for rows in features:
             if len(rows) == 0:
                 continue
-            # A copy where it is an array: memory maps are read-only, which torch cannot express.
+            # A copy of an array, because torch has no read-only tensors for memory maps.
             tensor = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, np.float64))
             block = tensor.to(device=mean.device, dtype=torch.float64)
             # Chan's pairwise update: no cancellation, unlike E[x²] − E[x]².
             block_mean = block.mean(0)
             shift = block_mean - mean
-            grown = count + len(block)
-            deviation += (block - block_mean).square().sum(0) + shift.square() * (count * len(block) / grown)
-            mean += shift * (len(block) / grown)
-            count = grown
+            total = count + len(block)
+            deviation += (block - block_mean).square().sum(0) + shift.square() * (count * len(block) / total)
+            mean += shift * (len(block) / total)
+            count = total
         if count == 0:
             raise ValueError("no feature row to take mean and std from")
         std = (deviation / count).sqrt()
-        # Relative to the mean: the rounding of a large constant is not a variation.
+        # Relative to the mean: rounding of a large constant is no variation.
         std[std <= 1e-6 * mean.abs()] = 1.0
         if not (mean.isfinite().all() and std.isfinite().all()):
             raise ValueError("features hold NaN or infinity: their mean and std are not finite")
@@ -77,6 +77,6 @@ class Standardize(nn.Module):
 
 
 def fit_scale(scale: Standardize, videos: VideoSet, role: Role, rows: RowChoice = every_row) -> None:
-    """Fit mean and std to those rows of the training videos that a method looks at."""
+    """Fit mean and std to the rows of the training videos that a method looks at."""
     arrays = (videos.features(role, i) for i in range(len(videos)))
     scale.fit(torch.from_numpy(a[rows(len(a))].astype(np.float32)) for a in arrays)

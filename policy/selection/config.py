@@ -40,7 +40,7 @@ class PoolConfig(RunConfig):
         flag="--classes",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        read=read_class_names,
+        parse=read_class_names,
     )
     heads: Literal["scores", "linear"] = option(
         "scores",

@@ -10,8 +10,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from policy.evaluation.curves import upper_hull
-from policy.evaluation.oracle import oracle_choices
+from policy.evaluation.curves import oracle_choices, upper_hull
 from policy.selection.curve import SelectionCurve
 from policy.selection.pool import FloatArray, Masks, PoolTable, all_of, only
 from policy.selection.rule import choose, thresholds
@@ -101,7 +100,7 @@ def cascade(
 
 def oracle(table: PoolTable, *, points: int = POINTS) -> SelectionCurve:
     """The best choice of one model per video, knowing the labels: the cheapest that is right (hit@1), traded
-    against cost as `policy.evaluation.oracle.oracle_choices`; the value is the price, in videos per GFLOP.
+    against cost as `policy.evaluation.curves.oracle_choices`; the value is the price, in videos per GFLOP.
 
     Args:
         points: at most so many.

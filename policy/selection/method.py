@@ -149,5 +149,5 @@ class Selector(PoolMethod):
         indices = np.array(batch.indices)
         inputs = inputs[torch.from_numpy(indices)].to(batch.targets.device)
         chosen = self.choose(confidences_of(self.config, self.model, inputs), self.threshold)
-        spent = self.models_macs(only(chosen), table.macs[indices])
-        return Prediction(torch.from_numpy(table.probabilities[indices, chosen]), spent=spent)
+        further = self.models_macs(only(chosen), table.macs[indices])
+        return Prediction(torch.from_numpy(table.probabilities[indices, chosen]), further_macs=further)

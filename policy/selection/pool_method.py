@@ -111,9 +111,9 @@ class PoolMethod(Method):
         every = range(len(videos))
         return mean_features(stream, videos, every, rows, needed_by="--selector-input features")
 
-    def network_macs(self, seen: IntArray, gated: IntArray) -> dict[str, IntArray]:
-        classifier = {self.input_model.name.stream: self.input_model.head.macs(seen)}
-        return classifier | {NETWORK: np.full_like(seen, self.model.macs)}
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
+        classifier = {self.input_model.name.stream: self.input_model.head.macs(row_counts)}
+        return classifier | {NETWORK: np.full_like(row_counts, self.model.macs)}
 
     def models_macs(self, ran: Masks, macs: IntArray) -> dict[str, IntArray]:
         """(m,) by name: of the models of the pool that ran beside the one that always does.

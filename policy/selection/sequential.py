@@ -160,7 +160,7 @@ class SelectorCascade(PoolMethod):
         # `network_macs` charges every video for the first look.
         looks = membership(ran, self.model.models).sum(axis=1) - 1
         spent[NETWORK] = looks * self.model.macs
-        return Prediction(torch.from_numpy(walks.scores(ran)), spent=spent)
+        return Prediction(torch.from_numpy(walks.scores(ran)), further_macs=spent)
 
 
 class Walks:

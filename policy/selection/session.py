@@ -199,7 +199,7 @@ class PoolSession(Session):
         return torch.from_numpy(answer)
 
     @property
-    def spent(self) -> Mapping[str, int]:
+    def macs_by_name(self) -> Mapping[str, int]:
         return {**{model.name.stream: model.macs for model in self._begun}, NETWORK: self._network_macs}
 
     @property

@@ -16,7 +16,7 @@ from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
 from cache_schema.command import tells_mistakes
 from policy.baselines.config import FramesConfig, GlimpsesConfig, JumpsConfig
-from policy.config import RunConfig, own_names
+from policy.config import RunConfig, method_options
 from policy.liteeval.config import GumbelConfig, NetworkConfig, PenaltyConfig, WarmupConfig
 from policy.options import (
     AS_JSON,
@@ -292,7 +292,7 @@ _LITEEVAL = options(
     TABLE,
 )
 # What a selector looks at, rows say themselves.
-_SELECTOR = settings(SelectorConfig, *own_names(SelectorConfig), without=("coarse",))
+_SELECTOR = settings(SelectorConfig, *method_options(SelectorConfig), without=("coarse",))
 OF_LITEEVAL = options(_LITEEVAL, _dataset(LITEEVAL_DATASETS, _SIZES))
 OF_SELECTION = options(
     DATA,

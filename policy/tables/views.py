@@ -17,7 +17,7 @@ from cache_schema.run_folder import read_json, write_json
 from policy.baselines.uniform import Uniform
 from policy.config import RunConfig
 from policy.evaluation.predictions import Predictions
-from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.method import GatedMethod
 from policy.liteeval.online import emissions, uniform_k
 from policy.method import Method
 from policy.runs import (
@@ -100,7 +100,7 @@ def _seen(task: ViewTask, cache: FeatureCache, labels: LabelSet, device: str) ->
     def said_by(run: Trained) -> tuple[Method, Predictions]:
         data = open_data(run.config, cache, labels)
         method = load_method(run.folder, run.config, data)
-        assert isinstance(method, LiteEvalMethod)  # checked where the table is read
+        assert isinstance(method, GatedMethod)  # checked where the table is read
         return method, emissions(method, data.evaluation, [k], device=chosen).points[0].predictions
 
     if task.follows is None:
@@ -109,4 +109,4 @@ def _seen(task: ViewTask, cache: FeatureCache, labels: LabelSet, device: str) ->
     data = open_data(task.run.config, cache, labels)
     method = load_method(task.run.folder, task.run.config, data)
     assert isinstance(method, Uniform)
-    return method, uniform_k(method, data.evaluation, followed.seen, k, device=chosen).predictions
+    return method, uniform_k(method, data.evaluation, followed.row_counts, k, device=chosen).predictions

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cache_schema import UserError
 from cache_schema.run_folder import write_atomically
 
-_JSON = "state"  # key of the file's metadata that holds all that is not a tensor
+_JSON = "state"  # key of the file's metadata; holds all that is not a tensor
 
 
 def write_weights(path: Path, model: nn.Module) -> None:
@@ -23,9 +23,10 @@ def write_weights(path: Path, model: nn.Module) -> None:
     write_tensors(path, model.state_dict())
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors by name. Raises UserError where the file cannot be written."""
-    write_atomically(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(plain, metadata=metadata))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -54,11 +55,11 @@ def write_checkpoint(
     state: Mapping[str, Any],
     order: Tensor | None = None,
 ) -> None:
-    """Write all that training needs to go on as if it had not been stopped.
+    """Write all that training needs to continue as if it had not been stopped.
 
     Args:
-        state: JSON.
-        order: (M,) of the videos, in the middle of an epoch.
+        state: for JSON.
+        order: (M,) order of the videos, in the middle of an epoch.
     """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
@@ -66,8 +67,7 @@ def write_checkpoint(
     tensors["generator"] = generator.get_state()
     if order is not None:
         tensors["order"] = order
-    saved = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomically(path, save(saved, metadata={_JSON: json.dumps(dict(state))}))
+    write_tensors(path, tensors, {_JSON: json.dumps(dict(state))})
 
 
 def read_checkpoint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,16 +19,16 @@ from policy.data.batches import Batch, VideoSet, batched, fed
 from policy.method import Losses, Method, Moment
 from policy.training.checkpoint import read_checkpoint, write_checkpoint
 from policy.training.distributed import Ranks
-from policy.training.stopping import Held, held_back
+from policy.training.stopping import DeferredSignals, deferred_signals
 
 Epoch = Mapping[str, float]
-"""One line of metrics.jsonl: "epoch" (from 1), what `Method.losses` said, averaged over videos, "lr",
+"""One line of metrics.jsonl: "epoch" (from 1), the values of `Method.losses` averaged over videos, "lr",
 "seconds"."""
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 CHECKPOINT_EVERY_S = 600.0
-"""A long epoch is saved so often before its end. When that is decides nothing but what a kill costs."""
+"""How often a long epoch is saved before its end. It only affects how much work a kill loses."""
 
 
 def train(
@@ -43,17 +44,15 @@ def train(
     """Train a method on a set of videos, or go on where a checkpoint in the folder stopped.
 
     Each epoch visits every video once in a new order. The model of the last epoch is the result: nothing is
-    selected on videos that were not trained on. SIGTERM and Ctrl-C wait for the step at hand, and for a checkpoint
-    after it.
+    selected on other videos. SIGTERM and Ctrl-C wait for the current step, and for a checkpoint after it.
 
     Args:
-        folder: for the checkpoint and metrics.jsonl.
-        on_epoch: called after each epoch of this call, its checkpoint written.
-        on_earlier: called before the first of them with those of earlier calls.
-        ranks: of several processes that share each batch; each calls this, the first one writes and is told.
+        folder: for the checkpoint and metrics.jsonl. on_epoch: called after each epoch of this call, when its
+        checkpoint is written. on_earlier: called before the first of them with those of earlier calls. ranks:
+        of several processes that share each batch. Each calls this; only the first one writes and calls back.
 
     Returns:
-        All epochs, also those of earlier calls.
+        All epochs, including those of earlier calls.
 
     Raises:
         UserError: the loss is no longer finite, or the folder cannot be written to.
@@ -61,24 +60,24 @@ def train(
     training = _Training(method, videos, folder, device, ranks or Ranks())
     leads = training.ranks.leads
     if leads:
-        # Lines that were written after the last checkpoint belong to an epoch that is done again.
+        # Lines written after the last checkpoint belong to an epoch that will be repeated.
         write_atomically(folder / METRICS, "".join(map(_line, training.history)).encode())
         on_earlier(training.history)
     method.model.train()
-    with held_back() as stop:
+    with deferred_signals() as stop:
         while len(training.history) < method.config.epochs:
-            said = training.epoch(stop)
+            epoch = training.epoch(stop)
             if leads:
                 training.save()
                 with (folder / METRICS).open("a", encoding="utf-8") as file:
-                    file.write(_line(said))
-                on_epoch(said)
+                    file.write(_line(epoch))
+                on_epoch(epoch)
                 stop.deliver()
     return training.history
 
 
 class _Training:
-    """A method, its optimiser and how far they are."""
+    """A method, its optimiser and their progress."""
 
     def __init__(
         self, method: Method, videos: VideoSet, folder: Path, device: torch.device, ranks: Ranks
@@ -94,9 +93,9 @@ class _Training:
         self.path = folder / CHECKPOINT
         self.done = _Done()
         if self.path.exists():
-            held = read_checkpoint(self.path, self.model, self.optimizer, self.generator)
+            state, order = read_checkpoint(self.path, self.model, self.optimizer, self.generator)
             try:
-                self.done = _Done.of(*held)
+                self.done = _Done.of(state, order)
             except (KeyError, TypeError) as error:
                 raise UserError(
                     f"{self.path}: a checkpoint of another version; delete it to start again"
@@ -111,8 +110,8 @@ class _Training:
         done = self.done
         write_checkpoint(self.path, self.model, self.optimizer, self.generator, done.state(), done.order)
 
-    def epoch(self, stop: Held) -> Epoch:
-        """Do an epoch, or the rest of one. Acts on `stop` between its steps, and saves first."""
+    def epoch(self, stop: DeferredSignals) -> Epoch:
+        """Do an epoch, or the rest of one. Between steps signals in `stop` are delivered, after a checkpoint."""
         done, config = self.done, self.method.config
         started = saved = time.monotonic()
         progress = len(done.history) / max(1, config.epochs - 1)
@@ -123,12 +122,11 @@ class _Training:
             done.order = torch.randperm(len(self.videos), generator=self.generator)
         steps = batched(done.order.tolist(), config.batch)
         shares = [self.ranks.share(step) for step in steps[done.step :]]
-        method = self.method
-        parts = [mine for mine, _ in shares]
-        coming = fed(
+        method, parts = self.method, [part for part, _ in shares]
+        batches = fed(
             self.videos, parts, self.device, rows=method.rows, scored=method.scored, read=method.reads
         )
-        for batch, (_, weight) in zip(coming, shares, strict=True):
+        for batch, (_, weight) in zip(batches, shares, strict=True):
             losses = self._step(batch, Moment(progress, done.step), weight)
             done.add(losses, len(steps[done.step]))
             if self.ranks.leads and done.step < len(steps):
@@ -137,22 +135,22 @@ class _Training:
                     started = saved = time.monotonic()
                     self.save()
                 stop.deliver()
-        said = {"epoch": len(done.history) + 1, **done.means(), "lr": rate}
-        # All processes come to the same means: one is enough to say so.
-        if self.ranks.leads and not all(abs(value) < float("inf") for value in said.values()):
+        epoch = {"epoch": len(done.history) + 1, **done.means(), "lr": rate}
+        # All processes have the same means: one message is enough.
+        if self.ranks.leads and not all(map(math.isfinite, epoch.values())):
             raise UserError(
-                f"{self.path.parent}: in epoch {said['epoch']} the loss is not finite any more; try a lower "
+                f"{self.path.parent}: in epoch {epoch['epoch']} the loss is not finite any more; try a lower "
                 "learning rate or --grad-clip"
             )
-        said["seconds"] = round(done.seconds + time.monotonic() - started, 3)
-        self.done = _Done([*done.history, said])
-        return said
+        epoch["seconds"] = round(done.seconds + time.monotonic() - started, 3)
+        self.done = _Done([*done.history, epoch])
+        return epoch
 
     def _step(self, batch: Batch, moment: Moment, weight: float) -> Losses:
-        """A step of the optimiser; `batch` is this process's share of it. Returns the losses of the whole."""
+        """A step of the optimiser on this process's share of a batch. Returns the losses of the whole batch."""
         self.optimizer.zero_grad(set_to_none=True)
-        now = self.method.config.seed, len(self.history), moment.step
-        losses = self.method.losses(batch, moment, self.ranks.generator(self.generator, *now))
+        numbers = self.method.config.seed, len(self.history), moment.step
+        losses = self.method.losses(batch, moment, self.ranks.generator(self.generator, *numbers))
         loss = losses["loss"]
         assert isinstance(loss, Tensor)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -166,14 +164,14 @@ class _Training:
 
 @dataclass
 class _Done:
-    """How far training is: with weights, optimiser and generator, all that a checkpoint holds.
+    """Progress of a training: with weights, optimiser and generator, all that a checkpoint holds.
 
     Attributes:
-        history: the epochs that are complete.
-        order: (M,) of the videos in the epoch at hand, and how many of its steps are done; None between epochs.
-        sums, count: of the losses over the videos of those steps. They are added up where the values are, so that
-            no batch waits for the device.
-        seconds: that those steps took.
+        history: the complete epochs. order: (M,) order of the videos in the current epoch; None between epochs.
+        step: number of the current epoch's steps that are done. sums, count: of the losses, and of the videos,
+        of those steps. Sums stay on the device of the values, so that
+            no batch waits for it.
+        seconds: duration of those steps.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -194,7 +192,7 @@ class _Done:
         return {name: float(total) / self.count for name, total in self.sums.items()}
 
     def state(self) -> dict[str, Any]:
-        """All but the order, for JSON, which keeps every bit of a float."""
+        """All except the order, for JSON, which keeps every bit of a float."""
         sums = {name: float(total) for name, total in self.sums.items()}
         return {
             "history": self.history,

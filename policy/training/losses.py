@@ -1,4 +1,4 @@
-"""What methods share that learn to classify or, by REINFORCE, to decide (Sutton and Barto, 1998)."""
+"""Losses for methods that learn to classify or, by REINFORCE, to decide (Sutton and Barto, 1998)."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def classification_losses(logits: Tensor, targets: Tensor) -> Tensor:
 def policy_gradient(log_probability: Tensor, advantage: Tensor) -> Tensor:
     """A scalar to add to a loss: its value is zero, its gradient −advantage · ∇ log π, summed over decisions.
 
-    Because it is zero, it does not blur the loss that is logged.
+    As it is zero, it does not change the logged loss.
 
     Args:
-        log_probability: (M,) of the decisions taken, differentiable.
+        log_probability: (M,) of the decisions, differentiable.
         advantage: (M,) reward minus baseline; no gradient flows through it.
     """
     objective = (log_probability * advantage.detach()).sum()
@@ -50,10 +50,10 @@ def policy_gradient(log_probability: Tensor, advantage: Tensor) -> Tensor:
 
 @torch.no_grad()
 def recognition_reward(logits: Tensor, targets: Tensor) -> Tensor:
-    """(B,) in [0, 1]: the share of a video's class probabilities that falls on its classes.
+    """(B,) in [0, 1]: the share of a video's class probabilities that its classes have.
 
-    With one class per video it is the probability of that class, that is how often an answer drawn from the
-    softmax would be correct: smoother than whether the highest score is, and the same for both kinds of labels.
+    With one class per video it is the probability of that class, which is how often a class drawn from the softmax
+    would be correct: smoother than the correctness of the highest score, and defined for both kinds of labels.
 
     Args:
         logits: (B, C).

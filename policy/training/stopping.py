@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: they stop a command between two steps of a training, and anywhere else at once."""
+"""SIGTERM and Ctrl-C: during a training they take effect between two steps, anywhere else at once."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Terminated(BaseException):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM raises Terminated in this block, so that what is half-written is cleared away.
+    """SIGTERM raises Terminated in this block, so that half-written files are removed.
 
-    Outside the main thread, where Python has no say in signals, nothing changes.
+    Outside the main thread, where Python cannot handle signals, nothing changes.
     """
 
     def end(signum: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    if not _in_charge():
+    if not _in_main_thread():
         yield
         return
     before = signal.signal(signal.SIGTERM, end)
@@ -36,60 +36,60 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class Held:
-    """SIGTERM and Ctrl-C that have come and not been acted upon. False: none has."""
+class DeferredSignals:
+    """SIGTERM and Ctrl-C that arrived and were not handled yet; true if there are any."""
 
     def __init__(self) -> None:
-        self._came: list[int] = []
+        self._pending: list[int] = []
         self._handlers: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._came)
+        return bool(self._pending)
 
     def deliver(self) -> None:
-        """Act upon them, as would have been done when they came. Returns where their handlers do."""
-        while self._came:
-            signum = self._came.pop()
+        """Handle them as would have been done when they arrived. Returns if their handlers do."""
+        while self._pending:
+            signum = self._pending.pop()
             handler = self._handlers[signum]
             if callable(handler):
                 handler(signum, None)
-            else:  # the system's own way: the process ends
+            else:  # the default of the system: the process ends
                 signal.signal(signum, handler)
                 signal.raise_signal(signum)
 
-    def _hold(self) -> None:
+    def _install(self) -> None:
         for signum in _STOPPING:
             handler = signal.getsignal(signum)
             if handler not in (signal.SIG_IGN, None):
                 self._handlers[signum] = handler
                 signal.signal(signum, self._note)
 
-    def _release(self) -> None:
+    def _restore(self) -> None:
         for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self._came.append(signum)
-        # Who asks twice does not want to wait.
+        self._pending.append(signum)
+        # A second one does not wait.
         signal.signal(signum, self._handlers[signum])
 
 
 @contextmanager
-def held_back() -> Iterator[Held]:
+def deferred_signals() -> Iterator[DeferredSignals]:
     """SIGTERM and Ctrl-C wait until they are delivered, at the latest at the end of the block.
 
-    A second one does not wait. An error that ends the block ends the program, too: what was held back is dropped.
-    Outside the main thread nothing is held back.
+    A second one does not wait. If an error ends the block, deferred signals are dropped, as it ends the program
+    anyway. Outside the main thread nothing is deferred.
     """
-    held = Held()
-    if _in_charge():
-        held._hold()
+    signals = DeferredSignals()
+    if _in_main_thread():
+        signals._install()
     try:
-        yield held
+        yield signals
     finally:
-        held._release()
-    held.deliver()
+        signals._restore()
+    signals.deliver()
 
 
-def _in_charge() -> bool:
+def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()

@@ -1,4 +1,4 @@
-"""A run's scalars for TensorBoard: what metrics.jsonl holds, and the result."""
+"""A run's scalars for TensorBoard: those of metrics.jsonl, and the result."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ FOLDER = "tensorboard"
 class Scalars:
     """Writes "train/…" of each epoch, and "evaluation/…" at the last one; nothing before `earlier` is called.
 
-    A run that goes on writes its earlier epochs again and tells TensorBoard to forget what there was: whatever a
-    kill has cut off, each epoch is shown once.
+    A resumed run writes its earlier epochs again and makes TensorBoard drop the old ones: whatever a kill cut off,
+    each epoch is shown once.
 
     Args:
         folder: the run folder; None writes nothing.
@@ -31,26 +31,26 @@ class Scalars:
         self._writer: Any = None
         self._epoch = 0
         if folder is not None:
-            _summary_writer()  # rather now than when training begins
+            _summary_writer()  # fail now rather than when training begins
 
     def earlier(self, history: Sequence[Epoch]) -> None:
         """Training begins, after these epochs."""
         if self._folder is not None:
             self._writer = _summary_writer()(self._folder / FOLDER, purge_step=1)
-        for said in history:
-            self.epoch(said)
+        for epoch in history:
+            self.epoch(epoch)
 
-    def epoch(self, said: Epoch) -> None:
+    def epoch(self, epoch: Epoch) -> None:
         """An epoch is complete."""
-        self._epoch = int(said["epoch"])
-        self._add("train", {name: value for name, value in said.items() if name != "epoch"})
+        self._epoch = int(epoch["epoch"])
+        self._add("train", {name: value for name, value in epoch.items() if name != "epoch"})
 
     def result(self, result: Mapping[str, Any]) -> None:
-        """The run is; the numbers of its result are shown if anything was trained."""
+        """The run is complete; the numbers of its result are shown if anything was trained."""
         numbers = dict(result)
-        for what, by_name in result.items():
+        for group, by_name in result.items():
             if isinstance(by_name, Mapping):
-                numbers |= {f"{what}/{name}": value for name, value in by_name.items()}
+                numbers |= {f"{group}/{name}": value for name, value in by_name.items()}
         numbers = {name: value for name, value in numbers.items() if type(value) in (int, float)}
         self._add("evaluation", numbers)
 

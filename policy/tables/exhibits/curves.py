@@ -125,7 +125,7 @@ def averaged(
         top1=means(lambda said: 100 * said.top1()),
         mean_average_precision=means(lambda said: 100 * said.mean_average_precision()),
         fine_features=means(lambda said: float(said.fine_rows.mean())),
-        watched=means(lambda said: float(100 * np.mean(said.seen / said.lengths))),
+        watched=means(lambda said: float(100 * np.mean(said.row_counts / said.lengths))),
         top1_intervals=tuple(
             intervals(column, resamples=resamples)["top1"] for column in columns if resamples
         ),

@@ -34,7 +34,7 @@ def make(material: Material) -> Exhibit:
             Curve(
                 "UNIFORM-K",
                 tuple(
-                    uniform_k(uniform, other.evaluation, point.predictions.seen, k, device=device)
+                    uniform_k(uniform, other.evaluation, point.predictions.row_counts, k, device=device)
                     for k, point in zip(ks, curve.points, strict=True)
                 ),
             )
