@@ -71,6 +71,8 @@ class Method(ABC):
         roles: the streams it reads, by what it calls them, which are fields of its configuration, too. Their
             backbones run on all rows that it looks at.
         gated: the one whose backbone runs only where the gates of its predictions are open; None: none.
+        judged: what `evaluate` returns, and what a run's folder keeps of it.
+        splits_batches: whether several processes can each compute the loss of a part of a batch.
         teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
             training where the configuration names one.
     """
@@ -78,6 +80,8 @@ class Method(ABC):
     title: ClassVar[str]
     roles: ClassVar[tuple[Role, ...]]
     gated: ClassVar[Role | None] = None
+    judged: ClassVar[type[Judged]] = Predictions
+    splits_batches: ClassVar[bool] = True
 
     model: nn.Module
     teacher: Tensor | None = None
@@ -111,6 +115,11 @@ class Method(ABC):
     def class_scores(cls, data: Dataset) -> str:
         """Where its class scores come from, if that depends on the streams; else empty."""
         return ""
+
+    @classmethod
+    def decisive_data(cls, data: Dataset) -> Mapping[str, str]:
+        """Digests by name of what decides a result beside labels and features (`Dataset.digest`)."""
+        return {}
 
     def notes(self, data: Dataset) -> Sequence[str]:
         """What the user should know of how it was made, a line each."""
@@ -152,6 +161,15 @@ class Method(ABC):
     def rows(self, length: int) -> IntArray:
         """Which rows of a video it looks at."""
         return every_row(length)
+
+    def epoch_order(self, videos: VideoSet, generator: torch.Generator) -> Tensor:
+        """(n,) int64: positions of the training videos in the order of an epoch, one batch after the other; by
+        default each video once, shuffled.
+
+        Args:
+            generator: on the CPU; the only source of randomness.
+        """
+        return torch.randperm(len(videos), generator=generator)
 
     @abstractmethod
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
@@ -270,7 +288,7 @@ def with_costs(
         scores, offsets, gates, seen: as in Predictions.
         spent: (R, M) by name, as in Prediction.
     """
-    read = {role: videos.streams[role] for role in method.roles}
+    read = {role: stream for role, stream in videos.streams.items() if role in method.roles}
     draws = []
     for opened in gates:
         gated = np.add.reduceat(opened.astype(np.int64), offsets[:-1])

@@ -50,6 +50,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "Mapping[str, float]": dict,
 }
 """What JSON has for the types of the fields of a Result."""
+PREDICTIONS = "predictions.npz"
 RESULT = "result.json"
 DETAILS = "details.json"
 CHOICES = "choices.csv"
@@ -144,8 +145,18 @@ class Run:
     reused: bool
     class_scores: str = ""
 
+    def judged(self) -> Judged:
+        """What the method said of the videos. Raises UserError where it cannot be read."""
+        return METHODS[self.result.method].judged.load(self.folder / PREDICTIONS)
+
     def predictions(self) -> Predictions:
-        return Predictions.load(self.folder / "predictions.npz")
+        """The same of a method that gives class scores. Raises UserError for another."""
+        judged = self.judged()
+        if not isinstance(judged, Predictions):
+            raise UserError(
+                f"{self.folder}: a run of {self.result.method}, which says more than class scores"
+            )
+        return judged
 
     def details(self) -> dict[str, Any]:
         """What else its method had to say; empty for most. Raises UserError where it cannot be read."""
@@ -220,6 +231,10 @@ def run_method(
     listener = listener or Listener()
     ranks = ranks or Ranks()
     chosen = ranks.device(choose_device(device))
+    if ranks.size > 1 and not METHODS[config.method].splits_batches:
+        raise UserError(
+            f"{config.method} is trained by one process, whose batches cannot be divided; there are {ranks.size}"
+        )
     data = open_data(config, cache, labels)
     for note in data.notes:
         listener.note(note)
@@ -299,7 +314,7 @@ def _carry_out(
     if tensors:
         write_tensors(folder / SESSION, tensors)
     judged = method.evaluate(data.evaluation, device=device)
-    judged.save(folder / "predictions.npz")
+    judged.save(folder / PREDICTIONS)
     details = method.details(data, device)
     if details:
         write_json(folder / DETAILS, dict(details))
@@ -456,6 +471,7 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         "config": said,
         "data": {
             **data.digest(),
+            **METHODS[config.method].decisive_data(data),
             "train_subset": data.train.subset,
             "eval_subset": data.evaluation.subset,
         },
@@ -475,7 +491,7 @@ def _key(described: Mapping[str, Any]) -> str:
 
 
 _FILES = frozenset(
-    {CONFIG, METRICS, CHECKPOINT, WEIGHTS, SESSION, "predictions.npz", DETAILS, CHOICES, RESULT, TENSORBOARD}
+    {CONFIG, METRICS, CHECKPOINT, WEIGHTS, SESSION, PREDICTIONS, DETAILS, CHOICES, RESULT, TENSORBOARD}
 )
 
 

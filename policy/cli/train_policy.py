@@ -32,7 +32,7 @@ from policy.options import (
     training,
 )
 from policy.recipes import with_recipe
-from policy.registry import CONFIGS, configure
+from policy.registry import CONFIGS, METHODS, configure
 from policy.selection.config import PoolConfig, SelectionConfig, SelectorConfig, with_schedule
 
 if TYPE_CHECKING:
@@ -274,26 +274,22 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
             said["details"] = details
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))
         return
-    if details:
+    if isinstance(config, SelectionConfig):
         from policy.cli.selection_text import render
 
         click.echo(render(result, details, run.folder))
         return
-    metrics, spent = result.metrics, dict(result.gflops)
-    names = [getattr(config, role, None) for role in ("coarse", "fine")]
-    coarse, fine = (f"{spent.pop(str(name), 0.0):.2f}" for name in names)
-    streams = f"coarse {coarse}, fine {fine}"
-    if names[0] is not None and names[0] == names[1]:
-        streams = f"coarse and fine {coarse}"
+    method, spent = METHODS[config.method], dict(result.gflops)
+    roles: dict[str, list[str]] = {}
+    for role in method.roles:
+        roles.setdefault(getattr(config, role), []).append(role)
+    streams = [f"{' and '.join(of)} {spent.pop(name, 0.0):.2f}" for name, of in roles.items() if name]
     lines = {
         "videos": f"{result.videos} of {result.classes} classes",
         **({"class scores": run.class_scores} if run.class_scores else {}),
-        "mAP": f"{100 * metrics['mean_average_precision']:.1f} %",
-        "top-1": f"{100 * metrics['top1']:.1f} %",
-        "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  ({streams}, networks "
+        **method.judged.summary(result.metrics, result.rows_mean),
+        "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  ({', '.join(streams)}, networks "
         f"{sum(spent.values()):.3f}; 10⁹ multiply-accumulates)",
-        "fine features": f"{metrics['fine_features_mean']:.2f} ± {metrics['fine_features_std']:.2f} of "
-        f"{result.rows_mean:.1f} frames (usage {100 * metrics['usage']:.1f} %)",
         "folder": str(run.folder),
     }
     width = max(map(len, lines))

@@ -122,8 +122,8 @@ def open_dataset(
         labelled = [video for video in labels.videos if video.labels]
         count = sum(len(video.labels) > 1 for video in labelled)
         notes.append(
-            f"{_of(count, len(labelled), 'videos')} several classes: trained as multi-label, a sigmoid for each "
-            "class; --single-label trains a softmax on each video's first class instead"
+            f"{_of(count, len(labelled), 'videos')} several classes: trained as multi-label, on all of them; "
+            "--single-label trains on each video's first class instead"
         )
     unlabelled = _unlabelled(every, labels)
     if unlabelled and labels.videos and len(unlabelled) == len({v for s in every.values() for v in s}):
@@ -306,10 +306,13 @@ def _check_sampling(streams: Mapping[Role, Stream]) -> None:
 
 
 def _grid(stream: Stream) -> object:
-    """Where rows are. A snippet is around its instant: the frame there, and those of some seconds, go together."""
+    """Where rows are. A snippet is around its instant: the frame there, and those of some seconds, go together.
+    Dense clips of equal length do, whichever of their frames were looked at."""
     sampling = stream.spec.sampling
     if sampling.kind == "frames":
         return sampling.fps
+    if sampling.kind == "dense":
+        return sampling.window / sampling.fps, sampling.crops
     return sampling.rows_per_s if sampling.kind == "snippets" else sampling
 
 

@@ -42,9 +42,9 @@ def train(
 ) -> list[Epoch]:
     """Train a method on a set of videos, or go on where a checkpoint in the folder stopped.
 
-    Each epoch visits every video once in a new order. The model of the last epoch is the result: nothing is
-    selected on videos that were not trained on. SIGTERM and Ctrl-C wait for the step at hand, and for a checkpoint
-    after it.
+    Each epoch visits the videos in a new order (`Method.epoch_order`). The model of the last epoch is the result:
+    nothing is selected on videos that were not trained on. SIGTERM and Ctrl-C wait for the step at hand, and for a
+    checkpoint after it.
 
     Args:
         folder: for the checkpoint and metrics.jsonl.
@@ -120,7 +120,7 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if done.order is None:
-            done.order = torch.randperm(len(self.videos), generator=self.generator)
+            done.order = self.method.epoch_order(self.videos, self.generator)
         steps = batched(done.order.tolist(), config.batch)
         shares = [self.ranks.share(step) for step in steps[done.step :]]
         method = self.method
@@ -170,7 +170,7 @@ class _Done:
 
     Attributes:
         history: the epochs that are complete.
-        order: (M,) of the videos in the epoch at hand, and how many of its steps are done; None between epochs.
+        order: (n,) of the videos in the epoch at hand, and how many of its steps are done; None between epochs.
         sums, count: of the losses over the videos of those steps. They are added up where the values are, so that
             no batch waits for the device.
         seconds: that those steps took.
