@@ -1,10 +1,11 @@
-"""Proposals and their suppression against plain transcriptions, and on corner cases."""
+"""Proposals, soft-NMS and ActionBytes against plain transcriptions, on corner cases and on planted videos."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +14,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.evaluation.detection import Detections, FloatArray
+from policy.localization.action_bytes import (
+    Propose,
+    action_byte_proposals,
+    byte_means,
+    change_boundaries,
+    to_boundaries,
+)
 from policy.localization.proposals import (
     THRESHOLDS,
     class_scores,
     clip_edges,
+    contrast_candidates,
     contrast_proposals,
-    unit_range,
     wtalc_proposals,
 )
-from policy.localization.suppression import soft_nms
+from policy.localization.suppression import soft_nms, span_iou
+from tests.planted_activations import PlantedVideos, plain_map, plant_activations
 
 SEEDS = st.integers(0, 10_000)
 Row = tuple[int, int, float, float, float]
@@ -154,14 +163,14 @@ def plain_contrast(video: int, logits: FloatArray, spans: FloatArray, scores: Fl
         if scores[c] <= 0:
             continue
         low, high = float(logits[:, c].min()), float(logits[:, c].max())
-        unit = [(float(value) - low) / (high - low) if high > low else 0.0 for value in logits[:, c]]
-        probability = math.exp(scores[c]) / sum(math.exp(score) for score in scores)
-        for start, end in {run for level in THRESHOLDS for run in plain_runs([u > level for u in unit])}:
+        values = [float(value) for value in logits[:, c]]
+        levels = [low + level * (high - low) for level in THRESHOLDS]
+        for start, end in {run for level in levels for run in plain_runs([v > level for v in values])}:
             margin = math.ceil((end - start) / 4)
-            inner = unit[start:end]
-            outer = unit[max(0, start - margin) : start] + unit[end : end + margin]
+            inner = values[start:end]
+            outer = values[max(0, start - margin) : start] + values[end : end + margin]
             contrast = sum(inner) / len(inner) - (sum(outer) / len(outer) if outer else 0.0)
-            score = contrast + 0.2 * probability
+            score = contrast + 0.2 * scores[c]
             found.append((video, c, float(edges[start]), float(edges[end]), score))
     return found
 
@@ -202,20 +211,20 @@ def test_contrast_proposals(seed: int) -> None:
 
 
 def test_a_run_that_is_the_whole_video_has_nothing_around_it() -> None:
-    logits = np.array([[3.0], [3.0], [3.0], [1.0]])[:3]
-    logits[0] = 2.9
+    logits = np.array([[2.0], [3.0], [4.0]])
     found = contrast_proposals(
         [logits], [dense_spans(3, 1.0)], class_scores(logits)[None], thresholds=(-0.1,)
     )
-    assert_same(found, [(0, 0, 0, 3, 2 / 3 + 0.2)])
+    assert_same(found, [(0, 0, 0, 3, 3 + 0.2 * 4)])
 
 
-@given(SEEDS, st.floats(0.1, 10), st.floats(0, 5))
-def test_scale_and_shift_of_logits_move_no_share(seed: int, scale: float, shift: float) -> None:
-    activations, _, _ = random_videos(seed, videos=1)
-    unit = unit_range(activations[0])
-    assert unit.min() >= 0 and unit.max() <= 1
-    assert unit_range(scale * activations[0] + shift) == pytest.approx(unit, abs=1e-9)
+def test_contrast_stays_in_logits() -> None:
+    """A faint trace in one video ranks below a clear action in another; of shares of a range both were 1."""
+    faint, clear = (np.array([-1.0] * 8 + [height] * 8 + [-1.0] * 8)[:, None] for height in (0.5, 8.0))
+    activations, spans = [faint, clear], [dense_spans(24)] * 2
+    found = contrast_proposals(activations, spans, np.stack([class_scores(each) for each in activations]))
+    assert found.videos.tolist() == [0, 1]
+    assert found.scores.tolist() == pytest.approx([1.5 + 0.1, 9 + 1.6])
 
 
 # --- soft-NMS ---
@@ -260,3 +269,128 @@ def test_disjoint_detections_are_left_alone() -> None:
     apart: npt.NDArray[np.float64] = np.array([[0.0, 1.0], [1.0, 2.0], [5.0, 6.0]])
     detections = Detections(np.zeros(3, np.int64), np.zeros(3, np.int64), apart, np.array([0.2, 0.9, 0.5]))
     assert soft_nms(detections).scores.tolist() == [0.2, 0.9, 0.5]
+
+
+# --- ActionBytes ---
+
+
+def plain_boundaries(features: FloatArray) -> list[int]:
+    unit = []
+    for row in features.tolist():
+        length = math.sqrt(sum(value**2 for value in row))
+        unit.append([value / length if length else 0.0 for value in row])
+    changes = [math.dist(unit[t], unit[t + 1]) for t in range(len(unit) - 1)]
+    if not changes:
+        return []
+    median = statistics.median(changes)
+    limit = median + 3 * 1.4826 * statistics.median(abs(change - median) for change in changes)
+    found = []
+    for t, change in enumerate(changes):
+        before = changes[t - 1] if t else 0.0
+        after = changes[t + 1] if t + 1 < len(changes) else 0.0
+        if change > limit and change >= before and change >= after:
+            found.append(t + 1)
+    return found
+
+
+@given(SEEDS)
+def test_change_boundaries(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    stretches = [random.normal(size=5) for _ in range(int(random.integers(1, 6)))]
+    rows = np.concatenate([row + random.normal(0, 0.2, (int(random.integers(1, 9)), 5)) for row in stretches])
+    assert change_boundaries(rows).tolist() == plain_boundaries(rows)
+    assert change_boundaries(8 * rows).tolist() == plain_boundaries(rows)
+
+
+def test_boundaries_of_videos_that_hardly_are() -> None:
+    random = np.random.default_rng(0)
+    for clips in (0, 1):
+        assert len(change_boundaries(random.normal(size=(clips, 4)))) == 0
+    assert len(change_boundaries(np.ones((30, 4)))) == 0
+    assert len(change_boundaries(np.zeros((30, 4)))) == 0
+    still = np.repeat(np.eye(3), [4, 1, 6], axis=0)
+    assert change_boundaries(still).tolist() == [4, 5]
+    still[4] = 0
+    assert change_boundaries(still).tolist() == [4, 5]
+
+
+def test_few_boundaries_where_all_changes_are_alike() -> None:
+    rows = np.random.default_rng(0).normal(size=(20_000, 64))
+    assert len(change_boundaries(rows)) < 0.005 * len(rows)
+
+
+@given(SEEDS)
+def test_byte_means(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    activations = random.normal(size=(int(random.integers(1, 30)), 3))
+    boundaries = np.flatnonzero(random.random(len(activations)) < 0.2)
+    boundaries = boundaries[boundaries > 0]
+    cuts = [0, *boundaries.tolist(), len(activations)]
+    averaged = byte_means(activations, boundaries)
+    for start, end in pairwise(cuts):
+        for t in range(start, end):
+            assert averaged[t] == pytest.approx(
+                [sum(column[start:end]) / (end - start) for column in activations.T]
+            )
+
+
+@given(SEEDS)
+def test_to_boundaries(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    detections = random_detections(seed, 30)
+    spans = [dense_spans(60) for _ in range(3)]
+    boundaries = [np.unique(random.integers(1, 60, random.integers(0, 8))) for _ in range(3)]
+    moved = to_boundaries(detections, spans, boundaries)
+    for d, (start, end) in enumerate(detections.spans.tolist()):
+        edges = [0.64 * b for b in boundaries[int(detections.videos[d])]]
+        for before, after in ((start, moved.spans[d, 0]), (end, moved.spans[d, 1])):
+            near = min(edges, key=lambda edge: abs(edge - before), default=math.inf)
+            reachable = abs(near - before) <= 0.25 * (end - start)
+            assert after == pytest.approx(near if reachable else before)
+    assert (span_iou(moved.spans, detections.spans) >= 0.5 - 1e-9).all()
+    assert np.array_equal(moved.scores, detections.scores)
+
+
+METHODS: dict[str, Propose] = {"wtalc": wtalc_proposals, "contrast": contrast_candidates}
+
+
+def maps_at_70(name: str, planted: PlantedVideos) -> tuple[float, float]:
+    """mAP at an IoU of 0.7 without ActionBytes and with them."""
+    arguments = (planted.activations, planted.spans, planted.scores)
+    propose = METHODS[name]
+    with_bytes = action_byte_proposals(propose, *arguments, planted.features)
+    return tuple(
+        plain_map(found, planted.truth, 0.7) for found in (soft_nms(propose(*arguments)), with_bytes)
+    )  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_action_bytes_sharpen_what_is_blurred(name: str, seed: int) -> None:
+    without, with_bytes = maps_at_70(name, plant_activations(seed, blur=4))
+    assert with_bytes > without + 0.08
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("blur", [0, 4])
+def test_action_bytes_leave_a_video_without_changes_alone(name: str, blur: float) -> None:
+    without, with_bytes = maps_at_70(name, plant_activations(3, videos=80, blur=blur, feature_changes=False))
+    assert with_bytes > without - 0.02
+
+
+def test_action_bytes_of_a_video_without_clips() -> None:
+    nothing = np.zeros((0, 2))
+    found = action_byte_proposals(
+        wtalc_proposals, [nothing], [nothing], np.full((1, 2), -np.inf), [np.zeros((0, 5))]
+    )
+    assert len(found) == 0
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_contrast_finds_more_than_one_threshold(seed: int) -> None:
+    """At equal input: actions weaker than half of a video's strongest are below W-TALC's threshold."""
+    planted = plant_activations(seed, blur=1)
+    arguments = (planted.activations, planted.spans, planted.scores)
+    for iou in (0.3, 0.5, 0.7):
+        contrast = plain_map(contrast_proposals(*arguments), planted.truth, iou)
+        assert contrast > plain_map(wtalc_proposals(*arguments), planted.truth, iou) + 0.03

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 
 from policy.evaluation.detection import Detections, FloatArray, IntArray
 from policy.localization.suppression import soft_nms
@@ -25,8 +24,8 @@ THRESHOLDS = tuple(np.linspace(0.1, 0.9, 10).tolist())
 """Shares of a class's range in the video, those of HAM-Net and CO2-Net."""
 INFLATION = 0.25
 """How far around a proposal lies, as a share of its length, at either end: AutoLoc and BaS-Net."""
-PROBABILITY_WEIGHT = 0.2
-"""Of the class's probability in a proposal's score; BaS-Net's γ."""
+CONTRAST_CLASS_WEIGHT = 0.2
+"""Of the class's score in a proposal's, beside its contrast; BaS-Net's γ."""
 
 
 def class_scores(activations: FloatArray) -> FloatArray:
@@ -79,7 +78,7 @@ def wtalc_proposals(
         classes = counted[runs.rows]
         of_run = _peaks(sequences, runs) + CLASS_WEIGHT * scores[video, classes]
         found.append(_detections(video, classes, runs, of_run, seconds))
-    return _joined(found)
+    return joined(found)
 
 
 def contrast_proposals(
@@ -88,12 +87,26 @@ def contrast_proposals(
     scores: FloatArray,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> Detections:
-    """Runs of at least two clips above each of many thresholds, scored by inner minus outer contrast, and of those
-    that overlap the worse ones scored down by Gaussian soft-NMS.
+    """Runs of at least two clips above each of many thresholds, scored by inner minus outer contrast.
 
-    Activations are taken to [0, 1] in each video and class. The contrast is the mean inside a run minus the mean
-    around it, which is a quarter of its length, in whole clips, at either end (AutoLoc, Shou et al., ECCV 2018).
-    0.2 times the probability of the class in the video is added (BaS-Net, Lee et al., AAAI 2020, released code).
+    Of those that overlap, soft-NMS scores the worse ones down. Arguments as `contrast_candidates` takes them.
+    """
+    return soft_nms(contrast_candidates(activations, spans, scores, thresholds))
+
+
+def contrast_candidates(
+    activations: Sequence[FloatArray],
+    spans: Sequence[FloatArray],
+    scores: FloatArray,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> Detections:
+    """What `contrast_proposals` are before soft-NMS: the same action at many thresholds.
+
+    The contrast is the mean inside a run minus the mean around it, which is a quarter of its length, in whole
+    clips, at either end (AutoLoc, Shou et al., ECCV 2018); 0.2 times the class's score in the video is added
+    (BaS-Net, Lee et al., AAAI 2020, released code). BaS-Net takes activations to [0, 1] in each video first. Here
+    only thresholds follow the range, and contrasts stay logits, as W-TALC's scores do: else faint traces of a
+    class in one video would weigh as much as its clearest action in another.
 
     Args:
         activations, spans, scores: as `wtalc_proposals` takes them.
@@ -105,8 +118,10 @@ def contrast_proposals(
         counted = np.flatnonzero(scores[video] > 0) if len(logits) else np.arange(0)
         if not len(counted):
             continue
-        sequences = unit_range(np.asarray(logits[:, counted], np.float64)).T
-        above = sequences > levels[:, None, None]
+        sequences = np.asarray(logits[:, counted].T, np.float64)
+        lowest = sequences.min(axis=1, keepdims=True)
+        extent = sequences.max(axis=1, keepdims=True) - lowest
+        above = sequences > lowest + levels[:, None, None] * extent
         at_levels = _runs(above.reshape(-1, len(logits)))
         # The same run is there at several thresholds.
         distinct = np.unique(
@@ -114,18 +129,10 @@ def contrast_proposals(
         )
         runs = _Runs(*distinct.T)
         classes = counted[runs.rows]
-        probabilities = softmax(scores[video])
         of_run = contrasts(sequences, runs.rows, runs.starts, runs.ends)
-        of_run += PROBABILITY_WEIGHT * probabilities[classes]
+        of_run += CONTRAST_CLASS_WEIGHT * scores[video, classes]
         found.append(_detections(video, classes, runs, of_run, seconds))
-    return soft_nms(_joined(found))
-
-
-def unit_range(activations: FloatArray) -> FloatArray:
-    """(T, C): each class's activations shifted and scaled to [0, 1] over the video; 0 where constant."""
-    lowest = activations.min(axis=0)
-    extent = activations.max(axis=0) - lowest
-    return np.asarray((activations - lowest) / np.where(extent > 0, extent, 1.0))
+    return joined(found)
 
 
 def contrasts(sequences: FloatArray, rows: IntArray, starts: IntArray, ends: IntArray) -> FloatArray:
@@ -145,6 +152,19 @@ def contrasts(sequences: FloatArray, rows: IntArray, starts: IntArray, ends: Int
     clips = ends - starts
     clips_around = right - left - clips
     return np.asarray(inside / clips - around / np.maximum(clips_around, 1))
+
+
+def joined(parts: Sequence[Detections]) -> Detections:
+    """All of several, one after the other."""
+    if not parts:
+        nothing = np.zeros(0, np.int64)
+        return Detections(nothing, nothing, np.zeros((0, 2)), np.zeros(0))
+    return Detections(
+        np.concatenate([part.videos for part in parts]),
+        np.concatenate([part.classes for part in parts]),
+        np.concatenate([part.spans for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+    )
 
 
 class _Runs(NamedTuple):
@@ -180,15 +200,3 @@ def _detections(
     edges = clip_edges(spans)
     seconds = np.stack([edges[runs.starts], edges[runs.ends]], axis=1)
     return Detections(np.full(len(classes), video), classes, seconds, scores)
-
-
-def _joined(parts: Sequence[Detections]) -> Detections:
-    if not parts:
-        nothing = np.zeros(0, np.int64)
-        return Detections(nothing, nothing, np.zeros((0, 2)), np.zeros(0))
-    return Detections(
-        np.concatenate([part.videos for part in parts]),
-        np.concatenate([part.classes for part in parts]),
-        np.concatenate([part.spans for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-    )

@@ -1,0 +1,132 @@
+"""Videos with planted actions: activations of a model, features, and where the actions are; and a plain mAP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from policy.evaluation.detection import Detections, FloatArray, GroundTruth
+from policy.localization.proposals import class_scores
+
+CLIP_S = 0.64
+HIGH, LOW = 4.0, -4.0
+"""Logits in actions of usual strength and elsewhere."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlantedVideos:
+    """M videos; each has one or two of C classes.
+
+    Attributes:
+        activations: (T, C) logits of each.
+        features: (T, D) of each.
+        spans: (T, 2) seconds of each.
+        truth: the actions.
+    """
+
+    activations: list[FloatArray]
+    features: list[FloatArray]
+    spans: list[FloatArray]
+    truth: GroundTruth
+
+    @property
+    def scores(self) -> FloatArray:
+        """(M, C)."""
+        return np.stack([class_scores(logits) for logits in self.activations])
+
+
+def plant_activations(
+    seed: int,
+    *,
+    videos: int = 40,
+    classes: int = 5,
+    blur: float = 0.0,
+    noise: float = 1.0,
+    feature_changes: bool = True,
+    feature_noise: float = 0.3,
+    dim: int = 32,
+) -> PlantedVideos:
+    """Actions of 4 to 24 clips, of different strengths, with 4 to 40 clips between them.
+
+    Args:
+        blur: of the activations in time, the σ of a Gaussian in clips.
+        noise: standard deviation of the activations.
+        feature_changes: whether features change where an action begins or ends, or nowhere.
+        feature_noise: standard deviation of each feature; those of different stretches differ by √2.
+    """
+    random = np.random.default_rng(seed)
+    activations, features, spans = [], [], []
+    truth: list[tuple[int, int, float, float]] = []
+    for video in range(videos):
+        present = random.choice(classes, size=int(random.integers(1, 3)), replace=False)
+        stretches: list[tuple[int, int, float]] = []  # clips, class or -1, strength
+        for _ in range(int(random.integers(4, 10))):
+            stretches.append((int(random.integers(4, 41)), -1, 0.0))
+            stretches.append(
+                (int(random.integers(4, 25)), int(random.choice(present)), random.uniform(0.6, 1.4))
+            )
+        stretches.append((int(random.integers(4, 41)), -1, 0.0))
+        clips = sum(count for count, _, _ in stretches)
+        logits = np.full((clips, classes), LOW)
+        rows = np.empty((clips, dim))
+        at = 0
+        for count, label, strength in stretches:
+            rows[at : at + count] = random.normal(size=dim) if feature_changes or not at else rows[0]
+            if label >= 0:
+                logits[at : at + count, label] += strength * (HIGH - LOW)
+                truth.append((video, label, at * CLIP_S, (at + count) * CLIP_S))
+            at += count
+        if blur:
+            logits = gaussian_filter1d(logits, blur, axis=0, mode="nearest")
+        activations.append(logits + random.normal(0, noise, logits.shape))
+        features.append(rows + random.normal(0, feature_noise, rows.shape))
+        starts = np.arange(clips) * CLIP_S
+        spans.append(np.stack([starts, starts + CLIP_S], axis=1))
+    return PlantedVideos(activations, features, spans, _ground_truth(truth))
+
+
+def plain_map(detections: Detections, truth: GroundTruth, iou: float) -> float:
+    """Mean over classes of the average precision, not interpolated.
+
+    By score over all videos, a detection takes the free action of best IoU, which must reach the threshold.
+    """
+    precisions = []
+    for c in np.unique(truth.classes).tolist():
+        free = {
+            video: truth.spans[(truth.videos == video) & (truth.classes == c)].tolist()
+            for video in np.unique(truth.videos).tolist()
+        }
+        actions = sum(map(len, free.values()))
+        hits, total = 0, 0.0
+        mine = np.flatnonzero(detections.classes == c)
+        ranked = mine[np.argsort(-detections.scores[mine], kind="stable")]
+        for rank, d in enumerate(ranked.tolist(), start=1):
+            start, end = detections.spans[d].tolist()
+            left = free.get(int(detections.videos[d]), [])
+            overlaps = [_iou(start, end, s, e) for s, e in left]
+            if overlaps and max(overlaps) >= iou:
+                del left[overlaps.index(max(overlaps))]
+                hits += 1
+                total += hits / rank
+        precisions.append(total / actions)
+    return sum(precisions) / len(precisions)
+
+
+def _iou(start: float, end: float, other_start: float, other_end: float) -> float:
+    shared = max(0.0, min(end, other_end) - max(start, other_start))
+    return shared / (end - start + other_end - other_start - shared)
+
+
+def _ground_truth(rows: Sequence[tuple[int, int, float, float]]) -> GroundTruth:
+    table = np.array(rows)
+    nothing = np.zeros(0, np.int64)
+    return GroundTruth(
+        videos=table[:, 0].astype(np.int64),
+        classes=table[:, 1].astype(np.int64),
+        spans=table[:, 2:],
+        ambiguous_videos=nothing,
+        ambiguous_spans=np.zeros((0, 2)),
+    )
