@@ -8,6 +8,7 @@ RUN/session.safetensors      what else a method keeps for raw video, if it does
 RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs by stream and network
 RUN/details.json             what else a method has to say, if it has
 RUN/choices.csv              which models a selector chose for each of these videos
+RUN/detections.json, .csv    what was found in them, of a method that localizes
 RUN/result.json              the summary; written last, so that its presence means a finished run
 RUN/tensorboard/             scalars, if asked for (policy.training.tensorboard)
 """
@@ -34,7 +35,7 @@ from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, w
 from policy.config import RunConfig
 from policy.data.batches import Role, VideoSet
 from policy.data.opening import Dataset, open_dataset
-from policy.evaluation.predictions import Judged, Predictions
+from policy.evaluation.predictions import DETECTIONS, Judged, Predictions
 from policy.method import Method, evaluate
 from policy.registry import CONFIGS, METHODS
 from policy.training.checkpoint import read_weights, write_tensors, write_weights
@@ -491,7 +492,19 @@ def _key(described: Mapping[str, Any]) -> str:
 
 
 _FILES = frozenset(
-    {CONFIG, METRICS, CHECKPOINT, WEIGHTS, SESSION, PREDICTIONS, DETAILS, CHOICES, RESULT, TENSORBOARD}
+    {
+        CONFIG,
+        METRICS,
+        CHECKPOINT,
+        WEIGHTS,
+        SESSION,
+        PREDICTIONS,
+        DETAILS,
+        CHOICES,
+        RESULT,
+        TENSORBOARD,
+        *DETECTIONS,
+    }
 )
 
 

@@ -26,6 +26,7 @@ from policy.cli.train_policy import train_policy
 from policy.deploy.session import open_session
 from policy.evaluation.detection import PROTOCOLS
 from policy.evaluation.metrics import mean_average_precision
+from policy.localization.detections import read as read_detections
 from policy.localization.judged import Localizations
 from policy.localization.loss import Clips
 from policy.localization.method import WTALC
@@ -95,6 +96,8 @@ def test_actions_are_found_by_training_on_labels_alone(run: Run) -> None:
         {"input_norm": "l2", "lr": 0.02},
         {"precision": "bfloat16"},
         {"proposals": "contrast"},
+        {"action_bytes": True},
+        {"proposals": "contrast", "action_bytes": True},
     ],
 )
 def test_other_ways_find_them_too(
@@ -174,6 +177,17 @@ def test_what_a_run_keeps(run: Run, planted: tuple[FeatureCache, LabelSet]) -> N
     assert kept.ledger["W-TALC network"].tolist() == [(kept.lengths * (32 * 32 + 32 * 3)).tolist()]
     with pytest.raises(UserError, match="a run of wtalc, which says more than class scores"):
         run.predictions()
+
+
+def test_detections_of_a_run_are_files_that_anybody_reads(
+    run: Run, planted: tuple[FeatureCache, LabelSet]
+) -> None:
+    kept, videos = judged(run), planted[1].subset("test")
+    for name in ("detections.json", "detections.csv"):
+        found = read_detections(run.folder / name, videos, kept.classes)
+        by_video = np.argsort(kept.detections.videos, kind="stable")  # as JSON has them
+        for part, array in vars(found).items():
+            assert np.array_equal(array, getattr(kept.detections, part)[by_video]), (name, part)
 
 
 def test_damaged_predictions(run: Run, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from policy.evaluation.metrics import (
     weighted_mean_average_precision,
 )
 
+DETECTIONS = ("detections.json", "detections.csv")
+"""Beside the predictions of a method that localizes."""
 _MACS = "macs/"
 """Before a name of the ledger, in a file."""
 

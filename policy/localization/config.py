@@ -20,6 +20,11 @@ class ProposalsConfig:
         "wtalc: clips above the middle of a class's range in the video, as W-TALC localizes; contrast: many "
         "thresholds, scored by inner minus outer contrast, with soft-NMS.",
     )
+    action_bytes: bool = option(
+        False,
+        "ActionBytes post-processing: proposals of what lies between abrupt changes of the features, and ends "
+        "moved to these (our reading; there is no public code).",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

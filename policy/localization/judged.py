@@ -23,7 +23,8 @@ from policy.evaluation.detection import (
 from policy.evaluation.detection_map import average_precision, mean_over_classes
 from policy.evaluation.ledger import IntArray, Ledger
 from policy.evaluation.metrics import mean_average_precision
-from policy.evaluation.predictions import Judged, read_arrays, write_arrays
+from policy.evaluation.predictions import DETECTIONS, Judged, read_arrays, write_arrays
+from policy.localization.detections import write_csv, write_json
 
 IOUS = tuple(sorted({*THUMOS14_IOUS, *ACTIVITYNET_IOUS}))
 AVERAGES = {f"{ious[0]:g}:{ious[-1]:g}": ious for ious in (MULTITHUMOS_IOUS, THUMOS14_IOUS, ACTIVITYNET_IOUS)}
@@ -37,11 +38,13 @@ class Localizations(Judged):
 
     Attributes:
         labels: (M, C) bool.
+        classes: names of the C classes.
         scores: (M, C) float32, class probabilities of the videos.
         truth: the annotated segments; without any, only the class probabilities can be judged.
     """
 
     video_ids: tuple[str, ...]
+    classes: tuple[str, ...]
     labels: npt.NDArray[np.bool_]
     scores: npt.NDArray[np.float32]
     offsets: IntArray
@@ -86,16 +89,21 @@ class Localizations(Judged):
 
     def save(self, path: Path) -> None:
         """Write as an .npz that NumPy reads with allow_pickle=False; the arrays have the fields' names, those of
-        detections and truth "detections/NAME" and "truth/NAME", those of the ledger "macs/NAME"."""
-        arrays = {"labels": self.labels, "scores": self.scores, "offsets": self.offsets}
+        detections and truth "detections/NAME" and "truth/NAME", those of the ledger "macs/NAME". Beside it the
+        detections as detections.json and detections.csv."""
+        arrays: dict[str, npt.NDArray[Any]] = {"classes": np.array(self.classes)}
+        arrays |= {name: getattr(self, name) for name in ("labels", "scores", "offsets")}
         for part in _PARTS:
             arrays |= {f"{part}/{name}": array for name, array in vars(getattr(self, part)).items()}
         write_arrays(path, self, arrays)
+        for name, write in zip(DETECTIONS, (write_json, write_csv), strict=True):
+            write(path.with_name(name), self.detections, self.video_ids, self.classes)
 
     @classmethod
     def load(cls, path: Path) -> Localizations:
         with read_arrays(path) as (video_ids, ledger, arrays):
             fields: dict[str, Any] = {name: array for name, array in arrays.items() if "/" not in name}
+            fields["classes"] = tuple(map(str, fields["classes"]))
             for part, kind in _PARTS.items():
                 start = f"{part}/"
                 fields[part] = kind(
@@ -113,7 +121,7 @@ def metric_name(protocol: str, iou: str) -> str:
     return f"{protocol}_map_{iou}"
 
 
-def ground_truth(videos: VideoSet) -> GroundTruth:
+def truth_of(videos: VideoSet) -> GroundTruth:
     """The annotated segments of M videos, in the order of the labels."""
     counts = [len(segments) for segments in videos.segments]
     ambiguous = [len(segments.ambiguous) for segments in videos.segments]

@@ -18,21 +18,19 @@ from cache_schema.costs import stream_cost
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, batched, fed
 from policy.data.opening import Dataset
-from policy.evaluation.detection import Detections, FloatArray
+from policy.evaluation.detection import Detections
 from policy.evaluation.ledger import IntArray, Ledger, charge
 from policy.localization.config import WTALCConfig
-from policy.localization.judged import Localizations, ground_truth
+from policy.localization.judged import Localizations, truth_of
+from policy.localization.localize import Activations, localize, video_probabilities
 from policy.localization.loss import Clips, class_logits, co_activity_loss, mil_loss, padded
 from policy.localization.network import WTALCNetwork
-from policy.localization.proposals import class_scores, contrast_proposals, wtalc_proposals
 from policy.localization.sampling import check_clips, crop, draw_batches
-from policy.localization.session import NETWORK, WTALCSession, video_probabilities
+from policy.localization.session import NETWORK, WTALCSession
 from policy.method import Losses, Method, Moment, Prediction, row_offsets
 from policy.networks.packing import lengths_of, split_videos, video_of_row
 from policy.session import Session, TrainedRun
 from policy.training.checkpoint import read_weights
-
-PROPOSALS = {"wtalc": wtalc_proposals, "contrast": contrast_proposals}
 
 
 class WTALC(Method):
@@ -48,6 +46,7 @@ class WTALC(Method):
 
     def __init__(self, config: WTALCConfig, data: Dataset) -> None:
         super().__init__(config, data)
+        self.classes = data.classes
         for videos in (data.train, data.evaluation):
             check_clips(videos)
         input_dim = sum(data.train.feature_dim(role) for role in data.train.streams)
@@ -95,7 +94,7 @@ class WTALC(Method):
         return WTALCSession(
             model.to(device),
             tuple(specs.values()),
-            PROPOSALS[run.config.proposals],
+            run.config,
             l2=run.config.input_norm == "l2",
             classes=run.classes,
         )
@@ -142,7 +141,7 @@ class WTALC(Method):
 
     @torch.no_grad()
     def activations(self, videos: VideoSet, device: torch.device) -> list[npt.NDArray[np.float32]]:
-        """M arrays (T, C): class logits of each clip."""
+        """Of each video (T, C) class logits of its clips."""
         self.model.to(device).eval()
         found = []
         for batch in fed(videos, batched(range(len(videos)), self.config.batch), device):
@@ -153,14 +152,11 @@ class WTALC(Method):
             ]
         return found
 
-    def detections(self, videos: VideoSet, activations: Sequence[npt.NDArray[np.floating]]) -> Detections:
-        """What is found where clips have these activations, M arrays (T, C)."""
-        role = next(iter(videos.streams))
-        spans: list[FloatArray] = [videos.spans(role, index) for index in range(len(videos))]
-        logits = [clips.astype(np.float64) for clips in activations]
-        return PROPOSALS[self.config.proposals](
-            logits, spans, np.stack([class_scores(clips) for clips in logits])
-        )
+    def detections(self, videos: VideoSet, activations: Activations) -> Detections:
+        """What is found in videos where their clips have these activations."""
+        role, count = next(iter(videos.streams)), range(len(videos))
+        spans = [videos.spans(role, index) for index in count]
+        return localize(self.config, activations, spans, (joined(videos, index) for index in count))
 
     def evaluate(self, videos: VideoSet, *, device: torch.device) -> Localizations:
         activations = self.activations(videos, device)
@@ -171,12 +167,13 @@ class WTALC(Method):
         ]
         return Localizations(
             videos.ids,
+            self.classes,
             videos.labels,
             np.stack([video_probabilities(torch.from_numpy(clips)).numpy() for clips in activations]),
             offsets,
             Ledger.of_draws([charge(streams, self.network_macs(lengths, np.zeros_like(lengths)))]),
             self.detections(videos, activations),
-            ground_truth(videos),
+            truth_of(videos),
         )
 
     def _clips(self, batch: Batch) -> tuple[Tensor, Clips]:

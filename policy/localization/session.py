@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor
 from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
 from policy.data.batches import unit_length
-from policy.evaluation.detection import Detections, FloatArray
-from policy.localization.loss import class_logits
+from policy.evaluation.detection import Detections
+from policy.localization.config import ProposalsConfig
+from policy.localization.localize import localize, video_probabilities
 from policy.localization.network import WTALCNetwork
-from policy.localization.proposals import class_scores
-from policy.session import Session, Wanted
+from policy.session import FloatArray, Session, Wanted
 
 NETWORK = "W-TALC network"
 """Its name in what was spent."""
@@ -27,7 +27,7 @@ class WTALCSession(Session):
     Args:
         model: trained; it is put in evaluation mode.
         streams: that it was trained on, in that order.
-        proposals: one of `policy.localization.proposals`.
+        config: how proposals are made.
         l2: the model was trained on features brought to length 1.
     """
 
@@ -35,13 +35,13 @@ class WTALCSession(Session):
         self,
         model: WTALCNetwork,
         streams: Sequence[StreamSpec],
-        proposals: Callable[[Sequence[FloatArray], Sequence[FloatArray], FloatArray], Detections],
+        config: ProposalsConfig,
         *,
         l2: bool,
         classes: tuple[str, ...],
     ) -> None:
         super().__init__({spec.name: spec for spec in streams}, classes)
-        self.model, self._proposals, self._l2 = model.eval(), proposals, l2
+        self.model, self._config, self._l2 = model.eval(), config, l2
         self._restart()
 
     def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
@@ -68,24 +68,28 @@ class WTALCSession(Session):
         self._features[stream].append(torch.from_numpy(unit_length(rows.numpy())) if self._l2 else rows)
 
     @property
-    @torch.no_grad()
-    def activations(self) -> Tensor:
-        """(T, C): class logits of the clips of which all streams were taken."""
+    def features(self) -> Tensor:
+        """(T, D) float16: of the clips of which all streams were taken, side by side."""
         count = min(map(self._taken, self.streams))
         parts = [
-            torch.cat([torch.zeros(0, self.streams[name].feature_dim, dtype=torch.half), *rows])
-            for name, rows in self._features.items()
+            torch.cat([torch.zeros(0, spec.feature_dim, dtype=torch.half), *self._features[name]])[:count]
+            for name, spec in self.streams.items()
         ]
-        inputs = torch.cat([rows[:count] for rows in parts], 1)
-        logits: Tensor = self.model(inputs.to(self.model.hidden.weight.device)).logits
+        return torch.cat(parts, 1)
+
+    @property
+    @torch.no_grad()
+    def activations(self) -> Tensor:
+        """(T, C): class logits of these clips."""
+        logits: Tensor = self.model(self.features.to(self.model.hidden.weight.device)).logits
         return logits.cpu()
 
     @property
     def detections(self) -> Detections:
         """What was found; the video is number 0."""
-        logits = self.activations.numpy().astype(np.float64)
-        spans_s = next(iter(self._spans_s.values()), np.zeros((0, 2)))[: len(logits)]
-        return self._proposals([logits], [spans_s], class_scores(logits)[None])
+        activations = self.activations.numpy()
+        spans_s = next(iter(self._spans_s.values()), np.zeros((0, 2)))[: len(activations)]
+        return localize(self._config, [activations], [spans_s], [self.features.numpy()])
 
     @property
     def probabilities(self) -> Tensor:
@@ -103,8 +107,3 @@ class WTALCSession(Session):
     def _taken(self, stream: str) -> int:
         """How many of its rows were taken."""
         return sum(map(len, self._features[stream]))
-
-
-def video_probabilities(logits: Tensor) -> Tensor:
-    """(C,): of the classes in a video whose T ≥ 1 clips have logits (T, C), as they are trained."""
-    return class_logits(logits.T[None], torch.tensor([len(logits)]))[0].softmax(0)
