@@ -13,8 +13,8 @@ It is timed in three ways:
 All have the same weights and videos, and run in turn. A ratio is that of the medians, by the clock and, in
 brackets, of the processor, which tells more where others are at work. In "full" batches all videos have 750 clips,
 so that padding costs nothing; in "mixed" ones from 20 to 750. "products" is the hidden layer alone, forward and
-backward in float32, which any such step has. Hours of a training as released are processor seconds over threads: at
-least what it takes on a machine with nothing else to do.
+backward in float32, which any such step has. Hours of a training as released are processor seconds over threads,
+the least that it takes on a machine with nothing else to do.
 """
 
 from __future__ import annotations
