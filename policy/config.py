@@ -83,9 +83,9 @@ class DataConfig:
     )
     multi_label: bool | None = option(
         None,
-        "Train a sigmoid for each class, or a softmax on each video's first class in the file (Eq. 6 and 7); "
-        "evaluation keeps all classes of a video either way (mAP, and top-1 as hit@1). By default multi-label "
-        "where some video has several classes.",
+        "Train on all classes of a video, or on its first class in the file (Eq. 6 and 7: a sigmoid for each "
+        "class, or a softmax); evaluation keeps all classes of a video either way (mAP, and top-1 as hit@1). By "
+        "default multi-label where some video has several classes.",
         flag="--multi-label/--single-label",
     )
     skip_missing: bool = option(False, "Leave out videos without features or without labels.")

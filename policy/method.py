@@ -71,6 +71,8 @@ class Method(ABC):
         roles: the method's names of the streams that it reads; each is also a field of its configuration. Their
             backbones run on all rows that it looks at.
         gated: the role of the stream whose backbone runs only where the gates of its predictions are open, if any.
+        judged: what `evaluate` returns, and what a run's folder keeps of it.
+        splits_batches: whether several processes can each compute the loss of a part of a batch.
         teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
             training where the configuration names one.
     """
@@ -78,6 +80,8 @@ class Method(ABC):
     title: ClassVar[str]
     roles: ClassVar[tuple[Role, ...]]
     gated: ClassVar[Role | None] = None
+    judged: ClassVar[type[Judged]] = Predictions
+    splits_batches: ClassVar[bool] = True
 
     model: nn.Module
     teacher: Tensor | None = None
@@ -111,6 +115,11 @@ class Method(ABC):
     def class_scores(cls, data: Dataset) -> str:
         """Where its class scores come from, if that depends on the streams; else empty."""
         return ""
+
+    @classmethod
+    def decisive_data(cls, data: Dataset) -> Mapping[str, str]:
+        """Digests by name of what decides a result beside labels and features (`Dataset.digest`)."""
+        return {}
 
     def notes(self, data: Dataset) -> Sequence[str]:
         """Notes shown before training, one line each."""
@@ -152,6 +161,15 @@ class Method(ABC):
     def rows(self, length: int) -> IntArray:
         """The rows that it looks at, of a video of `length` rows."""
         return every_row(length)
+
+    def epoch_order(self, videos: VideoSet, generator: torch.Generator) -> Tensor:
+        """(n,) int64: positions of the training videos in the order of an epoch, one batch after the other; by
+        default each video once, shuffled.
+
+        Args:
+            generator: on the CPU; the only source of randomness.
+        """
+        return torch.randperm(len(videos), generator=generator)
 
     @abstractmethod
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
@@ -276,7 +294,7 @@ def with_costs(
         scores, offsets, gates, row_counts: as in Predictions.
         further_macs: (R, M) by name, as in Prediction.
     """
-    streams = {role: videos.streams[role] for role in method.roles}
+    streams = {role: stream for role, stream in videos.streams.items() if role in method.roles}
     draws = []
     for gates_of_draw in gates:
         gated_counts = np.add.reduceat(gates_of_draw.astype(np.int64), offsets[:-1])

@@ -8,6 +8,7 @@ RUN/session.safetensors      further tensors that a method keeps for raw video, 
 RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs by stream and network
 RUN/details.json             further results of a method, if it has any
 RUN/choices.csv              which models a selector chose for each of these videos
+RUN/detections.json, .csv    what was found in them, of a method that localizes
 RUN/result.json              the summary; written last, so that its presence means a finished run
 RUN/tensorboard/             scalars, if asked for (policy.training.tensorboard)
 """
@@ -34,7 +35,7 @@ from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, w
 from policy.config import RunConfig
 from policy.data.batches import Role, VideoSet
 from policy.data.opening import Dataset, open_dataset
-from policy.evaluation.predictions import Judged, Predictions
+from policy.evaluation.predictions import DETECTIONS, Judged, Predictions
 from policy.method import Method, evaluate
 from policy.registry import CONFIGS, METHODS
 from policy.training.checkpoint import read_weights, write_tensors, write_weights
@@ -58,7 +59,19 @@ SESSION = "session.safetensors"
 
 PREDICTIONS = "predictions.npz"
 _FILES = frozenset(
-    {CONFIG, METRICS, CHECKPOINT, WEIGHTS, SESSION, PREDICTIONS, DETAILS, CHOICES, RESULT, TENSORBOARD}
+    {
+        CONFIG,
+        METRICS,
+        CHECKPOINT,
+        WEIGHTS,
+        SESSION,
+        PREDICTIONS,
+        *DETECTIONS,
+        DETAILS,
+        CHOICES,
+        RESULT,
+        TENSORBOARD,
+    }
 )
 _COMPARED = {"config": "value of ", "data": "content of "}
 """The parts of config.json that decide what a run is, and how messages call them."""
@@ -124,8 +137,18 @@ class Run:
     reused: bool
     class_scores: str = ""
 
+    def judged(self) -> Judged:
+        """What the method said of the videos. Raises UserError where it cannot be read."""
+        return METHODS[self.result.method].judged.load(self.folder / PREDICTIONS)
+
     def predictions(self) -> Predictions:
-        return Predictions.load(self.folder / PREDICTIONS)
+        """The same of a method that gives class scores. Raises UserError for another."""
+        judged = self.judged()
+        if not isinstance(judged, Predictions):
+            raise UserError(
+                f"{self.folder}: a run of {self.result.method}, which says more than class scores"
+            )
+        return judged
 
     def details(self) -> dict[str, Any]:
         """Further results of the method (`Method.details`). Raises UserError where they cannot be read."""
@@ -196,6 +219,10 @@ def run_method(
     listener = listener or Listener()
     ranks = ranks or Ranks()
     torch_device = ranks.device(choose_device(device))
+    if ranks.size > 1 and not METHODS[config.method].splits_batches:
+        raise UserError(
+            f"{config.method} is trained by one process, whose batches cannot be divided; there are {ranks.size}"
+        )
     data = open_data(config, cache, labels)
     for note in data.notes:
         listener.note(note)
@@ -270,15 +297,15 @@ def _carry_out(
     tensors = method.session_tensors()
     if tensors:
         write_tensors(folder / SESSION, tensors)
-    predictions = method.evaluate(data.evaluation, device=device)
-    predictions.save(folder / PREDICTIONS)
+    judged = method.evaluate(data.evaluation, device=device)
+    judged.save(folder / PREDICTIONS)
     details = method.details(data, device)
     if details:
         write_json(folder / DETAILS, dict(details))
     listing = method.listing(data.evaluation, device)
     if listing:
         write_atomically(folder / CHOICES, listing.encode())
-    result = Result.of(config.method, method, predictions, len(data.classes))
+    result = Result.of(config.method, method, judged, len(data.classes))
     write_json(folder / RESULT, {"result": asdict(result), "device": str(device), "processes": ranks.size})
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return result
@@ -439,7 +466,12 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         options["teacher"] = read_json(Path(options["teacher"]) / CONFIG).get("key")
     return {
         "config": options,
-        "data": {**data.digest(), "train_subset": data.train.subset, "eval_subset": data.evaluation.subset},
+        "data": {
+            **data.digest(),
+            **METHODS[config.method].decisive_data(data),
+            "train_subset": data.train.subset,
+            "eval_subset": data.evaluation.subset,
+        },
         "classes": list(data.classes),
         "multi_label": data.multi_label,
         "whole_only": config.whole_only,

@@ -16,7 +16,7 @@ import pytest
         *("extraction", "usual_script", "second_stream", "memory", "gpu --device cpu"),
         *("flow", "opening", "reading", "damage", "feeding --device cpu"),
         *("decoding", "survey", "cpu_forward"),
-        *("liteeval_step", "liteeval_evaluation", "late_steps"),
+        *("liteeval_step", "liteeval_evaluation", "late_steps", "wtalc_step"),
         *("selection_speed", "selection_real", "selection_gain", "detection_speed"),
         "localization_proposals",
     ],

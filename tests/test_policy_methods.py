@@ -23,7 +23,7 @@ from policy.baselines.lstm import CoarseOnly
 from policy.config import RunConfig, names_of
 from policy.data.batches import VideoSet, uniform_rows
 from policy.evaluation.ledger import IntArray, Ledger
-from policy.evaluation.predictions import Judged, Predictions
+from policy.evaluation.predictions import Judged, Predictions, read_arrays, write_arrays
 from policy.method import class_probabilities, row_offsets
 from policy.registry import CONFIGS, METHODS, configure
 from policy.runs import Run, read_result, run_method
@@ -48,6 +48,9 @@ CONFIG: dict[str, Any] = {
 LSTM = 4 * HIDDEN * (DIM + HIDDEN)
 HEAD = HIDDEN * CLASSES
 
+
+CLASSIFIERS = [name for name in METHODS if METHODS[name].judged is Predictions]
+"""The methods that give class scores; tests/test_wtalc.py has the others."""
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -81,7 +84,7 @@ def config_of(name: str) -> RunConfig:
 @pytest.fixture(scope="module")
 def runs(planted: tuple[FeatureCache, LabelSet], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
-    return {name: run_method(config_of(name), *planted, folder / name, device="cpu") for name in METHODS}
+    return {name: run_method(config_of(name), *planted, folder / name, device="cpu") for name in CLASSIFIERS}
 
 
 def test_methods_are_imported_when_they_are_asked_for() -> None:
@@ -108,6 +111,7 @@ DECISIVE = {
     "random-gating": "69ba3141b566",
     "selector": "69574e0d16f0",
     "selector-cascade": "6fffd852ac39",
+    "wtalc": "1bdf0a215400",
 }
 """Digests of what decides the key of a run with every option at its default. Where one changes, runs that people
 have trained are trained again."""
@@ -126,7 +130,7 @@ def test_a_configuration_takes_what_its_method_reads() -> None:
         configure("lstm", {"gama": 0.1})
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_the_summary_says_what_the_predictions_say(name: str, runs: dict[str, Run]) -> None:
     run = runs[name]
     said, result = run.predictions(), run.result
@@ -189,7 +193,12 @@ class Spans(Judged):
         return {"error_s": float(np.abs(self.found - self.shown).mean())}
 
     def save(self, path: Path) -> None:
-        np.savez(path, found=self.found)
+        write_arrays(path, self, {"offsets": self.offsets, "found": self.found, "shown": self.shown})
+
+    @classmethod
+    def load(cls, path: Path) -> Spans:
+        with read_arrays(path) as (video_ids, ledger, arrays):
+            return cls(video_ids, ledger=ledger, **arrays)
 
 
 class SpotterConfig(CoarseOnlyConfig):
@@ -200,6 +209,7 @@ class Spotter(CoarseOnly):
     """Says that what is shown is shown from the first second to the third."""
 
     title = "Spotter"
+    judged = Spans
 
     def evaluate(self, videos: VideoSet, *, device: torch.device) -> Spans:
         ledger = Ledger({"spotter network": np.full((1, len(videos)), 2_000_000_000)})
@@ -222,7 +232,15 @@ def test_a_family_judges_itself(
     assert (run.result.gflops_mean, run.result.videos, run.result.classes) == (2.0, 12, CLASSES)
     shown = run.result.as_json()
     assert shown["error_s"] == 1.0 and "metrics" not in shown and "top1" not in shown
-    assert np.load(run.folder / "predictions.npz")["found"].tolist() == [[1.0, 3.0]] * 12
+    judged = run.judged()
+    assert isinstance(judged, Spans) and judged.found.tolist() == [[1.0, 3.0]] * 12
+    assert judged.ledger.keys() == {"spotter network"} and judged.video_ids[0] == "video_0016"
+    assert Spans.summary(run.result.metrics, run.result.rows_mean, {"GFLOPs": "2"}) == {
+        "error_s": "1",
+        "GFLOPs": "2",
+    }
+    with pytest.raises(UserError, match="a run of spotter, which says more than class scores"):
+        run.predictions()
 
 
 def test_coarse_only(runs: dict[str, Run]) -> None:
@@ -262,7 +280,7 @@ def test_random_gating_needs_a_usage(planted: tuple[FeatureCache, LabelSet], tmp
     run_method(configure("random-gating", CONFIG, usage=0.5), *planted, tmp_path / "run", device="cpu")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_prediction_does_not_depend_on_the_videos_beside_it(
     name: str, planted: tuple[FeatureCache, LabelSet], runs: dict[str, Run], tmp_path: Path
 ) -> None:
@@ -371,7 +389,7 @@ def test_scores_that_lack_a_class_are_not_used(
     assert run.result.trained
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_several_classes_per_video(name: str, planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
     cache, labels = planted
     videos = tuple(
@@ -386,7 +404,7 @@ def test_several_classes_per_video(name: str, planted: tuple[FeatureCache, Label
     assert 0 < run.result.metrics["mean_average_precision"] <= 1
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_single_label_on_several_classes_per_video(
     name: str, planted: tuple[FeatureCache, LabelSet], tmp_path: Path
 ) -> None:

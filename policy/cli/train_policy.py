@@ -32,7 +32,7 @@ from policy.options import (
     training,
 )
 from policy.recipes import with_recipe
-from policy.registry import CONFIGS, configure
+from policy.registry import CONFIGS, METHODS, configure
 from policy.selection.config import PoolConfig, SelectionConfig, SelectorConfig, with_schedule
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
         result = {**run.result.as_json(), "folder": str(run.folder), "reused": run.reused}
         result |= {"details": details} if details else {}
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
-    elif details:
+    elif isinstance(config, SelectionConfig):
         from policy.cli.selection_text import render
 
         click.echo(render(run.result, details, run.folder))
@@ -281,22 +281,20 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
 
 def _show(config: RunConfig, run: Run) -> None:
     """Print what a run came to, a line for each figure."""
-    result = run.result
-    metrics, spent = result.metrics, dict(result.gflops)
-    names = [getattr(config, role, None) for role in ("coarse", "fine")]
-    coarse, fine = (f"{spent.pop(str(name), 0.0):.2f}" for name in names)
-    streams = f"coarse {coarse}, fine {fine}"
-    if names[0] is not None and names[0] == names[1]:
-        streams = f"coarse and fine {coarse}"
+    result, method = run.result, METHODS[config.method]
+    further = dict(result.gflops)
+    roles: dict[str | None, list[str]] = {}
+    for role in method.roles:
+        roles.setdefault(getattr(config, role), []).append(role)
+    streams = [f"{' and '.join(of)} {further.pop(name, 0.0):.2f}" for name, of in roles.items() if name]
+    cost = (
+        f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  ({', '.join(streams)}, networks "
+        f"{sum(further.values()):.3f}; 10⁹ multiply-accumulates)"
+    )
     lines = {
         "videos": f"{result.videos} of {result.classes} classes",
         **({"class scores": run.class_scores} if run.class_scores else {}),
-        "mAP": f"{100 * metrics['mean_average_precision']:.1f} %",
-        "top-1": f"{100 * metrics['top1']:.1f} %",
-        "GFLOPs per video": f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  ({streams}, networks "
-        f"{sum(spent.values()):.3f}; 10⁹ multiply-accumulates)",
-        "fine features": f"{metrics['fine_features_mean']:.2f} ± {metrics['fine_features_std']:.2f} of "
-        f"{result.rows_mean:.1f} frames (usage {100 * metrics['usage']:.1f} %)",
+        **method.judged.summary(result.metrics, result.rows_mean, {"GFLOPs per video": cost}),
         "folder": str(run.folder),
     }
     width = max(map(len, lines))

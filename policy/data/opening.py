@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 
@@ -114,8 +114,8 @@ def open_dataset(
         labelled = [video for video in labels.videos if video.labels]
         count = sum(len(video.labels) > 1 for video in labelled)
         notes.append(
-            f"{_of(count, len(labelled), 'videos')} several classes: trained as multi-label, a sigmoid for each "
-            "class; --single-label trains a softmax on each video's first class instead"
+            f"{_of(count, len(labelled), 'videos')} several classes: trained as multi-label, on all of them; "
+            "--single-label trains on each video's first class instead"
         )
     labelled_ids = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
     cached_ids = {video for stream in all_streams.values() for video in stream}
@@ -344,10 +344,13 @@ def _check_sampling(streams: Mapping[Role, Stream]) -> None:
 
 
 def _grid(stream: Stream) -> object:
-    """What decides the instants of rows. A snippet is centred on its instant, so it goes with the frame there."""
+    """What decides the instants of rows. A snippet is centred on its instant, so it goes with the frame there. Of
+    dense clips their windows do, whichever of their frames were looked at."""
     sampling = stream.spec.sampling
     if sampling.kind == "frames":
         return sampling.fps
+    if sampling.kind == "dense":
+        return replace(sampling, frames=1)
     return sampling.rows_per_s if sampling.kind == "snippets" else sampling
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +26,12 @@ from policy.evaluation.metrics import (
     weighted_mean_average_precision,
 )
 
+DETECTIONS = ("detections.json", "detections.csv")
+"""Beside the predictions of a method that localizes."""
 _MACS = "macs/"
 """Before a name of the ledger, in a file."""
 _NAMES = {"row_counts": "seen"}
+_COMMON = ("video_ids", "ledger")
 """Of fields that have another name in a file."""
 
 
@@ -60,6 +65,24 @@ class Judged(ABC):
     @abstractmethod
     def save(self, path: Path) -> None:
         """Write to a run's folder. Raises UserError where it cannot be written."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path) -> Judged:
+        """Read what `save` wrote. Raises UserError where the file is missing, damaged or of an earlier version."""
+
+    @classmethod
+    def summary(
+        cls, metrics: Mapping[str, float], rows_mean: float, cost: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """What a command prints of a result, by the heading of its line.
+
+        Args:
+            metrics: as `metrics` gives them.
+            rows_mean: rows of a video.
+            cost: the line about costs, for its place among the others.
+        """
+        return {**{name: f"{value:.4g}" for name, value in metrics.items()}, **cost}
 
 
 @dataclass(frozen=True)
@@ -115,33 +138,55 @@ class Predictions(Judged):
             "usage": float(self.usage.mean()),
         }
 
+    @classmethod
+    def summary(
+        cls, metrics: Mapping[str, float], rows_mean: float, cost: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        return {
+            "mAP": f"{100 * metrics['mean_average_precision']:.1f} %",
+            "top-1": f"{100 * metrics['top1']:.1f} %",
+            **cost,
+            "fine features": f"{metrics['fine_features_mean']:.2f} ± {metrics['fine_features_std']:.2f} of "
+            f"{rows_mean:.1f} frames (usage {100 * metrics['usage']:.1f} %)",
+        }
+
     def save(self, path: Path) -> None:
         """Write as an .npz that NumPy reads with allow_pickle=False; the arrays have the fields' names ("seen" for
         `row_counts`), those of the ledger "macs/NAME"."""
-        arrays = {_NAMES.get(name, name): value for name, value in vars(self).items() if name != "ledger"}
-        arrays |= {"video_ids": np.array(self.video_ids)}
-        arrays |= {_MACS + name: macs for name, macs in self.ledger.items()}
-        content = io.BytesIO()
-        np.savez_compressed(content, **arrays)
-        write_atomically(path, content.getvalue())
+        arrays = {_NAMES.get(name, name): array for name, array in vars(self).items() if name not in _COMMON}
+        write_arrays(path, self, arrays)
 
-    @staticmethod
-    def load(path: Path) -> Predictions:
-        """Read what `save` wrote.
-
-        Raises:
-            UserError: the file is missing, damaged, or of an earlier version.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            video_ids = tuple(map(str, arrays.pop("video_ids")))
+    @classmethod
+    def load(cls, path: Path) -> Predictions:
+        with read_arrays(path) as (video_ids, ledger, arrays):
             arrays |= {field: arrays.pop(name) for field, name in _NAMES.items()}
-            macs = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_MACS)}
-            ledger = Ledger({name.removeprefix(_MACS): array for name, array in macs.items()})
-            return Predictions(video_ids, **arrays, ledger=ledger)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: cannot be read as predictions: {error}") from error
+            return cls(video_ids, **arrays, ledger=ledger)
+
+
+def write_arrays(path: Path, judged: Judged, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays, ids and ledger as an .npz that needs no pickle. Raises UserError where that cannot be."""
+    macs = {_MACS + name: spent for name, spent in judged.ledger.items()}
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays, **macs, video_ids=np.array(judged.video_ids))  # type: ignore[arg-type]
+    write_atomically(path, content.getvalue())
+
+
+@contextmanager
+def read_arrays(path: Path) -> Iterator[tuple[tuple[str, ...], Ledger, dict[str, npt.NDArray[Any]]]]:
+    """Ids, ledger and the other arrays that `write_arrays` wrote, for a block that makes an object of them.
+
+    Raises:
+        UserError: the file is missing or damaged, or the block found something missing or of another kind.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        video_ids = tuple(map(str, arrays.pop("video_ids")))
+        macs = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_MACS)}
+        ledger = Ledger({name.removeprefix(_MACS): spent for name, spent in macs.items()})
+        yield video_ids, ledger, arrays
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read as predictions: {error}") from error
 
 
 def intervals(

@@ -17,7 +17,7 @@ between abrupt changes of neighbouring clips' features, and bytes are proposals,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def action_byte_proposals(
     activations: Sequence[FloatArray],
     spans: Sequence[FloatArray],
     scores: FloatArray,
-    features: Sequence[FloatArray],
+    features: Iterable[FloatArray],
 ) -> Detections:
     """A method's proposals with ActionBytes post-processing; soft-NMS drops those with scores at or below zero.
 

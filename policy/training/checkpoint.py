@@ -59,7 +59,7 @@ def write_checkpoint(
 
     Args:
         state: for JSON.
-        order: (M,) order of the videos, in the middle of an epoch.
+        order: (n,) of the videos, in the middle of an epoch.
     """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():

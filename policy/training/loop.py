@@ -43,8 +43,9 @@ def train(
 ) -> list[Epoch]:
     """Train a method on a set of videos, or go on where a checkpoint in the folder stopped.
 
-    Each epoch visits every video once in a new order. The model of the last epoch is the result: nothing is
-    selected on other videos. SIGTERM and Ctrl-C wait for the current step, and for a checkpoint after it.
+    Each epoch visits the videos in a new order (`Method.epoch_order`). The model of the last epoch is the
+    result: nothing is selected on other videos. SIGTERM and Ctrl-C wait for the current step, and for a
+    checkpoint after it.
 
     Args:
         folder: for the checkpoint and metrics.jsonl. on_epoch: called after each epoch of this call, when its
@@ -119,7 +120,7 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if done.order is None:
-            done.order = torch.randperm(len(self.videos), generator=self.generator)
+            done.order = self.method.epoch_order(self.videos, self.generator)
         steps = batched(done.order.tolist(), config.batch)
         shares = [self.ranks.share(step) for step in steps[done.step :]]
         method, parts = self.method, [part for part, _ in shares]
@@ -167,7 +168,7 @@ class _Done:
     """Progress of a training: with weights, optimiser and generator, all that a checkpoint holds.
 
     Attributes:
-        history: the complete epochs. order: (M,) order of the videos in the current epoch; None between epochs.
+        history: the complete epochs. order: (n,) order of the videos in the current epoch; None between epochs.
         step: number of the current epoch's steps that are done. sums, count: of the losses, and of the videos,
         of those steps. Sums stay on the device of the values, so that
             no batch waits for it.

@@ -1,0 +1,127 @@
+"""Segments that a method found in videos, judged by detection mAP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from policy.evaluation.detection import (
+    ACTIVITYNET_IOUS,
+    MULTITHUMOS_IOUS,
+    PROTOCOLS,
+    THUMOS14_IOUS,
+    Detections,
+    GroundTruth,
+    match,
+)
+from policy.evaluation.detection_map import average_precision, mean_over_classes
+from policy.evaluation.ledger import IntArray, Ledger
+from policy.evaluation.metrics import mean_average_precision
+from policy.evaluation.predictions import DETECTIONS, Judged, read_arrays, write_arrays
+from policy.localization.detections import write_csv, write_json
+
+IOUS = tuple(sorted({*THUMOS14_IOUS, *ACTIVITYNET_IOUS}))
+AVERAGES = {f"{ious[0]:g}:{ious[-1]:g}": ious for ious in (MULTITHUMOS_IOUS, THUMOS14_IOUS, ACTIVITYNET_IOUS)}
+"""Over which thresholds of IoU papers average, by how these are written."""
+_PARTS = {"detections": Detections, "truth": GroundTruth}
+
+
+@dataclass(frozen=True, eq=False)
+class Localizations(Judged):
+    """Detections in M videos.
+
+    Attributes:
+        labels: (M, C) bool.
+        classes: names of the C classes.
+        scores: (M, C) float32, class probabilities of the videos.
+        truth: the annotated segments; without any, only the class probabilities can be judged.
+    """
+
+    video_ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    labels: npt.NDArray[np.bool_]
+    scores: npt.NDArray[np.float32]
+    offsets: IntArray
+    ledger: Ledger
+    detections: Detections
+    truth: GroundTruth
+
+    def metrics(self) -> Mapping[str, float]:
+        """In [0, 1]: the detection mAP (`metric_name`) by each of `PROTOCOLS` at each of `IOUS`, and averaged over
+        each of `AVERAGES`; and "video_map", the mAP of the videos' class probabilities."""
+        shown = {"video_map": mean_average_precision(self.scores, self.labels)}
+        if not len(self.truth.videos):
+            return shown
+        for name in PROTOCOLS:
+            matching = match(self.detections, self.truth, IOUS, name)
+            by_iou = dict(
+                zip(IOUS, mean_over_classes(average_precision(matching, self.labels.shape[1])), strict=True)
+            )
+            shown |= {metric_name(name, f"{iou:g}"): float(value) for iou, value in by_iou.items()}
+            for over, ious in AVERAGES.items():
+                shown[metric_name(name, over)] = float(np.mean([by_iou[iou] for iou in ious]))
+        return shown
+
+    @classmethod
+    def summary(
+        cls, metrics: Mapping[str, float], rows_mean: float, cost: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        columns = [*(f"{iou:g}" for iou in THUMOS14_IOUS), *AVERAGES]
+        lines = {}
+        if len(metrics) > 1:
+            lines["detection mAP % at IoU"] = " ".join(f"{column:>{_width(column)}}" for column in columns)
+            for name, protocol in PROTOCOLS.items():
+                values = ((column, 100 * metrics[metric_name(name, column)]) for column in columns)
+                lines[f"  {protocol.title}"] = " ".join(
+                    f"{value:{_width(column)}.1f}" for column, value in values
+                )
+        else:
+            lines["detection mAP"] = "none, for the labels give no segments of these videos"
+        return {
+            **lines,
+            "video-level mAP": f"{100 * metrics['video_map']:.1f} %",
+            "clips": f"{rows_mean:.1f} per video",
+            **cost,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write as an .npz that NumPy reads with allow_pickle=False; the arrays have the fields' names, those of
+        detections and truth "detections/NAME" and "truth/NAME", those of the ledger "macs/NAME". Beside it the
+        detections as detections.json and detections.csv."""
+        arrays: dict[str, npt.NDArray[Any]] = {"classes": np.array(self.classes)}
+        arrays |= {name: getattr(self, name) for name in ("labels", "scores", "offsets")}
+        for part in _PARTS:
+            arrays |= {f"{part}/{name}": array for name, array in vars(getattr(self, part)).items()}
+        write_arrays(path, self, arrays)
+        for name, write in zip(DETECTIONS, (write_json, write_csv), strict=True):
+            write(path.with_name(name), self.detections, self.video_ids, self.classes)
+
+    @classmethod
+    def load(cls, path: Path) -> Localizations:
+        with read_arrays(path) as (video_ids, ledger, arrays):
+            fields: dict[str, Any] = {name: array for name, array in arrays.items() if "/" not in name}
+            fields["classes"] = tuple(map(str, fields["classes"]))
+            for part, kind in _PARTS.items():
+                start = f"{part}/"
+                fields[part] = kind(
+                    **{
+                        name.removeprefix(start): array
+                        for name, array in arrays.items()
+                        if name.startswith(start)
+                    }
+                )
+            return cls(video_ids, ledger=ledger, **fields)
+
+
+def metric_name(protocol: str, iou: str) -> str:
+    """Of a detection mAP: "thumos14_map_0.5", "thumos14_map_0.1:0.7"."""
+    return f"{protocol}_map_{iou}"
+
+
+def _width(column: str) -> int:
+    return max(5, len(column))

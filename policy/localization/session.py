@@ -1,0 +1,109 @@
+"""W-TALC on raw video: all clips of its streams, then what is found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cache_schema import StreamSpec
+from cache_schema.costs import stream_cost
+from policy.data.batches import unit_length
+from policy.evaluation.detection import Detections
+from policy.localization.config import ProposalsConfig
+from policy.localization.localize import localize, video_probabilities
+from policy.localization.network import WTALCNetwork
+from policy.session import FloatArray, Session, Wanted
+
+NETWORK = "W-TALC network"
+"""Its name in the ledger of costs."""
+
+
+class WTALCSession(Session):
+    """Wants all rows of one stream after the other. Its answer is about the clips of which all streams were taken.
+
+    Args:
+        model: trained; it is put in evaluation mode.
+        streams: that it was trained on, in that order.
+        config: how proposals are made.
+        l2: the model was trained on features brought to length 1.
+    """
+
+    def __init__(
+        self,
+        model: WTALCNetwork,
+        streams: Sequence[StreamSpec],
+        config: ProposalsConfig,
+        *,
+        l2: bool,
+        classes: tuple[str, ...],
+    ) -> None:
+        super().__init__({spec.name: spec for spec in streams}, classes)
+        self.model, self._config, self._l2 = model.eval(), config, l2
+        self._restart()
+
+    def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
+        """As any session does; all streams have as many rows, of the same instants."""
+        lengths = {name: len(spans_s[name]) for name in self.streams if name in spans_s}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(
+                f"streams have as many rows as each other, not {' and '.join(map(str, lengths.values()))}"
+            )
+        super().begin(spans_s)
+
+    def _restart(self) -> None:
+        self._features: dict[str, list[Tensor]] = {name: [] for name in self.streams}
+
+    def wanted(self) -> Wanted | None:
+        for name, spans_s in self._spans_s.items():
+            if (taken := self._taken(name)) < len(spans_s):
+                return Wanted(name, np.arange(taken, len(spans_s)), spans_s[taken:])
+        return None
+
+    def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
+        # As the cache has it.
+        rows = self._need(stream, "features", features).half().cpu()
+        self._features[stream].append(torch.from_numpy(unit_length(rows.numpy())) if self._l2 else rows)
+
+    @property
+    def features(self) -> Tensor:
+        """(T, D) float16: of the clips of which all streams were taken, side by side."""
+        count = min(map(self._taken, self.streams))
+        parts = [
+            torch.cat([torch.zeros(0, spec.feature_dim, dtype=torch.half), *self._features[name]])[:count]
+            for name, spec in self.streams.items()
+        ]
+        return torch.cat(parts, 1)
+
+    @property
+    @torch.no_grad()
+    def activations(self) -> Tensor:
+        """(T, C): class logits of these clips."""
+        logits: Tensor = self.model(self.features.to(self.model.hidden.weight.device)).logits
+        return logits.cpu()
+
+    @property
+    def detections(self) -> Detections:
+        """What was found; the video is number 0."""
+        activations = self.activations.numpy()
+        spans_s = next(iter(self._spans_s.values()), np.zeros((0, 2)))[: len(activations)]
+        return localize(self._config, [activations], [spans_s], [self.features.numpy()])
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(C,): of the classes in the video; the same for all until a clip was taken."""
+        logits = self.activations
+        if not len(logits):
+            return torch.full((len(self.classes),), 1 / len(self.classes))
+        return video_probabilities(logits)
+
+    @property
+    def macs_by_name(self) -> Mapping[str, int]:
+        streams = {name: self._taken(name) * stream_cost(spec).macs for name, spec in self.streams.items()}
+        return {**streams, NETWORK: min(map(self._taken, self.streams)) * self.model.macs}
+
+    def _taken(self, stream: str) -> int:
+        """How many of its rows were taken."""
+        return sum(map(len, self._features[stream]))
