@@ -1,4 +1,4 @@
-"""Videos with planted actions: activations of a model, features, and where the actions are; and a plain mAP."""
+"""Videos with planted actions: activations of one model or two, features, where actions are; and a plain mAP."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
 from policy.evaluation.detection import Detections, FloatArray, GroundTruth
@@ -38,6 +39,25 @@ class PlantedVideos:
         return np.stack([class_scores(logits) for logits in self.activations])
 
 
+@dataclass(frozen=True, eq=False)
+class PlantedModels:
+    """The same M videos as two models see them.
+
+    Attributes:
+        rgb: (T, C) logits of each: high in actions, and in the place where one is just over.
+        motion: (T, C) logits of each: high in actions only, on a scale of its own.
+        spans: (T, 2) seconds of each.
+        labels: (M, C), whether a video has a class.
+        truth: the actions.
+    """
+
+    rgb: list[FloatArray]
+    motion: list[FloatArray]
+    spans: list[FloatArray]
+    labels: npt.NDArray[np.bool_]
+    truth: GroundTruth
+
+
 def plant_activations(
     seed: int,
     *,
@@ -61,14 +81,7 @@ def plant_activations(
     activations, features, spans = [], [], []
     truth: list[tuple[int, int, float, float]] = []
     for video in range(videos):
-        present = random.choice(classes, size=int(random.integers(1, 3)), replace=False)
-        stretches: list[tuple[int, int, float]] = []  # clips, class or -1, strength
-        for _ in range(int(random.integers(4, 10))):
-            stretches.append((int(random.integers(4, 41)), -1, 0.0))
-            stretches.append(
-                (int(random.integers(4, 25)), int(random.choice(present)), random.uniform(0.6, 1.4))
-            )
-        stretches.append((int(random.integers(4, 41)), -1, 0.0))
+        stretches = _stretches(random, classes)
         clips = sum(count for count, _, _ in stretches)
         logits = np.full((clips, classes), LOW)
         rows = np.empty((clips, dim))
@@ -83,9 +96,48 @@ def plant_activations(
             logits = gaussian_filter1d(logits, blur, axis=0, mode="nearest")
         activations.append(logits + random.normal(0, noise, logits.shape))
         features.append(rows + random.normal(0, feature_noise, rows.shape))
-        starts = np.arange(clips) * CLIP_S
-        spans.append(np.stack([starts, starts + CLIP_S], axis=1))
+        spans.append(_spans(clips))
     return PlantedVideos(activations, features, spans, _ground_truth(truth))
+
+
+def plant_models(
+    seed: int,
+    *,
+    videos: int = 60,
+    classes: int = 5,
+    scale: float = 3.0,
+    shift: float = -6.0,
+    noise: float = 1.0,
+) -> PlantedModels:
+    """As `plant_activations`; RGB stays high for up to 11 clips after an action.
+
+    Args:
+        scale, shift: of the motion model's logits; each class differs from them a little.
+        noise: standard deviation of both, before scale and shift.
+    """
+    random = np.random.default_rng(seed)
+    scales, shifts = scale * np.exp(random.normal(0, 0.4, classes)), shift + random.normal(0, 1.5, classes)
+    rgb, motion, spans = [], [], []
+    labels = np.zeros((videos, classes), np.bool_)
+    truth: list[tuple[int, int, float, float]] = []
+    for video in range(videos):
+        stretches = _stretches(random, classes)
+        clips = sum(count for count, _, _ in stretches)
+        appearance, movement = np.full((2, clips, classes), LOW)
+        at = 0
+        for count, label, strength in stretches:
+            if label >= 0:
+                rise = strength * (HIGH - LOW)
+                lingers = at + count + int(random.integers(12))
+                appearance[at:lingers, label] = LOW + rise
+                movement[at : at + count, label] = LOW + rise
+                labels[video, label] = True
+                truth.append((video, label, at * CLIP_S, (at + count) * CLIP_S))
+            at += count
+        rgb.append(appearance + random.normal(0, noise, appearance.shape))
+        motion.append(scales * (movement + random.normal(0, noise, movement.shape)) + shifts)
+        spans.append(_spans(clips))
+    return PlantedModels(rgb, motion, spans, labels, _ground_truth(truth))
 
 
 def plain_map(detections: Detections, truth: GroundTruth, iou: float) -> float:
@@ -113,6 +165,21 @@ def plain_map(detections: Detections, truth: GroundTruth, iou: float) -> float:
                 total += hits / rank
         precisions.append(total / actions)
     return sum(precisions) / len(precisions)
+
+
+def _stretches(random: np.random.Generator, classes: int) -> list[tuple[int, int, float]]:
+    """Clips, class (or -1) and strength of what follows one another in a video."""
+    present = random.choice(classes, size=int(random.integers(1, 3)), replace=False)
+    stretches: list[tuple[int, int, float]] = []
+    for _ in range(int(random.integers(4, 10))):
+        stretches.append((int(random.integers(4, 41)), -1, 0.0))
+        stretches.append((int(random.integers(4, 25)), int(random.choice(present)), random.uniform(0.6, 1.4)))
+    return [*stretches, (int(random.integers(4, 41)), -1, 0.0)]
+
+
+def _spans(clips: int) -> FloatArray:
+    starts = np.arange(clips) * CLIP_S
+    return np.stack([starts, starts + CLIP_S], axis=1)
 
 
 def _iou(start: float, end: float, other_start: float, other_end: float) -> float:

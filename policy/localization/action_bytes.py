@@ -5,7 +5,7 @@ ActionBytes (Jain et al., CVPR 2020) has no public code. **This is our reading**
 between abrupt changes of neighbouring clips' features, and bytes are proposals, alone and merged. What we chose:
 
 - a change is the distance between neighbouring rows of length one, and abrupt where it is a local maximum and an
-  outlier among the changes of its video (:func:`change_boundaries`);
+  outlier among the changes of its video (:func:`neighbour_changes`, :func:`change_boundaries`);
 - bytes alone and merged are the proposals that a method makes of activations averaged in each byte
   (:func:`byte_means`): neighbours above a threshold merge, and how many do is not set beforehand;
 - the method's usual proposals stay, each end moved to a boundary that is near (:func:`to_boundaries`), so that a
@@ -37,15 +37,25 @@ Propose = Callable[[Sequence[FloatArray], Sequence[FloatArray], FloatArray], Det
 """A way to make proposals: of activations, spans and class scores, as `policy.localization.proposals` has them."""
 
 
+def neighbour_changes(features: FloatArray) -> FloatArray:
+    """(T − 1,), in [0, 2]: the distance from each row to the next, both of length one; of none where T is 0.
+
+    Args:
+        features: (T, D) rows of one video.
+    """
+    rows = np.asarray(features, np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    steps = np.diff(rows / np.where(lengths > 0, lengths, 1.0), axis=0)
+    return np.asarray(np.linalg.norm(steps, axis=1))
+
+
 def change_boundaries(features: FloatArray) -> IntArray:
     """(B,): the clips that begin a byte, rising, without the first; none where nothing changes abruptly.
 
     Args:
         features: (T, D) rows of one video, of whichever stream is at hand for every clip.
     """
-    rows = np.asarray(features, np.float64)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    changes = np.linalg.norm(np.diff(rows / np.where(lengths > 0, lengths, 1.0), axis=0), axis=1)
+    changes = neighbour_changes(features)
     if not len(changes):
         return np.zeros(0, np.int64)
     median = np.median(changes)
