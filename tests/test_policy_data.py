@@ -15,9 +15,11 @@ from torch.nn.utils.rnn import pack_sequence
 from cache_schema import CacheError, FeatureCache, Sampling, write_shard
 from cache_schema.annotations import LabelSet, Segment, VideoLabel
 from cache_schema.errors import LabelError
+from policy.baselines.config import UniformConfig
 from policy.data.batches import VideoSet, batches, read_ahead, uniform_rows
-from policy.data.opening import open_dataset
+from policy.data.opening import open_dataset, segments_digest
 from policy.networks.packing import mean_per_video, video_of_row
+from policy.runs import key_of
 from tests.caches import make_record, make_spec, write_stream
 
 TOOLS = {"thriftvid": "test"}
@@ -147,32 +149,97 @@ PAIR = {"coarse": "coarse", "fine": "fine"}
 LABELS = LabelSet(Path("l.csv"), (VideoLabel("a", ("x",), "train"), VideoLabel("b", ("x",), "test")))
 
 
-def test_segments_of_the_labels(tmp_path: Path) -> None:
-    """By the videos that are in the cache; which they are does not make another run of it."""
-    shown = {
-        "b": (Segment("run", 1.5, 4.0), Segment("jump", 0.0, 2.5), Segment("run", 9.0, 9.5)),
-        "gone": (Segment("jump", 3.0, 5.0),),
-        "a": (),
-        "c": (Segment("jump", 7.0, 8.0),),
-    }
-    classes = {"b": ("run", "jump"), "gone": ("jump",), "a": ("run",), "c": ("jump",)}
-    videos = [
-        VideoLabel(video, classes[video], "test" if video == "c" else "train", segments)
-        for video, segments in shown.items()
-    ]
-    write_stream(tmp_path, make_spec("fine", dim=2), {"a": 9, "b": 9, "c": 9}, seed=0)
+def annotated(**shown: list[Segment]) -> LabelSet:
+    """Videos a to d, of which c and d are to be judged."""
+    classes = {"a": ("run",), "b": ("run", "jump"), "c": ("jump", "run"), "d": ("jump",)}
+    return LabelSet(
+        Path("segments.csv"),
+        tuple(
+            VideoLabel(video, labels, "train" if video in "ab" else "test", tuple(shown.get(video, ())))
+            for video, labels in classes.items()
+        ),
+    )
+
+
+def test_training_sees_labels_alone(tmp_path: Path) -> None:
+    """Segments of training videos change nothing: not what a method is given, nor the key of its run."""
+    write_stream(tmp_path, make_spec("fine", dim=2), dict.fromkeys("abcd", 9), seed=0)
     cache = FeatureCache(tmp_path)
-    data = open_dataset(cache, LabelSet(tmp_path, tuple(videos)), {"fine": "fine"}, skip_missing=True)
-    assert data.classes == ("jump", "run") and data.train.ids == ("b", "a")
-    both_shown, nothing = data.train.segments
-    assert both_shown.classes.tolist() == [1, 0, 1]
-    assert both_shown.spans.tolist() == [[1.5, 4.0], [0.0, 2.5], [9.0, 9.5]]
-    assert len(both_shown) == 3 and len(nothing) == 0 and nothing.spans.shape == (0, 2)
-    (last,) = data.evaluation.segments
-    assert (last.classes.tolist(), last.spans.tolist()) == ([0], [[7.0, 8.0]])
-    bare = LabelSet(tmp_path, tuple(replace(video, segments=()) for video in videos))
-    without = open_dataset(cache, bare, {"fine": "fine"}, skip_missing=True)
-    assert without.digest() == data.digest() and not any(map(len, without.train.segments))
+    config = UniformConfig(fine="fine")
+    judged = {"c": [Segment("run", 1.5, 4.0), Segment("jump", 0.0, 2.5), Segment("run", 6, 7)]}
+    variants = [
+        {},
+        {"a": [Segment("run", 0.0, 1.0)]},
+        {"a": [Segment("run", 5.0, 8.0), Segment("run", 1, 2)], "b": [Segment("jump", 0, 8)]},
+        {"b": [Segment("swim", -3.0, 1e9)]},  # not even a class that is no label
+    ]
+    opened = [open_dataset(cache, annotated(**judged, **shown), {"fine": "fine"}) for shown in variants]
+    first = opened[0]
+    for data in opened:
+        assert data.train.segments == () and data.classes == ("jump", "run") and data.notes == first.notes
+        assert data.digest() == first.digest() and key_of(config, data) == key_of(config, first)
+        assert segments_digest(data.evaluation) == segments_digest(first.evaluation)
+    shown, nothing = first.evaluation.segments
+    assert shown.classes.tolist() == [1, 0, 1] and len(shown) == 3
+    assert shown.spans.tolist() == [[1.5, 4.0], [0.0, 2.5], [6.0, 7.0]]
+    assert len(nothing) == 0 and nothing.spans.shape == (0, 2)
+
+
+def test_segments_to_judge_by_have_a_digest_of_their_own(tmp_path: Path) -> None:
+    """Runs that are judged by labels are the same runs, whatever the segments are."""
+    write_stream(tmp_path, make_spec("fine", dim=2), dict.fromkeys("abcd", 9), seed=0)
+    cache = FeatureCache(tmp_path)
+    labels = [
+        annotated(),
+        annotated(c=[Segment("run", 1, 2)]),
+        annotated(c=[Segment("run", 1, 2.5)]),
+        annotated(c=[Segment("jump", 1, 2)]),
+        annotated(d=[Segment("jump", 1, 2)]),
+    ]
+    ambiguous = [replace(v, ambiguous=((0, 1),)) if v.video_id == "c" else v for v in labels[1].videos]
+    labels.append(replace(labels[1], videos=tuple(ambiguous)))
+    opened = [open_dataset(cache, one, {"fine": "fine"}) for one in labels]
+    assert len({segments_digest(data.evaluation) for data in opened}) == len(labels)
+    assert len({key_of(UniformConfig(fine="fine"), data) for data in opened}) == 1
+    again = open_dataset(cache, labels[1], {"fine": "fine"}).evaluation
+    assert segments_digest(again) == segments_digest(opened[1].evaluation)
+
+
+def test_notes_on_segments(tmp_path: Path) -> None:
+    """Those of the labels come first; what ends after the cached video, of 9 s, is counted."""
+    write_stream(tmp_path, make_spec("fine", dim=2), dict.fromkeys("abcd", 9), seed=0)
+    cache = FeatureCache(tmp_path)
+    late = [Segment("run", 1, 9.9), Segment("run", 9, 14), Segment("jump", 20, 22)]
+    labels = replace(annotated(a=late, c=late), notes=("the publisher's times are odd",))
+    notes = open_dataset(cache, labels, {"fine": "fine"}).notes
+    assert notes[0] == "the publisher's times are odd"
+    assert "segments.csv: no segments, so that all that is found is wrong, in 1 video: 'd'" in notes
+    beyond = (
+        "segments that end after their video does in the cache: 2, latest of all in 'c': at 22.0 s of 9.0"
+    )
+    assert f"segments.csv: {beyond}" in notes
+    without = open_dataset(cache, annotated(a=late), {"fine": "fine"}).notes
+    assert not any("segments" in note for note in without)
+    unknown = annotated(c=[Segment("swim", 1, 2)])
+    with pytest.raises(
+        LabelError, match="video 'c' has a segment of class 'swim', which no video has as label"
+    ):
+        open_dataset(cache, unknown, {"fine": "fine"})
+
+
+def test_a_video_with_ambiguous_spans_alone_is_judged_and_not_trained_on(tmp_path: Path) -> None:
+    write_stream(tmp_path, make_spec("fine", dim=2), dict.fromkeys("abcdef", 9), seed=0)
+    bare = [
+        VideoLabel(video, (), subset, ambiguous=((1, 2),))
+        for video, subset in (("e", "train"), ("f", "test"))
+    ]
+    labels = annotated(c=[Segment("run", 1, 2)])
+    labels = replace(labels, videos=(*labels.videos, *bare))
+    data = open_dataset(FeatureCache(tmp_path), labels, {"fine": "fine"})
+    assert (data.train.ids, data.evaluation.ids) == (("a", "b"), ("c", "d", "f"))
+    assert not data.evaluation.labels[2].any()
+    assert data.evaluation.segments[2].ambiguous.tolist() == [[1.0, 2.0]]
+    assert any("in 1 video: 'd'" in note for note in data.notes)
 
 
 def test_streams_of_different_lengths_name_the_video(tmp_path: Path) -> None:

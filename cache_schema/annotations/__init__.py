@@ -10,12 +10,26 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from cache_schema.annotations import activitynet, breakfast, fcvid, hvu, kinetics, labels, mini_kinetics
+from cache_schema.annotations import (
+    activitynet,
+    breakfast,
+    fcvid,
+    hvu,
+    kinetics,
+    labels,
+    mini_kinetics,
+    multithumos,
+    segments_csv,
+    thumos14,
+    thumos14_sets,
+    wtalc,
+)
 from cache_schema.annotations.labels import LabelSet, Segment, VideoLabel
 from cache_schema.errors import LabelError
 
 READERS: Mapping[str, Callable[[Path], LabelSet]] = {
     "csv": labels.read_csv,
+    "segments-csv": segments_csv.read,
     "activitynet": activitynet.read_json,
     "activitynet-lists": activitynet.read_txt,
     "mini-kinetics": mini_kinetics.read,
@@ -25,6 +39,11 @@ READERS: Mapping[str, Callable[[Path], LabelSet]] = {
     **{f"breakfast-s{split}": partial(breakfast.read, split=split) for split in (1, 2, 3, 4)},
     "hvu": hvu.read,
     **{f"hvu-{category}": partial(hvu.read, category=category) for category in hvu.CATEGORIES},
+    "thumos14": thumos14.read,
+    **{name: partial(thumos14.read, video_set=name) for name in thumos14_sets.VIDEO_SETS},
+    "wtalc": wtalc.read,
+    "wtalc-212": partial(wtalc.read, video_set="thumos14-212"),
+    "multithumos": multithumos.read,
 }
 SNIFFED: Mapping[str, Callable[[Path], bool]] = {
     "activitynet-lists": activitynet.fits_txt,
@@ -33,6 +52,10 @@ SNIFFED: Mapping[str, Callable[[Path], bool]] = {
     "fcvid": fcvid.fits,
     "breakfast": breakfast.fits,
     "hvu": hvu.fits,
+    "thumos14": thumos14.fits,
+    "wtalc": wtalc.fits,
+    "multithumos": multithumos.fits,
+    "segments-csv": segments_csv.fits,
 }
 _BY_SUFFIX = {".csv": "csv", ".json": "activitynet"}
 

@@ -12,13 +12,19 @@ the JSON.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
-from cache_schema.annotations.labels import LabelSet, Segment, VideoLabel
+from cache_schema.annotations.labels import LabelSet, VideoLabel
 from cache_schema.annotations.published import by_subset, is_named, lines, read_lists
+from cache_schema.annotations.published_segments import (
+    MALFORMED,
+    classes_of,
+    finite,
+    read_database,
+    segments_of,
+    without_empty_segments,
+)
 from cache_schema.errors import LabelError
 
 NAMES = "action_name.csv"
@@ -27,38 +33,33 @@ _SUBSETS = {"train": "training", "val": "validation"}
 
 
 def read_json(path: Path) -> LabelSet:
-    """Read the JSON. The testing subset has no labels, as published. Raises LabelError where an entry is wrong."""
-    text = path.read_text(encoding="utf-8-sig")
-    try:
-        raw = json.loads(text)
-    except RecursionError as error:
-        raise LabelError(f"{path}: nested too deeply for an ActivityNet annotation file") from error
-    except ValueError as error:
-        raise LabelError(f"{path}: not JSON ({error})") from error
-    database = raw.get("database") if isinstance(raw, dict) else None
-    if not isinstance(database, dict) or not database:
-        raise LabelError(f'{path}: not an ActivityNet annotation file: it has no "database" of videos')
-    return LabelSet(path, tuple(_video(path, video_id, entry) for video_id, entry in database.items()))
+    """Read the JSON. The testing subset has no labels, as published.
 
+    Segments that end no later than they start are left out; notes name them, and those beyond a video's end.
 
-def _video(path: Path, video_id: str, entry: Any) -> VideoLabel:
-    try:
-        segments = tuple(
-            Segment(str(a["label"]), *(float(second) for second in a["segment"]))
-            for a in entry["annotations"]
-        )
-        subset = str(entry["subset"])
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise LabelError(
-            f"{path}: video {video_id!r} is not annotated as in ActivityNet: {error!r}"
-        ) from error
-    return VideoLabel(
-        video_id=f"v_{video_id}",
-        aliases=(video_id,),
-        labels=tuple(dict.fromkeys(segment.label for segment in segments)),
-        subset=subset,
-        segments=segments,
-    )
+    Raises:
+        LabelError: an entry is wrong.
+    """
+    videos: list[VideoLabel] = []
+    durations_s: dict[str, float] = {}
+    for video_id, entry in read_database(path, "ActivityNet").items():
+        try:
+            segments = segments_of(entry)
+            video = VideoLabel(
+                video_id=f"v_{video_id}",
+                aliases=(video_id,),
+                labels=classes_of(segments),
+                subset=str(entry["subset"]),
+                segments=segments,
+            )
+            if "duration" in entry:
+                durations_s[video.video_id] = finite(entry["duration"])
+        except MALFORMED as error:
+            raise LabelError(
+                f"{path}: video {video_id!r} is not annotated as in ActivityNet: {error!r}"
+            ) from error
+        videos.append(video)
+    return LabelSet(path, *without_empty_segments(path, videos, durations_s))
 
 
 def fits_txt(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +50,14 @@ class LabelSet:
     """The annotated videos of a benchmark.
 
     Attributes:
-        classes: every class that occurs, sorted.
+        notes: what the user should know about the files, a line each.
+        classes: every class that is a label, sorted.
         multi_label: whether some video has more than one class.
     """
 
     source: Path
     videos: tuple[VideoLabel, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         ids: set[str] = set()
@@ -83,13 +85,20 @@ class LabelSet:
         Raises:
             LabelError: there is no such subset, or it has no labels.
         """
+        return self._of_subset(name, lambda video: bool(video.labels))
+
+    def judged(self, name: str) -> Sequence[VideoLabel]:
+        """`subset`, and its videos without labels but with ambiguous spans: what is found there is judged, too."""
+        return self._of_subset(name, lambda video: bool(video.labels or video.ambiguous))
+
+    def _of_subset(self, name: str, is_chosen: Callable[[VideoLabel], bool]) -> Sequence[VideoLabel]:
         videos = [video for video in self.videos if video.subset == name]
         if not videos:
             raise LabelError(f"{self.source}: no subset {name!r}; it has: {', '.join(self.subsets)}")
-        labelled = [video for video in videos if video.labels]
-        if not labelled:
+        chosen = [video for video in videos if is_chosen(video)]
+        if not chosen:
             raise LabelError(f"{self.source}: the videos of subset {name!r} have no labels")
-        return labelled
+        return chosen
 
 
 def read_csv(path: Path) -> LabelSet:

@@ -205,7 +205,7 @@ def finetune_backbone(
     choices.check()
     sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
     read = read_labels(labels, labels_format)
-    for note in sources.notes:
+    for note in (*sources.notes, *read.notes):
         click.echo(note, err=True)
     for file, reason in sources.refused:
         click.echo(f"left out: {file}: {reason}", err=True)

@@ -134,8 +134,8 @@ class VideoSet:
             of `streams`.
         pairs: by id of a video that is partial in one of several `streams`, the rows of each that are at instants
             of which all have rows; they are what the set has of it.
-        segments: M, where the set was opened with labels; of no segments for a video whose labels give none. They
-            are no part of `Dataset.digest`, for no method reads them yet.
+        segments: M, of a set for evaluation; of no segments for a video whose labels give none. A set to train on
+            has none of them.
     """
 
     subset: str

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from cache_schema import Stream
 from cache_schema.annotations import LabelSet, VideoLabel
+from policy.data.batches import Segments
 
 R = TypeVar("R")
 
@@ -21,6 +22,8 @@ R = TypeVar("R")
 # that an extraction at a constant rate doubles or drops. A video that was cut, or is another one, differs by more.
 SHARE_ALLOWED = 0.02
 FRAMES_ALLOWED = 3
+# Segments are annotated to a tenth of a second at best, and the last clip of a video may not be full.
+SECONDS_ALLOWED = 1.0
 
 
 def differing_lengths(
@@ -55,6 +58,35 @@ def differing_lengths(
     return (
         f"{labels.source}: {count:,} of {len(listed):,} videos {'is' if count == 1 else 'are'} not as long in the "
         f"cache as listed, most of all {listed[worst][0]!r}: {cached[worst]:.0f} frames, not {expected[worst]:.0f}"
+    )
+
+
+def segments_beyond_the_end(
+    stream: Stream, video_ids: Sequence[str], segments: Sequence[Segments]
+) -> str | None:
+    """A line for the user that says how many segments end after their video does in the cache; None: none does.
+
+    Args:
+        video_ids: M, in the cache.
+        segments: theirs.
+
+    Raises:
+        CacheError: a shard is damaged.
+    """
+    durations_s = stream.source_lengths(video_ids)[:, 0]
+    # An imported feature may come without the length of its video: nothing to compare.
+    durations_s = np.where(durations_s > 0, durations_s, np.inf)
+    ends_s = np.array([one.spans[:, 1].max(initial=0.0) for one in segments])
+    late = [
+        int((one.spans[:, 1] > duration_s + SECONDS_ALLOWED).sum())
+        for one, duration_s in zip(segments, durations_s, strict=True)
+    ]
+    if not any(late):
+        return None
+    worst = int(np.argmax(ends_s - durations_s))
+    return (
+        f"segments that end after their video does in the cache: {sum(late):,}, latest of all in "
+        f"{video_ids[worst]!r}: at {ends_s[worst]:.1f} s of {durations_s[worst]:.1f}"
     )
 
 

@@ -16,7 +16,7 @@ from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.errors import CacheError, LabelError
 from policy.data.batches import Pairs, Role, Segments, VideoSet
-from policy.data.coverage import differing_lengths, paired_rows, partial_videos
+from policy.data.coverage import differing_lengths, paired_rows, partial_videos, segments_beyond_the_end
 
 TRAIN_SUBSETS = ("training", "train")
 EVAL_SUBSETS = ("validation", "val", "testing", "test")
@@ -117,7 +117,7 @@ def open_dataset(
     every: dict[str, Stream] = {**chosen, **{stream.name: stream for stream in opened.values()}}
     _check_sampling(opened)
     several = labels.multi_label if multi_label is None else multi_label
-    notes: list[str] = []
+    notes = list(labels.notes)
     if multi_label is None and several:
         labelled = [video for video in labels.videos if video.labels]
         count = sum(len(video.labels) > 1 for video in labelled)
@@ -145,14 +145,33 @@ def open_dataset(
     matched: list[tuple[str, VideoLabel]] = []
     for asked, usual in ((train_subset, TRAIN_SUBSETS), (eval_subset, EVAL_SUBSETS)):
         subset = asked or _usual_subset(labels, usual)
+        # Training sees labels alone.
+        trains = usual is TRAIN_SUBSETS
         ids, found = _match(
-            every, labels.subset(subset), labels, skip_missing, notes, pairs, partial if whole_only else ()
+            every,
+            labels.subset(subset) if trains else labels.judged(subset),
+            labels,
+            skip_missing,
+            notes,
+            pairs,
+            partial if whole_only else (),
         )
         matched += zip(ids, found, strict=True)
         of_labels = _indices(found, classes)
-        segments = _segments(found, classes)
-        parts.append(VideoSet(subset, opened, ids, *of_labels, several, l2, chosen, pairs, segments))
-        purpose = "training" if usual is TRAIN_SUBSETS else "evaluation"
+        parts.append(
+            VideoSet(
+                subset,
+                opened,
+                ids,
+                *of_labels,
+                several,
+                l2,
+                chosen,
+                pairs,
+                () if trains else segments_of(found, classes),
+            )
+        )
+        purpose = "training" if trains else "evaluation"
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
     train, evaluation = parts
     unused = Counter(v.subset for v in labels.videos if v.subset not in {train.subset, evaluation.subset})
@@ -178,6 +197,7 @@ def open_dataset(
     differing = differing_lengths(next(iter(opened.values())), labels, matched)
     if differing:
         notes.append(differing)
+    notes += _on_segments(evaluation, labels)
     notes += _on_classes(train, evaluation, labels)
     return Dataset(train, evaluation, classes, tuple(notes), others)
 
@@ -199,6 +219,37 @@ def _on_classes(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> Iter
     if unseen:
         which = _some(unseen, "class", "classes")
         yield f"{which} without a video in subset {evaluation.subset!r}: mAP is over the others"
+
+
+def _on_segments(evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
+    """What to know of the segments by which videos are judged, if there are any."""
+    if not any(map(len, evaluation.segments)):
+        return
+    bare = [
+        video_id
+        for video_id, one, onehot in zip(evaluation.ids, evaluation.segments, evaluation.labels, strict=True)
+        if onehot.any() and not len(one)
+    ]
+    if bare:
+        which = _some(_quoted(bare), "video", "videos")
+        yield f"{labels.source}: no segments, so that all that is found is wrong, in {which}"
+    beyond = segments_beyond_the_end(
+        next(iter(evaluation.streams.values())), evaluation.ids, evaluation.segments
+    )
+    if beyond:
+        yield f"{labels.source}: {beyond}"
+
+
+def segments_digest(videos: VideoSet) -> str:
+    """SHA-256 of the segments and ambiguous spans of videos: of what a localization is judged by, with the labels.
+
+    No part of `Dataset.digest`, for methods that are judged by labels alone do not depend on it.
+    """
+    held = [
+        [video, one.classes.tolist(), one.spans.tolist(), one.ambiguous.tolist()]
+        for video, one in zip(videos.ids, videos.segments, strict=True)
+    ]
+    return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
 
 def _usual_subset(labels: LabelSet, names: Sequence[str]) -> str:
@@ -276,12 +327,23 @@ def _indices(
     onehot = np.zeros((len(videos), len(classes)), np.bool_)
     for row, video in zip(onehot, videos, strict=True):
         row[[place[name] for name in video.labels]] = True
-    return onehot, np.array([place[video.labels[0]] for video in videos], np.int64)
+    # A video without labels, which has ambiguous spans, is judged and never trained on.
+    return onehot, np.array([place[video.labels[0]] if video.labels else 0 for video in videos], np.int64)
 
 
-def _segments(videos: Sequence[VideoLabel], classes: tuple[str, ...]) -> tuple[Segments, ...]:
-    """`segments` of a VideoSet."""
+def segments_of(videos: Sequence[VideoLabel], classes: Sequence[str]) -> tuple[Segments, ...]:
+    """The annotated segments of M videos, as `VideoSet.segments` has them; classes are numbered as given.
+
+    Raises:
+        LabelError: a segment is of another class.
+    """
     place = {name: c for c, name in enumerate(classes)}
+    for video in videos:
+        for one in video.segments:
+            if one.label not in place:
+                raise LabelError(
+                    f"video {video.video_id!r} has a segment of class {one.label!r}, which no video has as label"
+                )
     none = Segments(np.zeros(0, np.int64), np.zeros((0, 2)))
     return tuple(
         Segments(
