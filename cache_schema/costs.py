@@ -7,6 +7,7 @@ where they are shown.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ OPERATIONS_PER_MAC: Mapping[Convention, int] = {"mac": 1, "flop": 2}
 def gflops(macs: float, convention: Convention = "mac") -> float:
     """10⁹ operations: the papers' unit with "mac", two operations per multiply-accumulate with "flop"."""
     return macs * OPERATIONS_PER_MAC[convention] / 1e9
+
+
+_SIZE = re.compile(r"\d+px")
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,10 @@ def cost_table() -> Mapping[str, Cost]:
 
 
 def built_in_cost(stream: str) -> Cost | None:
-    """The table's cost of a stream, if it has one; another rate ("x3d_m@3clips") does not change it."""
-    return cost_table().get(stream.partition("@")[0])
+    """The table's cost of a stream, if it has one; another rate ("x3d_m@3clips") does not change it, another input
+    size ("x3d_m@160px") does."""
+    name, *changes = stream.split("@")
+    return None if any(_SIZE.fullmatch(change) for change in changes) else cost_table().get(name)
 
 
 def stream_cost(spec: StreamSpec) -> Cost:

@@ -50,6 +50,13 @@ from extract.video_arguments import VideosCommand, takes_videos
     metavar="METHOD",
     help=f"How i3d_flow_* estimates flow: {', '.join(FLOWS)}; another stream if not tvl1.",
 )
+@click.option(
+    "--size",
+    type=int,
+    metavar="PIXELS",
+    help="Along each side of the input of x3d_*, slowfast_* and i3d_*, which cost in proportion to its square; "
+    "other streams if not their usual ones.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @click.option(
     "--precision",
@@ -134,6 +141,7 @@ def batch_extract(
     fps: float | None,
     clips: int | None,
     crops: int | None,
+    size: int | None,
     flow: str | None,
     ids: Ids,
     frames_fps: float | None,
@@ -171,10 +179,11 @@ def batch_extract(
     """
     sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
     streams = tuple(dict.fromkeys(streams))
-    requests = [parse_stream(name, fps=fps, clips=clips, crops=crops, flow=flow) for name in streams]
+    unusual: dict[str, Any] = {"fps": fps, "clips": clips, "crops": crops, "flow": flow, "size": size}
+    requests = [parse_stream(name, **unusual) for name in streams]
     if (backend == "dask") != (scheduler is not None):
         raise UserError("--backend dask and --scheduler ADDRESS go together")
-    _all_apply(requests, fps=fps, clips=clips, crops=crops, flow=flow)
+    _all_apply(requests, **unusual)
     names = [request.name for request in requests]
     chosen = _weights_by_stream(weights, dict(zip(names, streams, strict=True)))
     for note in sources.notes:
@@ -223,8 +232,8 @@ def batch_extract(
                 retry_failed=retry_failed,
                 jobs=jobs,
             )
-        told = {"cache": printable(cache), **forecast.to_json(), "left_out": dict(sources.left_out)}
-        _tell("would fail", forecast.failures, told, "\n".join(forecast.lines()), as_json=as_json)
+        summary = {"cache": printable(cache), **forecast.to_json(), "left_out": dict(sources.left_out)}
+        _tell("would fail", forecast.failures, summary, "\n".join(forecast.lines()), as_json=as_json)
         return
     tools = tool_versions(where.type)
     options: dict[str, Any] = {"shard_size": shard_size, "retry_failed": retry_failed, "tools": tools}
@@ -244,7 +253,7 @@ def batch_extract(
         else:
             outcome = extract(sources, backbones(), cache, settings, **options)
     _remark(outcome.remarks, outcome.partial)
-    told = {
+    summary = {
         "cache": printable(cache),
         "streams": list(pairs),
         "videos": len(sources.videos) + len(sources.refused),
@@ -258,12 +267,12 @@ def batch_extract(
         "left_out": dict(sources.left_out),
     }
     line = (
-        f"{told['videos']} videos: {outcome.extracted} extracted ({outcome.frames} frames), "
+        f"{summary['videos']} videos: {outcome.extracted} extracted ({outcome.frames} frames), "
         f"{outcome.present} already there, {len(outcome.failed)} failed"
         f"{f', {len(outcome.partial)} partial' * bool(outcome.partial)}; "
         f"cache {cache} has {' and '.join(pairs)}"
     )
-    _tell("failed", outcome.failed, told, line, as_json=as_json)
+    _tell("failed", outcome.failed, summary, line, as_json=as_json)
     if outcome.failed or (outcome.partial and damaged == "refuse"):
         context.exit(SOME_FAILED)
 
@@ -277,10 +286,12 @@ def _remark(remarks: Mapping[str, Sequence[str]], partial: Mapping[str, str]) ->
         click.echo(f"partial: {video}: {reason}", err=True)
 
 
-def _tell(word: str, failures: Mapping[str, str], told: dict[str, Any], line: str, *, as_json: bool) -> None:
+def _tell(
+    word: str, failures: Mapping[str, str], summary: dict[str, Any], line: str, *, as_json: bool
+) -> None:
     for video, reason in failures.items():
         click.echo(f"{word}: {video}: {reason}", err=True)
-    click.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else line)
+    click.echo(json.dumps(summary, indent=2, ensure_ascii=False) if as_json else line)
 
 
 def _warn(line: str) -> None:
@@ -300,6 +311,7 @@ def _all_apply(requests: list[StreamRequest], **options: object) -> None:
         "clips": "clips" in kinds,
         "crops": "clips" in kinds,
         "flow": any(request.flow for request in requests),
+        "size": any(request.resize for request in requests),
     }
     for option, value in options.items():
         if value is not None and not heeded[option]:
@@ -320,8 +332,8 @@ def _weights_by_stream(weights: tuple[str, ...], streams: dict[str, str]) -> dic
         if equals and stream in streams.values():
             chosen[stream] = given
         elif equals and not Path(value).exists():
-            asked = ", ".join(streams.values())
-            raise UserError(f"--weights {value}: {stream!r} is none of the streams asked for ({asked})")
+            names = ", ".join(streams.values())
+            raise UserError(f"--weights {value}: {stream!r} is none of the streams asked for ({names})")
         else:
             rest = value
     return {stream: chosen.get(stream, rest) for stream in streams.values()}

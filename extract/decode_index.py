@@ -143,10 +143,10 @@ def complaints(logs: Logs) -> list[str]:
     ]
 
 
-def open_container(path: Path, *, said: list[str] | None = None) -> av.container.InputContainer:
+def open_container(path: Path, *, log: list[str] | None = None) -> av.container.InputContainer:
     """Open a file for PyAV. Raises VideoError where libav recognises nothing in it.
 
-    What it complains of meanwhile is added to `said`. Only local files are read, whatever a playlist or an
+    What it complains of meanwhile is added to `log`. Only local files are read, whatever a playlist or an
     external reference inside the file says. The path is made absolute: libav would take 'a:b.mp4' for a protocol.
     """
     with heard() as logs:
@@ -156,8 +156,8 @@ def open_container(path: Path, *, said: list[str] | None = None) -> av.container
             )
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(f"not a video: {_reason(error)}") from error
-    if said is not None:
-        said.extend(complaints(logs))
+    if log is not None:
+        log.extend(complaints(logs))
     return container
 
 
@@ -168,7 +168,7 @@ def read_index(path: Path, findings: Findings) -> VideoIndex:
     """
     _require_content(path)
     opening: list[str] = []
-    with open_container(path, said=opening) as container, heard() as logs:
+    with open_container(path, log=opening) as container, heard() as logs:
         demuxer = container.format.name
         container_format = demuxer.split(",")[0]
         if container_format in _STILL_OR_TEXT_FORMATS or container_format.endswith("_pipe"):
@@ -484,9 +484,9 @@ class _Walk:
 
 
 def _walk(
-    container: av.container.InputContainer, video: av.video.stream.VideoStream, findings: Findings, said: Logs
+    container: av.container.InputContainer, video: av.video.stream.VideoStream, findings: Findings, logs: Logs
 ) -> _Walk:
-    """Read all packets; `said` is where what libav reports meanwhile goes."""
+    """Read all packets; `logs` is where what libav reports meanwhile goes."""
     walk = _Walk([], {})
     warnings = f"Packet corrupt (stream = {video.index},", f"Continuity check failed for pid {video.id} "
     listened = 0
@@ -524,10 +524,10 @@ def _walk(
                 walk.reordered |= reordered
             times = packet.pts, packet.dts, packet.duration or 0
             # The parser behind the demuxer may drop the flag.
-            news = said[listened:]
+            news = logs[listened:]
             corrupt = packet.is_corrupt or any(text.startswith(warnings) for _, _, text in news)
-            said[listened:] = [line for line in news if line[0] <= av.logging.INFO]
-            listened = len(said)
+            logs[listened:] = [line for line in news if line[0] <= av.logging.INFO]
+            listened = len(logs)
             flags = key, packet.is_discard, corrupt, entry, reference, picture
             walk.packets.append(Packet(*times, packet.size, *flags))
     except av.FFmpegError as error:

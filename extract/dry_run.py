@@ -286,8 +286,8 @@ def _stream(
     plan: Plan,
 ) -> StreamForecast:
     lacking = {video.id for video, streams in missing if spec.name in streams}
-    seen = [video.rows.get(spec.name, 0) for video in opened if spec.name in video.streams]
-    rows = round(sum(seen) * len(lacking) / max(len(seen), 1))
+    counts = [video.rows.get(spec.name, 0) for video in opened if spec.name in video.streams]
+    rows = round(sum(counts) * len(lacking) / max(len(counts), 1))
     return StreamForecast(
         there=len(sources.videos) - len(lacking | plan.failed.keys() | plan.refused.keys()),
         videos=len(lacking),

@@ -169,7 +169,7 @@ class _Group:
         return tuple(dict.fromkeys(self.streams.values()))
 
     def streams_of(self, view: int) -> list[str]:
-        return [name for name, seen in self.streams.items() if seen == self.views[view]]
+        return [name for name, seen_view in self.streams.items() if seen_view == self.views[view]]
 
 
 @dataclass(eq=False)

@@ -106,9 +106,9 @@ def _open_streams(cache: Path, specs: Mapping[str, StreamSpec], *, read_only: bo
                 f"{cache}: stream {name} was computed in {theirs.precision}, this run would add rows in "
                 f"{spec.precision}; use --precision {theirs.precision}, or another --cache"
             )
-        if told := differences(spec, theirs):
+        if changes := differences(spec, theirs):
             raise CacheError(
-                f"{cache}: stream {name} is there already, but made otherwise ({told}); "
+                f"{cache}: stream {name} is there already, but made otherwise ({changes}); "
                 f"`feature-cache drop {cache} --stream {name}` makes room for it; or use another --cache, or the "
                 "same options"
             )

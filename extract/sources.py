@@ -181,10 +181,10 @@ class _Search:
     def _about_folders(self) -> Iterator[str]:
         if self._left_out:
             counts = sorted(self._left_out.items(), key=lambda counted: (-counted[1], counted[0]))
-            told = [f"{count} {suffix or 'without ending'}" for suffix, count in counts[:_TOLD_ENDINGS]]
+            endings = [f"{count} {suffix or 'without ending'}" for suffix, count in counts[:_TOLD_ENDINGS]]
             if rest := sum(count for _, count in counts[_TOLD_ENDINGS:]):
-                told.append(f"{rest} with other endings")
-            yield f"left out of {_some(map(printable, self._searched))}: {', '.join(told)}"
+                endings.append(f"{rest} with other endings")
+            yield f"left out of {_some(map(printable, self._searched))}: {', '.join(endings)}"
         if self._unrated:
             yield (
                 f"{_folders(len(self._unrated))} of numbered pictures ({_some(map(printable, self._unrated))}): "
@@ -258,14 +258,14 @@ def _walk(top: Path, refused: list[tuple[str, str]]) -> Iterator[tuple[Path, lis
     cannot be read is added to `refused`.
     """
     waiting = [os.fspath(top)]
-    seen: set[tuple[int, int]] = set()
+    visited: set[tuple[int, int]] = set()
     while waiting:
         folder = waiting.pop()
         try:
             status = os.stat(folder)  # noqa: PTH116
-            if (status.st_dev, status.st_ino) in seen:  # links may lead back
+            if (status.st_dev, status.st_ino) in visited:  # links may lead back
                 continue
-            seen.add((status.st_dev, status.st_ino))
+            visited.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as listing:
                 entries = [entry for entry in listing if not entry.name.startswith(".")]
         except OSError as error:

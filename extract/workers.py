@@ -303,13 +303,13 @@ def serve(
     `work` is `decode`, but for tests and for other ways to cut a video up.
     """
     work = work or decode
-    said_s = float("-inf")
+    reported_s = float("-inf")
 
     def alive() -> None:
-        nonlocal said_s
-        if time.monotonic() - said_s > _ALIVE_S:
+        nonlocal reported_s
+        if time.monotonic() - reported_s > _ALIVE_S:
             pipe.send(None)
-            said_s = time.monotonic()
+            reported_s = time.monotonic()
 
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         import extract.cutting  # noqa: F401 - what takes long to import is no part of a video's time

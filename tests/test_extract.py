@@ -235,6 +235,7 @@ def test_a_slow_video_holds_up_no_other(
 # -------------------------------------------------------------------------------------------- only what is missing
 
 
+@pytest.mark.slow
 def test_a_second_run_does_only_what_is_missing(videos: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     extract(videos, cache)
@@ -263,6 +264,7 @@ def test_a_second_run_does_only_what_is_missing(videos: Path, tmp_path: Path) ->
     assert len(opened[NAME].shards) == 2 and len(opened[OTHER_NAME].shards) == 1
 
 
+@pytest.mark.slow
 def test_failures_are_known_retried_and_healed(videos: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     (videos / "broken.mp4").write_bytes(b"these are words")
@@ -295,6 +297,7 @@ def test_failures_are_known_retried_and_healed(videos: Path, tmp_path: Path) -> 
     assert check("verify", cache).code == 0
 
 
+@pytest.mark.slow
 def test_an_id_from_another_file_is_refused(videos: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     extract(videos, cache)
@@ -476,6 +479,7 @@ def write_bad_videos(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_all_bad_input_in_one_folder(tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     folder.mkdir()
@@ -623,6 +627,7 @@ def test_every_row_kept_of_a_damaged_file_is_that_of_the_whole_one(tmp_path: Pat
     assert check("verify", tmp_path / "kept").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("misbehaving")
 def test_a_partial_video_is_there_and_known_to_be_partial(videos: Path, tmp_path: Path) -> None:
     """And only who asks for partial videos is told that all went well."""
@@ -648,6 +653,7 @@ def test_a_partial_video_is_there_and_known_to_be_partial(videos: Path, tmp_path
     assert check("verify", cache).code == 0
 
 
+@pytest.mark.slow
 def test_a_good_copy_takes_the_place_of_a_part(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -693,6 +699,7 @@ def test_a_stream_of_which_nothing_is_left_fails_alone(videos: Path, tmp_path: P
     ]
 
 
+@pytest.mark.slow
 def test_the_decoder_can_be_chosen(videos: Path, tmp_path: Path) -> None:
     for decoder in ("decord", "pyav"):
         ran = extract(videos, tmp_path / decoder, "--decoder", decoder, "--json")
@@ -739,6 +746,7 @@ def jobs_of(paths: list[Path]) -> list[DecodeJob]:
     return [DecodeJob(i, path, (view,)) for i, path in enumerate(paths)]
 
 
+@pytest.mark.slow
 def test_a_hanging_decoder_is_found_while_the_consumer_is_slow(videos: Path) -> None:
     hang = videos / "hang.mp4"
     shutil.copy(videos / "a.mp4", hang)
@@ -813,6 +821,7 @@ def test_jobs_that_cannot_be_listed_are_our_error() -> None:
 # ------------------------------------------------------------------------------------------------------- Ctrl-C
 
 
+@pytest.mark.slow
 def test_interrupted_is_one_line_and_resumable(videos: Path, tmp_path: Path) -> None:
     for i in range(12):  # decoders stay at these until interrupted
         shutil.copy(videos / "a.mp4", videos / f"stay_{i:02d}.mp4")

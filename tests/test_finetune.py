@@ -147,6 +147,7 @@ def finished(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # -------------------------------------------------------------------------------------------------- what it does
 
 
+@pytest.mark.slow
 def test_it_learns_and_its_weights_are_a_stream_with_scores(originals: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     ran = finetune(originals, run, "--json", epochs=6)
@@ -331,6 +332,7 @@ def test_clips(videos: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------- the same bits, and resumed
 
 
+@pytest.mark.slow
 def test_the_same_bits_with_other_workers(originals: Path, finished: Path, tmp_path: Path) -> None:
     torch.manual_seed(12345)  # whatever the program has drawn before
     finetune(originals, tmp_path / "run", workers=3)

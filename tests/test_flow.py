@@ -161,6 +161,7 @@ def raft_clip(batch: int = 1, frames: int = 4, height: int = 128, width: int = 1
     return torch.randint(0, 256, (batch, frames, 3, height, width), generator=generator).float()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RAFT_NAMES)
 def test_raft_is_torchvision_s_pair_by_pair(name: str) -> None:
     raft, chosen = create_raft(name, "random:7")
@@ -180,6 +181,7 @@ def test_raft_is_torchvision_s_pair_by_pair(name: str) -> None:
     assert float(flow.abs().mean()) > 0.01  # random, but not nothing
 
 
+@pytest.mark.slow
 def test_chunks_change_nothing_and_bound_the_pairs() -> None:
     raft, _ = create_raft("raft_small", "random:0")
     clip = raft_clip(batch=2, frames=4)

@@ -71,7 +71,10 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    ["resnet", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name != "resnet")],
+)
 def test_every_family_computes_the_same(family: str) -> None:
     make, shape, left = FAMILIES[family]
     model = as_if_trained(make())

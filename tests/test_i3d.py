@@ -205,14 +205,21 @@ def reference(state: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
             ],
             dim=1,
         )
-    windows = x.unfold(2, 2, 1).unfold(3, 7, 1).unfold(4, 7, 1).mean((-3, -2, -1))
+    height, width = (min(7, side) for side in x.shape[3:])
+    windows = x.unfold(2, 2, 1).unfold(3, height, 1).unfold(4, width, 1).mean((-3, -2, -1))
     return windows, F.conv3d(windows, state["logits.conv3d.weight"], state["logits.conv3d.bias"])
 
 
-# 9 × 193 is the smallest clip; its sizes are odd at nearly every layer, those of 17 × 226 × 200 even and odd.
+# 9 × 193 is the smallest clip that fills the last window, 9 × 64 × 100 does not. The sizes of 9 × 193 are odd at
+# nearly every layer, those of 17 × 226 × 200 even and odd.
 @pytest.mark.parametrize(
     ("shape", "windows"),
-    [((16, 224, 224), (1, 1, 1)), ((9, 193, 193), (1, 1, 1)), ((17, 226, 200), (2, 2, 1))],
+    [
+        ((16, 224, 224), (1, 1, 1)),
+        ((9, 193, 193), (1, 1, 1)),
+        ((17, 226, 200), (2, 2, 1)),
+        ((9, 64, 100), (1, 1, 1)),
+    ],
 )
 @torch.inference_mode()
 def test_the_whole_network_is_the_reference(
@@ -284,9 +291,9 @@ def test_parameters_and_cost(in_channels: int, parameters: int, macs: int) -> No
     [
         ((1, 3, 16, 224, 224), r"\(B, 2, T, H, W\)"),
         ((2, 16, 224, 224), r"\(B, 2, T, H, W\)"),
-        ((1, 2, 8, 224, 224), "needs 9 frames of 193×193 or more, not 8 of 224×224"),
-        ((1, 2, 16, 192, 224), "not 16 of 192×224"),
-        ((1, 2, 16, 224, 192), "not 16 of 224×192"),
+        ((1, 2, 8, 224, 224), "needs 9 frames of 32×32 or more, not 8 of 224×224"),
+        ((1, 2, 16, 31, 224), "not 16 of 31×224"),
+        ((1, 2, 16, 224, 31), "not 16 of 224×31"),
     ],
 )
 def test_clips_that_do_not_fit_are_refused_in_one_line(shape: tuple[int, ...], message: str) -> None:

@@ -80,6 +80,7 @@ def assert_whole(cache: Path, digest: str, *, shards_at_least: int = 1) -> None:
 # --------------------------------------------------------------------------------------------- one run, many jobs
 
 
+@pytest.mark.slow
 def test_jobs_make_what_one_process_makes(videos: Path, tmp_path: Path, expected: str) -> None:
     options = ("--jobs", "2", "--shard-size", "2", "--json")
     result = CliRunner().invoke(batch_extract, words(videos, tmp_path / "cache", *options))
@@ -117,6 +118,7 @@ def run_by_many(
     )
 
 
+@pytest.mark.slow
 def test_a_job_that_dies_has_its_shards_done_by_others(videos: Path, tmp_path: Path) -> None:
     for name in ("fatal", "part_lost30-55_odd"):
         shutil.copy(videos / "v5.mp4", videos / f"{name}.mp4")
@@ -134,6 +136,7 @@ def test_a_job_that_dies_has_its_shards_done_by_others(videos: Path, tmp_path: P
     assert not (tmp_path / "cache" / ".claims").exists()
 
 
+@pytest.mark.slow
 def test_jobs_that_always_die_are_given_up_in_one_line(videos: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     with pytest.raises(UserError, match="die again and again") as caught:
@@ -142,6 +145,7 @@ def test_jobs_that_always_die_are_given_up_in_one_line(videos: Path, tmp_path: P
     assert not (tmp_path / "cache" / ".claims").exists()
 
 
+@pytest.mark.slow
 def test_failures_are_tried_again_though_a_job_dies(videos: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     run_by_many(videos, tmp_path / "cache", target="recording", notes=notes)
@@ -160,6 +164,7 @@ run_by_many(Path(sys.argv[1]), Path(sys.argv[2]), target="misbehaving", notes=[]
 """
 
 
+@pytest.mark.slow
 def test_jobs_end_with_the_command_that_started_them(videos: Path, tmp_path: Path, expected: str) -> None:
     """Else they would go on with videos that a second command takes, too."""
     for i in range(4):
@@ -231,6 +236,7 @@ def test_a_dask_cluster_loses_a_worker(videos: Path, tmp_path: Path) -> None:
     assert np.array_equal(stream["fatal"].features, stream["v5"].features)
 
 
+@pytest.mark.slow
 def test_an_unreachable_scheduler(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "_TIMEOUT_S", 1)
     for address in ("tcp://127.0.0.1:9", "nowhere.invalid:8786", "what is this"):

@@ -189,6 +189,7 @@ def test_the_same_seed_gives_the_same_folds(tmp_path: Path) -> None:
     assert not np.array_equal(first.probabilities, other.probabilities)
 
 
+@pytest.mark.slow
 def test_digits_against_logistic_regression() -> None:
     """On features that are few, where least squares is at its worst."""
     features, label = load_digits(return_X_y=True)

@@ -76,6 +76,7 @@ def test_knowing_nothing_gains_nothing(pool: PlantedPool, tmp_path: Path) -> Non
     assert pool.gain(curve) < 0.1
 
 
+@pytest.mark.slow
 def test_a_larger_alpha_is_cheaper_at_a_threshold(pool: PlantedPool, tmp_path: Path) -> None:
     """Sec. 4.2, with α large enough to matter among models that are about equally sure."""
     spent: dict[float, list[float]] = {0.2: [], 0.3: []}
@@ -90,6 +91,7 @@ def test_a_larger_alpha_is_cheaper_at_a_threshold(pool: PlantedPool, tmp_path: P
         assert costs[0] > costs[1] > costs[2]
 
 
+@pytest.mark.slow
 def test_how_sure_the_model_is_tells_more_than_the_group(tmp_path: Path) -> None:
     """Where wrong answers are less sure, seeing that helps (our addition)."""
     pool = plant_pool(tmp_path / "pool", seed=1, train=2000, test=2000, telling=True)

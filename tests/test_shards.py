@@ -437,6 +437,7 @@ def test_cut_shards_are_refused(tmp_path: Path) -> None:
         assert refuse_or_same(path, [])
 
 
+@pytest.mark.slow
 def test_flipped_bytes_are_refused_or_harmless(tmp_path: Path) -> None:
     spec = make_spec(classes=2)
     [path] = write_stream(tmp_path, spec, {"a": 12, "b": 3})

@@ -35,6 +35,7 @@ def random_clip(size: int) -> Tensor:
     return torch.randn(1, 3, SLOWFAST_8X8_R50.frames, size, size)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_computes_what_pytorchvideo_does() -> None:
     ours, theirs = pair()
@@ -111,8 +112,8 @@ def test_runs_in_bfloat16_and_channels_last_whether_with_logits_or_without() -> 
     "shape",
     [
         (1, 3, 8, 256, 256),
-        (1, 3, 32, 192, 256),
-        (1, 3, 32, 256, 192),
+        (1, 3, 32, 31, 256),
+        (1, 3, 32, 256, 31),
         (1, 32, 3, 256, 256),
         (3, 32, 256, 256),
     ],
@@ -121,7 +122,5 @@ def test_refuses_other_clips(shape: tuple[int, ...]) -> None:
     with torch.device("meta"):
         model, clip = SlowFast(), torch.empty(shape)
     for call in (model, model.forward_features):
-        with pytest.raises(
-            ValueError, match=r"SlowFast takes clips \(B, 3, 32, H, W\) with H and W from 193"
-        ):
+        with pytest.raises(ValueError, match=r"SlowFast takes clips \(B, 3, 32, H, W\) with H and W from 32"):
             call(clip)

@@ -85,6 +85,7 @@ def test_of_a_damaged_file(folder: Path, name: str, reader: str, kinds: set[str]
     assert kinds_of(folder / name, getattr(bad_readers, reader)) == kinds
 
 
+@pytest.mark.slow
 def test_what_ends_a_process(folder: Path, tmp_path: Path) -> None:
     for name in ("traceback.mp4", "crash.mp4", "hang.mp4", "none.mp4"):
         shutil.copy(folder / "whole.mp4", tmp_path / name)

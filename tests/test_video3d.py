@@ -70,17 +70,28 @@ def test_names_say_what_is_unusual() -> None:
     assert parse_stream("i3d_flow_dense16", flow="tvl1") == BUILT_IN["i3d_flow_dense16"]
     # An option of another kind of stream changes nothing: several streams share one command.
     assert parse_stream("x3d_m", fps=2, flow="dis") == BUILT_IN["x3d_m"]
+    small = parse_stream("i3d_flow_dense16", flow="dis", size=112)
+    assert (small.name, small.size, small.resize) == ("i3d_flow_dense16@112px@dis", 112, 128)
+    assert parse_stream("i3d_flow_dense16", size=224) == BUILT_IN["i3d_flow_dense16"]
+    assert (
+        parse_stream("x3d_s", size=182, crops=3).size == 207
+    )  # of 182 · 182 / 160: the height of the picture
+    assert parse_stream("resnet101_224", size=112) == BUILT_IN["resnet101_224"]
     assert parse_stream("resnet101_224", clips=2, crops=3) == BUILT_IN["resnet101_224"]
     for options in ({"clips": 0}, {"crops": 2}):
         with pytest.raises(UserError, match=f"--{next(iter(options))}"):
             parse_stream("x3d_m", **options)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="--flow farneback: use tvl1"):
         parse_stream("i3d_flow_dense16", flow="farneback")
+    with pytest.raises(UserError, match="--size 16: from 32 to 1024 pixels"):
+        parse_stream("i3d_flow_dense16", size=16)
 
 
 def test_three_crops_cost_more() -> None:
     assert stream_cost(build("x3d_xs").spec).macs == pytest.approx(0.6044e9, rel=1e-3)
     assert stream_cost(build("x3d_xs", clips=3).spec).macs == pytest.approx(0.6044e9, rel=1e-3)
+    # A smaller picture costs less in proportion; the last maps' sides are rounded up.
+    assert stream_cost(build("x3d_xs", size=112).spec).macs == pytest.approx(0.49 * 0.6044e9, rel=0.1)
     # With the classifier, at each of the four places of its window, 0.844.
     macs = stream_cost(build("x3d_xs", crops=3).spec).macs + 4 * 2048 * 400
     assert macs == pytest.approx(0.844e9, rel=1e-3)

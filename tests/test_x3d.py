@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
+from extract.backbones.video_layers import window_means
 from extract.backbones.weights import load_into, read_weights
 from extract.backbones.x3d import X3D, X3D_VARIANTS
 
@@ -207,16 +208,26 @@ def test_runs_in_bfloat16_and_channels_last() -> None:
         assert_close(mine.float(), expected, 0.2)
 
 
+def test_a_map_smaller_than_the_window_is_averaged_as_a_whole() -> None:
+    maps = torch.randn(2, 5, 4, 3, 6)
+    torch.testing.assert_close(window_means(maps, 7)[:, :, 0, 0, 0], maps.mean((2, 3, 4)))
+    means = window_means(maps, 5)
+    assert means.shape == (2, 5, 1, 1, 2)
+    torch.testing.assert_close(means[..., 0, 1], maps[..., 1:6].mean((3, 4)).mean(2, keepdim=True))
+    with torch.device("meta"):
+        assert X3D("xs").forward_features(torch.empty(1, 3, 4, 64, 96)).shape == (1, 2048)
+
+
 @pytest.mark.parametrize(
     "shape",
-    [(1, 3, 13, 160, 160), (1, 3, 4, 128, 160), (1, 3, 4, 160, 128), (1, 4, 3, 160, 160), (3, 4, 160, 160)],
+    [(1, 3, 13, 160, 160), (1, 3, 4, 31, 160), (1, 3, 4, 160, 31), (1, 4, 3, 160, 160), (3, 4, 160, 160)],
 )
 def test_refuses_other_clips(shape: tuple[int, ...]) -> None:
     with torch.device("meta"):
         model, clip = X3D("xs"), torch.empty(shape)
     for call in (model, model.forward_features):
         with pytest.raises(
-            ValueError, match=r"X3D-XS takes clips \(B, 3, 4, H, W\) with H and W from 129, not"
+            ValueError, match=r"X3D-XS takes clips \(B, 3, 4, H, W\) with H and W from 32, not"
         ):
             call(clip)
 

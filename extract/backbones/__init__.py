@@ -39,7 +39,14 @@ def _clips(network: str, size: int, resize: int, *, frames: int, stride: int) ->
     return StreamRequest("", network, size, sampling, resize)
 
 
-_DENSE16 = Sampling("dense", fps=25.0, frames=16, window=16)
+def _dense16(
+    network: str, size: int, resize: int, *, frames: int = 16, flow: str | None = None
+) -> StreamRequest:
+    """Clips of 16 frames at 25 a second, end to end, of which the network sees so many, evenly spread."""
+    return StreamRequest(
+        "", network, size, Sampling("dense", fps=25.0, frames=frames, window=16), resize, flow
+    )
+
 
 BUILT_IN: Mapping[str, StreamRequest] = {
     name: replace(request, name=name)
@@ -59,15 +66,20 @@ BUILT_IN: Mapping[str, StreamRequest] = {
         "x3d_s": _clips("x3d_s", 160, 182, frames=13, stride=6),
         "x3d_m": _clips("x3d_m", 224, 256, frames=16, stride=5),
         "x3d_l": _clips("x3d_l", 312, 356, frames=16, stride=5),
-        "x3d_m_dense16": StreamRequest("", "x3d_m", 224, _DENSE16, 256),
-        "i3d_rgb_dense16": StreamRequest("", "i3d_rgb", 224, _DENSE16, 256),
-        "i3d_flow_dense16": StreamRequest("", "i3d_flow", 224, _DENSE16, 256, "tvl1"),
+        "x3d_xs_dense16": _dense16("x3d_xs", 160, 182, frames=4),
+        "x3d_s_dense16": _dense16("x3d_s", 160, 182, frames=13),
+        "x3d_m_dense16": _dense16("x3d_m", 224, 256),
+        "x3d_l_dense16": _dense16("x3d_l", 312, 356),
+        "i3d_rgb_dense16": _dense16("i3d_rgb", 224, 256),
+        "i3d_flow_dense16": _dense16("i3d_flow", 224, 256, flow="tvl1"),
     }.items()
 }
 
 FLOWS = ("tvl1", "dis", "raft_large", "raft_small")
 
 MAX_FPS = 1000.0
+SIZES = range(32, 1025)
+"""Pixels; below, the last layers of these networks have nothing left to see."""
 
 _TIMM = re.compile(r"timm:(?P<name>.+)@(?P<size>[1-9]\d*)")
 
@@ -79,11 +91,13 @@ def parse_stream(
     clips: int | None = None,
     crops: int | None = None,
     flow: str | None = None,
+    size: int | None = None,
 ) -> StreamRequest:
     """The stream that a user names: a built-in one, or timm:NAME@SIZE.
 
     The stream of timm:NAME@SIZE is called NAME_SIZE. Where something else than usual is asked for, the name says
-    so: resnet101_224@2fps, x3d_m@3clips, x3d_m@3crops, i3d_flow_dense16@dis.
+    so: resnet101_224@2fps, x3d_m@3clips, x3d_m@3crops, i3d_flow_dense16@dis,
+    i3d_flow_dense16@112px.
 
     Args:
         fps: rows a second, of frames and snippets; 1 where not given.
@@ -91,6 +105,8 @@ def parse_stream(
         crops: 1 or 3, of the streams that spread clips over a video. Three crops are of the size that the
             network is tested at (182 for one trained at 160), as in its protocol.
         flow: one of FLOWS, of the stream whose input is optical flow.
+        size: pixels along each side of the input, of networks that see clips; the short side of the frame is
+            resized in proportion.
 
     Raises:
         UserError: no such stream, or one to which an option does not apply.
@@ -105,6 +121,7 @@ def parse_stream(
         raise UserError(
             f"unknown stream {text!r}: use {', '.join(BUILT_IN)}, or timm:NAME@SIZE such as timm:resnet18@224"
         )
+    request = _at_size(request, size)
     request = _at_rate(request, fps)
     request = _with_clips(request, clips)
     request = _with_crops(request, crops)
@@ -114,6 +131,15 @@ def parse_stream(
     except ValueError as error:
         raise UserError(f"unknown stream {text!r}: {error}") from error
     return request
+
+
+def _at_size(request: StreamRequest, size: int | None) -> StreamRequest:
+    if size is None or request.resize is None or size == request.size:
+        return request
+    if size not in SIZES:
+        raise UserError(f"--size {size}: from {SIZES[0]} to {SIZES[-1]} pixels")
+    resize = round(request.resize * size / request.size)
+    return replace(request, name=f"{request.name}@{size}px", size=size, resize=resize)
 
 
 def _at_rate(request: StreamRequest, fps: float | None) -> StreamRequest:

@@ -29,9 +29,9 @@ _MIXED = {
     "5c": (384, (192, 384), (48, 128), 128),
 }
 # The last pooling looks at 2×7×7 positions of the final maps, which are 8 times shorter and 32 times smaller than
-# the clip, rounded up.
+# the clip, rounded up; of smaller maps at all of them.
 _POOL = (2, 7, 7)
-MIN_FRAMES, MIN_SIZE = 8 * (_POOL[0] - 1) + 1, 32 * (_POOL[1] - 1) + 1
+MIN_FRAMES, MIN_SIZE = 8 * (_POOL[0] - 1) + 1, 32
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -115,7 +115,7 @@ class _Logits(nn.Module):
 class I3D(nn.Module):
     """Clips in, features and class scores out. New weights are random (He et al. 2015).
 
-    Clips are (B, in_channels, T, H, W) floats in [−1, 1], T ≥ 9 and H, W ≥ 193: RGB as pixel / 127.5 − 1, or
+    Clips are (B, in_channels, T, H, W) floats in [−1, 1], T ≥ 9 and H, W ≥ 32: RGB as pixel / 127.5 − 1, or
     flow (x, then y) as `extract.flow.clip_and_scale` makes it. The networks were trained at 25 fps and 224².
 
     Features are the maps of Mixed_5c, averaged over windows of 2×7×7 at stride 1 as in the release, then over the
@@ -159,7 +159,8 @@ class I3D(nn.Module):
             if name not in ("dropout", "logits"):
                 x = layer(x)
         # In float32: torch has no average pooling of bfloat16 on CPUs.
-        return F.avg_pool3d(x.float(), _POOL, stride=1).mean((2, 3, 4)).to(x.dtype)
+        window = [min(sides) for sides in zip(_POOL, x.shape[2:], strict=True)]
+        return F.avg_pool3d(x.float(), window, stride=1).mean((2, 3, 4)).to(x.dtype)
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """(B, in_channels, T, H, W) to features (B, 1024) and logits (B, num_classes), before any softmax.

@@ -85,7 +85,7 @@ class SlowFast(nn.Module):
         """Penultimate features.
 
         Args:
-            clip: (B, 3, 32, H, W), normalised; H and W from `variant.smallest`, which is 193.
+            clip: (B, 3, 32, H, W), normalised; H and W at least 32.
 
         Returns:
             (B, 2304).

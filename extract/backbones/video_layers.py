@@ -40,11 +40,6 @@ class Variant:
         """Side of the head's pooling window, in positions of the last map: one training crop fills it."""
         return -(-self.train_crop // _SPACING)
 
-    @property
-    def smallest(self) -> int:
-        """Least height and width, in pixels, whose last map holds one pooling window."""
-        return (self.window - 1) * _SPACING + 1
-
 
 class Bottleneck(nn.Module):
     """Three convolutions: to fewer (X3D: more) channels, across space, and to the output's channels.
@@ -153,9 +148,13 @@ def conv(
 
 
 def window_means(x: Tensor, window: int) -> Tensor:
-    """Means of (B, C, T, H, W) over all time and a square that slides over space: (B, C, 1, H', W')."""
+    """Means of (B, C, T, H, W) over all time and a square that slides over space: (B, C, 1, H', W').
+
+    Where the map is smaller than the square, the mean is over all of it.
+    """
+    sides = [min(window, side) for side in x.shape[3:]]
     # In two steps, because torch's avg_pool3d knows no bfloat16 on CPUs.
-    return F.avg_pool2d(x.mean(dim=2), window, stride=1).unsqueeze(2)
+    return F.avg_pool2d(x.mean(dim=2), sides, stride=1).unsqueeze(2)
 
 
 def initialise(model: nn.Module) -> None:
@@ -178,9 +177,9 @@ def initialise(model: nn.Module) -> None:
 
 
 def check_clip(clip: Tensor, name: str, variant: Variant) -> None:
-    """Raises ValueError unless clip is (B, 3, frames, H, W), H and W large enough for one pooling window."""
-    frames, smallest = variant.frames, variant.smallest
-    if clip.ndim != 5 or clip.shape[1:3] != (3, frames) or min(clip.shape[3:]) < smallest:
+    """Raises ValueError unless clip is (B, 3, frames, H, W), H and W at least 32."""
+    frames = variant.frames
+    if clip.ndim != 5 or clip.shape[1:3] != (3, frames) or min(clip.shape[3:]) < _SPACING:
         raise ValueError(
-            f"{name} takes clips (B, 3, {frames}, H, W) with H and W from {smallest}, not {tuple(clip.shape)}"
+            f"{name} takes clips (B, 3, {frames}, H, W) with H and W from {_SPACING}, not {tuple(clip.shape)}"
         )

@@ -54,8 +54,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
             ) from error
         # Of an odd pickle torch says how to read it without care: nothing to pass on.
         odd = isinstance(error, pickle.UnpicklingError)
-        said = "no checkpoint of tensors" if odd else first_line(error)
-        raise UserError(f"{path}: not a file of weights ({said})") from error
+        reason = "no checkpoint of tensors" if odd else first_line(error)
+        raise UserError(f"{path}: not a file of weights ({reason})") from error
     for key in _WRAPPERS:
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]

@@ -81,7 +81,7 @@ class X3D(nn.Module):
         """Penultimate features.
 
         Args:
-            clip: (B, 3, frames, H, W), normalised; H and W from `variant.smallest`.
+            clip: (B, 3, frames, H, W), normalised; H and W at least 32.
 
         Returns:
             (B, 2048).

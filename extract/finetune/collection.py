@@ -60,14 +60,14 @@ class Collection:
 
     def digest(self) -> str:
         """SHA-256 of the ids, contents (by size) and labels of all videos, and of how they are divided."""
-        said = [
+        parts = [
             [
                 [video.id, _content(video), np.flatnonzero(row).tolist(), int(first)]
                 for video, row, first in zip(part.videos, part.labels, part.first, strict=True)
             ]
             for part in (self.train, self.validation)
         ]
-        return hashlib.sha256(json.dumps([self.classes, self.multi_label, said]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.classes, self.multi_label, parts]).encode()).hexdigest()
 
 
 def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing: bool = False) -> Collection:
@@ -88,13 +88,13 @@ def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing
     if unlabelled:
         _tell(f"{labels.source}: no label for {_some(unlabelled, 'of the videos')}", skip_missing, notes)
 
-    asked = choices.train_subset or _usual_subset(labels, TRAIN_SUBSETS)
-    if asked is None:
+    train_subset = choices.train_subset or _usual_subset(labels, TRAIN_SUBSETS)
+    if train_subset is None:
         raise LabelError(
             f"{labels.source}: no subset named {' or '.join(TRAIN_SUBSETS)} with labels; say with --train-subset "
             f"which of {', '.join(labels.subsets)} to train on"
         )
-    train = _found(files, labels, asked, skip_missing, notes)
+    train = _found(files, labels, train_subset, skip_missing, notes)
     fraction, subset = choices.val_fraction, choices.val_subset
     if fraction is None and subset is None:
         subset = _usual_subset(labels, VAL_SUBSETS)
@@ -102,19 +102,20 @@ def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing
     if fraction is not None:
         train, validation = _split(train, fraction)
         notes.append(
-            f"{len(validation)} of the {len(train) + len(validation)} videos of subset {asked!r} set aside for "
-            "validation"
+            f"{len(validation)} of the {len(train) + len(validation)} videos of subset {train_subset!r} set aside "
+            "for validation"
         )
         if not validation:
             raise LabelError(
-                f"{labels.source}: {fraction:g} of the {len(train)} videos of subset {asked!r} leaves none to "
-                "validate on; use a larger --val-fraction, or --val-subset"
+                f"{labels.source}: {fraction:g} of the {len(train)} videos of subset {train_subset!r} leaves none "
+                "to validate on; use a larger --val-fraction, or --val-subset"
             )
     else:
         assert subset is not None
         validation = _found(files, labels, subset, skip_missing, notes)
         notes.append(
-            f"{len(train)} videos of subset {asked!r} for training, {len(validation)} of {subset!r} for validation"
+            f"{len(train)} videos of subset {train_subset!r} for training, {len(validation)} of {subset!r} for "
+            "validation"
         )
     both = {id_ for id_, _ in train} & {id_ for id_, _ in validation}
     if both:

@@ -24,11 +24,11 @@ def show_training(console: Console, *, metric: str) -> Iterator[Listener]:
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def epoch(said: Epoch) -> None:
+    def epoch(done: Epoch) -> None:
         say(
-            f"epoch {said['epoch']}: loss {said['train_loss']:.3f}, validation {said['val_loss']:.3f}, {metric} "
-            f"{100 * said['val_videos']:.1f} % of videos ({100 * said['val_rows']:.1f} % row by row), "
-            f"{said['seconds']:.0f} s"
+            f"epoch {done['epoch']}: loss {done['train_loss']:.3f}, validation {done['val_loss']:.3f}, {metric} "
+            f"{100 * done['val_videos']:.1f} % of videos ({100 * done['val_rows']:.1f} % row by row), "
+            f"{done['seconds']:.0f} s"
         )
 
     if not console.is_terminal:

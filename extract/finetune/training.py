@@ -95,7 +95,7 @@ class History:
     @property
     def best(self) -> Epoch:
         """The epoch with the best accuracy per video; of equals that with the least loss, then the first."""
-        return max(self.epochs, key=lambda said: (said["val_videos"], -said["val_loss"]))
+        return max(self.epochs, key=lambda entry: (entry["val_videos"], -entry["val_loss"]))
 
 
 def best_weights(folder: Path, epoch: Epoch) -> Path:
@@ -176,12 +176,12 @@ class _Training:
                 if kind is TrainingJob:
                     train_loss = self._train(epoch, part)
                 else:
-                    said = {"epoch": epoch + 1, "train_loss": train_loss, **self._validate(part)}
-                    said["lr"] = self.choices.learning_rate * self._schedule(
+                    entry = {"epoch": epoch + 1, "train_loss": train_loss, **self._validate(part)}
+                    entry["lr"] = self.choices.learning_rate * self._schedule(
                         (epoch + 1) / self.choices.epochs
                     )
-                    said["seconds"] = round(time.monotonic() - started_s, 3)
-                    self._save(said)
+                    entry["seconds"] = round(time.monotonic() - started_s, 3)
+                    self._save(entry)
                     started_s = time.monotonic()
         return self.history
 
@@ -297,15 +297,15 @@ class _Training:
                 logits.append(self.trainee(self._moved(pixels)).float().cpu())
             owners += theirs
         rows = torch.cat(logits)
-        seen, inverse = np.unique(owners, return_inverse=True)
+        videos, inverse = np.unique(owners, return_inverse=True)
         places = torch.from_numpy(inverse)
         losses = classification_loss(rows, self._targets(part)[owners])
         probabilities = rows.sigmoid() if several else rows.softmax(dim=1)
-        means = video_means(probabilities, places, len(seen))
+        means = video_means(probabilities, places, len(videos))
         return {
-            "val_loss": float(video_means(losses, places, len(seen)).mean()),
+            "val_loss": float(video_means(losses, places, len(videos)).mean()),
             "val_rows": accuracy(probabilities, part.labels[owners], multi_label=several),
-            "val_videos": accuracy(means, part.labels[seen], multi_label=several),
+            "val_videos": accuracy(means, part.labels[videos], multi_label=several),
         }
 
     def _targets(self, part: LabelledVideos) -> Tensor:
@@ -336,19 +336,19 @@ class _Training:
 
     # ----------------------------------------------------------------------------------------------- the folder
 
-    def _save(self, said: Epoch) -> None:
-        if not all(math.isfinite(said[name]) for name in ("train_loss", "val_loss")):
+    def _save(self, entry: Epoch) -> None:
+        if not all(math.isfinite(entry[name]) for name in ("train_loss", "val_loss")):
             raise UserError(
-                f"{self.folder}: in epoch {said['epoch']} the loss is not finite any more; try a lower --lr"
+                f"{self.folder}: in epoch {entry['epoch']} the loss is not finite any more; try a lower --lr"
             )
-        self.history.epochs.append(said)
-        if self.history.best is said:
-            write_weights(best_weights(self.folder, said), self.trainee.parameters_of, self.metadata)
+        self.history.epochs.append(entry)
+        if self.history.best is entry:
+            write_weights(best_weights(self.folder, entry), self.trainee.parameters_of, self.metadata)
         state = {"history": self.history.epochs, "failed": self.history.failed}
         write_checkpoint(self.folder / CHECKPOINT, self.trainee.parameters_of, self.optimizer, state)
         self._clear_weights()
         write_atomically(self.folder / METRICS, "".join(map(_line, self.history.epochs)).encode())
-        self.listener.epoch(said)
+        self.listener.epoch(entry)
 
     def _clear_weights(self) -> None:
         """Delete weights that are the best no more, or of an epoch without a checkpoint."""
