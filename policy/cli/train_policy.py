@@ -296,6 +296,8 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
     click.echo(result.title)
     for name, value in lines.items():
         click.echo(f"  {name:<{width}}  {value}")
+    for line in method.details_lines(details):
+        click.echo(f"  {line}")
 
 
 @contextmanager
