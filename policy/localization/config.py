@@ -9,7 +9,7 @@ from cache_schema import UserError
 from policy.config import NOT_NEGATIVE, POSITIVE, SHARE, InputNorm, Limit, Precision, RunConfig, option
 
 Proposals = Literal["wtalc", "contrast"]
-ClipTarget = Literal["affinity", "pseudo-labels"]
+ClipTarget = Literal["affinity", "pseudo-labels", "disparity"]
 ClipInput = Literal["features", "features+activations"]
 ClipAnswer = Literal["motion", "both"]
 
@@ -125,7 +125,8 @@ class LocalizationSelectorConfig(ProposalsConfig, RunConfig):
     target: ClipTarget = option(
         "affinity",
         "affinity: the further a clip's disparity is from the video's threshold, the more it counts (Eq. 4); "
-        "pseudo-labels: all clips count alike.",
+        "pseudo-labels: all clips count alike; disparity: the disparity itself is the likelihood of motion, "
+        "without β (our addition).",
     )
     selector_input: ClipInput = option(
         "features",

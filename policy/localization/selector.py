@@ -125,11 +125,7 @@ class LocalizationSelector(Localizer):
             activations["appearance"], activations["motion"], labels, strict=True
         ):
             disparities = disparity(appearance, self.model.comparable_motion(motion), classes)
-            if config.target == "affinity":
-                wanted = affinity(disparities, config.beta)
-            else:
-                wanted = pseudo_labels(top_clips(disparities, config.beta))
-            self._affinities.append(torch.from_numpy(wanted).float())
+            self._affinities.append(torch.from_numpy(_target(config, disparities)).float())
         if config.input_norm == "standard":
             self.model.selector.scale.fit(
                 self.model.inputs(videos.features("appearance", i), appearance)
@@ -314,6 +310,15 @@ class LocalizationSelector(Localizer):
             run.config,
             classes=run.classes,
         )
+
+
+def _target(config: LocalizationSelectorConfig, disparities: FloatArray) -> FloatArray:
+    """(T, 2): G of Eq. 1 for the clips of a training video, of disparities (T,)."""
+    if config.target == "affinity":
+        return affinity(disparities, config.beta)
+    if config.target == "pseudo-labels":
+        return pseudo_labels(top_clips(disparities, config.beta))
+    return np.stack([1 - disparities, disparities], axis=1)
 
 
 def _selection_loss(network: nn.Module, inputs: Tensor, affinities: Tensor) -> Tensor:
