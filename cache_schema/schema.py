@@ -36,8 +36,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -87,13 +87,15 @@ class Sampling:
 
     - "snippets": `rows_per_s` windows a second; tick ⌊window / 2⌋ of row k is at k / rows_per_s seconds.
     - "clips": `clips` windows, spread evenly from the start of the video to its end; one is in its middle.
-    - "dense": windows end to end from the start; what is left at the end is too short for one and is left out.
+    - "dense": windows from the start of the video on, every `stride` ticks (0: end to end); what is left at the
+      end is too short for one and is left out.
 
     Every video has at least one row. Ticks before its first frame show the first, ticks after its end the last.
     With `crops` = 3 each clip is three rows: left, centre, right (in portrait: top, centre, bottom). A row of
     flow sees one tick more, for its last pair.
 
     With imported "clips", `frames` = 0: which frames the rows saw is not known; `window` and `fps` are then 0 too.
+    With imported "dense", `fps` = `frames` = 0: the clock is each video's own; its rows' spans say when they are.
     """
 
     kind: str = "frames"
@@ -103,6 +105,12 @@ class Sampling:
     rows_per_s: float = 0.0
     clips: int = 0
     crops: int = 1
+    stride: int = 0
+
+    @property
+    def step(self) -> int:
+        """Ticks from one dense window's start to the next."""
+        return self.stride or self.window
 
 
 @dataclass(frozen=True)
@@ -146,6 +154,8 @@ class StreamSpec:
         fields = asdict(self)
         if not self.precision:  # as the first shards have it
             del fields["precision"]
+        if not self.sampling.stride:  # likewise
+            del fields["sampling"]["stride"]
         return json.dumps(fields, sort_keys=True, ensure_ascii=False)
 
     @staticmethod
@@ -168,10 +178,20 @@ class StreamSpec:
 
 def differences(ours: StreamSpec, theirs: StreamSpec) -> str:
     """The first two fields in which two specifications differ, in words; empty where they are equal."""
-    differing = [key for key in vars(ours) if getattr(ours, key) != getattr(theirs, key)]
     return ", ".join(
-        f"{key} {_short(getattr(theirs, key))} is not {_short(getattr(ours, key))}" for key in differing[:2]
+        f"{name} {_short(value)} is not {_short(other)}"
+        for name, value, other in [*_differing(theirs, ours)][:2]
     )
+
+
+def _differing(one: object, other: object, prefix: str = "") -> Iterator[tuple[str, object, object]]:
+    """Fields that differ, by name, as "sampling.fps", with both values."""
+    for key, value in vars(one).items():
+        theirs = getattr(other, key)
+        if is_dataclass(value):
+            yield from _differing(value, theirs, f"{prefix}{key}.")
+        elif value != theirs:
+            yield prefix + key, value, theirs
 
 
 def _short(value: object) -> str:

@@ -48,7 +48,8 @@ def clip_times(sampling: Sampling, *, duration_s: float, flow: bool = False) -> 
         starts_s = places * max(0.0, duration_s - window_s)
     elif sampling.kind == "dense":
         ticks = len(sample_times(duration_s=duration_s, fps=sampling.fps))
-        starts_s = np.arange(max(1, ticks // sampling.window), dtype=np.float64) * window_s
+        count = max(1, (ticks - sampling.window) // sampling.step + 1)
+        starts_s = np.arange(count, dtype=np.float64) * (sampling.step / sampling.fps)
     else:
         raise ValueError(f"unknown kind of sampling {sampling.kind!r}")
     last = max(sampling.frames - 1, 1)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
 from policy.evaluation.detection import Detections, FloatArray, GroundTruth
-from policy.localization.proposals import class_scores
+from policy.localization.proposals import class_scores, contrast_proposals
 
 CLIP_S = 0.64
 HIGH, LOW = 4.0, -4.0
@@ -56,6 +56,16 @@ class PlantedModels:
     spans: list[FloatArray]
     labels: npt.NDArray[np.bool_]
     truth: GroundTruth
+
+    def truth_of(self, videos: range) -> GroundTruth:
+        """The actions of some of the videos, which keep their positions."""
+        mine = np.isin(self.truth.videos, videos)
+        return replace(
+            self.truth,
+            videos=self.truth.videos[mine],
+            classes=self.truth.classes[mine],
+            spans=self.truth.spans[mine],
+        )
 
 
 def plant_activations(
@@ -138,6 +148,35 @@ def plant_models(
         motion.append(scales * (movement + random.normal(0, noise, movement.shape)) + shifts)
         spans.append(_spans(clips))
     return PlantedModels(rgb, motion, spans, labels, _ground_truth(truth))
+
+
+def selected_map(
+    models: PlantedModels,
+    motion: Sequence[FloatArray],
+    chosen: Sequence[npt.NDArray[np.bool_]],
+    videos: range | None = None,
+    iou: float = 0.5,
+) -> float:
+    """mAP of contrast proposals of sequences in which the chosen clips are answered by motion, the others by RGB.
+
+    Args:
+        motion: (T, C) of each video, as it is to stand beside RGB's.
+        chosen: (T,) of each video.
+        videos: those that are judged; without, all.
+    """
+    sequences = [
+        np.where(each[:, None], of_motion, of_rgb)
+        for each, of_motion, of_rgb in zip(chosen, motion, models.rgb, strict=True)
+    ]
+    scores = np.stack([class_scores(logits) for logits in sequences])
+    found = contrast_proposals(sequences, models.spans, scores)
+    judged = range(len(sequences)) if videos is None else videos
+    mine = np.isin(found.videos, judged)
+    return plain_map(
+        Detections(found.videos[mine], found.classes[mine], found.spans[mine], found.scores[mine]),
+        models.truth_of(judged),
+        iou,
+    )
 
 
 def plain_map(detections: Detections, truth: GroundTruth, iou: float) -> float:

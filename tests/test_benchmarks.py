@@ -16,8 +16,9 @@ import pytest
         *("extraction", "usual_script", "second_stream", "memory", "gpu --device cpu"),
         *("flow", "opening", "reading", "damage", "feeding --device cpu"),
         *("decoding", "survey", "cpu_forward"),
-        *("liteeval_step", "liteeval_evaluation", "late_steps"),
+        *("liteeval_step", "liteeval_evaluation", "late_steps", "wtalc_step"),
         *("selection_speed", "selection_real", "selection_gain"),
+        "localization_proposals",
     ],
 )
 def test_quick_run(name: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cache_schema import FeatureCache
+from cache_schema.costs import cost_table
 from policy.cli.train_policy import train_policy
 from tests.cache_commands import run
 from tests.planted import write_planted, write_planted_labels
@@ -87,6 +88,24 @@ def test_uniform_averages_imported_scores(extracted: Path, tmp_path: Path) -> No
         told = train("uniform", tmp_path / "cache", labels, tmp_path / "runs" / stream, *words)
         assert told["top1"] == pytest.approx(np.mean(right))
         assert told["gflops_mean"] == pytest.approx(3 * (2 + macs[stream] / 1e9))
+
+
+def test_uniform_pays_for_clips_of_flow(tmp_path: Path) -> None:
+    """Features as BaS-Net has them: the built-in stream that they become has its cost."""
+    random = np.random.default_rng(0)
+    labels = {f"v{i}": "cat" if i % 2 else "dog" for i in range(12)}
+    for video, label in labels.items():
+        for part in ("rgb", "flow"):
+            path = tmp_path / "features/train" / part / f"{video}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, random.normal(label == "cat", 1, (8, 1024)).astype(np.float32))
+    assert run("import", tmp_path / "features", "--into", tmp_path / "cache")[0] == 0
+    lines = [f"{v},{label},{'test' if i > 7 else 'train'}" for i, (v, label) in enumerate(labels.items())]
+    (tmp_path / "labels.csv").write_text("\n".join(["video_id,label,subset", *lines]))
+    words = ("--fine", "i3d_flow_dense16", "--frames", "4")
+    answer = train("uniform", tmp_path / "cache", tmp_path / "labels.csv", tmp_path / "run", *words)
+    cost = cost_table()["i3d_flow_dense16"].gflops() + 2 * 1024 / 1e9
+    assert answer["gflops_mean"] == pytest.approx(4 * cost)
 
 
 @pytest.mark.parametrize("method", ["uniform", "lstm", "frame-glimpse", "fast-forward", "liteeval"])

@@ -332,6 +332,9 @@ def test_info_tells_what_decoded_what_is_odd_and_what_is_partial(tmp_path: Path)
         (Sampling("snippets", 30.0, 8, 64, 1.0), "1 snippets a second, 8 frames of 64 at 30 a second"),
         (Sampling("clips", 30.0, 4, 48, clips=10, crops=3), "10 clips spread evenly, 4 frames"),
         (Sampling("dense", 25.0, 16, 16), "clips end to end, 16 frames of 16 at 25 a second"),
+        (Sampling("dense", 30.0, 16, 16, stride=4), "clips every 4 frames, 16 frames of 16 at 30 a second"),
+        (Sampling("dense", 0.0, 0, 16, stride=8), "clips of 16 frames every 8, at each video's own rate"),
+        (Sampling("dense", 0.0, 0, 0), "clips end to end, at each video's own rate"),
     ],
 )
 def test_sampling_in_words(sampling: Sampling, words: str) -> None:

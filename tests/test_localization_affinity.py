@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -30,8 +29,8 @@ from policy.localization.motion_affinity import (
     threshold,
     top_clips,
 )
-from policy.localization.proposals import class_scores, contrast_proposals, wtalc_proposals
-from tests.planted_activations import PlantedModels, plain_map, plant_models
+from policy.localization.proposals import class_scores, wtalc_proposals
+from tests.planted_activations import plant_models, selected_map
 
 SEEDS = st.integers(0, 10_000)
 BETAS = st.one_of(st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]), st.floats(0, 1))
@@ -191,51 +190,24 @@ def test_a_model_that_says_the_same_everywhere_is_shifted() -> None:
     assert comparable(np.array([[7.0]]), same, reference).tolist() == [[1.0]]
 
 
-def of_videos(models: PlantedModels, first: int, end: int) -> PlantedModels:
-    """Those from `first` to before `end`."""
-    truth, videos = models.truth, slice(first, end)
-    mine = (truth.videos >= first) & (truth.videos < end)
-    return PlantedModels(
-        models.rgb[videos],
-        models.motion[videos],
-        models.spans[videos],
-        models.labels[videos],
-        replace(
-            truth, videos=truth.videos[mine] - first, classes=truth.classes[mine], spans=truth.spans[mine]
-        ),
-    )
-
-
-def selected_map(
-    models: PlantedModels, motion: Sequence[FloatArray], choose: Callable[[int], BoolArray], iou: float = 0.5
-) -> float:
-    """mAP where `choose` says of each video which clips the motion model answers."""
-    sequences = [
-        np.where(choose(video)[:, None], motion[video], models.rgb[video]) for video in range(len(models.rgb))
-    ]
-    scores = np.stack([class_scores(logits) for logits in sequences])
-    return plain_map(contrast_proposals(sequences, models.spans, scores), models.truth, iou)
-
-
 @pytest.mark.parametrize(("scale", "shift"), [(3.0, -6.0), (0.3, 2.0)])
 def test_what_happens_without(scale: float, shift: float) -> None:
     """The models' scales spoil both the choice of clips by disparity and the sequence that is made of them."""
     models = plant_models(5, videos=120, scale=scale, shift=shift)
-    training, test = of_videos(models, 0, 60), of_videos(models, 60, 120)
-    reference = activation_levels(training.rgb, training.labels)
-    levels = activation_levels(training.motion, training.labels)
-    moved = [comparable(logits, levels, reference) for logits in test.motion]
+    reference = activation_levels(models.rgb[:60], models.labels[:60])
+    levels = activation_levels(models.motion[:60], models.labels[:60])
+    moved = [comparable(logits, levels, reference) for logits in models.motion]
+    test = range(60, 120)
 
     def by_disparity(motion: Sequence[FloatArray]) -> float:
-        return selected_map(
-            test,
-            motion,
-            lambda video: top_clips(disparity(test.rgb[video], motion[video], test.labels[video]), 0.5),
-        )
+        half = [
+            top_clips(disparity(*each), 0.5) for each in zip(models.rgb, motion, models.labels, strict=True)
+        ]
+        return selected_map(models, motion, half, test)
 
-    rgb_only = selected_map(test, moved, lambda video: np.zeros(len(test.rgb[video]), np.bool_))
+    rgb_only = selected_map(models, moved, [np.zeros(len(rgb), np.bool_) for rgb in models.rgb], test)
     assert by_disparity(moved) > rgb_only + 0.1
-    assert by_disparity(test.motion) < by_disparity(moved) - 0.1
+    assert by_disparity(models.motion) < by_disparity(moved) - 0.1
 
 
 def test_comparable_motion_keeps_its_proposals() -> None:
@@ -340,12 +312,10 @@ def test_controls_in_the_order_that_one_expects() -> None:
     levels = activation_levels(models.motion, models.labels)
     moved = [comparable(logits, levels, reference) for logits in models.motion]
     random = np.random.default_rng(0)
-
-    def oracle(video: int) -> BoolArray:
-        mine = models.truth.videos == video
-        truth = clip_truth(models.spans[video], models.truth.spans[mine], models.truth.classes[mine], 5)
-        return oracle_clips(models.rgb[video], moved[video], truth, 0.3)
-
-    best = selected_map(models, moved, oracle)
-    at_random = selected_map(models, moved, lambda video: random_clips(len(moved[video]), 0.3, random))
-    assert best > at_random + 0.1
+    oracle = []
+    for video, (rgb, motion) in enumerate(zip(models.rgb, moved, strict=True)):
+        truth = models.truth_of(range(video, video + 1))
+        inside = clip_truth(models.spans[video], truth.spans, truth.classes, 5)
+        oracle.append(oracle_clips(rgb, motion, inside, 0.3))
+    at_random = [random_clips(len(rgb), 0.3, random) for rgb in models.rgb]
+    assert selected_map(models, moved, oracle) > selected_map(models, moved, at_random) + 0.1

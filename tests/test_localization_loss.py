@@ -1,4 +1,4 @@
-"""W-TALC's losses against plain transcriptions with loops, and their gradients against finite differences."""
+"""W-TALC's losses and network against plain transcriptions, and their gradients against finite differences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from policy.config import Precision
 from policy.localization.loss import Clips, class_logits, co_activity_loss, mil_loss, padded
+from policy.localization.network import WTALCNetwork, left_out
 
 Array = npt.NDArray[np.float64]
 SEEDS = st.integers(0, 10_000)
@@ -178,3 +180,36 @@ def test_videos_of_one_clip_and_dead_units_have_finite_gradients() -> None:
         loss = co_activity_loss(hidden, padded(logits, clips), clips, labels, 1, 0.5)
         gradients = torch.autograd.grad(loss, [hidden, logits])
         assert math.isfinite(loss.detach()) and all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_dropout_leaves_out_as_many_units_as_asked() -> None:
+    for probability in (0.0, 0.3, 0.7):
+        dropped = left_out(torch.empty(501, 203), probability, torch.Generator().manual_seed(1))
+        assert dropped.shape == (501, 203)
+        assert dropped.float().mean() == pytest.approx(probability, abs=0.006)
+        assert dropped.float().mean(0) == pytest.approx(np.full(203, probability), abs=0.11)
+    again, other = (left_out(torch.empty(7, 5), 0.5, torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    assert torch.equal(again, left_out(torch.empty(7, 5), 0.5, torch.Generator().manual_seed(1)))
+    assert not torch.equal(again, other)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_network_in_training_is_what_torch_computes(precision: Precision) -> None:
+    """With the same units left out; the others count for more."""
+    torch.manual_seed(0)
+    network = WTALCNetwork(6, 8, 3, dropout=0.7, precision=precision).train()
+    features = torch.randn(40, 6).half()
+    found = network(features, torch.Generator().manual_seed(5))
+    mask = ~left_out(torch.empty(40, 8), 0.7, torch.Generator().manual_seed(5)) / torch.tensor(0.3)
+    hidden = torch.relu(features.float() @ network.hidden.weight.T + network.hidden.bias) * mask
+    expected = hidden, hidden @ network.classifier.weight.T + network.classifier.bias
+    close = {"float32": 1e-5, "bfloat16": 0.05}[precision]
+    parameters = list(network.parameters())
+    gradients = [torch.autograd.grad((h**2).sum() + (z**3).sum(), parameters) for h, z in (found, expected)]
+    for ours, theirs in zip((*found, *gradients[0]), (*expected, *gradients[1]), strict=True):
+        assert float((ours - theirs).detach().norm() / theirs.detach().norm()) < close
+    network.eval()
+    assert network(features).hidden.detach().numpy() == pytest.approx(
+        torch.relu(features.float() @ network.hidden.weight.T + network.hidden.bias).detach().numpy(),
+        abs=close,
+    )

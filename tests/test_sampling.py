@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.sampling import CLOCK_TOLERANCE_S, frames_on_screen, sample_times
+from cache_schema import Sampling
+from extract.sampling import CLOCK_TOLERANCE_S, clip_times, frames_on_screen, sample_times
 
 RATES = st.sampled_from([1.0, 2.0, 0.5, 0.1, 25.0, 30.0, 30000 / 1001, 7.3])
 STARTS = st.lists(st.floats(0, 50, allow_nan=False), min_size=1, max_size=60).map(sorted)
@@ -19,6 +20,21 @@ def test_sample_times_are_all_the_instants_before_the_end(duration_s: float, fps
     while len(expected) / fps < duration_s - min(CLOCK_TOLERANCE_S, 0.25 / fps):
         expected.append(len(expected) / fps)
     assert sample_times(duration_s=duration_s, fps=fps).tolist() == expected
+
+
+@given(
+    ticks=st.integers(1, 300),
+    fps=st.sampled_from([25.0, 30.0, 30000 / 1001]),
+    window=st.integers(1, 40),
+    stride=st.integers(0, 40),
+)
+def test_dense_clips_are_all_that_fit(ticks: int, fps: float, window: int, stride: int) -> None:
+    expected, start = [], 0
+    while start == 0 or start + window <= ticks:
+        expected.append([min(start + tick, ticks) / fps for tick in range(window)])
+        start += stride or window
+    sampling = Sampling("dense", fps=fps, frames=window, window=window, stride=stride)
+    assert np.allclose(clip_times(sampling, duration_s=ticks / fps), expected)
 
 
 @pytest.mark.parametrize(

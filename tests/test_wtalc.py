@@ -499,10 +499,10 @@ def test_streams_of_other_instants(planted: tuple[FeatureCache, LabelSet], tmp_p
     ).result.videos
 
 
-def test_dense_clips_of_as_many_seconds_go_together(
+def test_dense_clips_of_the_same_windows_go_together(
     planted: tuple[FeatureCache, LabelSet], tmp_path: Path
 ) -> None:
-    """Of which frames a network saw in them is its own affair; how long they are is not."""
+    """Which of their frames a network saw does not matter; how long they are does."""
     half = Sampling("dense", fps=25.0, frames=8, window=16)
     cache = rewritten(planted, tmp_path / "half", lambda record: record, sampling=half)
     config = configure("wtalc", small(epochs=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -14,21 +15,24 @@ from cache_schema.command import count, progress, tells_mistakes
 from cache_schema.costs import gflops
 from cache_schema.errors import UserError
 from cache_schema.importers import (
+    LAYOUTS,
+    Imported,
+    PlannedStream,
+    StreamOptions,
     Timing,
     What,
     import_stream,
-    like_stream,
     looks_like,
-    macs_per_row,
-    make_spec,
     open_source,
+    plan_streams,
+    read_ids,
 )
-from cache_schema.importers.rows import read_ids
 from cache_schema.schema import StreamSpec
 from cache_schema.scores import Kind
 from cache_schema.tools.describe import sampling_in_words
 
 _PATH = click.Path(path_type=Path)
+_EACH = "each"
 _KEPT_AS = {
     "logits": "kept as they are",
     "softmax": "kept as log p, of p below 2⁻²⁴ as −16.6",
@@ -36,22 +40,75 @@ _KEPT_AS = {
 }
 
 
+class _Fps(click.ParamType[Any]):
+    """A rate, or "each"."""
+
+    name = "X|each"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == _EACH else click.FLOAT.convert(value, param, ctx)
+
+
 @click.command("import")
 @click.argument("source", type=_PATH)
 @click.option(
     "--into", required=True, type=_PATH, metavar="CACHE", help="The cache to add to, made if need be."
 )
-@click.option("--stream", required=True, metavar="NAME", help="The stream to make, or to add to.")
 @click.option(
-    "--gflops-per-row", type=float, metavar="X", help="What a row costs, in 10⁹ multiply-accumulates."
+    "--stream",
+    "streams",
+    multiple=True,
+    metavar="NAME",
+    help="The stream to make, or to add to. Twice: RGB's and flow's, out of parts or of halves of each row.  "
+    "[default: of some layouts, the built-in streams that they are of]",
 )
-@click.option("--macs-per-row", "macs", type=float, metavar="X", help="The same, in multiply-accumulates.")
 @click.option(
-    "--like", metavar="STREAM", help="Cost and sampling of a built-in stream (`feature-cache costs`)."
+    "--format",
+    "layout",
+    type=click.Choice([*LAYOUTS]),
+    help="The published layout, whose usual clips are taken.  [default: told by the files, where they can be]",
 )
-@click.option("--fps", type=float, metavar="X", help="Rows a second; with --clip-frames, frames a second.")
+@click.option(
+    "--gflops-per-row",
+    type=float,
+    multiple=True,
+    metavar="X",
+    help="What a row costs, in 10⁹ multiply-accumulates; for each stream, or once for both.",
+)
+@click.option(
+    "--macs-per-row",
+    "macs",
+    type=float,
+    multiple=True,
+    metavar="X",
+    help="The same, in multiply-accumulates.",
+)
+@click.option(
+    "--like",
+    multiple=True,
+    metavar="STREAM",
+    help="Cost and sampling of a built-in stream (`feature-cache costs`); with --format, its cost.",
+)
+@click.option(
+    "--fps",
+    type=_Fps(),
+    metavar="X",
+    help="Rows a second; with --clip-frames, frames a second. `each`: every video's own, which its rows and "
+    "length say.",
+)
 @click.option(
     "--clip-frames", type=click.IntRange(1), metavar="N", help="Rows are clips of N frames, end to end."
+)
+@click.option("--stride", type=click.IntRange(1), metavar="N", help="Clips start N frames apart instead.")
+@click.option(
+    "--lengths",
+    type=_PATH,
+    metavar="FILE",
+    help="How long videos are, to check the rate: ActivityNet's JSON, a CSV of video_id,duration_s, or W-TALC's "
+    "folder of annotations.",
+)
+@click.option(
+    "--allow-other-lengths", is_flag=True, help="Import rows that contradict the lengths as they are."
 )
 @click.option(
     "--clips",
@@ -74,10 +131,13 @@ _KEPT_AS = {
     "--ids",
     type=_PATH,
     metavar="FILE",
-    help="Whose the rows of an npy or npz are: an id a line, or a CSV with a column video_id.",
+    help="Whose the rows of an npy or npz are: an id a line, a CSV with a column video_id, or an npy of text.",
 )
 @click.option(
-    "--array", metavar="NAME", help="Which array of an npz.  [default: scores, or that of the stream's name]"
+    "--array",
+    metavar="NAME",
+    help="Which array of an npz, or which part of several, as rgb.  [default, of an npz: scores, or that of the "
+    "stream's name]",
 )
 @click.option(
     "--what",
@@ -87,35 +147,42 @@ _KEPT_AS = {
 @click.option(
     "--shard-size", type=click.IntRange(1, 100_000), default=256, show_default=True, help="Videos in a shard."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts; of two streams a list.")
 @tells_mistakes
 def import_command(
     source: Path,
     into: Path,
-    stream: str,
+    streams: tuple[str, ...],
+    layout: str | None,
     what: str | None,
     ids: Path | None,
     array: str | None,
     classes: Path | None,
     kind: str | None,
-    gflops_per_row: float | None,
-    macs: float | None,
-    like: str | None,
-    fps: float | None,
+    gflops_per_row: tuple[float, ...],
+    macs: tuple[float, ...],
+    like: tuple[str, ...],
+    fps: float | str | None,
     clip_frames: int | None,
+    stride: int | None,
+    lengths: Path | None,
+    allow_other_lengths: bool,
     clips: int | None,
     shard_size: int,
     as_json: bool,
 ) -> None:
-    """Make class scores or features that you have already a stream of a cache.
+    """Make class scores or features that you have already streams of a cache.
 
-    SOURCE is a file with the class scores of all videos, or a folder with a file for each video:
+    SOURCE is a file with the class scores of all videos, or features in a file for each video, or as published:
 
     \b
       scores.npy   (videos, classes) or (videos, clips, classes), with --ids
       scores.npz   such an array and ids; or an array per video, under its id
       scores.csv   video_id,CLASS,CLASS,… and a line for each video, or clip
       FOLDER/      VIDEO.npy of (rows, dimension), or npz files of an export
+      FOLDER/      {train,test}/{rgb,flow}/VIDEO.npy as of BaS-Net
+      FOLDER/      VIDEO_rgb.npy, VIDEO_flow.npy, … as video_features writes
+      FILE.h5      a dataset for each video, as ActivityNet's C3D, TSP, G-TAD
 
     What a row costs must be said. Videos that are there already are left as they are; after an interruption, the
     same command does what is left.
@@ -128,54 +195,68 @@ def import_command(
       feature-cache import resnet/ --stream resnet101_224 --fps 1 --into CACHE
       feature-cache import i3d/ --stream my_i3d --clip-frames 16 --fps 25 \\
         --gflops-per-row 27.8 --into CACHE
+      feature-cache import i3d_features/ --format actionformer \\
+        --stream i3d_rgb --like i3d_rgb_dense16 \\
+        --stream i3d_flow --like i3d_flow_dense16 --into CACHE
     """
-    model = None if like is None else like_stream(like)
-    cost = macs_per_row(stream, macs=macs, gflops=gflops_per_row, like=model)
-    names = None if classes is None else read_class_names(classes)
-    videos = open_source(
+    opened = open_source(
         source,
-        stream=stream,
+        stream=streams[0] if streams else None,
         what=cast(What | None, what),
         ids=None if ids is None else read_ids(ids),
         array=array,
+        layout=layout,
     )
-    first = next(iter(videos))
-    timing = Timing(fps, clip_frames, clips, None if model is None else model.sampling)
-    spec = make_spec(
-        stream,
-        first,
-        macs=cost,
-        sampling=timing.sampling(first),
-        classes=names or videos.classes,
-        classes_from=classes or source,
-    )
-    if kind is not None and not spec.num_classes:
+    with progress("looking at the videos") as report:
+        planned, notes = plan_streams(
+            source,
+            opened,
+            StreamOptions(streams, macs=macs, gflops=gflops_per_row, like=like),
+            Timing(
+                None if fps == _EACH else cast(float | None, fps),
+                clip_frames,
+                clips,
+                stride=stride,
+                fps_varies=fps == _EACH,
+            ),
+            layout=layout,
+            lengths=lengths,
+            keep_lengths=allow_other_lengths,
+            classes=None if classes is None else read_class_names(classes),
+            classes_from=classes,
+            report=report,
+        )
+    score_kind = _kind(source, planned, cast(Kind | None, kind))
+    answers = []
+    for stream in planned:
+        with progress(f"importing {stream.spec.name}") as report:
+            imported = import_stream(
+                stream.videos, stream.spec, into, kind=score_kind, shard_size=shard_size, report=report
+            )
+        about = _about(stream, score_kind, cost_given=bool(macs or gflops_per_row))
+        notes = list(dict.fromkeys([*notes, *about["notes"]]))
+        answers.append({"stream": stream.spec.name, **asdict(imported), **about})
+        if not as_json:
+            _show(into, stream.spec, imported, score_kind)
+    if as_json:
+        answers = [{**answer, "notes": notes} for answer in answers]
+        click.echo(json.dumps(answers if len(answers) > 1 else answers[0], indent=2, ensure_ascii=False))
+        return
+    for note in notes:
+        click.echo(f"note: {note}")
+
+
+def _kind(source: Path, planned: Sequence[PlannedStream], kind: Kind | None) -> Kind:
+    """What the scores are. Raises UserError where they look like probabilities and nobody says so."""
+    with_scores = [stream for stream in planned if stream.spec.num_classes]
+    if kind is not None and not with_scores:
         raise UserError("--kind is about scores, but there are none, only features")
-    if kind is None and spec.num_classes:
+    for stream in with_scores if kind is None else ():
         with progress("looking at the scores") as report:
-            likely_kind = looks_like(videos, lambda number: report(number, len(videos)))
+            likely_kind = looks_like(stream.videos, report)
         if likely_kind != "logits":
             raise UserError(_probabilities(source, likely_kind))
-    score_kind = cast(Kind, kind or "logits")
-    with progress("importing") as report:
-        imported = import_stream(videos, spec, into, kind=score_kind, shard_size=shard_size, report=report)
-    cost_given = macs is not None or gflops_per_row is not None
-    about = _about(spec, score_kind, videos.ignored, cost_given=cost_given)
-    if as_json:
-        answer: dict[str, Any] = {"stream": stream, **asdict(imported), **about}
-        click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
-        return
-    click.echo(
-        f"{into / stream}: {count(imported.videos, 'videos')} with {count(imported.rows, 'rows')} in "
-        f"{count(imported.shards, 'shards')} imported, {imported.present:,} there already"
-    )
-    click.echo(_row(spec))
-    if spec.num_classes:
-        noun = "logits" if score_kind == "logits" else f"{score_kind} probabilities"
-        click.echo(f"scores: {noun}, {_KEPT_AS[score_kind]}")
-    click.echo(f"sampling: {about['sampling_in_words']}")
-    for note in about["notes"]:
-        click.echo(f"note: {note}")
+    return kind or "logits"
 
 
 def _probabilities(source: Path, kind: Kind) -> str:
@@ -186,13 +267,22 @@ def _probabilities(source: Path, kind: Kind) -> str:
     )
 
 
-def _row(spec: StreamSpec) -> str:
+def _show(into: Path, spec: StreamSpec, imported: Imported, kind: Kind) -> None:
+    click.echo(
+        f"{into / spec.name}: {count(imported.videos, 'videos')} with {count(imported.rows, 'rows')} in "
+        f"{count(imported.shards, 'shards')} imported, {imported.present:,} there already"
+    )
     features = f"{spec.feature_dim:,} features" if spec.feature_dim else "no features"
     scores = f"scores of {count(spec.num_classes, 'classes')}" if spec.num_classes else "no scores"
-    return f"row: {features}, {scores}, {gflops(spec.macs_per_row):.4g} GFLOPs"
+    click.echo(f"row: {features}, {scores}, {gflops(spec.macs_per_row):.4g} GFLOPs")
+    if spec.num_classes:
+        noun = "logits" if kind == "logits" else f"{kind} probabilities"
+        click.echo(f"scores: {noun}, {_KEPT_AS[kind]}")
+    click.echo(f"sampling: {sampling_in_words(spec.sampling)}")
 
 
-def _about(spec: StreamSpec, kind: Kind, ignored: int, *, cost_given: bool) -> dict[str, Any]:
+def _about(stream: PlannedStream, kind: Kind, *, cost_given: bool) -> dict[str, Any]:
+    spec = stream.spec
     notes = []
     if spec.sampling.clips == 1 and spec.sampling.frames == 0 and not cost_given:
         notes.append(
@@ -204,7 +294,7 @@ def _about(spec: StreamSpec, kind: Kind, ignored: int, *, cost_given: bool) -> d
             "without class names (--classes FILE) nothing says which column is which class: model selection takes "
             "them for the labels' classes in sorted order, other methods do not use such scores"
         )
-    if ignored:
+    if ignored := stream.videos.ignored:
         notes.append(f"{count(ignored, 'files')} in the folder neither npy nor npz: not read")
     return {
         "feature_dim": spec.feature_dim,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,18 @@ import numpy as np
 
 from cache_schema.errors import UserError
 from cache_schema.importers.arrays import map_npy, open_npz
-from cache_schema.importers.rows import Rows, What, check_ids, place_of, printable, rows_of
+from cache_schema.importers.rows import Rows, Source, What, check_ids, place_of, printable, rows_of
 from cache_schema.schema import Array, Float64Array, numbers_of
 from cache_schema.tools.export import LIST_COLUMNS, LIST_NAME
 
-_KINDS = frozenset({".npy", ".npz"})
+KINDS = frozenset({".npy", ".npz"})
 _NUMBERS = ("duration_s", "fps")
+_FEATS = "feats"  # as ActionFormer and others call features
 # Of lists that were exported when no video could be partial.
 _COLUMNS_BEFORE = tuple(column for column in LIST_COLUMNS if column not in {"partial", "lost"})
 
 
-class Folder:
+class Folder(Source):
     """The npy and npz files below a folder, in order of id; hidden files are left out.
 
     A video's id is its file's path below the folder without its ending. The `videos.csv` of an export goes before
@@ -30,26 +31,41 @@ class Folder:
 
     Args:
         what: which array to import; None: all that an npz file has, and of an npy file features.
+        array: the name of the arrays in npz files; None: the usual ones.
+        id_of: gives a file's id from its path below the folder, in place of that path; None: not to be read.
 
     Raises:
         UserError: there is nothing to import, an id occurs twice, or a file that is listed is missing.
     """
 
-    classes = None
-
-    def __init__(self, folder: Path, what: What | None) -> None:
-        self._folder, self._what = folder, what
+    def __init__(
+        self,
+        folder: Path,
+        what: What | None,
+        *,
+        array: str | None = None,
+        id_of: Callable[[Path], str | None] | None = None,
+    ) -> None:
+        self._folder, self._what, self._array = folder, what, array
         self._listed = _read_list(folder / LIST_NAME)
-        found: list[tuple[str, Path]] = []
-        self.ignored = 0
-        for path in _files(folder):
-            name = printable(path.relative_to(folder))
-            if path.suffix.lower() in _KINDS:
-                listed = self._listed.get(name, {"id": name[: -len(path.suffix)]})
-                found.append((listed["id"], path))
+        found: dict[str, Path] = {}
+        names = set()
+        for path in sorted(files_below(folder)):
+            below = path.relative_to(folder)
+            name = printable(below)
+            if path.suffix.lower() in KINDS:
+                names.add(name)
+                usual = id_of(below) if id_of else name[: -len(path.suffix)]
+                video_id = self._listed.get(name, {"id": usual})["id"]
+                if video_id is None:
+                    continue
+                if (other := found.setdefault(video_id, path)) is not path:
+                    raise UserError(
+                        f"{printable(folder)}: video {video_id!r} occurs twice, as "
+                        f"{printable(other.relative_to(folder))} and as {name}"
+                    )
             elif name != LIST_NAME or not self._listed:
                 self.ignored += 1
-        names = {printable(path.relative_to(folder)) for _, path in found}
         if absent := next((name for name in self._listed if name not in names), None):
             raise UserError(
                 f"{printable(folder / LIST_NAME)}: lists {absent}, which is not there: export again, or delete "
@@ -57,7 +73,7 @@ class Folder:
             )
         if not found:
             raise UserError(f"{printable(folder)}: no npy or npz files below this folder")
-        self._videos = sorted(found)
+        self._videos = sorted(found.items())
         check_ids([video_id for video_id, _ in self._videos], folder)
 
     def __len__(self) -> int:
@@ -81,16 +97,29 @@ class Folder:
 
     def _npy(self, path: Path, place: str, listed: Mapping[str, str]) -> dict[str, Any]:
         what = self._what or "features"
+        if self._array is not None:
+            raise UserError(f"{place}: an npy file has one array, without a name: leave out --array")
         seconds = {column: _number(listed.get(column), place) for column in _NUMBERS}
         return {what: rows_of(map_npy(path), what, place), **seconds}
 
     def _npz(self, path: Path, place: str) -> dict[str, Any]:
-        wanted: tuple[What, ...] = (self._what,) if self._what else ("features", "scores")
+        wanted: dict[What, str] = {"features": "features", "scores": "scores"}
+        if self._array is not None:
+            wanted = {self._what or "features": self._array}
+        elif self._what is not None:
+            wanted = {self._what: self._what}
         with open_npz(path) as file:
-            arrays: dict[str, Any] = {w: rows_of(file[w], w, place) for w in wanted if w in file.names}
+            if self._array is None and "features" in wanted and "features" not in file.names:
+                wanted["features"] = _FEATS
+            arrays: dict[str, Any] = {
+                what: rows_of(file[name], what, place) for what, name in wanted.items() if name in file.names
+            }
             if not arrays:
                 names = ", ".join(file.names) or "none"
-                raise UserError(f"{place}: no array {' or '.join(map(repr, wanted))}; it has: {names}")
+                expected = " or ".join(map(repr, [self._array] if self._array else wanted))
+                raise UserError(
+                    f"{place}: no array {expected}; it has: {names}; --array NAME says which is meant"
+                )
             if len({len(values) for values in arrays.values()}) > 1:
                 raise UserError(f"{place}: as many rows of features as of scores are expected")
             rows = len(next(iter(arrays.values())))
@@ -99,7 +128,7 @@ class Folder:
         return {**arrays, "spans": spans, **seconds}
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """The files below a folder, without hidden ones; links to folders are followed, each folder visited once."""
     visited: set[str] = set()
 

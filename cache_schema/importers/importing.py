@@ -6,7 +6,7 @@ does what is left, in the same shards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,15 +35,15 @@ class Imported:
     shards: int = 0
 
 
-def looks_like(videos: Iterable[Rows], report: Callable[[int], None] = lambda number: None) -> Kind:
+def looks_like(videos: Source, report: Callable[[int, int], None] = lambda done, total: None) -> Kind:
     """What kind the scores are: probabilities if those of all videos are. Stops at the first video with logits.
 
     Args:
-        report: called before each video with the number of those read.
+        report: called before each video with the number of those read, and of all.
     """
     common: Kind = "softmax"
     for number, rows in enumerate(videos):
-        report(number)
+        report(number, len(videos))
         kind: Kind = "softmax" if rows.scores is None else kind_of(rows.scores)
         if kind == "logits":
             return kind

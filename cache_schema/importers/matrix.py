@@ -10,7 +10,7 @@ import numpy as np
 
 from cache_schema.errors import UserError
 from cache_schema.importers.arrays import map_npy, open_npz
-from cache_schema.importers.rows import Rows, What, check_ids, place_of, printable, rows_of, texts_of
+from cache_schema.importers.rows import Rows, Source, What, check_ids, place_of, printable, rows_of, texts_of
 from cache_schema.schema import Array
 
 IDS, CLASSES = "ids", "classes"
@@ -19,10 +19,8 @@ _AT_ONCE = 256
 _EXPORTED = frozenset({"spans", "duration_s"})
 
 
-class Matrix:
+class Matrix(Source):
     """All videos in one array: (M, C) with one row a video, or (M, K, C) with K; `ids` are M."""
-
-    ignored = 0
 
     def __init__(
         self,
@@ -55,11 +53,8 @@ class Matrix:
                 yield Rows(video_id, place, **rows, source=source)
 
 
-class ArrayPerVideo:
+class ArrayPerVideo(Source):
     """An npz file with an array for each video under its id: (C,), or (K, C)."""
-
-    classes = None
-    ignored = 0
 
     def __init__(self, path: Path, ids: tuple[str, ...], what: What) -> None:
         self._path, self._ids, self._what = path, ids, what
@@ -90,7 +85,7 @@ def open_npy(path: Path, ids: tuple[str, ...] | None, what: What) -> Matrix:
 
 
 def open_npz_file(
-    path: Path, ids: tuple[str, ...] | None, what: What, *, array: str | None, stream: str
+    path: Path, ids: tuple[str, ...] | None, what: What, *, array: str | None, stream: str | None
 ) -> Matrix | ArrayPerVideo:
     """The videos of an npz file, which has either `ids` and one array, or an array for each video.
 

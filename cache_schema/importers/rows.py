@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TextIO
+from typing import Literal
 
 from cache_schema.errors import UserError
 from cache_schema.schema import Array, Float64Array
@@ -48,7 +48,7 @@ class Rows:
         return len(values)
 
 
-class Source(Protocol):
+class Source(ABC):
     """Videos to import. Every iteration reads them from the start, never all into memory at once.
 
     Attributes:
@@ -56,15 +56,18 @@ class Source(Protocol):
         ignored: how many files of a folder are of kinds that are not read.
     """
 
-    @property
-    def classes(self) -> tuple[str, ...] | None: ...
+    classes: tuple[str, ...] | None = None
+    ignored: int = 0
 
-    @property
-    def ignored(self) -> int: ...
-
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Rows]: ...
+
+    def outlines(self) -> Iterator[Rows]:
+        """The videos in the same order for the shapes and types of their rows, whose values need not be read."""
+        return iter(self)
 
 
 def rows_of(values: Array, what: str, place: str) -> Array:
@@ -76,7 +79,8 @@ def rows_of(values: Array, what: str, place: str) -> Array:
     if values.dtype.kind not in "iuf":
         raise UserError(f"{place}: its {what} are of type {values.dtype}, which is no type of numbers")
     if values.ndim not in (1, 2) or not values.size:
-        raise UserError(f"{place}: its {what} have shape {values.shape}; (rows, columns) is expected")
+        expected = "(rows, columns) is expected" if values.size else "no rows in it: leave the video out"
+        raise UserError(f"{place}: its {what} have shape {values.shape}; {expected}")
     return values if values.ndim == 2 else values[None]
 
 
@@ -85,36 +89,16 @@ def place_of(video_id: str, path: Path) -> str:
     return f"{printable(path)}: video {video_id!r}"
 
 
+def some_of(ids: Iterable[str], most: int = 5) -> str:
+    """The first ids in words, and how many there are beside them."""
+    quoted = [repr(video_id) for video_id in ids]
+    more = len(quoted) - most
+    return ", ".join(quoted[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def printable(path: Path) -> str:
     """A path as text that can be printed and stored: bytes that are not UTF-8 become \\xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def read_ids(path: Path) -> tuple[str, ...]:
-    """Video ids from a text file, one a line, or from the column video_id of a CSV.
-
-    Raises:
-        UserError: the file cannot be read, or an id is refused by `check_ids`.
-    """
-    try:
-        if path.suffix.lower() == ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                ids = _column(path, file)
-        else:
-            text = path.read_text(encoding="utf-8-sig").rstrip()
-            # Not splitlines: a name with U+2028 would be two.
-            ids = text.split("\n") if text else []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or f"not text in UTF-8 ({error})"
-        raise UserError(f"{printable(path)}: cannot be read as a list of ids: {reason}") from error
-    return check_ids([video_id.strip() for video_id in ids], path)
-
-
-def _column(path: Path, file: TextIO) -> list[str]:
-    reader = csv.DictReader(file, strict=True)
-    if ID_COLUMN not in (reader.fieldnames or ()):
-        raise UserError(f"{printable(path)}: no column {ID_COLUMN!r} in its first line")
-    return [row[ID_COLUMN] or "" for row in reader]
 
 
 def texts_of(array: Array, name: str, path: Path) -> tuple[str, ...]:

@@ -9,18 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from cache_schema.errors import UserError
-from cache_schema.importers.rows import ID_COLUMN, Rows, check_ids, place_of, printable
+from cache_schema.importers.rows import ID_COLUMN, Rows, Source, check_ids, place_of, printable
 from cache_schema.schema import Float64Array
 
 
-class ScoreTable:
+class ScoreTable(Source):
     """The videos of a CSV file; consecutive lines with the same id are the rows of one video.
 
     Raises:
         UserError: a line is wrong; the message names it and its column.
     """
-
-    ignored = 0
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -101,6 +101,11 @@ def _counted(topic: str, counts: Mapping[str, int], examples: Mapping[str, str])
 def sampling_in_words(sampling: Sampling) -> str:
     """How rows lie in a video."""
     s = sampling
+    if s.kind == "dense" and not s.fps:
+        sizes = f" of {count(s.window, 'frames')}" if s.window else ""
+        apart = f"every {s.stride}" if s.stride else "end to end"
+        clips = "every frame" if s.window == s.step == 1 else f"clips{sizes} {apart}"
+        return f"{clips}, at each video's own rate"
     if s.frames == 0:
         return f"{count(s.clips, 'rows')} a video, of unknown instants"
     clip = f"{s.frames} frames of {s.window} at {s.fps:g} a second"
@@ -113,7 +118,8 @@ def sampling_in_words(sampling: Sampling) -> str:
     if s.kind == "clips":
         return f"{count(s.clips, 'clips')} spread evenly, {clip}{crops}"
     if s.kind == "dense":
-        return f"clips end to end, {clip}{crops}"
+        apart = f"every {count(s.stride, 'frames')}" if s.stride else "end to end"
+        return f"clips {apart}, {clip}{crops}"
     return f"{s.kind}, {clip}{crops}"
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -369,12 +369,12 @@ def _check_sampling(streams: Mapping[Role, Stream]) -> None:
 
 def _grid(stream: Stream) -> object:
     """Where rows are. A snippet is around its instant: the frame there, and those of some seconds, go together.
-    Dense clips of equal length do, whichever of their frames were looked at."""
+    Dense clips of the same windows do, whichever of their frames were looked at."""
     sampling = stream.spec.sampling
     if sampling.kind == "frames":
         return sampling.fps
     if sampling.kind == "dense":
-        return sampling.window / sampling.fps, sampling.crops
+        return replace(sampling, frames=1)
     return sampling.rows_per_s if sampling.kind == "snippets" else sampling
 
 

@@ -26,10 +26,11 @@ from policy.localization.proposals import INFLATION, clip_edges, joined
 from policy.localization.suppression import soft_nms
 
 OUTLIER = 3.0
-"""Robust standard deviations above the median from which a change is abrupt: the usual rule for outliers (Hampel,
-1974). Median and deviation are of the video's ordinary changes as long as fewer than half are abrupt; of changes
-that are all alike, about one in a thousand is taken for abrupt, unlike with a quantile, which finds as many
-boundaries in a video that has none."""
+"""Robust standard deviations above the median from which a change is abrupt: Hampel's usual rule for outliers.
+
+Median and deviation are of the video's ordinary changes as long as fewer than half are abrupt. Of changes that are
+all alike about one in a thousand is taken for abrupt; a quantile would find as many in every video.
+"""
 _MAD_OF_A_NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from policy.data.batches import VideoSet
 from policy.evaluation.detection import (
     ACTIVITYNET_IOUS,
     MULTITHUMOS_IOUS,
@@ -139,20 +138,6 @@ def detection_metrics(detections: Detections, truth: GroundTruth, classes: int) 
 def metric_name(protocol: str, iou: str) -> str:
     """Of a detection mAP: "thumos14_map_0.5", "thumos14_map_0.1:0.7"."""
     return f"{protocol}_map_{iou}"
-
-
-def truth_of(videos: VideoSet) -> GroundTruth:
-    """The annotated segments of M videos, in the order of the labels."""
-    counts = [len(segments) for segments in videos.segments]
-    ambiguous = [len(segments.ambiguous) for segments in videos.segments]
-    places = np.arange(len(videos.segments))
-    return GroundTruth(
-        np.repeat(places, counts),
-        np.concatenate([np.zeros(0, np.int64), *(segments.classes for segments in videos.segments)]),
-        np.concatenate([np.zeros((0, 2)), *(segments.spans for segments in videos.segments)]),
-        np.repeat(places, ambiguous),
-        np.concatenate([np.zeros((0, 2)), *(segments.ambiguous for segments in videos.segments)]),
-    )
 
 
 def _width(column: str) -> int:

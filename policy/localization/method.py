@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -17,11 +15,12 @@ from cache_schema import FeatureCache, UserError
 from cache_schema.costs import stream_cost
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, batched, fed
-from policy.data.opening import Dataset
+from policy.data.opening import Dataset, segments_digest
+from policy.evaluation.annotated import ground_truth_of
 from policy.evaluation.detection import Detections
 from policy.evaluation.ledger import IntArray, Ledger, charge
 from policy.localization.config import WTALCConfig
-from policy.localization.judged import Localizations, truth_of
+from policy.localization.judged import Localizations
 from policy.localization.localize import Activations, localize, video_probabilities
 from policy.localization.loss import Clips, class_logits, co_activity_loss, mil_loss, padded
 from policy.localization.network import WTALCNetwork
@@ -47,11 +46,7 @@ class Localizer(Method):
     @classmethod
     def decisive_data(cls, data: Dataset) -> Mapping[str, str]:
         """The segments by which it is judged; those of training videos have no part in anything."""
-        segments = [
-            [array.tolist() for array in (one.classes, one.spans, one.ambiguous)]
-            for one in data.evaluation.segments
-        ]
-        return {"segments": hashlib.sha256(json.dumps(segments).encode()).hexdigest()}
+        return {"segments": segments_digest(data.evaluation)}
 
     def notes(self, data: Dataset) -> Sequence[str]:
         if any(map(len, data.evaluation.segments)):
@@ -177,7 +172,7 @@ class WTALC(Localizer):
             offsets,
             Ledger.of_draws([charge(streams, self.network_macs(lengths, np.zeros_like(lengths)))]),
             self.detections(videos, activations),
-            truth_of(videos),
+            ground_truth_of(videos.segments),
         )
 
     def _clips(self, batch: Batch) -> tuple[Tensor, Clips]:

@@ -15,6 +15,7 @@ from cache_schema.costs import stream_cost
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet
 from policy.data.opening import Dataset
+from policy.evaluation.annotated import ground_truth_of
 from policy.evaluation.detection import FloatArray
 from policy.evaluation.ledger import IntArray, Ledger, charge
 from policy.localization.clip_selector import (
@@ -27,7 +28,7 @@ from policy.localization.clip_selector import (
 from policy.localization.clip_session import ClipSession
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.localization.curve import JudgedClips, curve, curve_lines, disparity_by_ground
-from policy.localization.judged import Localizations, truth_of
+from policy.localization.judged import Localizations
 from policy.localization.levels import activation_levels
 from policy.localization.localize import localize, video_probabilities
 from policy.localization.method import WTALC, Localizer
@@ -226,7 +227,7 @@ class LocalizationSelector(Localizer):
                 [videos.spans("appearance", index) for index in count],
                 (videos.features("appearance", index) for index in count),
             ),
-            truth_of(videos),
+            ground_truth_of(videos.segments),
             np.concatenate([one.chosen for one in answered]).astype(np.uint8),
             np.concatenate([one.appearance for one in answered]).astype(np.float16),
             np.concatenate([one.motion for one in answered]).astype(np.float16),
@@ -281,7 +282,7 @@ class LocalizationSelector(Localizer):
             confidences=[one.confidences for one in known],
             rows={role: [videos.features(role, i) for i in range(len(videos))] for role in self.roles},
             spans=[videos.spans("appearance", index) for index in range(len(videos))],
-            truth=truth_of(videos),
+            truth=ground_truth_of(videos.segments),
             segments=videos.segments,
             labels=videos.labels,
         )
