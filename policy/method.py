@@ -112,6 +112,26 @@ class Method(ABC):
         return ()
 
     @classmethod
+    def needs(cls, config: RunConfig) -> Mapping[str, str]:
+        """Folders of the finished runs that it builds on, by the field of the configuration that names each."""
+        return {}
+
+    @classmethod  # noqa: B027  # most need none
+    def check_needed(cls, config: RunConfig, name: str, needed: RunConfig) -> None:
+        """Raises UserError where such a run is not of the kind that it builds on.
+
+        Args:
+            name: as in `needs`.
+            needed: the configuration of that run.
+        """
+
+    def build_on(self, trained: Mapping[str, Method], data: Dataset, device: torch.device) -> None:  # noqa: B027
+        """Called before training with the methods of the runs in `needs`, trained, on the CPU, on the same data.
+
+        What is kept of them must be in the model's state: the runs are not needed afterwards.
+        """
+
+    @classmethod
     def class_scores(cls, data: Dataset) -> str:
         """Where its class scores come from, if that depends on the streams; else empty."""
         return ""
@@ -200,6 +220,11 @@ class Method(ABC):
     def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
         """Further results of a finished run, ready for JSON; empty for most."""
         return {}
+
+    @classmethod
+    def details_lines(cls, details: Mapping[str, Any]) -> Sequence[str]:
+        """What a command prints of the details below the results, a line each."""
+        return ()
 
     @abstractmethod
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:

@@ -27,6 +27,11 @@ _PLACES = {
     "random-gating": ("liteeval", "config:RandomGatingConfig", "random_gating:RandomGating"),
     "selector": ("selection", "config:SelectorConfig", "method:Selector"),
     "selector-cascade": ("selection", "config:SelectorCascadeConfig", "sequential:SelectorCascade"),
+    "localization-selector": (
+        "localization",
+        "config:LocalizationSelectorConfig",
+        "selector:LocalizationSelector",
+    ),
     "wtalc": ("localization", "config:WTALCConfig", "method:WTALC"),
 }
 """By name: the family, and in it the places of the configuration and of the method."""

@@ -266,6 +266,7 @@ def assist(
     data = open_data(config, cache, labels)
     method = _make(config, data)
     _set_teacher(method, data, torch_device)
+    _hand_over_runs(method, data, torch_device)
     train(method, data.train, folder, device=torch_device, ranks=ranks)
 
 
@@ -281,6 +282,7 @@ def _carry_out(
         read_weights(folder / WEIGHTS, method.model)
     elif method.trains:
         _set_teacher(method, data, device)
+        _hand_over_runs(method, data, device)
         train(
             method,
             data.train,
@@ -324,6 +326,16 @@ def _set_teacher(method: Method, data: Dataset, device: torch.device) -> None:
         method.teacher = teacher_probabilities(Path(folder), data, device=device)
 
 
+def _hand_over_runs(method: Method, data: Dataset, device: torch.device) -> None:
+    """Give a method that builds on other runs what these have trained."""
+    config, trained = method.config, {}
+    for name, folder in method.needs(config).items():
+        method.check_needed(config, name, read_config(Path(folder)))
+        trained[name], _ = _load_for("--" + name.replace("_", "-"), Path(folder), data)
+    if trained:
+        method.build_on(trained, data, device)
+
+
 def load_method(folder: Path, config: RunConfig, data: Dataset) -> Method:
     """The trained method of a finished run, on the CPU and in evaluation mode.
 
@@ -352,24 +364,42 @@ def teacher_probabilities(folder: Path, data: Dataset, *, device: torch.device) 
     Raises:
         UserError: the run is not finished, or was trained for other classes or on other videos or features.
     """
-    config, content = read_config(folder), read_json(folder / CONFIG)
-    data = _data_of_teacher(folder, config, content, data)
-    method = load_method(folder, config, data)
+    method, data = _load_for("teacher", folder, data)
     scores = evaluate(method, data.train, device=device).scores
     return torch.from_numpy(scores.mean(axis=0)).to(device)
 
 
-def _data_of_teacher(folder: Path, config: RunConfig, content: dict[str, Any], data: Dataset) -> Dataset:
-    """The teacher's view of the student's data, which must be the data it was trained on."""
+def _load_for(purpose: str, folder: Path, data: Dataset) -> tuple[Method, Dataset]:
+    """The trained method of another finished run, on the CPU, and its view of this run's data.
+
+    Args:
+        purpose: what it is for, as a message calls it.
+
+    Raises:
+        UserError: the run is not finished, or was trained for other classes or on other videos or features.
+    """
+    config, content = read_config(folder), read_json(folder / CONFIG)
+    data = _data_of_other(folder, config, content, data, purpose)
+    return load_method(folder, config, data), data
+
+
+def _data_of_other(
+    folder: Path, config: RunConfig, content: dict[str, Any], data: Dataset, purpose: str
+) -> Dataset:
+    """Another run's view of this one's data, which must be what that run was trained on."""
+
+    def unfit(why: str) -> UserError:
+        return UserError(f"{folder}: no {purpose} for this run, for it {why}")
+
     digests = content["data"]
     if tuple(content["classes"]) != data.classes:
-        raise _no_teacher(folder, "tells other classes apart")
+        raise unfit("tells other classes apart")
     if content["multi_label"] != data.multi_label:
         how = "with several classes per video" if content["multi_label"] else "on one class per video"
-        raise _no_teacher(folder, f"was trained {how}")
+        raise unfit(f"was trained {how}")
     if digests["labels"] != data.digest()["labels"]:
-        raise _no_teacher(folder, "was trained or evaluated on other videos, or on other labels of them")
-    streams, pool, held_out = _streams_of_teacher(config, data.train)
+        raise unfit("was trained or evaluated on other videos, or on other labels of them")
+    streams, pool, held_out = _streams_of_other(config, data.train)
 
     def view(videos: VideoSet) -> VideoSet:
         return replace(videos, streams=streams, l2=config.input_norm == "l2", pool=pool)
@@ -377,15 +407,15 @@ def _data_of_teacher(folder: Path, config: RunConfig, content: dict[str, Any], d
     data = replace(data, train=view(data.train), evaluation=view(data.evaluation), held_out=held_out)
     for name, digest in data.digest().items():
         if digests.get(name) != digest:
-            raise _no_teacher(folder, f"was trained on other features of stream {name!r}")
+            raise unfit(f"was trained on other features of stream {name!r}")
     return data
 
 
-def _streams_of_teacher(
+def _streams_of_other(
     config: RunConfig, videos: VideoSet
 ) -> tuple[dict[Role, Stream], dict[str, Stream], dict[str, Stream]]:
-    """The streams that the teacher reads (by role), chooses from and takes held-out scores of (by name): those of
-    the student, or others of the same cache."""
+    """The streams that another run reads (by role), chooses from and takes held-out scores of (by name): those
+    that this one has open, or others of the same cache."""
     cache = FeatureCache(next(iter(videos.streams.values())).folder.parent)
     streams = {stream.name: stream for stream in videos.streams.values()}
     method = METHODS[config.method]
@@ -394,10 +424,6 @@ def _streams_of_teacher(
         {name: streams.get(name) or cache[name] for name in method.pool(config)},
         {name: cache[name] for name in method.held_out(config)},
     )
-
-
-def _no_teacher(folder: Path, why: str) -> UserError:
-    return UserError(f"{folder}: no teacher for this run, for it {why}")
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -464,6 +490,8 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
     pool = {name: json.loads(stream.spec.to_json()) for name, stream in data.train.pool.items()}
     if options.get("teacher") is not None:  # by its content, not its place
         options["teacher"] = read_json(Path(options["teacher"]) / CONFIG).get("key")
+    for name, folder in METHODS[config.method].needs(config).items():
+        options[name] = _weights_digest(Path(folder))
     return {
         "config": options,
         "data": {
@@ -480,6 +508,15 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         **({"pool": pool} if pool else {}),
         "versions": _versions(),
     }
+
+
+def _weights_digest(folder: Path) -> str:
+    """SHA-256 of what a finished run has trained. Raises UserError where there is none."""
+    read_result(folder)
+    try:
+        return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{folder / WEIGHTS}: cannot be read: {error.strerror or error}") from error
 
 
 def _key(content: Mapping[str, Any]) -> str:

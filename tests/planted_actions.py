@@ -29,6 +29,7 @@ def plant_actions(
     signal: float = 6.0,
     lengths: tuple[int, int] = (30, 50),
     several: bool = False,
+    context: bool = False,
 ) -> tuple[FeatureCache, LabelSet]:
     """Write both streams.
 
@@ -36,10 +37,13 @@ def plant_actions(
         signal: length of the vector that a class adds to the noise of a clip in which it is shown.
         lengths: least and largest number of clips of a video.
         several: every fourth video shows another class, too.
+        context: for 4 to 6 clips after an action appearance stays as it was, but for a vector that is the same for
+            all classes: where an action has been, and is over. Motion shows nothing there.
     """
     random = np.random.default_rng(seed)
     vectors = random.standard_normal((len(STREAMS), classes, dim))
     vectors *= signal / np.linalg.norm(vectors, axis=2, keepdims=True)
+    place = random.standard_normal(dim) if context else np.zeros(dim)
     records: list[list[VideoRecord]] = [[] for _ in STREAMS]
     labels = []
     for index in range(train + test):
@@ -54,6 +58,9 @@ def plant_actions(
             end = start + int(random.integers(3, 6))
             label = shown[nth % len(shown)]
             features[:, start:end] += vectors[:, None, label]
+            if context:
+                over = min(end + int(random.integers(4, 7)), (nth + 1) * length // 3)
+                features[0, end:over] += vectors[0, label] + place
             segments.append(Segment(f"class {label}", start * CLIP_S, end * CLIP_S))
         labels.append(
             VideoLabel(

@@ -301,6 +301,8 @@ def _show(config: RunConfig, run: Run) -> None:
     click.echo(result.title)
     for name, value in lines.items():
         click.echo(f"  {name:<{width}}  {value}")
+    for line in method.details_lines(run.details()):
+        click.echo(f"  {line}")
 
 
 @contextmanager

@@ -9,7 +9,11 @@ from cache_schema import UserError
 from policy.config import NOT_NEGATIVE, POSITIVE, SHARE, InputNorm, Limit, Precision, RunConfig, option
 
 Proposals = Literal["wtalc", "contrast"]
+ClipTarget = Literal["affinity", "pseudo-labels", "disparity"]
+ClipInput = Literal["features", "features+activations"]
+ClipAnswer = Literal["motion", "both"]
 
+_SEVERAL = Limit("must be at least 2", lambda value: value >= 2)
 _BELOW_ONE = Limit("must be at least 0 and less than 1", lambda value: 0 <= value < 1)
 
 
@@ -77,3 +81,86 @@ class WTALCConfig(ProposalsConfig, RunConfig):
             )
         if self.appearance is not None and self.appearance == self.motion:
             raise UserError(f"appearance and motion are both {self.appearance}: give it once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizationSelectorConfig(ProposalsConfig, RunConfig):
+    """Clip selection: for each clip, whether the motion model is worth what it costs.
+
+    Both models are finished runs of wtalc on the same videos, each on its stream alone. A perceptron on the
+    appearance stream learns where they disagree (Conditional Model Selection, Sec. 3.3); the motion stream's
+    backbone runs on the clips that it chooses, and nowhere else.
+
+    \b
+    Example:
+      train-policy wtalc --cache CACHE --labels labels.csv --appearance x3d_m_dense16 --out runs/rgb
+      train-policy wtalc --cache CACHE --labels labels.csv --motion i3d_flow_dense16 --out runs/motion
+      train-policy localization-selector --cache CACHE --labels labels.csv \\
+        --appearance x3d_m_dense16 --appearance-run runs/rgb \\
+        --motion i3d_flow_dense16 --motion-run runs/motion --budget 40 --out runs/selector
+    """
+
+    method = "localization-selector"
+
+    appearance: str | None = option(
+        None,
+        "Stream of the cheap model, whose rows are computed for all clips.",
+        metavar="STREAM",
+        required=True,
+    )
+    motion: str | None = option(
+        None, "Stream of the expensive model, for the clips that need it.", metavar="STREAM", required=True
+    )
+    appearance_run: str | None = option(
+        None,
+        "Run folder of a finished wtalc run on the appearance stream alone.",
+        metavar="RUN",
+        required=True,
+    )
+    motion_run: str | None = option(
+        None, "Run folder of a finished wtalc run on the motion stream alone.", metavar="RUN", required=True
+    )
+    # Sec. 5.2: "we choose our default motion-affinity and β = 0.7 here on".
+    beta: float = option(0.7, "Share of a training video's clips that motion is taught for (β).", SHARE)
+    target: ClipTarget = option(
+        "affinity",
+        "affinity: the further a clip's disparity is from the video's threshold, the more it counts (Eq. 4); "
+        "pseudo-labels: all clips count alike; disparity: the disparity itself is the likelihood of motion, "
+        "without β (our addition).",
+    )
+    selector_input: ClipInput = option(
+        "features",
+        "What the selector sees of a clip: the appearance stream's row, or its class activations, too.",
+    )
+    selector_hidden: int = option(256, "Units of the selector's hidden layer.", POSITIVE)
+    threshold: float | None = option(
+        None, "Confidence in motion from which a clip uses it; by default 0.5.", SHARE
+    )
+    budget: float | None = option(
+        None,
+        "Mean GFLOPs per clip, all included; finds the threshold on training videos, each judged by a selector "
+        "that has not seen it.",
+        POSITIVE,
+        metavar="GFLOPS",
+    )
+    folds: int = option(5, "Of a budget: into so many parts training videos are divided for that.", _SEVERAL)
+    answer: ClipAnswer = option(
+        "motion",
+        "Of a clip for which both models ran: motion: the chosen model answers, as in the paper; both: the mean "
+        "of the two.",
+    )
+
+    epochs: int = option(20, "Passes over the training videos.", POSITIVE)
+    batch: int = option(8, "Videos per step, with all of their clips.", POSITIVE)
+    lr: float = option(1e-3, "Learning rate of Adam.", POSITIVE)
+    input_norm: InputNorm = option(
+        "standard",
+        "Of the selector. standard: zero mean, unit variance per input over the training videos; l2: each clip to "
+        "length 1, as both runs must have it then; none: as extracted.",
+    )
+
+    def check_together(self) -> None:
+        if self.appearance is not None and self.appearance == self.motion:
+            raise UserError(f"appearance and motion are both {self.appearance}: there is nothing to choose")
+        if self.threshold is not None and self.budget is not None:
+            raise UserError("give --threshold or --budget, which sets the threshold")

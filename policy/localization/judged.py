@@ -40,6 +40,9 @@ class Localizations(Judged):
         classes: names of the C classes.
         scores: (M, C) float32, class probabilities of the videos.
         truth: the annotated segments; without any, only the class probabilities can be judged.
+        gates: (N,) uint8, of a method that chooses clips: 1 on those that use motion.
+        appearance, motion: (N, C) float16, its two models' activations of the clips, comparable; of motion NaN
+            where it did not run.
     """
 
     video_ids: tuple[str, ...]
@@ -50,22 +53,20 @@ class Localizations(Judged):
     ledger: Ledger
     detections: Detections
     truth: GroundTruth
+    gates: npt.NDArray[np.uint8] | None = None
+    appearance: npt.NDArray[np.float16] | None = None
+    motion: npt.NDArray[np.float16] | None = None
 
     def metrics(self) -> Mapping[str, float]:
         """In [0, 1]: the detection mAP (`metric_name`) by each of `PROTOCOLS` at each of `IOUS`, and averaged over
-        each of `AVERAGES`; and "video_map", the mAP of the videos' class probabilities."""
+        each of `AVERAGES`; "video_map", the mAP of the videos' class probabilities; and of a method that chooses
+        clips "usage", the share of all clips that use motion."""
         shown = {"video_map": mean_average_precision(self.scores, self.labels)}
+        if self.gates is not None:
+            shown["usage"] = float(self.gates.mean())
         if not len(self.truth.videos):
             return shown
-        for name in PROTOCOLS:
-            matching = match(self.detections, self.truth, IOUS, name)
-            by_iou = dict(
-                zip(IOUS, mean_over_classes(average_precision(matching, self.labels.shape[1])), strict=True)
-            )
-            shown |= {metric_name(name, f"{iou:g}"): float(value) for iou, value in by_iou.items()}
-            for over, ious in AVERAGES.items():
-                shown[metric_name(name, over)] = float(np.mean([by_iou[iou] for iou in ious]))
-        return shown
+        return shown | detection_metrics(self.detections, self.truth, self.labels.shape[1])
 
     @classmethod
     def summary(
@@ -73,7 +74,7 @@ class Localizations(Judged):
     ) -> Mapping[str, str]:
         columns = [*(f"{iou:g}" for iou in THUMOS14_IOUS), *AVERAGES]
         lines = {}
-        if len(metrics) > 1:
+        if len(metrics.keys() - {"video_map", "usage"}):
             lines["detection mAP % at IoU"] = " ".join(f"{column:>{_width(column)}}" for column in columns)
             for name, protocol in PROTOCOLS.items():
                 values = ((column, 100 * metrics[metric_name(name, column)]) for column in columns)
@@ -85,6 +86,7 @@ class Localizations(Judged):
         return {
             **lines,
             "video-level mAP": f"{100 * metrics['video_map']:.1f} %",
+            **({"motion": f"in {100 * metrics['usage']:.1f} % of the clips"} if "usage" in metrics else {}),
             "clips": f"{rows_mean:.1f} per video",
             **cost,
         }
@@ -95,6 +97,8 @@ class Localizations(Judged):
         detections as detections.json and detections.csv."""
         arrays: dict[str, npt.NDArray[Any]] = {"classes": np.array(self.classes)}
         arrays |= {name: getattr(self, name) for name in ("labels", "scores", "offsets")}
+        of_clips = {name: getattr(self, name) for name in ("gates", "appearance", "motion")}
+        arrays |= {name: array for name, array in of_clips.items() if array is not None}
         for part in _PARTS:
             arrays |= {f"{part}/{name}": array for name, array in vars(getattr(self, part)).items()}
         write_arrays(path, self, arrays)
@@ -116,6 +120,22 @@ class Localizations(Judged):
                     }
                 )
             return cls(video_ids, ledger=ledger, **fields)
+
+
+def detection_metrics(detections: Detections, truth: GroundTruth, classes: int) -> dict[str, float]:
+    """The detection mAP by each of `PROTOCOLS` at each of `IOUS`, and averaged over each of `AVERAGES`.
+
+    Args:
+        classes: C.
+    """
+    shown: dict[str, float] = {}
+    for name in PROTOCOLS:
+        precisions = mean_over_classes(average_precision(match(detections, truth, IOUS, name), classes))
+        by_iou = dict(zip(IOUS, precisions, strict=True))
+        shown |= {metric_name(name, f"{iou:g}"): float(value) for iou, value in by_iou.items()}
+        for over, ious in AVERAGES.items():
+            shown[metric_name(name, over)] = float(np.mean([by_iou[iou] for iou in ious]))
+    return shown
 
 
 def metric_name(protocol: str, iou: str) -> str:

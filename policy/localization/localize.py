@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from policy.localization.proposals import (
     wtalc_proposals,
 )
 
-Activations = Sequence[npt.NDArray[np.float32]]
+Activations = Sequence[npt.NDArray[np.floating[Any]]]
 """Of each video (T, C) class logits of its clips."""
 
 _PROPOSE: Mapping[Proposals, Propose] = {"wtalc": wtalc_proposals, "contrast": contrast_proposals}

@@ -24,7 +24,7 @@ from policy.localization.judged import Localizations
 from policy.localization.localize import Activations, localize, video_probabilities
 from policy.localization.loss import Clips, class_logits, co_activity_loss, mil_loss, padded
 from policy.localization.network import WTALCNetwork
-from policy.localization.sampling import check_clips, crop, draw_batches
+from policy.localization.sampling import check_clips, crop, draw_batches, trained_labels
 from policy.localization.session import NETWORK, WTALCSession
 from policy.method import Losses, Method, Moment, Prediction, row_offsets
 from policy.networks.packing import lengths_of, split_videos, video_of_row
@@ -32,12 +32,36 @@ from policy.session import Session, TrainedRun
 from policy.training.checkpoint import read_weights
 
 
-class WTALC(Method):
+class Localizer(Method):
+    """What methods that find segments have in common."""
+
+    judged = Localizations
+
+    def __init__(self, config: RunConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        self.classes = data.classes
+        for videos in (data.train, data.evaluation):
+            check_clips(videos)
+
+    @classmethod
+    def decisive_data(cls, data: Dataset) -> Mapping[str, str]:
+        """The segments by which it is judged; those of training videos have no part in anything."""
+        return {"segments": segments_digest(data.evaluation)}
+
+    def notes(self, data: Dataset) -> Sequence[str]:
+        if any(map(len, data.evaluation.segments)):
+            return ()
+        return (
+            f"the labels give no segments of the videos of subset {data.evaluation.subset!r}: detections are "
+            "written, and nothing judges them",
+        )
+
+
+class WTALC(Localizer):
     """Paul et al., ECCV 2018, as released; M_rgb and M_motion of Conditional Model Selection, Sec. 3.3."""
 
     title = "W-TALC"
     roles: ClassVar[tuple[Role, ...]] = ("appearance", "motion")
-    judged = Localizations
     splits_batches = False  # a pair would be torn apart
 
     config: WTALCConfig
@@ -45,9 +69,6 @@ class WTALC(Method):
 
     def __init__(self, config: WTALCConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        self.classes = data.classes
-        for videos in (data.train, data.evaluation):
-            check_clips(videos)
         input_dim = sum(data.train.feature_dim(role) for role in data.train.streams)
         self.model = self.network(config, input_dim, len(data.classes))
         if self.model.scale is not None:
@@ -76,11 +97,6 @@ class WTALC(Method):
         return named
 
     @classmethod
-    def decisive_data(cls, data: Dataset) -> Mapping[str, str]:
-        """The segments by which it is judged; those of training videos have no part in anything."""
-        return {"segments": segments_digest(data.evaluation)}
-
-    @classmethod
     def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
         assert isinstance(run.config, WTALCConfig)
         specs = {role: run.streams[role] for role in cls.roles if role in run.streams}
@@ -94,21 +110,9 @@ class WTALC(Method):
             classes=run.classes,
         )
 
-    def notes(self, data: Dataset) -> Sequence[str]:
-        if any(map(len, data.evaluation.segments)):
-            return ()
-        return (
-            f"the labels give no segments of the videos of subset {data.evaluation.subset!r}: detections are "
-            "written, and nothing judges them",
-        )
-
     def epoch_order(self, videos: VideoSet, generator: torch.Generator) -> Tensor:
-        labels = videos.labels
-        if not videos.multi_label:
-            labels = np.zeros_like(labels)
-            labels[np.arange(len(videos)), videos.first] = True
         config = self.config
-        return draw_batches(labels, config.epoch_steps, config.batch, config.pairs, generator)
+        return draw_batches(trained_labels(videos), config.epoch_steps, config.batch, config.pairs, generator)
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         config = self.config

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from policy.networks.macs import linear_macs
-from policy.networks.standardize import Standardize
+from policy.networks.perceptron import Perceptron
 from policy.selection.config import SelectorConfig
 from policy.selection.pool import LEAST, FloatArray, Floats, IntArray
 from policy.selection.rule import choose, choose_at_price
@@ -58,8 +57,8 @@ def confidence_features(probabilities: Tensor, top: int, *, multi_label: bool) -
 # --- its network ---
 
 
-class SelectorNetwork(nn.Module):
-    """Scaled inputs -> linear, ReLU, linear -> a logit for each of N models.
+class SelectorNetwork(Perceptron):
+    """Inputs -> a logit for each of N models.
 
     Attributes:
         threshold: () at which it decides; part of the state, because it may be found after training.
@@ -71,17 +70,9 @@ class SelectorNetwork(nn.Module):
     gflops: Tensor
 
     def __init__(self, inputs: int, hidden: int, models: int) -> None:
-        super().__init__()
-        self.scale = Standardize(inputs)
-        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, models))
+        super().__init__(inputs, hidden, models)
         self.register_buffer("threshold", torch.zeros((), dtype=torch.float64))
         self.register_buffer("gflops", torch.zeros(models, dtype=torch.float64))
-        self.macs = linear_macs(inputs, hidden) + linear_macs(hidden, models)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(B, D) -> (B, N)."""
-        logits: Tensor = self.layers(self.scale(inputs))
-        return logits
 
 
 # --- the model that it chooses ---
