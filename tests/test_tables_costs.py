@@ -17,11 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from cache_schema.costs import cost_table
 from policy.tables.cli import paper_tables
 from policy.tables.costs import printed, wording
-from policy.tables.costs.backbones import BACKBONES, BY_STREAM
-from policy.tables.costs.figure import Figure
+from policy.tables.costs.components import BACKBONES, BY_STREAM
 from policy.tables.costs.flow import FLOW_ROWS, PAIRS, RAFT_GMACS
 from policy.tables.costs.printed import COMPUTED, LEARNED
-from policy.tables.costs.quantity import exact, half_unit, percent, saved_percent
+from policy.tables.costs.quantity import Figure, exact, half_unit, percent, saved_percent
 from policy.tables.costs.quantity import printed as as_printed
 from policy.tables.costs.showing import render
 from policy.tables.costs.wording import remarks

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policy.tables.costs.backbones import backbone
+from policy.tables.costs.components import backbone
 from policy.tables.costs.printed import BETA, FLOW_ALONE, OURS, TWO_STREAM
 
 PAIRS = 16

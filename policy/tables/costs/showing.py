@@ -12,10 +12,10 @@ from policy.sheets.markup import as_json as json_of
 from policy.sheets.markup import comma_separated, markdown_table
 from policy.sheets.sheet import NO_VALUE, Column, Document, Sheet, Value
 from policy.tables.costs import wording
-from policy.tables.costs.backbones import BACKBONES, Backbone
-from policy.tables.costs.figure import Figure
+from policy.tables.costs.components import BACKBONES, Backbone
 from policy.tables.costs.flow import ESTIMATORS, FLOW_ROWS, FlowRow
 from policy.tables.costs.printed import COMPUTED, LEARNED
+from policy.tables.costs.quantity import Figure
 from policy.tables.costs.wording import FLOW_STATE, STATE, TITLE, backbone_remark, remarks
 from policy.tables.output import write_files
 

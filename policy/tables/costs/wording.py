@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from policy.sheets.sheet import NO_VALUE
-from policy.tables.costs.backbones import BACKBONES, Backbone
-from policy.tables.costs.figure import Figure, Verdict
+from policy.tables.costs.components import BACKBONES, Backbone
 from policy.tables.costs.printed import COMPUTED, LEARNED
-from policy.tables.costs.quantity import Quantity
+from policy.tables.costs.quantity import Figure, Quantity, Verdict
 
 TITLE = "The papers' costs, computed again"
 
