@@ -1,18 +1,17 @@
-"""Curves of several seeds as lines of a figure and rows of a sheet: what Figs. 2 and 3 and the budgets share."""
+"""A curve averaged over seeds, as a line of a figure and as rows of a sheet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from policy.evaluation.curves import upper_hull
-from policy.evaluation.metrics import Interval
 from policy.evaluation.operating import Curve
 from policy.evaluation.predictions import Predictions, intervals
-from policy.sheets.sheet import Column, Value
+from policy.sheets.sheet import Column, Value, with_ends
 from policy.tables.plots.curves import Kind, Line
 
 FloatArray = npt.NDArray[np.float64]
@@ -21,112 +20,93 @@ COLUMNS = (
     Column("method", "method"),
     Column("point", "point"),
     Column("GFLOPs", "gflops", 2),
-    Column("top-1 %", "top1_percent"),
-    Column("low", "top1_percent_low"),
-    Column("high", "top1_percent_high"),
+    *with_ends(Column("top-1 %", "top1_percent")),
     Column("mAP %", "map_percent"),
     Column("fine features", "fine_features", 2),
     Column("rows looked at %", "looked_at_percent"),
 )
 
+_MEASURES: Mapping[str, Callable[[Predictions], float]] = {
+    "gflops": lambda predictions: float(predictions.gflops.mean()),
+    "top1_percent": lambda predictions: 100 * predictions.top1(),
+    "map_percent": lambda predictions: 100 * predictions.mean_average_precision(),
+    "fine_features": lambda predictions: float(predictions.fine_rows.mean()),
+    "looked_at_percent": lambda predictions: float(100 * np.mean(predictions.seen / predictions.lengths)),
+}
+
 
 @dataclass(frozen=True)
 class Averaged:
-    """One curve, every number the mean over seeds (and videos, and draws).
+    """One curve; every number is a mean over seeds, videos and draws.
 
     Attributes:
         points: names of the P points.
-        gflops, top1, mean_average_precision, fine_features, watched: (P,); accuracies and shares in percent.
-        top1_intervals: per point the bootstrap interval in percent, or none.
+        values: (P,) by the keys of COLUMNS; the ends of the bootstrap intervals may be missing.
     """
 
     name: str
     kind: Kind
     points: tuple[str, ...]
-    gflops: FloatArray
-    top1: FloatArray
-    mean_average_precision: FloatArray
-    fine_features: FloatArray
-    watched: FloatArray
-    top1_intervals: tuple[Interval, ...]
+    values: Mapping[str, FloatArray]
+
+    @property
+    def gflops(self) -> FloatArray:
+        return self.values["gflops"]
 
     def against_cost(self, *, labels: Sequence[str] = (), hull: bool = False) -> Line:
-        """Its top-1 over GFLOPs, with a text beside each point where there are any."""
+        """Top-1 over GFLOPs; `labels` is (P,) or empty."""
         order = np.argsort(self.gflops, kind="stable").tolist()
         line = self.top1_over(self.gflops, order)
-        corners = upper_hull(self.gflops, self.top1) if hull else []
+        top1 = self.values["top1_percent"]
+        corners = upper_hull(self.gflops, top1) if hull else []
         return replace(
             line,
             labels=[labels[k] for k in order] if labels else (),
-            hull=[(float(self.gflops[k]), float(self.top1[k])) for k in corners],
+            hull=[(float(self.gflops[k]), float(top1[k])) for k in corners],
         )
 
     def top1_over(self, xs: Sequence[float] | FloatArray, order: Sequence[int] | None = None) -> Line:
-        """Its top-1 over values (P,), joined in some order."""
+        """Top-1 over the values `xs` (P,), joined in `order`."""
         order = range(len(self.points)) if order is None else order
-        # Of one curve only: several bands on top of each other say nothing.
-        found = self.top1_intervals if self.kind == "proposed" else ()
-        return Line(
-            self.name,
-            self.kind,
-            [float(xs[k]) for k in order],
-            [float(self.top1[k]) for k in order],
-            low=[100 * found[k].low for k in order] if found else (),
-            high=[100 * found[k].high for k in order] if found else (),
+        # Only one curve has a band: several bands on top of each other cannot be read.
+        band = self.kind == "proposed" and "top1_percent_low" in self.values
+        ys, low, high = (
+            [float(self.values[key][k]) for k in order] if key in self.values else ()
+            for key in ("top1_percent", "top1_percent_low", "top1_percent_high")
         )
+        x = [float(xs[k]) for k in order]
+        return Line(self.name, self.kind, x, ys, low=low if band else (), high=high if band else ())
 
     def gflops_over(self, xs: Sequence[float]) -> Line:
-        """Its GFLOPs over values (P,)."""
+        """GFLOPs over the values `xs` (P,)."""
         return Line(self.name, self.kind, list(xs), self.gflops.tolist())
 
     def rows(self) -> list[list[Value]]:
         """A row per point, for COLUMNS."""
+        columns = [self.values.get(column.key, [None] * len(self.points)) for column in COLUMNS[2:]]
+        numbers = zip(*columns, strict=True)
         return [
-            [
-                self.name,
-                point,
-                float(self.gflops[k]),
-                float(self.top1[k]),
-                100 * self.top1_intervals[k].low if self.top1_intervals else None,
-                100 * self.top1_intervals[k].high if self.top1_intervals else None,
-                float(self.mean_average_precision[k]),
-                float(self.fine_features[k]),
-                float(self.watched[k]),
-            ]
-            for k, point in enumerate(self.points)
+            [self.name, point, *(None if value is None else float(value) for value in values)]
+            for point, values in zip(self.points, numbers, strict=True)
         ]
 
 
 def averaged(
-    name: str,
-    kind: Kind,
-    curves: Sequence[Curve],
-    *,
-    point: Callable[[float], str],
-    resamples: int,
+    name: str, kind: Kind, curves: Sequence[Curve], *, point: Callable[[float], str], resamples: int = 0
 ) -> Averaged:
     """Average the curves of several seeds, point by point.
 
     Args:
-        curves: with as many points each.
-        point: from the value of a point to its name.
+        curves: all with the same number of points.
+        point: names a point by its value.
         resamples: bootstrap samples of the intervals; 0 gives none.
     """
-    columns = [[curve.points[k].predictions for curve in curves] for k in range(len(curves[0].points))]
-
-    def means(of: Callable[[Predictions], float]) -> FloatArray:
-        return np.array([np.mean([of(said) for said in column]) for column in columns])
-
-    return Averaged(
-        name=name,
-        kind=kind,
-        points=tuple(point(one.value) for one in curves[0].points),
-        gflops=means(lambda said: float(said.gflops.mean())),
-        top1=means(lambda said: 100 * said.top1()),
-        mean_average_precision=means(lambda said: 100 * said.mean_average_precision()),
-        fine_features=means(lambda said: float(said.fine_rows.mean())),
-        watched=means(lambda said: float(100 * np.mean(said.seen / said.lengths))),
-        top1_intervals=tuple(
-            intervals(column, resamples=resamples)["top1"] for column in columns if resamples
-        ),
-    )
+    points = [[curve.points[k].predictions for curve in curves] for k in range(len(curves[0].points))]
+    values = {
+        key: np.array([np.mean([*map(of, seeds)]) for seeds in points]) for key, of in _MEASURES.items()
+    }
+    if resamples:
+        ends = [intervals(seeds, resamples=resamples)["top1"] for seeds in points]
+        values["top1_percent_low"] = np.array([100 * interval.low for interval in ends])
+        values["top1_percent_high"] = np.array([100 * interval.high for interval in ends])
+    return Averaged(name, kind, tuple(point(one.value) for one in curves[0].points), values)
