@@ -1,4 +1,4 @@
-"""The components of printed costs: backbones beside the cost table's counts, and LiteEval's networks."""
+"""The components of printed costs: backbones beside the cost table's counts, LiteEval's networks, optical flow."""
 
 from __future__ import annotations
 
@@ -147,3 +147,51 @@ def fine_features(total: str, dataset: str, fine: str, every: int) -> Inferred:
 def rows(total: Quantity, stream: str, what: str) -> Inferred:
     """How many rows of a backbone a cost pays for."""
     return Inferred(total / backbone(stream), what)
+
+
+# Optical flow, which the motion model of the selection paper's Table 2 needs. The paper's figures do not include
+# its estimation. RAFT is a network and has a count; TV-L1 and DIS are iterations on pixels, for which MACs mean
+# little.
+
+TWO_STREAM, FLOW_ALONE, OURS = "112", "56", "43.8"
+"""GFLOPs in the selection paper's Table 2: two-stream I3D, I3D on flow, and the paper's method at β = 0.7."""
+
+BETA = exact(0.7)
+"""Share of clips for the motion model that the selection paper trains for (Sec. 5.2)."""
+
+PAIRS = 16
+"""Pairs of frames of a 16-frame flow clip; the last is with the frame after the clip."""
+
+RAFT_GMACS = {"raft_small": 11.51, "raft_large": 51.95}
+"""10⁹ MACs for a pair of 256² frames, 12 refinements: counted on torchvision's networks with
+torch.utils.flop_counter, which counts two operations per MAC (tests/test_tables_costs.py counts again)."""
+
+_X3D_M, _RGB, _FLOW = (backbone(name).counted for name in ("x3d_m", "i3d_rgb_dense16", "i3d_flow_dense16"))
+
+
+@dataclass(frozen=True)
+class FlowRow:
+    """A method of Table 2, in 10⁹ MACs for one clip.
+
+    Attributes:
+        rgb: the cost that does not depend on flow.
+        motion: share of clips for which flow is estimated and the flow network runs.
+    """
+
+    what: str
+    printed: str
+    rgb: float
+    motion: float
+
+    def gmacs(self, estimator: str | None) -> float:
+        """The cost with flow estimated by a network of RAFT_GMACS, or without estimation for None."""
+        estimation = PAIRS * RAFT_GMACS[estimator] if estimator else 0.0
+        return self.rgb + self.motion * (_FLOW + estimation)
+
+
+FLOW_ROWS = (
+    FlowRow("two-stream I3D", TWO_STREAM, _RGB, 1.0),
+    FlowRow("I3D flow alone", FLOW_ALONE, 0.0, 1.0),
+    FlowRow("Ours: X3D-M, 0.7 of clips I3D flow", OURS, _X3D_M, BETA.paper),
+)
+ESTIMATORS = (None, *RAFT_GMACS)

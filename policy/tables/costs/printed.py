@@ -14,8 +14,12 @@ from functools import cache
 from math import nan
 
 from policy.tables.costs.components import (
+    BETA,
     BY_STREAM,
     COARSE,
+    FLOW_ALONE,
+    OURS,
+    TWO_STREAM,
     backbone,
     fine_features,
     fine_part,
@@ -28,7 +32,6 @@ from policy.tables.costs.quantity import (
     Inferred,
     Quantity,
     counted_only,
-    exact,
     half_unit,
     percent,
     printed,
@@ -47,12 +50,6 @@ I3D_RGB, I3D_FLOW = backbone("i3d_rgb_dense16"), backbone("i3d_flow_dense16")
 
 RESNET_112 = counted_only("2.00", 2_003_906_560)
 """ResNet-101 at 112²: counted on timm's resnet101 up to its features, as the cost table counts the others."""
-
-TWO_STREAM, FLOW_ALONE, OURS = "112", "56", "43.8"
-"""GFLOPs in the selection paper's Table 2: two-stream I3D, I3D on flow, and the paper's method at β = 0.7."""
-
-BETA = exact(0.7)
-"""Share of clips for the motion model that the selection paper trains for (Sec. 5.2)."""
 
 FCVID_STEPS, ACTIVITYNET_STEPS = 129, 138
 """The steps that the rows of Table 2 with printed fine features leave (see `components.steps`)."""

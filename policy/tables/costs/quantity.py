@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -34,46 +36,38 @@ class Quantity:
     binding: int = _ATOM
 
     def __add__(self, other: Quantity) -> Quantity:
-        return self._sum(other, "+", 1)
+        text = f"{self.text} + {other._inside(_SUM)}"
+        return self._combined(other, operator.add, text, self.slack + other.slack, _SUM)
 
     def __sub__(self, other: Quantity) -> Quantity:
-        return self._sum(other, "−", -1)
+        text = f"{self.text} − {other._inside(_PRODUCT)}"
+        return self._combined(other, operator.sub, text, self.slack + other.slack, _SUM)
 
     def __mul__(self, other: Quantity) -> Quantity:
-        return Quantity(
-            f"{self._inside(_PRODUCT)}·{other._inside(_PRODUCT)}",
-            self.paper * other.paper,
-            abs(self.paper) * other.slack + abs(other.paper) * self.slack,
-            self.counted * other.counted,
-            self.counted_as_printed * other.counted_as_printed,
-            self.units | other.units,
-            _PRODUCT,
-        )
+        text = f"{self._inside(_PRODUCT)}·{other._inside(_PRODUCT)}"
+        slack = abs(self.paper) * other.slack + abs(other.paper) * self.slack
+        return self._combined(other, operator.mul, text, slack, _PRODUCT)
 
     def __rmul__(self, times: float) -> Quantity:
         return exact(times) * self
 
     def __truediv__(self, other: Quantity) -> Quantity:
+        text = f"{self._inside(_PRODUCT)} / {other._inside(_ATOM)}"
         ratio = self.paper / other.paper
-        return Quantity(
-            f"{self._inside(_PRODUCT)} / {other._inside(_ATOM)}",
-            ratio,
-            (self.slack + abs(ratio) * other.slack) / abs(other.paper),  # to first order
-            self.counted / other.counted,
-            self.counted_as_printed / other.counted_as_printed,
-            self.units | other.units,
-            _PRODUCT,
-        )
+        slack = (self.slack + abs(ratio) * other.slack) / abs(other.paper)  # to first order
+        return self._combined(other, operator.truediv, text, slack, _PRODUCT)
 
-    def _sum(self, other: Quantity, sign: str, factor: int) -> Quantity:
+    def _combined(
+        self, other: Quantity, operate: Callable[[float, float], float], text: str, slack: float, binding: int
+    ) -> Quantity:
         return Quantity(
-            f"{self.text} {sign} {other._inside(_SUM if factor == 1 else _PRODUCT)}",
-            self.paper + factor * other.paper,
-            self.slack + other.slack,
-            self.counted + factor * other.counted,
-            self.counted_as_printed + factor * other.counted_as_printed,
+            text,
+            operate(self.paper, other.paper),
+            slack,
+            operate(self.counted, other.counted),
+            operate(self.counted_as_printed, other.counted_as_printed),
             self.units | other.units,
-            _SUM,
+            binding,
         )
 
     def _inside(self, binding: int) -> str:
@@ -216,17 +210,11 @@ class Figure:
         return None if self.counted is None else self.value - self.counted
 
     @property
-    def rest(self) -> float | None:
-        """For a learned figure, printed minus the formula."""
+    def rest(self) -> Quantity | None:
+        """For a learned figure, printed minus the formula, by the papers' figures."""
         if self.learned != "training" or self.formula is None:
             return None
-        return self.value - self.formula.paper
-
-    @property
-    def rest_half_width(self) -> float | None:
-        if self.rest is None or self.formula is None:
-            return None
-        return self.half_width + self.formula.slack
+        return printed(self.printed) - self.formula
 
 
 def _known(value: float) -> float | None:
