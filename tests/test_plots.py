@@ -18,10 +18,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from policy.sheets.words import one_line, shorten
-from policy.tables.placement import Box
 from policy.tables.plots import curves, distribution, filmstrip
 from policy.tables.plots.curves import Line
 from policy.tables.plots.filmstrip import Strip
+from policy.tables.plots.placement import Box
 from policy.tables.plots.style import GREEN, VERMILLION, YELLOW
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -138,9 +138,9 @@ def test_figure_3_has_two_panels_of_one_look() -> None:
 
 def test_curves_that_are_none() -> None:
     with pytest.raises(ValueError, match="no line to draw"):
-        curves.accuracy_against_cost([], title="t")
+        curves.draw_against_cost([], title="t")
     with pytest.raises(ValueError, match="no line to draw"):
-        curves.accuracy_against_watched(LINES, [], title="t")
+        curves.draw_against_watched(LINES, [], title="t")
     more: list[dict[str, object]] = [
         {"xs": [1, 2]},
         {"xs": []},
@@ -160,10 +160,10 @@ def usage(classes: int = 5) -> dict[str, npt.NDArray[np.float64]]:
 
 def test_figure_4_draws_quartiles_median_and_mean() -> None:
     values = usage()
-    figure = distribution.draw(values, title="Fig. 4", subtitle="", x_label="fine features")
+    figure = distribution.draw(values, title="Fig. 4", subtitle="", x_label="fine features").figure
     (axes,) = figure.axes
     boxes = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-    names = distribution.chosen(values)
+    names = distribution.drawn_classes(values)
     assert len(boxes) == len(names) == 5
     dots = [line for line in axes.lines if to_hex(line.get_markerfacecolor()) == YELLOW.lower()]
     for row, (name, box, dot) in enumerate(zip(names, boxes, dots, strict=True)):
@@ -187,14 +187,14 @@ def test_of_many_classes_the_telling_ones_are_drawn() -> None:
     values = {f"{mean}": np.array([mean - 0.1, mean + 0.1]) for mean in range(20)}
     values["wide"] = np.array([2.0, 18.0])
     values["none"] = np.array([])
-    names = distribution.chosen(values, limit=7)
+    names = distribution.drawn_classes(values, limit=7)
     assert names[:2] == ["19", "18"] and names[-2:] == ["1", "0"] and "wide" in names
     assert len(names) == 7
     means = [values[name].mean() for name in names]
     assert means == sorted(means, reverse=True)
     with pytest.raises(ValueError, match="no video"):
-        distribution.render({"none": np.array([])}, title="t")
-    assert distribution.render({"zero": np.zeros(1)}, title="t").startswith(PNG)
+        distribution.draw({"none": np.array([])}, title="t")
+    assert distribution.draw({"zero": np.zeros(1)}, title="t").png.startswith(PNG)
 
 
 def frames(count: int, height: int = 36, width: int = 64) -> list[npt.NDArray[np.uint8]]:
@@ -206,7 +206,7 @@ def strip(count: int, opened: set[int], title: str = "video") -> Strip:
 
 
 def test_figure_5_frames_the_opened_ones_in_green() -> None:
-    figure = filmstrip.draw([strip(40, {3, 39}), strip(2, set(), "other")], title="Fig. 5")
+    figure = filmstrip.draw([strip(40, {3, 39}), strip(2, set(), "other")], title="Fig. 5").figure
     first, second = (np.asarray(image.get_array()) for image in figure.images)
     green = np.array([round(255 * part) for part in to_rgb(GREEN)])
     border = (2 * 36 + 2 * 64) * 5 + 4 * 5 * 5  # five pixels wide
@@ -236,7 +236,7 @@ def test_film_strips_in_a_page() -> None:
 
 @given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(1, 40))
 def test_thinning_keeps_what_was_opened(opened: list[bool], limit: int) -> None:
-    rows = filmstrip.chosen(opened, limit).tolist()
+    rows = filmstrip.shown_rows(opened, limit).tolist()
     assert rows == sorted(set(rows)) and len(rows) == min(limit, len(opened))
     looked = [i for i, flag in enumerate(opened) if flag]
     kept = [i for i in rows if opened[i]]
@@ -259,7 +259,7 @@ def test_what_is_said_of_a_thinned_video() -> None:
 
 def test_film_strips_that_are_none() -> None:
     with pytest.raises(ValueError, match="no video"):
-        filmstrip.render([], title="t")
+        filmstrip.draw([], title="t")
     with pytest.raises(ValueError, match="2 frames, 1 decisions"):
         Strip("v", frames(2), [True], [0.0, 1.0])
     with pytest.raises(ValueError, match="several sizes"):
@@ -269,9 +269,9 @@ def test_film_strips_that_are_none() -> None:
 def test_the_same_bytes_again() -> None:
     def draw() -> list[bytes]:
         return [
-            curves.accuracy_against_cost(LINES[3:], title="t"),
-            distribution.render(usage(2), title="t"),
-            filmstrip.render([strip(3, {1})], title="t"),
+            curves.draw_against_cost(LINES[3:], title="t").png,
+            distribution.draw(usage(2), title="t").png,
+            filmstrip.draw([strip(3, {1})], title="t").png,
         ]
 
     drawn = draw()
@@ -282,12 +282,12 @@ def test_the_same_bytes_again() -> None:
 @pytest.mark.parametrize("name", ODD)
 def test_odd_names_are_drawn_as_they_are(name: str) -> None:
     lines = [Line(name, "baseline", [1, 2], [50, 60], labels=[name, "K"]), Line("b", "oracle", [1], [70])]
-    drawn = [
-        curves.draw_against_cost(lines, title=name, subtitle=name)[0],
+    drawings = [
+        curves.draw_against_cost(lines, title=name, subtitle=name),
         distribution.draw({name: np.arange(4.0)}, title=name, subtitle=name, x_label="x"),
         filmstrip.draw([strip(2, {0}, name)], title=name),
     ]
-    for figure in drawn:
+    for figure, _ in drawings:
         assert cut_off(figure) == []
         if len(name) < 20:
             assert any(one_line(name) in said for said in plain(figure))

@@ -20,14 +20,14 @@ from policy.deploy.timing import Machine
 from policy.evaluation.predictions import Predictions
 from policy.runs import read_result
 from policy.selection.config import SelectionConfig
-from policy.tables import selection
+from policy.tables import pool_rows
 from policy.tables.catalogue import SELECTION
 from policy.tables.cli import paper_tables
 from policy.tables.datasets import DATASETS
 from policy.tables.exhibits import selection_inputs
 from policy.tables.experiment import Measure, PaperTable
 from policy.tables.reading import EXPERIMENTS, read_table
-from policy.tables.running import Request, requests
+from policy.tables.requests import Request, requests
 from policy.tables.streams import substitution
 from tests.planted import write_planted_labels
 from tests.pools import GFLOPS, plant_pool
@@ -275,7 +275,7 @@ def test_where_the_ways_decide() -> None:
     asked = requests(table, {"threshold": 0.7}, same)
     assert [selecting(one).threshold for one in asked.values()] == [0.7, *[0.01] * 5]
     given = {"budget": 8.0, "rule": "price", "target": "loss", "affinity": "soft"}
-    budgets = requests(selection.at_budget(table), given, same)
+    budgets = requests(pool_rows.at_budget(table), given, same)
     assert {selecting(one).budget for one in budgets.values()} == {8.0}
     for one in table.experiments:
         config = budgets[one.name].config
@@ -413,7 +413,7 @@ def test_tables_are_sound(name: str) -> None:
 
 
 def test_hvu_has_a_pool_clips_epochs_and_a_cost_of_its_own() -> None:
-    table = selection.at_paper_costs(selection.of_dataset(paper("selection-1"), "hvu"), "hvu")
+    table = pool_rows.at_paper_costs(pool_rows.of_dataset(paper("selection-1"), "hvu"), "hvu")
     asked = requests(table, {}, substitution(table, []), of_pools=DATASETS["hvu"].of_pools)
     config = selecting(asked["selection"])
     assert config.models == ("efficientnet_b0_224", "x3d_m")
@@ -439,10 +439,10 @@ def test_models_that_are_replaced_keep_their_number_of_clips() -> None:
 def test_a_pool_takes_the_ranks_of_the_paper_s(cache: Path) -> None:
     """Five models for four: selectors on the three cheapest, as the paper has them on three."""
     opened = FeatureCache(cache)
-    table = selection.with_pool(paper("selection-fig4"), ["m3", "m2", "m1:1", "m0"], None, opened)
+    table = pool_rows.with_pool(paper("selection-fig4"), ["m3", "m2", "m1:1", "m0"], None, opened)
     assert [one.streams["coarse"] for one in table.experiments] == ["m0", "m1", "m2"]
     assert {tuple(one.models) for one in table.experiments} == {("m0", "m1:1", "m2", "m3")}
-    few = selection.with_pool(paper("selection-fig4"), ["m2", "m0"], None, opened)
+    few = pool_rows.with_pool(paper("selection-fig4"), ["m2", "m0"], None, opened)
     assert [one.title for one in few.experiments] == ["selector on m0"]
 
 

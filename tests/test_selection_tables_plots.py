@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from policy.tables.exhibits.selection import random_line
-from policy.tables.placement import Box
+from policy.tables.exhibits.selection_parts import random_line
 from policy.tables.plots import classes, curves
 from policy.tables.plots.classes import NAMED, ClassPoint
 from policy.tables.plots.curves import Line
+from policy.tables.plots.placement import Box
 
 
 def test_points_that_nothing_joins_and_lines_without_points() -> None:
@@ -68,6 +68,6 @@ def test_the_cheapest_and_the_dearest_classes_are_named() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_classes(count: int) -> None:
     points = [ClassPoint("$x$" * n, 2.0, 50.0) for n in range(1, count + 1)]
-    assert classes.render(points, title="t", accuracy="HIT@1 (%)").startswith(b"\x89PNG")
+    assert classes.draw(points, title="t", accuracy="HIT@1 (%)").png.startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no class to draw"):
-        classes.render([], title="t", accuracy="HIT@1 (%)")
+        classes.draw([], title="t", accuracy="HIT@1 (%)")

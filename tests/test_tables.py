@@ -23,15 +23,16 @@ from policy.method import Method
 from policy.runs import Run
 from policy.sheets import terminal
 from policy.sheets.markup import comma_separated, markdown
+from policy.sheets.sheet import Spread
 from policy.tables import figure
 from policy.tables.catalogue import COMMANDS, KNOWN
 from policy.tables.cli import paper_tables
 from policy.tables.documents import of_report
 from policy.tables.experiment import MEASURES
-from policy.tables.placement import Box, place
-from policy.tables.progress import Told, Working
+from policy.tables.plots.placement import Box, place
+from policy.tables.progress import ShownProgress, Working
 from policy.tables.reading import EXPERIMENTS, read_table
-from policy.tables.report import Report, Row, Spread
+from policy.tables.report import Report, Row
 from policy.training.loop import CHECKPOINT
 from tests.earlier import make_earlier
 from tests.planted import write_planted, write_planted_labels
@@ -526,12 +527,12 @@ def test_progress_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[st
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "metrics.jsonl").write_text("{}\n{}\n")
-    progress = Told(3, live=True)
+    progress = ShownProgress(3, live=True)
     with progress.watch({folder: Working("LSTM, seed 0", 4), tmp_path: Working("LSTM, seed 1", 9)}):
         threading.Event().wait(1.2)
         shown = progress.bar.tasks[0]
         assert shown.completed == 0.5
-        assert shown.fields["said"] == "LSTM, seed 0: epoch 2 of 4"
+        assert shown.fields["current"] == "LSTM, seed 0: epoch 2 of 4"
         progress.trained("LSTM, seed 0", folder, seconds=75.0, how="trained")
     progress.reused("Uniform", 2)
     lines = capsys.readouterr().err

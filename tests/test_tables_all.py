@@ -24,12 +24,13 @@ from cache_schema import command as cluster_module
 from policy.evaluation.predictions import Predictions, intervals
 from policy.sheets import terminal
 from policy.sheets.markup import escape, latex
+from policy.sheets.sheet import INTERVALS
 from policy.tables import uncertainty, views
 from policy.tables.catalogue import TABLES
 from policy.tables.cli import paper_tables
 from policy.tables.documents import of_report
 from policy.tables.reading import EXPERIMENTS, read_table
-from policy.tables.report import INTERVALS, Report, Row
+from policy.tables.report import Report, Row
 from tests.clusters import dask
 from tests.earlier import make_earlier
 from tests.planted import write_planted, write_planted_labels
@@ -221,7 +222,7 @@ def test_a_table_stopped_between_views_goes_on(
     def stop_at_the_third(*arguments: Any) -> Any:
         if len(made) == 2:
             raise KeyboardInterrupt
-        made.append(arguments[0].title)
+        made.append(arguments[0].name)
         return whole(*arguments)
 
     words = ("--seeds", 1, "--runs", tmp_path / "runs", "--json")

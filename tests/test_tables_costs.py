@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from cache_schema.costs import cost_table
 from policy.tables.cli import paper_tables
 from policy.tables.costs import printed, wording
-from policy.tables.costs.backbones import BACKBONES, BY_STREAM
-from policy.tables.costs.figure import Figure
-from policy.tables.costs.flow import FLOW_ROWS, PAIRS, RAFT_GMACS
+from policy.tables.costs.components import BACKBONES, BY_STREAM, FLOW_ROWS, PAIRS, RAFT_GMACS
 from policy.tables.costs.printed import COMPUTED, LEARNED
-from policy.tables.costs.quantity import exact, half_unit, percent, saved_percent
+from policy.tables.costs.quantity import Figure, exact, half_unit, percent, saved_percent
 from policy.tables.costs.quantity import printed as as_printed
 from policy.tables.costs.showing import render
 from policy.tables.costs.wording import remarks
@@ -226,13 +225,15 @@ def test_counts_by_hand(where: str, what: str, counted: float) -> None:
 def test_rests_of_learned_rows(where: str, what: str, value: str, rest: float, half: float) -> None:
     figure = find(where, what, value)
     assert figure.verdict == "needs training"
-    assert figure.rest == pytest.approx(rest, abs=0.006)
-    assert figure.rest_half_width == pytest.approx(half, abs=0.001)
+    assert figure.rest is not None
+    assert figure.rest.paper == pytest.approx(rest, abs=0.006)
+    assert figure.rest.slack == pytest.approx(half, abs=0.001)
 
 
 def test_offline_rests_are_about_129_steps() -> None:
     offline = [figure for figure in LEARNED if figure.where.endswith("offline")]
-    assert [round(figure.rest or 0, 1) for figure in offline] == [11.2, 11.2, 11.1, 11.2]
+    rests = [round(figure.rest.paper, 1) for figure in offline if figure.rest]
+    assert rests == [11.2, 11.2, 11.1, 11.2]
     fcvid, activitynet = (
         [figure.inferred.value.paper for figure in offline if figure.inferred and name in figure.what]
         for name in ("FCVID", "ActivityNet")
@@ -305,7 +306,8 @@ def test_numbers_as_words() -> None:
         "25.58",
         "1642.70",
     ]
-    assert wording.spread(11.18, 0.097) == "11.2 ± 0.1" and wording.spread(129.3, 1.2) == "129 ± 1"
+    by_rounding = [replace(exact(value), slack=slack) for value, slack in ((11.18, 0.097), (129.3, 1.2))]
+    assert [*map(wording.quantity, by_rounding)] == ["11.2 ± 0.1", "129 ± 1"]
     assert wording.off_percent(195.5, 194.98) == "+0.3" and wording.off_percent(1.0, None) == "–"
 
 

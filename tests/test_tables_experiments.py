@@ -18,7 +18,7 @@ from policy.tables.datasets import DATASETS
 from policy.tables.exhibits import MAKERS
 from policy.tables.experiment import Experiment, PaperTable, Printed, View
 from policy.tables.reading import EXPERIMENTS, read_table
-from policy.tables.running import requests
+from policy.tables.requests import requests
 from policy.tables.streams import Substitution, substitution
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from policy.sheets.sheet import Document, Sheet
 
 def markdown(document: Document, pictures: Sequence[str] = ()) -> str:
     """Args:
-    pictures: their paths as seen from the file that this is written to.
+    pictures: their paths, relative to the Markdown file.
     """
     shown = [
         line
@@ -40,7 +40,7 @@ def markdown(document: Document, pictures: Sequence[str] = ()) -> str:
 
 
 def markdown_table(sheet: Sheet, *, titled: bool = True) -> list[str]:
-    """The lines of a table, with its title above."""
+    """The lines of a table below its title."""
     lines = ["", f"## {sheet.title}"] if titled else []
     lines += ["", _markdown_row(sheet.header)]
     lines.append(_markdown_row(["---:" if numeric else "---" for numeric in sheet.numeric]))
@@ -61,7 +61,7 @@ def _markdown_row(words: Sequence[str]) -> str:
 
 
 def comma_separated(sheet: Sheet, *, digits: int = 6) -> str:
-    """Numbers as they are, to so many significant digits; an empty field is a value that does not exist."""
+    """CSV, floats with `digits` significant digits; an empty field is a value that does not exist."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.key for column in sheet.columns])
@@ -71,7 +71,6 @@ def comma_separated(sheet: Sheet, *, digits: int = 6) -> str:
 
 
 def as_json(document: Document) -> str:
-    """Every number, and where it is from."""
     everything = {**document.record, "state": document.state, "command": document.command}
     return json.dumps(everything, indent=2, ensure_ascii=False) + "\n"
 
@@ -92,7 +91,7 @@ _ESCAPED = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    # What no engine's default fonts need have.
+    # Characters that the default fonts of an engine may lack.
     "±": r"$\pm$",
     "×": r"$\times$",
     "−": "$-$",
@@ -111,12 +110,12 @@ _ESCAPED = {
 
 
 def escape(text: str) -> str:
-    """Text as it stands, for LaTeX's text mode. Letters of other scripts stay: XeLaTeX and LuaLaTeX set them."""
+    """Escape text for LaTeX's text mode. Letters of other scripts stay: XeLaTeX and LuaLaTeX set them."""
     return "".join(_ESCAPED.get(character, character) for character in text)
 
 
 def latex(document: Document) -> str:
-    """A `table` environment for each sheet that fits on a page, to \\input; needs booktabs."""
+    """A `table` environment for each main sheet, to \\input; needs booktabs."""
     lines = [r"% Needs \usepackage{booktabs}. Made by:"]
     lines += [f"% {part}" for part in document.command.splitlines()]
     for sheet in document.main:
@@ -150,7 +149,7 @@ def _tabular(sheet: Sheet) -> list[str]:
 
 
 def _spanning(above: Sequence[str]) -> list[str]:
-    """A row of what stands above columns, and a thin rule under each that is not empty."""
+    """A row of headings above the columns, and a thin rule under each that is not empty."""
     titles, rules, end = [], [], 0
     for title, group in groupby(above):
         first, end = end + 1, end + len(list(group))
@@ -162,5 +161,5 @@ def _spanning(above: Sequence[str]) -> list[str]:
 
 def _latex_row(words: Sequence[str], *, bold: bool = False) -> str:
     cells = " & ".join(rf"\textbf{{{escape(word)}}}" if bold and word else escape(word) for word in words)
-    # After the \\ of the row before, these two would be its arguments.
+    # Directly after the \\ of the previous row, [ and * would be its arguments.
     return rf"{'{}' if cells.startswith(('[', '*')) else ''}{cells} \\"

@@ -1,4 +1,4 @@
-"""Documents as one HTML file that needs nothing beside it: no script, no font, no picture from elsewhere."""
+"""Documents as one self-contained HTML file: no script, and no font or picture from elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def render(title: str, documents: Sequence[Document]) -> str:
     """A page with a section for each document.
 
     Raises:
-        ValueError: ids that are none or occur twice, a picture that is neither PNG nor JPEG.
+        ValueError: an id is invalid or occurs twice, or a picture is neither PNG nor JPEG.
     """
     ids = [document.id for document in documents]
     if len(set(ids)) < len(ids) or not all(_ID.fullmatch(one) for one in ids):
@@ -60,7 +60,7 @@ def _data(image: bytes) -> Markup:
 
 
 def _size(image: bytes) -> Markup:
-    """Attributes of an image; of a PNG width and height are the first fields of its first chunk."""
+    """The width and height attributes of a PNG, which are the first fields of its first chunk."""
     if not image.startswith(_PNG):
         return Markup("")
     width, height = struct.unpack(">II", image[16:24])

@@ -1,21 +1,25 @@
-"""What is shown, before anything is known of terminals, files or pages: tables of values, pictures, sentences."""
+"""Tables of values, pictures and sentences, independent of how they are rendered."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 NO_VALUE = "–"
 
 INTERVALS = "In brackets: the 95 % bootstrap interval over the evaluation videos."
-"""Stands below a document whose numbers have intervals; terminals too narrow for them say something else."""
+"""The sentence below a document whose numbers have intervals; narrow terminals replace it."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation over seeds (of a sample: n − 1; None of a single one), and the ends of the
-    bootstrap interval over videos, where there is one."""
+    """Mean and sample standard deviation (n − 1) over seeds, and the bootstrap interval over videos.
+
+    Attributes:
+        std: None for a single seed.
+        low, high: ends of the interval; None without one.
+    """
 
     mean: float
     std: float | None
@@ -41,12 +45,12 @@ Value = str | float | int | Spread | None
 @dataclass(frozen=True)
 class Column:
     """Attributes:
-    key: in CSV and JSON.
-    decimals: of a float as it is shown.
-    numeric: its values stand in line at the right; by default where none is a text.
-    heading: of it and its neighbours with the same one.
-    paper: the data set for which a paper prints its values. Terminals show such columns of a data set as one.
-    emphasised: it stands out.
+    key: its name in CSV and JSON.
+    decimals: shown of a float.
+    numeric: align to the right; None: unless a value is a text.
+    heading: shown once above all neighbouring columns with the same heading.
+    paper: the data set for which a paper prints these values. Terminals join such columns of one data set.
+    emphasised: shown in bold.
     """
 
     title: str
@@ -59,8 +63,14 @@ class Column:
 
     @property
     def full_title(self) -> str:
-        """Where nothing stands above it."""
+        """The title where no heading is shown above it."""
         return f"{self.paper} {self.title}, paper" if self.paper else self.title
+
+
+def with_ends(column: Column) -> tuple[Column, Column, Column]:
+    """A column, and those of the low and the high end of its interval."""
+    low, high = (replace(column, title=end, key=f"{column.key}_{end}") for end in ("low", "high"))
+    return column, low, high
 
 
 @dataclass(frozen=True)
@@ -69,10 +79,10 @@ class Sheet:
 
     Attributes:
         rows: a value per column; None is a value that does not exist.
-        detail: it is long: it comes after all that is said of the others, and terminals and LaTeX do not have it.
+        detail: a long table: shown last, and neither in terminals nor in LaTeX.
         groups: by index of a row, the title of the group that it begins; an empty title is only a rule.
-        ruled: a rule above each group.
-        emphasised: indices of rows that stand out.
+        ruled: draw a rule above each group.
+        emphasised: indices of rows shown in bold.
     """
 
     title: str
@@ -96,7 +106,7 @@ class Sheet:
 
     @property
     def words(self) -> list[list[str]]:
-        """The rows as they are shown, with intervals where there are any."""
+        """The rows as shown, with intervals where there are any."""
         return self.words_with(intervals=True)
 
     def words_with(self, *, intervals: bool) -> list[list[str]]:
@@ -107,7 +117,7 @@ class Sheet:
 
     @property
     def numeric(self) -> list[bool]:
-        """Per column, whether it holds numbers."""
+        """Whether each column is aligned to the right."""
         return [
             not any(isinstance(row[place], str) for row in self.rows)
             if column.numeric is None
@@ -117,7 +127,7 @@ class Sheet:
 
     @property
     def records(self) -> list[dict[str, Value]]:
-        """The rows as they are, by the columns' keys."""
+        """The values of each row by the columns' keys."""
         keys = [column.key for column in self.columns]
         return [dict(zip(keys, row, strict=True)) for row in self.rows]
 
@@ -135,9 +145,9 @@ class Picture:
     """A PNG.
 
     Attributes:
-        alt: what it shows, for those who do not see it.
+        alt: text for readers who cannot see it.
         caption: on the page; by default the title of the document.
-        brief: instead of `alt` in Markdown.
+        brief: replaces `alt` in Markdown.
     """
 
     png: bytes
@@ -148,7 +158,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small picture, JPEG or PNG, with what is to be read instead of it, and below it."""
+    """A small JPEG or PNG."""
 
     image: bytes
     alt: str
@@ -158,7 +168,7 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Pictures in a row that wraps, the marked ones in a green frame."""
+    """Pictures in a row that wraps; marked ones have a green frame."""
 
     title: str
     images: Sequence[Thumbnail]
@@ -167,17 +177,17 @@ class Thumbnails:
 
 @dataclass(frozen=True)
 class Document:
-    """A table or a figure with all that belongs to it.
+    """A table or a figure with everything that is shown with it.
 
     Attributes:
-        id: of its section on a page: a letter, then letters, digits, - and _.
-        state: what one has to know to read the numbers, a sentence each.
+        id: HTML id of its section: a letter, then letters, digits, - and _.
+        state: how the numbers were obtained, a sentence each.
         command: prints it again.
-        thumbnails: on a page in place of the pictures.
-        record: what JSON says besides state and command.
-        data: the sheets of its CSV files, where they are not those that are shown.
-        label: what LaTeX refers to it by. A document with a label is first of all its table: pictures come after
-            it, and LaTeX sets the state below it. Without one it is a figure, with the numbers behind it.
+        thumbnails: replace the pictures on a page.
+        record: the fields of its JSON besides state and command.
+        data: the sheets written as CSV.
+        label: by which LaTeX refers to it. A document with a label is a table: pictures come after it, and LaTeX
+            sets the state below it. Without one it is a figure, followed by the numbers behind it.
     """
 
     id: str

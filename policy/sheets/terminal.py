@@ -1,4 +1,4 @@
-"""For a terminal, or for a pipe: no table is narrower than its numbers, no sentence wider than one reads."""
+"""Documents for a terminal or a pipe: tables as wide as their numbers need, prose at most 100 characters wide."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.text import Text
 from policy.sheets.sheet import INTERVALS, NO_VALUE, Document, Sheet
 
 LONGEST_LINE = 100
-"""Characters of a line that is not a table, however wide the terminal is."""
+"""Characters of a line of prose, however wide the terminal is."""
 
 _ELSEWHERE = (
     "Intervals over videos are in the files of --out and in --json; a wider terminal shows them, too."
@@ -26,9 +26,9 @@ _ELSEWHERE = (
 
 def render(document: Document, *, colour: bool = False, width: int | None = None) -> str:
     """Args:
-    width: of the terminal in characters, by default as it is. Where it has no room for all in one table, the
-        intervals go; then the paper's values go into a table of their own. No table is narrower than its
-        numbers: a terminal that is too narrow wraps its lines, but no digit is lost.
+    width: of the terminal in characters, by default its actual width. Where one table is too wide, the intervals
+        are left out; then the paper's values get a table of their own. A terminal that is still too narrow
+        wraps the lines; no digit is cut.
     """
     width = width or terminal_width()
     lines, intervals = print_sheets(document.main, colour=colour, width=width)
@@ -36,19 +36,19 @@ def render(document: Document, *, colour: bool = False, width: int | None = None
         f"{sheet.title}: {len(sheet.rows)} rows, in the files of --out and in --json."
         for sheet in document.details
     ]
-    state = [_ELSEWHERE if one == INTERVALS and not intervals else one for one in document.state]
+    state = [_ELSEWHERE if line == INTERVALS and not intervals else line for line in document.state]
     return "\n".join([*lines, "", *wrapped([*long, *state], width), f"$ {document.command}"]) + "\n"
 
 
 def terminal_width() -> int:
-    """In characters; of a pipe, those of a line that one reads."""
+    """In characters; of a pipe, `LONGEST_LINE`."""
     return shutil.get_terminal_size((LONGEST_LINE, 24)).columns
 
 
 def print_sheets(
     sheets: Sequence[Sheet], *, width: int, colour: bool = False, title: str = ""
 ) -> tuple[list[str], bool]:
-    """The lines of tables below each other, each with its title; and whether they have all their intervals."""
+    """The lines of all tables, each below its title; and whether every interval is shown."""
     layouts = [_layout(sheet, width) for sheet in sheets]
     widths = [_width_of(table) for tables, _ in layouts for table in tables]
     console = Console(
@@ -72,7 +72,7 @@ def print_sheets(
 
 
 def wrapped(sentences: Sequence[str], width: int, *, indent: str = "  ") -> list[str]:
-    """Each sentence in lines of the width, at most `LONGEST_LINE`, all but its first indented."""
+    """Sentences wrapped to the width, at most `LONGEST_LINE`; all lines of one but its first are indented."""
     longest = min(width, LONGEST_LINE)
     return [
         line for sentence in sentences for line in textwrap.wrap(sentence, longest, subsequent_indent=indent)
@@ -80,19 +80,21 @@ def wrapped(sentences: Sequence[str], width: int, *, indent: str = "  ") -> list
 
 
 def _layout(sheet: Sheet, width: int) -> tuple[list[Table], bool]:
-    """The fullest of the layouts that fits, or the last; and whether it has intervals."""
-    apart = [False, True] if any(column.paper for column in sheet.columns) else [False]
-    layouts = []
-    for parted in apart:
-        for intervals in (True, False):
-            parts = [{"paper": False}, {"ours": False}] if parted else [{}]
-            layouts.append(([_table(sheet, intervals, **part) for part in parts], intervals))
-    fitting = (one for one in layouts if all(_width_of(table) <= width for table in one[0]))
+    """The fullest layout that fits, or the last one; and whether it has intervals."""
+    splits: list[list[dict[str, bool]]] = [[{}]]
+    if any(column.paper for column in sheet.columns):
+        splits.append([{"paper": False}, {"ours": False}])
+    layouts = [
+        ([_table(sheet, intervals, **part) for part in parts], intervals)
+        for parts in splits
+        for intervals in (True, False)
+    ]
+    fitting = (layout for layout in layouts if all(_width_of(table) <= width for table in layout[0]))
     return next(fitting, layouts[-1])
 
 
 def _table(sheet: Sheet, intervals: bool, *, ours: bool = True, paper: bool = True) -> Table:
-    """The paper's columns of a data set as one. Without ours, only of rows that the paper has."""
+    """The paper's columns of a data set are joined. Without ours, rows that the paper lacks are left out."""
     words = sheet.words_with(intervals=intervals)
     numeric, columns = sheet.numeric, list(sheet.columns)
     heads: list[tuple[str, bool, str]] = []
@@ -130,7 +132,7 @@ def _table(sheet: Sheet, intervals: bool, *, ours: bool = True, paper: bool = Tr
 
 
 def _joined(values: Sequence[Sequence[str]]) -> list[str]:
-    """The values of each row in one text, in line under each other."""
+    """The values of each row as one text, aligned with the other rows."""
     widths = [max(map(len, column)) for column in zip(*values, strict=True)]
     return [
         NO_VALUE
@@ -141,6 +143,6 @@ def _joined(values: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _width_of(table: Table) -> int:
-    """Characters that the table takes where nothing is cut."""
+    """Characters that the table takes uncut."""
     wide = Console(file=io.StringIO(), width=10_000)
     return Measurement.get(wide, wide.options, table).maximum

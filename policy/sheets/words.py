@@ -1,4 +1,4 @@
-"""Names that others chose (classes, files, videos) as one line of text that can be drawn and written."""
+"""Names from data sets (classes, files, videos) as text that can be drawn and written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\u
 
 
 def valid(text: str) -> str:
-    """Without what no document may contain. Bytes of a file name that are not UTF-8 become \\xNN."""
+    """Replace characters that no document may contain. Bytes of a file name that are not UTF-8 become \\xNN."""
     return _NO_TEXT.sub(_replacement, text)
 
 
@@ -18,12 +18,12 @@ def _replacement(match: re.Match[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Valid, and without line breaks."""
+    """`valid` text without line breaks."""
     return valid(" ".join(text.split()))
 
 
 def shorten(text: str, limit: int) -> str:
-    """At most `limit` characters: from a long name the middle is left out."""
+    """At most `limit` characters: a long name loses its middle."""
     if len(text) <= limit:
         return text
     head = limit // 2
@@ -31,5 +31,5 @@ def shorten(text: str, limit: int) -> str:
 
 
 def drawn(text: str, limit: int = 60) -> str:
-    """As matplotlib is to draw it: short, and a dollar sign is no formula."""
+    """Text for matplotlib: short, and with dollar signs escaped, which would begin a formula."""
     return shorten(one_line(text), limit).replace("$", r"\$")

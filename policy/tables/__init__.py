@@ -1,7 +1,8 @@
-"""The papers' tables and figures: one experiment per row, the papers' own values, running and rendering.
+"""The papers' tables and figures: one experiment per row, run and shown beside the papers' values.
 
-A table is a folder of TOML files in experiments/, a file for each row, or one of the user's own: `reading` checks
-them and reads them into what `experiment` describes. `running` trains what is missing, `views` asks trained runs
-for more, `uncertainty` adds intervals, `report` sums up; `terminal`, `text`, `latex` and `figure` render.
-`catalogue` names all tables and figures, also those that are not built yet.
+A table is a folder of TOML files in experiments/ or elsewhere, a file for each row. `reading` reads them into the
+classes of `experiment`, `requests` checks what the user wants of them, `running` trains what is missing, `views`
+evaluates trained runs on less than whole videos, `uncertainty` adds intervals, and `report` sums up. `exhibits`
+are more than a table; `documents` and `figure` prepare both for `policy.sheets`. `catalogue` names all tables and
+figures, also those that are not built yet.
 """

@@ -1,4 +1,4 @@
-"""Every table and figure of the two papers by the name it has on the command line, built or not."""
+"""Every table and figure of the two papers by its name on the command line, built or not."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ TABLES: Mapping[str, str] = {
     "liteeval-8": "fcvid",
     "liteeval-9": "fcvid",
 }
-"""Those that are a folder of experiments (`EXPERIMENTS`), and a data set that the paper has them for."""
+"""Tables made of a folder of experiments (`EXPERIMENTS`), and a data set for which the paper has each."""
 
 EXHIBITS: Mapping[str, str] = {
     "liteeval-10": "fcvid",
@@ -61,7 +61,7 @@ EXHIBITS: Mapping[str, str] = {
     "liteeval-fig5": "fcvid",
     "liteeval-budgets": "activitynet",
 }
-"""Those that make more of their runs than a table (`exhibits.MAKERS`), alike."""
+"""Exhibits of the LiteEval paper (`exhibits.MAKERS`), and a data set for each."""
 
 SELECTION: Mapping[str, str] = {
     "selection-1": "mini-kinetics",
@@ -69,16 +69,16 @@ SELECTION: Mapping[str, str] = {
     "selection-fig4": "kinetics400",
     "selection-budgets": "kinetics400",
 }
-"""The same of the model selection paper."""
+"""Exhibits of the model selection paper, and a data set for each."""
 
 PAPERS: Mapping[str, tuple[str, ...]] = {"liteeval": (*TABLES, *EXHIBITS), "selection": (*SELECTION,)}
-"""By paper, all that is made of runs."""
+"""By paper, everything made of runs."""
 
 COMMANDS = (*PAPERS["liteeval"], *PAPERS["selection"], "costs")
-"""All that are built."""
+"""Everything that is built."""
 
 
 def takes_videos(name: str) -> bool:
-    """Whether a table can show frames of videos. For its --help, before torch is needed to read all of it."""
+    """Whether a table can show frames of videos; unlike `read_table`, quick enough for --help."""
     about = tomllib.loads((EXPERIMENTS / name / "table.toml").read_text(encoding="utf-8"))
     return bool(about.get("videos", False))

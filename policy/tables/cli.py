@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +42,16 @@ from policy.tables.datasets import SELECTION as SELECTION_DATASETS
 
 if TYPE_CHECKING:
     from policy.tables.experiment import PaperTable
-    from policy.tables.making import Setting
+    from policy.tables.requests import Setting
 
+_PATH, _POSITIVE = click.Path(path_type=Path), click.IntRange(min=1)
+_shown = partial(click.option, show_default=True)
+
+_COARSE = "Cheap features, in place of those that the paper takes."
+_FINE = "Expensive features, where all rows take the same ones: in their place."
 ROLES = options(
-    click.option(
-        "--coarse", metavar="STREAM", help="Cheap features, in place of those that the paper takes."
-    ),
-    click.option(
-        "--fine",
-        metavar="STREAM",
-        help="Expensive features, where all rows take the same ones: in their place.",
-    ),
+    click.option("--coarse", metavar="STREAM", help=_COARSE),
+    click.option("--fine", metavar="STREAM", help=_FINE),
 )
 SUBSTITUTE = click.option(
     "--substitute",
@@ -61,11 +62,10 @@ SUBSTITUTE = click.option(
 
 
 def _dataset(names: Iterable[str], what: str) -> Callable[[C], C]:
-    return click.option(
+    return _shown(
         "--dataset",
         type=click.Choice([*names, "none"]),
         default="none",
-        show_default=True,
         help=f"The paper's data set that the cache holds: takes its {what} where they are not given, and sets our "
         "values against the paper's for it.",
     )
@@ -73,33 +73,16 @@ def _dataset(names: Iterable[str], what: str) -> Callable[[C], C]:
 
 _SIZES = "--coarse-hidden, --fine-hidden and --batch (Sec. 4.1)"
 _CLIPS = "pool of models, --rows and --epochs (Sec. 4)"
-"""What `_dataset` says that a data set takes, of LiteEval and of model selection."""
+"""The options that --dataset sets, for LiteEval and for model selection."""
+_RESAMPLES = "Bootstrap samples of the videos for the intervals; 0: no intervals."
 TABLE = options(
-    click.option(
-        "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each row."
+    _shown("--seeds", type=_POSITIVE, default=3, help="Runs of each row."),
+    _shown(
+        "--runs", type=_PATH, default=Path("runs"), help="Folder of the run folders, which later calls reuse."
     ),
-    click.option(
-        "--runs",
-        type=click.Path(path_type=Path),
-        default=Path("runs"),
-        show_default=True,
-        help="Folder of the run folders, which later calls reuse.",
-    ),
-    click.option(
-        "--resamples",
-        type=click.IntRange(min=0),
-        default=1000,
-        show_default=True,
-        help="Bootstrap samples of the videos for the intervals; 0: no intervals.",
-    ),
-    click.option(
-        "--out",
-        type=click.Path(path_type=Path),
-        help="Folder for table.md, table.csv, table.tex and figure.png.",
-    ),
-    click.option(
-        "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings at a time."
-    ),
+    _shown("--resamples", type=click.IntRange(min=0), default=1000, help=_RESAMPLES),
+    click.option("--out", type=_PATH, help="Folder for table.md, table.csv, table.tex and figure.png."),
+    _shown("--jobs", type=_POSITIVE, default=1, help="Trainings at a time."),
     click.option(
         "--scheduler",
         metavar="ADDRESS",
@@ -113,17 +96,17 @@ TABLE = options(
 
 VIDEOS = click.option(
     "--videos",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     help="Folder of the videos, searched recursively, to show the frames that were chosen.",
 )
 
 
 TITLES = {"liteeval": "LiteEval", "selection": "Model selection"}
-"""Of the papers."""
+"""The papers' short titles."""
 
 
 class Tables(click.Group):
-    """The built tables, and for the others a line that says that they are not built."""
+    """Commands of the built tables; the others raise an error that says that they are not built."""
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         command = super().get_command(context, name)
@@ -168,8 +151,8 @@ def list_tables(as_json: bool) -> None:
       paper-tables list
     """
     if as_json:
-        said = [{"name": name, "what": what, "built": name in COMMANDS} for name, what in KNOWN.items()]
-        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        entries = [{"name": name, "what": what, "built": name in COMMANDS} for name, what in KNOWN.items()]
+        click.echo(json.dumps(entries, indent=2, ensure_ascii=False))
         return
     width = max(map(len, KNOWN))
     for name, what in KNOWN.items():
@@ -177,7 +160,7 @@ def list_tables(as_json: bool) -> None:
 
 
 @paper_tables.command("costs")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for costs.md and costs.csv.")
+@click.option("--out", type=_PATH, help="Folder for costs.md and costs.csv.")
 @AS_JSON
 @tells_mistakes
 def costs(out: Path | None, as_json: bool) -> None:
@@ -291,7 +274,7 @@ _LITEEVAL = options(
     training(RunConfig, without=("seed",)),
     TABLE,
 )
-# What a selector looks at, rows say themselves.
+# Rows set a selector's own model themselves.
 _SELECTOR = settings(SelectorConfig, *method_options(SelectorConfig), without=("coarse",))
 OF_LITEEVAL = options(_LITEEVAL, _dataset(LITEEVAL_DATASETS, _SIZES))
 OF_SELECTION = options(
@@ -303,16 +286,16 @@ OF_SELECTION = options(
     _dataset(SELECTION_DATASETS, _CLIPS),
 )
 OF_ALL = options(_LITEEVAL, _SELECTOR, _dataset(DATASETS, f"{_SIZES}, or the {_CLIPS}"))
-"""Of tables that may have rows of both. Those that choose from a pool have the selector's --epochs and --lr
-(`train-policy selector`) where none are given."""
+"""For tables with rows of both. Rows that choose from a pool default to the selector's --epochs and --lr
+(`train-policy selector`)."""
 
 
 @paper_tables.command("run")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=_PATH)
 @options(OF_ALL, VIDEOS)
 @click.pass_context
 @tells_mistakes
-def run(context: click.Context, /, folder: Path, **given: Any) -> None:
+def run(context: click.Context, /, folder: Path, **values: Any) -> None:
     """A table of your own: a FOLDER with table.toml and a file for each row, as docs/tables.md has them.
 
     Trains what is missing and reuses what --runs holds, also of other tables.
@@ -324,22 +307,25 @@ def run(context: click.Context, /, folder: Path, **given: Any) -> None:
     from policy.tables.reading import read_table
 
     table = read_table(folder)
-    if given["videos"] is not None and not table.videos:
+    if values["videos"] is not None and not table.videos:
         raise UserError("--videos: for a table that shows frames, which says videos = true in its table.toml")
-    _make(table, context, given)
+    _make(table, context, values)
 
 
-def _add_table(name: str) -> None:
-    @OF_LITEEVAL
+def _add(name: str, taken: Callable[[C], C], help_text: str) -> None:
+    @options(taken)
     @click.pass_context
     @tells_mistakes
-    def command(context: click.Context, /, **given: Any) -> None:
+    def command(context: click.Context, /, **values: Any) -> None:
         from policy.tables.reading import EXPERIMENTS, read_table
 
-        _make(read_table(EXPERIMENTS / name), context, given)
+        _make(read_table(EXPERIMENTS / name), context, values)
 
-    number = name.removeprefix("liteeval-")
-    help_text = f"""Table {number} of the LiteEval paper: {KNOWN[name]}.
+    paper_tables.command(name, help=help_text, short_help=KNOWN[name])(command)
+
+
+def _table_help(name: str) -> str:
+    return f"""Table {name.removeprefix("liteeval-")} of the LiteEval paper: {KNOWN[name]}.
 
     Trains what is missing and reuses what --runs holds of the same configuration, features and labels, also of
     other tables. A command that was stopped goes on where it stopped when it is given again.
@@ -349,27 +335,10 @@ def _add_table(name: str) -> None:
       paper-tables {name} --cache CACHE --labels labels.csv \\
         --dataset {TABLES[name]} --seeds 3 --out table
     """
-    paper_tables.command(name, help=help_text, short_help=KNOWN[name])(command)
 
 
-for _name in TABLES:
-    _add_table(_name)
-
-
-def _add_exhibit(name: str) -> None:
-    taken, dataset = (OF_SELECTION, SELECTION[name]) if name in SELECTION else (OF_LITEEVAL, EXHIBITS[name])
-
-    videos = takes_videos(name)
-
-    @options(taken, *([VIDEOS] if videos else []))
-    @click.pass_context
-    @tells_mistakes
-    def command(context: click.Context, /, **given: Any) -> None:
-        from policy.tables.reading import EXPERIMENTS, read_table
-
-        _make(read_table(EXPERIMENTS / name), context, given)
-
-    help_text = f"""{KNOWN[name][0].upper()}{KNOWN[name][1:]}{_of_the_paper(name)}.
+def _exhibit_help(name: str, dataset: str, videos: bool) -> str:
+    return f"""{KNOWN[name][0].upper()}{KNOWN[name][1:]}{_of_the_paper(name)}.
 
     Trains what is missing and reuses what --runs holds, also of tables. --out gets the picture, the numbers behind
     it and a page, report.html, that needs nothing beside it.
@@ -379,7 +348,6 @@ def _add_exhibit(name: str) -> None:
       paper-tables {name} --cache CACHE --labels labels.csv \\
         --dataset {dataset} --seeds 3 --out {name}{" --videos VIDEOS" * videos}
     """
-    paper_tables.command(name, help=help_text, short_help=KNOWN[name])(command)
 
 
 def _of_the_paper(name: str) -> str:
@@ -389,19 +357,21 @@ def _of_the_paper(name: str) -> str:
     return f" ({TITLES[paper]} paper, Table {number})" if number.isdigit() else ""
 
 
-for _name in (*EXHIBITS, *SELECTION):
-    _add_exhibit(_name)
+for _name in TABLES:
+    _add(_name, OF_LITEEVAL, _table_help(_name))
+for _name, _set in (*EXHIBITS.items(), *SELECTION.items()):
+    _taken = OF_SELECTION if _name in SELECTION else OF_LITEEVAL
+    _videos = takes_videos(_name)
+    _add(_name, options(_taken, VIDEOS) if _videos else _taken, _exhibit_help(_name, _set, _videos))
 
 
 @paper_tables.command("all")
 @options(OF_ALL, VIDEOS)
-@click.option(
-    "--paper", type=click.Choice([*PAPERS]), default="liteeval", show_default=True, help="Whose tables."
-)
+@_shown("--paper", type=click.Choice([*PAPERS]), default="liteeval", help="Whose tables.")
 @click.option("--only", metavar="NAME", multiple=True, help="Of these only; repeat it.")
 @click.pass_context
 @tells_mistakes
-def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **given: Any) -> None:
+def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **values: Any) -> None:
     """Every table and figure of a paper from one cache, and one page with all of them.
 
     Needs --out, which gets a folder for each and report.html. Stopped, it goes on where it stopped.
@@ -415,15 +385,16 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **g
     from policy.sheets import page
     from policy.tables import output
     from policy.tables.documents import document
-    from policy.tables.making import fill, order
+    from policy.tables.making import fill
+    from policy.tables.pool_rows import of_dataset
     from policy.tables.reading import EXPERIMENTS, read_table
-    from policy.tables.selection import of_dataset
+    from policy.tables.requests import order
     from policy.tables.streams import for_each
 
-    out: Path | None = given["out"]
+    out: Path | None = values["out"]
     if out is None:
         raise UserError("--out FOLDER: say where the tables go")
-    if given["coarse"] or given["fine"]:
+    if values["coarse"] or values["fine"]:
         raise UserError(
             "tables have several fine streams: say which by --substitute, not by --coarse and --fine"
         )
@@ -431,71 +402,70 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **g
     unknown = [name for name in only if name not in names]
     if unknown:
         raise UserError(f"--only {unknown[0]}: of --paper {paper} there are: {', '.join(names)}")
-    setting = _setting(given)
+    setting = _setting(values)
     output.check_folder(out)
     tables = [of_dataset(read_table(EXPERIMENTS / name), setting.dataset) for name in names]
     ordered = [
         (order(table, setting, substitutes), tuple(substitutes))
-        for table, substitutes in zip(tables, for_each(tables, given["substitute"]), strict=True)
+        for table, substitutes in zip(tables, for_each(tables, values["substitute"]), strict=True)
         if not only or table.name in only
     ]
     documents = []
-    for number, (one, substitutes) in enumerate(ordered, 1):
-        name = one.table.name
-        _say(f"{number}/{len(ordered)} {one.table.title}")
-        alone = {} if one.table.videos else {"videos": None}
-        command = _command(
-            context, name, paper=None, only=None, out=out / name, substitute=substitutes, **alone
-        )
-        made = document(fill(one, command, _say), drawn=True)
-        output.check_folder(out / name)
-        output.write(made, out / name)
-        documents.append(made)
+    for number, (checked, substitutes) in enumerate(ordered, 1):
+        table = checked.table
+        _say(f"{number}/{len(ordered)} {table.title}")
+        alone = {"paper": None, "only": None, "out": out / table.name, "substitute": substitutes}
+        command = _command(context, table.name, **alone, **({} if table.videos else {"videos": None}))
+        documents.append(document(fill(checked, command, _say), drawn=True))
+        output.check_folder(out / table.name)
+        output.write(documents[-1], out / table.name)
     everything = page.render(f"{TITLES[paper]}: every table and figure", documents)
     for path in output.write_files({output.REPORT_HTML: everything.encode()}, out):
         _say(f"wrote {path}")
 
 
-def _make(table: PaperTable, context: click.Context, given: dict[str, Any]) -> None:
-    # Late, because torch and matplotlib take a second or two and --help has no use for them.
+def _make(table: PaperTable, context: click.Context, values: dict[str, Any]) -> None:
+    # Imported late: torch and matplotlib take a second or two, and --help does not need them.
     from policy.sheets import terminal
     from policy.sheets.markup import as_json
     from policy.tables import output
     from policy.tables.documents import document
-    from policy.tables.making import fill, order
+    from policy.tables.making import fill
+    from policy.tables.requests import order
 
-    setting = _setting(given)
-    if given["out"] is not None:
-        output.check_folder(given["out"])
-    ordered = order(table, setting, given["substitute"], coarse=given.get("coarse"), fine=given.get("fine"))
-    for line in _overridden(ordered.table, given):
+    setting, out = _setting(values), values["out"]
+    if out is not None:
+        output.check_folder(out)
+    checked = order(
+        table, setting, values["substitute"], coarse=values.get("coarse"), fine=values.get("fine")
+    )
+    for line in _overridden(checked.table):
         _say(line)
-    made = document(fill(ordered, _command(context), _say), drawn=given["out"] is not None)
-    if given["out"] is not None:
-        for path in output.write(made, given["out"]):
-            _say(f"wrote {path}")
-    _print(as_json(made) if given["as_json"] else terminal.render(made, colour=sys.stdout.isatty()))
+    content = document(fill(checked, _command(context), _say), drawn=out is not None)
+    for path in output.write(content, out) if out is not None else ():
+        _say(f"wrote {path}")
+    _print(as_json(content) if values["as_json"] else terminal.render(content, colour=sys.stdout.isatty()))
 
 
-def _setting(given: dict[str, Any]) -> Setting:
-    """Raises UserError where it makes no sense, whatever the table."""
-    from policy.tables.making import Setting
+def _setting(values: dict[str, Any]) -> Setting:
+    """Raises UserError for settings that are wrong for every table."""
+    from policy.tables.requests import Setting
     from policy.tables.workers import Workers
 
-    values, of_pools = _values(given)
+    common, of_pools = _common(values)
     setting = Setting(
-        values=values,
+        values=common,
         of_pools=of_pools,
-        models=given.get("models", ()),
-        cache=FeatureCache(given["cache"]),
-        labels=read_labels(given["labels"], given["labels_format"]),
-        dataset=None if given["dataset"] == "none" else given["dataset"],
-        seeds=range(given["seeds"]),
-        runs=given["runs"],
-        resamples=given["resamples"],
-        workers=Workers(given["jobs"], given["scheduler"]),
-        device=given["device"],
-        videos=given.get("videos"),
+        models=values.get("models", ()),
+        cache=FeatureCache(values["cache"]),
+        labels=read_labels(values["labels"], values["labels_format"]),
+        dataset=None if values["dataset"] == "none" else values["dataset"],
+        seeds=range(values["seeds"]),
+        runs=values["runs"],
+        resamples=values["resamples"],
+        workers=Workers(values["jobs"], values["scheduler"]),
+        device=values["device"],
+        videos=values.get("videos"),
     )
     setting.check()
     return setting
@@ -505,68 +475,60 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _values(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The values that all rows have in common: what was given, then the paper's for a data set, then a recipe's.
-
-    And those of rows that choose from a pool, which have no recipe, and none of LiteEval's values.
-    """
-    asked = given_settings()
-    asked.pop("models", None)  # `Setting.models`
-    recipe = RECIPES.get(given.get("recipe") or "", {})
-    paper = DATASETS.get(given["dataset"], PaperDataset("none"))
-    config = configure("selector", asked)
+def _common(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of all rows: the user's, else the paper's for the data set, else the recipe's. And the settings
+    of rows that choose from a pool, to which LiteEval's settings and recipes do not apply."""
+    users = given_settings()
+    users.pop("models", None)  # `Setting.models`
+    recipe = RECIPES.get(values.get("recipe") or "", {})
+    paper = DATASETS.get(values["dataset"], PaperDataset("none"))
+    config = configure("selector", users)
     assert isinstance(config, SelectorConfig)
-    check_given(config, asked)
-    # Of the labels all rows must think alike.
-    alike = {name: value for name, value in recipe.items() if name == "multi_label"}
-    return {**recipe, **paper.settings, **asked}, {**alike, **paper.of_pools, **asked}
+    check_given(config, users)
+    # All rows must treat the labels in the same way.
+    labels = {name: value for name, value in recipe.items() if name == "multi_label"}
+    return {**recipe, **paper.settings, **users}, {**labels, **paper.of_pools, **users}
 
 
-def _overridden(table: PaperTable, given: dict[str, Any]) -> list[str]:
-    """A line for each option that was given, and that rows have a setting of their own for."""
-    own = {
-        name: sum(name in one.settings for one in table.experiments)
-        for one in table.experiments
-        for name in one.settings
-    }
-    asked = given_options()
-    flags = {one.name: one.opts[0] for one in click.get_current_context().command.params}
+def _overridden(table: PaperTable) -> list[str]:
+    """A line for each option of the user that some rows override."""
+    counts = Counter(name for row in table.experiments for name in row.settings)
+    options_given = given_options()
+    flags = {parameter.name: parameter.opts[0] for parameter in click.get_current_context().command.params}
     return [
         f"{flags[name]}: not for {count} of the rows, whose own setting it is"
-        for name, count in own.items()
-        if name in asked
+        for name, count in counts.items()
+        if name in options_given
     ]
 
 
 def _command(context: click.Context, table: str | None = None, **changed: Any) -> str:
-    """The command line, with what was given and nothing else; what only concerns the printing is left out.
+    """The command line, with the user's options except --json.
 
     Args:
-        table: one of those that `all` makes, for the command that makes it alone.
-        changed: values of options that are other for it; None for those that are only of `all`.
+        table: a table made by `all`, for the command that makes it alone.
+        changed: options with other values in that command; None leaves an option out.
     """
     words = ["paper-tables", table or str(context.info_name)]
     alone = context.command if table is None else paper_tables.commands[table]
-    known = {parameter.name for parameter in alone.params}
+    taken = {parameter.name for parameter in alone.params} - {"as_json"}
     for parameter in context.command.params:
         name = str(parameter.name)
-        if name not in known:
-            continue
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         value = changed.get(name, context.params[name])
-        if not given or name == "as_json" or value is None:
+        default = context.get_parameter_source(name) is not ParameterSource.COMMANDLINE
+        if name not in taken or default or value is None:
             continue
         if not isinstance(parameter, click.Option):
             words.append(str(value))
         elif parameter.is_flag:
             words += parameter.opts[:1] if value else parameter.secondary_opts[:1]
         else:
-            for one in value if parameter.multiple else [value]:
-                words += [parameter.opts[0], str(one)]
+            for item in value if parameter.multiple else [value]:
+                words += [parameter.opts[0], str(item)]
     return shlex.join(words)
 
 
 def _print(content: str) -> None:
-    """Also where the output is not in UTF-8: there a ± becomes a question mark, and no digit is lost."""
+    """Print text; where the output is not UTF-8, ± and the like become question marks."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     click.echo(content.encode(encoding, "replace").decode(encoding), nl=False)

@@ -1,4 +1,4 @@
-"""The data sets on which the papers evaluate, and what they set differently for each (Sec. 4.1 of both)."""
+"""The data sets on which the papers evaluate, and their settings for each (Sec. 4.1 of both)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True)
 class PaperDataset:
     """Attributes:
-    settings: fields of RunConfig: units of the LSTMs and videos per step; empty where the paper gives none.
-    train_videos, eval_videos: of the splits the paper uses; None where it does not say.
+    settings: configuration fields: units of the LSTMs and videos per step; empty where the paper gives none.
+    train_videos, eval_videos: sizes of the paper's splits; None where it does not give them.
     about: the paper rounds these two.
-    of_pools: fields of RunConfig of what chooses from a pool of models.
-    models: that pool, the cheapest first, where it is another than a table's rows have.
+    of_pools: configuration fields of methods that choose from a pool of models.
+    models: the pool, the cheapest first, where it differs from the pool of a table's rows.
     """
 
     title: str
@@ -25,14 +25,13 @@ class PaperDataset:
     models: tuple[str, ...] = ()
 
     def differs(self, train_videos: int, eval_videos: int) -> str:
-        """What the paper's splits are, if they are not of these sizes; else empty."""
+        """The sizes of the paper's splits in words, if they differ from these; else empty."""
         if self.train_videos is None or self.eval_videos is None:
             return ""
-        slack = 0.05 if self.about else 0.0
+        slack, about = (0.05, "about ") if self.about else (0.0, "")
         pairs = ((self.train_videos, train_videos), (self.eval_videos, eval_videos))
         if all(abs(theirs - ours) <= slack * theirs for theirs, ours in pairs):
             return ""
-        about = "about " if self.about else ""
         return f"{about}{self.train_videos:,} training and {self.eval_videos:,} evaluation videos of {self.title}"
 
 
@@ -46,7 +45,7 @@ LITEEVAL: Mapping[str, PaperDataset] = {
     "kinetics": PaperDataset("Kinetics", _sizes(1024, 2048, 512), 240_000, 20_000, about=True),
     "breakfast": PaperDataset("Breakfast"),
 }
-# Sec. 4.3 has 3 clips for Mini-Kinetics and 2 for HVU; for Kinetics-400 the paper does not say how many.
+# Sec. 4.3 has 3 clips for Mini-Kinetics and 2 for HVU; for Kinetics-400 the paper gives no number.
 SELECTION: Mapping[str, PaperDataset] = {
     "kinetics400": PaperDataset("Kinetics-400", {}, 250_000, 20_000, about=True),
     "mini-kinetics": PaperDataset("Mini-Kinetics", of_pools={"rows": 3}),
@@ -64,5 +63,5 @@ DATASETS: Mapping[str, PaperDataset] = {**LITEEVAL, **SELECTION}
 
 
 def dataset_title(name: str) -> str:
-    """As the paper writes it; a name that is not the paper's stays as it is."""
+    """The name as the paper writes it; other names stay as they are."""
     return DATASETS[name].title if name in DATASETS else name

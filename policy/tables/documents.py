@@ -1,4 +1,4 @@
-"""Tables and figures as what the renderer (`policy.sheets`) shows."""
+"""Tables and exhibits as documents, which `policy.sheets` renders."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ _MOST_DECIMALS = 4
 _FIGURE = "Accuracy against computation per video"
 
 
-def document(made: Report | Exhibit, *, drawn: bool) -> Document:
-    """Args:
-    drawn: with the figure of a table, which takes a second.
-    """
-    if isinstance(made, Exhibit):
-        return of_exhibit(made)
-    return of_report(made, figure.render(made) if drawn else None)
+def document(content: Report | Exhibit, *, drawn: bool) -> Document:
+    """A table or an exhibit; `drawn`: with a table's figure, which takes a second."""
+    if isinstance(content, Exhibit):
+        return of_exhibit(content)
+    return of_report(content, figure.draw(content).png if drawn else None)
 
 
 def of_report(report: Report, png: bytes | None = None) -> Document:
-    """A table, with its figure where it has been drawn."""
+    """A table, with its figure as PNG if there is one."""
     table = report.table
     pictures = []
     if png is not None:
@@ -51,14 +49,14 @@ def of_report(report: Report, png: bytes | None = None) -> Document:
             "seeds": report.seeds,
             "rows": [_record(row, report) for row in report.rows],
         },
-        data=[_all_of(report)],
-        # What \ref takes: letters, digits and hyphens.
+        data=[_complete(report)],
+        # \ref takes letters, digits and hyphens.
         label=re.sub(r"[^A-Za-z0-9]", "-", table.name),
     )
 
 
 def of_exhibit(exhibit: Exhibit) -> Document:
-    """A figure, and the numbers behind it."""
+    """A figure with the numbers behind it."""
     report = exhibit.report
     return Document(
         id=_id(report.table.name),
@@ -81,12 +79,12 @@ def of_exhibit(exhibit: Exhibit) -> Document:
 
 
 def _id(name: str) -> str:
-    """Of a section, from whatever a table's folder is called."""
+    """The id of a section, from any name of a table's folder."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", f"table-{name}" if not name[:1].isalpha() else name)
 
 
 def _shown(report: Report) -> Sheet:
-    """Ours beside the paper's."""
+    """Our values beside the paper's."""
     table = report.table
     columns = [
         Column("method", numeric=False),
@@ -97,10 +95,7 @@ def _shown(report: Report) -> Sheet:
         ),
         *(
             Column(
-                MEASURES[measure],
-                numeric=True,
-                paper=dataset_title(name),
-                emphasised=name == report.dataset,
+                MEASURES[measure], numeric=True, paper=dataset_title(name), emphasised=name == report.dataset
             )
             for name in table.datasets
             for measure in table.printed
@@ -109,14 +104,16 @@ def _shown(report: Report) -> Sheet:
     rows: list[list[Value]] = []
     groups, group = {}, METHODS_GROUP
     for index, row in enumerate(report.rows):
-        one = row.experiment
-        if one.group != group:
-            groups[index] = group = one.group
-        printed = [_printed(one, name, measure) for name in table.datasets for measure in table.printed]
+        experiment = row.experiment
+        if experiment.group != group:
+            groups[index] = group = experiment.group
+        printed = [
+            _printed(experiment, name, measure) for name in table.datasets for measure in table.printed
+        ]
         rows.append(
             [
                 row.title,
-                *_texts(one, table.columns),
+                *experiment.columns,
                 *_ours(row, table.measures),
                 *(value.text if value else None for value in printed),
             ]
@@ -132,27 +129,25 @@ def _ours(row: Row, measures: Sequence[Measure]) -> list[Value]:
 
 
 def _decimals(report: Report, measure: Measure) -> int:
-    """As many as Table 1 prints (one for mAP and GFLOPs), or what two digits of the smallest mean take."""
+    """One, as in the papers' tables, or for GFLOPs enough to show two digits of the smallest mean."""
     if measure != "gflops":
         return 1
     means = [row.measures[measure].mean for row in report.rows if row.built]
     smallest = min((mean for mean in means if mean > 0), default=1.0)
-    decimals = 1
-    while smallest * 10**decimals < 9.5 and decimals < _MOST_DECIMALS:
-        decimals += 1
-    return decimals
+    enough = (decimals for decimals in range(1, _MOST_DECIMALS) if smallest * 10**decimals >= 9.5)
+    return next(enough, _MOST_DECIMALS)
 
 
-def _all_of(report: Report) -> Sheet:
-    """For CSV: numbers only, of all measures."""
+def _complete(report: Report) -> Sheet:
+    """All measures as plain numbers, for CSV."""
     table = report.table
-    # The paper's ± is over videos; where it prints one, it has a field of its own.
+    # The paper's ± is over videos; where it prints one, there is a column for it.
     paper = [
         (name, measure, part)
         for name in table.datasets
         for measure in table.printed
         for part in ("", "_std")
-        if not part or any(_part(row.experiment, name, measure, part) for row in report.rows)
+        if not part or any(_digits(row.experiment, name, measure, part) for row in report.rows)
     ]
     keys = [
         *("name", "group", "status", "runs"),
@@ -163,37 +158,37 @@ def _all_of(report: Report) -> Sheet:
     ]
     rows: list[list[Value]] = []
     for row in report.rows:
-        one = row.experiment
+        experiment = row.experiment
         spreads = [row.measures[measure] if row.built else None for measure in MEASURES]
         numbers = ([s.mean, s.std, s.low, s.high] if s else [None] * 4 for s in spreads)
         rows.append(
             [
-                *(one.title, one.group, row.status, len(row.runs)),
+                *(experiment.title, experiment.group, row.status, len(row.runs)),
                 *(value for four in numbers for value in four),
-                *(_part(one, *of) for of in paper),
+                *(_digits(experiment, *key) for key in paper),
                 " ".join(f"{theirs}={ours}" for theirs, ours in row.substituted.items()),
-                *_texts(one, table.columns),
+                *experiment.columns,
             ]
         )
     return Sheet(table.title, [Column(key, key) for key in keys], rows)
 
 
 def _record(row: Row, report: Report) -> dict[str, object]:
-    """For JSON: everything, run by run."""
-    one = row.experiment
+    """The row with every run, for JSON."""
+    experiment = row.experiment
     return {
-        "name": one.title,
-        "experiment": one.name,
-        "group": one.group,
+        "name": experiment.title,
+        "experiment": experiment.name,
+        "group": experiment.group,
         "status": row.status,
         "substituted": dict(row.substituted),
-        "columns": dict(zip(report.table.columns, one.columns, strict=False)),
+        "columns": dict(zip(report.table.columns, experiment.columns, strict=False)),
         "ours": {measure: asdict(spread) for measure, spread in row.measures.items()},
         "paper": {
             name: {
                 measure: {"value": value.value, "printed": value.text} for measure, value in values.items()
             }
-            for name, values in one.published.items()
+            for name, values in experiment.published.items()
         },
         "runs": [
             {"folder": str(run.folder), "reused": run.reused, "result": run.result.as_json()}
@@ -202,17 +197,13 @@ def _record(row: Row, report: Report) -> dict[str, object]:
     }
 
 
-def _texts(one: Experiment, columns: Sequence[str]) -> Sequence[str]:
-    return one.columns or [""] * len(columns)
+def _printed(experiment: Experiment, dataset: str, measure: Measure) -> Printed | None:
+    return experiment.published.get(dataset, {}).get(measure)
 
 
-def _printed(one: Experiment, dataset: str, measure: Measure) -> Printed | None:
-    return one.published.get(dataset, {}).get(measure)
-
-
-def _part(one: Experiment, dataset: str, measure: Measure, part: str) -> str | None:
-    """The printed digits before the ±, or those after it."""
-    value = _printed(one, dataset, measure)
+def _digits(experiment: Experiment, dataset: str, measure: Measure, part: str) -> str | None:
+    """The printed digits before the ±, or for the part "_std" those after it."""
+    value = _printed(experiment, dataset, measure)
     if value is None:
         return None
     return value.std if part else value.mean

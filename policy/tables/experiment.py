@@ -1,4 +1,4 @@
-"""What a table is: rows, each one run of a method with the values that a paper prints for it."""
+"""The description of a table: its rows, each a method to run, with the values that a paper prints for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ExhibitName = Literal[
     "usage",
     "watched",
 ]
-"""What can be made of a table's runs besides the table (`exhibits.MAKERS`)."""
+"""What can be made of a table's runs instead of the table (`exhibits.MAKERS`)."""
 
 MEASURES: Mapping[Measure, str] = {
     "map_percent": "mAP %",
@@ -37,12 +37,12 @@ MEASURES: Mapping[Measure, str] = {
     "fine_features_spread": "± over videos",
     "usage_percent": "usage %",
 }
-"""What is reported of a run, and the title of its column."""
+"""The measures that are reported of a run, and the titles of their columns."""
 
 METHODS_GROUP = "methods"
 CONTROLS_GROUP = "null controls"
 
-_PRINTED = re.compile(r"(?P<mean>\d+(\.\d+)?)( ± (?P<std>\d+(\.\d+)?))?")
+_PRINTED = re.compile(r"\d+(\.\d+)?( ± \d+(\.\d+)?)?")
 
 
 @dataclass(frozen=True)
@@ -58,34 +58,29 @@ class Printed:
     @property
     def mean(self) -> str:
         """The digits before the ±."""
-        return self._part("mean") or ""
+        return self.text.partition(" ± ")[0]
 
     @property
     def std(self) -> str | None:
         """The digits after the ±, if there is one."""
-        return self._part("std")
+        return self.text.partition(" ± ")[2] or None
 
     @property
     def value(self) -> float:
         return float(self.mean)
 
-    def _part(self, name: str) -> str | None:
-        match = _PRINTED.fullmatch(self.text)
-        assert match is not None
-        return match[name]
-
 
 Published = Mapping[Measure, Printed]
-"""What a paper prints for a row on one data set."""
+"""The values that a paper prints for a row on one data set."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What a trained run is asked for, where it is not its predictions for whole videos.
+    """Predictions of a trained run before the end of the videos (LiteEval paper, Sec. 4.2.1).
 
     Attributes:
-        online: K: LiteEval's prediction after its K-th fine feature, or UNIFORM-K's (LiteEval paper, Sec. 4.2.1).
-        follows: of UNIFORM-K, the experiment whose K-th fine feature says how much of a video it may see.
+        online: K: LiteEval's prediction after its K-th fine feature, or that of UNIFORM-K.
+        follows: for UNIFORM-K, the experiment whose K-th fine feature limits how much of a video it may see.
     """
 
     online: int
@@ -97,17 +92,17 @@ class Experiment:
     """One row.
 
     Attributes:
-        name: what other rows call it, unique in its table.
+        name: by which other rows refer to it, unique in its table.
         title: as the paper prints it, made unique in its table.
         method: a key of `policy.registry.METHODS`; None where the paper only cites a result of others.
-        group: rows of one group stand together under its name.
+        group: the heading above neighbouring rows of the same group.
         streams: the paper's stream for each role that the method reads.
         models: the paper's pool, for a method that chooses from one: "STREAM" or "STREAM:ROWS" each, the cheapest
-            first. Such a method looks at the coarse stream or, without one, at the pool's cheapest.
-        settings: fields of RunConfig that are what this row is about; they win over the command line.
-        usage_of: the experiment whose run with the same seed says how often gates open here.
-        teacher_of: the experiment whose run with the same seed is the teacher here.
-        view: None: whole videos.
+            first. Such a method looks at the coarse stream or, without one, at the cheapest model of the pool.
+        settings: configuration fields that distinguish this row; they override the command line.
+        usage_of: the experiment whose run with the same seed determines how often gates open.
+        teacher_of: the experiment whose run with the same seed is the teacher.
+        view: None: predictions for whole videos.
         columns: texts for the table's `columns`.
         published: the paper's values by data set.
         emphasised: the paper proposes it.
@@ -134,28 +129,28 @@ class Experiment:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """All the paper's streams that it reads, each once."""
+        """All streams of the paper that it reads, each once."""
         return tuple(dict.fromkeys((*self.streams.values(), *self.pool)))
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of a paper, or one made like it.
+    """A table of a paper, or one of the same kind.
 
     Attributes:
         source: the paper and the number of the table in it.
-        measures: of ours, one column each.
-        datasets: of the paper, with values for some row; keys of `datasets.DATASETS`, or names of the user's own.
-        experiments: in the paper's order, then what we add.
+        measures: of our runs, one column each.
+        datasets: the paper's data sets with values for some row: keys of `datasets.DATASETS`, or other names.
+        experiments: the rows, in the paper's order, followed by those that we add.
         columns: titles of columns of text beside the rows' titles.
-        notes: what one should know of the paper's values, a sentence each.
-        backbones: what the paper trained its own on.
-        exhibit: what is made of the runs instead of a table, or None.
+        notes: remarks on the paper's values, a sentence each.
+        backbones: how the paper trained its backbones.
+        exhibit: made of the runs instead of a table, or None.
         videos: it can show frames of the videos themselves.
-        pool_of_dataset: its rows choose from the pool that the paper has for a data set, where one is named.
-        cost_of_dataset: where neither threshold nor budget is given, the budget is what the paper prints for it.
-        budget_over_threshold: a budget that is given sets what rows would set as their own threshold or price.
-        rows_within_cache: rows that would judge by more clips than the cache has are left out.
+        pool_of_dataset: rows choose from the paper's pool for the data set named by --dataset.
+        cost_of_dataset: without a threshold or budget from the user, the budget is the cost that the paper prints.
+        budget_over_threshold: a budget from the user replaces the rows' own thresholds and prices.
+        rows_within_cache: rows that need more clips than the cache has are left out.
     """
 
     name: str
@@ -176,25 +171,23 @@ class PaperTable:
 
     @property
     def accuracy(self) -> Accuracy:
-        """The first of the two that it shows."""
-        return "top1_percent" if "map_percent" not in self.measures else "map_percent"
+        """mAP if the table shows it, otherwise top-1."""
+        return "map_percent" if "map_percent" in self.measures else "top1_percent"
 
     @property
     def printed(self) -> tuple[Measure, ...]:
         """The measures that the paper prints for some row, in the order of MEASURES."""
-        found = {
-            measure for one in self.experiments for values in one.published.values() for measure in values
-        }
-        return tuple(measure for measure in MEASURES if measure in found)
+        printed = {m for row in self.experiments for values in row.published.values() for m in values}
+        return tuple(measure for measure in MEASURES if measure in printed)
 
     @property
     def streams(self) -> Mapping[Role, tuple[str, ...]]:
-        """The paper's streams that its rows read, by role."""
-        found: dict[Role, dict[str, None]] = {"coarse": {}, "fine": {}}
-        for one in self.experiments:
-            for role, stream in one.streams.items():
-                found.setdefault(role, {})[stream] = None
-        return {role: tuple(streams) for role, streams in found.items()}
+        """The paper's streams that its rows read, by role, each once."""
+        by_role: dict[Role, dict[str, None]] = {"coarse": {}, "fine": {}}
+        for row in self.experiments:
+            for role, stream in row.streams.items():
+                by_role.setdefault(role, {})[stream] = None
+        return {role: tuple(streams) for role, streams in by_role.items()}
 
     @property
     def pool(self) -> tuple[str, ...]:
@@ -203,6 +196,6 @@ class PaperTable:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """All the paper's streams that its rows read, each once."""
+        """All streams of the paper that its rows read, each once."""
         by_role = (stream for streams in self.streams.values() for stream in streams)
         return tuple(dict.fromkeys((*by_role, *self.pool)))

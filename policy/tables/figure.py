@@ -1,34 +1,32 @@
-"""Accuracy against computation as a PNG: each row a point with its spread over seeds."""
+"""Accuracy against computation: each row of a table is a point with its spread over seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from policy.sheets.words import drawn
 from policy.tables.datasets import dataset_title
 from policy.tables.experiment import CONTROLS_GROUP, MEASURES
-from policy.tables.placement import Box
 from policy.tables.plots.labels import Mark, write_labels
 from policy.tables.plots.style import (
     BLUE,
     GREY,
     LIGHT,
     VERMILLION,
+    Drawing,
     Style,
     heading,
     key,
     legend,
     new_figure,
     plain_axes,
-    png,
     scale_cost,
     scale_percent,
     settle,
 )
-from policy.tables.report import MARK, Report, Row
+from policy.tables.report import Report, Row
 
 EMPHASIS = Style("proposed", VERMILLION, "*", 15, weight="bold")
 METHOD = Style("methods compared", BLUE, "o", 7)
@@ -36,18 +34,12 @@ CONTROL = Style("null controls", GREY, "D", 6, filled=False)
 PAPER = Style("paper", LIGHT, "x", 6)
 
 
-def render(report: Report) -> bytes:
-    """The PNG.
+def draw(report: Report) -> Drawing:
+    """Draw the rows with runs and, where the data set is known, the paper's values.
 
     Raises:
         ValueError: no row is built.
     """
-    figure, _ = draw(report)
-    return png(figure)
-
-
-def draw(report: Report) -> tuple[Figure, list[Box]]:
-    """The figure and the boxes of its labels, in pixels."""
     marks = _marks(report)
     if not marks:
         raise ValueError(f"{report.table.name}: no row to draw")
@@ -56,15 +48,16 @@ def draw(report: Report) -> tuple[Figure, list[Box]]:
     _axes(axes, marks, MEASURES[report.table.accuracy])
     for mark in marks:
         _mark(axes, mark)
-    _heading(figure, report, marks)
+    heading(figure, report.table.title, report.subtitle("mean and standard deviation"))
+    styles = dict.fromkeys(mark.style for mark in marks)
+    legend(figure, [key(style, drawn(_legend(style, report))) for style in styles])
     settle(figure)
-    return figure, write_labels(figure, axes, marks)
+    return Drawing(figure, write_labels(figure, axes, marks))
 
 
 def _marks(report: Report) -> list[Mark]:
-    """The proposed method first: where there is little room, the first label is the nearest to its point."""
-    built = [row for row in report.rows if row.built]
-    ours = [_ours(row, _style(row), report) for row in built]
+    """The proposed method first, so that its label is near its point even where there is little room."""
+    ours = [_ours(row, report) for row in report.rows if row.built]
     ours.sort(key=lambda mark: mark.style is not EMPHASIS)
     if report.dataset is None:
         return ours
@@ -78,7 +71,7 @@ def _marks(report: Report) -> list[Mark]:
 
 
 def _paper_label(row: Row) -> str:
-    """Of the methods that we have, only the proposed one: the others are where the paper's crosses crowd."""
+    """Of the methods with runs, only the proposed one is labelled: the paper's crosses crowd near the others."""
     wanted = not row.built or row.experiment.emphasised
     return f"{row.experiment.title} (paper)" if wanted else ""
 
@@ -89,14 +82,14 @@ def _style(row: Row) -> Style:
     return CONTROL if row.experiment.group == CONTROLS_GROUP else METHOD
 
 
-def _ours(row: Row, style: Style, report: Report) -> Mark:
+def _ours(row: Row, report: Report) -> Mark:
     cost, accuracy = row.measures["gflops"], row.measures[report.table.accuracy]
-    return Mark(row.title, style, cost.mean, accuracy.mean, cost.std or 0.0, accuracy.std or 0.0)
+    return Mark(row.title, _style(row), cost.mean, accuracy.mean, cost.std or 0.0, accuracy.std or 0.0)
 
 
 def _axes(axes: Axes, marks: Sequence[Mark], accuracy: str) -> None:
     plain_axes(axes, "GFLOPs per video (10⁹ multiply-accumulates)", f"{accuracy.removesuffix(' %')} (%)")
-    # A spread that reaches zero or below does not, on a logarithmic axis.
+    # On a logarithmic axis a spread that reaches zero is not drawn in full.
     low = min(mark.x - mark.x_error if mark.x_error < mark.x else mark.x for mark in marks)
     scale_cost(axes, low, max(mark.x + mark.x_error for mark in marks))
     scale_percent(
@@ -112,23 +105,12 @@ def _mark(axes: Axes, mark: Mark) -> None:
         xerr=mark.x_error or None,
         yerr=mark.y_error or None,
         fmt=style.marker,
-        markersize=style.size,
-        color=style.colour,
-        markerfacecolor=style.colour if style.filled else "white",
         markeredgewidth=1.2 if style.marker != "*" else 0.6,
         elinewidth=1.0,
         capsize=2.0,
         zorder=4 if style is EMPHASIS else 3,
+        **style.marker_options(),
     )
-
-
-def _heading(figure: Figure, report: Report, marks: Sequence[Mark]) -> None:
-    seeds = len(report.seeds)
-    spread = f", mean and standard deviation of {seeds} seeds" if seeds > 1 else ""
-    replaced = f"; {MARK} streams replaced" if any(row.marked for row in report.rows) else ""
-    heading(figure, report.table.title, f"{report.labels_name}{spread}{replaced}")
-    present = dict.fromkeys(mark.style for mark in marks)
-    legend(figure, [key(style, drawn(_legend(style, report))) for style in present])
 
 
 def _legend(style: Style, report: Report) -> str:

@@ -17,7 +17,7 @@ REPORT_HTML = "report.html"
 
 
 def check_folder(folder: Path) -> None:
-    """Make the folder and try to write in it: hours of training later is too late to find out.
+    """Make the folder and try to write to it, before hours of training.
 
     Raises:
         UserError: it cannot be made or written to.
@@ -31,9 +31,9 @@ def check_folder(folder: Path) -> None:
 
 
 def write(document: Document, folder: Path) -> list[Path]:
-    """Write all of a document with a page of its own, and return the paths.
+    """Write all files of a document, with a page of its own, and return the paths.
 
-    table.csv is of its first sheet, table-2.csv of the second, and so with its pictures.
+    table.csv holds the first sheet, table-2.csv the second; pictures are numbered the same way.
 
     Raises:
         UserError: a file cannot be written.
@@ -54,7 +54,7 @@ def _numbered(name: str, number: int) -> str:
 
 
 def write_files(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
-    """Write files by name, each atomically, and return their paths. Raises UserError if one cannot be written."""
+    """Write files by name, each atomically; return their paths. Raises UserError if one cannot be written."""
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return [folder / name for name in contents]

@@ -1,4 +1,4 @@
-"""How far the runs of a table are, on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a table's runs on standard error: a bar on a terminal, an occasional line elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import click
 from rich import progress as bars
@@ -17,52 +17,39 @@ from policy.training.loop import METRICS
 
 
 class Working(NamedTuple):
-    """A run that is worked on: its name, and how many epochs it will have."""
+    """A run in progress: its name, and how many epochs it will have."""
 
     name: str
     epochs: int
 
 
-class Progress(Protocol):
-    """Who is told."""
+class Progress:
+    """Receives the progress of a table, and shows nothing."""
 
     def reused(self, title: str, runs: int) -> None:
-        """Runs of a row were there already."""
+        """Runs of a row existed already."""
 
     def trained(self, name: str, folder: Path, *, seconds: float, how: str) -> None:
-        """A run is done; `how`: trained, or something like it."""
+        """A run is finished; `how` is "trained", "evaluated" or the like."""
 
     def note(self, line: str) -> None:
-        """Something else is done."""
+        """Something else is finished."""
 
     def watch(self, active: Mapping[Path, Working]) -> AbstractContextManager[None]:
-        """While these run folders are worked on."""
-
-
-class Silent:
-    """Nobody."""
-
-    def reused(self, title: str, runs: int) -> None: ...
-
-    def trained(self, name: str, folder: Path, *, seconds: float, how: str) -> None: ...
-
-    def note(self, line: str) -> None: ...
-
-    def watch(self, active: Mapping[Path, Working]) -> AbstractContextManager[None]:
+        """A context in which these run folders are worked on."""
         return nullcontext()
 
 
-class Told:
-    """Tells the user.
+class ShownProgress(Progress):
+    """Shows the progress on standard error.
 
-    Trainings may be in other processes; what all of them leave behind is a line per epoch in their run
-    folders, so that is what is counted.
+    Trainings may run in other processes, so epochs are counted as lines of the metrics file in each run folder.
     """
 
     def __init__(self, runs: int, *, live: bool | None = None) -> None:
         """Args:
-        runs: of the whole table.
-        live: draw a bar; by default where standard error is a terminal.
+        runs: number of runs of the whole table.
+        live: draw a bar; by default if standard error is a terminal.
         """
         self.runs = runs
         self.done = 0
@@ -72,13 +59,13 @@ class Told:
             bars.TextColumn("training"),
             bars.BarColumn(),
             bars.TextColumn("{task.fields[count]}"),
-            bars.TextColumn("{task.fields[said]}"),
+            bars.TextColumn("{task.fields[current]}"),
             bars.TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
             disable=not self.live,
         )
-        self.task = self.bar.add_task("training", total=float(runs), count="", said="")
+        self.task = self.bar.add_task("training", total=float(runs), count="", current="")
 
     def reused(self, title: str, runs: int) -> None:
         self.done += runs
@@ -112,31 +99,30 @@ class Told:
 
     def _look(self, over: threading.Event) -> None:
         while not over.wait(0.5 if self.live else 30.0):
-            begun = {run: n for folder, run in list(self.active.items()) if (n := _epochs(folder))}
-            said = [f"{run.name}: epoch {n} of {run.epochs}" for run, n in begun.items()]
+            epochs = {run: n for folder, run in list(self.active.items()) if (n := _epochs(folder))}
+            lines = [f"{run.name}: epoch {n} of {run.epochs}" for run, n in epochs.items()]
             if self.live:
-                others = f" and {len(said) - 1} more" if len(said) > 1 else ""
-                self._show(
-                    sum(n / run.epochs for run, n in begun.items()), f"{said[0]}{others}" if said else ""
-                )
-            elif said:
-                self._say("; ".join(said))
+                others = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+                share = sum(n / run.epochs for run, n in epochs.items())
+                self._show(share, f"{lines[0]}{others}" if lines else "")
+            elif lines:
+                self._say("; ".join(lines))
 
-    def _show(self, share: float = 0.0, said: str = "") -> None:
+    def _show(self, share: float = 0.0, current: str = "") -> None:
         count = f"{self.done}/{self.runs} runs"
-        self.bar.update(self.task, completed=self.done + share, count=count, said=said)
+        self.bar.update(self.task, completed=self.done + share, count=count, current=current)
 
     def _say(self, line: str) -> None:
         numbered = f"[{self.done:>{len(str(self.runs))}}/{self.runs}] {line}"
         if self.live:
-            # Through the bar's console, which moves the bar out of the way.
+            # The bar's console moves the bar out of the way.
             self.bar.console.print(numbered, markup=False, highlight=False, soft_wrap=True)
         else:
             click.echo(numbered, err=True)
 
 
 def _epochs(folder: Path) -> int:
-    """Epochs that a run has behind it."""
+    """The number of finished epochs of a run."""
     try:
         return (folder / METRICS).read_bytes().count(b"\n")
     except OSError:

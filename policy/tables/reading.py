@@ -1,9 +1,9 @@
-"""Tables as folders of TOML files: table.toml, and a file for each row, in the order of their names.
+"""Read tables from folders of TOML files: table.toml, and a file for each row, in the order of their names.
 
-EXPERIMENTS/liteeval-2/table.toml            what the table is
-EXPERIMENTS/liteeval-2/03-liteeval-dpn.toml  a row, which the others call liteeval-dpn
+EXPERIMENTS/liteeval-2/table.toml            the table
+EXPERIMENTS/liteeval-2/03-liteeval-dpn.toml  a row, to which others refer as liteeval-dpn
 
-docs/tables.md says what may stand in them. All is checked here, before anything is trained.
+docs/tables.md lists the fields. Everything is checked here, before anything is trained.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from cache_schema import UserError
-from policy.config import DataConfig, RunConfig, names_of, types_of
+from policy.config import DataConfig, names_of, types_of
 from policy.data.batches import Role
 from policy.registry import CONFIGS, METHODS
 from policy.selection.config import PoolConfig
@@ -50,14 +50,14 @@ _READS: Mapping[ExhibitName, tuple[str, ...]] = {
     "usage": ("liteeval",),
     "watched": ("liteeval", "uniform"),
 }
-"""Rows that an exhibit asks for by name, each called as its method."""
+"""Rows that an exhibit reads by name, which is that of their method."""
 
 
 def read_table(folder: Path) -> PaperTable:
     """Read a table.
 
     Raises:
-        UserError: the folder is not a table, or a file of it is not what it should be; names file and field.
+        UserError: the folder is not a table, or a file in it is invalid; names file and field.
     """
     if not (folder / TABLE).is_file():
         raise UserError(f"{folder}: not a table: it has no {TABLE}")
@@ -100,16 +100,13 @@ def read_table(folder: Path) -> PaperTable:
 
 def _exhibit(about: _File) -> ExhibitName | None:
     name = about.text_or_none("exhibit")
-    if name is None:
-        return None
-    for known in _EXHIBITS:
-        if name == known:
-            return known
-    raise about.wrong(f"no exhibit {name!r}; there are: {', '.join(_EXHIBITS)}")
+    if name not in (None, *_EXHIBITS):
+        raise about.wrong(f"no exhibit {name!r}; there are: {', '.join(_EXHIBITS)}")
+    return name
 
 
 def _check_exhibit(about: _File, exhibit: ExhibitName | None, rows: Collection[Experiment]) -> None:
-    """That an exhibit finds the rows that it is made of."""
+    """Raises UserError if rows that the exhibit needs are missing."""
     if exhibit is None:
         return
     trained = {one.name: one.method for one in rows if one.method}
@@ -166,106 +163,105 @@ def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]
 def _published(part: _File, dataset: str, datasets: tuple[str, ...]) -> Published:
     if dataset not in datasets:
         raise part.wrong(f"{TABLE} does not name this data set; it names: {', '.join(datasets) or 'none'}")
-    read: dict[Measure, Printed] = {}
+    published: dict[Measure, Printed] = {}
     for measure in MEASURES:
         text = part.text_or_none(measure)
         if text is not None:
             try:
-                read[measure] = Printed(text)
+                published[measure] = Printed(text)
             except ValueError as error:
                 raise part.wrong(f"{measure}: {error}") from error
     part.done()
-    return read
+    return published
 
 
 def _settings(part: _File, method: str | None) -> Mapping[str, Any]:
-    """Checked against the fields that the method reads."""
-    config = CONFIGS[method] if method else RunConfig
-    # The others stand elsewhere in the file, or are not for one row alone.
-    allowed = (
-        names_of(config) - names_of(DataConfig) - {"coarse", "fine", "models", "seed"} if method else set()
-    )
+    """The settings of a row, checked against the configuration of its method."""
     if "models" in part.values:
         raise part.wrong("models stand in [streams]")
+    if method is None:
+        for name in part.values:
+            raise part.wrong(f"unknown field {name!r}; there is no method")
+        return {}
+    config = CONFIGS[method]
+    # The other fields are set elsewhere in the file, or for all rows.
+    allowed = names_of(config) - names_of(DataConfig) - {"coarse", "fine", "models", "seed"}
     for name, value in part.values.items():
         if name not in allowed:
-            reads = f"{method} reads: {', '.join(sorted(allowed))}" if method else "there is no method"
-            raise part.wrong(f"unknown field {name!r}; {reads}")
+            raise part.wrong(f"unknown field {name!r}; {method} reads: {', '.join(sorted(allowed))}")
         kind = types_of(config)[name]
         if not _fits(value, kind):
-            raise part.wrong(f"{name}: {value!r} is not of its type, {_said(kind)}")
+            raise part.wrong(f"{name}: {value!r} is not of its type, {_in_words(kind)}")
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in part.values.items()}
+    teacher: dict[str, Any] = {"teacher": "given elsewhere"} if values.get("distill") else {}
     try:
-        if method:
-            taught: dict[str, Any] = {"teacher": "given elsewhere"} if values.get("distill") else {}
-            config(**taught, **values).check()
+        config(**teacher, **values).check()
     except UserError as error:
         raise part.wrong(str(error)) from error
     part.values.clear()
     return values
 
 
-def _check_method(file: _File, one: Experiment) -> None:
-    if one.method is None:
-        if one.streams or one.models or one.settings or one.view or one.usage_of or one.teacher_of:
+def _check_method(file: _File, row: Experiment) -> None:
+    if row.method is None:
+        if row.streams or row.models or row.settings or row.view or row.usage_of or row.teacher_of:
             raise file.wrong(
                 "a row without a method only cites: it has no streams, settings, view, usage_of or teacher_of"
             )
         return
-    if one.method == "random-gating" and (one.usage_of is None) == ("usage" not in one.settings):
+    if row.method == "random-gating" and (row.usage_of is None) == ("usage" not in row.settings):
         raise file.wrong("random-gating needs either usage_of, another row, or a usage in [settings]")
-    if one.usage_of is not None and one.method != "random-gating":
-        raise file.wrong(f"usage_of is for random-gating, not for {one.method}")
-    if (one.teacher_of is None) == bool(one.settings.get("distill")):
+    if row.usage_of is not None and row.method != "random-gating":
+        raise file.wrong(f"usage_of is for random-gating, not for {row.method}")
+    if (row.teacher_of is None) == bool(row.settings.get("distill")):
         raise file.wrong("teacher_of, another row, and a distill in [settings] need each other")
-    if one.view is None:
+    if row.view is None:
         return
-    if one.view.online < 1:
-        raise file.wrong(f"[view]: online must be at least 1, not {one.view.online}")
-    if one.method not in (*_ONLINE, "uniform"):
-        raise file.wrong(f"[view]: online is for {', '.join(_ONLINE)} and uniform, not for {one.method}")
-    if (one.view.follows is None) == (one.method == "uniform"):
+    if row.view.online < 1:
+        raise file.wrong(f"[view]: online must be at least 1, not {row.view.online}")
+    if row.method not in (*_ONLINE, "uniform"):
+        raise file.wrong(f"[view]: online is for {', '.join(_ONLINE)} and uniform, not for {row.method}")
+    if (row.view.follows is None) == (row.method == "uniform"):
         raise file.wrong("[view]: uniform, and nothing else, follows a row of LiteEval: follows = NAME")
 
 
-def _check_streams(file: _File, one: Experiment) -> None:
-    if one.method is None:
+def _check_streams(file: _File, row: Experiment) -> None:
+    if row.method is None:
         return
-    method = METHODS[one.method]
-    if not chooses(one.method):
-        if one.models:
-            raise file.wrong(f"[streams]: {one.method} does not choose from models")
-    elif not one.models:
-        raise file.wrong(f'[streams]: {one.method} needs a pool of models: models = ["STREAM", "STREAM", …]')
+    method = METHODS[row.method]
+    if not chooses(row.method):
+        if row.models:
+            raise file.wrong(f"[streams]: {row.method} does not choose from models")
+    elif not row.models:
+        raise file.wrong(f'[streams]: {row.method} needs a pool of models: models = ["STREAM", "STREAM", …]')
     else:
         try:
-            parse_models(one.models)
+            parse_models(row.models)
         except UserError as error:
             raise file.wrong(f"[streams]: models: {error}") from error
     for role in _ROLES:
-        # What looks at a model of its pool may leave open at which.
-        if role not in one.streams and role in method.roles and not one.models:
-            raise file.wrong(f"[streams]: {one.method} needs a {role} stream")
-        if role in one.streams and role not in method.roles:
-            raise file.wrong(f"[streams]: {one.method} does not read a {role} stream")
+        # A selector without a coarse stream looks at the cheapest model of its pool.
+        if role not in row.streams and role in method.roles and not row.models:
+            raise file.wrong(f"[streams]: {row.method} needs a {role} stream")
+        if role in row.streams and role not in method.roles:
+            raise file.wrong(f"[streams]: {row.method} does not read a {role} stream")
 
 
 def _check_references(rows: Mapping[Path, Experiment]) -> None:
     for what in ("name", "title"):
-        seen: dict[str, Path] = {}
-        for path, one in rows.items():
-            value = getattr(one, what)
-            if value in seen:
-                raise UserError(f"{path}: has the {what} {value!r} of {seen[value].name}; each needs its own")
-            seen[value] = path
-    by_name = {one.name: one for one in rows.values()}
-    for path, one in rows.items():
-        others = {
-            "usage_of": one.usage_of,
-            "teacher_of": one.teacher_of,
-            "follows": one.view.follows if one.view else None,
-        }
-        for what, other in others.items():
+        paths: dict[str, Path] = {}
+        for path, row in rows.items():
+            value = getattr(row, what)
+            if value in paths:
+                raise UserError(
+                    f"{path}: has the {what} {value!r} of {paths[value].name}; each needs its own"
+                )
+            paths[value] = path
+    by_name = {row.name: row for row in rows.values()}
+    for path, row in rows.items():
+        follows = row.view.follows if row.view else None
+        references = (("usage_of", row.usage_of), ("teacher_of", row.teacher_of), ("follows", follows))
+        for what, other in references:
             if other is None:
                 continue
             named = by_name.get(other)
@@ -280,11 +276,11 @@ def _check_references(rows: Mapping[Path, Experiment]) -> None:
 
 
 class _File:
-    """The values of a TOML file, or of a part of it, that have not been asked for yet."""
+    """The values of a TOML file, or of a part of it, that have not been taken yet."""
 
     def __init__(self, path: Path, values: dict[str, Any], where: str = "") -> None:
         self.path, self.values, self.where = path, values, where
-        self.asked: dict[str, None] = {}
+        self.known: dict[str, None] = {}
 
     @staticmethod
     def read(path: Path) -> _File:
@@ -305,47 +301,40 @@ class _File:
         return value
 
     def text_or_none(self, name: str) -> str | None:
-        value = self._take(name, None)
-        return None if value is None else str(self._of(name, value, str, "a text"))
+        value: str | None = self._take(name, str, "a text", None)
+        return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        value = self._take(name, [])
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise self.wrong(f"{name}: {value!r} is not a list of texts")
-        return tuple(value)
+        return tuple(self._take(name, tuple[str, ...], "a list of texts", []))
 
     def number(self, name: str) -> int:
-        value = self._take(name, None)
+        value: int | None = self._take(name, int, "a whole number", None)
         if value is None:
             raise self.wrong(f"{name} is missing")
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.wrong(f"{name}: {value!r} is not a whole number")
         return value
 
     def flag(self, name: str) -> bool:
-        return bool(self._of(name, self._take(name, False), bool, "true or false"))
+        return bool(self._take(name, bool, "true or false", False))
 
     def part(self, name: str) -> _File:
-        value = self._of(name, self._take(name, {}), dict, f"a part [{name}]")
-        return _File(self.path, dict(value), f"{self.where}[{name}]: ".replace("]: [", "."))
+        values = self._take(name, dict, f"a part [{name}]", {})
+        return _File(self.path, dict(values), f"{self.where}[{name}]: ".replace("]: [", "."))
 
     def done(self) -> None:
-        """Raises UserError if something is left that nobody has asked for."""
+        """Raises UserError if a value is left that is no known field."""
         if self.values:
-            raise self.wrong(f"unknown field {next(iter(self.values))!r}; there are: {', '.join(self.asked)}")
+            raise self.wrong(f"unknown field {next(iter(self.values))!r}; there are: {', '.join(self.known)}")
 
-    def _take(self, name: str, default: Any) -> Any:
-        self.asked[name] = None
-        return self.values.pop(name, default)
-
-    def _of(self, name: str, value: Any, kind: type, what: str) -> Any:
-        if not isinstance(value, kind):
+    def _take(self, name: str, kind: Any, what: str, default: Any) -> Any:
+        self.known[name] = None
+        value = self.values.pop(name, default)
+        if value is not default and not _fits(value, kind):
             raise self.wrong(f"{name}: {value!r} is not {what}")
         return value
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value of a TOML file is of the type of a field of a configuration."""
+    """Whether a value of a TOML file has the type of a configuration's field."""
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
@@ -357,8 +346,8 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, (int, float) if kind is float else kind)
 
 
-def _said(kind: Any) -> str:
-    """A type for people who do not know Python."""
+def _in_words(kind: Any) -> str:
+    """A type in plain words."""
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(repr, get_args(kind)))
     if get_origin(kind) is tuple:

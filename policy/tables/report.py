@@ -1,9 +1,9 @@
-"""What the runs of a table come to: means, spreads and intervals, and the state under the table."""
+"""The results of a table's runs: means, spreads and intervals, and the sentences below the table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cache_schema import StreamSpec
@@ -13,16 +13,16 @@ from policy.runs import Result, Run
 from policy.sheets.sheet import INTERVALS, Spread
 from policy.tables.datasets import DATASETS, dataset_title
 from policy.tables.experiment import Experiment, Measure, PaperTable
-from policy.tables.source import Source
+from policy.tables.requests import Order
 from policy.tables.streams import Substitution
 from policy.tables.uncertainty import Intervals
 
 MARK = "†"
-"""Beside the title of a row that reads another stream than the paper's."""
+"""Marks the title of a row that reads another stream than the paper's."""
 
 Status = Literal["built", "cited", "not built yet"]
 
-_OF_A_RUN: Mapping[Measure, Callable[[Result], float]] = {
+MEASURE_OF_RUN: Mapping[Measure, Callable[[Result], float]] = {
     "map_percent": lambda result: 100 * result.metrics["mean_average_precision"],
     "top1_percent": lambda result: 100 * result.metrics["top1"],
     "gflops": lambda result: result.gflops_mean,
@@ -30,7 +30,7 @@ _OF_A_RUN: Mapping[Measure, Callable[[Result], float]] = {
     "fine_features_spread": lambda result: result.metrics["fine_features_std"],
     "usage_percent": lambda result: 100 * result.metrics["usage"],
 }
-"""Each a mean over the videos of the evaluation subset, or their standard deviation."""
+"""Means over the evaluation videos, or their standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Row:
     """One experiment and its runs: one per seed, or none.
 
     Attributes:
-        substituted: the cache's stream by the paper's, for those it reads that are not the same.
-        marked: whether its title bears a mark for that.
+        substituted: the cache's stream by the paper's, for streams that are replaced.
+        marked: whether its title has a mark for that.
     """
 
     experiment: Experiment
@@ -47,6 +47,10 @@ class Row:
     intervals: Intervals = field(default_factory=dict)
     substituted: Mapping[str, str] = field(default_factory=dict)
     marked: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.experiment.name
 
     @property
     def built(self) -> bool:
@@ -60,7 +64,7 @@ class Row:
 
     @property
     def title(self) -> str:
-        """With the mark."""
+        """The title, with the mark if there is one."""
         return f"{self.experiment.title} {MARK}" if self.marked else self.experiment.title
 
     @property
@@ -68,12 +72,12 @@ class Row:
         """Empty without runs."""
         if not self.runs:
             return {}
-        return {name: self._spread(name, of) for name, of in _OF_A_RUN.items()}
+        return {name: self._spread(name, of) for name, of in MEASURE_OF_RUN.items()}
 
     def _spread(self, name: Measure, of: Callable[[Result], float]) -> Spread:
         spread = Spread.of([of(run.result) for run in self.runs])
-        found = self.intervals.get(name)
-        return Spread(spread.mean, spread.std, found.low, found.high) if found else spread
+        interval = self.intervals.get(name)
+        return replace(spread, low=interval.low, high=interval.high) if interval else spread
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,9 @@ class Report:
     """A table with our numbers.
 
     Attributes:
-        dataset: the paper's data set that ours is, a key of DATASETS, or None.
-        state: what one has to know to read the numbers, a sentence each.
-        command: prints this table again.
+        dataset: the paper's data set that the cache holds, a key of DATASETS, or None.
+        state: how the numbers were obtained, a sentence each.
+        command: the command line that prints this table again.
     """
 
     table: PaperTable
@@ -94,56 +98,61 @@ class Report:
     state: tuple[str, ...]
     command: str
 
+    def row(self, name: str) -> Row:
+        """The row of an experiment."""
+        return next(row for row in self.rows if row.name == name)
+
+    @property
+    def heading(self) -> str:
+        """The table's title, with a mark where streams are replaced."""
+        return f"{self.table.title} {MARK}" if any(row.marked for row in self.rows) else self.table.title
+
+    def subtitle(self, spread: str) -> str:
+        """The line below a figure's title; `spread` names what is shown of several seeds."""
+        seeds = f", {spread} of {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
+        replaced = f"; {MARK} streams replaced" if any(row.marked for row in self.rows) else ""
+        return f"{self.labels_name}{seeds}{replaced}"
+
 
 def make_report(
-    table: PaperTable,
+    order: Order,
     runs: Mapping[str, tuple[Run, ...]],
-    source: Source,
-    *,
-    chosen: Substitution,
     intervals: Mapping[str, Intervals],
-    seeds: Sequence[int],
-    labels_name: str,
-    dataset: str | None,
+    *,
     command: str,
-    spread: str = "mean ± standard deviation",
+    spread: str,
 ) -> Report:
     """Args:
     runs, intervals: by row, as `running.carry_out` and `uncertainty.find_intervals` return them.
-    spread: what the numbers are of those of several seeds.
+    command: the command line that prints the report again.
+    spread: what is shown of the numbers of several seeds.
     """
+    table, streams, setting, source = order.table, order.streams, order.setting, order.source
+    seeds, labels_name, dataset = tuple(setting.seeds), setting.labels.source.name, setting.dataset
     rows = tuple(
-        Row(
-            one,
-            runs.get(one.name, ()),
-            intervals.get(one.name, {}),
-            chosen.of(one),
-            marked=chosen.marks(one),
-        )
+        Row(one, runs.get(one.name, ()), intervals.get(one.name, {}), streams.of(one), streams.marks(one))
         for one in table.experiments
     )
     data = next(iter(source.datasets.values()))
-    # A model that a selector looks at is said once, among those that it chooses from.
-    papers: dict[str, Sequence[str]] = {
-        role: [paper for paper in streams if paper not in table.pool]
-        for role, streams in table.streams.items()
+    # A selector's own model is named once, among those that it chooses from.
+    papers = {
+        role: [name for name in names if name not in table.pool] for role, names in table.streams.items()
     }
-    papers["model"] = table.pool
     specs = {
-        role: {paper: source.cache[chosen.stream(paper)].spec for paper in streams}
-        for role, streams in papers.items()
-        if streams
+        role: {paper: source.cache[streams.stream(paper)].spec for paper in names}
+        for role, names in (*papers.items(), ("model", table.pool))
+        if names
     }
     state = (
         _videos(data, labels_name),
-        *(_stream(role, ours) for role, found in specs.items() for ours in _by_stream(found)),
-        *_replaced(chosen),
+        *(_stream(role, spec) for role, by_paper in specs.items() for spec in _unique(by_paper)),
+        *_replaced(streams),
         _reading(table, seeds, spread),
         *([INTERVALS] if any(row.intervals for row in rows) else []),
         *_differences(table, data, specs, dataset),
         *table.notes,
     )
-    return Report(table, rows, tuple(seeds), labels_name, dataset, state, command)
+    return Report(table, rows, seeds, labels_name, dataset, state, command)
 
 
 def _videos(data: Dataset, labels_name: str) -> str:
@@ -157,9 +166,9 @@ def _videos(data: Dataset, labels_name: str) -> str:
     )
 
 
-def _by_stream(specs: Mapping[str, StreamSpec]) -> Iterator[StreamSpec]:
+def _unique(specs: Mapping[str, StreamSpec]) -> Iterable[StreamSpec]:
     """Each stream of the cache once."""
-    yield from {spec.name: spec for spec in specs.values()}.values()
+    return {spec.name: spec for spec in specs.values()}.values()
 
 
 _ROWS = {"clips": "clip", "snippets": "snippet", "dense": "clip"}
@@ -172,28 +181,23 @@ def _stream(role: str, spec: StreamSpec) -> str:
     return f"{role.capitalize()}: {title}, weights {spec.weights}, {_figure(cost.gflops())} GFLOPs per {row}."
 
 
-def _replaced(chosen: Substitution) -> list[str]:
-    """What stands for what, with the mark where rows bear it."""
-    sentences = []
-    for marked in (True, False):
+def _replaced(streams: Substitution) -> Iterable[str]:
+    """Which streams are replaced, with the mark for those whose rows have it."""
+    for marked, prefix in ((True, f"{MARK} "), (False, "")):
         pairs = [
             f"{ours} in place of {paper}"
-            for paper, ours in chosen.replaced.items()
-            if (paper in chosen.marked) == marked
+            for paper, ours in streams.replaced.items()
+            if (paper in streams.marked) == marked
         ]
         if pairs:
-            sentences.append(f"{f'{MARK} ' if marked else ''}Streams replaced: {', '.join(pairs)}.")
-    return sentences
+            yield f"{prefix}Streams replaced: {', '.join(pairs)}."
 
 
 def _reading(table: PaperTable, seeds: Sequence[int], spread: str) -> str:
     over = f"{spread} over seeds" if len(seeds) > 1 else "seed"
     videos = "; the paper's ± of those two is over videos" if "fine_features_spread" in table.measures else ""
-    what = (
-        "GFLOPs and fine features"
-        if any(not one.models for one in table.experiments if one.method)
-        else "GFLOPs"
-    )
+    without_pool = any(not one.models for one in table.experiments if one.method)
+    what = "GFLOPs and fine features" if without_pool else "GFLOPs"
     return (
         f"Numbers: {over} {', '.join(map(str, seeds))}. {what} are per "
         f"video{videos}; 1 GFLOP is 10⁹ multiply-accumulates, as in the papers, and the methods' own networks are "
@@ -207,32 +211,29 @@ def _differences(
     specs: Mapping[str, Mapping[str, StreamSpec]],
     dataset: str | None,
 ) -> list[str]:
-    """Why the paper's values need not be ours."""
+    """Why the paper's values may differ from ours."""
     if not table.datasets:
         return []
-    why = []
+    reasons = []
     if dataset is None or dataset not in table.datasets:
-        why.append(" and ".join(map(dataset_title, table.datasets)))
-    elif theirs := DATASETS[dataset].differs(len(data.train), len(data.evaluation)):
-        why.append(theirs)
-    known = cost_table()
-    tuned = table.backbones
-    if any(spec.name != paper for found in specs.values() for paper, spec in found.items()):
-        papers = [paper for found in specs.values() for paper in found]
-        titles = [known[paper].title if paper in known else paper for paper in papers]
-        tuned = f"{' and '.join(titles)}, {tuned}"
-    ours = ", ".join(
-        f"{spec.weights} ({role if len(found) == 1 else spec.name})"
-        for role, found in specs.items()
-        for spec in _by_stream(found)
+        reasons.append(" and ".join(map(dataset_title, table.datasets)))
+    elif splits := DATASETS[dataset].differs(len(data.train), len(data.evaluation)):
+        reasons.append(splits)
+    backbones = table.backbones
+    papers = [paper for by_paper in specs.values() for paper in by_paper]
+    if any(spec.name != paper for by_paper in specs.values() for paper, spec in by_paper.items()):
+        costs = cost_table()
+        titles = [costs[paper].title if paper in costs else paper for paper in papers]
+        backbones = f"{' and '.join(titles)}, {backbones}"
+    weights = ", ".join(
+        f"{spec.weights} ({role if len(by_paper) == 1 else spec.name})"
+        for role, by_paper in specs.items()
+        for spec in _unique(by_paper)
     )
-    why.append(f"their backbones are {tuned}; the weights here are {ours}")
-    return [f"The paper's values ({table.source}) are for another setting: {'; '.join(why)}."]
+    reasons.append(f"their backbones are {backbones}; the weights here are {weights}")
+    return [f"The paper's values ({table.source}) are for another setting: {'; '.join(reasons)}."]
 
 
 def _figure(value: float) -> str:
     """Three significant digits, without an exponent."""
     return f"{value:.3g}" if value >= 0.001 else f"{value:.6f}"
-
-
-__all__ = ["INTERVALS", "MARK", "Report", "Row", "Spread", "make_report"]

@@ -1,4 +1,4 @@
-"""Cache and labels of a table, opened once, and the datasets that its rows make of them."""
+"""Cache and labels of a table, opened once, and the datasets that its rows read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _Kind = tuple[object, ...]
 @dataclass(frozen=True)
 class Source:
     """Attributes:
-    labels: of the videos that every row is judged on.
-    notes: what the user should know, a line each.
+    labels: of the videos on which every row is judged.
+    notes: remarks for the user, a line each.
+    datasets: by what distinguishes the rows' data (`_kind`).
     """
 
     cache: FeatureCache
@@ -31,12 +32,12 @@ class Source:
     @staticmethod
     def open(configs: Iterable[RunConfig], cache: FeatureCache, labels: LabelSet) -> Source:
         """Args:
-            configs: of all runs; their seeds and options of training do not matter.
+            configs: of all runs; their seeds and training options do not matter.
 
         Raises:
-            UserError: configuration, cache and labels do not fit each other.
+            UserError: configuration, cache and labels do not match.
         """
-        # First those that read most streams: what is said of them holds for the others.
+        # Those that read most streams first: their notes hold for the others.
         by_roles = sorted(configs, key=lambda config: -_streams_of(config))
         kinds = {_kind(config): config for config in by_roles}
         datasets = {kind: open_data(config, cache, labels) for kind, config in kinds.items()}
@@ -45,8 +46,7 @@ class Source:
         matched = [_matched(data, labels) for data in datasets.values()]
         common = set.intersection(*matched)
         if any(videos != common for videos in matched):
-            # Only with --skip-missing or --whole-only. A row must not be judged on videos that another one's
-            # streams lack.
+            # Only with --skip-missing or --whole-only: all rows must be judged on videos that every row has.
             more = len(matched[0] - common)
             if more:
                 notes.append(f"{more:,} more left out, which other streams of the table lack")
@@ -59,19 +59,17 @@ class Source:
 
 
 def skipping(config: RunConfig) -> RunConfig:
-    """The same, for data of which it is known what is missing."""
+    """The configuration for data whose missing videos have been reported."""
     return replace(config, skip_missing=True)
 
 
 def _kind(config: RunConfig) -> _Kind:
-    """What decides how a dataset is opened, of what can differ between the rows of a table."""
+    """The settings that decide how a dataset is opened and may differ between the rows of a table."""
     method = METHODS[config.method]
     streams = ((role, getattr(config, role)) for role in method.roles)
     pool = (tuple(method.pool(config)), tuple(method.held_out(config)))
     # Which model of a pool is the cheapest depends on how many rows each judges by.
-    cheapest = (
-        (config.models, config.rows) if isinstance(config, PoolConfig) and config.coarse is None else None
-    )
+    cheapest = isinstance(config, PoolConfig) and config.coarse is None and (config.models, config.rows)
     return (*streams, *pool, cheapest, config.input_norm == "l2")
 
 
@@ -81,6 +79,6 @@ def _streams_of(config: RunConfig) -> int:
 
 
 def _matched(data: Dataset, labels: LabelSet) -> set[str]:
-    """The dataset's videos by what the labels call them; in the cache they may have another name."""
+    """The dataset's videos by their ids in the labels, which may differ from those in the cache."""
     ids = {*data.train.ids, *data.evaluation.ids}
     return {v.video_id for v in labels.videos if not ids.isdisjoint((v.video_id, *v.aliases))}

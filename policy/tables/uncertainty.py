@@ -1,6 +1,6 @@
-"""Bootstrap intervals of a table's rows. They take a while on many videos and seeds, so they are kept.
+"""Bootstrap intervals of a table's rows, stored because many videos and seeds take a while.
 
-RUNS/intervals/3f2a….json    by the content of the predictions that they are of
+RUNS/intervals/3f2a….json    named by the content of the predictions
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from policy.evaluation.metrics import Interval
 from policy.evaluation.predictions import Predictions, intervals
 from policy.runs import Run
 from policy.tables.experiment import Measure
-from policy.tables.progress import Progress, Silent
+from policy.tables.progress import Progress
 from policy.tables.views import PREDICTIONS
 from policy.tables.workers import Workers
 
@@ -29,12 +29,12 @@ _MEASURES: Mapping[str, tuple[Measure, float]] = {
     "fine_features": ("fine_features", 1),
     "usage": ("usage_percent", 100),
 }
-"""By the names of `policy.evaluation.predictions.intervals`: ours, and how many of our units one of theirs is."""
+"""For each name of `policy.evaluation.predictions.intervals`, the measure and the factor into its unit."""
 
 
 @dataclass(frozen=True)
 class _Task:
-    """Intervals of one row; `key` is of the predictions' content and of `resamples`."""
+    """Intervals of one row; `key` is a digest of the predictions' content and `resamples`."""
 
     key: str
     folders: tuple[Path, ...]
@@ -47,30 +47,29 @@ def find_intervals(
     folder: Path,
     *,
     resamples: int,
-    workers: Workers | None = None,
-    progress: Progress | None = None,
+    workers: Workers,
+    progress: Progress,
 ) -> dict[str, Intervals]:
-    """By row: 95 % intervals over the evaluation videos (`predictions.intervals`), from the folder or new.
+    """By row: 95 % intervals over the evaluation videos (`predictions.intervals`), stored ones or new ones.
 
     Args:
-        rows: the runs of each, one per seed.
-        folder: of the run folders.
+        rows: the runs of each row, one per seed.
+        folder: the folder of the run folders.
         resamples: bootstrap samples; 0 gives no intervals.
 
     Raises:
         UserError: predictions cannot be read, or the folder cannot be written to.
     """
-    workers, progress = workers or Workers(), progress or Silent()
     if not resamples:
         return {}
     tasks = {name: _task(runs, folder, resamples) for name, runs in rows.items()}
-    found = {task.key: held for task in tasks.values() if (held := _kept(task)) is not None}
+    found = {task.key: stored for task in tasks.values() if (stored := _load(task)) is not None}
     missing = list({task.key: task for task in tasks.values() if task.key not in found}.values())
     if missing:
         progress.note(f"bootstrap intervals of {len(missing)} rows")
-    for task, made in workers.each(_compute, _compute, missing):
-        _keep(task, made)
-        found[task.key] = made
+    for task, computed in workers.each(_compute, _compute, missing):
+        _store(task, computed)
+        found[task.key] = computed
     return {name: found[task.key] for name, task in tasks.items()}
 
 
@@ -88,8 +87,7 @@ def _task(runs: Sequence[Run], folder: Path, resamples: int) -> _Task:
 
 
 def _compute(task: _Task) -> tuple[_Task, Intervals]:
-    said = [Predictions.load(folder / PREDICTIONS) for folder in task.folders]
-    found = intervals(said, resamples=task.resamples)
+    found = intervals([Predictions.load(f / PREDICTIONS) for f in task.folders], resamples=task.resamples)
     return task, {
         measure: Interval(scale * one.value, scale * one.low, scale * one.high)
         for name, (measure, scale) in _MEASURES.items()
@@ -97,19 +95,21 @@ def _compute(task: _Task) -> tuple[_Task, Intervals]:
     }
 
 
-def _kept(task: _Task) -> Intervals | None:
+def _load(task: _Task) -> Intervals | None:
     try:
-        held = read_json(task.path)
-        if held["key"] != task.key:
+        content = read_json(task.path)
+        if content["key"] != task.key:
             return None
-        return {measure: Interval(**held["intervals"][measure]) for measure, _ in _MEASURES.values()}
+        return {measure: Interval(**content["intervals"][measure]) for measure, _ in _MEASURES.values()}
     except (UserError, KeyError, TypeError):
-        return None  # they are made anew
+        return None  # computed again
 
 
-def _keep(task: _Task, made: Intervals) -> None:
+def _store(task: _Task, computed: Intervals) -> None:
     try:
         task.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{task.path.parent}: cannot be made: {error.strerror or error}") from error
-    write_json(task.path, {"key": task.key, "intervals": {name: asdict(one) for name, one in made.items()}})
+    write_json(
+        task.path, {"key": task.key, "intervals": {name: asdict(one) for name, one in computed.items()}}
+    )

@@ -1,4 +1,4 @@
-"""Who does the work of a table: this process, several of this machine, or a Dask cluster."""
+"""Where the work of a table is done: in this process, in several, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _turn = threading.Lock()
 class Workers:
     """Attributes:
     jobs: processes of this machine.
-    scheduler: address of a Dask cluster's, which then does it instead.
+    scheduler: address of the scheduler of a Dask cluster, which replaces them.
     """
 
     jobs: int = 1
@@ -33,15 +33,15 @@ class Workers:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether paths must hold on other machines."""
+        """Whether paths must be valid on other machines."""
         return self.scheduler is not None
 
     def each(self, here: Callable[[T], R], away: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-        """Results in the order in which they come.
+        """Yield results as they become available.
 
         Args:
             here: does a task in this process.
-            away: the same in another, to which it is pickled.
+            away: does it in another process, to which the function is pickled.
 
         Raises:
             UserError: the cluster cannot be reached, or a process died.
@@ -70,7 +70,7 @@ class Workers:
 
 
 class _InTurn(Generic[T, R]):
-    """One task at a time in a process: torch's generator of initial weights belongs to all of its threads."""
+    """One task at a time in each process, whose threads share torch's generator of initial weights."""
 
     def __init__(self, function: Callable[[T], R]) -> None:
         self.function = function

@@ -1,9 +1,9 @@
-"""Every figure of computation that the two papers print, each with the formula that should give it.
+"""Every cost that the two papers print, with the formula that should give it.
 
 LiteEval is Wu et al., A Coarse-to-Fine Framework for Resource Efficient Video Recognition; Selection is Jain et
 al., Conditional Model Selection for Efficient Video Understanding. Tables 3, 6, 8 and 9 of the first and all
-figures of both print no costs, or only as positions in a plot. What stands in a table that paper-tables makes is
-read from that table's own files (policy/tables/experiments).
+figures of both print no costs, or only as positions in a plot. Values of tables that paper-tables makes are read
+from the tables' files (policy/tables/experiments).
 """
 
 from __future__ import annotations
@@ -13,13 +13,25 @@ from dataclasses import replace
 from functools import cache
 from math import nan
 
-from policy.tables.costs.backbones import BY_STREAM, backbone
-from policy.tables.costs.figure import Figure
-from policy.tables.costs.networks import COARSE, fine_features, fine_part, lstm, rows, steps
+from policy.tables.costs.components import (
+    BETA,
+    BY_STREAM,
+    COARSE,
+    FLOW_ALONE,
+    OURS,
+    TWO_STREAM,
+    backbone,
+    fine_features,
+    fine_part,
+    lstm,
+    rows,
+    steps,
+)
 from policy.tables.costs.quantity import (
+    Figure,
+    Inferred,
     Quantity,
     counted_only,
-    exact,
     half_unit,
     percent,
     printed,
@@ -39,14 +51,8 @@ I3D_RGB, I3D_FLOW = backbone("i3d_rgb_dense16"), backbone("i3d_flow_dense16")
 RESNET_112 = counted_only("2.00", 2_003_906_560)
 """ResNet-101 at 112²: counted on timm's resnet101 up to its features, as the cost table counts the others."""
 
-TWO_STREAM, FLOW_ALONE, OURS = "112", "56", "43.8"
-"""Of the selection paper's Table 2, in GFLOPs as printed: two-stream I3D, I3D on flow, and its own at β = 0.7."""
-
-BETA = exact(0.7)
-"""Share of clips for the motion model that the selection paper trains for (Sec. 5.2)."""
-
 FCVID_STEPS, ACTIVITYNET_STEPS = 129, 138
-"""What the rows of Table 2 that print their fine features leave (see `networks.steps`)."""
+"""The steps that the rows of Table 2 with printed fine features leave (see `components.steps`)."""
 
 _INTRO, _TABLE_1, _SAVINGS = "LiteEval, Sec. 1", "LiteEval, Table 1", "LiteEval, Sec. 4.2.1"
 _OFFLINE, _ONLINE = "LiteEval, Table 2 offline", "LiteEval, Table 2 online"
@@ -62,7 +68,7 @@ _FOLDERS = {
     _TABLE_10: "liteeval-10",
     _SELECTION_1: "selection-1",
 }
-"""Of the places that are tables of experiments/."""
+"""The folder of experiments/ for each table."""
 
 _LSTM_LEAVES = (
     "The LSTM's share of Table 1 is 0.5 on FCVID (20 million MACs a step) and 0.3 on ActivityNet (12 million), of "
@@ -131,6 +137,7 @@ _MIXED = (
 
 
 _KEYS = {dataset.title: name for name, dataset in DATASETS.items()}
+_BOTH = ("FCVID", "ActivityNet")
 
 
 @cache
@@ -139,96 +146,91 @@ def _published(table: str) -> Mapping[str, Mapping[str, Published]]:
 
 
 def _cell(where: str, row: str, dataset: str, measure: Measure = "gflops") -> Printed:
-    """What a paper's table prints for a row on a data set, which is named as the paper does."""
+    """The value of a paper's table in a row; the data set is named as in the paper."""
     return _published(_FOLDERS[where])[row][_KEYS[dataset]][measure]
 
 
+def _gflops(where: str, row: str, dataset: str) -> str:
+    return _cell(where, row, dataset).mean
+
+
 def _fine(where: str, row: str, dataset: str) -> Printed:
-    """Its fine features: Table 10 does not print them; its LiteEval is that of Table 2 again."""
+    """A row's fine features. Table 10 does not print them; its LiteEval is that of Table 2."""
     if where == _TABLE_10:
         where, row = _OFFLINE, "liteeval-slowfast"
     return _cell(where, row, dataset, "fine_features")
 
 
 def _learned_total(text: str) -> Quantity:
-    """A printed total that only training could count."""
+    """A printed total that cannot be counted without training."""
     return printed(text, counted=nan)
 
 
 def _liteeval(where: str, row: str, dataset: str, stream: str, remark: str = "") -> Figure:
     """A LiteEval row whose fine features are printed."""
-    total, fine = _cell(where, row, dataset).mean, _fine(where, row, dataset).mean
-    part = fine_part(fine, stream)
+    total, fine = _gflops(where, row, dataset), _fine(where, row, dataset).mean
     name = {"dpn107_224": "DPN", "slowfast_8x8_256": "SlowFast"}[stream]
-    return Figure(
+    return _learned(
         where,
         f"{name}, {dataset}",
         total,
-        part,
-        learned="training",
-        inferred=steps(total, fine, dataset, stream),
-        remark=remark,
+        steps(total, fine, dataset, stream),
+        remark,
+        fine_part(fine, stream),
     )
+
+
+def _learned(
+    where: str, what: str, total: str, inferred: Inferred, remark: str, formula: Quantity | None = None
+) -> Figure:
+    return Figure(where, what, total, formula, learned="training", inferred=inferred, remark=remark)
 
 
 def _without_fine(where: str, what: str, dataset: str, row: str) -> Figure:
     """A LiteEval row with a ResNet-101 whose fine features are not printed."""
-    total = _cell(where, row, dataset).mean
+    total = _gflops(where, row, dataset)
     every = {"FCVID": FCVID_STEPS, "ActivityNet": ACTIVITYNET_STEPS}[dataset]
     inferred = fine_features(total, dataset, "resnet101_224", every)
-    return Figure(where, f"{what}, {dataset}", total, learned="training", inferred=inferred, remark=_INVERTED)
+    return _learned(where, f"{what}, {dataset}", total, inferred, _INVERTED)
 
 
 def _skipping(what: str, row: str, dataset: str) -> Figure:
-    total = _cell(_TABLE_1, row, dataset).mean
+    total = _gflops(_TABLE_1, row, dataset)
     inferred = rows(printed(total), "resnet101_224", "frames")
-    return Figure(
-        _TABLE_1, f"{what}, {dataset}", total, learned="training", inferred=inferred, remark=_AT_MOST
-    )
+    return _learned(_TABLE_1, f"{what}, {dataset}", total, inferred, _AT_MOST)
 
 
 def _ours(dataset: str, always: Quantity, stream: str, what: str, remark: str) -> Figure:
-    """The selection paper's own row: what is left of it once `always` has run, in rows of a stream."""
-    total = _cell(_SELECTION_1, "selection", dataset).mean
+    """The selection paper's own row: what remains beside `always`, in rows of a stream."""
+    total = _gflops(_SELECTION_1, "selection", dataset)
     inferred = rows(printed(total) - always, stream, what)
-    return Figure(
-        _SELECTION_1,
-        f"Ours, {dataset}",
-        total,
-        always,
-        learned="training",
-        inferred=inferred,
-        remark=remark,
-    )
+    return _learned(_SELECTION_1, f"Ours, {dataset}", total, inferred, remark, always)
 
 
 def _quoted(what: str, row: str, dataset: str, more: str = "") -> Figure:
-    total = _cell(_SELECTION_1, row, dataset).mean
+    total = _gflops(_SELECTION_1, row, dataset)
     return Figure(_SELECTION_1, f"{what}, {dataset}{more}", total, learned="quoted", remark=_QUOTED)
 
 
 def _sum(where: str, what: str, row: str, dataset: str, formula: Quantity, remark: str = "") -> Figure:
     """A table's figure that is a sum of costs."""
-    return Figure(where, what, _cell(where, row, dataset).mean, formula, remark=remark)
+    return Figure(where, what, _gflops(where, row, dataset), formula, remark=remark)
 
 
-_UNIFORM, _UNIFORM_CF = (
-    printed(_cell(_TABLE_1, "uniform", "FCVID").mean, 25 * RESNET.counted),
-    printed(_cell(_TABLE_1, "uniform-cf", "FCVID").mean, 25 * (RESNET + MOBILENET).counted),
-)
-_BOTH_WIDE = BY_STREAM["resnet101_224"].feature_dim + BY_STREAM[COARSE].feature_dim
-_LSTM_FCVID, _LSTM_ACTIVITYNET = lstm(2048, 2048), lstm(2048, 512)
-_BOTH_LSTMS = replace(lstm(1280, 512) + lstm(_BOTH_WIDE, 2048), text="LSTMs", binding=2)
-_OURS = replace(_ONE_UNIT, text=OURS, paper=float(OURS), slack=half_unit(OURS), binding=2)
-_TWO_STREAM = replace(
-    I3D_RGB + I3D_FLOW, text=TWO_STREAM, paper=float(TWO_STREAM), slack=half_unit(TWO_STREAM), binding=2
-)
+def _saved(where: str, what: str, text: str, part: str, whole: Quantity, remark: str = "") -> Figure:
+    """The percentage saved where the learned total `part` is spent instead of `whole`."""
+    return Figure(where, what, text, saved_percent(_learned_total(part), whole), "%", remark=remark)
+
+
+def _as_printed(quantity: Quantity, text: str) -> Quantity:
+    """A sum that the paper prints as one number."""
+    return replace(quantity, text=text, paper=float(text), slack=half_unit(text), binding=2)
 
 
 def _spread_of_fine(where: str, dataset: str, remark: str = "") -> Figure:
-    """Fine features whose spread alone would make the cost's.
+    """The spread of fine features that would alone explain the cost's.
 
-    The mean cost of all else is the slack: that it varies by no more is assumed.
+    The mean cost of everything else is taken as the slack, assuming that it varies by no more.
     """
     total, fine = _cell(where, "liteeval", dataset), _fine(where, "liteeval", dataset)
     cost = _learned_total(total.std or "")
@@ -237,63 +239,42 @@ def _spread_of_fine(where: str, dataset: str, remark: str = "") -> Figure:
     return Figure(where, "± of fine features", fine.std or "", spread, "fine features", remark=remark)
 
 
+_UNIFORM = printed(_gflops(_TABLE_1, "uniform", "FCVID"), 25 * RESNET.counted)
+_UNIFORM_CF = printed(_gflops(_TABLE_1, "uniform-cf", "FCVID"), 25 * (RESNET + MOBILENET).counted)
+_SLOWFAST_10 = printed(_gflops(_OFFLINE, "slowfast-10", "FCVID"), (10 * SLOWFAST).counted)
+_BOTH_WIDE = BY_STREAM["resnet101_224"].feature_dim + BY_STREAM[COARSE].feature_dim
+_BOTH_LSTMS = replace(lstm(1280, 512) + lstm(_BOTH_WIDE, 2048), text="LSTMs", binding=2)
+
 COMPUTED = (
     Figure(_INTRO, "saved by 112² input", "74", saved_percent(RESNET_112, RESNET), "%"),
     _sum(_TABLE_1, "Uniform (both)", "uniform", "FCVID", 25 * RESNET),
     _sum(_TABLE_1, "Uniform+CF (both)", "uniform-cf", "FCVID", 25 * (RESNET + MOBILENET)),
-    _sum(_TABLE_1, "LSTM, FCVID", "lstm", "FCVID", _UNIFORM + 25 * _LSTM_FCVID, _LSTM_LEAVES),
-    _sum(
-        _TABLE_1, "LSTM, ActivityNet", "lstm", "ActivityNet", _UNIFORM + 25 * _LSTM_ACTIVITYNET, _LSTM_LEAVES
+    *(
+        _sum(_TABLE_1, f"{what}, {dataset}", row, dataset, frames + 25 * lstm(width, units), _LSTM_LEAVES)
+        for what, row, frames, width in (
+            ("LSTM", "lstm", _UNIFORM, 2048),
+            ("LSTM+CF", "lstm-cf", _UNIFORM_CF, _BOTH_WIDE),
+        )
+        for dataset, units in (("FCVID", 2048), ("ActivityNet", 512))
     ),
-    _sum(
-        _TABLE_1,
-        "LSTM+CF, FCVID",
-        "lstm-cf",
-        "FCVID",
-        _UNIFORM_CF + 25 * lstm(_BOTH_WIDE, 2048),
-        _LSTM_LEAVES,
+    *(
+        _saved(_SAVINGS, f"saved, {dataset}", text, _gflops(_TABLE_1, "liteeval", dataset), _UNIFORM, remark)
+        for dataset, text, remark in (("FCVID", "51.8", ""), ("ActivityNet", "51.3", _SAVED))
     ),
-    _sum(
-        _TABLE_1,
-        "LSTM+CF, ActivityNet",
-        "lstm-cf",
-        "ActivityNet",
-        _UNIFORM_CF + 25 * lstm(_BOTH_WIDE, 512),
-        _LSTM_LEAVES,
+    *(
+        _sum(_OFFLINE, f"{what}-{k} (both)", f"{what.lower()}-{k}", "FCVID", k * cost)
+        for what, cost in (("DPN", DPN), ("SlowFast", SLOWFAST))
+        for k in (10, 25)
     ),
-    Figure(
-        _SAVINGS,
-        "saved, FCVID",
-        "51.8",
-        saved_percent(_learned_total(_cell(_TABLE_1, "liteeval", "FCVID").mean), _UNIFORM),
-        "%",
-    ),
-    Figure(
-        _SAVINGS,
-        "saved, ActivityNet",
-        "51.3",
-        saved_percent(_learned_total(_cell(_TABLE_1, "liteeval", "ActivityNet").mean), _UNIFORM),
-        "%",
-        remark=_SAVED,
-    ),
-    _sum(_OFFLINE, "DPN-10 (both)", "dpn-10", "FCVID", 10 * DPN),
-    _sum(_OFFLINE, "DPN-25 (both)", "dpn-25", "FCVID", 25 * DPN),
-    _sum(_OFFLINE, "SlowFast-10 (both)", "slowfast-10", "FCVID", 10 * SLOWFAST),
-    _sum(_OFFLINE, "SlowFast-25 (both)", "slowfast-25", "FCVID", 25 * SLOWFAST),
-    Figure(
+    _saved(
         "LiteEval, Sec. 4.2.2",
         "saved, DPN, FCVID",
         "65",
-        saved_percent(
-            _learned_total(_cell(_OFFLINE, "liteeval-dpn", "FCVID").mean),
-            printed(_cell(_OFFLINE, "dpn-25", "FCVID").mean),
-        ),
-        "%",
-        remark=_CUT,
+        _gflops(_OFFLINE, "liteeval-dpn", "FCVID"),
+        printed(_gflops(_OFFLINE, "dpn-25", "FCVID")),
+        _CUT,
     ),
-    _sum(_ONLINE, "DPN, 4 frames (both)", "dpn-online-4", "FCVID", 4 * DPN),
-    _sum(_ONLINE, "DPN, 6 frames (both)", "dpn-online-6", "FCVID", 6 * DPN),
-    _sum(_ONLINE, "DPN, 9 frames (both)", "dpn-online-9", "FCVID", 9 * DPN),
+    *(_sum(_ONLINE, f"DPN, {k} frames (both)", f"dpn-online-{k}", "FCVID", k * DPN) for k in (4, 6, 9)),
     *(
         _sum(_TABLE_4, f"SlowFast, {k} snippets", f"slowfast-{k}", "Kinetics", k * SLOWFAST, _65_70)
         for k in (3, 5, 10)
@@ -314,51 +295,46 @@ COMPUTED = (
     ),
     _sum(_TABLE_10, "DPN-10", "dpn-10", "FCVID", 10 * DPN),
     _sum(_TABLE_10, "SlowFast-10", "slowfast-10", "FCVID", 10 * SLOWFAST),
-    _sum(
-        _TABLE_10,
-        "LSTM",
-        "lstm",
-        "FCVID",
-        printed(_cell(_OFFLINE, "slowfast-10", "FCVID").mean, (10 * SLOWFAST).counted)
-        + 10 * lstm(2304, 2048),
-        _LSTM_LEAVES,
-    ),
+    _sum(_TABLE_10, "LSTM", "lstm", "FCVID", _SLOWFAST_10 + 10 * lstm(2304, 2048), _LSTM_LEAVES),
     _sum(_SELECTION_1, "X3D-M, 2 clips", "x3d-m", "HVU", 2 * X3D_M),
     _sum(_SELECTION_1, "X3D-M, 3 clips", "x3d-m", "Mini-Kinetics", 3 * X3D_M),
     Figure("Selection, Table 2", "two-stream I3D, 7×", TWO_STREAM, I3D_RGB + I3D_FLOW, remark=_TWO_PER_MAC),
     Figure("Selection, Table 2", "ActionBytes (flow)", FLOW_ALONE, I3D_FLOW, remark=_TWO_PER_MAC),
-    Figure("Selection, Table 2", "Ours (β = 0.7)", OURS, X3D_M + BETA * I3D_FLOW, remark=_MIXED),
+    Figure("Selection, Table 2", "Ours (β = 0.7)", OURS, _ONE_UNIT, remark=_MIXED),
     Figure(
         "Selection, Sec. 5.3",
         "of two-stream, about",
         "40",
-        percent(_OURS, _TWO_STREAM),
+        percent(_as_printed(_ONE_UNIT, OURS), _as_printed(I3D_RGB + I3D_FLOW, TWO_STREAM)),
         "%",
         remark=_MIXED,
         half=5,  # "about": one digit counts
     ),
-    Figure("Selection, Sec. 5.3", "of I3D flow", "78", percent(_OURS, I3D_FLOW), "%", remark=_MIXED),
+    Figure(
+        "Selection, Sec. 5.3",
+        "of I3D flow",
+        "78",
+        percent(_as_printed(_ONE_UNIT, OURS), I3D_FLOW),
+        "%",
+        remark=_MIXED,
+    ),
 )
 """Figures that need no training."""
 
 LEARNED = (
-    _skipping("FrameGlimpse", "frame-glimpse", "FCVID"),
-    _skipping("FrameGlimpse", "frame-glimpse", "ActivityNet"),
-    _skipping("FastForward", "fast-forward", "FCVID"),
-    _skipping("FastForward", "fast-forward", "ActivityNet"),
-    _without_fine(_TABLE_1, "LiteEval-RL", "FCVID", "liteeval-rl"),
-    _without_fine(_TABLE_1, "LiteEval-RL", "ActivityNet", "liteeval-rl"),
-    _without_fine(_TABLE_1, "LiteEval", "FCVID", "liteeval"),
-    _without_fine(_TABLE_1, "LiteEval", "ActivityNet", "liteeval"),
+    *(_skipping("FrameGlimpse", "frame-glimpse", dataset) for dataset in _BOTH),
+    *(_skipping("FastForward", "fast-forward", dataset) for dataset in _BOTH),
+    *(_without_fine(_TABLE_1, "LiteEval-RL", dataset, "liteeval-rl") for dataset in _BOTH),
+    *(_without_fine(_TABLE_1, "LiteEval", dataset, "liteeval") for dataset in _BOTH),
+    *(_liteeval(_OFFLINE, "liteeval-dpn", dataset, "dpn107_224", _FIXED_STEPS) for dataset in _BOTH),
     *(
-        _liteeval(_OFFLINE, row, dataset, stream, _FIXED_STEPS)
-        for row, stream in (("liteeval-dpn", "dpn107_224"), ("liteeval-slowfast", "slowfast_8x8_256"))
-        for dataset in ("FCVID", "ActivityNet")
+        _liteeval(_OFFLINE, "liteeval-slowfast", dataset, "slowfast_8x8_256", _FIXED_STEPS)
+        for dataset in _BOTH
     ),
     *(
         _liteeval(_ONLINE, f"liteeval-online-{k}", dataset, "dpn107_224")
         for k in (3, 5, 9)
-        for dataset in ("FCVID", "ActivityNet")
+        for dataset in _BOTH
     ),
     _liteeval(_TABLE_4, "liteeval", "Kinetics", "slowfast_8x8_256", _KINETICS_STEPS),
     _liteeval(_TABLE_5, "liteeval", "Breakfast", "slowfast_8x8_256", _BREAKFAST_STEPS),
@@ -378,4 +354,4 @@ LEARNED = (
     _quoted("ARNet", "ar-net", "Mini-Kinetics"),
     _quoted("FrameExit", "frameexit", "Mini-Kinetics"),
 )
-"""Figures that depend on what a policy learned, or that are another paper's."""
+"""Figures that depend on what a policy learned, or are another paper's."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from policy.sheets import terminal
 from policy.sheets.markup import as_json as json_of
 from policy.sheets.markup import comma_separated, markdown_table
 from policy.sheets.sheet import NO_VALUE, Column, Document, Sheet, Value
 from policy.tables.costs import wording
-from policy.tables.costs.backbones import BACKBONES, Backbone
-from policy.tables.costs.figure import Figure
-from policy.tables.costs.flow import ESTIMATORS, FLOW_ROWS, FlowRow
+from policy.tables.costs.components import BACKBONES, ESTIMATORS, FLOW_ROWS, Backbone, FlowRow
 from policy.tables.costs.printed import COMPUTED, LEARNED
+from policy.tables.costs.quantity import Figure
 from policy.tables.costs.wording import FLOW_STATE, STATE, TITLE, backbone_remark, remarks
 from policy.tables.output import write_files
 
@@ -23,35 +22,44 @@ COSTS_MD, COSTS_CSV = "costs.md", "costs.csv"
 COMMAND = "paper-tables costs"
 
 T = TypeVar("T")
-Columns = Mapping[str, Callable[[T], str]]
-"""By its title, what a column says of a row."""
+
+
+@dataclass(frozen=True)
+class Field(Generic[T]):
+    """A column of a section.
+
+    Attributes:
+        text: its text for a row.
+        terminal, markdown: its titles; None leaves it out there.
+        number: align it to the right in a terminal.
+    """
+
+    text: Callable[[T], str]
+    terminal: str | None
+    markdown: str | None
+    number: bool = False
 
 
 def render(*, colour: bool = False, width: int | None = None) -> str:
-    """Args:
-    width: of the terminal in characters, by default as it is. No table is narrower than its numbers.
-    """
+    """The report for a terminal of `width` characters, by default its actual width."""
     width = width or terminal.terminal_width()
     learned = [figure for figure in LEARNED if figure.learned == "training"]
     sheets = [
-        _sheet("1. Backbones: one row each", BACKBONES, _BACKBONES, left=(0, 2, 6)),
-        _grouped("2. Figures that need no training", COMPUTED, _COMPUTED, left=(0, 2, 6)),
+        _sheet("1. Backbones: one row each", BACKBONES, _BACKBONES),
+        _grouped("2. Figures that need no training", COMPUTED, _COMPUTED),
         _grouped(
-            "3. Figures that depend on what was learned, and what follows for the rest",
-            learned,
-            _LEARNED,
-            left=(0, 2, 5),
+            "3. Figures that depend on what was learned, and what follows for the rest", learned, _LEARNED
         ),
         _flow_sheet("4. Localization with the estimation of flow (Selection, Table 2)"),
     ]
     tables, _ = terminal.print_sheets(sheets, colour=colour, width=width, title=TITLE)
-    noted = [f"[{number}] {remark}" for remark, number in remarks().items()]
+    numbered = [f"[{number}] {remark}" for remark, number in remarks().items()]
     lines = [
         *tables,
         "",
         *terminal.wrapped([_quoted(), FLOW_STATE], width),
         "",
-        *terminal.wrapped(noted, width, indent="    "),
+        *terminal.wrapped(numbered, width, indent="    "),
         "",
         *terminal.wrapped(STATE, width),
     ]
@@ -66,10 +74,10 @@ def write_report(folder: Path) -> list[Path]:
 def markdown() -> str:
     """The sections of the terminal, with their remarks."""
     sheets = (
-        _sheet("Backbones: one row each", BACKBONES, _BACKBONES_MARKDOWN),
-        _sheet("Figures that need no training", COMPUTED, _COMPUTED_MARKDOWN),
-        _sheet("Figures that depend on what was learned", LEARNED, _LEARNED_MARKDOWN),
-        _sheet("Localization with the estimation of flow", FLOW_ROWS, _FLOW_MARKDOWN),
+        _sheet("Backbones: one row each", BACKBONES, _BACKBONES, markdown=True),
+        _sheet("Figures that need no training", COMPUTED, _COMPUTED, markdown=True),
+        _sheet("Figures that depend on what was learned", LEARNED, _LEARNED, markdown=True),
+        _sheet("Localization with the estimation of flow", FLOW_ROWS, _FLOW, markdown=True),
     )
     lines = [
         f"# {TITLE}",
@@ -91,11 +99,11 @@ def markdown() -> str:
 
 
 def csv_of_figures() -> str:
-    """One line per figure of the papers, numbers plain; an empty field is a value that does not exist.
+    """A line per figure of the papers; an empty field is a value that does not exist.
 
     `counted` is in 10⁹ multiply-accumulates (MACs), `counted_two_per_mac` twice that, `counted_as_printed` with
-    each backbone in the unit of its printed figure; `difference` is `printed` less `counted`. Of a backbone,
-    `inferred_what` is what its printed figure counts.
+    each backbone in the unit of its printed figure; `difference` is `printed` minus `counted`. For a backbone,
+    `inferred_what` is what its printed figure includes.
     """
     rows = _rows()
     keys = list(rows[-1])  # of a figure; a backbone has only some of them
@@ -104,7 +112,7 @@ def csv_of_figures() -> str:
 
 
 def as_json() -> str:
-    """The same as JSON, and the flow section."""
+    """All figures and the flow section as JSON."""
     record = {
         "title": TITLE,
         "figures": _rows(),
@@ -116,7 +124,7 @@ def as_json() -> str:
 # ---------------------------------------------------------------------------------------------------- sections
 
 
-def _noted(word: str, remark: str) -> str:
+def _with_remark(word: str, remark: str) -> str:
     return f"{word} {_reference(remark)}" if remark else word
 
 
@@ -128,99 +136,81 @@ def _formula(figure: Figure) -> str:
     return figure.formula.text if figure.formula else ""
 
 
-def _gives(figure: Figure, otherwise: str) -> str:
-    return f"{figure.formula.paper:.2f}" if figure.formula else otherwise
-
-
 def _off(backbone: Backbone) -> str:
     return wording.off_percent(float(backbone.printed), backbone.quantity.counted_as_printed)
 
 
-_BACKBONES: Columns[Backbone] = {
-    "stream": lambda one: one.stream,
-    "printed": lambda one: one.printed,
-    "in": lambda one: one.where,
-    "counted": lambda one: f"{one.cost.gflops():.3f}",
-    "twice": lambda one: f"{one.cost.gflops('flop'):.3f}",
-    "off %": _off,
-    "adds up": lambda one: _noted(wording.backbone_verdict(one), backbone_remark(one)),
-}
-_BACKBONES_MARKDOWN: Columns[Backbone] = {
-    "stream": lambda one: f"`{one.stream}`",
-    "printed": _BACKBONES["printed"],
-    "in": _BACKBONES["in"],
-    "GMACs": _BACKBONES["counted"],
-    "two per MAC": _BACKBONES["twice"],
-    "printed is off by %": _off,
-    "adds up": wording.backbone_verdict,
-    "remark": lambda one: _reference(backbone_remark(one)),
-}
-_COMPUTED: Columns[Figure] = {
-    "": lambda one: f" {one.what}",
-    "printed": lambda one: one.printed + wording.unit(one),
-    "formula": _formula,
-    "gives": wording.by_paper,
-    "counted": lambda one: wording.number(one.counted),
-    "off %": lambda one: wording.off_percent(one.value, one.counted),
-    "adds up": lambda one: _noted(wording.SHORT[one.verdict], one.remark),
-}
-_WHERE: Columns[Figure] = {"where": lambda one: one.where, "what": lambda one: one.what}
-_VERDICT: Columns[Figure] = {"verdict": lambda one: one.verdict, "remark": lambda one: _reference(one.remark)}
-_COMPUTED_MARKDOWN: Columns[Figure] = {
-    **_WHERE,
-    "printed": _COMPUTED["printed"],
-    "formula": _formula,
-    "gives": wording.by_paper,
-    "counted, GMACs": _COMPUTED["counted"],
-    "two per MAC": lambda one: wording.number(one.counted_two_per_mac),
-    "difference": lambda one: wording.number(one.difference),
-    **_VERDICT,
-}
-_LEARNED: Columns[Figure] = {
-    "": lambda one: f" {one.what}",
-    "printed": lambda one: one.printed,
-    "of it": _formula,
-    "gives": lambda one: _gives(one, ""),
-    "rest": lambda one: wording.rest(one) if one.formula else "",
-    "that is": lambda one: _noted(wording.inferred(one), one.remark),
-}
-_LEARNED_MARKDOWN: Columns[Figure] = {
-    **_WHERE,
-    "printed": _LEARNED["printed"],
-    "of it": _formula,
-    "gives": lambda one: _gives(one, NO_VALUE),
-    "counted, GMACs": _COMPUTED["counted"],
-    "rest": wording.rest,
-    "that is": wording.inferred,
-    **_VERDICT,
-}
-_FLOW_MARKDOWN: Columns[FlowRow] = {
-    "method": lambda one: one.what,
-    "printed": lambda one: one.printed,
-    "GMACs without": lambda one: f"{one.gmacs(None):.1f}",
-    "with RAFT small": lambda one: f"{one.gmacs('raft_small'):.1f}",
-    "with RAFT large": lambda one: f"{one.gmacs('raft_large'):.1f}",
-}
+_BACKBONES: Sequence[Field[Backbone]] = (
+    Field(lambda row: row.stream, "stream", None),
+    Field(lambda row: f"`{row.stream}`", None, "stream"),
+    Field(lambda row: row.printed, "printed", "printed", number=True),
+    Field(lambda row: row.where, "in", "in"),
+    Field(lambda row: f"{row.cost.gflops():.3f}", "counted", "GMACs", number=True),
+    Field(lambda row: f"{row.cost.gflops('flop'):.3f}", "twice", "two per MAC", number=True),
+    Field(_off, "off %", "printed is off by %", number=True),
+    Field(lambda row: _with_remark(wording.backbone_verdict(row), backbone_remark(row)), "adds up", None),
+    Field(wording.backbone_verdict, None, "adds up"),
+    Field(lambda row: _reference(backbone_remark(row)), None, "remark"),
+)
+_WHERE: Sequence[Field[Figure]] = (
+    Field(lambda row: f" {row.what}", "", None),
+    Field(lambda row: row.where, None, "where"),
+    Field(lambda row: row.what, None, "what"),
+)
+_VERDICT: Sequence[Field[Figure]] = (
+    Field(lambda row: row.verdict, None, "verdict"),
+    Field(lambda row: _reference(row.remark), None, "remark"),
+)
+_COMPUTED: Sequence[Field[Figure]] = (
+    *_WHERE,
+    Field(lambda row: row.printed + wording.unit(row), "printed", "printed", number=True),
+    Field(_formula, "formula", "formula"),
+    Field(wording.by_paper, "gives", "gives", number=True),
+    Field(lambda row: wording.number(row.counted), "counted", "counted, GMACs", number=True),
+    Field(lambda row: wording.number(row.counted_two_per_mac), None, "two per MAC"),
+    Field(lambda row: wording.number(row.difference), None, "difference"),
+    Field(lambda row: wording.off_percent(row.value, row.counted), "off %", None, number=True),
+    Field(lambda row: _with_remark(wording.SHORT[row.verdict], row.remark), "adds up", None),
+    *_VERDICT,
+)
+_LEARNED: Sequence[Field[Figure]] = (
+    *_WHERE,
+    Field(lambda row: row.printed, "printed", "printed", number=True),
+    Field(_formula, "of it", "of it"),
+    Field(lambda row: f"{row.formula.paper:.2f}" if row.formula else "", "gives", None, number=True),
+    Field(lambda row: f"{row.formula.paper:.2f}" if row.formula else NO_VALUE, None, "gives"),
+    Field(lambda row: wording.number(row.counted), None, "counted, GMACs"),
+    Field(lambda row: wording.rest(row) if row.formula else "", "rest", None, number=True),
+    Field(wording.rest, None, "rest"),
+    Field(lambda row: _with_remark(wording.inferred(row), row.remark), "that is", None),
+    Field(wording.inferred, None, "that is"),
+    *_VERDICT,
+)
+_FLOW: Sequence[Field[FlowRow]] = (
+    Field(lambda row: row.what, None, "method"),
+    Field(lambda row: row.printed, None, "printed"),
+    Field(lambda row: f"{row.gmacs(None):.1f}", None, "GMACs without"),
+    Field(lambda row: f"{row.gmacs('raft_small'):.1f}", None, "with RAFT small"),
+    Field(lambda row: f"{row.gmacs('raft_large'):.1f}", None, "with RAFT large"),
+)
 
 
-def _sheet(title: str, rows: Iterable[T], columns: Columns[T], left: Collection[int] | None = None) -> Sheet:
-    """Args:
-    left: places of the columns of text; None for all.
-    """
-    aligned = [
-        Column(name, numeric=left is not None and place not in left) for place, name in enumerate(columns)
-    ]
-    return Sheet(title, aligned, [[of(row) for of in columns.values()] for row in rows], ruled=False)
+def _sheet(title: str, rows: Iterable[T], fields: Sequence[Field[T]], *, markdown: bool = False) -> Sheet:
+    titles = [field.markdown if markdown else field.terminal for field in fields]
+    shown = [(name, field) for name, field in zip(titles, fields, strict=True) if name is not None]
+    columns = [Column(name, numeric=field.number and not markdown) for name, field in shown]
+    return Sheet(title, columns, [[field.text(row) for _, field in shown] for row in rows], ruled=False)
 
 
-def _grouped(title: str, figures: Iterable[Figure], columns: Columns[Figure], left: Collection[int]) -> Sheet:
-    """Under the place where they are printed, in the papers' order."""
-    figures = list(figures)
+def _grouped(title: str, figures: Sequence[Figure], fields: Sequence[Field[Figure]]) -> Sheet:
+    """Figures under the place where they are printed, in the papers' order."""
     before = ["", *(figure.where for figure in figures)]
-    begun = {
-        n: one.where for n, (one, last) in enumerate(zip(figures, before, strict=False)) if one.where != last
+    groups = {
+        index: figure.where
+        for index, (figure, previous) in enumerate(zip(figures, before, strict=False))
+        if figure.where != previous
     }
-    return replace(_sheet(title, figures, columns, left), groups=begun)
+    return replace(_sheet(title, figures, fields), groups=groups)
 
 
 def _flow_sheet(title: str) -> Sheet:
@@ -287,8 +277,8 @@ def _figure_row(section: str, figure: Figure) -> dict[str, Value]:
         "counted_as_printed": figure.counted_as_printed,
         "difference": figure.difference,
         "verdict": figure.verdict,
-        "rest": figure.rest,
-        "rest_rounding": figure.rest_half_width,
+        "rest": figure.rest.paper if figure.rest else None,
+        "rest_rounding": figure.rest.slack if figure.rest else None,
         "inferred": inferred.value.paper if inferred else None,
         "inferred_rounding": inferred.value.slack if inferred else None,
         "inferred_what": inferred.what if inferred else None,

@@ -1,14 +1,13 @@
-"""What the report says in words, the same in the terminal and in Markdown: numbers, verdicts, numbered remarks."""
+"""Numbers, verdicts and numbered remarks of the report, as text for the terminal and Markdown."""
 
 from __future__ import annotations
 
 from functools import cache
 
 from policy.sheets.sheet import NO_VALUE
-from policy.tables.costs.backbones import BACKBONES, Backbone
-from policy.tables.costs.figure import Figure, Verdict
+from policy.tables.costs.components import BACKBONES, Backbone
 from policy.tables.costs.printed import COMPUTED, LEARNED
-from policy.tables.costs.quantity import Quantity
+from policy.tables.costs.quantity import Figure, Quantity, Verdict
 
 TITLE = "The papers' costs, computed again"
 
@@ -53,20 +52,17 @@ def number(value: float | None) -> str:
 
 
 def by_paper(figure: Figure) -> str:
-    """The formula's value by the papers' figures: as many digits as are printed, up to two where they differ."""
+    """The formula's value with as many decimals as are printed, and up to two if it differs from that."""
     if figure.formula is None:
         return NO_VALUE
     digits = len(figure.printed.partition(".")[2])
-    value = f"{figure.formula.paper:.{digits}f}"
-    return (
-        value
-        if float(value) == figure.value
-        else f"{figure.formula.paper:.{max(digits, min(digits + 1, 2))}f}"
-    )
+    if float(f"{figure.formula.paper:.{digits}f}") != figure.value:
+        digits = max(digits, min(digits + 1, 2))
+    return f"{figure.formula.paper:.{digits}f}"
 
 
 def off_percent(printed: float, counted: float | None) -> str:
-    """How far the printed figure is above the counted one, in percent of the counted one."""
+    """Printed minus counted, in percent of the counted figure."""
     if counted is None or counted == 0:
         return NO_VALUE
     off = 100 * (printed - counted) / counted
@@ -77,14 +73,10 @@ def unit(figure: Figure) -> str:
     return " %" if figure.unit == "%" else ""
 
 
-def spread(value: float, half_width: float) -> str:
-    """A number and how far rounding may have moved it, to the digit that says so."""
-    digits = 0 if half_width >= 0.95 else 1 if half_width >= 0.095 else 2
-    return f"{value:.{digits}f} ± {half_width:.{digits}f}"
-
-
 def quantity(value: Quantity) -> str:
-    return spread(value.paper, value.slack)
+    """A number and how far rounding may have moved it, with at most two decimals."""
+    digits = 0 if value.slack >= 0.95 else 1 if value.slack >= 0.095 else 2
+    return f"{value.paper:.{digits}f} ± {value.slack:.{digits}f}"
 
 
 def inferred(figure: Figure) -> str:
@@ -94,9 +86,7 @@ def inferred(figure: Figure) -> str:
 
 
 def rest(figure: Figure) -> str:
-    if figure.rest is None or figure.rest_half_width is None:
-        return NO_VALUE
-    return spread(figure.rest, figure.rest_half_width)
+    return quantity(figure.rest) if figure.rest else NO_VALUE
 
 
 def backbone_verdict(backbone: Backbone) -> str:
@@ -107,7 +97,7 @@ def backbone_verdict(backbone: Backbone) -> str:
 
 
 def backbone_remark(backbone: Backbone) -> str:
-    """Why a count is not the printed figure, or is so only in some way."""
+    """Why a count differs from the printed figure, or agrees only when more is counted."""
     if backbone.cost.paper_unit == "flop":
         return _FLOW_NETWORK
     if backbone.stream.startswith("slowfast"):

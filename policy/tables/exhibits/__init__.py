@@ -1,34 +1,32 @@
-"""What is more than a table of runs: figures of the paper, its runtimes, and what goes beyond it."""
+"""Exhibits are more than a table of runs: the papers' figures and runtimes, and what goes beyond the papers."""
 
 from collections.abc import Callable, Mapping
 
 from policy.tables.exhibits import (
-    budgets,
-    frames,
-    online,
-    runtime,
+    liteeval_budgets,
+    liteeval_frames,
+    liteeval_online,
+    liteeval_runtime,
     selection_alpha,
     selection_budgets,
     selection_inputs,
     selection_table,
-    usage,
-    watched,
 )
 from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.experiment import ExhibitName
 
 MAKERS: Mapping[ExhibitName, Callable[[Material], Exhibit]] = {
-    "budgets": budgets.make,
-    "frames": frames.make,
-    "online": online.make,
-    "runtime": runtime.make,
+    "budgets": liteeval_budgets.make,
+    "frames": liteeval_frames.by_frame,
+    "online": liteeval_online.at_budgets,
+    "runtime": liteeval_runtime.make,
     "selection-alpha": selection_alpha.make,
     "selection-budgets": selection_budgets.make,
     "selection-inputs": selection_inputs.make,
     "selection-table": selection_table.make,
-    "usage": usage.make,
-    "watched": watched.make,
+    "usage": liteeval_frames.by_class,
+    "watched": liteeval_online.while_watched,
 }
-"""By what a table's `exhibit` says."""
+"""By the name in a table's `exhibit`."""
 
 __all__ = ["MAKERS", "Exhibit", "Material"]

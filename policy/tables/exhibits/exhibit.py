@@ -1,12 +1,12 @@
-"""A figure with the numbers behind it, and what it is made from."""
+"""An exhibit, which is a figure with the numbers behind it, and the runs from which it is made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
+import numpy as np
 import torch
 
 from policy.config import RunConfig
@@ -15,11 +15,10 @@ from policy.data.opening import Dataset
 from policy.method import Method
 from policy.runs import Run, load_method, read_config
 from policy.selection.config import SelectionConfig
-from policy.sheets.sheet import Picture, Sheet, Thumbnails
-from policy.tables.experiment import PaperTable
-from policy.tables.report import MARK, Report
-from policy.tables.running import Request
-from policy.tables.source import Source
+from policy.sheets.sheet import Picture, Sheet, Thumbnails, Value
+from policy.tables.experiment import Measure, PaperTable
+from policy.tables.report import MEASURE_OF_RUN, Report
+from policy.tables.requests import Order
 
 M = TypeVar("M", bound=Method)
 
@@ -27,7 +26,7 @@ M = TypeVar("M", bound=Method)
 @dataclass(frozen=True)
 class Exhibit:
     """Attributes:
-    report: of the runs that it is made from.
+    report: of the runs from which it is made.
     thumbnails: for the page only.
     notes: how to read it, a sentence each.
     """
@@ -41,7 +40,7 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Trained:
-    """A run and what it was made from."""
+    """A run with its configuration and data."""
 
     run: Run
     config: RunConfig
@@ -55,59 +54,60 @@ class Trained:
         return load_method(self.run.folder, self.config, self.data)
 
     def method_of(self, kind: type[M]) -> M:
-        """Of a kind, as the rows of our own figures are."""
+        """The method, whose class the exhibit's rows determine."""
         method = self.method()
         assert isinstance(method, kind), f"{self.run.folder} is no {kind.__name__}"
         return method
 
 
+class Titles(TypedDict):
+    """Title and subtitle of a figure, as the functions of `plots` take them."""
+
+    title: str
+    subtitle: str
+
+
 @dataclass(frozen=True)
 class Material:
-    """What an exhibit is made from.
+    """What an exhibit is made from: a report and its request. `say` receives a line before long work."""
 
-    Attributes:
-        runs: by row of the table, one per seed.
-        asked: what those rows asked for.
-        videos: folder of the videos themselves, where there is one.
-        say: told what takes long.
-    """
-
-    table: PaperTable
     report: Report
-    runs: Mapping[str, Sequence[Run]]
-    asked: Mapping[str, Request]
-    seeds: Sequence[int]
-    source: Source
+    order: Order
     device: torch.device
-    resamples: int
-    videos: Path | None = None
-    say: Callable[[str], None] = lambda line: None
+    say: Callable[[str], None]
+
+    @property
+    def table(self) -> PaperTable:
+        return self.report.table
+
+    @property
+    def resamples(self) -> int:
+        return self.order.setting.resamples
+
+    def runs(self, row: str) -> Sequence[Run]:
+        """The runs of a row, by seed."""
+        return self.report.row(row).runs
 
     def title(self, row: str) -> str:
-        """Of a row, with its mark."""
-        return next(one.title for one in self.report.rows if one.experiment.name == row)
+        """The title of a row, with its mark."""
+        return self.report.row(row).title
 
-    @property
-    def heading(self) -> str:
-        """Of the exhibit, with a mark where streams are replaced."""
-        marked = any(row.marked for row in self.report.rows)
-        return f"{self.table.title} {MARK}" if marked else self.table.title
+    def titles(self, panel: str = "") -> Titles:
+        return {"title": f"{self.table.title}{panel}", "subtitle": self.report.subtitle("mean")}
 
     def trained(self, row: str) -> list[Trained]:
-        """The runs of a row, by seed."""
-        data = self.source.dataset(self.asked[row].config)
-        # What a row takes from another's run is written down with its own.
-        return [Trained(run, read_config(run.folder), data) for run in self.runs[row]]
+        """The runs of a row with their data, by seed."""
+        data = self.order.source.dataset(self.order.requests[row].config)
+        # From the run folder, which also records what a row takes from another row's run.
+        return [Trained(run, read_config(run.folder), data) for run in self.runs(row)]
 
     def selecting(self, row: str) -> SelectionConfig:
-        """What a row with a pool of models asks for."""
-        config = self.asked[row].config
-        assert isinstance(config, SelectionConfig), "the rows of our own figures are what they are"
+        """The configuration requested by a row with a pool of models."""
+        config = self.order.requests[row].config
+        assert isinstance(config, SelectionConfig), f"{row} has no pool of models"
         return config
 
-    @property
-    def subtitle(self) -> str:
-        """What stands below a figure's title."""
-        seeds = len(self.seeds)
-        replaced = f"; {MARK} streams replaced" if any(row.marked for row in self.report.rows) else ""
-        return f"{self.report.labels_name}{f', mean of {seeds} seeds' if seeds > 1 else ''}{replaced}"
+    def means(self, row: str, *measures: Measure) -> list[Value]:
+        """Means over the runs of a row, at the thresholds at which they decide."""
+        of_run = [MEASURE_OF_RUN[measure] for measure in measures]
+        return [float(np.mean([of(run.result) for run in self.runs(row)])) for of in of_run]

@@ -4,56 +4,46 @@ from __future__ import annotations
 
 import numpy as np
 
-from policy.selection.area import Comparison, compare
-from policy.sheets.sheet import Column, Picture, Sheet, Value
+from policy.selection.area import Comparison
+from policy.sheets.sheet import Column, Picture, Sheet, Value, with_ends
+from policy.tables.exhibits import selection_parts as parts
 from policy.tables.exhibits.exhibit import Exhibit, Material
-from policy.tables.exhibits.selection import (
-    ABOVE_RANDOM,
-    CASCADE,
-    CONTROLS_NOTE,
-    POINT,
-    RANDOM,
-    Selected,
-    area_notes,
-    at_own_point,
-    beside_controls,
-    controls,
-    curve_columns,
-    in_points,
-    point_rows,
-    select,
-)
+from policy.tables.plots.curves import draw_against_cost
 
 WAYS = (
     Column("method", "method"),
     Column("at", "at"),
     Column("GFLOPs", "gflops", 2),
     Column("HIT@1 %", "top1_percent"),
-    *ABOVE_RANDOM,
-    Column("above the cascade, points", "above_cascade", 2),
-    Column("low", "above_cascade_low", 2),
-    Column("high", "above_cascade_high", 2),
+    *parts.ABOVE_RANDOM,
+    *with_ends(Column("above the cascade, points", "above_cascade", 2)),
 )
 
 
 def make(material: Material) -> Exhibit:
-    """Rows it reads: all, each a way to choose; what the models say, and what it costs, is the same for all."""
-    names = [one.name for one in material.table.experiments]
-    ways = {name: select(material, name) for name in names}
-    first = ways[names[0]]
-    curves = {**{one.name: one.curves for one in ways.values()}, **controls(first)}
-    compared = compare(curves, resamples=material.resamples)
-    rows = [[way.name, *_at(material, name, way), *_areas(compared, way.name)] for name, way in ways.items()]
-    rows += [[name, None, None, None, *_areas(compared, name)] for name in POINT]
-    points = point_rows(curves, compared, {way.name: _kind(material, name) for name, way in ways.items()})
-    picture = beside_controls(ways.values(), compared, title=material.table.title, subtitle=material.subtitle)
+    """From all rows, each a way to choose; the models' outputs and costs are the same for all."""
+    ways = {one.name: parts.select(material, one.name) for one in material.table.experiments}
+    first = next(iter(ways.values()))
+    curves, compared = parts.with_controls(material, ways.values(), first)
+    rows: list[list[Value]] = []
+    budgets = {}
+    for name, way in ways.items():
+        budgets[way.name] = budget = parts.budget_of(material, name)
+        at = f"{budget} {np.mean([point.values[0] for point in way.points]):.3g}"
+        means = material.means(name, "gflops", "top1_percent")
+        rows.append([way.name, at, *means, *_areas(compared, way.name)])
+    rows += [[name, None, None, None, *_areas(compared, name)] for name in parts.BUDGET_OF_CONTROL]
+    points = parts.point_rows(curves, compared, budgets)
+    drawing = draw_against_cost(
+        parts.lines_with_controls(ways.values(), compared), **material.titles(), accuracy=parts.HIT
+    )
     return Exhibit(
         material.report,
         (
-            Sheet(material.heading, WAYS, rows),
-            Sheet("Curves", curve_columns(first.table), points, detail=True),
+            Sheet(material.report.heading, WAYS, rows),
+            Sheet("Curves", parts.curve_columns(first.table), points, detail=True),
         ),
-        (Picture(picture, "HIT@1 against GFLOPs per video, a curve for each way to choose"),),
+        (Picture(drawing.png, "HIT@1 against GFLOPs per video, a curve for each way to choose"),),
         notes=(
             "GFLOPs and HIT@1 of the first table are at the run's own threshold on the confidence in a model, or "
             "price of a GFLOP. A curve is one trained selector at others; all look at the same model first.",
@@ -63,29 +53,20 @@ def make(material: Material) -> Exhibit:
             "Selection and cascade answers with what it learned from the class scores of all models that ran, "
             "which may be right where no model is: the oracle is no bound for it. Largest: the answer is that of "
             "the largest of them.",
-            *area_notes(compared),
-            CONTROLS_NOTE,
+            *parts.area_notes(compared),
+            parts.CONTROLS_NOTE,
         ),
     )
 
 
-def _at(material: Material, row: str, way: Selected) -> list[Value]:
-    value = np.mean([point.values[0] for point in way.points])
-    return [f"{_kind(material, row)} {value:.3g}", *at_own_point(material, row)]
-
-
-def _kind(material: Material, row: str) -> str:
-    """Of what sets a row's budget."""
-    return "price" if material.selecting(row).by_price else "threshold"
-
-
 def _epochs(material: Material) -> str:
-    by_method = {one.config.method: one.config.epochs for one in material.asked.values()}
-    said = ", ".join(f"{epochs} ({method})" for method, epochs in by_method.items())
-    return f"Epochs of training: {said}; --epochs gives all the same number."
+    by_method = {one.config.method: one.config.epochs for one in material.order.requests.values()}
+    epochs = ", ".join(f"{epochs} ({method})" for method, epochs in by_method.items())
+    return f"Epochs of training: {epochs}; --epochs gives all the same number."
 
 
 def _areas(compared: Comparison, name: str) -> list[Value]:
     """Above random selection, and above the confidence cascade."""
-    above = (compared.area_above(name, other) if name != other else None for other in (RANDOM, CASCADE))
-    return [value for figure in above for value in in_points(figure)]
+    others = parts.RANDOM, parts.CASCADE
+    above = (compared.area_above(name, other) if name != other else None for other in others)
+    return [value for difference in above for value in parts.in_points(difference)]

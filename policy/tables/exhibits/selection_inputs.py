@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from policy.deploy.selection_speed import Loading, SelectionTimes, measure_selection
-from policy.selection.area import Comparison, Drawn, compare
+from policy.selection.area import Drawn
 from policy.selection.controls import single_models
 from policy.selection.curve import SelectionCurve
 from policy.selection.method import Selector
-from policy.sheets.sheet import Column, Picture, Sheet, Value
+from policy.sheets.sheet import Column, Sheet, Value
+from policy.tables.exhibits import selection_parts as parts
 from policy.tables.exhibits.exhibit import Exhibit, Material
-from policy.tables.exhibits.selection import (
-    ABOVE_RANDOM,
-    CONTROLS_NOTE,
-    HIT,
-    MODELS,
-    POINT,
-    RANDOM,
-    Selected,
-    area_notes,
-    at_own_point,
-    beside_controls,
-    controls,
-    curve_columns,
-    in_points,
-    point_rows,
-    random_line,
-    select,
-)
-from policy.tables.plots.curves import Kind, Line, accuracy_against_cost
+from policy.tables.plots.curves import Kind, Line
 
 LATENCY = "milliseconds per video"
 LOADINGS: Mapping[Loading, str] = {
@@ -48,7 +31,7 @@ ROWS = (
     Column("least GFLOPs", "least_gflops", 2),
     Column("GFLOPs", "gflops", 2),
     Column("HIT@1 %", "top1_percent"),
-    *ABOVE_RANDOM,
+    *parts.ABOVE_RANDOM,
 )
 MODEL_TIMES = (
     Column("model", "model"),
@@ -61,35 +44,46 @@ TIMES = (
     Column("point", "point"),
     Column("GFLOPs", "gflops", 2),
     Column("HIT@1 %", "top1_percent"),
-    *(Column(f"ms, {said}", f"ms_{loading.replace(' ', '_')}", 3) for loading, said in LOADINGS.items()),
+    *(Column(f"ms, {title}", f"ms_{loading.replace(' ', '_')}", 3) for loading, title in LOADINGS.items()),
 )
 
 
 def make(material: Material) -> Exhibit:
-    """Rows it reads: all, each a selector on another model; latency is that of the emphasised one."""
-    rows = material.table.experiments
-    chosen = {one.name: select(material, one.name) for one in rows}
-    [main] = [one.name for one in rows if one.emphasised]
-    ours = chosen[main]
-    curves = {**{one.name: one.curves for one in chosen.values()}, **controls(ours)}
-    compared = compare(curves, resamples=material.resamples)
-    first = [_row(material, name, one, compared) for name, one in chosen.items()]
-    first += [
-        [name, None, None, None, None, *in_points(compared.area_above(name, RANDOM))]
-        for name in POINT
-        if name != RANDOM
+    """From all rows, each a selector that looks at another model; latency is that of the emphasised one."""
+    selectors = {one.name: parts.select(material, one.name) for one in material.table.experiments}
+    main = parts.emphasised(material)
+    ours = selectors[main]
+    curves, compared = parts.with_controls(material, selectors.values(), ours)
+    above_random = {
+        name: parts.in_points(compared.area_above(name, parts.RANDOM))
+        for name in curves
+        if name != parts.RANDOM
+    }
+    summary: list[list[Value]] = [
+        [
+            one.name,
+            material.selecting(name).coarse,
+            float(np.mean([curve.gflops[0] for curve in one.curves])),
+            *material.means(name, "gflops", "top1_percent"),
+            *above_random.pop(one.name),
+        ]
+        for name, one in selectors.items()
     ]
-    points = point_rows(curves, compared)
+    summary += [[name, None, None, None, None, *above] for name, above in above_random.items()]
     latency = _Latency.of(material, main)
+    points = parts.point_rows(curves, compared)
     sheets = [
-        Sheet(material.heading, ROWS, first),
+        Sheet(material.report.heading, ROWS, summary),
         Sheet("Times of the models", MODEL_TIMES, latency.models()),
-        Sheet("Curves", curve_columns(ours.table), points, detail=True),
+        Sheet("Curves", parts.curve_columns(ours.table), points, detail=True),
     ]
-    pictures = [_of_inputs(material, chosen, compared)]
+    lines = parts.lines_with_controls(selectors.values(), compared)
+    alt = "GFLOPs per video, a curve for each model that a selector looks at"
+    pictures = [parts.hit_picture(material, lines, "(a)", "the model that the selector looks at", alt)]
     timed = latency.lines(ours)
     if timed:
-        pictures.append(_of_latency(material, timed))
+        alt = "milliseconds per video, with all models in memory and loaded when they are chosen"
+        pictures.append(parts.hit_picture(material, timed, "(b)", "latency", alt, cost=LATENCY))
         sheets.append(Sheet("Latency", TIMES, latency.rows(ours), detail=True))
     return Exhibit(
         material.report,
@@ -99,16 +93,16 @@ def make(material: Material) -> Exhibit:
             "GFLOPs and HIT@1 of the first table are at the run's own threshold. A curve is one trained selector "
             "at other thresholds, and begins at what the model costs that it looks at; low, high and bands are "
             "95 % bootstrap intervals over videos.",
-            *area_notes(compared),
+            *parts.area_notes(compared),
             *latency.notes(ours, bool(timed)),
-            CONTROLS_NOTE,
+            parts.CONTROLS_NOTE,
         ),
     )
 
 
 @dataclass(frozen=True)
 class _Latency:
-    """What the models of a pool take here.
+    """Times of the models of a pool on this machine.
 
     Attributes:
         counts: by stream, (M,): how many clips of each video a model looks at.
@@ -138,13 +132,14 @@ class _Latency:
         return _Latency(times, counts)
 
     def milliseconds(self, curve: Drawn, loading: Loading) -> list[float] | None:
-        """(P,): mean over videos and seeds; None where a model has no time."""
+        """(P,): mean over videos and seeds; None if a model has no time."""
         draws = [curve] if isinstance(curve, SelectionCurve) else curve
         seconds = [self.times.per_video(one, self.counts, loading=loading) for one in draws]
-        found = [1000 * one.mean(axis=1) for one in seconds if one is not None]
-        return list(map(float, np.mean(found, axis=0))) if len(found) == len(seconds) else None
+        means = [1000 * one.mean(axis=1) for one in seconds if one is not None]
+        return list(map(float, np.mean(means, axis=0))) if len(means) == len(seconds) else None
 
     def models(self) -> list[list[Value]]:
+        """A row for each model, for MODEL_TIMES."""
         return [
             [
                 name,
@@ -155,41 +150,41 @@ class _Latency:
             for name, time in self.times.models.items()
         ]
 
-    def lines(self, ours: Selected) -> list[Line]:
-        """HIT@1 over milliseconds; none where a model has no time."""
+    def lines(self, ours: parts.Selected) -> list[Line]:
+        """HIT@1 over milliseconds; none if a model has no time."""
         top1 = (100 * np.mean([one.top1 for one in ours.curves], axis=0)).tolist()
-        kinds: Sequence[Kind] = ("proposed", "baseline", "baseline")
-        lines = []
-        for kind, (loading, said) in zip(kinds, LOADINGS.items(), strict=True):
-            taken = self.milliseconds(ours.curves, loading)
-            if taken is not None:
-                lines.append(Line(said, kind, taken, top1))
+        lines: list[Line] = []
+        for loading, title in LOADINGS.items():
+            kind: Kind = "baseline" if lines else "proposed"
+            milliseconds = self.milliseconds(ours.curves, loading)
+            if milliseconds is not None:
+                lines.append(Line(title, kind, milliseconds, top1))
         single = single_models(ours.table)
         alone = self.milliseconds(single, "never")
         if alone is not None:
-            heights = (100 * single.top1).tolist()
-            lines.append(Line(MODELS, "models", alone, heights, labels=ours.table.models))
-            lines.append(random_line(np.array(alone), np.array(heights)))
+            percents = (100 * single.top1).tolist()
+            lines.append(Line(parts.MODELS, "models", alone, percents, labels=ours.table.models))
+            lines.append(parts.random_line(np.array(alone), np.array(percents)))
         return lines
 
-    def rows(self, ours: Selected) -> list[list[Value]]:
+    def rows(self, ours: parts.Selected) -> list[list[Value]]:
         """A row for each point of the selector and each model, for TIMES."""
         rows: list[list[Value]] = []
-        taken = [self.milliseconds(ours.curves, loading) for loading in LOADINGS]
+        milliseconds = [self.milliseconds(ours.curves, loading) for loading in LOADINGS]
         values, gflops, top1 = (
             np.mean([getattr(one, of) for one in ours.curves], axis=0) for of in ("values", "gflops", "top1")
         )
         for k, value in enumerate(values):
-            spent = [None if one is None else one[k] for one in taken]
-            rows.append([ours.name, f"at {value:.3g}", float(gflops[k]), float(100 * top1[k]), *spent])
+            at_k = [None if one is None else one[k] for one in milliseconds]
+            rows.append([ours.name, f"at {value:.3g}", float(gflops[k]), float(100 * top1[k]), *at_k])
         single = single_models(ours.table)
         alone = self.milliseconds(single, "never")
         for n, name in enumerate(ours.table.models):
-            spent = [None if alone is None else alone[n], None, None]
-            rows.append([f"{name} alone", "", float(single.gflops[n]), float(100 * single.top1[n]), *spent])
+            means = float(single.gflops[n]), float(100 * single.top1[n])
+            rows.append([f"{name} alone", "", *means, None if alone is None else alone[n], None, None])
         return rows
 
-    def notes(self, ours: Selected, timed: bool) -> list[str]:
+    def notes(self, ours: parts.Selected, timed: bool) -> list[str]:
         reasons = [f"No time: {time.reason}." for time in self.times.models.values() if time.reason]
         if not timed:
             return ["No latency: it takes a time of every model of the pool.", *reasons]
@@ -199,30 +194,3 @@ class _Latency:
             "cache; the model that the selector looks at stays. The paper: a 2080 Ti, batches of 32.",
             *reasons,
         ]
-
-
-def _row(material: Material, row: str, one: Selected, compared: Comparison) -> list[Value]:
-    looks_at = material.selecting(row).coarse
-    return [
-        one.name,
-        looks_at,
-        float(np.mean([curve.gflops[0] for curve in one.curves])),
-        *at_own_point(material, row),
-        *in_points(compared.area_above(one.name, RANDOM)),
-    ]
-
-
-def _of_inputs(material: Material, chosen: Mapping[str, Selected], compared: Comparison) -> Picture:
-    title = material.table.title
-    png = beside_controls(chosen.values(), compared, title=f"{title} (a)", subtitle=material.subtitle)
-    alt = "HIT@1 against GFLOPs per video, a curve for each model that a selector looks at"
-    return Picture(png, alt, f"(a) {title}: the model that the selector looks at")
-
-
-def _of_latency(material: Material, lines: Sequence[Line]) -> Picture:
-    title = material.table.title
-    png = accuracy_against_cost(
-        lines, title=f"{title} (b)", subtitle=material.subtitle, accuracy=HIT, cost=LATENCY
-    )
-    alt = "HIT@1 against milliseconds per video, with all models in memory and loaded when they are chosen"
-    return Picture(png, alt, f"(b) {title}: latency")

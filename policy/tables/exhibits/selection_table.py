@@ -3,84 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from policy.evaluation.curves import hull_height
-from policy.selection.area import Comparison, Metric, compare
+from policy.selection.area import Comparison, Drawn, Metric, compare
 from policy.selection.config import threshold_of
 from policy.selection.controls import single_models
-from policy.sheets.sheet import Column, Picture, Sheet, Value
+from policy.selection.curve import SelectionCurve
+from policy.sheets.sheet import Column, Picture, Sheet, Value, with_ends
 from policy.tables.datasets import dataset_title
+from policy.tables.exhibits import selection_parts as parts
 from policy.tables.exhibits.exhibit import Exhibit, Material
-from policy.tables.exhibits.selection import (
-    ABOVE_RANDOM,
-    CONTROLS_NOTE,
-    POINT,
-    RANDOM,
-    Selected,
-    area_notes,
-    beside,
-    control_lines,
-    controls,
-    curve_columns,
-    in_points,
-    line,
-    models_line,
-    point_rows,
-    select,
-    thinned,
-)
 from policy.tables.experiment import MEASURES, Experiment, Measure
-from policy.tables.plots.curves import Line, accuracy_against_cost
+from policy.tables.plots.curves import Line, draw_against_cost
 
 RANKED = 10
-"""Points of a curve for which mAP is computed: it takes a sort for each class and point."""
+"""Points of a curve for which mAP is computed, which takes a sort for each class and point."""
 PAPER_MODELS = {"x3d-m": "x3d_m"}
-"""Rows that cite a model by itself: the stream of it."""
+"""Rows that cite a single model, and its stream."""
 
 METRICS: Mapping[Metric, Measure] = {"top1": "top1_percent", "map": "map_percent"}
-"""Of `policy.selection.area`, and what tables call them."""
+"""Metrics of `policy.selection.area`, and their names in tables."""
 
+LEAD = with_ends(Column("lead, points", "lead", 2))
 OURS = (
     Column("method", "method"),
     Column("GFLOPs", "gflops", 2),
     Column("HIT@1 %", "top1_percent"),
     Column("mAP %", "map_percent"),
-    Column("lead, points", "lead", 2),
-    Column("low", "lead_low", 2),
-    Column("high", "lead_high", 2),
+    *LEAD,
 )
-AREAS = (
-    Column("method", "method"),
-    *ABOVE_RANDOM,
-    Column("lead, points", "lead", 2),
-    Column("low", "lead_low", 2),
-    Column("high", "lead_high", 2),
-)
+AREAS = (Column("method", "method"), *parts.ABOVE_RANDOM, *LEAD)
 
 
 def make(material: Material) -> Exhibit:
-    """Rows it reads: the one with a method; the others cite."""
+    """From the only row with a method; the others cite."""
     [ours] = [one for one in material.table.experiments if one.method is not None]
-    selected = select(material, ours.name)
+    selected = parts.select(material, ours.name)
     metric: Metric = "map" if selected.table.multi_label else "top1"
     compared = {name: _compared(selected, name, material) for name in METRICS}
     columns = (*OURS, *_paper_columns(material))
-    first = Sheet(material.heading, columns, [*_rows(material, ours, selected, metric, compared)])
+    first = Sheet(material.report.heading, columns, [*_rows(material, ours, selected, metric, compared)])
     areas = [_area(compared[metric], name, selected.name) for name in compared[metric].curves]
-    curves = {selected.name: selected.curves, **controls(selected)}
-    points = point_rows(curves, compared["top1"])
+    curves = {selected.name: selected.curves, **parts.controls(selected)}
+    points = parts.point_rows(curves, compared["top1"])
     accuracy = MEASURES[METRICS[metric]].removesuffix(" %") if metric == "map" else "HIT@1"
-    picture = accuracy_against_cost(
+    drawing = draw_against_cost(
         [
-            line(selected.name, "proposed", compared[metric], band=True),
-            models_line(selected.table, metric),
-            *control_lines(compared[metric]),
+            parts.line(selected.name, "proposed", compared[metric], band=True),
+            parts.models_line(selected.table, metric),
+            *parts.control_lines(compared[metric]),
             *_cited(material, METRICS[metric]),
         ],
-        title=material.table.title,
-        subtitle=material.subtitle,
+        **material.titles(),
         accuracy=f"{accuracy} (%)",
     )
     return Exhibit(
@@ -88,16 +65,16 @@ def make(material: Material) -> Exhibit:
         (
             first,
             Sheet("Areas between curves", AREAS, areas),
-            Sheet("Curves", curve_columns(selected.table), points, detail=True),
+            Sheet("Curves", parts.curve_columns(selected.table), points, detail=True),
         ),
-        (Picture(picture, f"{accuracy} against GFLOPs per video, a curve for each method"),),
+        (Picture(drawing.png, f"{accuracy} against GFLOPs per video, a curve for each method"),),
         notes=(
             _operating_point(material, ours, len(selected.table.models)),
             f"Controls are shown at the cost of {selected.name}. Its lead: by how much it is above them there "
             f"or, of areas, over all budgets, in {accuracy}. Low, high: the ends of 95 % bootstrap intervals over "
             "videos.",
-            *area_notes(compared[metric]),
-            CONTROLS_NOTE,
+            *parts.area_notes(compared[metric]),
+            parts.CONTROLS_NOTE,
         ),
     )
 
@@ -105,19 +82,17 @@ def make(material: Material) -> Exhibit:
 def _rows(
     material: Material,
     ours: Experiment,
-    selected: Selected,
+    selected: parts.Selected,
     metric: Metric,
     compared: Mapping[Metric, Comparison],
 ) -> Iterator[list[Value]]:
     columns = _paper_columns(material)
     published = {one.name: _published(one, columns) for one in material.table.experiments}
-    results = [run.result for run in material.runs[ours.name]]
-    cost = float(np.mean([result.gflops_mean for result in results]))
-    top1 = float(np.mean([100 * result.metrics["top1"] for result in results]))
-    mean_ap = float(np.mean([100 * result.metrics["mean_average_precision"] for result in results]))
-    yield [selected.name, cost, top1, mean_ap, *in_points(None), *published.pop(ours.name)]
+    means = material.means(ours.name, "gflops", "top1_percent", "map_percent")
+    cost = float(np.mean([run.result.gflops_mean for run in material.runs(ours.name)]))
+    yield [selected.name, *means, *parts.in_points(None), *published.pop(ours.name)]
     single = single_models(selected.table)
-    [substituted] = [row.substituted for row in material.report.rows if row.experiment is ours]
+    substituted = material.report.row(ours.name).substituted
     names = {substituted.get(stream, stream): name for name, stream in PAPER_MODELS.items()}
     for n, stream in enumerate(selected.table.models):
         accuracies = 100 * single.top1[n], 100 * single.mean_average_precision[n]
@@ -125,43 +100,50 @@ def _rows(
             f"{stream} alone",
             float(single.gflops[n]),
             *map(float, accuracies),
-            *in_points(None),
+            *parts.in_points(None),
             *published.pop(names.get(stream, ""), [None] * len(columns)),
         ]
-    for name in POINT:
+    for name in parts.BUDGET_OF_CONTROL:
         heights = [_height(compared[of], name, cost) for of in METRICS]
-        above = in_points(compared[metric].point_above(name))
+        above = parts.in_points(compared[metric].point_above(name))
         yield [name, cost, *heights, *above, *[None] * len(columns)]
-    for one in material.table.experiments:
-        if one.name in published:
-            yield [one.title, *[None] * (len(OURS) - 1), *published[one.name]]
+    for row in material.report.rows:
+        if row.name in published:
+            yield [row.experiment.title, *[None] * (len(OURS) - 1), *published[row.name]]
 
 
-def _compared(selected: Selected, metric: Metric, material: Material) -> Comparison:
-    curves = {selected.name: selected.curves, **controls(selected, metric)}
+def _compared(selected: parts.Selected, metric: Metric, material: Material) -> Comparison:
+    curves = {selected.name: selected.curves, **parts.controls(selected, metric)}
     resamples = material.resamples
     if metric == "map":
-        curves = {name: thinned(curve, RANKED) for name, curve in curves.items()}
-        # Of single labels mAP is only mentioned.
+        curves = {name: _thinned(curve) for name, curve in curves.items()}
+        # With single labels, mAP has no interval: it is only shown beside HIT@1.
         resamples = resamples if selected.table.multi_label else 0
-    return beside(compare(curves, metric=metric, resamples=resamples), selected.points, metric, resamples)
+    # The point at which the selector decides has a comparison of its own, under the same bootstrap samples.
+    at = compare({"at": selected.points}, metric=metric, resamples=resamples).curves["at"]
+    return replace(compare(curves, metric=metric, resamples=resamples), at=at)
+
+
+def _thinned(curve: Drawn) -> Drawn:
+    """At most RANKED points of a curve."""
+    return curve.thinned(RANKED) if isinstance(curve, SelectionCurve) else [c.thinned(RANKED) for c in curve]
 
 
 def _height(compared: Comparison, name: str, budget: float) -> float | None:
-    """In percent, at a cost; None where a curve has no point as cheap."""
+    """Accuracy in percent at a cost; None where a curve has no point as cheap."""
     points = compared.curves[name]
     height = hull_height(points.gflops[0], points.accuracies[0], budget)
     return None if np.isnan(height) else 100 * height
 
 
 def _area(compared: Comparison, name: str, ours: str) -> list[Value]:
-    above = compared.area_above(name, RANDOM) if name != RANDOM else None
+    above = compared.area_above(name, parts.RANDOM) if name != parts.RANDOM else None
     beaten = compared.area_above(ours, name) if name != ours else None
-    return [name, *in_points(above), *in_points(beaten)]
+    return [name, *parts.in_points(above), *parts.in_points(beaten)]
 
 
 def _paper_columns(material: Material) -> tuple[Column, ...]:
-    """One for each measure that the paper prints for a data set."""
+    """A column for each measure that the paper prints for a data set."""
     columns = []
     for dataset in material.table.datasets:
         printed = {m for one in material.table.experiments for m in one.published.get(dataset, {})}
@@ -183,7 +165,7 @@ def _published(one: Experiment, columns: tuple[Column, ...]) -> list[Value]:
 
 
 def _cited(material: Material, measure: Measure) -> list[Line]:
-    """The paper's points, where it is known which data set the cache holds."""
+    """The paper's points for the data set of the cache, where that is known."""
     dataset = material.report.dataset or ""
     points = {
         one.title: (values["gflops"].value, values[measure].value)

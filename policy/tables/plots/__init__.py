@@ -1,1 +1,1 @@
-"""Drawings of tables and figures: plain numbers in, PNG out. They know neither runs nor files."""
+"""Drawings of tables and figures: plain numbers in, PNG out, with no knowledge of runs or files."""

@@ -1,35 +1,32 @@
-"""What the videos of each class cost against how many of them are recognised (model selection, Fig. 3c)."""
+"""Accuracy against cost of the videos of each class (model selection, Fig. 3c)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from matplotlib.figure import Figure
-
-from policy.tables.placement import Box
 from policy.tables.plots.curves import COST
 from policy.tables.plots.labels import Mark, write_labels
 from policy.tables.plots.style import (
     GREEN,
     SKY,
     VERMILLION,
+    Drawing,
     Style,
     heading,
     key,
     legend,
     new_figure,
     plain_axes,
-    png,
     scale_cost,
     scale_percent,
     settle,
 )
 
 NAMED = 4
-"""Of the cheapest classes, and of the dearest, so many are named."""
+"""How many of the cheapest classes, and of the most expensive ones, are named."""
 _ALIKE = 0.01
-"""Where costs differ by no more than this share, no class is cheap or dear."""
+"""Relative difference in cost up to which no class counts as cheap or expensive."""
 
 _CLASS = Style("other classes", SKY, "o", 4)
 _CHEAPEST = Style("cheapest classes", GREEN, "v", 7)
@@ -38,29 +35,22 @@ _DEAREST = Style("dearest classes", VERMILLION, "^", 7)
 
 @dataclass(frozen=True)
 class ClassPoint:
-    """A class: mean GFLOPs of its videos, and the percentage of them that are recognised."""
+    """A class, the mean GFLOPs of its videos and the percentage that is recognised."""
 
     name: str
     gflops: float
     percent: float
 
 
-def render(classes: Sequence[ClassPoint], *, title: str, subtitle: str = "", accuracy: str) -> bytes:
-    """Fig. 3c as a PNG.
+def draw(classes: Sequence[ClassPoint], *, title: str, subtitle: str = "", accuracy: str) -> Drawing:
+    """Draw Fig. 3c.
 
     Args:
-        accuracy: what y is.
+        accuracy: label of the y axis.
 
     Raises:
         ValueError: no class.
     """
-    return png(draw(classes, title=title, subtitle=subtitle, accuracy=accuracy)[0])
-
-
-def draw(
-    classes: Sequence[ClassPoint], *, title: str, subtitle: str = "", accuracy: str
-) -> tuple[Figure, list[Box]]:
-    """The figure and the boxes of its labels, in pixels."""
     if not classes:
         raise ValueError(f"{title}: no class to draw")
     order = sorted(classes, key=lambda one: (one.gflops, one.name))
@@ -91,7 +81,7 @@ def draw(
             markeredgewidth=0,
             zorder=3 if style is _CLASS else 4,
         )
-        for one in members:
-            marks.append(Mark("" if style is _CLASS else one.name, style, one.gflops, one.percent))
+        for point in members:
+            marks.append(Mark("" if style is _CLASS else point.name, style, point.gflops, point.percent))
     settle(figure)
-    return figure, write_labels(figure, axes, marks, size=7.5)
+    return Drawing(figure, write_labels(figure, axes, marks, size=7.5))

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
 from policy.sheets.words import drawn
-from policy.tables.placement import Box
 from policy.tables.plots.labels import Mark, write_labels
+from policy.tables.plots.placement import Box
 from policy.tables.plots.style import (
     BLUE,
     GREEN,
@@ -27,13 +27,13 @@ from policy.tables.plots.style import (
     SKY,
     VERMILLION,
     Dash,
+    Drawing,
     Style,
     heading,
     key,
     legend,
     new_figure,
     plain_axes,
-    png,
     scale_cost,
     scale_percent,
     settle,
@@ -50,11 +50,11 @@ class Line:
     """One method's curve.
 
     Attributes:
-        kind: decides how it is drawn; lines of one name look alike in every panel. "models" and "cited" (of a
-            paper) are points that nothing joins, "random" is a line without points.
+        kind: how it is drawn; lines of one name look alike in every panel. "models" and "cited" (of a paper) are
+            points without a line, "random" is a line without points.
         xs, ys: (n,), in the units of the axes, in the order in which they are joined.
         low, high: (n,), an interval around each y, or empty.
-        labels: (n,) short texts beside the points (K, say), or empty; an empty text is none.
+        labels: (n,) short texts beside the points, such as K, or empty; an empty text is not written.
         hull: corners (x, y) of the curve's convex hull, or empty.
     """
 
@@ -97,45 +97,18 @@ _SPACING = 0.07  # of the panel's diagonal
 _HULL = (1, 1.5)  # dashes of hulls
 
 
-def accuracy_against_cost(
+def draw_against_cost(
     lines: Sequence[Line], *, title: str, subtitle: str = "", accuracy: str = "mAP (%)", cost: str = COST
-) -> bytes:
-    """Fig. 2 as a PNG.
+) -> Drawing:
+    """Draw Fig. 2.
 
     Args:
-        lines: x in GFLOPs per video, y in percent; the first to be labelled first.
-        accuracy, cost: what y and x are.
+        lines: x in GFLOPs per video, y in percent; labels of the first are placed first.
+        accuracy, cost: labels of the y and the x axis.
 
     Raises:
         ValueError: no line.
     """
-    return png(draw_against_cost(lines, title=title, subtitle=subtitle, accuracy=accuracy, cost=cost)[0])
-
-
-def accuracy_against_watched(
-    cost: Sequence[Line],
-    accuracy: Sequence[Line],
-    *,
-    title: str,
-    subtitle: str = "",
-    measure: str = "mAP (%)",
-) -> bytes:
-    """Fig. 3 as a PNG: computation so far, and accuracy if the video ended here, above one another.
-
-    Args:
-        cost: x in percent of the video, y in GFLOPs per video.
-        accuracy: x alike, y in percent; of what, `measure` says.
-
-    Raises:
-        ValueError: one of the two without a line.
-    """
-    return png(draw_against_watched(cost, accuracy, title=title, subtitle=subtitle, measure=measure)[0])
-
-
-def draw_against_cost(
-    lines: Sequence[Line], *, title: str, subtitle: str = "", accuracy: str = "mAP (%)", cost: str = COST
-) -> tuple[Figure, list[Box]]:
-    """The figure and the boxes of its labels, in pixels."""
     if not lines:
         raise ValueError(f"{title}: no line to draw")
     figure = new_figure(4.8)
@@ -147,7 +120,7 @@ def draw_against_cost(
     scale_cost(axes, min(xs), max(xs))
     scale_percent(axes, *_reach(lines))
     _lines(axes, lines, styles)
-    return figure, _label(figure, axes, lines, styles)
+    return Drawing(figure, _label(figure, axes, lines, styles))
 
 
 def draw_against_watched(
@@ -157,8 +130,17 @@ def draw_against_watched(
     title: str,
     subtitle: str = "",
     measure: str = "mAP (%)",
-) -> tuple[Figure, list[Box]]:
-    """The figure, upper panel first, and the boxes of its labels, in pixels."""
+) -> Drawing:
+    """Draw Fig. 3: computation so far, and below it the accuracy if the video ended here.
+
+    Args:
+        cost: x in percent of the video, y in GFLOPs per video.
+        accuracy: the same x, y in percent.
+        measure: label of the accuracy's axis.
+
+    Raises:
+        ValueError: no line in one of the panels.
+    """
     if not cost or not accuracy:
         raise ValueError(f"{title}: no line to draw")
     figure = new_figure(6.6)
@@ -179,18 +161,18 @@ def draw_against_watched(
         axes.xaxis.set_major_locator(MultipleLocator(20))
         _lines(axes, drawn_here, styles)
         boxes += _label(figure, axes, drawn_here, styles)
-    return figure, boxes
+    return Drawing(figure, boxes)
 
 
 def _styles(lines: Iterable[Line]) -> dict[tuple[str, Kind], Style]:
-    """By name and kind: a colour for each kind, and a marker, too, for each baseline and paper's line."""
+    """By name and kind: a colour for each kind, and a different marker for each line of most kinds."""
     styles: dict[tuple[str, Kind], Style] = {}
     for line in lines:
-        alike = sum(kind == line.kind for _, kind in styles)
         if (line.name, line.kind) in styles:
             continue
-        colour, marker = _BASELINES[alike % len(_BASELINES)]
-        control, control_marker = _CONTROLS[alike % len(_CONTROLS)]
+        index = sum(kind == line.kind for _, kind in styles)
+        colour, marker = _BASELINES[index % len(_BASELINES)]
+        control, control_marker = _CONTROLS[index % len(_CONTROLS)]
         styles[line.name, line.kind] = {
             "proposed": Style(line.name, VERMILLION, "*", 11, weight="bold"),
             "baseline": Style(line.name, colour, marker, 6),
@@ -198,7 +180,7 @@ def _styles(lines: Iterable[Line]) -> dict[tuple[str, Kind], Style]:
             "random": Style(line.name, "#000000", "", 0),
             "oracle": Style(line.name, GREEN, "h", 7, filled=False),
             "models": Style(line.name, "#000000", "o", 6, filled=False),
-            "paper": Style(f"{line.name} (paper)", LIGHT, _CROSSES[alike % len(_CROSSES)], 6),
+            "paper": Style(f"{line.name} (paper)", LIGHT, _CROSSES[index % len(_CROSSES)], 6),
             "cited": Style(f"{line.name} (paper)", LIGHT, "x", 6),
         }[line.kind]
     return styles
@@ -219,13 +201,13 @@ def _heading(
 
 
 def _axes(figure: Figure, *, bottom_in: float, top_in: float) -> Axes:
-    """Axes from `bottom_in` inches above the lower edge to `top_in` below the upper one."""
+    """Axes from `bottom_in` inches above the lower edge to `top_in` inches below the upper one."""
     height = figure.get_size_inches()[1]
     return figure.add_axes((0.1, bottom_in / height, 0.87, 1 - (bottom_in + top_in) / height))
 
 
 def _reach(lines: Sequence[Line]) -> tuple[float, float]:
-    """Least and greatest y of all that is drawn."""
+    """Smallest and largest y of everything drawn."""
     ys = [y for line in lines for y in (*line.ys, *line.low, *line.high, *(at[1] for at in line.hull))]
     return min(ys), max(ys)
 
@@ -235,13 +217,8 @@ def _lines(axes: Axes, lines: Sequence[Line], styles: Mapping[tuple[str, Kind], 
         style = styles[line.name, line.kind]
         above = 4 if line.kind == "proposed" else 3
         if line.hull:
-            axes.plot(
-                *zip(*line.hull, strict=True),
-                color=style.colour,
-                linewidth=0.9,
-                dashes=_HULL,
-                zorder=above - 1,
-            )
+            corners = zip(*line.hull, strict=True)
+            axes.plot(*corners, color=style.colour, linewidth=0.9, dashes=_HULL, zorder=above - 1)
         if line.low and len(line.xs) > 1:
             axes.fill_between(
                 line.xs, line.low, line.high, color=style.colour, alpha=0.16, linewidth=0, zorder=1
@@ -251,15 +228,13 @@ def _lines(axes: Axes, lines: Sequence[Line], styles: Mapping[tuple[str, Kind], 
         axes.plot(
             line.xs,
             line.ys,
-            color=style.colour,
             linestyle=_DASHES[line.kind] or "none",
             linewidth=1.7 if line.kind == "proposed" else 1.2,
             marker=style.marker,
             markevery=_SPACING if len(line.xs) > _MANY else None,
-            markersize=style.size,
-            markerfacecolor=style.colour if style.filled else "white",
             markeredgewidth=1.2 if style.marker != "*" else 0.6,
             zorder=above,
+            **style.marker_options(),
         )
 
 
@@ -277,7 +252,7 @@ def _label(
 
 
 def _strokes(axes: Axes, line: Line) -> list[Box]:
-    """Small boxes along a line, in pixels: labels, which are larger than the gaps between, keep off it."""
+    """Small boxes along a line, in pixels, closer together than labels are large, which keep labels off it."""
     points = axes.transData.transform(list(zip(line.xs, line.ys, strict=True)))
     boxes = []
     for (x0, y0), (x1, y1) in pairwise(points.tolist()) if _DASHES[line.kind] else ():

@@ -20,53 +20,27 @@ from policy.tables.plots.style import (
     INK,
     ORANGE,
     YELLOW,
+    Drawing,
     fit,
     heading,
     legend,
     new_figure,
     plain_axes,
-    png,
 )
 
 FloatArray = npt.NDArray[np.float64]
 
 CLASSES = 15
-"""How many classes are drawn at most."""
+"""The largest number of classes that is drawn."""
 
 _ROW_IN = 0.27
 _NAMES_IN = 1.75
 _BOX = 0.62  # of a row
 
 
-def render(
-    usage: Mapping[str, FloatArray],
-    *,
-    title: str,
-    subtitle: str = "",
-    x_label: str = "fine features per video",
-    limit: int = CLASSES,
-) -> bytes:
-    """Fig. 4 as a PNG.
-
-    Per class a box from the first quartile to the third with a line at the median and a yellow dot at the mean;
-    whiskers reach to the last video within 1.5 times the box, and points are the videos beyond.
-
-    Args:
-        usage: per class a value (n,) for each of its videos, in the same order of magnitude; classes without
-            videos are left out. The number of videos stands behind the name.
-        limit: of more classes those are drawn that `chosen` says.
-
-    Raises:
-        ValueError: no class has a video.
-    """
-    return png(draw(usage, title=title, subtitle=subtitle, x_label=x_label, limit=limit))
-
-
-def chosen(usage: Mapping[str, FloatArray], limit: int = CLASSES) -> list[str]:
-    """At most `limit` classes: a third each of the highest mean, the lowest, and of the rest the widest spread.
-
-    Spread is the distance between the quartiles, then the standard deviation. The highest mean is first.
-    """
+def drawn_classes(usage: Mapping[str, FloatArray], limit: int = CLASSES) -> list[str]:
+    """At most `limit` classes, by falling mean: a third with the highest means, a third with the lowest, and of
+    the others those with the widest spread (distance of the quartiles, then standard deviation)."""
     means = {name: float(np.mean(values)) for name, values in usage.items() if len(values)}
     order = sorted(means, key=lambda name: (-means[name], name))
     if len(order) <= limit:
@@ -76,8 +50,7 @@ def chosen(usage: Mapping[str, FloatArray], limit: int = CLASSES) -> list[str]:
     rest = sorted(
         (name for name in order if name not in ends), key=lambda name: (*_spread(usage[name]), name)
     )
-    taken = ends | set(rest[: limit - len(ends)])
-    return [name for name in order if name in taken]
+    return [name for name in order if name in {*ends, *rest[: limit - len(ends)]}]
 
 
 def _spread(values: FloatArray) -> tuple[float, float]:
@@ -87,9 +60,27 @@ def _spread(values: FloatArray) -> tuple[float, float]:
 
 
 def draw(
-    usage: Mapping[str, FloatArray], *, title: str, subtitle: str, x_label: str, limit: int = CLASSES
-) -> Figure:
-    names = chosen(usage, limit)
+    usage: Mapping[str, FloatArray],
+    *,
+    title: str,
+    subtitle: str = "",
+    x_label: str = "fine features per video",
+    limit: int = CLASSES,
+) -> Drawing:
+    """Draw Fig. 4.
+
+    Per class a box from the first quartile to the third with a line at the median and a yellow dot at the mean;
+    whiskers reach to the last video within 1.5 times the box, and points are the videos beyond.
+
+    Args:
+        usage: per class a value (n,) for each of its videos, in the same order of magnitude; classes without
+            videos are left out. The number of videos is written after the name.
+        limit: of more classes, `drawn_classes` chooses.
+
+    Raises:
+        ValueError: no class has a video.
+    """
+    names = drawn_classes(usage, limit)
     if not names:
         raise ValueError(f"{title}: no video to draw")
     height = 1.75 + _ROW_IN * len(names)
@@ -111,16 +102,14 @@ def draw(
     most = max(float(np.max(usage[name])) for name in names)
     axes.set_xlim(-0.02 * (most or 1.0), 1.04 * (most or 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    return figure
+    return Drawing(figure)
 
 
 def _name(figure: Figure, axes: Axes, row: float, name: str, colour: str = "black") -> None:
-    """Left of the axes at a row. No label of a tick, which would forget that it has been shortened."""
-    place = axes.get_yaxis_transform()
-    text = axes.text(
-        -0.012, row, drawn(name, 200), transform=place, ha="right", va="center", fontsize=8, color=colour
-    )
-    fit(figure, text, name, (_NAMES_IN - 0.15) * figure.dpi)
+    """Write a name left of the axes at a row. A tick's label would lose the text that `fit` has shortened."""
+    artist = axes.text(-0.012, row, drawn(name, 200), ha="right", va="center", fontsize=8, color=colour)
+    artist.set_transform(axes.get_yaxis_transform())
+    fit(figure, artist, name, (_NAMES_IN - 0.15) * figure.dpi)
 
 
 _MEAN = {"marker": "o", "color": YELLOW, "markeredgecolor": INK, "markeredgewidth": 0.8, "linestyle": "none"}
@@ -135,24 +124,15 @@ _KEY = (
 
 
 def _box(axes: Axes, row: int, values: FloatArray) -> None:
-    # By hand: matplotlib's own has changed the names of what turns it sideways.
+    # Drawn by hand: the argument of matplotlib's box plot that turns it sideways differs between versions.
     [stats] = boxplot_stats(np.asarray(values, np.float64))
+    low, first, third, high = (stats[name] for name in ("whislo", "q1", "q3", "whishi"))
     half = _BOX / 2
-    axes.hlines(
-        [row, row], [stats["whislo"], stats["q3"]], [stats["q1"], stats["whishi"]], color=BLUE, linewidth=1.0
-    )
-    axes.vlines([stats["whislo"], stats["whishi"]], row - half / 2, row + half / 2, color=BLUE, linewidth=1.0)
-    axes.add_patch(
-        Rectangle(
-            (stats["q1"], row - half),
-            stats["q3"] - stats["q1"],
-            _BOX,
-            facecolor="#CFE3F1",
-            edgecolor=BLUE,
-            linewidth=1.0,
-            zorder=2,
-        )
-    )
+    axes.hlines([row, row], [low, third], [first, high], color=BLUE, linewidth=1.0)
+    axes.vlines([low, high], row - half / 2, row + half / 2, color=BLUE, linewidth=1.0)
+    box = Rectangle((first, row - half), third - first, _BOX, facecolor="#CFE3F1", edgecolor=BLUE)
+    box.set(linewidth=1.0, zorder=2)
+    axes.add_patch(box)
     axes.vlines(stats["med"], row - half, row + half, color=ORANGE, linewidth=2.0, zorder=3)
     axes.plot(stats["fliers"], np.full(len(stats["fliers"]), row), ".", color=GREY, markersize=3.5, zorder=2)
     axes.plot(stats["mean"], row, markersize=5.5, zorder=4, **_MEAN)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Which frames of a video the gate asked a closer look at (LiteEval, Fig. 5): thumbnails, green borders."""
+"""The frames of a video, those with fine features in green borders (LiteEval, Fig. 5)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from PIL import Image
 
 from policy.sheets.sheet import Thumbnail, Thumbnails
 from policy.sheets.words import drawn, one_line
-from policy.tables.plots.style import DPI, GREEN, INK, WIDTH_IN, fit, heading, new_figure, png
+from policy.tables.plots.style import DPI, GREEN, INK, WIDTH_IN, Drawing, fit, heading, new_figure
 
 Picture = npt.NDArray[np.uint8]
 
 FRAMES = 32
-"""How many frames of a video are shown at most."""
+"""The largest number of frames shown of a video."""
 
 _BORDER, _GAP = 5, 4  # pixels
 _EDGE = 20  # to the right and left of the frames
@@ -35,7 +35,7 @@ class Strip:
         frames: n RGB pictures (H, W, 3), all of one size.
         opened: (n,), whether the fine backbone ran on each.
         times_s: (n,), when each is on screen, in seconds.
-        note: what else there is to know, `thinned` for example.
+        note: shown after the title, such as `thinned`.
     """
 
     title: str
@@ -54,45 +54,42 @@ class Strip:
             raise ValueError(f"{self.title}: frames of several sizes")
 
 
-def chosen(opened: Sequence[bool] | npt.NDArray[np.bool_], limit: int = FRAMES) -> npt.NDArray[np.int64]:
+def shown_rows(opened: npt.ArrayLike, limit: int = FRAMES) -> npt.NDArray[np.int64]:
     """Which of a video's rows to show, in order: all, or of a long video those opened and those nearest to them.
 
-    Where more are opened than can be shown, evenly spread ones of them are; where none is, of all rows.
+    If more are opened than can be shown, evenly spread ones of them; if none is opened, evenly spread rows.
+
+    Args:
+        opened: (T,) flags.
     """
     flags = np.asarray(opened, bool)
     if len(flags) <= limit:
         return np.arange(len(flags), dtype=np.int64)
-    looked = np.flatnonzero(flags)
-    if len(looked) == 0 or len(looked) >= limit:
-        among = looked if len(looked) else np.arange(len(flags))
-        return np.asarray(among[np.linspace(0, len(among) - 1, limit).round().astype(np.int64)], np.int64)
-    distance = np.abs(np.arange(len(flags))[:, None] - looked).min(axis=1)
+    green = np.flatnonzero(flags)
+    if len(green) == 0 or len(green) >= limit:
+        candidates = green if len(green) else np.arange(len(flags))
+        places = np.linspace(0, len(candidates) - 1, limit).round().astype(np.int64)
+        return np.asarray(candidates[places], np.int64)
+    distance = np.abs(np.arange(len(flags))[:, None] - green).min(axis=1)
     return np.asarray(np.sort(np.argsort(distance, kind="stable")[:limit]), np.int64)
 
 
-def thinned(
-    shown: Sequence[int] | npt.NDArray[np.int64], opened: Sequence[bool] | npt.NDArray[np.bool_]
-) -> str:
-    """What to say of a video of which not all rows are shown; nothing where all are."""
+def thinned(shown: Sequence[int] | npt.NDArray[np.int64], opened: npt.ArrayLike) -> str:
+    """How many rows of a video are shown, and how many opened ones; empty if all rows are shown."""
     flags = np.asarray(opened, bool)
     if len(shown) == len(flags):
         return ""
-    looked = int(flags.sum())
-    there = int(flags[np.asarray(shown)].sum())
-    which = "all" if there == looked else f"{there:,} of"
-    return f"{len(shown):,} of {len(flags):,} frames shown, with {which} {looked:,} green ones"
+    green, shown_green = int(flags.sum()), int(flags[np.asarray(shown)].sum())
+    which = "all" if shown_green == green else f"{shown_green:,} of"
+    return f"{len(shown):,} of {len(flags):,} frames shown, with {which} {green:,} green ones"
 
 
-def render(strips: Sequence[Strip], *, title: str, subtitle: str = "") -> bytes:
-    """Fig. 5 as a PNG: the strips one below the other, each in as many rows as it takes.
+def draw(strips: Sequence[Strip], *, title: str, subtitle: str = "") -> Drawing:
+    """Draw Fig. 5: the strips below each other, each in as many rows as needed.
 
     Raises:
         ValueError: no strip.
     """
-    return png(draw(strips, title=title, subtitle=subtitle))
-
-
-def draw(strips: Sequence[Strip], *, title: str, subtitle: str = "") -> Figure:
     if not strips:
         raise ValueError(f"{title}: no video to draw")
     width, top = round(WIDTH_IN * DPI), round(0.62 * DPI)
@@ -102,47 +99,37 @@ def draw(strips: Sequence[Strip], *, title: str, subtitle: str = "") -> Figure:
     heading(figure, title, subtitle)
     y = top
     for strip, mosaic in zip(strips, mosaics, strict=True):
-        said = one_line(f"{strip.title}: {strip.note}" if strip.note else strip.title)
-        made = figure.text(
-            _EDGE / width, 1 - (y + _TITLE / 2) / height, drawn(said, 400), fontsize=8, va="center"
-        )
-        fit(figure, made, said, width - 2 * _EDGE)
+        text = one_line(f"{strip.title}: {strip.note}" if strip.note else strip.title)
+        place = _EDGE / width, 1 - (y + _TITLE / 2) / height
+        artist = figure.text(*place, drawn(text, 400), fontsize=8, va="center")
+        fit(figure, artist, text, width - 2 * _EDGE)
         y += _TITLE
         figure.figimage(mosaic, xo=_EDGE, yo=height - y - len(mosaic), origin="upper")
         _times(figure, strip, y, width, height)
         y += len(mosaic) + _ROOM
-    return figure
+    return Drawing(figure)
 
 
 def block(strip: Strip) -> Thumbnails:
-    """The same as a block of a page."""
-    return Thumbnails(
-        title=strip.title,
-        images=tuple(
-            Thumbnail(
-                _jpeg(frame),
-                f"frame at {time:g} s{', fine features computed' * looked}",
-                f"{time:g} s",
-                looked,
-            )
-            for frame, looked, time in zip(strip.frames, map(bool, strip.opened), strip.times_s, strict=True)
-        ),
-        note=strip.note,
-    )
+    """The strip as a block of a page."""
+    images = []
+    for frame, opened, time_s in zip(strip.frames, map(bool, strip.opened), strip.times_s, strict=True):
+        alt = f"frame at {time_s:g} s{', fine features computed' * opened}"
+        images.append(Thumbnail(_jpeg(frame), alt, f"{time_s:g} s", opened))
+    return Thumbnails(strip.title, images, strip.note)
 
 
 def _mosaic(strip: Strip, width: int) -> Picture:
-    """Frames with their borders, row by row, room for the times below each row; (h, w, 3), as narrow as can be."""
+    """(h, w, 3): frames with their borders, row by row, and room for the times below each row."""
     tall, wide = _tile(strip)
     columns = _columns(strip, width)
     rows = -(-len(strip.frames) // columns)
-    picture = np.full(
-        (rows * (tall + _TIMES), min(columns, len(strip.frames)) * (wide + _GAP) - _GAP, 3), 255, np.uint8
-    )
+    size = rows * (tall + _TIMES), min(columns, len(strip.frames)) * (wide + _GAP) - _GAP
+    picture = np.full((*size, 3), 255, np.uint8)
     green = np.array([round(255 * part) for part in to_rgb(GREEN)], np.uint8)
-    for place, (frame, looked) in enumerate(zip(strip.frames, strip.opened, strict=True)):
+    for place, (frame, opened) in enumerate(zip(strip.frames, strip.opened, strict=True)):
         top, left = place // columns * (tall + _TIMES), place % columns * (wide + _GAP)
-        if looked:
+        if opened:
             picture[top : top + tall, left : left + wide] = green
         picture[top + _BORDER : top + tall - _BORDER, left + _BORDER : left + wide - _BORDER] = frame
     return picture
@@ -160,14 +147,14 @@ def _columns(strip: Strip, width: int) -> int:
 def _times(figure: Figure, strip: Strip, y: int, width: int, height: int) -> None:
     tall, wide = _tile(strip)
     columns = _columns(strip, width - 2 * _EDGE)
-    for place, (time, looked) in enumerate(zip(strip.times_s, strip.opened, strict=True)):
+    for place, (time_s, opened) in enumerate(zip(strip.times_s, strip.opened, strict=True)):
         figure.text(
             (_EDGE + place % columns * (wide + _GAP) + wide / 2) / width,
             1 - (y + (place // columns + 1) * (tall + _TIMES) - _TIMES / 2) / height,
-            f"{time:g} s",
+            f"{time_s:g} s",
             fontsize=6,
-            color=GREEN if looked else INK,
-            fontweight="bold" if looked else "normal",
+            color=GREEN if opened else INK,
+            fontweight="bold" if opened else "normal",
             ha="center",
             va="center",
         )

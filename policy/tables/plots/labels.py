@@ -1,4 +1,4 @@
-"""Labels beside the points they name, where there is room."""
+"""Write labels beside the points that they name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from policy.sheets.words import drawn
-from policy.tables.placement import Box, place
+from policy.tables.plots.placement import Box, place
 from policy.tables.plots.style import Style, missing_glyphs_allowed, renderer_of
 
 _MARGIN = 3.5  # between a marker and its label, in units of 1/72 inch
@@ -18,7 +18,7 @@ _MARGIN = 3.5  # between a marker and its label, in units of 1/72 inch
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a figure, in the units of its axes; without a label it only takes room."""
+    """A point of a figure, in the units of its axes; an empty label is not written."""
 
     label: str
     style: Style
@@ -31,13 +31,13 @@ class Mark:
 def write_labels(
     figure: Figure, axes: Axes, marks: Sequence[Mark], *, size: float = 8, obstacles: Sequence[Box] = ()
 ) -> list[Box]:
-    """Write each label where there is room, with a line to its point where it is not beside it.
+    """Write each label where there is room, with a line to its point where that is further away.
 
-    The first mark chooses first. Both axes must have their final limits, and the figure its final layout.
+    The first mark has the first choice. Limits and layout must be final (`settle`).
 
     Args:
         size: of the letters, in points.
-        obstacles: what else no label may cover, in pixels.
+        obstacles: further boxes, in pixels, that no label may cover.
 
     Returns:
         The boxes of the labels, in pixels.
@@ -54,12 +54,12 @@ def write_labels(
     ]
     with missing_glyphs_allowed():
         extents = [text.get_window_extent(renderer) for text in texts]
-    # A pixel or two around each, so that labels do not touch.
+    # Room for a pixel or two around each, so that labels do not touch.
     sizes = [(extent.width + 3 * pixel, extent.height + 1.5 * pixel) for extent in extents]
     gaps = [(mark.style.size / 2 + _MARGIN) * pixel for mark in named]
     window = axes.get_window_extent(renderer)
     frame = Box(window.x0, window.y0, window.x1, window.y1)
-    covered = [*obstacles, *(box for mark in marks for box in _taken(axes, mark, pixel))]
+    covered = [*obstacles, *(box for mark in marks for box in _boxes(axes, mark, pixel))]
     boxes = place(points, sizes, gaps, covered, frame)
     to_data = axes.transData.inverted()
     for mark, point, text, box, gap in zip(named, points, texts, boxes, gaps, strict=True):
@@ -73,7 +73,7 @@ def write_labels(
     return boxes
 
 
-def _taken(axes: Axes, mark: Mark, pixel: float) -> list[Box]:
+def _boxes(axes: Axes, mark: Mark, pixel: float) -> list[Box]:
     """The marker and its two error bars, in pixels."""
     x, y = axes.transData.transform((mark.x, mark.y))
     half = mark.style.size / 2 * pixel

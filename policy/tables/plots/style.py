@@ -1,4 +1,4 @@
-"""What the drawings have in common: size, colours, heading, legend, axes."""
+"""Shared by all drawings: size, colours, heading, legend, axes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -18,15 +18,16 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from policy.sheets.words import drawn, one_line
+from policy.tables.plots.placement import Box
 
 Dash = Literal["-", "--", "-.", ":", ""]
-"""Of a line; empty: only its points."""
+"""Of a line; the empty string draws only its points."""
 
 DPI = 200
 WIDTH_IN = 7.0
 _LEFT = 0.014  # of the width
 
-# Okabe and Ito's colours, told apart by colour-blind eyes.
+# Okabe and Ito's colours, which colour-blind people can tell apart.
 VERMILLION, BLUE, SKY, PURPLE = "#D55E00", "#0072B2", "#56B4E9", "#CC79A7"
 ORANGE, GREEN, YELLOW = "#E69F00", "#009E73", "#F0E442"
 INK, GREY, LIGHT = "#444444", "#666666", "#999999"
@@ -37,7 +38,7 @@ _TITLE_IN, _SUBTITLE_IN, _LEGEND_IN = 0.206, 0.442, 0.61  # below the upper edge
 
 @dataclass(frozen=True)
 class Style:
-    """Of a kind of mark."""
+    """How a kind of mark is drawn."""
 
     name: str
     colour: str
@@ -46,25 +47,40 @@ class Style:
     filled: bool = True
     weight: str = "normal"
 
+    def marker_options(self, scale: float = 1.0) -> dict[str, Any]:
+        """Arguments of matplotlib's lines for a marker of this style."""
+        return {
+            "color": self.colour,
+            "markersize": self.size * scale,
+            "markerfacecolor": self.colour if self.filled else "white",
+        }
+
+
+class Drawing(NamedTuple):
+    """A finished figure, and the boxes of its labels in pixels."""
+
+    figure: Figure
+    labels: Sequence[Box] = ()
+
+    @property
+    def png(self) -> bytes:
+        """The same bytes for the same figure and version of matplotlib."""
+        content = io.BytesIO()
+        with missing_glyphs_allowed():
+            self.figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+        return content.getvalue()
+
 
 def new_figure(height_in: float) -> Figure:
-    """A figure with a canvas of its own: pyplot, and with it global state, has no part in it."""
+    """A figure with its own canvas, independent of pyplot and its global state."""
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """The same bytes for the same figure and version of matplotlib."""
-    content = io.BytesIO()
-    with missing_glyphs_allowed():
-        figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    return content.getvalue()
-
-
 @contextmanager
 def missing_glyphs_allowed() -> Iterator[None]:
-    """Names are in whatever script their data set is: those that the font lacks are boxes, not a warning each."""
+    """Names may be in any script: characters that the font lacks are drawn as boxes, without warnings."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         yield
@@ -76,40 +92,34 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
         (title, _TITLE_IN, 11, "bold", "black"),
         (subtitle, _SUBTITLE_IN, 8.5, "normal", INK),
     ):
-        place = _LEFT, 1 - below / height
-        made = figure.text(
-            *place, drawn(text, 200), va="center", fontsize=size, fontweight=weight, color=colour
-        )
-        fit(figure, made, one_line(text), 0.98 * figure.bbox.width)
+        artist = figure.text(_LEFT, 1 - below / height, drawn(text, 200), va="center", color=colour)
+        artist.set(fontsize=size, fontweight=weight)
+        fit(figure, artist, one_line(text), 0.98 * figure.bbox.width)
 
 
-def fit(figure: Figure, text: Text, said: str, width: float) -> None:
-    """Shorten a text of the figure that is wider than so many pixels."""
+def fit(figure: Figure, artist: Text, text: str, width: float) -> None:
+    """Shorten the text of an artist that is wider than `width` pixels."""
     renderer = renderer_of(figure)
-    limit = len(said)
+    limit = len(text)
     with missing_glyphs_allowed():
-        while (extent := text.get_window_extent(renderer).width) > width and limit > 4:
+        while (extent := artist.get_window_extent(renderer).width) > width and limit > 4:
             limit = max(4, min(limit - 1, int(limit * width / extent)))
-            text.set_text(drawn(said, limit))
+            artist.set_text(drawn(text, limit))
 
 
 def renderer_of(figure: Figure) -> RendererAgg:
-    """What measures texts."""
+    """The renderer, which measures texts."""
     assert isinstance(figure.canvas, FigureCanvasAgg)
     renderer: RendererAgg = figure.canvas.get_renderer()  # type: ignore[no-untyped-call]
     return renderer
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> float:
-    """A legend below the heading, in as many rows as it takes.
-
-    Returns:
-        How many inches below the upper edge it ends.
-    """
+    """A legend below the heading, in as many rows as needed; returns its end in inches below the upper edge."""
     height = figure.get_size_inches()[1]
     renderer = renderer_of(figure)
     for rows in range(1, len(handles) + 1):
-        made = figure.legend(
+        box = figure.legend(
             handles=handles,
             loc="upper left",
             bbox_to_anchor=(_LEFT, 1 - _LEGEND_IN / height),
@@ -122,29 +132,21 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> float:
             columnspacing=1.2,
         )
         with missing_glyphs_allowed():
-            extent = made.get_window_extent(renderer)
+            extent = box.get_window_extent(renderer)
         if extent.x1 <= figure.bbox.width or rows == len(handles):
             return float(height - extent.y0 / figure.dpi)
-        made.remove()
+        box.remove()
     return _LEGEND_IN
 
 
 def key(style: Style, label: str, *, dash: Dash = "", scale: float = 0.8) -> Line2D:
-    """What a legend shows of a style."""
-    return Line2D(
-        [],
-        [],
-        linestyle=dash or "none",
-        marker=style.marker,
-        markersize=style.size * scale,
-        color=style.colour,
-        markerfacecolor=style.colour if style.filled else "white",
-        label=label,
-    )
+    """The legend's entry for a style."""
+    options = style.marker_options(scale)
+    return Line2D([], [], linestyle=dash or "none", marker=style.marker, label=label, **options)
 
 
 def settle(figure: Figure) -> None:
-    """Make the limits and the layout final, which labels beside points need."""
+    """Finalise the limits and the layout, as labels beside points require."""
     assert isinstance(figure.canvas, FigureCanvasAgg)
     figure.canvas.draw()  # type: ignore[no-untyped-call]
 
@@ -158,7 +160,7 @@ def plain_axes(axes: Axes, x_label: str, y_label: str) -> None:
 
 
 def scale_cost(axes: Axes, low: float, high: float) -> None:
-    """The x axis of costs from `low` to `high`: logarithmic where they are far apart."""
+    """Scale the x axis for costs from `low` to `high`: logarithmic where they are far apart."""
     if low > 0 and high > _LOG_FROM * low:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
@@ -167,14 +169,14 @@ def scale_cost(axes: Axes, low: float, high: float) -> None:
         room = (high / low) ** 0.12
         axes.set_xlim(low / room, high * room)
     else:
-        # Costs that are all but alike are shown as such, not by their last digits.
+        # Nearly equal costs are shown as such, not magnified.
         room = 0.15 * (high - low) if high - low > 0.01 * high else 0.2 * high
         axes.set_xlim(max(0.0, low - room), high + room)
 
 
 def scale_percent(axes: Axes, bottom: float, top: float) -> None:
-    """The y axis of percentages from `bottom` to `top`."""
+    """Scale the y axis for percentages from `bottom` to `top`."""
     room = max(0.12 * (top - bottom), 2.0)
-    # No higher above 100 % than a marker there takes.
+    # Above 100 % only the room that a marker needs.
     axes.set_ylim(max(bottom - room, -1.0), min(top + room, 100 + 0.06 * (top - bottom + room)))
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from policy.deploy.speed import Runtimes, Subject, measure
+from policy.deploy.speed import Subject, measure
 from policy.sheets.sheet import Column, Sheet, Value
 from policy.tables.datasets import dataset_title
 from policy.tables.exhibits.exhibit import Exhibit, Material
@@ -19,13 +17,11 @@ COLUMNS = (
     Column("networks", "network_seconds", 5),
 )
 PAPER_S = {"dpn-10": 0.058, "slowfast-10": 0.047, "lstm": 0.061, "liteeval": 0.041}
-"""As printed, for a TITAN X and batches of 16."""
+"""Seconds per video as printed, for a TITAN X and batches of 16."""
 
 
 def make(material: Material) -> Exhibit:
-    """Rows it reads: all of the table. What decides over time is measured with the runs of the first seed."""
-    names = [one.name for one in material.table.experiments]
-    times = _times(material, names)
+    """From all rows of the table; decisions over time are those of the first seed's runs."""
     dataset = material.table.datasets[0]
     columns = (
         *COLUMNS,
@@ -33,22 +29,25 @@ def make(material: Material) -> Exhibit:
         Column("mAP %, paper", "paper_map_percent"),
         Column("seconds, paper", "paper_seconds", 3),
     )
+    subjects = []
+    for row in material.report.rows:
+        trained = material.trained(row.name)[0]
+        subjects.append(Subject(row.name, trained.method(), trained.evaluation, trained.run.predictions()))
+    times = measure(subjects, device=material.device, report=material.say)
     rows: list[list[Value]] = []
-    for one, row, time in zip(material.table.experiments, material.report.rows, times.rows, strict=True):
-        results = [run.result for run in material.runs[one.name]]
-        printed = one.published.get(dataset, {})
+    for row, time in zip(material.report.rows, times.rows, strict=True):
+        printed = row.experiment.published.get(dataset, {})
         rows.append(
             [
                 row.title,
-                float(np.mean([result.gflops_mean for result in results])),
-                float(np.mean([100 * result.metrics["mean_average_precision"] for result in results])),
+                *material.means(row.name, "gflops", "map_percent"),
                 time.seconds,
                 time.streams_s.get("coarse", 0.0),
                 time.streams_s.get("fine", 0.0),
                 time.networks_s,
                 printed["gflops"].value if "gflops" in printed else None,
                 printed["map_percent"].value if "map_percent" in printed else None,
-                PAPER_S.get(one.name),
+                PAPER_S.get(row.name),
             ]
         )
     missing = dict.fromkeys(time.reason for time in times.rows if time.reason)
@@ -58,12 +57,4 @@ def make(material: Material) -> Exhibit:
         "TITAN X and batches of 16.",
         *(f"No time: {reason}." for reason in missing),
     )
-    return Exhibit(material.report, (Sheet(material.heading, columns, rows),), notes=notes)
-
-
-def _times(material: Material, names: list[str]) -> Runtimes:
-    subjects = []
-    for name in names:
-        trained = material.trained(name)[0]
-        subjects.append(Subject(name, trained.method(), trained.evaluation, trained.run.predictions()))
-    return measure(subjects, device=material.device, report=material.say)
+    return Exhibit(material.report, (Sheet(material.report.heading, columns, rows),), notes=notes)

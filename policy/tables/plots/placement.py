@@ -1,4 +1,4 @@
-"""Where labels go beside their points, so that none covers a point or another label. Arithmetic on boxes."""
+"""Where to put labels so that none covers a point or another label. Arithmetic on boxes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Box:
         return max(0.0, width) * max(0.0, height)
 
     def outside(self, other: Box) -> float:
-        """How far this box reaches out of the other."""
+        """How far this box reaches out of the other, summed over its sides."""
         over = (
             other.left - self.left,
             other.bottom - self.bottom,
@@ -35,7 +35,7 @@ class Box:
         return sum(max(0.0, part) for part in over)
 
     def nearest(self, point: Point) -> Point:
-        """The point of this box that is nearest."""
+        """The point of this box that is nearest to another point."""
         return min(max(point[0], self.left), self.right), min(max(point[1], self.bottom), self.top)
 
     def contains(self, point: Point) -> bool:
@@ -54,15 +54,15 @@ def place(
     obstacles: Sequence[Box],
     frame: Box,
 ) -> list[Box]:
-    """Boxes for labels, the first label choosing first.
+    """Boxes for labels, placed in order.
 
-    Each takes the cheapest of the places on rings around its point: off other labels and obstacles, inside
-    the frame, no leader across a label, then as near as can be, and right or left rather than above or below.
+    Each takes the cheapest place on rings around its point: off other labels and obstacles, inside the frame, no
+    leader across a label, then as near as possible, and rather beside its point than above or below it.
 
     Args:
-        points, sizes, gaps: of each label, the point it names, its width and height, the distance of the
+        points, sizes, gaps: for each label the point that it names, its width and height, and the distance of the
             nearest ring.
-        obstacles: what no label may cover: markers, error bars.
+        obstacles: markers and error bars, which no label may cover.
     """
     placed: list[Box] = []
     leaders: list[list[Point]] = []
@@ -91,7 +91,7 @@ def _candidates(point: Point, size: Point, gap: float) -> list[Box]:
 
 
 def _side(part: float) -> float:
-    """−1, 0 or 1, and in between near the axes."""
+    """−1 or 1, and in between near the axes."""
     return max(-1.0, min(1.0, part / 0.7))
 
 
@@ -108,7 +108,7 @@ def _cost(
     crossings = sum(other.contains(at) for other in placed for at in leader)
     crossings += sum(box.contains(at) for other in leaders for at in other)
     distance = math.dist(point, box.nearest(point))
-    # Text reads on best from a marker at its side and at its height.
+    # Text is read most easily beside its marker, at the same height.
     aside = 0.0 if box.left > point[0] or box.right < point[0] else 4.0
     height = 0.3 * abs((box.bottom + box.top) / 2 - point[1])
     return (
@@ -117,9 +117,7 @@ def _cost(
 
 
 def _along(start: Point, end: Point) -> list[Point]:
-    """Points on the way."""
-    steps = 8
+    """Nine points at equal distances on the line from `start` to `end`."""
     return [
-        (start[0] + (end[0] - start[0]) * i / steps, start[1] + (end[1] - start[1]) * i / steps)
-        for i in range(steps + 1)
+        (start[0] + (end[0] - start[0]) * i / 8, start[1] + (end[1] - start[1]) * i / 8) for i in range(9)
     ]
