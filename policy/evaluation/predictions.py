@@ -167,7 +167,7 @@ def write_arrays(path: Path, judged: Judged, arrays: Mapping[str, npt.NDArray[An
     """Write arrays, ids and ledger as an .npz that needs no pickle. Raises UserError where that cannot be."""
     macs = {_MACS + name: spent for name, spent in judged.ledger.items()}
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays, **macs, video_ids=np.array(judged.video_ids))  # type: ignore[arg-type]
+    np.savez_compressed(content, video_ids=np.array(judged.video_ids), **arrays, **macs)  # type: ignore[arg-type]
     write_atomically(path, content.getvalue())
 
 
