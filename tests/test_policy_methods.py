@@ -111,7 +111,7 @@ DECISIVE = {
     "random-gating": "69ba3141b566",
     "selector": "69574e0d16f0",
     "selector-cascade": "6fffd852ac39",
-    "localization-selector": "f9d01ed612fb",
+    "localization-selector": "1be15565c6d9",
     "wtalc": "1bdf0a215400",
 }
 """Digests of what decides the key of a run with every option at its default. Where one changes, runs that people

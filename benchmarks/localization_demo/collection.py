@@ -1,9 +1,9 @@
 """The demo's videos: each action has its place and its motion, and the place is in view before and after, too.
 
-A camera drifts over a corridor and, one to three times, over a *place*, in which an actor stands. For a part of
-that time the actor performs the action: it moves in the action's way (up and down, around, …). So one frame tells
-which action this could be, but only motion tells when; as after a long jump the running track is still in view. In
-the corridor somebody moves in one of the same ways now and then, which is no action: motion alone is mistaken.
+A camera drifts over a corridor and, once or twice, over a *place*, in which an actor stands. Now and then the
+actor performs the place's action: it moves in the action's way (up and down, around, …). So one frame tells which
+action this could be, but only motion tells when; as after a long jump the running track is still in view. In the
+corridor somebody may move in one of the same ways, which is no action: motion alone is mistaken there.
 """
 
 from __future__ import annotations
@@ -50,13 +50,18 @@ _ACTOR = 36  # pixels
 
 @dataclass(frozen=True)
 class Scene:
-    """Seconds of a video: a place, or the corridor (""), and when somebody moves in it, and how ("": nobody)."""
+    """Seconds of a video.
+
+    Attributes:
+        place: what is in view; "": the corridor.
+        motion: how somebody moves in it; "": nobody does.
+        moves_s: from when to when, seconds of the scene.
+    """
 
     place: str
     duration_s: float
     motion: str = ""
-    motion_from_s: float = 0.0
-    motion_to_s: float = 0.0
+    moves_s: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,11 @@ class Video:
 
     def segments(self) -> Iterator[tuple[float, float, str]]:
         """Start and end in seconds and class of every action."""
-        start_s = 0.0
+        scene_s = 0.0
         for scene in self.scenes:
-            if scene.place:
-                yield start_s + scene.motion_from_s, start_s + scene.motion_to_s, scene.place
-            start_s += scene.duration_s
+            for start_s, end_s in scene.moves_s if scene.place else ():
+                yield scene_s + start_s, scene_s + end_s, scene.place
+            scene_s += scene.duration_s
 
 
 def plan(*, train: int, test: int, seed: int) -> list[Video]:
@@ -89,22 +94,25 @@ def plan(*, train: int, test: int, seed: int) -> list[Video]:
 def _plan(name: str, subset: str, action: str, seed: tuple[int, ...]) -> Video:
     random = np.random.default_rng(seed)
     scenes = [_corridor(random)]
-    for _ in range(random.integers(1, 4)):
+    for _ in range(random.integers(1, 3)):
         scenes += [_place(action, random), _corridor(random)]
     return Video(name, subset, seed, tuple(scenes))
 
 
 def _place(action: str, random: np.random.Generator) -> Scene:
-    before_s, action_s, after_s = random.uniform((0.6, 2.6, 0.6), (3.2, 4.5, 3.2)).tolist()
-    return Scene(action, before_s + action_s + after_s, action, before_s, before_s + action_s)
+    moves_s, at_s = [], 0.0
+    for _ in range(random.integers(1, 4)):
+        start_s = at_s + random.uniform(1.9, 4.5)
+        at_s = start_s + random.uniform(2.6, 4.5)
+        moves_s.append((start_s, at_s))
+    return Scene(action, at_s + random.uniform(1.9, 4.5), action, tuple(moves_s))
 
 
 def _corridor(random: np.random.Generator) -> Scene:
-    duration_s = random.uniform(2, 4.5)
     if random.random() < 0.4:
-        start_s = random.uniform(0, duration_s - 1.9)
-        return Scene("", duration_s, str(random.choice(CLASSES)), start_s, start_s + 1.9)
-    return Scene("", duration_s)
+        start_s = random.uniform(0, 0.8)
+        return Scene("", 3.2, str(random.choice(CLASSES)), ((start_s, start_s + 1.9),))
+    return Scene("", random.uniform(1.5, 3.2))
 
 
 def write(video: Video, folder: Path) -> None:
@@ -140,7 +148,7 @@ def _frames(video: Video) -> Iterator[Pixels]:
             corner_y, corner_x = np.clip(corner + drift * number, 0, spare).astype(int)
             frame = background[corner_y : corner_y + HEIGHT, corner_x : corner_x + WIDTH] + shade
             at_s = number / FPS
-            moving = scene.motion and scene.motion_from_s <= at_s < scene.motion_to_s
+            moving = any(start_s <= at_s < end_s for start_s, end_s in scene.moves_s)
             if moving:
                 phase += 2 * np.pi * turns_per_s / FPS
             if scene.place or moving:

@@ -14,6 +14,8 @@ ClipInput = Literal["features", "features+activations"]
 ClipAnswer = Literal["motion", "both"]
 
 _SEVERAL = Limit("must be at least 2", lambda value: value >= 2)
+PAPER_BETA = 0.7
+"""Sec. 5.2: "we choose our default motion-affinity and β = 0.7 here on"."""
 _BELOW_ONE = Limit("must be at least 0 and less than 1", lambda value: 0 <= value < 1)
 
 
@@ -120,8 +122,12 @@ class LocalizationSelectorConfig(ProposalsConfig, RunConfig):
     motion_run: str | None = option(
         None, "Run folder of a finished wtalc run on the motion stream alone.", metavar="RUN", required=True
     )
-    # Sec. 5.2: "we choose our default motion-affinity and β = 0.7 here on".
-    beta: float = option(0.7, "Share of a training video's clips that motion is taught for (β).", SHARE)
+    beta: float | None = option(
+        None,
+        "Share of a training video's clips that motion is taught for (β); by default what the budget pays for, as "
+        f"Sec. 3.3 has it, and without a budget {PAPER_BETA:g}.",
+        SHARE,
+    )
     target: ClipTarget = option(
         "affinity",
         "affinity: the further a clip's disparity is from the video's threshold, the more it counts (Eq. 4); "

@@ -26,7 +26,7 @@ from policy.localization.clip_selector import (
     threshold_of_share,
 )
 from policy.localization.clip_session import ClipSession
-from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
+from policy.localization.config import PAPER_BETA, LocalizationSelectorConfig, WTALCConfig
 from policy.localization.curve import JudgedClips, curve, curve_lines, disparity_by_ground
 from policy.localization.judged import Localizations
 from policy.localization.levels import activation_levels
@@ -121,12 +121,12 @@ class LocalizationSelector(Localizer):
         shown = labels | ~labels.any(axis=0)
         levels = [activation_levels(activations[role], shown) for role in self.roles]
         self.model.levels.copy_(torch.tensor(np.array([[one.low, one.high] for one in levels])))
-        self._affinities = []
+        self._affinities, beta = [], self._beta(videos)
         for appearance, motion, classes in zip(
             activations["appearance"], activations["motion"], labels, strict=True
         ):
             disparities = disparity(appearance, self.model.comparable_motion(motion), classes)
-            self._affinities.append(torch.from_numpy(_target(config, disparities)).float())
+            self._affinities.append(torch.from_numpy(_target(config, disparities, beta)).float())
         if config.input_norm == "standard":
             self.model.selector.scale.fit(
                 self.model.inputs(videos.features("appearance", i), appearance)
@@ -145,6 +145,20 @@ class LocalizationSelector(Localizer):
                 f"budget of {self.config.budget:g} GFLOPs per clip: the appearance stream, its model and the "
                 f"selector, which run on all clips, cost {cheap:.3f}; that is the least possible"
             )
+
+    def _affordable(self, videos: VideoSet, budget: float) -> float:
+        """Share of the clips whose motion a budget in GFLOPs per clip pays for."""
+        cheap, expensive = self._clip_gflops(videos)
+        return (budget - cheap) / expensive
+
+    def _beta(self, videos: VideoSet) -> float:
+        if self.config.beta is not None:
+            return self.config.beta
+        return (
+            PAPER_BETA
+            if self.config.budget is None
+            else min(self._affordable(videos, self.config.budget), 1.0)
+        )
 
     # --- training ---
 
@@ -173,12 +187,11 @@ class LocalizationSelector(Localizer):
         config = self.config
         value = 0.5 if config.threshold is None else config.threshold
         if config.budget is not None:
-            cheap, expensive = self._clip_gflops(videos)
             confidences = [
                 self.model.confidences(self._inputs(videos, index), int(self._fold_of[index]))
                 for index in range(len(videos))
             ]
-            value = threshold_of_share(confidences, (config.budget - cheap) / expensive)
+            value = threshold_of_share(confidences, self._affordable(videos, config.budget))
             self.model.folds = nn.ModuleList()
         self.model.threshold.fill_(value)
 
@@ -313,12 +326,12 @@ class LocalizationSelector(Localizer):
         )
 
 
-def _target(config: LocalizationSelectorConfig, disparities: FloatArray) -> FloatArray:
+def _target(config: LocalizationSelectorConfig, disparities: FloatArray, beta: float) -> FloatArray:
     """(T, 2): G of Eq. 1 for the clips of a training video, of disparities (T,)."""
     if config.target == "affinity":
-        return affinity(disparities, config.beta)
+        return affinity(disparities, beta)
     if config.target == "pseudo-labels":
-        return pseudo_labels(top_clips(disparities, config.beta))
+        return pseudo_labels(top_clips(disparities, beta))
     return np.stack([1 - disparities, disparities], axis=1)
 
 
