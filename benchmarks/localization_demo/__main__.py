@@ -33,7 +33,7 @@ MAP = "thumos14_map_0.1:0.7"
 @click.option(
     "--folder", type=click.Path(path_type=Path), default=Path("demo-localization"), show_default=True
 )
-@click.option("--train", default=48, show_default=True, help="Training videos.")
+@click.option("--train", default=56, show_default=True, help="Training videos.")
 @click.option("--test", default=32, show_default=True, help="Videos that are held out.")
 def main(folder: Path, train: int, test: int) -> None:
     """Write videos, extract features of pictures and of flow, train on labels, print where actions were found."""
