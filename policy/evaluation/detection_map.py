@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from policy.evaluation.detection import FloatArray, Matching
+from policy.evaluation.detection import Detections, FloatArray, GroundTruth, Matching, match
 from policy.evaluation.metrics import Interval, percentile_interval
 
 Weights = npt.NDArray[np.floating]
@@ -23,6 +25,43 @@ def mean_over_classes(precision: FloatArray) -> FloatArray:
     present = ~np.isnan(precision)
     total, count = np.where(present, precision, 0).sum(axis=0), present.sum(axis=0)
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
+
+
+def video_average_precision(
+    detections: Detections, truth: GroundTruth, num_videos: int, thresholds: Sequence[float]
+) -> FloatArray:
+    """(M,): how well the detections of each video find its segments, in [0, 1]; NaN where it has none.
+
+    Average precision by the rules of the THUMOS'14 kit of 2015, averaged over the thresholds of IoU, of one
+    ranking of all detections in a video, whatever their class. A detection is correct where it is paired with a
+    segment of its class, so that detections of what a video does not show lower its value. The mean over the
+    classes of a video, as mAP has it, would not know of them.
+
+    Args:
+        num_videos: M.
+        thresholds: of IoU, above 0.
+    """
+    num_classes = 1 + max(detections.classes.max(initial=0), truth.classes.max(initial=0))
+    # Pairs are formed within a video and class, rankings within a class: a video takes the place of a class.
+    every_class = np.arange(num_classes)
+    matching = match(
+        Detections(
+            detections.videos * num_classes + detections.classes,
+            detections.videos,
+            detections.spans,
+            detections.scores,
+        ),
+        GroundTruth(
+            truth.videos * num_classes + truth.classes,
+            truth.videos,
+            truth.spans,
+            (truth.ambiguous_videos[:, None] * num_classes + every_class).ravel(),
+            truth.ambiguous_spans.repeat(num_classes, axis=0),
+        ),
+        thresholds,
+        "thumos14",
+    )
+    return np.asarray(average_precision(matching, num_videos).mean(axis=1))
 
 
 def bootstrap_interval(value: float, resampled: FloatArray) -> Interval:

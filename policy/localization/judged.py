@@ -16,6 +16,7 @@ from policy.evaluation.detection import (
     PROTOCOLS,
     THUMOS14_IOUS,
     Detections,
+    FloatArray,
     GroundTruth,
     match,
 )
@@ -29,6 +30,8 @@ IOUS = tuple(sorted({*THUMOS14_IOUS, *ACTIVITYNET_IOUS}))
 AVERAGES = {f"{ious[0]:g}:{ious[-1]:g}": ious for ious in (MULTITHUMOS_IOUS, THUMOS14_IOUS, ACTIVITYNET_IOUS)}
 """Over which thresholds of IoU papers average, by how these are written."""
 _PARTS = {"detections": Detections, "truth": GroundTruth}
+_OF_CLIPS = ("gates", "appearance", "motion", "spans")
+"""Fields that may be None, and are not in a file then."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,8 @@ class Localizations(Judged):
         gates: (N,) uint8, of a method that chooses clips: 1 on those that use motion.
         appearance, motion: (N, C) float16, its two models' activations of the clips, comparable; of motion NaN
             where it did not run.
+        spans: (N, 2) float64 seconds, first and last instant that each clip saw; None in files of before they were
+            kept.
     """
 
     video_ids: tuple[str, ...]
@@ -56,6 +61,7 @@ class Localizations(Judged):
     gates: npt.NDArray[np.uint8] | None = None
     appearance: npt.NDArray[np.float16] | None = None
     motion: npt.NDArray[np.float16] | None = None
+    spans: FloatArray | None = None
 
     def metrics(self) -> Mapping[str, float]:
         """In [0, 1]: the detection mAP (`metric_name`) by each of `PROTOCOLS` at each of `IOUS`, and averaged over
@@ -97,7 +103,7 @@ class Localizations(Judged):
         detections as detections.json and detections.csv."""
         arrays: dict[str, npt.NDArray[Any]] = {"classes": np.array(self.classes)}
         arrays |= {name: getattr(self, name) for name in ("labels", "scores", "offsets")}
-        of_clips = {name: getattr(self, name) for name in ("gates", "appearance", "motion")}
+        of_clips = {name: getattr(self, name) for name in _OF_CLIPS}
         arrays |= {name: array for name, array in of_clips.items() if array is not None}
         for part in _PARTS:
             arrays |= {f"{part}/{name}": array for name, array in vars(getattr(self, part)).items()}

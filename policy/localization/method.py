@@ -17,7 +17,7 @@ from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, batched, fed
 from policy.data.opening import Dataset, segments_digest
 from policy.evaluation.annotated import ground_truth_of
-from policy.evaluation.detection import Detections
+from policy.evaluation.detection import Detections, FloatArray
 from policy.evaluation.ledger import IntArray, Ledger, charge
 from policy.localization.config import WTALCConfig
 from policy.localization.judged import Localizations
@@ -153,9 +153,8 @@ class WTALC(Localizer):
 
     def detections(self, videos: VideoSet, activations: Activations) -> Detections:
         """What is found in videos where their clips have these activations."""
-        role, count = next(iter(videos.streams)), range(len(videos))
-        spans = [videos.spans(role, index) for index in count]
-        return localize(self.config, activations, spans, (joined(videos, index) for index in count))
+        rows = (joined(videos, index) for index in range(len(videos)))
+        return localize(self.config, activations, clip_spans(videos), rows)
 
     def evaluate(self, videos: VideoSet, *, device: torch.device) -> Localizations:
         activations = self.activations(videos, device)
@@ -173,6 +172,7 @@ class WTALC(Localizer):
             Ledger.of_draws([charge(streams, self.network_macs(lengths, np.zeros_like(lengths)))]),
             self.detections(videos, activations),
             ground_truth_of(videos.segments),
+            spans=np.concatenate(clip_spans(videos)),
         )
 
     def _clips(self, batch: Batch) -> tuple[Tensor, Clips]:
@@ -183,6 +183,12 @@ class WTALC(Localizer):
         return _side_by_side(batch), Clips(
             video_of_row(packed).to(device), steps.to(device), lengths_of(packed)
         )
+
+
+def clip_spans(videos: VideoSet) -> list[FloatArray]:
+    """Of each video (T, 2): first and last second that each clip saw."""
+    role = next(iter(videos.streams))
+    return [videos.spans(role, index) for index in range(len(videos))]
 
 
 def joined(videos: VideoSet, index: int) -> npt.NDArray[np.float16]:

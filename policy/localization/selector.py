@@ -31,7 +31,7 @@ from policy.localization.curve import JudgedClips, curve, curve_lines, disparity
 from policy.localization.judged import Localizations
 from policy.localization.levels import activation_levels
 from policy.localization.localize import localize, video_probabilities
-from policy.localization.method import WTALC, Localizer
+from policy.localization.method import WTALC, Localizer, clip_spans
 from policy.localization.motion_affinity import BoolArray, affinity, disparity, pseudo_labels, top_clips
 from policy.localization.sampling import trained_labels
 from policy.method import Losses, Method, Moment, Prediction, row_offsets
@@ -225,7 +225,7 @@ class LocalizationSelector(Localizer):
         self.model.to(device).eval()
         answered = [self._answered(videos, index) for index in range(len(videos))]
         sequences = [one.sequence for one in answered]
-        offsets, count = row_offsets(videos), range(len(videos))
+        offsets, count, spans = row_offsets(videos), range(len(videos)), clip_spans(videos)
         opened = np.array([one.chosen.sum() for one in answered], np.int64)
         return Localizations(
             videos.ids,
@@ -237,13 +237,14 @@ class LocalizationSelector(Localizer):
             localize(
                 self.config,
                 sequences,
-                [videos.spans("appearance", index) for index in count],
+                spans,
                 (videos.features("appearance", index) for index in count),
             ),
             ground_truth_of(videos.segments),
             np.concatenate([one.chosen for one in answered]).astype(np.uint8),
             np.concatenate([one.appearance for one in answered]).astype(np.float16),
             np.concatenate([one.motion for one in answered]).astype(np.float16),
+            np.concatenate(spans),
         )
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
@@ -294,7 +295,7 @@ class LocalizationSelector(Localizer):
             motion_alone=alone,
             confidences=[one.confidences for one in known],
             rows={role: [videos.features(role, i) for i in range(len(videos))] for role in self.roles},
-            spans=[videos.spans("appearance", index) for index in range(len(videos))],
+            spans=clip_spans(videos),
             truth=ground_truth_of(videos.segments),
             segments=videos.segments,
             labels=videos.labels,

@@ -262,6 +262,58 @@ def detections(
     _print(markup.as_json(table) if as_json else terminal.render(table, colour=sys.stdout.isatty()))
 
 
+@paper_tables.command("timeline")
+@click.argument("run_folder", metavar="RUN", type=_PATH)
+@click.option("--video", "video_ids", metavar="ID", multiple=True, help="Draw this video; repeat it.")
+@click.option(
+    "--out", required=True, type=_PATH, help="Folder for figure.png, figure-2.png, … and report.html."
+)
+@click.option(
+    "--cache", type=_PATH, help="Feature cache of a wtalc run, whose activations it needs to be drawn."
+)
+@click.option("--labels", type=_PATH, help="Its labels, with --cache.")
+@click.option("--format", "labels_format", type=click.Choice(sorted(READERS)), help="Format of the labels.")
+@options(DEVICE, AS_JSON)
+@click.pass_context
+@tells_mistakes
+def timeline(
+    context: click.Context,
+    /,
+    run_folder: Path,
+    video_ids: tuple[str, ...],
+    out: Path,
+    cache: Path | None,
+    labels: Path | None,
+    labels_format: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """What a run that localizes found in a video, when it is there, and which model answered each clip.
+
+    RUN is a finished run of localization-selector or wtalc. Without --video its best, its median and its worst
+    video are drawn, by the average precision of a video (docs/localization.md).
+
+    \b
+    Example:
+      paper-tables timeline runs/selector --out timelines
+      paper-tables timeline runs/rgb --cache CACHE --labels labels.csv --video video_test_0000004 --out timelines
+    """
+    from policy.sheets import markup, terminal
+    from policy.tables import output, timelines
+
+    if (cache is None) != (labels is None):
+        raise UserError("--cache and --labels: give both, or none of them")
+    run = timelines.open_run(run_folder)
+    if cache is not None and labels is not None:
+        run = timelines.with_activations(run, FeatureCache(cache), read_labels(labels, labels_format), device)
+    videos = timelines.choose(run, video_ids)
+    output.check_folder(out)
+    content = timelines.document(run, videos, _command(context))
+    for path in output.write(content, out):
+        _say(f"wrote {path}")
+    _print(markup.as_json(content) if as_json else terminal.render(content, colour=sys.stdout.isatty()))
+
+
 _LITEEVAL = options(
     DATA,
     ROLES,
