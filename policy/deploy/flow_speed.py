@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
 
 from cache_schema import UserError
 from extract.flow import METHODS, UInt8Array, flow_between
-from policy.deploy.timing import Machine, medians
+from policy.deploy.timing import Machine
 
 HEIGHT, WIDTH = 256, 340
 """Of a frame whose short side is what I3D is given."""
@@ -38,15 +39,23 @@ def measure_flow(*, report: Callable[[str], None]) -> FlowTimes:
     report("seconds of optical flow")
     first, second = _pair()
     try:
-        works = {name: partial(flow_between, first, second, name) for name in METHODS}
-        seconds = medians(works, REPEATS, torch.device("cpu"))
+        seconds = {
+            name: statistics.median(_seconds(first, second, name) for _ in range(REPEATS)) for name in METHODS
+        }
     except UserError as error:
         return FlowTimes(note=f"No seconds of optical flow: {error}.")
     return FlowTimes(
         seconds,
-        f"Flow takes: seconds of one core for the pairs of a clip, {WIDTH}×{HEIGHT}, by OpenCV on "
-        f"{Machine.of(torch.device('cpu'))}; python -m benchmarks.flow measures RAFT, too.",
+        f"Seconds: of one core, for frames of {WIDTH}×{HEIGHT}, by OpenCV on "
+        f"{Machine.of(torch.device('cpu')).processor}; python -m benchmarks.flow measures RAFT, too.",
     )
+
+
+def _seconds(first: UInt8Array, second: UInt8Array, method: str) -> float:
+    """Of the processor, for others may be at work: OpenCV has one thread here."""
+    started = time.process_time()
+    flow_between(first, second, method)
+    return time.process_time() - started
 
 
 def _pair() -> tuple[UInt8Array, UInt8Array]:

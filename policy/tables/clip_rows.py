@@ -20,9 +20,7 @@ def within_cache(table: PaperTable, streams: Substitution, cache: FeatureCache) 
     left_out: dict[str, list[str]] = {}
     rows = []
     for row in table.experiments:
-        missing = [
-            paper for paper in row.reads if paper not in needed and streams.stream(paper) not in cache
-        ]
+        missing = [paper for paper in row.reads if paper not in needed and streams.stream(paper) not in cache]
         for paper in missing:
             left_out.setdefault(paper, []).append(row.title)
         if not missing:

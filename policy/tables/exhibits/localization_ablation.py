@@ -54,7 +54,8 @@ def make(material: Material) -> Exhibit:
             lines = [*_lines(group, main, selected, measured), *ours.control_lines(measured)]
             panels.append(curves.picture(material, lines, panel, what, measured))
     if of_stream:
-        looks_at = replace(ours, name=f"selector on {main.streams['appearance']}")
+        cheap = main.streams["appearance"].removesuffix("_dense16")
+        looks_at = replace(ours, name=ours.name.replace(main.title, f"on {cheap}"))
         lines = _lines([main, *of_stream], main, {**selected, main.name: looks_at}, measured)
         lines += ours.control_lines(measured)
         lines.append(_alone([selected[one.name] for one in of_stream], of_stream, measured))

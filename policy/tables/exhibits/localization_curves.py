@@ -50,7 +50,10 @@ _TITLES = {RANDOM: "random clips", REGULAR: "every n-th clip", ORACLE: "oracle"}
 SUMMARY = (
     Column("method", "method"),
     Column("mean mAP %", "mean_map_percent"),
-    *(Column(f"− {name}", f"above_{name.replace(' ', '_').replace('-', '_')}") for name in CONTROLS),
+    *(
+        Column(name, f"above_{name.replace(' ', '_').replace('-', '_')}", heading="points above")
+        for name in CONTROLS
+    ),
 )
 ALONE = (
     Column("without a choice", "choice"),
@@ -74,8 +77,8 @@ NOTES = (
     "A curve is one trained selector where 10, 20, … 90 % of the clips use motion. Random clips, every n-th clip "
     "and those at which the appearance stream changes most (frame motion) are as many, the oracle, which knows "
     "the segments, at most as many.",
-    "Mean mAP: over the points of a curve. The columns after it: by how many points that is above each other way "
-    "to choose as many clips.",
+    "Mean mAP: over the points of a curve. Beside it: by how many points that is above each other way to choose "
+    "as many clips.",
     "GFLOPs are per clip, without optical flow, in multiply-accumulates. As the paper counts, I3D has two for "
     "each, and our small networks are left out.",
 )
