@@ -311,8 +311,8 @@ def test_figure_5_is_its_runs(everything: Path) -> None:
     wanted: dict[str, dict[str, object]] = {
         "β = 0.3 †": {"beta": 0.3, "target": "affinity", "appearance": RGB},
         "β = 0.7 †": {"beta": 0.7, "target": "affinity", "appearance": RGB, "action_bytes": False},
-        "pseudo-labels, β = 0.5 †": {"beta": 0.5, "target": "pseudo-labels"},
-        "disparity itself †": {"target": "disparity"},
+        "pseudo, β = 0.5 †": {"beta": 0.5, "target": "pseudo-labels"},
+        "disparity †": {"target": "disparity"},
         "on x3d_s †": {"appearance": TINY},
     }
     for title, settings in wanted.items():

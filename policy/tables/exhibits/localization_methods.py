@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase as _LETTERS
+
 from policy.localization.curve import RANDOM
 from policy.sheets.sheet import Picture
 from policy.tables.exhibits import localization_curves as curves
@@ -22,14 +24,14 @@ def make(material: Material) -> Exhibit:
         together.append(one.selector.line(f"{one.name}, selected", kind, measured))
         together.append(one.curves[RANDOM].line(f"{one.name}, random clips", "control", measured))
         lines = [one.selector.line(one.name, "proposed", measured), *one.control_lines(measured)]
-        panels.append(curves.picture(material, lines, "", f"{one.name} and all controls", measured))
-    first = curves.picture(material, together, "", "clips selected and at random", measured)
-    alone = {f"{one.name}": one for one in selected}
+        panel = f"({_LETTERS[len(panels) + 1]})"
+        panels.append(curves.picture(material, lines, panel, f"{one.name} and all controls", measured))
+    first = curves.picture(material, together, "(a)", "clips selected and at random", measured)
     return Exhibit(
         material.report,
         (
             curves.summary_sheet(material, selected, measured),
-            curves.alone_sheet(alone, measured),
+            curves.alone_sheet({one.name: one for one in selected}, measured),
             curves.curves_sheet(selected),
         ),
         (first, *panels),

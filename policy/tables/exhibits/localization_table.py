@@ -175,8 +175,8 @@ def _costs(material: Material, clips: dict[str, _Clip]) -> Sheet:
 def _flow(material: Material, clips: dict[str, _Clip], flow: FlowTimes) -> Sheet:
     columns = (
         Column("per clip", "method"),
-        *(Column(f"GFLOPs, {name}", f"gflops_{name}") for name in RAFT_GMACS),
-        *(Column(f"seconds, {name}", f"{name}_s", 2) for name in flow.pair_s),
+        *(Column(name, f"gflops_{name}", heading="GFLOPs") for name in RAFT_GMACS),
+        *(Column(name, f"{name}_s", 2, heading="seconds of flow") for name in flow.pair_s),
     )
     rows: list[list[Value]] = [
         [
