@@ -1,4 +1,4 @@
-"""Every table and figure of the two papers by its name on the command line, built or not."""
+"""Every table and figure of the two papers by its name on the command line."""
 
 from __future__ import annotations
 
@@ -83,9 +83,6 @@ PAPERS: Mapping[str, tuple[str, ...]] = {
     "selection": (*SELECTION, *LOCALIZATION),
 }
 """By paper, everything made of runs."""
-
-COMMANDS = (*PAPERS["liteeval"], *PAPERS["selection"], "costs")
-"""Everything that is built."""
 
 
 def takes_videos(name: str) -> bool:

@@ -37,7 +37,6 @@ from policy.recipes import RECIPES
 from policy.registry import configure
 from policy.selection.config import SelectorConfig, check_given
 from policy.tables.catalogue import (
-    COMMANDS,
     EXHIBITS,
     KNOWN,
     LOCALIZATION,
@@ -117,28 +116,7 @@ TITLES = {"liteeval": "LiteEval", "selection": "Model selection"}
 """The papers' short titles."""
 
 
-class Tables(click.Group):
-    """Commands of the built tables; the others raise an error that says that they are not built."""
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        command = super().get_command(context, name)
-        return _not_built(name) if command is None and name in KNOWN else command
-
-
-def _not_built(name: str) -> click.Command:
-    @click.command(
-        name,
-        add_help_option=False,
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )
-    @tells_mistakes
-    def say() -> None:
-        raise UserError(f"{name} is not built yet; built: {', '.join(COMMANDS)} (see paper-tables list)")
-
-    return say
-
-
-@click.group(cls=Tables)
+@click.group()
 @click.version_option(package_name="thriftvid")
 def paper_tables() -> None:
     """Make a paper's table or figure from a feature cache, the paper's value beside ours.
@@ -156,19 +134,19 @@ def paper_tables() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 @tells_mistakes
 def list_tables(as_json: bool) -> None:
-    """Say which tables and figures there are, and which of them are built.
+    """Say which tables and figures there are.
 
     \b
     Example:
       paper-tables list
     """
     if as_json:
-        entries = [{"name": name, "what": what, "built": name in COMMANDS} for name, what in KNOWN.items()]
+        entries = [{"name": name, "what": what} for name, what in KNOWN.items()]
         click.echo(json.dumps(entries, indent=2, ensure_ascii=False))
         return
     width = max(map(len, KNOWN))
     for name, what in KNOWN.items():
-        click.echo(f"{name:<{width}}  {'built        ' if name in COMMANDS else 'not built yet'}  {what}")
+        click.echo(f"{name:<{width}}  {what}")
 
 
 @paper_tables.command("costs")
