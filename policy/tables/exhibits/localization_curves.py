@@ -110,7 +110,7 @@ class Measured:
 
     @property
     def note(self) -> str:
-        return f"mAP: averaged over IoU {self.over}, by the {PROTOCOLS[self.protocol].title.removeprefix('the ')}."
+        return f"mAP: averaged over IoU {self.over}; judged as by {PROTOCOLS[self.protocol].title}."
 
 
 @dataclass(frozen=True)
