@@ -25,7 +25,7 @@ from policy.evaluation.predictions import Predictions, intervals
 from policy.sheets import terminal
 from policy.sheets.markup import escape, latex
 from policy.sheets.sheet import INTERVALS
-from policy.tables import uncertainty, views
+from policy.tables import views
 from policy.tables.catalogue import TABLES
 from policy.tables.cli import paper_tables
 from policy.tables.documents import of_report
@@ -244,7 +244,7 @@ def test_intervals_are_of_all_seeds_and_kept(
         seen.append(len(said))
         return intervals(said, **options)
 
-    monkeypatch.setattr(uncertainty, "intervals", counted)
+    monkeypatch.setattr("policy.evaluation.predictions.intervals", counted)
     for seeds, expected in ((2, [2] * 4), (1, [1] * 4), (2, [])):
         seen.clear()
         assert call("liteeval-8", cache, "--seeds", seeds, *words).exit_code == 0

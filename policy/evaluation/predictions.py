@@ -72,6 +72,16 @@ class Judged(ABC):
         """Read what `save` wrote. Raises UserError where the file is missing, damaged or of an earlier version."""
 
     @classmethod
+    def intervals(cls, runs: Sequence[Any], *, resamples: int) -> Mapping[str, Interval]:
+        """95 % bootstrap intervals over the videos, of means over several runs of this class (one for each seed).
+
+        By default of "gflops" per video. A sample has the same videos for all runs and methods.
+        """
+        weights = resampled_weights(len(runs[0].video_ids), resamples, 0)
+        gflops = np.mean([run.gflops.mean(axis=0) for run in runs], axis=0)
+        return {"gflops": percentile_interval(float(gflops.mean()), weighted_mean(gflops, weights))}
+
+    @classmethod
     def summary(
         cls, metrics: Mapping[str, float], rows_mean: float, cost: Mapping[str, str]
     ) -> Mapping[str, str]:
@@ -149,6 +159,10 @@ class Predictions(Judged):
             "fine features": f"{metrics['fine_features_mean']:.2f} ± {metrics['fine_features_std']:.2f} of "
             f"{rows_mean:.1f} frames (usage {100 * metrics['usage']:.1f} %)",
         }
+
+    @classmethod
+    def intervals(cls, runs: Sequence[Predictions], *, resamples: int) -> Mapping[str, Interval]:
+        return intervals(runs, resamples=resamples)
 
     def save(self, path: Path) -> None:
         """Write as an .npz that NumPy reads with allow_pickle=False; the arrays have the fields' names ("seen" for

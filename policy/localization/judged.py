@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,14 @@ from policy.evaluation.detection import (
     GroundTruth,
     match,
 )
-from policy.evaluation.detection_map import average_precision, mean_over_classes
+from policy.evaluation.detection_map import (
+    average_precision,
+    bootstrap_interval,
+    mean_over_classes,
+    weighted_average_precision,
+)
 from policy.evaluation.ledger import IntArray, Ledger
-from policy.evaluation.metrics import mean_average_precision
+from policy.evaluation.metrics import Interval, mean_average_precision, resampled_weights
 from policy.evaluation.predictions import DETECTIONS, Judged, read_arrays, write_arrays
 from policy.localization.detections import write_csv, write_json
 
@@ -73,6 +78,29 @@ class Localizations(Judged):
         if not len(self.truth.videos):
             return shown
         return shown | detection_metrics(self.detections, self.truth, self.labels.shape[1])
+
+    @classmethod
+    def intervals(cls, runs: Sequence[Localizations], *, resamples: int) -> Mapping[str, Interval]:
+        """Also of each detection mAP of `metrics` (`bootstrap_interval`)."""
+        found = {**super().intervals(runs, resamples=resamples)}
+        if not len(runs[0].truth.videos):
+            return found
+        weights = resampled_weights(len(runs[0].video_ids), resamples, 0)
+        values = [run.metrics() for run in runs]
+        for protocol in PROTOCOLS:
+            # (I, B), the mean over the runs.
+            resampled = np.mean([run._resampled(protocol, weights) for run in runs], axis=0)
+            of_iou = dict(zip(IOUS, resampled, strict=True))
+            for iou, ious in (*((f"{iou:g}", (iou,)) for iou in IOUS), *AVERAGES.items()):
+                name = metric_name(protocol, iou)
+                value = float(np.mean([of_run[name] for of_run in values]))
+                found[name] = bootstrap_interval(value, np.mean([of_iou[one] for one in ious], axis=0))
+        return found
+
+    def _resampled(self, protocol: str, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """(I, B) detection mAP at `IOUS` under each column of weights (M, B)."""
+        matching = match(self.detections, self.truth, IOUS, protocol)
+        return mean_over_classes(weighted_average_precision(matching, self.labels.shape[1], weights))
 
     @classmethod
     def summary(

@@ -126,6 +126,25 @@ class Sheet:
         ]
 
     @property
+    def plain(self) -> Sheet:
+        """The same with numbers alone, for scripts: a column of spreads becomes those of mean, standard deviation
+        and, where some have one, interval: KEY, KEY_std, KEY_low, KEY_high."""
+        columns: list[Column] = []
+        rows: list[list[Value]] = [[] for _ in self.rows]
+        for place, column in enumerate(self.columns):
+            values = [row[place] for row in self.rows]
+            spreads = [value for value in values if isinstance(value, Spread)]
+            parts = ["mean"]
+            if spreads:
+                parts += ["std"] + ["low", "high"] * any(one.low is not None for one in spreads)
+            for part in parts:
+                columns.append(column if part == "mean" else replace(column, key=f"{column.key}_{part}"))
+                for row, value in zip(rows, values, strict=True):
+                    plain = value if part == "mean" else None
+                    row.append(getattr(value, part) if isinstance(value, Spread) else plain)
+        return replace(self, columns=columns, rows=rows)
+
+    @property
     def records(self) -> list[dict[str, Value]]:
         """The values of each row by the columns' keys."""
         keys = [column.key for column in self.columns]

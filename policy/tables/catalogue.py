@@ -1,4 +1,4 @@
-"""Every table and figure of the two papers by its name on the command line, built or not."""
+"""Every table and figure of the two papers by its name on the command line."""
 
 from __future__ import annotations
 
@@ -69,13 +69,20 @@ SELECTION: Mapping[str, str] = {
     "selection-fig4": "kinetics400",
     "selection-budgets": "kinetics400",
 }
-"""Exhibits of the model selection paper, and a data set for each."""
+"""Exhibits of the model selection paper on classification, and a data set for each."""
 
-PAPERS: Mapping[str, tuple[str, ...]] = {"liteeval": (*TABLES, *EXHIBITS), "selection": (*SELECTION,)}
+LOCALIZATION: Mapping[str, str] = {
+    "selection-2": "thumos14",
+    "selection-fig5": "thumos14",
+    "selection-fig6": "thumos14",
+}
+"""Those on localization."""
+
+PAPERS: Mapping[str, tuple[str, ...]] = {
+    "liteeval": (*TABLES, *EXHIBITS),
+    "selection": (*SELECTION, *LOCALIZATION),
+}
 """By paper, everything made of runs."""
-
-COMMANDS = (*PAPERS["liteeval"], *PAPERS["selection"], "costs")
-"""Everything that is built."""
 
 
 def takes_videos(name: str) -> bool:

@@ -18,8 +18,9 @@ from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
 from cache_schema.command import tells_mistakes
 from policy.baselines.config import FramesConfig, GlimpsesConfig, JumpsConfig
-from policy.config import RunConfig, method_options
+from policy.config import RunConfig, TrainingConfig, method_options, names_of
 from policy.liteeval.config import GumbelConfig, NetworkConfig, PenaltyConfig, WarmupConfig
+from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.options import (
     AS_JSON,
     DATA,
@@ -35,9 +36,18 @@ from policy.options import (
 from policy.recipes import RECIPES
 from policy.registry import configure
 from policy.selection.config import SelectorConfig, check_given
-from policy.tables.catalogue import COMMANDS, EXHIBITS, KNOWN, PAPERS, SELECTION, TABLES, takes_videos
+from policy.tables.catalogue import (
+    EXHIBITS,
+    KNOWN,
+    LOCALIZATION,
+    PAPERS,
+    SELECTION,
+    TABLES,
+    takes_videos,
+)
 from policy.tables.datasets import DATASETS, PaperDataset
 from policy.tables.datasets import LITEEVAL as LITEEVAL_DATASETS
+from policy.tables.datasets import LOCALIZATION as LOCALIZATION_DATASETS
 from policy.tables.datasets import SELECTION as SELECTION_DATASETS
 
 if TYPE_CHECKING:
@@ -73,7 +83,8 @@ def _dataset(names: Iterable[str], what: str) -> Callable[[C], C]:
 
 _SIZES = "--coarse-hidden, --fine-hidden and --batch (Sec. 4.1)"
 _CLIPS = "pool of models, --rows and --epochs (Sec. 4)"
-"""The options that --dataset sets, for LiteEval and for model selection."""
+_JUDGED = "evaluation kit and thresholds of IoU (Sec. 5.1)"
+"""What --dataset sets, for LiteEval, model selection and localization."""
 _RESAMPLES = "Bootstrap samples of the videos for the intervals; 0: no intervals."
 TABLE = options(
     _shown("--seeds", type=_POSITIVE, default=3, help="Runs of each row."),
@@ -105,28 +116,7 @@ TITLES = {"liteeval": "LiteEval", "selection": "Model selection"}
 """The papers' short titles."""
 
 
-class Tables(click.Group):
-    """Commands of the built tables; the others raise an error that says that they are not built."""
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        command = super().get_command(context, name)
-        return _not_built(name) if command is None and name in KNOWN else command
-
-
-def _not_built(name: str) -> click.Command:
-    @click.command(
-        name,
-        add_help_option=False,
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )
-    @tells_mistakes
-    def say() -> None:
-        raise UserError(f"{name} is not built yet; built: {', '.join(COMMANDS)} (see paper-tables list)")
-
-    return say
-
-
-@click.group(cls=Tables)
+@click.group()
 @click.version_option(package_name="thriftvid")
 def paper_tables() -> None:
     """Make a paper's table or figure from a feature cache, the paper's value beside ours.
@@ -144,19 +134,19 @@ def paper_tables() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 @tells_mistakes
 def list_tables(as_json: bool) -> None:
-    """Say which tables and figures there are, and which of them are built.
+    """Say which tables and figures there are.
 
     \b
     Example:
       paper-tables list
     """
     if as_json:
-        entries = [{"name": name, "what": what, "built": name in COMMANDS} for name, what in KNOWN.items()]
+        entries = [{"name": name, "what": what} for name, what in KNOWN.items()]
         click.echo(json.dumps(entries, indent=2, ensure_ascii=False))
         return
     width = max(map(len, KNOWN))
     for name, what in KNOWN.items():
-        click.echo(f"{name:<{width}}  {'built        ' if name in COMMANDS else 'not built yet'}  {what}")
+        click.echo(f"{name:<{width}}  {what}")
 
 
 @paper_tables.command("costs")
@@ -337,9 +327,28 @@ OF_SELECTION = options(
     TABLE,
     _dataset(SELECTION_DATASETS, _CLIPS),
 )
-OF_ALL = options(_LITEEVAL, _SELECTOR, _dataset(DATASETS, f"{_SIZES}, or the {_CLIPS}"))
-"""For tables with rows of both. Rows that choose from a pool default to the selector's --epochs and --lr
-(`train-policy selector`)."""
+# Rows set streams, runs, β and the target themselves; the training options are W-TALC's.
+_OF_CLIPS = ("budget", "threshold", "selector_input", "selector_hidden", "folds", "answer")
+_OF_WTALC = tuple(
+    name for name in method_options(WTALCConfig) if name not in ("appearance", "motion", "action_bytes")
+)
+OF_LOCALIZATION = options(
+    DATA,
+    SUBSTITUTE,
+    settings(WTALCConfig, *_OF_WTALC),
+    training(WTALCConfig, without=("seed",)),
+    settings(LocalizationSelectorConfig, *_OF_CLIPS),
+    TABLE,
+    _dataset(LOCALIZATION_DATASETS, _JUDGED),
+)
+OF_ALL = options(
+    _LITEEVAL,
+    _SELECTOR,
+    settings(WTALCConfig, *_OF_WTALC, without=("precision",)),  # LiteEval's, too
+    _dataset(DATASETS, f"{_SIZES}, or the {_CLIPS}"),
+)
+"""For tables with rows of all families. Rows that choose from a pool default to the selector's --epochs and --lr
+(`train-policy selector`), those of W-TALC to its own."""
 
 
 @paper_tables.command("run")
@@ -411,8 +420,8 @@ def _of_the_paper(name: str) -> str:
 
 for _name in TABLES:
     _add(_name, OF_LITEEVAL, _table_help(_name))
-for _name, _set in (*EXHIBITS.items(), *SELECTION.items()):
-    _taken = OF_SELECTION if _name in SELECTION else OF_LITEEVAL
+for _name, _set in (*EXHIBITS.items(), *SELECTION.items(), *LOCALIZATION.items()):
+    _taken = OF_SELECTION if _name in SELECTION else OF_LOCALIZATION if _name in LOCALIZATION else OF_LITEEVAL
     _videos = takes_videos(_name)
     _add(_name, options(_taken, VIDEOS) if _videos else _taken, _exhibit_help(_name, _set, _videos))
 
@@ -440,8 +449,8 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **v
     from policy.tables.making import fill
     from policy.tables.pool_rows import of_dataset
     from policy.tables.reading import EXPERIMENTS, read_table
-    from policy.tables.requests import order
-    from policy.tables.streams import for_each
+    from policy.tables.requests import Order, order
+    from policy.tables.streams import MissingStreamsError, for_each
 
     out: Path | None = values["out"]
     if out is None:
@@ -457,11 +466,22 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **v
     setting = _setting(values)
     output.check_folder(out)
     tables = [of_dataset(read_table(EXPERIMENTS / name), setting.dataset) for name in names]
-    ordered = [
-        (order(table, setting, substitutes), tuple(substitutes))
-        for table, substitutes in zip(tables, for_each(tables, values["substitute"]), strict=True)
-        if not only or table.name in only
-    ]
+    ordered: list[tuple[Order, tuple[str, ...]]] = []
+    left_out: list[MissingStreamsError] = []
+    for table, pairs in zip(tables, for_each(tables, values["substitute"]), strict=True):
+        if only and table.name not in only:
+            continue
+        try:
+            ordered.append((order(table, setting, pairs), tuple(pairs)))
+        except MissingStreamsError as error:
+            # The paper's two halves read streams that few caches have together.
+            if paper != "selection" or table.name in only:
+                raise
+            left_out.append(error)
+    if not ordered:
+        raise left_out[0]
+    for why in left_out:
+        _say(f"left out: {why}")
     documents = []
     for number, (checked, substitutes) in enumerate(ordered, 1):
         table = checked.table
@@ -504,10 +524,11 @@ def _setting(values: dict[str, Any]) -> Setting:
     from policy.tables.requests import Setting
     from policy.tables.workers import Workers
 
-    common, of_pools = _common(values)
+    common, of_pools, of_methods = _common(values)
     setting = Setting(
         values=common,
         of_pools=of_pools,
+        of_methods=of_methods,
         models=values.get("models", ()),
         cache=FeatureCache(values["cache"]),
         labels=read_labels(values["labels"], values["labels_format"]),
@@ -527,10 +548,13 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _common(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _common(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]:
     """The settings of all rows: the user's, else the paper's for the data set, else the recipe's. And the settings
-    of rows that choose from a pool, to which LiteEval's settings and recipes do not apply."""
+    of rows that choose from a pool, and by method of rows that localize, to which LiteEval's settings and recipes
+    do not apply."""
     users = given_settings()
+    if "models" not in values and "epoch_steps" in values:  # no row is of another family
+        return {}, {}, {method: _of_localization(method, users, values) for method in _LOCALIZERS}
     users.pop("models", None)  # `Setting.models`
     recipe = RECIPES.get(values.get("recipe") or "", {})
     paper = DATASETS.get(values["dataset"], PaperDataset("none"))
@@ -539,7 +563,23 @@ def _common(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     check_given(config, users)
     # All rows must treat the labels in the same way.
     labels = {name: value for name, value in recipe.items() if name == "multi_label"}
-    return {**recipe, **paper.settings, **users}, {**labels, **paper.of_pools, **users}
+    of_methods = {method: {**labels, **_of_localization(method, users, values)} for method in _LOCALIZERS}
+    return {**recipe, **paper.settings, **users}, {**labels, **paper.of_pools, **users}, of_methods
+
+
+_LOCALIZERS = ("wtalc", "localization-selector")
+
+
+def _of_localization(method: str, users: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's settings that are for rows of a method that localizes."""
+    if method == "wtalc":
+        return dict(users)
+    left_out = set(names_of(TrainingConfig))
+    if users.get("input_norm") == "l2":  # of the models and the selector alike
+        left_out.remove("input_norm")
+    if "models" in values:  # there such options are of a selector among models
+        left_out |= names_of(SelectorConfig) - names_of(RunConfig)
+    return {name: value for name, value in users.items() if name not in left_out}
 
 
 def _overridden(table: PaperTable) -> list[str]:

@@ -59,7 +59,11 @@ SELECTION: Mapping[str, PaperDataset] = {
         models=("efficientnet_b0_224", "x3d_m"),
     ),
 }
-DATASETS: Mapping[str, PaperDataset] = {**LITEEVAL, **SELECTION}
+LOCALIZATION: Mapping[str, PaperDataset] = {
+    "thumos14": PaperDataset("Thumos'14", {}, 200, 212),
+    "multithumos": PaperDataset("MultiThumos", {}, 200, 212),
+}
+DATASETS: Mapping[str, PaperDataset] = {**LITEEVAL, **SELECTION, **LOCALIZATION}
 
 
 def dataset_title(name: str) -> str:

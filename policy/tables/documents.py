@@ -58,6 +58,7 @@ def of_report(report: Report, png: bytes | None = None) -> Document:
 def of_exhibit(exhibit: Exhibit) -> Document:
     """A figure with the numbers behind it."""
     report = exhibit.report
+    data = [sheet.plain for sheet in exhibit.sheets]
     return Document(
         id=_id(report.table.name),
         title=report.table.title,
@@ -71,10 +72,10 @@ def of_exhibit(exhibit: Exhibit) -> Document:
             "title": report.table.title,
             "labels": report.labels_name,
             "seeds": report.seeds,
-            "sheets": [{"title": sheet.title, "rows": sheet.records} for sheet in exhibit.sheets],
+            "sheets": [{"title": sheet.title, "rows": sheet.records} for sheet in data],
             "runs": {row.experiment.name: [str(run.folder) for run in row.runs] for row in report.rows},
         },
-        data=exhibit.sheets,
+        data=data,
     )
 
 
@@ -124,7 +125,7 @@ def _shown(report: Report) -> Sheet:
 
 def _ours(row: Row, measures: Sequence[Measure]) -> list[Value]:
     if row.built:
-        return [row.measures[measure] for measure in measures]
+        return [row.measures.get(measure) for measure in measures]
     return [NOT_BUILT if row.status == "not built yet" else None, *[None] * (len(measures) - 1)]
 
 
@@ -139,8 +140,9 @@ def _decimals(report: Report, measure: Measure) -> int:
 
 
 def _complete(report: Report) -> Sheet:
-    """All measures as plain numbers, for CSV."""
+    """All measures that some row has, as plain numbers, for CSV."""
     table = report.table
+    measures = [measure for measure in MEASURES if any(measure in row.measures for row in report.rows)]
     # The paper's ± is over videos; where it prints one, there is a column for it.
     paper = [
         (name, measure, part)
@@ -151,7 +153,7 @@ def _complete(report: Report) -> Sheet:
     ]
     keys = [
         *("name", "group", "status", "runs"),
-        *(f"{measure}_{what}" for measure in MEASURES for what in ("mean", "std", "low", "high")),
+        *(f"{measure}_{what}" for measure in measures for what in ("mean", "std", "low", "high")),
         *(f"paper_{name}_{measure}{part}" for name, measure, part in paper),
         "substituted",
         *table.columns,
@@ -159,7 +161,7 @@ def _complete(report: Report) -> Sheet:
     rows: list[list[Value]] = []
     for row in report.rows:
         experiment = row.experiment
-        spreads = [row.measures[measure] if row.built else None for measure in MEASURES]
+        spreads = [row.measures.get(measure) for measure in measures]
         numbers = ([s.mean, s.std, s.low, s.high] if s else [None] * 4 for s in spreads)
         rows.append(
             [

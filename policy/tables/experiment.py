@@ -8,16 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from policy.data.batches import Role
+from policy.evaluation.detection import PROTOCOLS, THUMOS14_IOUS
+from policy.localization.judged import AVERAGES, metric_name
 from policy.selection.pool import ModelName
 
-Measure = Literal[
-    "map_percent", "top1_percent", "gflops", "fine_features", "fine_features_spread", "usage_percent"
-]
-Accuracy = Literal["map_percent", "top1_percent"]
+Measure = str
+"""A key of MEASURES."""
 
 ExhibitName = Literal[
     "budgets",
     "frames",
+    "localization-methods",
+    "localization-ablation",
+    "localization-table",
     "online",
     "runtime",
     "selection-alpha",
@@ -29,6 +32,12 @@ ExhibitName = Literal[
 ]
 """What can be made of a table's runs instead of the table (`exhibits.MAKERS`)."""
 
+DETECTION: Mapping[Measure, str] = {
+    metric_name(protocol, iou): f"mAP@{iou} %" + ("" if protocol == "thumos14" else f" ({protocol})")
+    for protocol in PROTOCOLS
+    for iou in (*(f"{iou:g}" for iou in THUMOS14_IOUS), *AVERAGES)
+}
+"""Detection mAP, of methods that localize: by protocol, at an IoU or averaged over several."""
 MEASURES: Mapping[Measure, str] = {
     "map_percent": "mAP %",
     "top1_percent": "top-1 %",
@@ -36,6 +45,7 @@ MEASURES: Mapping[Measure, str] = {
     "fine_features": "fine features",
     "fine_features_spread": "± over videos",
     "usage_percent": "usage %",
+    **DETECTION,
 }
 """The measures that are reported of a run, and the titles of their columns."""
 
@@ -76,15 +86,18 @@ Published = Mapping[Measure, Printed]
 
 @dataclass(frozen=True)
 class View:
-    """Predictions of a trained run before the end of the videos (LiteEval paper, Sec. 4.2.1).
+    """Other predictions of a trained run: before the end of the videos (LiteEval paper, Sec. 4.2.1), or with
+    other proposals.
 
     Attributes:
-        online: K: LiteEval's prediction after its K-th fine feature, or that of UNIFORM-K.
+        online: K: LiteEval's prediction after its K-th fine feature, or that of UNIFORM-K. None: of whole videos.
         follows: for UNIFORM-K, the experiment whose K-th fine feature limits how much of a video it may see.
+        action_bytes: a localization model's detections after ActionBytes post-processing.
     """
 
-    online: int
+    online: int | None = None
     follows: str | None = None
+    action_bytes: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,7 @@ class Experiment:
         settings: configuration fields that distinguish this row; they override the command line.
         usage_of: the experiment whose run with the same seed determines how often gates open.
         teacher_of: the experiment whose run with the same seed is the teacher.
+        runs_of: by configuration field, the experiment whose run with the same seed this one is built on.
         view: None: predictions for whole videos.
         columns: texts for the table's `columns`.
         published: the paper's values by data set.
@@ -117,6 +131,7 @@ class Experiment:
     settings: Mapping[str, Any] = field(default_factory=dict)
     usage_of: str | None = None
     teacher_of: str | None = None
+    runs_of: Mapping[str, str] = field(default_factory=dict)
     view: View | None = None
     columns: Sequence[str] = ()
     published: Mapping[str, Published] = field(default_factory=dict)
@@ -151,6 +166,7 @@ class PaperTable:
         cost_of_dataset: without a threshold or budget from the user, the budget is the cost that the paper prints.
         budget_over_threshold: a budget from the user replaces the rows' own thresholds and prices.
         rows_within_cache: rows that need more clips than the cache has are left out.
+        streams_within_cache: so are rows of which the cache lacks a stream that the emphasised row does not read.
     """
 
     name: str
@@ -168,11 +184,13 @@ class PaperTable:
     cost_of_dataset: bool = False
     budget_over_threshold: bool = False
     rows_within_cache: bool = False
+    streams_within_cache: bool = False
 
     @property
-    def accuracy(self) -> Accuracy:
-        """mAP if the table shows it, otherwise top-1."""
-        return "map_percent" if "map_percent" in self.measures else "top1_percent"
+    def accuracy(self) -> Measure:
+        """The first of mAP, top-1 and detection mAP that the table shows; top-1 for a table of costs."""
+        accuracies = ("map_percent", "top1_percent", *DETECTION)
+        return next((measure for measure in accuracies if measure in self.measures), "top1_percent")
 
     @property
     def printed(self) -> tuple[Measure, ...]:

@@ -57,7 +57,7 @@ def draw(report: Report) -> Drawing:
 
 def _marks(report: Report) -> list[Mark]:
     """The proposed method first, so that its label is near its point even where there is little room."""
-    ours = [_ours(row, report) for row in report.rows if row.built]
+    ours = [_ours(row, report) for row in report.rows if report.table.accuracy in row.measures]
     ours.sort(key=lambda mark: mark.style is not EMPHASIS)
     if report.dataset is None:
         return ours

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from policy.runs import choose_device
-from policy.tables.exhibits import MAKERS, Exhibit, Material
+from policy.tables.exhibits import MAKERS, WITH_INTERVALS, Exhibit, Material
 from policy.tables.progress import ShownProgress
 from policy.tables.report import Report, make_report
 from policy.tables.requests import Order
@@ -29,11 +29,11 @@ def fill(ordered: Order, command: str, say: Callable[[str], None]) -> Report | E
     progress = ShownProgress(len(set(ordered.requests.values())) * len(setting.seeds))
     runs = carry_out(ordered, progress)
     make = MAKERS[table.exhibit] if table.exhibit else None
-    resamples = 0 if make else setting.resamples
+    resamples = setting.resamples if make is None or table.exhibit in WITH_INTERVALS else 0
     intervals = find_intervals(
         runs, setting.runs, resamples=resamples, workers=setting.workers, progress=progress
     )
-    spread = "mean" if make else "mean ± standard deviation"
+    spread = "mean ± standard deviation" if resamples or make is None else "mean"
     report = make_report(ordered, runs, intervals, command=command, spread=spread)
     if make is None:
         return report

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -40,9 +41,17 @@ else:
 
 TABLE = "table.toml"
 
-_ROLES: tuple[Role, ...] = ("coarse", "fine")
+_ROLES: tuple[Role, ...] = ("coarse", "fine", "appearance", "motion")
 _ONLINE = ("liteeval", "liteeval-rl")
-_FLAGS = ("videos", "pool_of_dataset", "cost_of_dataset", "budget_over_threshold", "rows_within_cache")
+_LOCALIZERS = ("wtalc", "localization-selector")
+_FLAGS = (
+    "videos",
+    "pool_of_dataset",
+    "cost_of_dataset",
+    "budget_over_threshold",
+    "rows_within_cache",
+    "streams_within_cache",
+)
 _EXHIBITS: tuple[ExhibitName, ...] = get_args(ExhibitName)
 _READS: Mapping[ExhibitName, tuple[str, ...]] = {
     "frames": ("liteeval",),
@@ -117,6 +126,14 @@ def _check_exhibit(about: _File, exhibit: ExhibitName | None, rows: Collection[E
         others = [name for name, method in trained.items() if not chooses(str(method))]
         if others:
             raise about.wrong(f"exhibit {exhibit!r}: the row {others[0]!r} does not choose from a pool")
+    if exhibit.startswith("localization-"):
+        others = [name for name, method in trained.items() if method not in _LOCALIZERS]
+        if others:
+            raise about.wrong(f"exhibit {exhibit!r}: the row {others[0]!r} does not localize")
+        if [one.method for one in rows if one.emphasised] != ["localization-selector"]:
+            raise about.wrong(
+                f"exhibit {exhibit!r} needs one row that is emphasised, of localization-selector"
+            )
     if exhibit == "selection-table" and len(trained) != 1:
         raise about.wrong(f"exhibit {exhibit!r} needs one row with a method; the others cite")
     if exhibit in ("selection-alpha", "selection-inputs") and sum(one.emphasised for one in rows) != 1:
@@ -148,7 +165,8 @@ def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]
         settings=_settings(file.part("settings"), method),
         usage_of=file.text_or_none("usage_of"),
         teacher_of=file.text_or_none("teacher_of"),
-        view=View(view.number("online"), view.text_or_none("follows")) if view.values else None,
+        runs_of=_runs_of(file.part("runs"), method),
+        view=_view(view) if view.values else None,
         columns=texts or ("",) * len(columns),
         published=published,
         emphasised=file.flag("emphasised"),
@@ -158,6 +176,24 @@ def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]
     _check_streams(file, experiment)
     _check_method(file, experiment)
     return experiment
+
+
+def _view(part: _File) -> View:
+    if part.flag("action_bytes"):
+        return View(action_bytes=True)
+    return View(part.number("online"), part.text_or_none("follows"))
+
+
+def _runs_of(part: _File, method: str | None) -> Mapping[str, str]:
+    """By the option of the method that takes a run folder, the row whose run it is."""
+    runs = {name: part.text(name) for name in _run_options(method)}
+    part.done()
+    return runs
+
+
+def _run_options(method: str | None) -> tuple[str, ...]:
+    options = fields(CONFIGS[method]) if method is not None else ()
+    return tuple(option.name for option in options if option.metadata["metavar"] == "RUN")
 
 
 def _published(part: _File, dataset: str, datasets: tuple[str, ...]) -> Published:
@@ -185,7 +221,8 @@ def _settings(part: _File, method: str | None) -> Mapping[str, Any]:
         return {}
     config = CONFIGS[method]
     # The other fields are set elsewhere in the file, or for all rows.
-    allowed = names_of(config) - names_of(DataConfig) - {"coarse", "fine", "models", "seed"}
+    elsewhere = {*_ROLES, *_run_options(method), "models", "seed"}
+    allowed = names_of(config) - names_of(DataConfig) - elsewhere
     for name, value in part.values.items():
         if name not in allowed:
             raise part.wrong(f"unknown field {name!r}; {method} reads: {', '.join(sorted(allowed))}")
@@ -217,7 +254,11 @@ def _check_method(file: _File, row: Experiment) -> None:
         raise file.wrong("teacher_of, another row, and a distill in [settings] need each other")
     if row.view is None:
         return
-    if row.view.online < 1:
+    if row.view.action_bytes:
+        if row.method not in _LOCALIZERS:
+            raise file.wrong(f"[view]: action_bytes is for {' and '.join(_LOCALIZERS)}, not for {row.method}")
+        return
+    if row.view.online is None or row.view.online < 1:
         raise file.wrong(f"[view]: online must be at least 1, not {row.view.online}")
     if row.method not in (*_ONLINE, "uniform"):
         raise file.wrong(f"[view]: online is for {', '.join(_ONLINE)} and uniform, not for {row.method}")
@@ -239,9 +280,10 @@ def _check_streams(file: _File, row: Experiment) -> None:
             parse_models(row.models)
         except UserError as error:
             raise file.wrong(f"[streams]: models: {error}") from error
+    required = {option.name for option in fields(CONFIGS[row.method]) if option.metadata["required"]}
     for role in _ROLES:
         # A selector without a coarse stream looks at the cheapest model of its pool.
-        if role not in row.streams and role in method.roles and not row.models:
+        if role not in row.streams and role in required and not row.models:
             raise file.wrong(f"[streams]: {row.method} needs a {role} stream")
         if role in row.streams and role not in method.roles:
             raise file.wrong(f"[streams]: {row.method} does not read a {role} stream")
@@ -260,7 +302,12 @@ def _check_references(rows: Mapping[Path, Experiment]) -> None:
     by_name = {row.name: row for row in rows.values()}
     for path, row in rows.items():
         follows = row.view.follows if row.view else None
-        references = (("usage_of", row.usage_of), ("teacher_of", row.teacher_of), ("follows", follows))
+        references = (
+            ("usage_of", row.usage_of),
+            ("teacher_of", row.teacher_of),
+            ("follows", follows),
+            *row.runs_of.items(),
+        )
         for what, other in references:
             if other is None:
                 continue
@@ -271,6 +318,8 @@ def _check_references(rows: Mapping[Path, Experiment]) -> None:
                 raise UserError(f"{path}: {what}: the row {other!r} has no usage of its own")
             if named.teacher_of is not None:
                 raise UserError(f"{path}: {what}: the row {other!r} waits for a teacher itself")
+            if named.runs_of:
+                raise UserError(f"{path}: {what}: the row {other!r} waits for other rows itself")
             if what == "follows" and named.method not in _ONLINE:
                 raise UserError(f"{path}: follows: the row {other!r} is not one of {', '.join(_ONLINE)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -12,7 +12,7 @@ from policy.data.opening import Dataset
 from policy.runs import Result, Run
 from policy.sheets.sheet import INTERVALS, Spread
 from policy.tables.datasets import DATASETS, dataset_title
-from policy.tables.experiment import Experiment, Measure, PaperTable
+from policy.tables.experiment import DETECTION, MEASURES, Experiment, Measure, PaperTable
 from policy.tables.requests import Order
 from policy.tables.streams import Substitution
 from policy.tables.uncertainty import Intervals
@@ -22,15 +22,25 @@ MARK = "†"
 
 Status = Literal["built", "cited", "not built yet"]
 
-MEASURE_OF_RUN: Mapping[Measure, Callable[[Result], float]] = {
-    "map_percent": lambda result: 100 * result.metrics["mean_average_precision"],
-    "top1_percent": lambda result: 100 * result.metrics["top1"],
-    "gflops": lambda result: result.gflops_mean,
-    "fine_features": lambda result: result.metrics["fine_features_mean"],
-    "fine_features_spread": lambda result: result.metrics["fine_features_std"],
-    "usage_percent": lambda result: 100 * result.metrics["usage"],
+_METRICS: Mapping[Measure, tuple[str, float]] = {
+    "map_percent": ("mean_average_precision", 100),
+    "top1_percent": ("top1", 100),
+    "fine_features": ("fine_features_mean", 1),
+    "fine_features_spread": ("fine_features_std", 1),
+    "usage_percent": ("usage", 100),
+    **{measure: (measure, 100) for measure in DETECTION},
 }
-"""Means over the evaluation videos, or their standard deviation."""
+"""For measures, the metric of a run's result, and the factor into the measure's unit."""
+
+
+def measure_of(result: Result, measure: Measure) -> float | None:
+    """A run's mean over the evaluation videos, or their standard deviation; None where its family has another
+    measure."""
+    if measure == "gflops":
+        return result.gflops_mean
+    metric, factor = _METRICS[measure]
+    value = result.metrics.get(metric)
+    return None if value is None else factor * value
 
 
 @dataclass(frozen=True)
@@ -69,15 +79,15 @@ class Row:
 
     @property
     def measures(self) -> Mapping[Measure, Spread]:
-        """Empty without runs."""
-        if not self.runs:
-            return {}
-        return {name: self._spread(name, of) for name, of in MEASURE_OF_RUN.items()}
-
-    def _spread(self, name: Measure, of: Callable[[Result], float]) -> Spread:
-        spread = Spread.of([of(run.result) for run in self.runs])
-        interval = self.intervals.get(name)
-        return replace(spread, low=interval.low, high=interval.high) if interval else spread
+        """Those that its method has; empty without runs."""
+        spreads = {}
+        for measure in MEASURES:
+            values = [value for run in self.runs if (value := measure_of(run.result, measure)) is not None]
+            if values:
+                interval = self.intervals.get(measure)
+                ends = {} if interval is None else {"low": interval.low, "high": interval.high}
+                spreads[measure] = replace(Spread.of(values), **ends)
+        return spreads
 
 
 @dataclass(frozen=True)
@@ -177,7 +187,7 @@ _ROWS = {"clips": "clip", "snippets": "snippet", "dense": "clip"}
 def _stream(role: str, spec: StreamSpec) -> str:
     cost = stream_cost(spec)
     title = spec.name if cost.title == spec.name else f"{spec.name} ({cost.title})"
-    row = _ROWS.get(spec.sampling.kind, "frame") if role == "model" else "frame"
+    row = _ROWS.get(spec.sampling.kind, "frame") if role in ("model", "appearance", "motion") else "frame"
     return f"{role.capitalize()}: {title}, weights {spec.weights}, {_figure(cost.gflops())} GFLOPs per {row}."
 
 
@@ -196,11 +206,12 @@ def _replaced(streams: Substitution) -> Iterable[str]:
 def _reading(table: PaperTable, seeds: Sequence[int], spread: str) -> str:
     over = f"{spread} over seeds" if len(seeds) > 1 else "seed"
     videos = "; the paper's ± of those two is over videos" if "fine_features_spread" in table.measures else ""
-    without_pool = any(not one.models for one in table.experiments if one.method)
-    what = "GFLOPs and fine features" if without_pool else "GFLOPs"
+    gated = any(not {"coarse", "fine"}.isdisjoint(one.streams) for one in table.experiments if not one.models)
+    what = "GFLOPs and fine features" if gated else "GFLOPs"
+    per = "clip" if str(table.exhibit).startswith("localization-") else "video"
     return (
         f"Numbers: {over} {', '.join(map(str, seeds))}. {what} are per "
-        f"video{videos}; 1 GFLOP is 10⁹ multiply-accumulates, as in the papers, and the methods' own networks are "
+        f"{per}{videos}; 1 GFLOP is 10⁹ multiply-accumulates, as in the papers, and the methods' own networks are "
         "counted in."
     )
 

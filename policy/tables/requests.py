@@ -15,7 +15,7 @@ from policy.liteeval.config import GatedConfig
 from policy.registry import METHODS, configure
 from policy.runs import choose_device
 from policy.selection.config import SelectionConfig, with_schedule
-from policy.tables import pool_rows
+from policy.tables import clip_rows, pool_rows
 from policy.tables.experiment import Experiment, PaperTable
 from policy.tables.source import Source
 from policy.tables.streams import Substitution, check_streams, substitution
@@ -29,17 +29,19 @@ class Request:
     Attributes:
         config: of the runs, whatever its seed.
         usage_of: the request whose run with the same seed has the usage to match.
-        teacher_of: the request whose run with the same seed is the teacher.
+        runs_of: configuration fields that name a run, such as "teacher", and the request whose run with the same
+            seed each names.
     """
 
     config: RunConfig
     usage_of: Request | None = None
-    teacher_of: Request | None = None
+    runs_of: tuple[tuple[str, Request], ...] = ()
 
     @property
-    def needs(self) -> Request | None:
-        """The request whose runs come first."""
-        return self.usage_of or self.teacher_of
+    def needs(self) -> tuple[Request, ...]:
+        """The requests whose runs come first."""
+        usage_of = () if self.usage_of is None else (self.usage_of,)
+        return (*usage_of, *(request for _, request in self.runs_of))
 
 
 def requests(
@@ -48,21 +50,24 @@ def requests(
     streams: Substitution,
     *,
     of_pools: Mapping[str, Any] | None = None,
+    of_methods: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Request]:
     """The requests by the rows' names; a row's own settings override `values`.
 
     Args:
         values: of configuration fields, in place of their defaults.
         of_pools: replaces `values` for rows that choose from a pool; by default the same.
+        of_methods: by method, replaces `values` for its rows.
 
     Raises:
-        UserError: the values and a row's settings contradict each other.
+        UserError: the values and a row's settings, or two rows, contradict each other.
     """
     found: dict[str, Request] = {}
     for row in table.experiments:
         if row.method is None:
             continue
         common = values if of_pools is None or not row.models else of_pools
+        common = (of_methods or {}).get(row.method, common)
         fields: dict[str, Any] = {
             **common,
             **row.settings,
@@ -81,10 +86,15 @@ def requests(
             raise UserError(f"{table.name}, row {row.title!r}: {error}") from error
         found[row.name] = Request(config)
     for row in table.experiments:
+        if row.method is None:
+            continue
         if row.usage_of is not None:
             found[row.name] = replace(found[row.name], usage_of=found[row.usage_of])
-        if row.teacher_of is not None:
-            found[row.name] = replace(found[row.name], teacher_of=found[row.teacher_of])
+        named = row.runs_of if row.teacher_of is None else {"teacher": row.teacher_of, **row.runs_of}
+        if named:
+            runs_of = tuple((name, found[other]) for name, other in named.items())
+            found[row.name] = replace(found[row.name], runs_of=runs_of)
+        _check_runs(found[row.name], row, table)
     return found
 
 
@@ -106,6 +116,20 @@ def _check(config: RunConfig, row: Experiment) -> None:
         )
 
 
+def _check_runs(request: Request, row: Experiment, table: PaperTable) -> None:
+    """Raises UserError where a row's method cannot be built on the runs of the rows that it names."""
+    titles = {one.name: one.title for one in table.experiments}
+    # Their runs do not exist yet, so that the rows stand for them.
+    named: dict[str, Any] = {name: titles[other] for name, other in row.runs_of.items()}
+    config = replace(request.config, **named)
+    try:
+        METHODS[config.method].needs(config)
+        for name, needed in request.runs_of:
+            METHODS[config.method].check_needed(config, name, needed.config)
+    except UserError as error:
+        raise UserError(f"{table.name}, row {row.title!r}: {error}") from error
+
+
 @dataclass(frozen=True)
 class Setting:
     """Settings that several tables may share.
@@ -113,6 +137,7 @@ class Setting:
     Attributes:
         values: of configuration fields, for all rows without a setting of their own.
         of_pools: the same for rows that choose from a pool of models.
+        of_methods: the same for rows of some methods.
         dataset: the paper's data set that the cache holds, or None.
         runs: folder of the run folders.
         resamples: bootstrap samples.
@@ -122,6 +147,7 @@ class Setting:
 
     values: Mapping[str, Any]
     of_pools: Mapping[str, Any]
+    of_methods: Mapping[str, Mapping[str, Any]]
     cache: FeatureCache
     labels: LabelSet
     dataset: str | None
@@ -133,10 +159,15 @@ class Setting:
     videos: Path | None = None
     models: tuple[str, ...] = ()
 
+    @property
+    def sets_clip_threshold(self) -> bool:
+        """Whether the user has set how often clip selection uses motion."""
+        return not self.of_methods["localization-selector"].keys().isdisjoint({"threshold", "budget"})
+
     def check(self) -> None:
         """Raises UserError for settings that are wrong for every table."""
         for method in METHODS:  # also those without a row in the table
-            configure(method, self.values).check_each()
+            configure(method, self.of_methods.get(method, self.values)).check_each()
         configure("liteeval", self.values).check()
         if not self.workers.elsewhere:
             choose_device(self.device)
@@ -173,11 +204,19 @@ def order(
     elif setting.models:
         raise UserError(f"--model {setting.models[0]}: no row of {table.name} chooses from a pool of models")
     streams = substitution(table, substitutes, coarse=coarse, fine=fine)
+    if table.streams_within_cache:
+        table = clip_rows.within_cache(table, streams, setting.cache)
     check_streams(table, streams, setting.cache)
+    if table.cost_of_dataset and not table.pool and not setting.sets_clip_threshold:
+        table = clip_rows.at_paper_cost(table, streams, setting.cache)
     if table.rows_within_cache:
         table = pool_rows.within_cache(table, streams, setting.of_pools.get("rows"), setting.cache)
-    requested = requests(table, setting.values, streams, of_pools=setting.of_pools)
+    requested = requests(
+        table, setting.values, streams, of_pools=setting.of_pools, of_methods=setting.of_methods
+    )
     source = Source.open([one.config for one in requested.values()], setting.cache, setting.labels)
+    if table.exhibit is not None and table.exhibit.startswith("localization-"):
+        clip_rows.check_segments(source)
     if setting.videos is not None and table.videos:
         (data,) = source.datasets.values()
         find_videos(setting.videos, data.evaluation.ids)

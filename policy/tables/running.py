@@ -46,12 +46,13 @@ def carry_out(order: Order, progress: Progress) -> dict[str, tuple[Run, ...]]:
     done: dict[Path, Run] = {}
     # Rows that need another row's runs are trained after all others.
     for waits in (False, True):
-        wave = [name for name in first.values() if (requested[name].needs is not None) == waits]
+        wave = [name for name in first.values() if bool(requested[name].needs) == waits]
         for name in wave:
             for seed in setting.seeds:
-                needed = requested[name].needs
-                other = done[trainings[first[needed], seed].folder] if needed else None
-                config = replace(_completed(requested[name], other), seed=seed)
+                needed = {
+                    other: done[trainings[first[other], seed].folder] for other in requested[name].needs
+                }
+                config = replace(_completed(requested[name], needed), seed=seed)
                 trainings[name, seed] = _training(rows[name].title, config, source, runs)
         missing = _reuse([[trainings[name, seed] for seed in setting.seeds] for name in wave], done, progress)
         with progress.watch({one.folder: Working(one.name, one.config.epochs) for one in missing}):
@@ -69,13 +70,11 @@ def _anywhere(function: Callable[..., R], cache: FeatureCache) -> tuple[partial[
     return partial(function, cache=cache), partial(function, cache=cache.folder.absolute())
 
 
-def _completed(request: Request, other: Run | None) -> RunConfig:
-    """The configuration with what it takes from the needed run of the same seed."""
-    if other is None:
-        return request.config
-    values: dict[str, Any] = {"teacher": str(other.folder)}
+def _completed(request: Request, needed: Mapping[Request, Run]) -> RunConfig:
+    """The configuration with what it takes from the needed runs of the same seed."""
+    values: dict[str, Any] = {name: str(needed[other].folder) for name, other in request.runs_of}
     if request.usage_of is not None:
-        values = {"usage": other.result.metrics["usage"]}
+        values["usage"] = needed[request.usage_of].result.metrics["usage"]
     return replace(request.config, **values)
 
 
@@ -136,7 +135,7 @@ def _view(
     anywhere = _anywhere(see, order.source.cache)
     for count, (task, run) in enumerate(order.setting.workers.each(*anywhere, missing), 1):
         done[task.folder] = run
-        progress.note(f"{task.name}: evaluated online, {count} of {len(missing)}")
+        progress.note(f"{task.name}: evaluated {task.way}, {count} of {len(missing)}")
     return {name: tuple(done[task.folder] for task in tasks) for name, tasks in by_row.items()}
 
 

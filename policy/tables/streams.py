@@ -12,6 +12,10 @@ from policy.selection.pool import ModelName
 from policy.tables.experiment import Experiment, PaperTable
 
 
+class MissingStreamsError(UserError):
+    """A cache lacks streams that a table reads."""
+
+
 @dataclass(frozen=True)
 class Substitution:
     """Attributes:
@@ -97,7 +101,7 @@ def for_each(tables: Iterable[PaperTable], pairs: Sequence[str]) -> list[list[st
 
 
 def check_streams(table: PaperTable, substitution: Substitution, cache: FeatureCache) -> None:
-    """Raises UserError for a stream that the cache lacks, with options that replace it."""
+    """Raises MissingStreamsError for streams that the cache lacks, with options that replace them."""
     for ours in substitution.replaced.values():
         cache[ours]
     missing = [paper for paper in table.reads if substitution.stream(paper) not in cache]
@@ -113,7 +117,7 @@ def check_streams(table: PaperTable, substitution: Substitution, cache: FeatureC
     advice = " ".join(f"--substitute {paper}={stand_ins.get(paper, 'STREAM')}" for paper in missing)
     if not set(table.pool).isdisjoint(missing):
         advice += "; or name a pool of your own: --model STREAM, repeated"
-    raise UserError(
+    raise MissingStreamsError(
         f"{cache.folder}: {table.name} needs {_all(missing)}, but this cache has: {_all(cache) or 'nothing'}; "
         f"extract what is missing with batch-extract, or put another stream in its place: {advice}"
     )

@@ -13,9 +13,9 @@ from pathlib import Path
 from cache_schema import UserError
 from cache_schema.run_folder import read_json, write_json
 from policy.evaluation.metrics import Interval
-from policy.evaluation.predictions import Predictions, intervals
+from policy.registry import METHODS
 from policy.runs import Run
-from policy.tables.experiment import Measure
+from policy.tables.experiment import DETECTION, Measure
 from policy.tables.progress import Progress
 from policy.tables.views import PREDICTIONS
 from policy.tables.workers import Workers
@@ -28,8 +28,9 @@ _MEASURES: Mapping[str, tuple[Measure, float]] = {
     "gflops": ("gflops", 1),
     "fine_features": ("fine_features", 1),
     "usage": ("usage_percent", 100),
+    **{measure: (measure, 100) for measure in DETECTION},
 }
-"""For each name of `policy.evaluation.predictions.intervals`, the measure and the factor into its unit."""
+"""For names of intervals (`Judged.intervals`), the measure and the factor into its unit."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class _Task:
     """Intervals of one row; `key` is a digest of the predictions' content and `resamples`."""
 
     key: str
+    method: str
     folders: tuple[Path, ...]
     resamples: int
     path: Path
@@ -50,7 +52,7 @@ def find_intervals(
     workers: Workers,
     progress: Progress,
 ) -> dict[str, Intervals]:
-    """By row: 95 % intervals over the evaluation videos (`predictions.intervals`), stored ones or new ones.
+    """By row: 95 % intervals over the evaluation videos (`Judged.intervals`), stored ones or new ones.
 
     Args:
         rows: the runs of each row, one per seed.
@@ -83,15 +85,17 @@ def _task(runs: Sequence[Run], folder: Path, resamples: int) -> _Task:
                 f"{run.folder / PREDICTIONS}: cannot be read; delete the run folder to start again"
             ) from error
     key = digest.hexdigest()
-    return _Task(key, tuple(run.folder for run in runs), resamples, folder / "intervals" / f"{key[:16]}.json")
+    path = folder / "intervals" / f"{key[:16]}.json"
+    return _Task(key, runs[0].result.method, tuple(run.folder for run in runs), resamples, path)
 
 
 def _compute(task: _Task) -> tuple[_Task, Intervals]:
-    found = intervals([Predictions.load(f / PREDICTIONS) for f in task.folders], resamples=task.resamples)
+    judged = METHODS[task.method].judged
+    found = judged.intervals([judged.load(f / PREDICTIONS) for f in task.folders], resamples=task.resamples)
     return task, {
         measure: Interval(scale * one.value, scale * one.low, scale * one.high)
         for name, (measure, scale) in _MEASURES.items()
-        for one in [found[name]]
+        if (one := found.get(name)) is not None
     }
 
 
@@ -100,8 +104,8 @@ def _load(task: _Task) -> Intervals | None:
         content = read_json(task.path)
         if content["key"] != task.key:
             return None
-        return {measure: Interval(**content["intervals"][measure]) for measure, _ in _MEASURES.values()}
-    except (UserError, KeyError, TypeError):
+        return {measure: Interval(**ends) for measure, ends in content["intervals"].items()}
+    except (UserError, KeyError, TypeError, AttributeError):
         return None  # computed again
 
 

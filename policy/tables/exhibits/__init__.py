@@ -7,6 +7,9 @@ from policy.tables.exhibits import (
     liteeval_frames,
     liteeval_online,
     liteeval_runtime,
+    localization_ablation,
+    localization_methods,
+    localization_table,
     selection_alpha,
     selection_budgets,
     selection_inputs,
@@ -18,6 +21,9 @@ from policy.tables.experiment import ExhibitName
 MAKERS: Mapping[ExhibitName, Callable[[Material], Exhibit]] = {
     "budgets": liteeval_budgets.make,
     "frames": liteeval_frames.by_frame,
+    "localization-ablation": localization_ablation.make,
+    "localization-methods": localization_methods.make,
+    "localization-table": localization_table.make,
     "online": liteeval_online.at_budgets,
     "runtime": liteeval_runtime.make,
     "selection-alpha": selection_alpha.make,
@@ -28,5 +34,7 @@ MAKERS: Mapping[ExhibitName, Callable[[Material], Exhibit]] = {
     "watched": liteeval_online.while_watched,
 }
 """By the name in a table's `exhibit`."""
+WITH_INTERVALS: frozenset[ExhibitName] = frozenset({"localization-table"})
+"""Those that show bootstrap intervals of their runs."""
 
-__all__ = ["MAKERS", "Exhibit", "Material"]
+__all__ = ["MAKERS", "WITH_INTERVALS", "Exhibit", "Material"]

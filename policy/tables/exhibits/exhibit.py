@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict, TypeVar
 
-import numpy as np
 import torch
 
 from policy.config import RunConfig
@@ -17,7 +16,7 @@ from policy.runs import Run, load_method, read_config
 from policy.selection.config import SelectionConfig
 from policy.sheets.sheet import Picture, Sheet, Thumbnails, Value
 from policy.tables.experiment import Measure, PaperTable
-from policy.tables.report import MEASURE_OF_RUN, Report
+from policy.tables.report import Report
 from policy.tables.requests import Order
 
 M = TypeVar("M", bound=Method)
@@ -109,5 +108,5 @@ class Material:
 
     def means(self, row: str, *measures: Measure) -> list[Value]:
         """Means over the runs of a row, at the thresholds at which they decide."""
-        of_run = [MEASURE_OF_RUN[measure] for measure in measures]
-        return [float(np.mean([of(run.result) for run in self.runs(row)])) for of in of_run]
+        spreads = self.report.row(row).measures
+        return [spreads[measure].mean for measure in measures]
