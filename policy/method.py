@@ -197,23 +197,27 @@ class Method(ABC):
         Raises:
             UserError: the method has no such operating point, or none of this value; the message says the nearest.
         """
-        name = self.config.method
-        if not self.operating_targets:
-            raise UserError(f"{target}: {name} has no operating point that could be moved after training")
-        if target.kind not in self.operating_targets:
-            others = " or ".join(f"--{kind}" for kind in self.operating_targets)
-            raise UserError(f"{target}: {name} has no such operating point; give {others}")
         self.check_target(target)
         is_threshold = target.kind == "threshold"
         value = target.value if is_threshold else self.value_at(target, calibration, device)
         self.set_value(value, target)
         return value
 
-    def check_target(self, target: OperatingTarget) -> None:  # noqa: B027  # most values are possible
-        """Raises UserError for one that is impossible on any videos."""
+    def check_target(self, target: OperatingTarget) -> None:
+        """Raises UserError for an operating point that it does not have, whatever the videos."""
+        name = self.config.method
+        if not self.operating_targets:
+            raise UserError(f"{target}: {name} has no operating point that could be moved after training")
+        if target.kind not in self.operating_targets:
+            others = " or ".join(f"--{kind}" for kind in self.operating_targets)
+            raise UserError(f"{target}: {name} has no such operating point; give {others}")
 
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
-        """The value at which calibration videos reach a usage or keep a budget. Raises UserError where none does."""
+        """The value at which calibration videos reach a usage or keep a budget.
+
+        Raises:
+            UserError: none does; the message says the nearest possible.
+        """
         raise NotImplementedError
 
     def set_value(self, value: float, target: OperatingTarget) -> None:

@@ -217,7 +217,6 @@ def open_videos(
     _check_videos([*by_role.values()], [*by_name.values()], ids, pairs)
     of_labels, segments = _onehot(videos, classes), segments_of(videos, classes)
     found = VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments)
-    notes.append(f"{_counted(len(ids))} of subset {subset!r}")
     if differing := differing_lengths(
         next(iter(by_role.values())), labels, list(zip(ids, videos, strict=True))
     ):

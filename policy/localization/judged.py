@@ -57,6 +57,10 @@ class Localizations(Judged):
     appearance: npt.NDArray[np.float16] | None = None
     motion: npt.NDArray[np.float16] | None = None
 
+    @property
+    def class_probabilities(self) -> npt.NDArray[np.float32]:
+        return self.scores
+
     def metrics(self) -> Mapping[str, float]:
         """In [0, 1]: the detection mAP (`metric_name`) by each of `PROTOCOLS` at each of `IOUS`, and averaged over
         each of `AVERAGES`; "video_map", the mAP of the videos' class probabilities; and of a method that chooses

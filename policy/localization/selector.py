@@ -213,6 +213,7 @@ class LocalizationSelector(Localizer):
         return method
 
     def check_target(self, target: OperatingTarget) -> None:
+        super().check_target(target)
         if target.kind == "threshold":
             replace(self.config, threshold=target.value, budget=None).check()
 

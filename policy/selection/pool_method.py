@@ -104,6 +104,7 @@ class PoolMethod(Method):
         return type(self)(config, data, self.pool_of_models, self.input_model)
 
     def check_target(self, target: OperatingTarget) -> None:
+        super().check_target(target)
         config = self._at(target)
         config.check()
         check_given(config, {target.kind})
