@@ -164,6 +164,7 @@ def spent_beyond(trained: Trained, target: OperatingTarget, subset: str | None) 
         config=DataConfig(eval_subset="test"),
         target=target,
         calibrate_subset=subset,
+        described=False,
     ).outcome
     judged = done.judged
     if target.kind == "usage":

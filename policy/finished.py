@@ -118,6 +118,7 @@ def evaluate_run(
     calibrate_subset: str | None = None,
     device: torch.device | None = None,
     out: Path | None = None,
+    described: bool = True,
     note: Note = lambda line: None,
 ) -> Evaluated:
     """Judge a finished run.
@@ -127,6 +128,7 @@ def evaluate_run(
         target: the operating point to move it to; by default where it is.
         calibrate_subset: on which that is found; by default the subset that the run was trained on.
         out: a run folder for what comes of it, with weights that keep the operating point.
+        described: with the method's details, which may take longer than the rest.
 
     Raises:
         UserError: the run is not finished, or cache and labels do not fit it; the operating point is impossible.
@@ -137,21 +139,22 @@ def evaluate_run(
     run = _Finished(folder, cache, labels, config, note)
     subset = config.eval_subset or run.usual_subset()
     videos = run.videos(subset, "for evaluation")
-    needs_training = METHODS[run.config.method].describes_training or _on_training(
-        run, target, calibrate_subset
-    )
-    method, data = run.method(videos, training=needs_training)
+    compared = METHODS[run.config.method].describes_training and (described or out is not None)
+    on_training = _on_training(run, target, calibrate_subset)
+    method, data = run.method(videos, training=compared or on_training)
     method.model.to(device).eval()
+    if compared and run.own_data is None:
+        if out is not None:
+            raise UserError(
+                f"--out: a run of {run.config.method} is described with its training videos: {run.lack}"
+            )
+        note(f"what the policy is compared with is left out, as its training videos are not here: {run.lack}")
+        described = False
     point = None
     if target is not None:
         point = _moved(run, method, data, target, calibrate_subset, device)
-    if out is not None and method.describes_training and not run.has_training:
-        raise UserError(
-            f"--out: a run of {run.config.method} is described with its training videos: {run.lack}"
-        )
-    described = run.has_training or not method.describes_training
-    outcome = judge(method, data, device, described=described)
-    if point and described and method.describes_training:
+    outcome = judge(method, data, device, described=described or out is not None)
+    if point and outcome.details and method.describes_training:
         threshold = {**outcome.details["threshold"], "found_on": point.found_on}
         outcome = replace(outcome, details={**outcome.details, "threshold": threshold})
     if out is not None:
@@ -294,10 +297,6 @@ class _Finished:
             self.lack = f"cache and labels are not those of the run: another content of {differing[0]}"
             return None
         return data
-
-    @property
-    def has_training(self) -> bool:
-        return self.own_data is not None
 
     def method(self, videos: VideoSet, *, training: bool) -> tuple[Method, Dataset]:
         """The trained method, and its data: the training videos, if they are wanted and there, and `videos`."""

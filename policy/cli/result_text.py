@@ -44,10 +44,13 @@ def result_text(
         f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  ({', '.join(streams)}, networks "
         f"{sum(further.values()):.3f}; 10⁹ multiply-accumulates)"
     )
+    summary = dict(method.judged.summary(result.metrics, result.rows_mean, {"GFLOPs per video": cost}))
+    if isinstance(config, SelectionConfig):
+        summary.pop("fine features")  # of which a pool has none
     lines = {
         "videos": f"{result.videos} of {result.classes} classes",
         **({"class scores": class_scores} if class_scores else {}),
-        **method.judged.summary(result.metrics, result.rows_mean, {"GFLOPs per video": cost}),
+        **summary,
         "folder": str(folder),
     }
     width = max(map(len, lines))
