@@ -2,7 +2,7 @@
 
     python -m benchmarks.operating_points
 
-Each policy is trained once per seed on planted data, and then moved by what `train-policy evaluate` calls: with a
+Each policy is trained once per seed on planted data, and then moved as by `train-policy evaluate`: with a
 calibration subset that it was not trained on, and on its training videos. Shown is what held-out videos cost: of
 selectors in % beyond the budget, of LiteEval in points of usage beyond its target; the mean over the seeds, and
 the seed that is furthest off. ± is the standard error of a single seed that comes of the number of held-out videos
@@ -23,16 +23,20 @@ import torch
 from benchmarks.tables import as_written, load, machine, markdown
 from cache_schema import FeatureCache
 from cache_schema.annotations import LabelSet
-from policy.config import DataConfig
+from policy.data.batches import VideoSet
 from policy.evaluation.operating import OperatingTarget
-from policy.finished import evaluate_run
+from policy.evaluation.predictions import Judged
+from policy.finished import cross_fitted
 from policy.localization.judged import Localizations
+from policy.method import Calibration, Method
 from policy.registry import configure
-from policy.runs import run_method
+from policy.runs import load_method, open_data, read_config, run_method
 from policy.selection.config import SelectionConfig, with_schedule
 from tests.planted import write_planted
 from tests.planted_actions import STREAMS, plant_actions, small
 from tests.pools import plant_pool
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,13 @@ def measured(case: Case, seeds: int, quick: bool) -> list[list[str]]:
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
             trained = case.train(Path(folder), seed, quick)
+            method, test, calibrations = opened(trained)
             for t, target in enumerate(case.targets):
-                for k, subset in enumerate(("val", None)):
-                    beyond[t, k, seed], errors[t, seed] = spent_beyond(trained, target, subset)
+                for k, calibration in enumerate(calibrations):
+                    method.move_to(target, calibration, CPU)
+                    beyond[t, k, seed], errors[t, seed] = spent_beyond(
+                        method.evaluate(test, device=CPU), target
+                    )
     unit = "points of usage" if case.targets[0].kind == "usage" else "% of the budget"
     rows = []
     for t, target in enumerate(case.targets):
@@ -155,18 +163,22 @@ def measured(case: Case, seeds: int, quick: bool) -> list[list[str]]:
     return rows
 
 
-def spent_beyond(trained: Trained, target: OperatingTarget, subset: str | None) -> tuple[float, float]:
+def opened(trained: Trained) -> tuple[Method, VideoSet, tuple[Calibration, Calibration]]:
+    """The policy, the held-out videos, and what `evaluate` calibrates on: with a subset, and without one."""
+    config = read_config(trained.folder)
+    data, other = (
+        open_data(replace(config, eval_subset=subset), trained.cache, trained.labels)
+        for subset in ("test", "val")
+    )
+    method = load_method(trained.folder, config, data)
+    training: Calibration = [(method, data.train)]
+    if method.cross_fits:
+        training = cross_fitted(method, data, CPU)
+    return method, data.evaluation, ([(method, other.evaluation)], training)
+
+
+def spent_beyond(judged: Judged, target: OperatingTarget) -> tuple[float, float]:
     """By how much held-out videos spend more than the target, and the standard error of that."""
-    done = evaluate_run(
-        trained.folder,
-        trained.cache,
-        trained.labels,
-        config=DataConfig(eval_subset="test"),
-        target=target,
-        calibrate_subset=subset,
-        described=False,
-    ).outcome
-    judged = done.judged
     if target.kind == "usage":
         usage = 100 * np.asarray(getattr(judged, "usage"))[0]  # noqa: B009
         return float(usage.mean() - 100 * target.value), float(usage.std() / len(usage) ** 0.5)

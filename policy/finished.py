@@ -44,7 +44,7 @@ FOLDS = 5
 _ALL = "all"
 """The subset that the videos of a cache without labels are in."""
 _HARMLESS = ("name", "weights", "macs_per_row", "precision")
-"""Fields of a stream that may differ from the run's: neither weights nor input do."""
+"""Fields of a stream that may differ from the run's where its weights and its input do not."""
 
 Note = Callable[[str], None]
 
@@ -259,7 +259,7 @@ class _Finished:
             )
         if different := differences(spec, replace(found, name=spec.name)):
             self.note(
-                f"stream {name!r} differs from the run's, in what does not change its rows: {different}"
+                f"stream {name!r} differs from the run's, though not in its weights and its input: {different}"
             )
 
     def videos(self, subset: str, purpose: str, labels: LabelSet | None = None) -> VideoSet:
@@ -311,7 +311,7 @@ class _Finished:
 
 def _on_training(run: _Finished, target: OperatingTarget | None, subset: str | None) -> bool:
     """Whether an operating point is to be found on the training videos."""
-    if target is None or target.kind == "threshold":
+    if target is None or target.kind == METHODS[run.config.method].direct_target:
         return False
     return subset is None or subset == run.content["data"]["train_subset"]
 
@@ -333,7 +333,7 @@ def _moved(
         subset: on which it is found; None: on the training videos.
         apart: refuse videos that are judged.
     """
-    if target.kind == "threshold":
+    if target.kind == method.direct_target:
         return MovedPoint(target, method.move_to(target, (), device))
     method.check_target(target)
     on_training = _on_training(run, target, subset)

@@ -78,6 +78,7 @@ class Method(ABC):
         judged: what `evaluate` returns, and what a run's folder keeps of it.
         splits_batches: whether several processes can each compute the loss of a part of a batch.
         operating_targets: the kinds of operating point that it can be moved to once it is trained.
+        direct_target: the kind of them whose value is itself what decides, so that no videos are needed.
         cross_fits: whether `refitted` can train what decides again on a part of the training videos.
         describes_training: whether its details need the training videos.
         teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
@@ -90,6 +91,7 @@ class Method(ABC):
     judged: ClassVar[type[Judged]] = Predictions
     splits_batches: ClassVar[bool] = True
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ()
+    direct_target: ClassVar[TargetKind] = "threshold"
     cross_fits: ClassVar[bool] = False
     describes_training: ClassVar[bool] = False
 
@@ -188,7 +190,7 @@ class Method(ABC):
         """Move the trained method to another operating point, without training it again.
 
         Args:
-            calibration: not needed for a threshold.
+            calibration: not needed for a `direct_target`.
 
         Returns:
             The threshold, price or share that it decides by from now on; kept in the model's state or the
@@ -198,8 +200,8 @@ class Method(ABC):
             UserError: the method has no such operating point, or none of this value; the message says the nearest.
         """
         self.check_target(target)
-        is_threshold = target.kind == "threshold"
-        value = target.value if is_threshold else self.value_at(target, calibration, device)
+        is_direct = target.kind == self.direct_target
+        value = target.value if is_direct else self.value_at(target, calibration, device)
         self.set_value(value, target)
         return value
 

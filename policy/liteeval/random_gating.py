@@ -29,6 +29,7 @@ class RandomGating(GatedMethod):
 
     title = "Random gating"
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ("usage", "budget")
+    direct_target = "usage"
 
     config: RandomGatingConfig
 
@@ -40,8 +41,6 @@ class RandomGating(GatedMethod):
         self.model.gate.requires_grad_(False)
 
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
-        if target.kind == "usage":
-            return target.value
         ((_, videos),) = calibration
         return self.fine_rows_within(target.value, videos) / float(np.diff(row_offsets(videos)).mean())
 
