@@ -18,6 +18,7 @@ from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, batched, every_row, fed
 from policy.data.opening import Dataset
 from policy.evaluation.ledger import Ledger, charge
+from policy.evaluation.operating import OperatingTarget, TargetKind
 from policy.evaluation.predictions import Judged, Predictions
 from policy.session import Session, TrainedRun
 
@@ -56,6 +57,9 @@ class Prediction:
     further_macs: Mapping[str, IntArray] = field(default_factory=dict)
 
 
+Calibration = Sequence[tuple["Method", VideoSet]]
+"""Videos on which an operating point is found, in parts, each with the trained method that decides for them: one
+that was not trained on them, if there is one."""
 Predict = Callable[[Batch, torch.Generator], Prediction]
 """As `Method.predict`."""
 
@@ -73,6 +77,10 @@ class Method(ABC):
         gated: the role of the stream whose backbone runs only where the gates of its predictions are open, if any.
         judged: what `evaluate` returns, and what a run's folder keeps of it.
         splits_batches: whether several processes can each compute the loss of a part of a batch.
+        operating_targets: the kinds of operating point that it can be moved to once it is trained.
+        direct_target: the kind of them whose value is itself what decides, so that no videos are needed.
+        cross_fits: whether `refitted` can train what decides again on a part of the training videos.
+        describes_training: whether its details need the training videos.
         teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
             training where the configuration names one.
     """
@@ -82,6 +90,10 @@ class Method(ABC):
     gated: ClassVar[Role | None] = None
     judged: ClassVar[type[Judged]] = Predictions
     splits_batches: ClassVar[bool] = True
+    operating_targets: ClassVar[tuple[TargetKind, ...]] = ()
+    direct_target: ClassVar[TargetKind] = "threshold"
+    cross_fits: ClassVar[bool] = False
+    describes_training: ClassVar[bool] = False
 
     model: nn.Module
     teacher: Tensor | None = None
@@ -157,6 +169,62 @@ class Method(ABC):
     def session_tensors(self) -> Mapping[str, Tensor]:
         """What a session needs beside the model's state and the configuration; empty for most."""
         return {}
+
+    @classmethod
+    def restored(cls, run: TrainedRun, data: Dataset) -> Method:
+        """The method of a finished run without its training videos; its weights are still to be read.
+
+        Args:
+            data: other videos; its training set is looked at for sizes alone, and may be a single one of them.
+        """
+        return cls(run.config, data)
+
+    def refitted(self, data: Dataset, device: torch.device) -> Method:
+        """A method of the same kind, to be trained on the training videos of `data`, a part of its own.
+
+        It shares what this one was built on. Only of one that `cross_fits`.
+        """
+        raise NotImplementedError
+
+    def move_to(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
+        """Move the trained method to another operating point, without training it again.
+
+        Args:
+            calibration: not needed for a `direct_target`.
+
+        Returns:
+            The threshold, price or share that it decides by from now on; kept in the model's state or the
+            configuration.
+
+        Raises:
+            UserError: the method has no such operating point, or none of this value; the message says the nearest.
+        """
+        self.check_target(target)
+        is_direct = target.kind == self.direct_target
+        value = target.value if is_direct else self.value_at(target, calibration, device)
+        self.set_value(value, target)
+        return value
+
+    def check_target(self, target: OperatingTarget) -> None:
+        """Raises UserError for an operating point that it does not have, whatever the videos."""
+        name = self.config.method
+        if not self.operating_targets:
+            raise UserError(f"{target}: {name} has no operating point that could be moved after training")
+        if target.kind not in self.operating_targets:
+            others = " or ".join(f"--{kind}" for kind in self.operating_targets)
+            raise UserError(f"{target}: {name} has no such operating point; give {others}")
+
+    def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
+        """The value at which calibration videos reach a usage or keep a budget.
+
+        Raises:
+            UserError: none does; the message says the nearest possible.
+        """
+        raise NotImplementedError
+
+    def set_value(self, value: float, target: OperatingTarget) -> None:
+        """Decide by a value from now on, which a target has set."""
+        raise NotImplementedError
 
     @property
     def draws(self) -> int:

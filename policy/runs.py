@@ -124,6 +124,48 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What a trained method makes of the videos for evaluation.
+
+    Attributes:
+        details, listing: as `Method.details` and `Method.listing` have them.
+    """
+
+    judged: Judged
+    result: Result
+    details: Mapping[str, Any]
+    listing: str
+
+    def save(self, folder: Path, method: Method, device: torch.device, *, processes: int = 1) -> None:
+        """Write it, and what sessions need of the method, to a run folder; the result last."""
+        tensors = method.session_tensors()
+        if tensors:
+            write_tensors(folder / SESSION, tensors)
+        self.judged.save(folder / PREDICTIONS)
+        if self.details:
+            write_json(folder / DETAILS, dict(self.details))
+        if self.listing:
+            write_atomically(folder / CHOICES, self.listing.encode())
+        content = {"result": asdict(self.result), "device": str(device), "processes": processes}
+        write_json(folder / RESULT, content)
+
+
+def judge(method: Method, data: Dataset, device: torch.device, *, described: bool = True) -> Outcome:
+    """Judge a trained method, on the device and in evaluation mode, on the videos for evaluation.
+
+    Args:
+        described: with details.
+    """
+    judged = method.evaluate(data.evaluation, device=device)
+    return Outcome(
+        judged,
+        Result.of(method.config.method, method, judged, len(data.classes)),
+        method.details(data, device) if described else {},
+        method.listing(data.evaluation, device),
+    )
+
+
+@dataclass(frozen=True)
 class Run:
     """A finished run.
 
@@ -230,11 +272,9 @@ def run_method(
     if class_scores:
         listener.note(f"class scores: {class_scores}")
     content = _description(config, data)
-    content["key"] = _key(content)
     with alone(folder):
         remove_stale_temporaries(folder)
-        marks = (CHECKPOINT, RESULT)
-        if claim(folder, content, decisive=_COMPARED, begun=marks, is_own=_FILES.__contains__):
+        if claim_folder(folder, content):
             if not (folder / RESULT).exists():
                 listener.note(f"{folder}: going on with an unfinished run")
             elif of_earlier_version(folder):
@@ -296,21 +336,10 @@ def _carry_out(
     if not trained:
         method.finish(data.train, device)
         write_weights(folder / WEIGHTS, method.model)
-    tensors = method.session_tensors()
-    if tensors:
-        write_tensors(folder / SESSION, tensors)
-    judged = method.evaluate(data.evaluation, device=device)
-    judged.save(folder / PREDICTIONS)
-    details = method.details(data, device)
-    if details:
-        write_json(folder / DETAILS, dict(details))
-    listing = method.listing(data.evaluation, device)
-    if listing:
-        write_atomically(folder / CHOICES, listing.encode())
-    result = Result.of(config.method, method, judged, len(data.classes))
-    write_json(folder / RESULT, {"result": asdict(result), "device": str(device), "processes": ranks.size})
+    outcome = judge(method, data, device)
+    outcome.save(folder, method, device, processes=ranks.size)
     (folder / CHECKPOINT).unlink(missing_ok=True)
-    return result
+    return outcome.result
 
 
 def _make(config: RunConfig, data: Dataset) -> Method:
@@ -508,6 +537,13 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         **({"pool": pool} if pool else {}),
         "versions": _versions(),
     }
+
+
+def claim_folder(folder: Path, content: Mapping[str, Any]) -> bool:
+    """`claim` a folder for the run that the content of a config.json describes; its key is added."""
+    described = {**content, "key": _key(content)}
+    marks = (CHECKPOINT, RESULT)
+    return claim(folder, described, decisive=_COMPARED, begun=marks, is_own=_FILES.__contains__)
 
 
 def _weights_digest(folder: Path) -> str:

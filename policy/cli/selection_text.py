@@ -58,7 +58,8 @@ def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int)
     if threshold["budget"] is not None:
         more = result.gflops_mean / threshold["budget"] - 1
         overrun = f"; these cost {100 * more:.0f} % more" if more > _OVERRUN else ""
-        set_by = f", for {threshold['budget']:g} GFLOPs on the training videos{overrun}"
+        videos = threshold.get("found_on", "the training videos")
+        set_by = f", for {threshold['budget']:g} GFLOPs on {videos}{overrun}"
     facts = {
         "videos": f"{result.videos} of {result.classes} classes",
         "HIT@1": f"{100 * result.metrics['top1']:.1f} %",

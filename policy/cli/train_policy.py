@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
 from cache_schema.command import tells_mistakes
+from policy.cli.finished_runs import evaluate, predict
 from policy.config import RunConfig, method_options
 from policy.options import (
     AS_JSON,
@@ -32,11 +33,10 @@ from policy.options import (
     training,
 )
 from policy.recipes import with_recipe
-from policy.registry import CONFIGS, METHODS, configure
+from policy.registry import CONFIGS, configure
 from policy.selection.config import PoolConfig, SelectionConfig, SelectorConfig, with_schedule
 
 if TYPE_CHECKING:
-    from policy.runs import Run
     from policy.training.distributed import Ranks
     from policy.training.loop import Epoch
 
@@ -205,6 +205,8 @@ def add_commands() -> None:
 
 
 add_commands()
+train_policy.add_command(evaluate)
+train_policy.add_command(predict)
 
 
 def _run(method: str, given: dict[str, Any], **more: Any) -> None:
@@ -271,38 +273,10 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
         result = {**run.result.as_json(), "folder": str(run.folder), "reused": run.reused}
         result |= {"details": details} if details else {}
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
-    elif isinstance(config, SelectionConfig):
-        from policy.cli.selection_text import render
-
-        click.echo(render(run.result, details, run.folder))
     else:
-        _show(config, run)
+        from policy.cli.result_text import result_text
 
-
-def _show(config: RunConfig, run: Run) -> None:
-    """Print what a run came to, a line for each figure."""
-    result, method = run.result, METHODS[config.method]
-    further = dict(result.gflops)
-    roles: dict[str | None, list[str]] = {}
-    for role in method.roles:
-        roles.setdefault(getattr(config, role), []).append(role)
-    streams = [f"{' and '.join(of)} {further.pop(name, 0.0):.2f}" for name, of in roles.items() if name]
-    cost = (
-        f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  ({', '.join(streams)}, networks "
-        f"{sum(further.values()):.3f}; 10⁹ multiply-accumulates)"
-    )
-    lines = {
-        "videos": f"{result.videos} of {result.classes} classes",
-        **({"class scores": run.class_scores} if run.class_scores else {}),
-        **method.judged.summary(result.metrics, result.rows_mean, {"GFLOPs per video": cost}),
-        "folder": str(run.folder),
-    }
-    width = max(map(len, lines))
-    click.echo(result.title)
-    for name, value in lines.items():
-        click.echo(f"  {name:<{width}}  {value}")
-    for line in method.details_lines(run.details()):
-        click.echo(f"  {line}")
+        click.echo(result_text(config, run.result, details, run.folder, run.class_scores))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -150,6 +150,17 @@ class VideoSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def part(self, indices: Sequence[int]) -> VideoSet:
+        """Some of the videos, by position."""
+        places = list(indices)
+        return replace(
+            self,
+            ids=tuple(self.ids[place] for place in places),
+            labels=self.labels[places],
+            first=self.first[places],
+            segments=tuple(self.segments[place] for place in places) if self.segments else (),
+        )
 
     def length(self, index: int) -> int:
         """T, rows of a video."""

@@ -175,6 +175,56 @@ def open_dataset(
     return Dataset(train, evaluation, classes, tuple(notes), others)
 
 
+def open_videos(
+    cache: FeatureCache,
+    streams: Mapping[Role, str],
+    labels: LabelSet,
+    subset: str,
+    classes: tuple[str, ...],
+    config: DataConfig,
+    *,
+    multi_label: bool,
+    l2: bool = False,
+    pool: Sequence[str] = (),
+) -> tuple[VideoSet, list[str]]:
+    """The videos of one subset, to be judged by a policy that is trained already, and notes as `Dataset.notes`.
+
+    Args:
+        labels: of these videos, all without labels where predictions are all that is wanted.
+        classes: that the policy knows.
+        config: its subsets are not looked at.
+        multi_label: as the policy was trained.
+
+    Raises:
+        UserError: as `open_dataset`, or a video is of a class that is not among `classes`.
+    """
+    by_role = {role: cache[name] for role, name in streams.items()}
+    by_name = {name: cache[name] for name in pool}
+    all_streams = {**by_name, **{stream.name: stream for stream in by_role.values()}}
+    _check_sampling(by_role)
+    of_subset = [video for video in labels.videos if video.subset == subset]
+    if any(video.labels for video in labels.videos):
+        of_subset = list(labels.judged(subset))
+    named = {name for video in of_subset for name in video.labels}
+    if unknown := _quoted(sorted(named.difference(classes))):
+        which = _some(unknown, "class", "classes")
+        raise LabelError(f"{labels.source}: {which} of subset {subset!r} that the run does not know")
+    partial = frozenset(video for stream in all_streams.values() for video in stream.partial)
+    pairs = {} if config.whole_only else paired_rows(by_role, partial)
+    left_out = partial if config.whole_only else frozenset[str]()
+    notes = list(labels.notes)
+    ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
+    _check_videos([*by_role.values()], [*by_name.values()], ids, pairs)
+    of_labels, segments = _onehot(videos, classes), segments_of(videos, classes)
+    found = VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments)
+    if differing := differing_lengths(
+        next(iter(by_role.values())), labels, list(zip(ids, videos, strict=True))
+    ):
+        notes.append(differing)
+    notes += _on_segments(found, labels)
+    return found, notes
+
+
 def _check_apart(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> None:
     both = set(train.ids) & set(evaluation.ids)
     if both:

@@ -58,6 +58,11 @@ class Judged(ABC):
         """(R, M): 10⁹ MACs per video, all included."""
         return np.asarray(self.ledger.total / 1e9)
 
+    @property
+    def class_probabilities(self) -> npt.NDArray[np.float32]:
+        """(M, C), means over the draws. Raises UserError where a family gives none."""
+        raise UserError("this method gives no class probabilities of videos")
+
     @abstractmethod
     def metrics(self) -> Mapping[str, float]:
         """Quality by the family's measures. Their names differ from the fields of `Result`."""
@@ -128,6 +133,10 @@ class Predictions(Judged):
     def correct(self) -> npt.NDArray[np.bool_]:
         """(R, M): whether the best-scored class is one of the video's; of equal scores the first class counts."""
         return np.asarray(self.labels[np.arange(len(self.labels)), self.scores.argmax(axis=2)])
+
+    @property
+    def class_probabilities(self) -> npt.NDArray[np.float32]:
+        return np.asarray(self.scores.mean(axis=0), np.float32)
 
     def mean_average_precision(self) -> float:
         """mAP, averaged over the draws."""

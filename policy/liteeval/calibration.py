@@ -1,4 +1,4 @@
-"""The gate threshold at which a trained LiteEval uses a given share of a video's rows."""
+"""The gate threshold at which a trained LiteEval uses a given share, or number, of a video's rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Usage(NamedTuple):
     """What a model does with videos of N rows in all at one threshold.
 
     Attributes:
-        mean: over videos, of the share of rows that it opens.
+        mean: over videos, of the share, or number, of rows that it opens.
         log_odds: (N,) of opening, in no particular order.
         weights: (N,), what each row adds to `mean` if it opens.
     """
@@ -33,7 +33,13 @@ class Usage(NamedTuple):
 
 
 def calibrated_threshold(
-    model: LiteEval, videos: VideoSet, usage: float, *, batch: int, device: torch.device
+    model: LiteEval,
+    videos: VideoSet,
+    usage: float,
+    *,
+    batch: int,
+    device: torch.device,
+    counted: bool = False,
 ) -> float:
     """The threshold on the log-odds of opening at which videos have a target mean usage.
 
@@ -47,6 +53,7 @@ def calibrated_threshold(
         model: on the device. It is left in evaluation mode, with its threshold unchanged.
         usage: target mean over videos of the share of rows with fine features, in [0, 1].
         batch: videos per batch.
+        counted: `usage` is the mean number of such rows instead, of which long videos may have many.
     """
     model.eval()
     before = model.threshold.clone()
@@ -55,7 +62,7 @@ def calibrated_threshold(
     for _ in range(PASSES):
         model.threshold.fill_(threshold)
         threshold = float(model.threshold)  # as the model has rounded it
-        measured = usage_of(model, videos, batch=batch, device=device)
+        measured = usage_of(model, videos, batch=batch, device=device, counted=counted)
         usage_at[threshold] = measured.mean
         if abs(measured.mean - usage) <= TOLERANCE * usage:
             break
@@ -73,15 +80,19 @@ def calibrated_threshold(
 
 
 @torch.no_grad()
-def usage_of(model: LiteEval, videos: VideoSet, *, batch: int, device: torch.device) -> Usage:
-    """Run a model in evaluation mode on videos, at its current threshold."""
+def usage_of(
+    model: LiteEval, videos: VideoSet, *, batch: int, device: torch.device, counted: bool = False
+) -> Usage:
+    """Run a model in evaluation mode on videos, at its current threshold; rows are `counted`, or a share."""
     means, log_odds, weights = [], [], []
     for part in fed(videos, batched(range(len(videos)), batch), device):
         out = model(part.inputs["coarse"], part.inputs["fine"])
         place, lengths = place_of_row(out.batch_sizes)
-        means.append(out.usage.double().cpu().numpy())
+        usage = out.usage.double().cpu().numpy()
+        of_row = np.ones(len(place)) if counted else 1 / lengths[place].double().numpy()
+        means.append(usage * [videos.length(index) for index in part.indices] if counted else usage)
         log_odds.append(out.log_odds.double().cpu().numpy())
-        weights.append(1 / (lengths[place].double().numpy() * len(videos)))
+        weights.append(of_row / len(videos))
     return Usage(float(np.concatenate(means).mean()), np.concatenate(log_odds), np.concatenate(weights))
 
 

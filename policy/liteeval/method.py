@@ -5,19 +5,32 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cache_schema import UserError
+from cache_schema.costs import stream_cost
 from policy.config import RunConfig, names_of
 from policy.data.batches import Batch, Role, VideoSet
 from policy.data.opening import Dataset
+from policy.evaluation.ledger import charge
+from policy.evaluation.operating import OperatingTarget, TargetKind
 from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.config import GatedConfig, LiteEvalConfig, LiteEvalRLConfig, NetworkConfig
 from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss, step_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.liteeval.session import NETWORK, LiteEvalSession
-from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
+from policy.method import (
+    Calibration,
+    IntArray,
+    Losses,
+    Method,
+    Moment,
+    Prediction,
+    class_probabilities,
+    row_offsets,
+)
 from policy.networks.standardize import fit_scale
 from policy.session import Session, TrainedRun
 from policy.training.checkpoint import read_weights
@@ -60,6 +73,30 @@ class GatedMethod(Method):
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         return {NETWORK: self.model.cost.total(steps=row_counts, opened=gated_counts)}
 
+    def fine_rows_within(self, budget: float, videos: VideoSet) -> float:
+        """The mean number of a video's fine rows that a budget in GFLOPs per video pays for, at most all of them.
+
+        Raises:
+            UserError: not even videos without any keep the budget.
+        """
+        lengths = np.diff(row_offsets(videos))
+
+        def gflops(opened: IntArray) -> float:
+            rows = {"coarse": lengths, "fine": opened}
+            streams = [
+                (stream.name, rows[role], stream_cost(stream.spec).macs)
+                for role, stream in videos.streams.items()
+            ]
+            return float(charge(streams, self.network_macs(lengths, opened)).total.mean() / 1e9)
+
+        least, most = gflops(np.zeros_like(lengths)), gflops(lengths)
+        if budget < least:
+            raise UserError(
+                f"--budget {budget:g}: the least that is possible are {least:.4g} GFLOPs per video, of the coarse "
+                "stream and the gate, which see all rows"
+            )
+        return float(min((budget - least) / (most - least), 1.0) * lengths.mean())
+
     def target_usage(self, progress: float) -> float:
         """The final usage, after a linear descent from 1 during the share `warmup` of the training.
 
@@ -73,7 +110,12 @@ class GatedMethod(Method):
 
 
 class LearnedGating(GatedMethod):
-    """Gates that are trained to open for a share γ of the rows (Eq. 7)."""
+    """Gates that are trained to open for a share γ of the rows (Eq. 7).
+
+    Its threshold is on the log-odds of opening: 0 is Algorithm 1, and a higher one opens less.
+    """
+
+    operating_targets: ClassVar[tuple[TargetKind, ...]] = ("usage", "threshold", "budget")
 
     config: LiteEvalConfig | LiteEvalRLConfig
 
@@ -94,6 +136,16 @@ class LearnedGating(GatedMethod):
             multi_label=run.multi_label,
             classes=run.classes,
         )
+
+    def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
+        ((_, videos),) = calibration
+        counted = target.kind == "budget"
+        usage = self.fine_rows_within(target.value, videos) if counted else target.value
+        model, batch = self.model.to(device), self.config.batch
+        return calibrated_threshold(model, videos, usage, batch=batch, device=device, counted=counted)
+
+    def set_value(self, value: float, target: OperatingTarget) -> None:
+        self.model.threshold.fill_(value)
 
     def penalty_weight(self, progress: float) -> float:
         """λ, growing linearly from `lam_start`, if that is given."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from cache_schema import UserError
 from policy.data.batches import Batch
 from policy.data.opening import Dataset
+from policy.evaluation.operating import OperatingTarget, TargetKind
 from policy.liteeval.config import RandomGatingConfig
 from policy.liteeval.method import GatedMethod
 from policy.liteeval.model import LiteEval, LiteEvalOutput
-from policy.method import Losses, Moment, Prediction
+from policy.method import Calibration, Losses, Moment, Prediction, row_offsets
 from policy.training.losses import classification_loss
 
 
@@ -23,6 +28,8 @@ class RandomGating(GatedMethod):
     """
 
     title = "Random gating"
+    operating_targets: ClassVar[tuple[TargetKind, ...]] = ("usage", "budget")
+    direct_target = "usage"
 
     config: RandomGatingConfig
 
@@ -32,6 +39,13 @@ class RandomGating(GatedMethod):
             raise UserError("random gating needs the usage to match: give it LiteEval's")
         self.final_usage = config.usage
         self.model.gate.requires_grad_(False)
+
+    def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
+        ((_, videos),) = calibration
+        return self.fine_rows_within(target.value, videos) / float(np.diff(row_offsets(videos)).mean())
+
+    def set_value(self, value: float, target: OperatingTarget) -> None:
+        self.final_usage, self.config = value, replace(self.config, usage=value)
 
     @property
     def draws(self) -> int:

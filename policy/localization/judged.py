@@ -68,6 +68,10 @@ class Localizations(Judged):
     motion: npt.NDArray[np.float16] | None = None
     spans: FloatArray | None = None
 
+    @property
+    def class_probabilities(self) -> npt.NDArray[np.float32]:
+        return self.scores
+
     def metrics(self) -> Mapping[str, float]:
         """In [0, 1]: the detection mAP (`metric_name`) by each of `PROTOCOLS` at each of `IOUS`, and averaged over
         each of `AVERAGES`; "video_map", the mAP of the videos' class probabilities; and of a method that chooses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from policy.data.opening import Dataset
 from policy.evaluation.annotated import ground_truth_of
 from policy.evaluation.detection import FloatArray
 from policy.evaluation.ledger import IntArray, Ledger, charge
+from policy.evaluation.operating import OperatingTarget, TargetKind
 from policy.localization.clip_selector import (
     NETWORKS,
     SELECTOR,
@@ -34,7 +36,7 @@ from policy.localization.localize import localize, video_probabilities
 from policy.localization.method import WTALC, Localizer, clip_spans
 from policy.localization.motion_affinity import BoolArray, affinity, disparity, pseudo_labels, top_clips
 from policy.localization.sampling import trained_labels
-from policy.method import Losses, Method, Moment, Prediction, row_offsets
+from policy.method import Calibration, Losses, Method, Moment, Prediction, row_offsets
 from policy.session import Session, TrainedRun
 from policy.training.checkpoint import read_weights
 
@@ -63,6 +65,8 @@ class LocalizationSelector(Localizer):
     roles: ClassVar[tuple[Role, ...]] = ("appearance", "motion")
     gated = "motion"
     splits_batches = False  # clips of a batch count alike, wherever their videos are
+    operating_targets: ClassVar[tuple[TargetKind, ...]] = ("usage", "threshold", "budget")
+    cross_fits = True
 
     config: LocalizationSelectorConfig
     model: ClipSelector
@@ -108,10 +112,14 @@ class LocalizationSelector(Localizer):
             assert isinstance(method, WTALC)
             models[role] = method.model
         self.model.build_on(models)
-        self.model.to(device).eval()
-        self._check_budget(data.train)
+        self._prepare(data.train, device)
 
-        videos, config = data.train, self.config
+    def _prepare(self, videos: VideoSet, device: torch.device) -> None:
+        """Set what is learned and seen of the training videos, once there are both models."""
+        config = self.config
+        self.model.to(device).eval()
+        if config.budget is not None:
+            self._check_budget(videos, config.budget)
         labels = trained_labels(videos)
         activations = {
             role: [self.model.activations(role, videos.features(role, i)) for i in range(len(videos))]
@@ -137,12 +145,12 @@ class LocalizationSelector(Localizer):
             self.model.folds = nn.ModuleList(deepcopy(self.model.selector) for _ in range(folds))
             self._fold_of = np.random.default_rng(config.seed).permutation(len(videos)) % folds
 
-    def _check_budget(self, videos: VideoSet) -> None:
+    def _check_budget(self, videos: VideoSet, budget: float) -> None:
         """Raises UserError for a budget that not even the cheap model keeps."""
         cheap, _ = self._clip_gflops(videos)
-        if self.config.budget is not None and self.config.budget < cheap:
+        if budget < cheap:
             raise UserError(
-                f"budget of {self.config.budget:g} GFLOPs per clip: the appearance stream, its model and the "
+                f"budget of {budget:g} GFLOPs per clip: the appearance stream, its model and the "
                 f"selector, which run on all clips, cost {cheap:.3f}; that is the least possible"
             )
 
@@ -193,6 +201,34 @@ class LocalizationSelector(Localizer):
             ]
             value = threshold_of_share(confidences, self._affordable(videos, config.budget))
             self.model.folds = nn.ModuleList()
+        self.model.threshold.fill_(value)
+
+    # --- another operating point ---
+
+    def refitted(self, data: Dataset, device: torch.device) -> LocalizationSelector:
+        config = replace(self.config, budget=None, beta=self._beta(data.train))
+        method = LocalizationSelector(config, data)
+        method.model.build_on({role: self.model.network(role) for role in self.roles})
+        method._prepare(data.train, device)
+        return method
+
+    def check_target(self, target: OperatingTarget) -> None:
+        super().check_target(target)
+        if target.kind == "threshold":
+            replace(self.config, threshold=target.value, budget=None).check()
+
+    def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
+        share, confidences = target.value, []
+        if target.kind == "budget":
+            self._check_budget(calibration[0][1], target.value)
+            share = self._affordable(calibration[0][1], target.value)
+        for method, videos in calibration:
+            assert isinstance(method, LocalizationSelector)
+            model = method.model.to(device).eval()
+            confidences += [model.confidences(method._inputs(videos, index)) for index in range(len(videos))]
+        return threshold_of_share(confidences, share)
+
+    def set_value(self, value: float, target: OperatingTarget) -> None:
         self.model.threshold.fill_(value)
 
     def _inputs(self, videos: VideoSet, index: int) -> Tensor:

@@ -9,13 +9,13 @@ from torch.nn import functional
 
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
-from policy.method import IntArray, Losses, Moment, Prediction
+from policy.method import Calibration, IntArray, Losses, Moment, Prediction
 from policy.selection.affinity import affinities, qualities
 from policy.selection.config import SelectorConfig, threshold_of
 from policy.selection.controls import POINTS
 from policy.selection.curve import SelectionCurve
 from policy.selection.network import SelectorNetwork, confidences_of, decide, selector_inputs
-from policy.selection.opening import input_model
+from policy.selection.opening import Member, Pool, input_model
 from policy.selection.pool import FloatArray, PoolTable, only
 from policy.selection.pool_method import PoolMethod
 from policy.selection.rule import check_budget, prices, thresholds, within_budget
@@ -28,7 +28,6 @@ class Selector(PoolMethod):
     The input model always runs and is always charged. Sec. 3.1, 3.2 and 3.4.
 
     Attributes:
-        gflops: (N,), what choosing each model costs beyond what is spent anyway, mean over the training videos.
         targets: (M, N) of the training videos: `affinities`, or with target "loss" `qualities`.
     """
 
@@ -38,22 +37,24 @@ class Selector(PoolMethod):
     config: SelectorConfig
     model: SelectorNetwork
 
-    def __init__(self, config: SelectorConfig, data: Dataset) -> None:
-        super().__init__(config, data)
-        self.input_model = input_model(config, data, self.pool_of_models)
+    def __init__(
+        self, config: SelectorConfig, data: Dataset, pool: Pool | None = None, first: Member | None = None
+    ) -> None:
+        super().__init__(config, data, pool, first)
+        self.input_model = first or input_model(config, data, self.pool_of_models)
         names, stream = self.pool_of_models.names, self.input_model.name.stream
         self.input_place = names.index(stream) if stream in names else None
         table, inputs = self.look(data.train)
-        self.gflops = table.mean_macs / 1e9
+        gflops = table.mean_macs / 1e9
         if self.input_place is not None:
-            self.gflops[self.input_place] = 0
+            gflops[self.input_place] = 0
         if config.target == "affinity":
             self.targets = torch.from_numpy(affinities(table, config, config.alpha)).float()
             self.affinities = self.targets
         else:
             self.targets = torch.from_numpy(qualities(table, config)).float()
         self.model = SelectorNetwork(inputs.shape[1], config.selector_hidden, len(names))
-        self.model.gflops.copy_(torch.from_numpy(self.gflops))
+        self.model.gflops.copy_(torch.from_numpy(gflops))
         if config.input_norm == "standard":
             self.model.scale.fit([inputs])
         if config.budget is not None:
@@ -62,8 +63,17 @@ class Selector(PoolMethod):
             check_budget(config.budget, float(least.gflops[0]))
 
     @property
+    def gflops(self) -> FloatArray:
+        """(N,), what choosing each model costs beyond what is spent anyway, mean over the training videos."""
+        return np.asarray(self.model.gflops.cpu().numpy(), np.float64)
+
+    @property
     def threshold(self) -> float:
         return float(self.model.threshold)
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        self.model.threshold.fill_(value)
 
     def inputs(self, videos: VideoSet, table: PoolTable) -> Tensor:
         """(M, D) float32, the network's inputs."""
@@ -87,17 +97,26 @@ class Selector(PoolMethod):
         return {"loss": functional.cross_entropy(logits, targets)}
 
     def finish(self, videos: VideoSet, device: torch.device) -> None:
-        threshold = threshold_of(self.config, len(self.pool_of_models.names))
-        if self.config.budget is not None:
-            confidences = self.confidences(videos, device)
-            table, _ = self.look(videos)
+        budget = self.config.budget
+        if budget is None:
+            self.threshold = threshold_of(self.config, len(self.pool_of_models.names))
+        else:
+            self.threshold = self.within(budget, [(self, videos)], device)
 
-            def cost(value: float) -> float:
-                chosen = self.choose(confidences, value)
-                return float(self.decided(table, np.array([value]), chosen[None], videos).gflops[0])
+    def within(self, budget: float, calibration: Calibration, device: torch.device) -> float:
+        parts = []
+        for method, videos in calibration:
+            assert isinstance(method, Selector)
+            parts.append((method.confidences(videos, device), method.look(videos)[0], videos))
 
-            threshold = within_budget(self.config.budget, self.values(confidences, None), cost)
-        self.model.threshold.fill_(threshold)
+        def cost(value: float) -> float:
+            macs = [
+                self.decided(table, np.array([value]), self.choose(confidences, value)[None], videos).macs
+                for confidences, table, videos in parts
+            ]
+            return float(np.concatenate(macs, axis=1).mean() / 1e9)
+
+        return within_budget(budget, self.values(np.concatenate([part[0] for part in parts]), None), cost)
 
     def confidences(self, videos: VideoSet, device: torch.device) -> FloatArray:
         """(M, N), as `confidences_of`."""

@@ -12,10 +12,11 @@ from cache_schema import CacheError, FeatureCache, Stream, UserError
 from cache_schema.costs import stream_cost
 from policy.data.batches import VideoSet
 from policy.data.opening import Dataset
-from policy.selection.config import PoolConfig, SelectorConfig
+from policy.selection.config import PoolConfig, SelectionConfig
 from policy.selection.heads import Head, ScoreHead, held_out_head, parse_held_out, score_columns, score_head
-from policy.selection.linear_head import fit_linear_head
+from policy.selection.linear_head import LinearHead, WholeHead, fit_linear_head
 from policy.selection.pool import Floats, IntArray, ModelName, PoolTable, parse_models
+from policy.session import TrainedRun
 
 _KEPT_BYTES = 1 << 29
 """Probabilities that take no more are kept in memory; those of HVU's training videos would take 12 GB."""
@@ -107,8 +108,11 @@ class Pool:
     members: tuple[Member, ...]
 
     @staticmethod
-    def of(config: PoolConfig, data: Dataset) -> Pool:
+    def of(config: PoolConfig, data: Dataset, trained: TrainedRun | None = None) -> Pool:
         """The models that a configuration names, with their heads.
+
+        Args:
+            trained: a finished run, whose order and linear heads are taken; the training videos are not needed.
 
         Raises:
             UserError: the models are not fit to be a pool, one has no class scores or not for all classes, or
@@ -116,16 +120,20 @@ class Pool:
         """
         names = parse_models(config.models, config.rows)
         streams = {name.stream: data.train.pool[name.stream] for name in names}
-        held_out = parse_held_out(config.out_of_fold, list(streams))
+        held_out = {} if trained else parse_held_out(config.out_of_fold, list(streams))
         if config.heads == "linear" and held_out:
             raise UserError("give --out-of-fold or --heads linear, whose scores are out of fold by --folds")
         if config.score_classes and not unnamed_streams(config, data):
             raise UserError("--classes: there is no stream here whose class scores are without names")
         members = [
-            Member(name, stream, _head(name, stream, held_out, config, data))
+            Member(name, stream, _head(name, stream, held_out, config, data, trained))
             for name, stream in zip(names, streams.values(), strict=True)
         ]
-        members.sort(key=lambda member: mean_backbone_macs(member.name, member.stream))
+        if trained:
+            places = {name: place for place, name in enumerate(trained.pool)}
+            members.sort(key=lambda member: places[member.name.stream])
+        else:
+            members.sort(key=lambda member: mean_backbone_macs(member.name, member.stream))
         return Pool(tuple(members))
 
     def __iter__(self) -> Iterator[Member]:
@@ -165,8 +173,13 @@ def cheapest_stream(config: PoolConfig, cache: FeatureCache) -> str:
     return min(names, key=lambda name: mean_backbone_macs(name, cache[name.stream])).stream
 
 
-def input_model(config: SelectorConfig, data: Dataset, pool: Pool) -> Member:
+def input_model(
+    config: SelectionConfig, data: Dataset, pool: Pool, trained: TrainedRun | None = None
+) -> Member:
     """The model that the selector looks at: one of the pool, or that of any other stream.
+
+    Args:
+        trained: as `Pool.of` has it.
 
     Raises:
         UserError: it has no class scores, or probabilities, and the selector is to look at them.
@@ -180,7 +193,7 @@ def input_model(config: SelectorConfig, data: Dataset, pool: Pool) -> Member:
         # Charged for its classifier, if it has one, because a network that runs computes it, too.
         return Member(name, stream, ScoreHead(stream, np.arange(count)))
     if config.heads == "linear":
-        return Member(name, stream, _linear_head(name, stream, config, data))
+        return Member(name, stream, _linear_head(name, stream, config, data, trained))
     if not count:
         raise CacheError(
             f"stream {stream.name!r} has no class scores for the selector to look at; give --selector-input "
@@ -190,10 +203,15 @@ def input_model(config: SelectorConfig, data: Dataset, pool: Pool) -> Member:
 
 
 def _head(
-    name: ModelName, stream: Stream, held_out: Mapping[str, Sequence[str]], config: PoolConfig, data: Dataset
+    name: ModelName,
+    stream: Stream,
+    held_out: Mapping[str, Sequence[str]],
+    config: PoolConfig,
+    data: Dataset,
+    trained: TrainedRun | None,
 ) -> Head:
     if config.heads == "linear":
-        return _linear_head(name, stream, config, data)
+        return _linear_head(name, stream, config, data, trained)
     head, *others = (
         score_head(source, score_columns(source.spec, data.classes, config.score_classes), data.train)
         for source in (stream, *(data.held_out[other] for other in held_out.get(stream.name, ())))
@@ -201,6 +219,11 @@ def _head(
     return held_out_head(head, others, data.train) if others else head
 
 
-def _linear_head(name: ModelName, stream: Stream, config: PoolConfig, data: Dataset) -> Head:
+def _linear_head(
+    name: ModelName, stream: Stream, config: PoolConfig, data: Dataset, trained: TrainedRun | None
+) -> Head:
+    if trained:
+        whole = WholeHead.of(trained.tensors, name.stream, multi_label=trained.multi_label)
+        return LinearHead(stream, whole, (), {})
     rows = partial(name.rows_of, crops=stream.spec.sampling.crops)
     return fit_linear_head(stream, data.train, rows, folds=config.folds, seed=config.seed)

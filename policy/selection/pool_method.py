@@ -6,6 +6,7 @@ import csv
 import io
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,15 +17,22 @@ from cache_schema import FeatureCache
 from policy.config import RunConfig
 from policy.data.batches import Role, VideoSet
 from policy.data.opening import Dataset
-from policy.method import IntArray, Method
-from policy.selection.config import PoolConfig, SelectionConfig
+from policy.evaluation.operating import OperatingTarget, TargetKind
+from policy.method import Calibration, IntArray, Method
+from policy.selection.config import (
+    PoolConfig,
+    SelectionConfig,
+    SelectorCascadeConfig,
+    SelectorConfig,
+    check_given,
+)
 from policy.selection.controls import POINTS
 from policy.selection.curve import SelectionCurve
 from policy.selection.heads import parse_held_out
 from policy.selection.linear_head import LinearHead, mean_features
 from policy.selection.network import SelectorNetwork
 from policy.selection.notes import pool_notes
-from policy.selection.opening import Member, Pool, cheapest_stream
+from policy.selection.opening import Member, Pool, cheapest_stream, input_model
 from policy.selection.pool import FloatArray, Floats, Masks, PoolTable, contains, parse_models
 from policy.selection.report import describe
 from policy.selection.sequential_network import SequentialNetwork
@@ -42,6 +50,9 @@ class PoolMethod(Method):
     """
 
     roles: ClassVar[tuple[Role, ...]] = ("coarse",)
+    operating_targets: ClassVar[tuple[TargetKind, ...]] = ("threshold", "budget")
+    cross_fits = True
+    describes_training = True
     session_class: ClassVar[type[PoolSession]]
 
     config: SelectionConfig
@@ -50,9 +61,12 @@ class PoolMethod(Method):
     input_place: int | None
     affinities: Tensor | None = None
 
-    def __init__(self, config: SelectionConfig, data: Dataset) -> None:
+    def __init__(
+        self, config: SelectionConfig, data: Dataset, pool: Pool | None = None, first: Member | None = None
+    ) -> None:
+        """Args: pool, first: the models and the one that always runs, where they are there already."""
         super().__init__(config, data)
-        self.pool_of_models = Pool.of(config, data)
+        self.pool_of_models = pool or Pool.of(config, data)
         self._looks: dict[int, tuple[VideoSet, PoolTable, Tensor]] = {}
 
     @classmethod
@@ -74,6 +88,52 @@ class PoolMethod(Method):
     @classmethod
     def session(cls, run: TrainedRun, device: torch.device) -> PoolSession:
         return cls.session_class(run, device)
+
+    @classmethod
+    def restored(cls, run: TrainedRun, data: Dataset) -> PoolMethod:
+        config = run.config
+        assert isinstance(config, (SelectorConfig, SelectorCascadeConfig))
+        pool = Pool.of(config, data, run)
+        # Whether the training videos kept a budget says nothing of these.
+        method = cls(replace(config, budget=None), data, pool, input_model(config, data, pool, run))
+        method.config, method.affinities = config, None
+        return method
+
+    def refitted(self, data: Dataset, device: torch.device) -> PoolMethod:
+        config = replace(self.config, budget=None)
+        return type(self)(config, data, self.pool_of_models, self.input_model)
+
+    def check_target(self, target: OperatingTarget) -> None:
+        super().check_target(target)
+        config = self._at(target)
+        config.check()
+        check_given(config, {target.kind})
+
+    def set_value(self, value: float, target: OperatingTarget) -> None:
+        self.config = self._at(target)
+        self.threshold = value
+
+    def _at(self, target: OperatingTarget) -> SelectionConfig:
+        """The configuration that asks for a target."""
+        is_budget = target.kind == "budget"
+        return replace(
+            self.config,
+            budget=target.value if is_budget else None,
+            threshold=None if is_budget else target.value,
+        )
+
+    def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
+        for method, _ in calibration:
+            method.model.to(device).eval()
+        return self.within(target.value, calibration, device)
+
+    @abstractmethod
+    def within(self, budget: float, calibration: Calibration, device: torch.device) -> float:
+        """The threshold or price that spends most of a budget, in mean GFLOPs per video of the calibration videos.
+
+        Raises:
+            UserError: none keeps it.
+        """
 
     def session_tensors(self) -> Mapping[str, Tensor]:
         """The linear heads, if these judge."""
@@ -165,6 +225,10 @@ class PoolMethod(Method):
     @abstractmethod
     def threshold(self) -> float:
         """The threshold, or price, that it decides at."""
+
+    @threshold.setter
+    @abstractmethod
+    def threshold(self, value: float) -> None: ...
 
     def at_threshold(self, videos: VideoSet, device: torch.device) -> SelectionCurve:
         """The one point that it decides at."""

@@ -36,7 +36,8 @@ def describe(
     models: of the pool, the cheapest first, each by itself; `chosen` is the share of the videos it is chosen for.
     own: the model that always runs, and the selector's network.
     affinity: share of the training videos whose best model is each (Eq. 2; with soft affinities their mean).
-    threshold: the threshold, or the price of a GFLOP, and the budget that set it.
+    threshold: the threshold, or the price of a GFLOP, and the budget that set it; of a policy that was moved after
+    training, "found_on" says on which videos.
     point: the selector at its threshold.
     curves: the selector at other thresholds, and its controls; with several classes per video with mAP, at fewer
     points where there is much to rank.

@@ -18,15 +18,17 @@ from torch.nn import functional
 from cache_schema import UserError
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
-from policy.method import IntArray, Losses, Moment, Prediction, class_probabilities
+from policy.method import Calibration, IntArray, Losses, Moment, Prediction, class_probabilities
 from policy.selection.config import SelectorCascadeConfig, threshold_of
 from policy.selection.controls import POINTS
 from policy.selection.curve import SelectionCurve
+from policy.selection.opening import Member, Pool
 from policy.selection.pool import BoolArray, FloatArray, Floats, Masks, PoolTable, membership, only
 from policy.selection.pool_method import PoolMethod
 from policy.selection.rule import check_budget, prices_between, rates, walk, within_budget
 from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
 from policy.selection.session import GFLOPS, NETWORK, CascadeSession
+from policy.session import TrainedRun
 from policy.training.losses import classification_loss
 
 _CANDIDATES = 400
@@ -53,8 +55,14 @@ class SelectorCascade(PoolMethod):
     model: SequentialNetwork
     input_place: int
 
-    def __init__(self, config: SelectorCascadeConfig, data: Dataset) -> None:
-        super().__init__(config, data)
+    def __init__(
+        self,
+        config: SelectorCascadeConfig,
+        data: Dataset,
+        pool: Pool | None = None,
+        first: Member | None = None,
+    ) -> None:
+        super().__init__(config, data, pool, first)
         stream = data.train.streams["coarse"].name
         if stream not in self.pool_of_models.names:
             raise UserError(f"--input {stream}: the model that runs first must be one of the pool")
@@ -74,9 +82,26 @@ class SelectorCascade(PoolMethod):
     def session_tensors(self) -> Mapping[str, Tensor]:
         return {**super().session_tensors(), GFLOPS: torch.from_numpy(self.gflops)}
 
+    @classmethod
+    def restored(cls, run: TrainedRun, data: Dataset) -> PoolMethod:
+        method = super().restored(run, data)
+        assert isinstance(method, SelectorCascade)
+        method.gflops = run.tensors[GFLOPS].numpy()
+        return method
+
+    def refitted(self, data: Dataset, device: torch.device) -> PoolMethod:
+        method = super().refitted(data, device)
+        assert isinstance(method, SelectorCascade)
+        method.gflops = self.gflops
+        return method
+
     @property
     def threshold(self) -> float:
         return float(self.model.price)
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        self.model.price.fill_(value)
 
     def inputs(self, videos: VideoSet, table: PoolTable) -> Tensor:
         """(M, E) float32: of the first model, beside its class scores."""
@@ -120,23 +145,32 @@ class SelectorCascade(PoolMethod):
         return targets.gather(-1, best[..., None])[..., 0]
 
     def finish(self, videos: VideoSet, device: torch.device) -> None:
-        price = threshold_of(self.config, self.model.models)
-        if self.config.budget is not None:
-            walks = Walks(self, videos, device)
+        budget = self.config.budget
+        if budget is None:
+            self.threshold = threshold_of(self.config, self.model.models)
+        else:
+            self.threshold = self.within(budget, [(self, videos)], device)
 
-            def cost(value: float) -> float:
-                return float(walks.curve(np.array([value])).gflops[0])
+    def within(self, budget: float, calibration: Calibration, device: torch.device) -> float:
+        walks = []
+        for method, videos in calibration:
+            assert isinstance(method, SelectorCascade)
+            walks.append(Walks(method, videos, device))
 
-            prices = walks.prices(_CANDIDATES)
-            price = within_budget(self.config.budget, prices, cost)
-            lower = float(prices[prices < price].max(initial=0.0))
-            for _ in range(_HALVINGS):  # between two prices many videos may decide otherwise
-                middle = (lower + price) / 2
-                if cost(middle) <= self.config.budget:
-                    price = middle
-                else:
-                    lower = middle
-        self.model.price.fill_(price)
+        def cost(value: float) -> float:
+            macs = [of_part.curve(np.array([value])).macs for of_part in walks]
+            return float(np.concatenate(macs, axis=1).mean() / 1e9)
+
+        prices = np.unique(np.concatenate([of_part.prices(_CANDIDATES) for of_part in walks]))[::-1]
+        price = within_budget(budget, prices, cost)
+        lower = float(prices[prices < price].max(initial=0.0))
+        for _ in range(_HALVINGS):  # between two prices many videos may decide otherwise
+            middle = (lower + price) / 2
+            if cost(middle) <= budget:
+                price = middle
+            else:
+                lower = middle
+        return price
 
     def curve(
         self,

@@ -1,0 +1,221 @@
+"""train-policy evaluate and predict: finished runs on other videos."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cache_schema import FeatureCache, UserError
+from cache_schema.annotations import READERS, read_labels
+from cache_schema.command import SOME_FAILED, tells_mistakes
+from cache_schema.run_folder import write_atomically
+from policy.config import DataConfig
+from policy.options import AS_JSON, DEVICE, given_settings, options, settings
+
+if TYPE_CHECKING:  # they import torch, for which --help has no time
+    from policy.evaluation.operating import OperatingTarget
+    from policy.finished import MovedPoint
+
+
+_PATH: click.ParamType[Any] = click.Path(path_type=Path)
+_RUN = click.argument("run", type=_PATH)
+_CACHE = click.option("--cache", required=True, type=_PATH, help="Feature cache with the streams of the run.")
+_FORMAT = click.option(
+    "--format",
+    "labels_format",
+    type=click.Choice(sorted(READERS)),
+    help="Format of the labels; by default what names and first lines say.",
+)
+_TARGET = options(
+    click.option(
+        "--usage",
+        type=float,
+        metavar="SHARE",
+        help="Move LiteEval, its variants or a localization-selector to this share of rows, or clips, for which "
+        "the expensive backbone runs.",
+    ),
+    click.option(
+        "--budget",
+        type=float,
+        metavar="GFLOPS",
+        help="Move the policy to so many mean GFLOPs per video, all included; a localization-selector per clip.",
+    ),
+    click.option(
+        "--threshold",
+        type=float,
+        help="Move the policy to this threshold: of LiteEval on the log-odds that the gate opens (0 is Algorithm "
+        "1), of selectors on the confidence, or the price of a GFLOP.",
+    ),
+    click.option(
+        "--calibrate-subset",
+        metavar="SUBSET",
+        help="Find --usage or --budget on these videos, best ones that the run was not trained on; by default on "
+        "the training videos.",
+    ),
+)
+
+
+@click.command()
+@_RUN
+@options(
+    _CACHE,
+    click.option("--labels", required=True, type=_PATH, help="Labels of the videos to judge it on."),
+    _FORMAT,
+    settings(DataConfig, "eval_subset", "skip_missing", "whole_only"),
+    _TARGET,
+    click.option(
+        "--out",
+        type=_PATH,
+        help="Write a run folder of what comes of it, with weights that keep the operating point.",
+    ),
+    DEVICE,
+    AS_JSON,
+)
+@tells_mistakes
+def evaluate(run: Path, **given: Any) -> None:
+    """Judge a finished run on another subset, cache or labels, or at another operating point.
+
+    Nothing is trained again but the small network of a selector, on parts of its training videos, where these are
+    what a budget is found on. RUN itself is only read.
+
+    \b
+    Example:
+      train-policy evaluate runs/liteeval --cache CACHE --labels labels.csv \\
+        --eval-subset test --usage 0.1 --calibrate-subset val --out runs/liteeval-10
+    """
+    from policy.cli.result_text import result_text
+    from policy.finished import evaluate_run
+    from policy.runs import choose_device
+
+    target = _target(given)
+    done = evaluate_run(
+        run,
+        FeatureCache(given["cache"]),
+        read_labels(given["labels"], given["labels_format"]),
+        config=DataConfig(**given_settings()),
+        target=target,
+        calibrate_subset=given["calibrate_subset"],
+        device=choose_device(given["device"]),
+        out=given["out"],
+        note=_note,
+    )
+    if given["as_json"]:
+        shown = {**done.outcome.result.as_json(), "folder": str(done.folder), "subset": done.subset}
+        shown |= {"operating_point": done.point.as_json()} if done.point else {}
+        shown |= {"details": done.outcome.details} if done.outcome.details else {}
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        return
+    outcome = done.outcome
+    click.echo(result_text(done.config, outcome.result, outcome.details, done.folder, done.class_scores))
+    if done.point:
+        click.echo(f"  {_described(done.point)}")
+
+
+@click.command()
+@_RUN
+@options(
+    _CACHE,
+    click.option("--out", required=True, type=_PATH, help="CSV file of the predictions."),
+    click.option(
+        "--top",
+        default=5,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Classes of a video that are written.",
+    ),
+    _TARGET,
+    click.option(
+        "--labels", type=_PATH, help="Of the videos on which --usage or --budget is found; else not needed."
+    ),
+    _FORMAT,
+    DEVICE,
+    AS_JSON,
+)
+@tells_mistakes
+def predict(run: Path, **given: Any) -> None:
+    """Class probabilities of all videos of a cache by a finished run, without labels.
+
+    The file has a line for each of the best classes of a video: video_id, rank, class, probability. A video that
+    has no rows in one of the run's streams is named, and the exit code is 1.
+
+    \b
+    Example:
+      train-policy predict runs/liteeval --cache CACHE --out predictions.csv --top 5
+    """
+    from policy.finished import predict_run
+    from policy.runs import choose_device
+
+    if given["out"].is_dir():
+        raise UserError(f"{given['out']}: is a folder; --out is the name of a CSV file")
+    labels = given["labels"]
+    done = predict_run(
+        run,
+        FeatureCache(given["cache"]),
+        labels=read_labels(labels, given["labels_format"]) if labels else None,
+        target=_target(given),
+        calibrate_subset=given["calibrate_subset"],
+        device=choose_device(given["device"]),
+        note=_note,
+    )
+    best = (-done.probabilities).argsort(axis=1, kind="stable")[:, : given["top"]]
+    rows = [
+        (video, rank, done.classes[place], float(done.probabilities[v, place]))
+        for v, video in enumerate(done.video_ids)
+        for rank, place in enumerate(best[v].tolist(), 1)
+    ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["video_id", "rank", "class", "probability"])
+    writer.writerows((*row, f"{probability:.6g}") for *row, probability in rows)
+    write_atomically(given["out"], text.getvalue().encode())
+    for video, reason in done.failed.items():
+        _note(f"no prediction for {video!r}: {reason}")
+    if given["as_json"]:
+        shown: dict[str, Any] = {
+            "predictions": {video: {} for video in done.video_ids},
+            "failed": done.failed,
+        }
+        for video, _, name, probability in rows:
+            shown["predictions"][video][name] = probability
+        shown |= {"operating_point": done.point.as_json()} if done.point else {}
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    else:
+        click.echo(f"{given['out']}: {len(done.video_ids):,} videos, {best.shape[1]} classes of each")
+        if done.point:
+            click.echo(_described(done.point))
+    if done.failed:
+        click.get_current_context().exit(SOME_FAILED)
+
+
+def _target(given: dict[str, Any]) -> OperatingTarget | None:
+    """The operating point that was asked for, if one was."""
+    from policy.evaluation.operating import OperatingTarget
+
+    targets = [
+        OperatingTarget(kind, given[kind])
+        for kind in ("usage", "budget", "threshold")
+        if given[kind] is not None
+    ]
+    if len(targets) > 1:
+        raise UserError(f"give one of {' and '.join(map(str, targets))}: each sets the operating point")
+    if given["calibrate_subset"] is not None and (not targets or targets[0].kind == "threshold"):
+        raise UserError(
+            "--calibrate-subset says on which videos --usage or --budget is found: give one of them"
+        )
+    return targets[0] if targets else None
+
+
+def _described(point: MovedPoint) -> str:
+    """A line on where a policy was moved to."""
+    if not point.found_on:
+        return f"moved to {point.target}"
+    return f"moved to {point.target}: decides by {point.value:.4g}, found on {point.found_on}"
+
+
+def _note(line: str) -> None:
+    click.echo(line, err=True)
