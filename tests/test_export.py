@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,36 @@ def move_threshold(session: LiteEvalSession, planted: tuple[FeatureCache, LabelS
     tensors["threshold"].fill_(float(np.median(log_odds)) + 1e-3)
     save_file(tensors, path)
     session.model.threshold.copy_(tensors["threshold"])
+
+
+PAGE = (Path(__file__).parents[1] / "docs/online.md").read_text(encoding="utf-8")
+CODE = dict(re.findall(r"^```python (\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+
+
+def test_the_page(
+    planted: tuple[FeatureCache, LabelSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = run_method(LITEEVAL, *planted, tmp_path / "runs/liteeval", device="cpu")
+    exec(CODE["export"], {})
+    session, (cache, _) = open_session(run.folder), planted
+    for video_id in run.predictions().video_ids[:3]:
+        videos = {name: cache[name][video_id] for name in session.streams}
+        session.begin({name: video.spans for name, video in videos.items()})
+        while (wanted := session.wanted()) is not None:
+            session.take(videos[wanted.stream].features[wanted.rows])
+
+        def network(stream: str, videos: Mapping[str, Any] = videos) -> Any:
+            return lambda row: videos[stream].features[row][None].astype(np.float32)
+
+        loop = {
+            "video": range(len(videos["coarse_112"].features)),
+            "cheap_network": network("coarse_112"),
+            "expensive_network": network("fine_224"),
+        }
+        exec(CODE["onnx"], loop)
+        assert loop["answer"] == next(iter(session.answer))
+        assert np.allclose(loop["after"]["probabilities"][0], session.probabilities, atol=1e-5)
 
 
 # --- selectors ---
