@@ -76,7 +76,7 @@ def backbones() -> dict[str, Backbone]:
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("videos")
-    paths = {f"v{n}": folder / f"v{n}.mkv" for n in range(8)}
+    paths = {f"v{n}": folder / f"v{n}.mkv" for n in range(6)}
     for n, path in enumerate(paths.values()):
         write_video(path, pictures(n), fps=FPS, codec="ffv1", pix_fmt="bgr0")
     return paths
@@ -116,7 +116,7 @@ def cache(
             records.append(record)
         write_shard(folder / name, backbone.spec, records, tools={"thriftvid": "test"})
     labels = (
-        VideoLabel(video_id, (CLASSES[n % 2],), "train" if n < 6 else "test")
+        VideoLabel(video_id, (CLASSES[n % 2],), "train" if n < 4 else "test")
         for n, video_id in enumerate(rows)
     )
     return FeatureCache(folder), LabelSet(folder / "labels.csv", tuple(labels))
@@ -216,6 +216,7 @@ CASCADE = SelectorCascadeConfig(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [SELECTOR, CASCADE])
 def test_a_pool(
     config: RunConfig,

@@ -64,6 +64,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, Lab
     return write_planted(folder, train=10, test=8, classes=4, dim=10, lengths=(4, 12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "change"),
     [
@@ -203,6 +204,7 @@ def choose(facts: Mapping[str, Any], confidences: NDArray[np.floating[Any]]) -> 
     return str(facts["models"][last])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
