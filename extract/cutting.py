@@ -103,10 +103,11 @@ class _Cut:
         if number not in self._needed:
             return
         if frame is not None:
-            self._kept[number] = self._transformed(frame)
+            self._kept[number] = pictures_of(frame, self.view)
         while self._clip < len(self.numbers) and self.numbers[self._clip, -1] <= number:
             shown = self.numbers[self._clip].tolist()
-            rows = self._full(shown) if self._kept.keys() >= set(shown) else []
+            whole = self._kept.keys() >= set(shown)
+            rows = rows_of([self._kept[each] for each in shown], self.view, self.further) if whole else []
             if not rows:
                 crops = self.view.sampling.crops
                 self.lost += range(self._clip * crops, (self._clip + 1) * crops)
@@ -127,49 +128,54 @@ class _Cut:
         self._rows = []
         return chunk
 
-    def _transformed(self, frame: UInt8Array) -> Sequence[UInt8Array]:
-        """A frame as its clips keep it: one picture for each crop."""
-        preprocessing, crops = self.view.preprocessing, self.view.sampling.crops
-        if self.view.flow_here:
-            return [resize_short_side(frame, preprocessing)]
-        if preprocessing.flow is not None:
-            preprocessing = replace(preprocessing, crop=preprocessing.resize)
-        return [
-            resize_and_crop(frame, preprocessing, place) for place in ((1,) if crops == 1 else range(crops))
-        ]
-
-    def _full(self, numbers: list[int]) -> list[PixelArray]:
-        """The rows of a clip all of whose frames have passed by."""
-        if self.view.sampling.kind == "frames":
-            return list(self._kept[numbers[0]])
-        if self.view.flow_here:
-            return [self._flow([self._kept[number][0] for number in numbers])]
-        return [
-            np.stack([self._kept[number][crop] for number in numbers])
-            for crop in range(self.view.sampling.crops)
-        ]
-
-    def _flow(self, frames: Sequence[UInt8Array]) -> PixelArray:
-        crop = self.view.preprocessing.crop
-        top, left = (round((side - crop) / 2) for side in frames[0].shape[:2])
-        pairs = []
-        for before, after in itertools.pairwise(frames):
-            if before.shape == after.shape == frames[0].shape:
-                [flow] = clip_flow((before, after), str(self.view.preprocessing.flow))
-                flow = flow[top : top + crop, left : left + crop]
-            else:  # the picture changes size: what both have in common is their centre
-                centres = tuple(centre(frame, crop) for frame in (before, after))
-                [flow] = clip_flow(centres, str(self.view.preprocessing.flow))
-            self.further()
-            pairs.append(np.clip(flow, -BOUND_PX, BOUND_PX))
-        return np.stack(pairs).astype(np.float16)
-
     def _forget(self) -> None:
         """Drop what no later clip shows."""
         oldest = int(self.numbers[self._clip, 0]) if self._clip < len(self.numbers) else None
         for number in list(self._kept):
             if oldest is None or number < oldest:
                 del self._kept[number]
+
+
+def pictures_of(frame: UInt8Array, view: View) -> Sequence[UInt8Array]:
+    """What clips keep of a frame (H, W, 3): one picture for each crop, or for flow the frame itself, smaller."""
+    preprocessing, crops = view.preprocessing, view.sampling.crops
+    if view.flow_here:
+        return [resize_short_side(frame, preprocessing)]
+    if preprocessing.flow is not None:
+        preprocessing = replace(preprocessing, crop=preprocessing.resize)
+    return [resize_and_crop(frame, preprocessing, place) for place in ((1,) if crops == 1 else range(crops))]
+
+
+def rows_of(
+    shown: Sequence[Sequence[UInt8Array]], view: View, further: Callable[[], None] = lambda: None
+) -> list[PixelArray]:
+    """The rows (*view.row_shape) of a frame or clip, one for each crop.
+
+    Args:
+        shown: `pictures_of` each frame that it shows, in order.
+        further: called for every pair of frames between which flow was computed.
+    """
+    if view.sampling.kind == "frames":
+        return list(shown[0])
+    if view.flow_here:
+        return [_flow([pictures[0] for pictures in shown], view, further)]
+    return [np.stack([pictures[crop] for pictures in shown]) for crop in range(view.sampling.crops)]
+
+
+def _flow(frames: Sequence[UInt8Array], view: View, further: Callable[[], None]) -> PixelArray:
+    crop = view.preprocessing.crop
+    top, left = (round((side - crop) / 2) for side in frames[0].shape[:2])
+    pairs = []
+    for before, after in itertools.pairwise(frames):
+        if before.shape == after.shape == frames[0].shape:
+            [flow] = clip_flow((before, after), str(view.preprocessing.flow))
+            flow = flow[top : top + crop, left : left + crop]
+        else:  # the picture changes size: what both have in common is their centre
+            centres = tuple(centre(frame, crop) for frame in (before, after))
+            [flow] = clip_flow(centres, str(view.preprocessing.flow))
+        further()
+        pairs.append(np.clip(flow, -BOUND_PX, BOUND_PX))
+    return np.stack(pairs).astype(np.float16)
 
 
 def centre(frame: UInt8Array, crop: int) -> UInt8Array:

@@ -13,7 +13,7 @@ The caller decodes videos and runs backbones; one session per video lets it batc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cache_schema import StreamSpec
 from policy.config import RunConfig
@@ -44,6 +44,25 @@ class Wanted:
     stream: str
     rows: IntArray
     spans_s: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network of a policy, for runtimes that have nothing of ours.
+
+    Attributes:
+        inputs: example of each input by its name, which is that of an argument of the module's `forward`.
+        outputs: their names.
+        facts: what else one must know to use it, for JSON.
+        rows: whether the first axis of all inputs may have any length.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+    facts: Mapping[str, object]
+    rows: bool = False
 
 
 class Session(ABC):
@@ -120,6 +139,15 @@ class Session(ABC):
         """(C,): of the classes, from what was taken so far."""
 
     @property
+    def answer(self) -> dict[str, float]:
+        """The probability of each class, the most likely first."""
+        ranked = self.probabilities.sort(descending=True, stable=True)
+        return {
+            self.classes[number]: chance
+            for number, chance in zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
+        }
+
+    @property
     @abstractmethod
     def macs_by_name(self) -> Mapping[str, int]:
         """Multiply-accumulates (MACs) so far, with one prediction, by the name of the stream or of the policy's
@@ -129,6 +157,10 @@ class Session(ABC):
     def macs(self) -> int:
         """Their sum."""
         return sum(self.macs_by_name.values())
+
+    def graphs(self) -> Sequence[Graph]:
+        """The policy's networks for other runtimes; none where nobody has written them."""
+        return ()
 
     def _need(self, stream: str, what: str, rows: Tensor | None) -> Tensor:
         """The rows. Raises ValueError where they were left out."""

@@ -299,6 +299,27 @@ def test_what_a_pool_cannot_take(pool: tuple[FeatureCache, LabelSet], tmp_path: 
         session.take(scores=scores[:3])
 
 
+def test_choose_takes_probabilities(pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    run_method(replace(SELECTOR, coarse="other"), *pool, tmp_path / "one", device="cpu")
+    run_method(replace(SELECTOR, multi_label=True), *pool, tmp_path / "several", device="cpu")
+    one, several = (open_session(tmp_path / name) for name in ("one", "several"))
+    assert isinstance(one, SelectorSession) and isinstance(several, SelectorSession)
+    assert len(one.choose(np.array([[0.2, 0.3, 0.5], [1, 0, 0]], np.float16))) == 2
+    assert one.choose(np.full((0, 3), 0.5)) == []
+    assert len(several.choose(np.array([[0.9, 0.8, 0.1, 0, 1]]))) == 1
+    for wrong, problem in [
+        ([[0.2, 0.3, 0.4]], "probabilities of other add up to 1 in each row, not to 0.9"),
+        ([[2.0, -1.0, 0.0]], r"probabilities of other are between 0 and 1.* class scores \(logits\)"),
+        ([[np.nan, 0.5, 0.5]], "probabilities of other are not finite"),
+        ([[0.5, 0.5]], r"probabilities of other have shape \(1, 2\), not \(1, 3\)"),
+        ([0.2, 0.3, 0.5], r"probabilities of other have shape \(3,\), not \(3, 3\)"),
+    ]:
+        with pytest.raises(ValueError, match=problem):
+            one.choose(np.array(wrong))
+    with pytest.raises(ValueError, match="probabilities of m0 are between 0 and 1"):
+        several.choose(np.array([[1.5, 0, 0, 0, 0]]))
+
+
 @pytest.mark.parametrize("config", [CASCADE, replace(SELECTOR, heads="linear", folds=2)])
 def test_a_run_that_kept_too_little(
     config: RunConfig, pool: tuple[FeatureCache, LabelSet], tmp_path: Path

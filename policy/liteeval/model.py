@@ -248,6 +248,11 @@ class LiteEval(nn.Module):
         inputs = torch.cat([coarse_input, self._fine_input(fine, [len(fine)])], 1)
         return self.fine_cell.open(inputs, opened_rows, fine_state, closed)
 
+    def refine(self, coarse: Tensor, fine: Tensor, fine_state: State) -> State:
+        """:meth:`update` of n videos whose gates are all open: (n, D_c) and (n, D_f) (Eq. 3)."""
+        inputs = [self._coarse_input(coarse, [len(coarse)]), self._fine_input(fine, [len(fine)])]
+        return self.fine_cell.step(torch.cat(inputs, 1), fine_state)
+
     def _coarse_input(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
         """Coarse features as the networks take them: scaled, and projected if there is a learned layer."""
         scaled: Tensor = self.coarse_scale(features)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor
 from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
 from policy.data.batches import unit_length
+from policy.liteeval.graphs import step_graphs
 from policy.liteeval.model import LiteEval
-from policy.session import FloatArray, Rows, Session, Wanted, checked_rows
+from policy.session import FloatArray, Graph, Rows, Session, Wanted, checked_rows
 
 NETWORK = "LiteEval networks"
 """Their name in a ledger."""
@@ -42,7 +43,7 @@ class LiteEvalSession(Session):
         l2: the model was trained on features of length 1 (input_norm "l2"): scale what it is given, so that a
             backbone's output can be passed on as it is.
         multi_label: the model was trained with a sigmoid for each class instead of a softmax.
-        classes: names of the C classes, for display.
+        classes: names of the C classes; by default their numbers.
     """
 
     def __init__(
@@ -55,7 +56,8 @@ class LiteEvalSession(Session):
         multi_label: bool = False,
         classes: tuple[str, ...] = (),
     ) -> None:
-        super().__init__({spec.name: spec for spec in (coarse, fine)}, classes)
+        names = classes or tuple(map(str, range(model.classifier.out_features)))
+        super().__init__({spec.name: spec for spec in (coarse, fine)}, names)
         self.model = model.eval()
         self.coarse_stream, self.fine_stream = coarse.name, fine.name
         self._l2 = l2
@@ -162,6 +164,9 @@ class LiteEvalSession(Session):
         macs[self.coarse_stream] += self.frames * stream_cost(self.streams[self.coarse_stream]).macs
         macs[self.fine_stream] += self.fine_features * stream_cost(self.streams[self.fine_stream]).macs
         return macs
+
+    def graphs(self) -> Sequence[Graph]:
+        return step_graphs(self.model, l2=self._l2, multi_label=self._multi_label)
 
     def _checked(self, features: Rows, dim: int, name: str) -> Tensor:
         """(1, D), as the model takes them."""

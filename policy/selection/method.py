@@ -83,8 +83,8 @@ class Selector(PoolMethod):
         elif self.config.sees_scores:
             scores = self.input_model.probabilities(videos)
         features = self.input_features(videos) if self.config.sees_features else None
-        inputs = selector_inputs(self.config, scores, features, multi_label=videos.multi_label)
-        return torch.from_numpy(inputs)
+        tensors = (None if values is None else torch.tensor(values) for values in (scores, features))
+        return selector_inputs(self.config, *tensors, multi_label=videos.multi_label)
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         """Eq. 1, the mean over the videos, so that the learning rate need not follow the batch."""

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from policy.networks.perceptron import Perceptron
 from policy.selection.config import SelectorConfig
-from policy.selection.pool import LEAST, FloatArray, Floats, IntArray
+from policy.selection.pool import LEAST, FloatArray, IntArray
 from policy.selection.rule import choose, choose_at_price
 
 _TOP = 5
@@ -19,8 +19,8 @@ _TOP = 5
 
 
 def selector_inputs(
-    config: SelectorConfig, scores: Floats | None, features: Floats | None, *, multi_label: bool
-) -> Floats:
+    config: SelectorConfig, scores: Tensor | None, features: Tensor | None, *, multi_label: bool
+) -> Tensor:
     """(M, D): side by side what a configuration has the selector see.
 
     Args:
@@ -31,11 +31,11 @@ def selector_inputs(
     if scores is not None and config.selector_input != "features":
         parts.append(scores)
     if scores is not None and config.confidence_input:
-        clipped = torch.from_numpy(scores).clamp(LEAST, 1 - LEAST)
-        parts.append(confidence_features(clipped, _TOP, multi_label=multi_label).numpy())
+        clipped = scores.clamp(LEAST, 1 - LEAST)
+        parts.append(confidence_features(clipped, _TOP, multi_label=multi_label))
     if features is not None and config.sees_features:
         parts.append(features)
-    return np.concatenate(parts, axis=1)
+    return torch.cat(parts, 1)
 
 
 def confidence_features(probabilities: Tensor, top: int, *, multi_label: bool) -> Tensor:
@@ -85,9 +85,12 @@ def confidences_of(config: SelectorConfig, network: SelectorNetwork, inputs: Ten
     Args:
         inputs: (M, D), on the network's device.
     """
-    logits = network(inputs).double()
-    confidences: Tensor = logits.sigmoid() if config.target == "loss" else logits.softmax(1)
-    return np.asarray(confidences.cpu().numpy(), np.float64)
+    return np.asarray(as_confidences(config, network(inputs)).cpu().numpy(), np.float64)
+
+
+def as_confidences(config: SelectorConfig, logits: Tensor) -> Tensor:
+    """(M, N) float64."""
+    return logits.double().sigmoid() if config.target == "loss" else logits.double().softmax(1)
 
 
 def decide(config: SelectorConfig, confidences: FloatArray, gflops: FloatArray, value: float) -> IntArray:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,88 +12,25 @@ import torch
 from torch import Tensor
 
 from cache_schema import StreamSpec, UserError
-from cache_schema.costs import stream_cost
-from policy.data.batches import unit_length
 from policy.method import class_probabilities
-from policy.networks.macs import linear_macs
 from policy.selection.config import SelectionConfig, SelectorCascadeConfig, SelectorConfig
-from policy.selection.heads import row_probabilities, score_columns
+from policy.selection.graphs import selector_graphs
+from policy.selection.heads import score_columns
 from policy.selection.linear_head import WholeHead
 from policy.selection.network import SelectorNetwork, confidences_of, decide, selector_inputs
-from policy.selection.pool import Floats, IntArray, ModelName, parse_models
+from policy.selection.pool import Floats, ModelName, parse_models
+from policy.selection.raw_model import RawModel
 from policy.selection.rule import next_models
 from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
-from policy.session import FloatArray, Session, TrainedRun, Wanted
+from policy.session import FloatArray, Graph, Session, TrainedRun, Wanted, checked_rows
 from policy.training.checkpoint import read_weights
 
 NETWORK = "selector network"
 """Its name in the ledger of costs."""
+_SUM = 1e-2
+"""How far a sum of probabilities may be from 1: they may have been rounded to float16."""
 GFLOPS = "gflops"
 """(N,) in `TrainedRun.tensors`: mean cost of each model, by which a cascade decides."""
-
-
-@dataclass(eq=False)
-class RawModel:
-    """A model on videos that are in no cache, and its prediction for the current one from the rows taken so far.
-
-    Attributes:
-        columns: of its class scores, that of each class; None: they are not looked at.
-        head: gives class probabilities from its features instead, if anything does.
-        sees_features: whether the mean of the features is looked at.
-        l2: of rows brought to length 1.
-        rows: those of the video that it looks at.
-        count: how many of them were taken.
-    """
-
-    name: ModelName
-    spec: StreamSpec
-    columns: IntArray | None
-    head: WholeHead | None
-    sees_features: bool
-    l2: bool
-    multi_label: bool
-
-    def begin(self, length: int) -> None:
-        """Forget the video before; the next has `length` rows."""
-        self.rows, self.count = self.name.rows_of(length, self.spec.sampling.crops), 0
-        self._features = np.zeros(self.spec.feature_dim)  # sums over the rows
-        self._probabilities = np.zeros(0 if self.columns is None else len(self.columns))
-
-    @property
-    def left(self) -> IntArray:
-        """Those of `rows` that are still to be taken."""
-        return self.rows[self.count :]
-
-    def add(self, features: Tensor | None, scores: Tensor | None) -> None:
-        """The next rows. What the model does not look at may be None."""
-        if self.sees_features and features is not None:
-            rows = features.float().cpu().numpy()
-            self._features += (unit_length(rows) if self.l2 else rows).sum(axis=0, dtype=np.float64)
-        if self.columns is not None and scores is not None:
-            each = row_probabilities(scores.float().cpu().numpy(), self.columns, self.multi_label)
-            self._probabilities += each.sum(axis=0, dtype=np.float64)
-        self.count += max(len(part) for part in (features, scores) if part is not None)
-
-    @property
-    def features(self) -> Floats:
-        """(D,): mean over the rows."""
-        return np.asarray(self._features / self.count, np.float32)
-
-    @property
-    def probabilities(self) -> Floats | None:
-        """(C,): mean over the rows; with a linear head, its prediction from the mean features. None: neither
-        class scores nor a head are looked at."""
-        if self.head is not None:
-            return np.asarray(self.head(self.features[None])[0])
-        return None if self.columns is None else np.asarray(self._probabilities / self.count, np.float32)
-
-    @property
-    def macs(self) -> int:
-        """Of its backbone, and of its head or classifier, on the rows so far."""
-        classifier = linear_macs(self.spec.feature_dim, self.spec.num_classes) * self.count
-        if self.head is not None:
-            classifier = self.head.macs * bool(self.count)
-        return self.count * stream_cost(self.spec).macs + classifier
 
 
 class PoolSession(Session):
@@ -226,11 +162,11 @@ class SelectorSession(PoolSession):
     def __init__(self, run: TrainedRun, device: torch.device) -> None:
         super().__init__(run, device)
         first = self._raw[self.looks_at]
-        count = len(self.classes) if first.columns is None else len(first.columns)
+        count = self._classes_of(first)
         inputs = selector_inputs(
             self._config,
-            np.zeros((1, count), np.float32),
-            np.zeros((1, first.spec.feature_dim), np.float32),
+            torch.zeros(1, count),
+            torch.zeros(1, first.spec.feature_dim),
             multi_label=run.multi_label,
         )
         network = SelectorNetwork(inputs.shape[1], self._config.selector_hidden, len(self.models))
@@ -263,7 +199,8 @@ class SelectorSession(PoolSession):
             features: (M, D), the mean, too; with `--input-norm l2` over rows of length 1.
 
         Raises:
-            ValueError: what it was trained on is missing, or not of this shape.
+            ValueError: what it was trained on is missing, not of this shape, or not finite; or probabilities are
+                below 0, above 1 or, with one class per video, do not add up to 1.
         """
         config = self._config
         parts = (
@@ -273,12 +210,42 @@ class SelectorSession(PoolSession):
         for needed, name, values in parts:
             if needed and values is None:
                 raise ValueError(f"this selector looks at {name} of {self.looks_at}: give them")
-        arrays = (None if values is None else np.asarray(values, np.float32) for _, _, values in parts)
-        inputs = selector_inputs(config, *arrays, multi_label=self._multi_label)
-        confidences = confidences_of(config, self._network, torch.from_numpy(inputs).to(self._device))
+        tensors = [
+            self._checked(np.array(values, np.float32), name) if needed else None
+            for needed, name, values in parts
+        ]
+        inputs = selector_inputs(config, *tensors, multi_label=self._multi_label)
+        confidences = confidences_of(config, self._network, inputs.to(self._device))
         gflops = self._network.gflops.cpu().numpy()
         chosen = decide(config, confidences, gflops, float(self._network.threshold))
         return [self.models[n] for n in chosen]
+
+    def _checked(self, values: npt.NDArray[np.float32], name: str) -> Tensor:
+        """(M, C) probabilities or (M, D) features of the model that looks, as a tensor."""
+        first, probabilities = self._raw[self.looks_at], name == "probabilities"
+        width = self._classes_of(first) if probabilities else first.spec.feature_dim
+        what = f"{name} of {self.looks_at}"
+        tensor = checked_rows(values, (len(values) if values.ndim else 0, width), what)
+        if not probabilities:
+            return tensor
+        if ((tensor < 0) | (tensor > 1)).any():
+            raise ValueError(
+                f"{what} are between 0 and 1, and these are not: are they class scores (logits)?"
+            )
+        sums = tensor.sum(1)
+        if not self._multi_label and not torch.allclose(sums, torch.ones_like(sums), atol=_SUM):
+            raise ValueError(
+                f"{what} add up to 1 in each row, not to {float(sums[(sums - 1).abs().argmax()]):.3g}"
+            )
+        return tensor
+
+    def _classes_of(self, model: RawModel) -> int:
+        return len(self.classes) if model.columns is None else len(model.columns)
+
+    def graphs(self) -> Sequence[Graph]:
+        models = [self._raw[name] for name in self.models]
+        first = self._raw[self.looks_at]
+        return selector_graphs(self._config, self._network, first, models, multi_label=self._multi_label)
 
     @property
     def _network_macs(self) -> int:
