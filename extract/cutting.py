@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -71,26 +71,76 @@ class Cutter:
             yield from cut.rest()
 
 
-@dataclass
-class _Cut:
+class ViewRows:
+    """The rows of one view of a video: which frames each shows, and its pixels from these frames.
+
+    numbers: (clips, T), the frames that each clip shows, not decreasing.
+    spans: (N, 2) float64, the first and last instant that each row sees, in seconds; N = clips · crops.
+    further, most: as in Cutter.
+    """
+
+    def __init__(
+        self, view: View, video: Video, further: Callable[[], None] = lambda: None, *, most: int = 0
+    ) -> None:
+        self.view, self.further = view, further
+        sampling = view.sampling
+        flow = view.preprocessing.flow is not None
+        times_s = clip_times(sampling, duration_s=video.duration_s, flow=flow)
+        if 0 < most < len(times_s):
+            times_s = times_s[(2 * np.arange(most) + 1) * len(times_s) // (2 * most)]
+        self.numbers: npt.NDArray[np.int64] = video.numbers_at(times_s)
+        self.spans: npt.NDArray[np.float64] = np.repeat(times_s[:, [0, -1]], sampling.crops, axis=0)
+
+    def kept_part(self, frame: UInt8Array) -> Sequence[UInt8Array]:
+        """What the clips that show a frame need of it: one picture for each crop."""
+        preprocessing, crops = self.view.preprocessing, self.view.sampling.crops
+        if self.view.flow_here:
+            return [resize_short_side(frame, preprocessing)]
+        if preprocessing.flow is not None:
+            preprocessing = replace(preprocessing, crop=preprocessing.resize)
+        return [
+            resize_and_crop(frame, preprocessing, place) for place in ((1,) if crops == 1 else range(crops))
+        ]
+
+    def rows_of_clip(
+        self, numbers: Sequence[int], kept: Mapping[int, Sequence[UInt8Array]]
+    ) -> list[PixelArray]:
+        """The rows of a clip, one for each crop.
+
+        Args:
+            numbers: of the frames that it shows.
+            kept: by number, `kept_part` of them.
+        """
+        if self.view.sampling.kind == "frames":
+            return list(kept[numbers[0]])
+        if self.view.flow_here:
+            return [self._flow([kept[number][0] for number in numbers])]
+        return [
+            np.stack([kept[number][crop] for number in numbers]) for crop in range(self.view.sampling.crops)
+        ]
+
+    def _flow(self, frames: Sequence[UInt8Array]) -> PixelArray:
+        crop = self.view.preprocessing.crop
+        top, left = (round((side - crop) / 2) for side in frames[0].shape[:2])
+        pairs = []
+        for before, after in itertools.pairwise(frames):
+            if before.shape == after.shape == frames[0].shape:
+                [flow] = clip_flow((before, after), str(self.view.preprocessing.flow))
+                flow = flow[top : top + crop, left : left + crop]
+            else:  # the picture changes size: what both have in common is their centre
+                centres = tuple(centre(frame, crop) for frame in (before, after))
+                [flow] = clip_flow(centres, str(self.view.preprocessing.flow))
+            self.further()
+            pairs.append(np.clip(flow, -BOUND_PX, BOUND_PX))
+        return np.stack(pairs).astype(np.float16)
+
+
+class _Cut(ViewRows):
     """One view of one video while its frames pass by."""
 
-    number: int
-    view: View
-    video: Video
-    further: Callable[[], None]
-    most: int
-    numbers: npt.NDArray[np.int64] = field(init=False)
-    spans: npt.NDArray[np.float64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        sampling = self.view.sampling
-        flow = self.view.preprocessing.flow is not None
-        times_s = clip_times(sampling, duration_s=self.video.duration_s, flow=flow)
-        if 0 < self.most < len(times_s):
-            times_s = times_s[(2 * np.arange(self.most) + 1) * len(times_s) // (2 * self.most)]
-        self.numbers = self.video.numbers_at(times_s)  # (clips, T)
-        self.spans = np.repeat(times_s[:, [0, -1]], sampling.crops, axis=0)
+    def __init__(self, number: int, view: View, video: Video, further: Callable[[], None], most: int) -> None:
+        super().__init__(view, video, further, most=most)
+        self.number = number
         self._needed = frozenset(self.numbers.ravel().tolist())
         self._kept: dict[int, Sequence[UInt8Array]] = {}  # by number, what clips that are not full yet show
         self._clip = 0
@@ -103,10 +153,10 @@ class _Cut:
         if number not in self._needed:
             return
         if frame is not None:
-            self._kept[number] = self._transformed(frame)
+            self._kept[number] = self.kept_part(frame)
         while self._clip < len(self.numbers) and self.numbers[self._clip, -1] <= number:
             shown = self.numbers[self._clip].tolist()
-            rows = self._full(shown) if self._kept.keys() >= set(shown) else []
+            rows = self.rows_of_clip(shown, self._kept) if self._kept.keys() >= set(shown) else []
             if not rows:
                 crops = self.view.sampling.crops
                 self.lost += range(self._clip * crops, (self._clip + 1) * crops)
@@ -126,43 +176,6 @@ class _Cut:
         self._first_row += len(self._rows)
         self._rows = []
         return chunk
-
-    def _transformed(self, frame: UInt8Array) -> Sequence[UInt8Array]:
-        """A frame as its clips keep it: one picture for each crop."""
-        preprocessing, crops = self.view.preprocessing, self.view.sampling.crops
-        if self.view.flow_here:
-            return [resize_short_side(frame, preprocessing)]
-        if preprocessing.flow is not None:
-            preprocessing = replace(preprocessing, crop=preprocessing.resize)
-        return [
-            resize_and_crop(frame, preprocessing, place) for place in ((1,) if crops == 1 else range(crops))
-        ]
-
-    def _full(self, numbers: list[int]) -> list[PixelArray]:
-        """The rows of a clip all of whose frames have passed by."""
-        if self.view.sampling.kind == "frames":
-            return list(self._kept[numbers[0]])
-        if self.view.flow_here:
-            return [self._flow([self._kept[number][0] for number in numbers])]
-        return [
-            np.stack([self._kept[number][crop] for number in numbers])
-            for crop in range(self.view.sampling.crops)
-        ]
-
-    def _flow(self, frames: Sequence[UInt8Array]) -> PixelArray:
-        crop = self.view.preprocessing.crop
-        top, left = (round((side - crop) / 2) for side in frames[0].shape[:2])
-        pairs = []
-        for before, after in itertools.pairwise(frames):
-            if before.shape == after.shape == frames[0].shape:
-                [flow] = clip_flow((before, after), str(self.view.preprocessing.flow))
-                flow = flow[top : top + crop, left : left + crop]
-            else:  # the picture changes size: what both have in common is their centre
-                centres = tuple(centre(frame, crop) for frame in (before, after))
-                [flow] = clip_flow(centres, str(self.view.preprocessing.flow))
-            self.further()
-            pairs.append(np.clip(flow, -BOUND_PX, BOUND_PX))
-        return np.stack(pairs).astype(np.float16)
 
     def _forget(self) -> None:
         """Drop what no later clip shows."""
