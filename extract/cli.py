@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cache_schema import UserError
 from cache_schema.command import SOME_FAILED, group_reasons, tells_mistakes
-from extract.backbones import BUILT_IN, FLOWS, StreamRequest, parse_stream
+from extract.backbones import BUILT_IN, FLOWS, StreamRequest, parse_stream, weights_by_stream
 from extract.names import printable
 from extract.sources import Ids, find_videos
 from extract.video_arguments import VideosCommand, takes_videos
@@ -185,7 +185,7 @@ def batch_extract(
         raise UserError("--backend dask and --scheduler ADDRESS go together")
     _all_apply(requests, **unusual)
     names = [request.name for request in requests]
-    chosen = _weights_by_stream(weights, dict(zip(names, streams, strict=True)))
+    chosen = weights_by_stream(weights, dict(zip(names, streams, strict=True)))
     for note in sources.notes:
         click.echo(note, err=True)
 
@@ -316,24 +316,3 @@ def _all_apply(requests: list[StreamRequest], **options: object) -> None:
     for option, value in options.items():
         if value is not None and not heeded[option]:
             raise UserError(f"--{option} {value}: applies to none of the streams asked for")
-
-
-def _weights_by_stream(weights: tuple[str, ...], streams: dict[str, str]) -> dict[str, str]:
-    """STREAM=WEIGHTS for that stream, a plain WEIGHTS for the rest.
-
-    Args:
-        streams: as they were asked for, by name; STREAM may be either.
-    """
-    chosen: dict[str, str] = {}
-    rest = "pretrained"
-    for value in weights:
-        stream, equals, given = value.partition("=")
-        stream = streams.get(stream, stream)
-        if equals and stream in streams.values():
-            chosen[stream] = given
-        elif equals and not Path(value).exists():
-            names = ", ".join(streams.values())
-            raise UserError(f"--weights {value}: {stream!r} is none of the streams asked for ({names})")
-        else:
-            rest = value
-    return {stream: chosen.get(stream, rest) for stream in streams.values()}

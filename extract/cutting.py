@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -71,26 +71,33 @@ class Cutter:
             yield from cut.rest()
 
 
-@dataclass
-class _Cut:
+class ViewRows:
+    """Which frames of a video the rows of one view show.
+
+    numbers: (clips, T), the frames that each clip shows, not decreasing.
+    spans: (N, 2) float64, the first and last instant that each row sees, in seconds; N = clips · crops.
+    further, most: as in Cutter.
+    """
+
+    def __init__(
+        self, view: View, video: Video, further: Callable[[], None] = lambda: None, *, most: int = 0
+    ) -> None:
+        self.view, self.further = view, further
+        sampling = view.sampling
+        flow = view.preprocessing.flow is not None
+        times_s = clip_times(sampling, duration_s=video.duration_s, flow=flow)
+        if 0 < most < len(times_s):
+            times_s = times_s[(2 * np.arange(most) + 1) * len(times_s) // (2 * most)]
+        self.numbers: npt.NDArray[np.int64] = video.numbers_at(times_s)
+        self.spans: npt.NDArray[np.float64] = np.repeat(times_s[:, [0, -1]], sampling.crops, axis=0)
+
+
+class _Cut(ViewRows):
     """One view of one video while its frames pass by."""
 
-    number: int
-    view: View
-    video: Video
-    further: Callable[[], None]
-    most: int
-    numbers: npt.NDArray[np.int64] = field(init=False)
-    spans: npt.NDArray[np.float64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        sampling = self.view.sampling
-        flow = self.view.preprocessing.flow is not None
-        times_s = clip_times(sampling, duration_s=self.video.duration_s, flow=flow)
-        if 0 < self.most < len(times_s):
-            times_s = times_s[(2 * np.arange(self.most) + 1) * len(times_s) // (2 * self.most)]
-        self.numbers = self.video.numbers_at(times_s)  # (clips, T)
-        self.spans = np.repeat(times_s[:, [0, -1]], sampling.crops, axis=0)
+    def __init__(self, number: int, view: View, video: Video, further: Callable[[], None], most: int) -> None:
+        super().__init__(view, video, further, most=most)
+        self.number = number
         self._needed = frozenset(self.numbers.ravel().tolist())
         self._kept: dict[int, Sequence[UInt8Array]] = {}  # by number, what clips that are not full yet show
         self._clip = 0

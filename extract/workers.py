@@ -224,15 +224,7 @@ class _Pool:
         return self.again.pop() if self.again else next(self.jobs, None)
 
     def _start(self) -> _Worker:
-        ours, theirs = Pipe()
-        with theirs:
-            arguments = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid()), self.target]
-            process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, *arguments],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
-        return _Worker(process, ours)
+        return _Worker(*start_process(self.target))
 
     def _assign(self, worker: _Worker, job: DecodeJob) -> None:
         worker.job, worker.spent_s = job, 0.0
@@ -248,7 +240,7 @@ class _Pool:
             with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs on its way out
                 worker.process.wait(_EXIT_S)
             _kill(worker)
-            self._lost(worker.job, f"the decoder crashed ({_how_it_ended(worker.process.returncode)})")
+            self._lost(worker.job, f"the decoder crashed ({how_it_ended(worker.process.returncode)})")
             return False
         if message is None:
             worker.ready = True
@@ -284,6 +276,23 @@ class _Pool:
             with contextlib.suppress(queue.Full):
                 self.answers.put(answer, timeout=_TICK_S)
                 return
+
+
+def start_process(target: str) -> tuple[subprocess.Popen[bytes], Connection]:
+    """A process that runs a function with one end of a pipe, and the other end. It ends with this process.
+
+    Args:
+        target: as "module:function".
+    """
+    ours, theirs = Pipe()
+    with theirs:
+        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid()), target]
+        process = subprocess.Popen(
+            [sys.executable, "-c", _BOOT, *arguments],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+    return process, ours
 
 
 def main() -> None:
@@ -372,7 +381,8 @@ def _both(first: str, pyav: str) -> str:
     return f"{first}, and again with PyAV" if first == pyav else f"{first}; with PyAV: {pyav}"
 
 
-def _how_it_ended(exit_code: int | None) -> str:
+def how_it_ended(exit_code: int | None) -> str:
+    """The end of a process in words."""
     if exit_code is not None and exit_code < 0:
         with contextlib.suppress(ValueError):
             return signal.Signals(-exit_code).name

@@ -12,11 +12,12 @@ The caller decodes videos and runs backbones; one session per video lets it batc
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from cache_schema import StreamSpec
 from policy.config import RunConfig
+from policy.evaluation.detection import Detections
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -92,6 +94,13 @@ class Session(ABC):
                 raise ValueError(f"spans of {name}: of shape {shape}, not (T, 2) with T at least 1")
         self._spans_s = {name: np.asarray(spans_s[name], np.float64) for name in self.streams}
         self._restart()
+
+    def another(self) -> Session:
+        """A session for another video at the same time, with the same networks. It has not begun."""
+        networks = {id(value): value for value in vars(self).values() if isinstance(value, nn.Module)}
+        session = copy.deepcopy(self, networks)  # which holds for copied what stands there by its id
+        session._spans_s = {}
+        return session
 
     @abstractmethod
     def _restart(self) -> None:
@@ -167,6 +176,15 @@ class Session(ABC):
         if rows is None:
             raise ValueError(f"this policy looks at {what} of {stream}: give them")
         return rows
+
+
+@runtime_checkable
+class Localizer(Protocol):
+    """A session that finds segments, too."""
+
+    @property
+    def detections(self) -> Detections:
+        """What was found so far; the video is number 0."""
 
 
 def checked_rows(rows: Rows, shape: tuple[int, ...], what: str, place: str = "") -> Tensor:

@@ -18,7 +18,7 @@ import pytest
         *("decoding", "survey", "cpu_forward"),
         *("liteeval_step", "liteeval_evaluation", "late_steps", "wtalc_step"),
         *("selection_speed", "selection_real", "selection_gain", "detection_speed"),
-        *("localization_proposals", "localization_figures", "operating_points"),
+        *("localization_proposals", "localization_figures", "operating_points", "run_policy"),
     ],
 )
 def test_quick_run(name: str) -> None:

@@ -213,8 +213,8 @@ def test_a_session_needs_a_finished_run_with_a_gate(
 ) -> None:
     with pytest.raises(UserError, match="not a finished run"):
         open_session(tmp_path)
-    run = run_method(configure("uniform", vars(CONFIG), frames=4), *planted, tmp_path / "run", device="cpu")
-    with pytest.raises(UserError, match="a run of uniform, which cannot be run on raw video"):
+    run = run_method(configure("frame-glimpse", vars(CONFIG)), *planted, tmp_path / "run", device="cpu")
+    with pytest.raises(UserError, match="a run of frame-glimpse, which cannot be run on raw video"):
         open_session(run.folder)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from cache_schema import FeatureCache, Sampling, UserError, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
+from policy.baselines.config import UniformConfig
 from policy.config import RunConfig
 from policy.deploy.session import open_session, spans_of
 from policy.liteeval.config import LiteEvalConfig
@@ -92,6 +93,31 @@ def test_liteeval_answers_as_its_run(method: str, change: Mapping[str, Any], tmp
         rows = np.array([int(wanted.rows[0]) for wanted in trace])
         opened = rows[1:][np.diff(rows) == 0].tolist()
         assert opened == np.flatnonzero(gates[offsets[video] : offsets[video + 1]]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("uniform", {"frames": 4}),
+        ("uniform-cf", {"frames": 4, "input_norm": "l2"}),
+        ("lstm", {"frames": 100}),
+        ("lstm-cf", {"frames": 5, "fine": "coarse_112"}),
+        ("lstm-cf", {"frames": 5, "input_norm": "l2"}),
+        ("coarse-only", {}),
+    ],
+)
+@pytest.mark.parametrize("most", [1, 10**9])
+def test_baselines_answer_as_their_runs(
+    method: str, change: Mapping[str, Any], most: int, tmp_path: Path
+) -> None:
+    planted = plant(tmp_path / "cache", train=8, test=6, classes=4, dim=10, lengths=(4, 9))
+    config = configure(method, vars(LITEEVAL), **change)
+    run = run_method(config, planted.cache, planted.labels, tmp_path / "run", device="cpu")
+    session = check_run(run, planted.cache, most)
+    with pytest.raises(ValueError, match=r"spans of .*: of shape"):
+        session.begin({})
+    session.begin({name: np.zeros((3, 2)) for name in session.streams})
+    assert session.probabilities.tolist() == [0.25] * 4 and session.macs == 0
 
 
 def test_what_cannot_be_taken(liteeval: Run) -> None:
@@ -180,6 +206,16 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, LabelS
         for video, label in enumerate(labels.tolist())
     )
     return FeatureCache(folder), LabelSet(folder / "labels.csv", tuple(videos))
+
+
+def test_uniform_averages_the_class_scores_of_its_stream(
+    pool: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    run = run_method(UniformConfig(fine="m1", frames=3), *pool, tmp_path, device="cpu")
+    session = check_run(run, pool[0], 2)
+    session.begin({"m1": np.zeros((4, 2))})
+    with pytest.raises(ValueError, match="this policy looks at class scores of m1: give them"):
+        session.take(np.zeros((1, DIM)))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from cache_schema import Sampling, UserError
 from cache_schema.schema import check_stream_name
@@ -182,3 +183,30 @@ def _with_flow(request: StreamRequest, flow: str | None) -> StreamRequest:
     if flow not in FLOWS:
         raise UserError(f"--flow {flow}: use {', '.join(FLOWS)}")
     return replace(request, name=f"{request.name}@{flow}", flow=flow)
+
+
+def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dict[str, str]:
+    """STREAM=WEIGHTS for that stream, a plain WEIGHTS for the rest; streams for which none are given are left out.
+
+    Args:
+        streams: names of streams as a user may write them, each with the name that it stands for; the latter are
+            understood, too.
+
+    Raises:
+        UserError: a STREAM is none of them.
+    """
+    names = tuple(streams.values())
+    chosen: dict[str, str] = {}
+    rest: dict[str, str] = {}
+    for value in weights:
+        stream, equals, given = value.partition("=")
+        stream = streams.get(stream, stream)
+        if equals and stream in names:
+            chosen[stream] = given
+        elif equals and not Path(value).exists():
+            raise UserError(
+                f"--weights {value}: {stream!r} is none of the streams asked for ({', '.join(names)})"
+            )
+        else:
+            rest = dict.fromkeys(names, value)
+    return {**rest, **chosen}

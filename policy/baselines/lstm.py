@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from policy.baselines.config import CoarseFineLSTMConfig, CoarseOnlyConfig, FineLSTMConfig
-from policy.data.batches import Batch, Role, uniform_rows
+from policy.baselines.session import FixedRowsSession
+from policy.data.batches import Batch, Role, every_row, uniform_rows
 from policy.data.opening import Dataset
 from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.standardize import Standardize, fit_scale
+from policy.session import Session, TrainedRun
+from policy.training.checkpoint import read_weights
 from policy.training.losses import classification_loss
 
 LSTMConfig: TypeAlias = FineLSTMConfig | CoarseFineLSTMConfig | CoarseOnlyConfig
@@ -36,6 +40,12 @@ class LastState(nn.Module):
         logits: Tensor = self.classifier(last[0])
         return logits
 
+    def macs(self, row_counts: IntArray) -> dict[str, IntArray]:
+        """(M,) of videos with so many rows, by the network's name in the ledger."""
+        step = lstm_step_macs(self.lstm.input_size, self.lstm.hidden_size)
+        classifier = linear_macs(self.lstm.hidden_size, self.classifier.out_features)
+        return {"LSTM network": row_counts * step + classifier}
+
 
 class _LSTM(Method):
     config: LSTMConfig
@@ -50,6 +60,39 @@ class _LSTM(Method):
                 assert isinstance(scale, Standardize)
                 fit_scale(scale, data.train, role, self.rows)
 
+    @classmethod
+    def rows_looked_at(cls, config: LSTMConfig, length: int) -> IntArray:
+        """Of a video of `length` rows."""
+        return every_row(length)
+
+    def rows(self, length: int) -> IntArray:
+        return self.rows_looked_at(self.config, length)
+
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+        config = run.config
+        assert isinstance(config, (FineLSTMConfig, CoarseFineLSTMConfig, CoarseOnlyConfig)), (
+            "the methods of this family have no other"
+        )
+        specs = {role: run.streams[role] for role in cls.roles}
+        dims = [spec.feature_dim for spec in specs.values()]
+        model = LastState(dims, config.fine_hidden, len(run.classes))
+        read_weights(run.weights, model)
+        model.to(device).eval()
+
+        def predict(rows: Mapping[Role, Tensor]) -> Tensor:
+            packed = [pack_sequence([rows[role].to(device)]) for role in cls.roles]
+            return class_probabilities(model(packed), run.multi_label)[0]
+
+        return FixedRowsSession(
+            specs,
+            run.classes,
+            rows=lambda length: cls.rows_looked_at(config, length),
+            predict=predict,
+            network_macs=model.macs,
+            l2=config.input_norm == "l2",
+        )
+
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         return {"loss": classification_loss(self._logits(batch), batch.targets)}
 
@@ -57,9 +100,7 @@ class _LSTM(Method):
         return Prediction(class_probabilities(self._logits(batch), self.multi_label))
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
-        lstm, classifier = self.model.lstm, self.model.classifier
-        step = lstm_step_macs(lstm.input_size, lstm.hidden_size)
-        return {"LSTM network": row_counts * step + linear_macs(lstm.hidden_size, classifier.out_features)}
+        return self.model.macs(row_counts)
 
     def _logits(self, batch: Batch) -> Tensor:
         logits: Tensor = self.model([batch.inputs[role] for role in self.roles])
@@ -75,8 +116,10 @@ class FineLSTM(_LSTM):
 
     config: FineLSTMConfig | CoarseFineLSTMConfig
 
-    def rows(self, length: int) -> IntArray:
-        return uniform_rows(length, self.config.frames)
+    @classmethod
+    def rows_looked_at(cls, config: LSTMConfig, length: int) -> IntArray:
+        assert not isinstance(config, CoarseOnlyConfig)
+        return uniform_rows(length, config.frames)
 
 
 class CoarseFineLSTM(FineLSTM):

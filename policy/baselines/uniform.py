@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -9,13 +10,19 @@ from torch import Tensor, nn
 
 from cache_schema import StreamSpec
 from policy.baselines.config import UniformCFConfig, UniformConfig
+from policy.baselines.session import FixedRowsSession
 from policy.data.batches import Batch, Role, uniform_rows
 from policy.data.opening import Dataset
 from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.packing import mean_per_video, video_of_row
 from policy.networks.standardize import Standardize, fit_scale
+from policy.session import Session, TrainedRun
+from policy.training.checkpoint import read_weights
 from policy.training.losses import classification_loss
+
+CLASSIFIER = "frame classifier"
+"""Its name in the ledger of costs."""
 
 
 class FrameClassifier(nn.Module):
@@ -54,24 +61,62 @@ class Uniform(Method):
         self.classifier_macs = 0
         for role in self.roles:
             spec = data.train.streams[role].spec
-            if spec.classes is not None and _covers(spec, data):
-                self.columns[role] = [spec.classes.index(name) for name in data.classes]
-                self.classifier_macs += linear_macs(spec.feature_dim, spec.num_classes)
+            self.classifier_macs += _classifier_macs(spec, data.classes)
+            columns = _columns(spec, data.classes)
+            if columns is not None:
+                self.columns[role] = columns
                 continue
             classifier = FrameClassifier(data.train.feature_dim(role), len(data.classes))
             if config.input_norm == "standard":
                 fit_scale(classifier.scale, data.train, role, self.rows)
             self.model[role] = classifier
-            self.classifier_macs += linear_macs(spec.feature_dim, len(data.classes))
 
     @classmethod
     def class_scores(cls, data: Dataset) -> str:
         sources = []
         for role in cls.roles:
             spec = data.train.streams[role].spec
-            how = "averages the stream's own" if _covers(spec, data) else "fits a linear classifier"
+            covered = _columns(spec, data.classes) is not None
+            how = "averages the stream's own" if covered else "fits a linear classifier"
             sources.append(f"{how} ({spec.name})")
         return ", ".join(sources)
+
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+        config = run.config
+        assert isinstance(config, (UniformConfig, UniformCFConfig)), (
+            "the methods of this family have no other"
+        )
+        specs = {role: run.streams[role] for role in cls.roles}
+        columns = {
+            role: found for role, spec in specs.items() if (found := _columns(spec, run.classes)) is not None
+        }
+        model = nn.ModuleDict(
+            {
+                role: FrameClassifier(spec.feature_dim, len(run.classes))
+                for role, spec in specs.items()
+                if role not in columns
+            }
+        )
+        read_weights(run.weights, model)
+        model.to(device).eval()
+        macs = sum(_classifier_macs(spec, run.classes) for spec in specs.values())
+
+        def predict(rows: Mapping[Role, Tensor]) -> Tensor:
+            logits = [_logits(model, columns, role, rows[role].to(device)) for role in cls.roles]
+            return torch.stack([class_probabilities(each, run.multi_label).mean(0) for each in logits]).mean(
+                0
+            )
+
+        return FixedRowsSession(
+            specs,
+            run.classes,
+            rows=lambda length: uniform_rows(length, config.frames),
+            predict=predict,
+            network_macs=lambda count: {CLASSIFIER: count * macs},
+            scored=columns,
+            l2=config.input_norm == "l2",
+        )
 
     @property
     def scored(self) -> tuple[Role, ...]:
@@ -92,22 +137,34 @@ class Uniform(Method):
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         per_stream = []
         for role in self.roles:
-            if role in self.columns:
-                packed = batch.scores[role]
-                logits = packed.data[:, self.columns[role]].float()
-            else:
-                packed = batch.inputs[role]
-                logits = self.model[role](packed.data)
+            packed = (batch.scores if role in self.columns else batch.inputs)[role]
+            logits = _logits(self.model, self.columns, role, packed.data)
             per_stream.append(mean_per_video(class_probabilities(logits, self.multi_label), packed))
         return Prediction(torch.stack(per_stream).mean(0))
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
-        return {"frame classifier": row_counts * self.classifier_macs}
+        return {CLASSIFIER: row_counts * self.classifier_macs}
 
 
-def _covers(spec: StreamSpec, data: Dataset) -> bool:
-    """Whether the stream has class scores for all classes of the labels."""
-    return spec.classes is not None and set(data.classes) <= set(spec.classes)
+def _columns(spec: StreamSpec, classes: Sequence[str]) -> list[int] | None:
+    """Those of the stream's class scores that are of the classes; None where it lacks some."""
+    if spec.classes is None or not set(classes) <= set(spec.classes):
+        return None
+    return [spec.classes.index(name) for name in classes]
+
+
+def _classifier_macs(spec: StreamSpec, classes: Sequence[str]) -> int:
+    """Of the classifier on a row: the stream's, or the one that is fitted."""
+    covered = _columns(spec, classes) is not None
+    return linear_macs(spec.feature_dim, spec.num_classes if covered else len(classes))
+
+
+def _logits(model: nn.ModuleDict, columns: Mapping[Role, list[int]], role: Role, rows: Tensor) -> Tensor:
+    """(N, C) of rows of a stream: its class scores, or its features."""
+    if role in columns:
+        return rows[:, columns[role]].float()
+    logits: Tensor = model[role](rows)
+    return logits
 
 
 class UniformCF(Uniform):

@@ -1,4 +1,4 @@
-"""What needs videos or backbones beside the cache: sessions, pictures of frames, seconds on this machine.
+"""What needs videos or backbones beside the cache: sessions, run-policy, pictures of frames, seconds here.
 
-The only part of `policy` that imports `extract`, and it does so inside functions.
+The only part of `policy` that imports `extract`: `arguments` and `videos` at once, the others inside functions.
 """

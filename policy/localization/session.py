@@ -22,7 +22,7 @@ NETWORK = "W-TALC network"
 
 
 class WTALCSession(Session):
-    """Wants all rows of one stream after the other. Its answer is about the clips of which all streams were taken.
+    """Wants all rows of its streams, in turn. Its answer is about the clips of which all streams were taken.
 
     Args:
         model: trained; it is put in evaluation mode.
@@ -57,10 +57,12 @@ class WTALCSession(Session):
         self._features: dict[str, list[Tensor]] = {name: [] for name in self.streams}
 
     def wanted(self) -> Wanted | None:
-        for name, spans_s in self._spans_s.items():
-            if (taken := self._taken(name)) < len(spans_s):
-                return Wanted(name, np.arange(taken, len(spans_s)), spans_s[taken:])
-        return None
+        if not self._spans_s:
+            return None
+        # The streams take turns, so that one pass over a video's frames serves all of them.
+        name = min(self._spans_s, key=self._taken)
+        taken, spans_s = self._taken(name), self._spans_s[name]
+        return Wanted(name, np.arange(taken, len(spans_s)), spans_s[taken:]) if taken < len(spans_s) else None
 
     def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
         # As the cache has it.

@@ -1,0 +1,160 @@
+"""The backbones of a run, each built when rows of its stream are first wanted."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cache_schema import StreamSpec, UserError
+from policy.deploy.speed import request_of
+
+if TYPE_CHECKING:
+    from extract.backbones import StreamRequest
+    from extract.backbones.backbone import Backbone
+    from extract.views import PixelArray, View
+
+FloatRows = npt.NDArray[np.float32]
+
+
+class Backbones:
+    """From pixels of a stream's rows to features and class scores.
+
+    Attributes:
+        views: by stream, what its rows show of a video.
+        seconds: by stream, spent in forward passes; building is not counted.
+        rows: by stream, how many were computed.
+
+    Args:
+        streams: of the run.
+        weights: by stream, as --weights of batch-extract; for the others what the run's stream was extracted with.
+        precision: "fp32" or "bf16".
+        batch: frames in a forward pass; of clips, as many as have that many frames, at least one.
+        note: called with what the user should know.
+
+    Raises:
+        UserError: a stream was imported or is of an unknown network, or its weights were a file and none is given.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, StreamSpec],
+        *,
+        weights: Mapping[str, str],
+        device: torch.device,
+        precision: str = "fp32",
+        batch: int = 16,
+        note: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        from extract.views import View
+
+        self._streams, self._device, self._precision = streams, device, precision
+        self._batch, self._note = batch, note
+        self._requests: dict[str, StreamRequest] = {}
+        self._weights: dict[str, str] = {}
+        for name, spec in streams.items():
+            try:
+                self._requests[name] = request_of(spec)
+            except UserError as error:
+                raise UserError(
+                    f"stream {name!r}: its backbone, {spec.backbone!r}, is none that can be built here: "
+                    "run-policy needs streams that batch-extract has extracted"
+                ) from error
+            self._weights[name] = weights.get(name) or _usual_weights(name, spec)
+        self.views: Mapping[str, View] = {
+            name: View(spec.sampling, spec.preprocessing) for name, spec in streams.items()
+        }
+        self._built: dict[str, Backbone] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.rows: Counter[str] = Counter()
+
+    def use(self, built: Mapping[str, Backbone]) -> None:
+        """Take backbones that are built already instead of building them."""
+        self._built |= built
+
+    def batch_rows(self, stream: str) -> int:
+        """How many rows of a stream are computed together at most."""
+        return max(1, self._batch // self._streams[stream].sampling.frames)
+
+    def __call__(self, stream: str, pixels: Sequence[PixelArray]) -> list[tuple[FloatRows, FloatRows | None]]:
+        """Compute rows of several videos together.
+
+        Args:
+            pixels: of each video (n, *View.row_shape).
+
+        Returns:
+            Of each video features (n, D) and class scores (n, C), None where the backbone has no classifier.
+
+        Raises:
+            UserError: it cannot be built, its weights are not those of the run, or the batch does not fit into the
+                GPU's memory.
+        """
+        backbone = self._built.get(stream)
+        if backbone is None:
+            backbone = self._built[stream] = self._build(stream)
+        started_s = time.perf_counter()
+        try:
+            features, scores = backbone(torch.from_numpy(np.concatenate(pixels)))
+            features = features.cpu()  # a GPU is done then
+            scores = None if scores is None else scores.cpu()
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{sum(map(len, pixels))} rows of {stream} do not fit into the GPU's memory: use a smaller --batch"
+            ) from error
+        self.seconds[stream] += time.perf_counter() - started_s
+        self.rows[stream] += len(features)
+        stops = np.cumsum([len(part) for part in pixels])[:-1]
+        split = np.split(features.numpy(), stops)
+        if scores is None:
+            return [(part, None) for part in split]
+        return list(zip(split, np.split(scores.numpy(), stops), strict=True))
+
+    def _build(self, stream: str) -> Backbone:
+        from extract.backbones.backbone import Backbone
+
+        spec, weights = self._streams[stream], self._weights[stream]
+        backbone = Backbone(
+            self._requests[stream], weights=weights, device=self._device, precision=self._precision
+        )
+        ours = backbone.spec
+        if ours.weights_digest != spec.weights_digest:
+            raise UserError(
+                f"--weights {stream}={weights}: other weights than those that the policy was trained on: their "
+                f"digest is {ours.weights_digest}, not {spec.weights_digest}"
+            )
+        if ours.preprocessing != spec.preprocessing:
+            raise UserError(
+                f"stream {stream!r}: its input would be {ours.preprocessing}, not {spec.preprocessing} as the "
+                "policy was trained on; use the version of timm that extracted it"
+            )
+        if spec.precision and ours.precision != spec.precision:
+            self._note(
+                f"{stream} is computed in {ours.precision}; the policy was trained on {spec.precision}: answers "
+                "may differ a little"
+            )
+        return backbone
+
+
+def _usual_weights(name: str, spec: StreamSpec) -> str:
+    """What --weights says to have a stream's weights again."""
+    kind = spec.weights.partition(":")[0]
+    if kind == "random":
+        return spec.weights
+    if kind == "pretrained":
+        return kind
+    raise UserError(
+        f"stream {name!r} was extracted with weights from a file (digest {spec.weights_digest[:12]}…): say where "
+        f"it is with --weights {name}=FILE"
+    )
+
+
+def choose_precision(name: str, device: torch.device, warn: Callable[[str], None]) -> str:
+    """As `extract.devices.choose_precision`, for commands, which may not import that."""
+    from extract.devices import choose_precision as choose
+
+    return choose(name, device, warn)

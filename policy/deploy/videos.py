@@ -1,0 +1,308 @@
+"""Rows of a video on demand: a process decodes it once, keeps the latest frames, and cuts out what is wanted.
+
+A video that a policy looks at is served by a process of its own, so that one whose decoder crashes or hangs ends
+no other. This module is imported there and needs no torch.
+
+The frames that any stream may show are decoded in order, once for all streams, as far as rows are wanted and a few
+frames further. A frame is resized for a stream when a row of that stream is wanted. The latest frames are kept, in
+`max_bytes`; a row that shows one which is not there any more begins another pass, over what is wanted alone.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import signal
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from extract.cutting import ViewRows, pictures_of, rows_of
+from extract.decode import Video, VideoError, read_video
+from extract.views import PixelArray, View
+from extract.workers import start_process
+
+Frame = npt.NDArray[np.uint8]
+IntArray = npt.NDArray[np.int64]
+
+_AHEAD = 4  # frames decoded before they are wanted: what a policy that stops has decoded in vain
+_ALIVE_S = 1.0
+
+
+class Open(NamedTuple):
+    """To the process: open a video. What it did for the video before is dropped.
+
+    Attributes:
+        views: by stream, what its rows show.
+        decoder: as in `extract.decode.read_video`.
+        frames_fps: rate of a folder of frames; None for a file.
+        max_bytes: of decoded frames to keep, if that is more than one frame.
+    """
+
+    path: Path
+    views: Mapping[str, View]
+    decoder: str
+    frames_fps: float | None
+    max_bytes: int
+
+
+class Want(NamedTuple):
+    """To the process: cut out rows.
+
+    Attributes:
+        rows: (n,) increasing, what is wanted of the stream, or the first few thousands of it.
+        limit: how many of them, the first, are to be cut out now.
+    """
+
+    stream: str
+    rows: IntArray
+    limit: int
+
+
+class Opened(NamedTuple):
+    """From the process: the video can be read. spans_s: by stream (T, 2), first and last second of each row."""
+
+    duration_s: float
+    spans_s: Mapping[str, npt.NDArray[np.float64]]
+
+
+class Pixels(NamedTuple):
+    """From the process: (limit, *View.row_shape), the rows that were wanted.
+
+    Attributes:
+        decoded: frames of the video that were decoded so far, those of further passes too.
+        held: the most decoded frames that were kept at once.
+    """
+
+    pixels: PixelArray
+    decoded: int
+    held: int
+
+
+class Failed(NamedTuple):
+    """From the process: the video cannot be read, or no further."""
+
+    reason: str
+
+
+Message = Opened | Pixels | Failed
+
+
+class VideoProcess:
+    """A process that serves one video at a time, at the caller's end.
+
+    Attributes:
+        ready: it has imported the decoders: what it does from now on is the video's time.
+    """
+
+    def __init__(self, target: str = "policy.deploy.videos:serve") -> None:
+        self.ready = False
+        # Ctrl-C reaches every process of the terminal, but is the caller's to handle; a new one inherits the mask.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process, self.pipe = start_process(target)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def send(self, message: Open | Want) -> None:
+        with contextlib.suppress(OSError):  # it has died: found when its answer is received
+            self.pipe.send(message)
+
+    def receive(self) -> Message | None:
+        """The next message; None: it is at work. Raises EOFError where the process has ended."""
+        try:
+            message: Message | None = self.pipe.recv()
+        except OSError as error:
+            raise EOFError from error
+        self.ready = True
+        return message
+
+    def kill(self) -> int:
+        """End it. Returns its exit code."""
+        self.process.kill()
+        self.pipe.close()
+        return self.process.wait()
+
+
+class Frames:
+    """The frames of a video that its rows may show, in order and by number.
+
+    Attributes:
+        decoded: how many were decoded so far.
+        held: the most that were kept at once.
+
+    Args:
+        reopen: opens the video once more.
+        numbers: of the frames, increasing.
+        further: called for every frame that is decoded.
+    """
+
+    def __init__(
+        self,
+        video: Video,
+        reopen: Callable[[str], Video],
+        numbers: IntArray,
+        *,
+        max_bytes: int,
+        further: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._video, self._reopen, self._max_bytes, self._further = video, reopen, max_bytes, further
+        self.decoded = self.held = 0
+        self._kept: dict[int, Frame] = {}
+        self._begin(video, numbers)
+
+    def _begin(self, video: Video, numbers: IntArray) -> None:
+        self._left = numbers.tolist()[::-1]  # of this pass, the next one last
+        self._pass = video.frames(numbers)
+        self._ahead = 0
+        self._error: VideoError | None = None
+
+    def get(self, number: int, wanted: Callable[[], IntArray]) -> Frame:
+        """A frame.
+
+        Args:
+            wanted: gives the numbers, increasing, of this one and all others that are wanted now: another pass, if
+                it takes one, goes over those.
+
+        Raises:
+            VideoError: it, or one before it, is damaged.
+        """
+        if number not in self._kept and not self._comes(number):
+            # As in the first pass: two decoders may differ in the last bits of a pixel.
+            video = self._reopen(self._video.decoder)
+            numbers = wanted()
+            self._begin(video, numbers[numbers >= number])
+        while number not in self._kept:
+            if self._error is not None:
+                raise self._error
+            self._decode()
+        self._ahead = sum(kept > number for kept in self._kept)
+        return self._kept[number]
+
+    def decode_ahead(self) -> bool:
+        """Decode the next frame, which nobody wants yet. Returns False where that would be too far ahead."""
+        latest = next(reversed(self._kept.values()), None)
+        if latest is None or self._error is not None or not self._left:
+            return False
+        if self._ahead >= min(_AHEAD, self._max_bytes // latest.nbytes // 2):
+            return False
+        self._decode()
+        self._ahead += 1
+        return True
+
+    def _comes(self, number: int) -> bool:
+        """Whether this pass still has to decode a frame."""
+        at = bisect.bisect_left(self._left, -number, key=lambda left: -left)
+        return at < len(self._left) and self._left[at] == number
+
+    def _decode(self) -> None:
+        try:
+            frame = next(self._pass)
+            number = self._left.pop()
+            if not self._left:
+                # Only where the pass ends without an error is the video whole.
+                for _ in self._pass:
+                    pass
+        except VideoError as error:
+            self._error = error
+            return
+        assert frame is not None, "damaged frames are not asked for"
+        self._kept[number] = frame
+        self.decoded += 1
+        self._further()
+        used = sum(kept.nbytes for kept in self._kept.values())
+        while used > self._max_bytes and len(self._kept) > 1:
+            used -= self._kept.pop(next(iter(self._kept))).nbytes
+        self.held = max(self.held, len(self._kept))
+
+
+class RawVideo:
+    """A video that has been opened, and its rows.
+
+    Raises:
+        VideoError: it cannot be read.
+    """
+
+    def __init__(self, order: Open, further: Callable[[], None] = lambda: None) -> None:
+        def read(decoder: str) -> Video:
+            return read_video(order.path, decoder=decoder, frames_fps=order.frames_fps)
+
+        video = read(order.decoder)
+        self.duration_s = video.duration_s
+        self._views = {name: ViewRows(view, video, further) for name, view in order.views.items()}
+        numbers = np.unique(np.concatenate([rows.numbers.ravel() for rows in self._views.values()]))
+        self.frames = Frames(video, read, numbers, max_bytes=order.max_bytes, further=further)
+
+    @property
+    def spans_s(self) -> dict[str, npt.NDArray[np.float64]]:
+        return {name: rows.spans for name, rows in self._views.items()}
+
+    def cut(self, want: Want) -> PixelArray:
+        """The rows that are to be cut out. Raises VideoError where one of their frames is damaged."""
+        view = self._views[want.stream]
+        crops = view.view.sampling.crops
+        kept: dict[int, Sequence[Frame]] = {}
+        clips: dict[int, list[PixelArray]] = {}  # the last one
+        pixels: list[PixelArray] = []
+
+        def wanted() -> IntArray:
+            return np.unique(view.numbers[want.rows // crops])
+
+        for row in want.rows[: want.limit].tolist():
+            clip = row // crops
+            if clip not in clips:
+                numbers = view.numbers[clip].tolist()
+                kept = {number: part for number, part in kept.items() if number >= numbers[0]}
+                for number in sorted(set(numbers) - kept.keys()):
+                    kept[number] = pictures_of(self.frames.get(number, wanted), view.view)
+                clips = {clip: rows_of([kept[number] for number in numbers], view.view, view.further)}
+            pixels.append(clips[clip][row % crops])
+        return np.stack(pixels)
+
+
+def serve(pipe: Connection) -> None:
+    """What the process runs: one video after another, until the other end is closed. None says: still at work."""
+    alive_s = float("-inf")
+
+    def alive() -> None:
+        nonlocal alive_s
+        if time.monotonic() - alive_s > _ALIVE_S:
+            pipe.send(None)
+            alive_s = time.monotonic()
+
+    video: RawVideo | None = None
+    with contextlib.suppress(EOFError, OSError):
+        alive()
+        while True:
+            while video is not None and not pipe.poll() and video.frames.decode_ahead():
+                pass
+            order: Open | Want = pipe.recv()
+            try:
+                if isinstance(order, Open):
+                    video = None  # its frames, before the next one's
+                    video = RawVideo(order, alive)
+                    pipe.send(Opened(video.duration_s, video.spans_s))
+                else:
+                    assert video is not None
+                    pixels = video.cut(order)
+                    pipe.send(Pixels(pixels, video.frames.decoded, video.frames.held))
+            except VideoError as error:
+                pipe.send(Failed(_line(error)))
+            except MemoryError:
+                pipe.send(Failed("not enough memory to decode it"))
+            except OSError:
+                raise
+            except Exception as error:
+                # Ours, not the video's: the run goes on, but the traceback must not be lost.
+                traceback.print_exc()
+                pipe.send(Failed(f"unexpected {type(error).__name__}: {_line(error)}"))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,28 @@
+"""What a video's process may run instead of a decoder: named in `Settings.target` as "tests.bad_processes:…"."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+from policy.deploy import videos
+
+
+def misbehaving(pipe: Connection) -> None:
+    """Serve as usual, but for what a video's name asks for; names with "once" ask it unless PyAV is to decode."""
+    changed: Any = videos
+    read = changed.read_video
+
+    def read_video(path: Any, *, decoder: str, **how: Any) -> Any:
+        if "once" not in path.stem or decoder != "pyav":
+            if "crash" in path.stem:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if "hang" in path.stem:
+                time.sleep(600)
+        return read(path, decoder=decoder, **how)
+
+    changed.read_video = read_video
+    videos.serve(pipe)

@@ -1,0 +1,691 @@
+"""run-policy: the answers of the cached evaluation from video files, and no more work than the policy wants."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from benchmarks.videos import media_data, numbered_frames, write_video
+from cache_schema import FeatureCache, Sampling, StreamSpec, UserError
+from cache_schema.annotations import LabelSet, VideoLabel
+from extract.backbones import parse_stream
+from extract.backbones.backbone import Backbone
+from extract.batch import extract
+from extract.decode_packets import Findings
+from extract.decode_video import Video
+from extract.pipeline import Settings as ExtractSettings
+from extract.sources import SourceVideo, find_videos
+from extract.views import View
+from policy.baselines.config import FineLSTMConfig
+from policy.cli.run_policy import run_policy
+from policy.config import RunConfig
+from policy.deploy.engine import Answer, Failure, Settings
+from policy.deploy.engine import run_policy as run_engine
+from policy.deploy.network import Backbones
+from policy.deploy.session import open_session
+from policy.deploy.videos import Frames, Open, RawVideo, Want
+from policy.liteeval.config import LiteEvalConfig
+from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
+from policy.localization.detections import read as read_detections
+from policy.localization.judged import Localizations
+from policy.runs import WEIGHTS, Run, run_method
+from policy.selection.config import SelectorCascadeConfig, SelectorConfig
+from policy.session import Rows, Session
+from tests.caches import make_spec
+
+CPU = torch.device("cpu")
+CHEAP, DEAR = "test_convnext_64", "test_resnet_96"
+STREAMS = {CHEAP: "timm:test_convnext@64", DEAR: "timm:test_resnet@96"}
+FPS = 10
+SECONDS = {f"v{n:02d}": 3 + 2 * (n % 4) for n in range(12)}  # lengths of the videos
+CLASSES = ("left", "right")
+TEST = tuple(SECONDS)[6:]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Videos that batch-extract has extracted, and their labels."""
+
+    videos: Path
+    cache: FeatureCache
+    labels: LabelSet
+
+    def source(self, video_id: str) -> SourceVideo:
+        return SourceVideo(video_id, self.videos / f"{video_id}.mp4")
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    folder = tmp_path_factory.mktemp("collection")
+    (folder / "videos").mkdir()
+    random = np.random.default_rng(0)
+    labels = []
+    for number, (name, seconds) in enumerate(SECONDS.items()):
+        frames = list(numbered_frames(seconds * FPS, first=100 * number))
+        label = CLASSES[number % 2]
+        for second in range(seconds):  # a square at the class's side, in some of the seconds
+            for frame in frames[second * FPS : (second + 1) * FPS] if random.random() < 0.5 else ():
+                frame[70:120, slice(10, 60) if label == "left" else slice(130, 180)] = (250, 40, 40)
+        write_video(folder / "videos" / f"{name}.mp4", frames, fps=FPS)
+        labels.append(VideoLabel(name, (label,), "test" if name in TEST else "train"))
+    backbones = {
+        name: Backbone(parse_stream(stream), weights="random:0", device=CPU)
+        for name, stream in STREAMS.items()
+    }
+    outcome = extract(
+        find_videos([folder / "videos"]), backbones, folder / "cache", ExtractSettings(1, 16, 120.0)
+    )
+    assert outcome.extracted == len(SECONDS) and not outcome.failed
+    return Collection(
+        folder / "videos",
+        FeatureCache(folder / "cache"),
+        LabelSet(folder / "labels.csv", tuple(labels)),
+    )
+
+
+LITEEVAL = LiteEvalConfig(
+    coarse=CHEAP,
+    fine=DEAR,
+    epochs=3,
+    batch=3,
+    lr=1e-2,
+    coarse_hidden=6,
+    fine_hidden=12,
+    gamma=0.4,
+    usage_loss="constrained",
+)
+
+
+@pytest.fixture(scope="module")
+def liteeval(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A policy whose gate is open for some of the rows, wherever training has left it."""
+    run = run_method(
+        LITEEVAL, collection.cache, collection.labels, tmp_path_factory.mktemp("run"), device="cpu"
+    )
+    assert 0.1 < run.predictions().gates.mean() < 0.9
+    return run
+
+
+def engine_for(session: Session, **options: Any) -> Backbones:
+    weights = dict.fromkeys(session.streams, "random:0")
+    return Backbones(session.streams, weights=weights, device=CPU, **options)
+
+
+def answers(
+    run: Run, sources: Sequence[SourceVideo], how: Settings | None = None, **options: Any
+) -> dict[str, Answer]:
+    session = open_session(run.folder)
+    found = {}
+    for outcome in run_engine(sources, session, engine_for(session), how or Settings(4), **options):
+        assert isinstance(outcome, Answer), outcome
+        found[outcome.video.id] = outcome
+    return found
+
+
+def to_half(rows: Rows) -> Rows:
+    """As the cache has them."""
+    return np.asarray(rows).astype(np.float16)
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of a request that was refused."""
+        assert self.code == 2 and self.out == "" and "Traceback" not in self.err
+        *_, line = self.err.splitlines()
+        assert line.startswith("Error: ")
+        return line
+
+
+def command(run: Run | Path, videos: Path | list[Path], out: Path, *options: str | Path) -> Ran:
+    folder = run.folder if isinstance(run, Run) else run
+    named = videos if isinstance(videos, list) else [videos]
+    arguments = [folder, *named, "--out", out, "--in-flight", "3", *options]
+    result = CliRunner().invoke(run_policy, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Ran(result.exit_code, result.stdout, result.stderr)
+
+
+def lines_of(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["video_id"]: row for row in csv.DictReader(file, strict=True)}
+
+
+def traced(path: Path) -> dict[str, dict[str, Any]]:
+    return {line["video_id"]: line for line in map(json.loads, path.read_text().splitlines())}
+
+
+# ------------------------------------------------------------------------------------------------ the same answers
+
+
+def opened_rows(answer: Answer) -> list[int]:
+    return [row for step in answer.steps if step.stream == DEAR for row in step.rows.tolist()]
+
+
+def test_liteeval_answers_as_in_its_cache(collection: Collection, liteeval: Run) -> None:
+    predicted = liteeval.predictions()
+    sources = [collection.source(video) for video in predicted.video_ids]
+    rounded, plain = answers(liteeval, sources, adapt=to_half), answers(liteeval, sources)
+    wrong = rows = 0
+    for number, video in enumerate(predicted.video_ids):
+        gates = predicted.gates[0, slice(*predicted.offsets[number : number + 2])]
+        # Rounded as the cache is, nothing differs but the order of additions.
+        assert opened_rows(rounded[video]) == np.flatnonzero(gates).tolist()
+        np.testing.assert_allclose(rounded[video].probabilities, predicted.scores[0, number], atol=1e-4)
+        np.testing.assert_allclose(plain[video].probabilities, predicted.scores[0, number], atol=2e-3)
+        wrong += len(set(opened_rows(plain[video])) ^ set(np.flatnonzero(gates).tolist()))
+        rows += len(gates)
+        assert sum(rounded[video].gflops.values()) == pytest.approx(predicted.gflops[0, number], abs=1e-9)
+        assert rounded[video].expensive_rows == (int(gates.sum()), len(gates))
+    assert wrong <= 0.001 * rows
+
+
+MODELS = (CHEAP, DEAR)
+POOL: dict[str, Any] = {"models": MODELS, "heads": "linear", "folds": 2, "epochs": 3, "batch": 3}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FineLSTMConfig(fine=DEAR, frames=3, epochs=1, batch=3, fine_hidden=4),
+        SelectorConfig(**POOL, target="loss"),
+        SelectorCascadeConfig(**POOL, budget=0.04, threshold=None),
+    ],
+    ids=lambda config: config.method,
+)
+def test_others_answer_as_in_their_cache(collection: Collection, config: RunConfig, tmp_path: Path) -> None:
+    run = run_method(config, collection.cache, collection.labels, tmp_path, device="cpu")
+    predicted = run.predictions()
+    found = answers(run, [collection.source(video) for video in predicted.video_ids])
+    for number, video in enumerate(predicted.video_ids):
+        np.testing.assert_allclose(found[video].probabilities, predicted.scores[0, number], atol=2e-3)
+        assert sum(found[video].gflops.values()) == pytest.approx(predicted.gflops[0, number], abs=1e-9)
+
+
+@pytest.fixture(scope="module")
+def localizers(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    folder = tmp_path_factory.mktemp("localizers")
+
+    def trained(name: str, config: RunConfig) -> Run:
+        return run_method(config, collection.cache, collection.labels, folder / name, device="cpu")
+
+    small: dict[str, Any] = {"hidden": 8, "epochs": 2, "epoch_steps": 3, "batch": 4, "pairs": 1, "lr": 1e-2}
+    return {
+        "both": trained("both", WTALCConfig(appearance=CHEAP, motion=DEAR, **small)),
+        "cheap": trained("cheap", WTALCConfig(appearance=CHEAP, **small)),
+        "dear": trained("dear", WTALCConfig(motion=DEAR, **small)),
+        "selector": trained(
+            "selector",
+            LocalizationSelectorConfig(
+                appearance=CHEAP,
+                motion=DEAR,
+                appearance_run=str(folder / "cheap"),
+                motion_run=str(folder / "dear"),
+                epochs=2,
+                beta=0.5,
+            ),
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["both", "selector"])
+@pytest.mark.parametrize("ending", [".json", ".csv"])
+def test_localizers_find_what_they_find_in_their_cache(
+    collection: Collection, localizers: Mapping[str, Run], name: str, ending: str, tmp_path: Path
+) -> None:
+    run = localizers[name]
+    judged = run.judged()
+    assert isinstance(judged, Localizations)
+    written = tmp_path / f"found{ending}"
+    videos = [collection.videos / f"{video}.mp4" for video in judged.video_ids]
+    half = videos[: len(videos) // 2]
+    for some in (half, videos):  # the second call adds to what the first has found
+        ran = command(run, some, tmp_path / "out.csv", "--detections", written)
+        assert ran.code == 0, ran.err
+    labels = [video for video in collection.labels.videos if video.video_id in judged.video_ids]
+    classes = open_session(run.folder).classes
+    ours = read_detections(written, labels, classes)
+    theirs = read_detections(run.folder / f"detections{ending}", labels, classes)
+
+    def ordered(found: Any) -> NDArray[np.float64]:
+        columns = np.column_stack([found.videos, found.classes, found.spans, found.scores])
+        return columns[np.lexsort(columns.T[3::-1])]
+
+    assert len(theirs) > 0
+    np.testing.assert_allclose(ordered(ours), ordered(theirs), atol=5e-3)
+
+
+# ------------------------------------------------------------------------------------------------ what is written
+
+
+def test_what_is_written(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
+    out, trace = tmp_path / "out.csv", tmp_path / "trace.jsonl"
+    ran = command(liteeval, collection.videos, out, "--top", "1", "--trace", trace, "--json")
+    assert ran.code == 0, ran.err
+    summary = json.loads(ran.out)
+    assert (summary["videos"], summary["predicted"], summary["failed"]) == (12, 12, {})
+    rows, steps = lines_of(out), traced(trace)
+    predicted = liteeval.predictions()
+    assert rows.keys() == steps.keys() == SECONDS.keys()
+    for number, video in enumerate(predicted.video_ids):
+        row, best = rows[video], int(predicted.scores[0, number].argmax())
+        assert row["label_1"] == CLASSES[best]
+        assert float(row["probability_1"]) == pytest.approx(predicted.scores[0, number, best], abs=2e-3)
+        assert float(row["duration_s"]) == SECONDS[video]
+        coarse = [step for step in steps[video]["steps"] if step["stream"] == CHEAP]
+        assert [step["rows"] for step in coarse] == [[second] for second in range(SECONDS[video])]
+        assert [step["spans_s"] for step in coarse] == [
+            [[second, second]] for second in range(SECONDS[video])
+        ]
+        fine = len(steps[video]["steps"]) - len(coarse)
+        assert float(row["expensive_share"]) == pytest.approx(fine / SECONDS[video], abs=1e-6)
+        assert float(row["gflops"]) == pytest.approx(steps[video]["steps"][-1]["gflops"], abs=1e-6)
+    assert summary["expensive_share"] == pytest.approx(
+        sum(float(row["expensive_share"]) * SECONDS[video] for video, row in rows.items())
+        / sum(SECONDS.values()),
+        abs=1e-6,
+    )
+    again = command(liteeval, collection.videos, out, "--top", "1", "--trace", trace)
+    assert again.code == 0 and "0 predicted, 12 already there" in again.out
+
+
+@pytest.mark.slow
+def test_one_after_another_as_many_together(collection: Collection, liteeval: Run) -> None:
+    sources = [collection.source(video) for video in SECONDS]
+    alone, together = (answers(liteeval, sources, Settings(count)) for count in (1, 7))
+    assert list(alone) == list(SECONDS)  # in order
+    for video, answer in alone.items():
+        np.testing.assert_allclose(answer.probabilities, together[video].probabilities, atol=1e-4)
+        assert opened_rows(answer) == opened_rows(together[video])
+    again = answers(liteeval, sources, Settings(7))
+    assert list(again) == list(together)
+    for video, answer in again.items():  # to the last bit, whichever decoder was quicker
+        assert np.array_equal(answer.probabilities, together[video].probabilities)
+
+
+# --------------------------------------------------------------------------------------------- only what is wanted
+
+
+def test_only_wanted_rows_are_computed(collection: Collection, liteeval: Run) -> None:
+    session = open_session(liteeval.folder)
+    backbones = engine_for(session)
+    sources = [collection.source(video) for video in SECONDS]
+    outcomes = list(run_engine(sources, session, backbones, Settings(4)))
+    opened = sum(len(opened_rows(outcome)) for outcome in outcomes if isinstance(outcome, Answer))
+    assert backbones.rows == {CHEAP: sum(SECONDS.values()), DEAR: opened}
+    assert sum(outcome.frames_decoded for outcome in outcomes if isinstance(outcome, Answer)) == sum(
+        SECONDS.values()
+    )
+
+
+def test_a_backbone_is_built_when_it_is_first_wanted(
+    collection: Collection, liteeval: Run, tmp_path: Path
+) -> None:
+    closed = with_threshold(liteeval, 1e9, tmp_path / "closed")
+    session = open_session(closed)
+    wrong = Backbones(
+        session.streams, weights={CHEAP: "random:0", DEAR: str(tmp_path / "none.safetensors")}, device=CPU
+    )
+    outcomes = list(run_engine([collection.source("v00")], session, wrong, Settings(2)))
+    assert isinstance(outcomes[0], Answer) and outcomes[0].expensive_rows == (0, SECONDS["v00"])
+
+
+def with_threshold(run: Run, threshold: float, folder: Path) -> Path:
+    """The same run with another threshold of its gate."""
+    shutil.copytree(run.folder, folder)
+    tensors = load_file(folder / WEIGHTS)
+    tensors["threshold"].fill_(threshold)
+    save_file(tensors, folder / WEIGHTS)
+    return folder
+
+
+class Hasty(Session):
+    """A session that is sure after so many rows of one stream."""
+
+    def __init__(self, spec: StreamSpec, rows: int) -> None:
+        super().__init__({spec.name: spec}, CLASSES)
+        self._name, self._rows = spec.name, rows
+        self._restart()
+
+    def _restart(self) -> None:
+        self._taken = 0
+
+    def wanted(self) -> Any:
+        from policy.session import Wanted
+
+        spans_s = self._spans_s.get(self._name, np.empty((0, 2)))[: self._rows]
+        rows = np.arange(self._taken, min(self._taken + 1, len(spans_s)))
+        return Wanted(self._name, rows, spans_s[rows]) if len(rows) else None
+
+    def _see(self, stream: str, features: Any, scores: Any) -> None:
+        self._taken += 1
+
+    @property
+    def probabilities(self) -> torch.Tensor:
+        return torch.full((2,), 0.5)
+
+    @property
+    def macs_by_name(self) -> Mapping[str, int]:
+        return {self._name: self._taken}
+
+
+def test_a_policy_that_stops_early_decodes_less(tmp_path: Path) -> None:
+    write_video(tmp_path / "long.mp4", numbered_frames(60 * FPS), fps=FPS)
+    spec = Backbone(parse_stream(STREAMS[CHEAP]), weights="random:0", device=CPU).spec
+    session = Hasty(spec, 3)
+    for decoder, most in (("pyav", 3 + 4), ("decord", 60)):
+        outcomes = list(
+            run_engine(
+                [SourceVideo("long", tmp_path / "long.mp4")],
+                session,
+                engine_for(session),
+                Settings(1, decoder=decoder),
+            )
+        )
+        assert isinstance(outcomes[0], Answer)
+        assert 3 <= outcomes[0].frames_decoded <= most
+
+
+def test_few_frames_of_a_long_video_are_kept(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
+    write_video(tmp_path / "long.mp4", numbered_frames(40 * FPS), fps=FPS)
+    long = SourceVideo("long", tmp_path / "long.mp4")
+    frame = 192 * 128 * 3
+    tight = answers(liteeval, [long, collection.source("v00")], Settings(1, kept_bytes=2 * 3 * frame))
+    usual = answers(liteeval, [long])
+    assert tight["long"].frames_held == 3 and usual["long"].frames_held == 40
+    assert tight["long"].frames_decoded == usual["long"].frames_decoded == 40  # and none again
+    np.testing.assert_allclose(tight["long"].probabilities, usual["long"].probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["both", "selector"])
+def test_what_is_no_more_there_is_decoded_again(
+    collection: Collection, localizers: Mapping[str, Run], name: str
+) -> None:
+    source = collection.source("v03")
+    usual = answers(localizers[name], [source])["v03"]
+    tight = answers(localizers[name], [source], Settings(1, kept_bytes=1))["v03"]
+    assert usual.frames_decoded == SECONDS["v03"] and tight.frames_held == 1
+    assert tight.frames_decoded >= usual.frames_decoded
+    np.testing.assert_allclose(tight.probabilities, usual.probabilities, atol=1e-5)
+
+
+class Counted(Video):
+    """Frames that are their own number; it says which were decoded."""
+
+    def __init__(self, count: int, log: list[int]) -> None:
+        super().__init__(np.arange(count) / 10, duration_s=count / 10, findings=Findings())
+        self.decoder, self._log = "pyav", log
+
+    def frames(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | None]:
+        for number in numbers.tolist():
+            self._log.append(number)
+            yield np.full((1, 1, 3), number, np.uint8)
+
+
+@settings(max_examples=200)
+@given(
+    st.sets(st.integers(0, 60), min_size=1),
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 8), st.integers(0, 6)), max_size=12),
+    st.integers(1, 12),
+)
+def test_frames_in_any_order(numbers: set[int], requests: list[tuple[int, int, int]], capacity: int) -> None:
+    """Requests are a place in the numbers, how many from there, and how often decoding may go ahead after it."""
+    log: list[int] = []
+    every = sorted(numbers)
+    frames = Frames(
+        Counted(61, log), lambda decoder: Counted(61, log), np.array(every), max_bytes=3 * capacity
+    )
+    for start, length, ahead in requests:
+        wanted = every[start % len(every) :][:length]
+        for number in wanted:
+            assert (frames.get(number, lambda: np.array(wanted)) == number).all()  # noqa: B023
+        before = len(log)
+        while len(log) - before < ahead and frames.decode_ahead():
+            pass
+        assert len(log) - before <= max(1, capacity // 2)
+    assert frames.held <= capacity and frames.decoded == len(log)
+    assert set(log) <= numbers
+
+
+def test_clips_are_those_that_are_extracted(tmp_path: Path) -> None:
+    """Rows on demand, in an order of their own, show the frames of batch-extract's rows."""
+    from extract.cutting import Cutter
+    from extract.decode import read_video
+
+    path = tmp_path / "video.mp4"
+    write_video(path, numbered_frames(80), fps=FPS)
+    preprocessing = replace(make_spec().preprocessing, resize=128, crop=128)
+    views = {
+        "clips": View(Sampling("clips", fps=5.0, frames=4, window=8, clips=3, crops=3), preprocessing),
+        "dense": View(Sampling("dense", fps=10.0, frames=3, window=6), preprocessing),
+        "flow": View(Sampling("dense", fps=5.0, frames=2, window=6), replace(preprocessing, flow="dis")),
+    }
+    cutter = Cutter(read_video(path), tuple(views.values()))
+    rows: dict[int, list[Any]] = {}
+    for chunk in cutter.chunks():
+        rows.setdefault(chunk.view, []).append(chunk.pixels)
+    for max_bytes in (1, 1 << 30):
+        video = RawVideo(Open(path, views, "auto", None, max_bytes))
+        for number, name in reversed(list(enumerate(views))):
+            expected = np.concatenate(rows[number])
+            assert np.array_equal(video.spans_s[name], cutter.spans[number])
+            some = np.arange(1, len(expected), 2)
+            assert np.array_equal(video.cut(Want(name, some, len(some))), expected[some])
+            assert np.array_equal(video.cut(Want(name, some, 1)), expected[some[:1]])
+
+
+# ------------------------------------------------------------------------------------------------ resume
+
+
+@pytest.mark.slow
+def test_goes_on_after_a_line_that_was_not_written_to_its_end(
+    collection: Collection, liteeval: Run, tmp_path: Path
+) -> None:
+    out, trace = tmp_path / "out.csv", tmp_path / "trace.jsonl"
+    assert command(liteeval, collection.videos, out, "--trace", trace).code == 0
+    whole, whole_trace = out.read_bytes(), trace.read_bytes()
+    places = [at for at, byte in enumerate(whole) if byte == ord("\n")]
+    for cut, cut_trace in ((places[4] + 9, len(whole_trace)), (places[0] - 3, 40)):
+        out.write_bytes(whole[:cut])
+        trace.write_bytes(whole_trace[:cut_trace])
+        ran = command(liteeval, collection.videos, out, "--trace", trace)
+        assert ran.code == 0, ran.err
+        assert ("8 predicted, 4 already there" if cut > places[4] else "12 predicted") in ran.out
+        assert lines_of(out).keys() == traced(trace).keys() == SECONDS.keys()
+        assert len(trace.read_text().splitlines()) == len(SECONDS)
+    trace.unlink()
+    out.write_bytes(whole[: places[4] + 1])
+    assert "lacks 4 videos" in command(liteeval, collection.videos, out, "--trace", trace).err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_goes_on_after_a_kill(
+    collection: Collection, liteeval: Run, how: signal.Signals, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    words = [liteeval.folder, collection.videos, "--out", out, "--in-flight", "1"]
+    code = "from policy.cli.run_policy import run_policy; run_policy()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not out.exists() or out.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, error = process.communicate()
+    assert process.returncode == (130 if how == signal.SIGINT else -how)
+    assert b"Traceback" not in error
+    before = lines_of(out) if how == signal.SIGINT else {}
+    ran = command(liteeval, collection.videos, out)
+    assert ran.code == 0 and "12 predicted" not in ran.out
+    assert lines_of(out).keys() == SECONDS.keys() and before.items() <= lines_of(out).items()
+
+
+def test_other_content_in_the_output(
+    collection: Collection, liteeval: Run, localizers: Mapping[str, Run], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    videos = Path(shutil.copytree(collection.videos, tmp_path / "videos"))
+    one = videos / "v00.mp4"
+    assert command(liteeval, one, out).code == 0
+    before = out.read_bytes()
+    assert "has predictions of another run" in command(localizers["cheap"], one, out).error
+    assert "has predictions of another --top" in command(liteeval, one, out, "--top", "1").error
+    (tmp_path / "notes.txt").write_text("hello")
+    for text in ("hello", "hello\n", "a,b\n1\n", '"a\n'):
+        (tmp_path / "notes.txt").write_text(text)
+        assert "choose another file" in command(liteeval, one, tmp_path / "notes.txt").error
+        assert (tmp_path / "notes.txt").read_text() == text
+        if text.endswith("\n"):
+            assert "is no trace" in command(liteeval, one, out, "--trace", tmp_path / "notes.txt").error
+    assert "cannot be read or written" in command(liteeval, one, tmp_path / "none" / "out.csv").error
+    shutil.copy(videos / "v01.mp4", one)
+    ran = command(liteeval, one, out)
+    assert ran.code == 1 and "v00: the output has it already, of a file with another content" in ran.err
+    assert out.read_bytes() == before
+
+
+def test_a_full_disk(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
+    """Nothing half-written stays, and the same call goes on when there is room."""
+    out, trace = tmp_path / "out.csv", tmp_path / "trace.jsonl"
+    videos = [collection.videos / f"v{number:02d}.mp4" for number in range(4)]
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (20, 400, 1500):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, usual[1]))  # of a file, in bytes
+        try:
+            ran = command(liteeval, videos, out, "--trace", trace)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        assert "cannot be read or written: " in ran.error
+        assert all(not path.exists() or path.read_bytes()[-1:] in (b"", b"\n") for path in (out, trace))
+    assert command(liteeval, videos, out, "--trace", trace).code == 0
+    assert lines_of(out).keys() == traced(trace).keys() == {path.stem for path in videos}
+
+
+def test_detections_that_cannot_be_gone_on_with(
+    collection: Collection, localizers: Mapping[str, Run], tmp_path: Path
+) -> None:
+    run, video = localizers["cheap"], collection.videos / "v00.mp4"
+    for number, (name, content, problem) in enumerate(
+        [
+            ("found.json", b"{", "not JSON"),
+            ("found.json", b"[]", "no detections in ActivityNet's form"),
+            ("found.json", b'{"results": {"v00": 3}}', "not a list of detections"),
+            ("found.csv", b"a,b\n1,2\n", "no column 'video_id'"),
+            ("found.csv", b"\xff\x00", "found.csv"),
+            ("found.txt", b"", "a .csv or a .json file"),
+        ]
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert problem in command(run, video, tmp_path / f"{number}.csv", "--detections", path).error
+        assert path.read_bytes() == content
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+
+def test_a_broken_video_is_named_and_the_others_are_done(
+    collection: Collection, liteeval: Run, tmp_path: Path
+) -> None:
+    videos = Path(shutil.copytree(collection.videos, tmp_path / "videos"))
+    (videos / "v02.mp4").write_bytes(b"no video")
+    content = bytearray((videos / "v03.mp4").read_bytes())
+    start, end = media_data(videos / "v03.mp4")
+    content[(start + 2 * end) // 3 : end - 200] = bytes(end - 200 - (start + 2 * end) // 3)
+    (videos / "v03.mp4").write_bytes(content)
+    out = tmp_path / "out.csv"
+    ran = command(liteeval, videos, out, "--json")
+    assert ran.code == 1
+    failed = json.loads(ran.out)["failed"]
+    assert failed.keys() == {"v02", "v03"} and "failed: v02: " in ran.err
+    assert lines_of(out).keys() == SECONDS.keys() - failed.keys()
+    # What came before the damage, where that is asked for.
+    kept = command(liteeval, videos, out, "--damaged", "keep", "--json")
+    summary = json.loads(kept.out)
+    assert kept.code == 1 and summary["failed"].keys() == {"v02"} and summary["partial"].keys() == {"v03"}
+    assert summary["predicted"] == 1 and lines_of(out)["v03"]["damage"] == summary["partial"]["v03"]
+    (videos / "v02.mp4").unlink()
+    assert command(liteeval, videos, out, "--damaged", "keep").code == 0
+    assert command(liteeval, videos, out).code == 1  # it is not what was asked for now
+
+
+def test_a_decoder_that_crashes_or_hangs(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
+    names = ("a", "crash", "crash-once", "hang", "hang-once", "z")
+    sources = []
+    for name in names:
+        shutil.copy(collection.videos / "v00.mp4", tmp_path / f"{name}.mp4")
+        sources.append(SourceVideo(name, tmp_path / f"{name}.mp4"))
+    session = open_session(liteeval.folder)
+    how = Settings(2, deadline_s=1.0, target="tests.bad_processes:misbehaving")
+    found = {outcome.video.id: outcome for outcome in run_engine(sources, session, engine_for(session), how)}
+    reasons = {name: outcome.reason for name, outcome in found.items() if isinstance(outcome, Failure)}
+    assert found.keys() == set(names)
+    assert reasons == {
+        "crash": "the decoder crashed (SIGKILL)",
+        "hang": "the decoder got no further for 1 s: given up",
+    }
+    usual = found["a"]
+    assert isinstance(usual, Answer)
+    for outcome in found.values():
+        if isinstance(outcome, Answer):
+            np.testing.assert_allclose(outcome.probabilities, usual.probabilities, atol=1e-5)
+
+
+def test_other_weights_are_refused(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
+    out, videos = tmp_path / "out.csv", collection.videos
+    ran = command(liteeval, videos, out, "--weights", f"{CHEAP}=random:1")
+    digests = [
+        Backbone(parse_stream(STREAMS[CHEAP]), weights=f"random:{seed}", device=CPU).spec.weights_digest
+        for seed in (0, 1)
+    ]
+    assert all(digest in ran.error for digest in digests) and f"--weights {CHEAP}=random:1" in ran.error
+    assert "is none of the streams" in command(liteeval, videos, out, "--weights", "other=random:0").error
+    # Of weights from a file the run cannot say where they are.
+    state = Backbone(parse_stream(STREAMS[CHEAP]), weights="random:0", device=CPU)
+    spec = state.spec
+    with pytest.raises(UserError, match=f"say where it is with --weights {CHEAP}=FILE"):
+        Backbones({CHEAP: replace(spec, weights="file")}, weights={}, device=CPU)
+    with pytest.raises(UserError, match="none that can be built here"):
+        Backbones({CHEAP: replace(spec, backbone="imported")}, weights={}, device=CPU)
+
+
+def test_what_cannot_be_run(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
+    out, videos = tmp_path / "out.csv", collection.videos
+    assert "not a finished run" in command(tmp_path / "nothing", videos, out).error
+    unfinished = Path(shutil.copytree(liteeval.folder, tmp_path / "unfinished"))
+    (unfinished / "result.json").unlink()
+    assert "not a finished run" in command(unfinished, videos, out).error
+    assert "finds no segments" in command(liteeval, videos, out, "--detections", tmp_path / "a.csv").error
+    assert not out.exists()
+    assert "no such file" in command(liteeval, tmp_path / "none", out).error
+    assert "no device" in command(liteeval, videos, out, "--device", "nonsense").error
