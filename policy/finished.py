@@ -359,7 +359,9 @@ def _moved(
         )
     elif on_training:
         words += f", in {min(FOLDS, len(videos))} parts, each judged by a selector that has not seen it"
-        run.note(f"{target}: {words}")
+        run.note(
+            f"{target} is set on {words}; videos that it was not trained on (--calibrate-subset) are surer"
+        )
         return MovedPoint(target, method.move_to(target, cross_fitted(method, data, device), device), words)
     return MovedPoint(target, method.move_to(target, calibration, device), words, trained_on)
 
