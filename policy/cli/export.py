@@ -25,7 +25,7 @@ def export(run: Path, out: Path) -> None:
 
     \b
     Example:
-      run-policy export runs/liteeval --onnx phone/
+      train-policy export runs/liteeval --onnx phone/
     """
     from policy.deploy.export import export_onnx
 

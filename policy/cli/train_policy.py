@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
 from cache_schema.command import tells_mistakes
+from policy.cli.export import export
 from policy.cli.finished_runs import evaluate, predict
 from policy.config import RunConfig, method_options
 from policy.options import (
@@ -207,6 +208,7 @@ def add_commands() -> None:
 add_commands()
 train_policy.add_command(evaluate)
 train_policy.add_command(predict)
+train_policy.add_command(export)
 
 
 def _run(method: str, given: dict[str, Any], **more: Any) -> None:
