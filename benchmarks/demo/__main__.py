@@ -76,8 +76,9 @@ def run(*command: str | Path) -> None:
     """Run one of our commands, shown as one would type it."""
     words = [str(word) for word in command]
     click.echo(f"$ {shlex.join(words)}")
-    # The policies are small: one thread each, and as many side by side as there are cores.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"} if words[0] == "paper-tables" else None
+    # The policies are small: one thread each, and tables train as many side by side as there are cores.
+    policies = words[0] in ("paper-tables", "train-policy")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} if policies else None
     program = Path(sys.executable).with_name(words[0])
     outcome = subprocess.run([program, *words[1:]], env=environment, check=False)
     if outcome.returncode:
