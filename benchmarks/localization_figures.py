@@ -1,6 +1,6 @@
 """How long does Fig. 5 of the model selection paper take, once the W-TALC models are trained?
 
-    python -m benchmarks.localization_figures
+    OMP_NUM_THREADS=1 python -m benchmarks.localization_figures
     python -m benchmarks.localization_figures --quick        # a smoke test of a minute
 
 Planted features at the size of Thumos'14: 200 videos to train and 212 to judge in 20 classes, 260 clips each on
@@ -148,10 +148,11 @@ def write_models_table(folder: Path) -> None:
 
 @click.command(help=as_written(__doc__))
 @click.option("--steps", default=20, show_default=True, help="Training steps of each W-TALC model.")
+@click.option("--jobs", default=2, show_default=True, help="Trainings at a time, a core each.")
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the figure's files here.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quick", is_flag=True, help="20 short videos.")
-def main(*, steps: int, out: Path | None, seed: int, quick: bool) -> None:
+def main(*, steps: int, jobs: int, out: Path | None, seed: int, quick: bool) -> None:
     size, random = QUICK if quick else Size(), np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -160,7 +161,7 @@ def main(*, steps: int, out: Path | None, seed: int, quick: bool) -> None:
         write_labels(folder / "labels.csv", videos)
         write_models_table(folder / "wtalc")
         data = ["--cache", str(folder / "cache"), "--labels", str(folder / "labels.csv")]
-        runs = ["--runs", str(folder / "runs"), "--seeds", "1", "--device", "cpu"]
+        runs = ["--runs", str(folder / "runs"), "--seeds", "1", "--device", "cpu", "--jobs", str(jobs)]
         training = ["--epochs", "1", "--epoch-steps", str(steps), "--lr", "1e-3"]
         before = load()
         commands = {
