@@ -154,7 +154,9 @@ def test_costs(stream: str) -> None:
     counted = count_macs(parse_stream(stream))
     cost = cost_table()[stream]
     assert counted == cost.macs
-    assert cost.paper is not None
+    if cost.paper is None:  # no paper has these
+        assert stream in ("x3d_xs_dense16", "x3d_s_dense16", "x3d_l_dense16")
+        return
     # The paper has 56 for both kinds of I3D, of two operations per multiply-accumulate: 2·27.8 and 2·25.6.
     tolerance = 0.1 if stream.startswith("i3d") else 0.015
     assert gflops(counted, cost.paper_unit) == pytest.approx(cost.paper, rel=tolerance)
