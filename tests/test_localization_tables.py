@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -274,6 +275,9 @@ def test_files_and_terminal(table_2: Path) -> None:
     assert "**Clip selection †**" in markdown and "| 43.8 |" in markdown and "W-TALC, both" in markdown
     assert "43.8" in (out / "table.tex").read_text()
     draws(out / "figure.png")
+    for number, rank in ((2, "best"), (3, "median"), (4, "worst")):  # of the clip selection's videos
+        draws(out / f"figure-{number}.png")
+        assert re.search(rf"<img[^>]*alt=\"[^\"]*{rank}", (out / "report.html").read_text())
     text = (table_2 / "stdout").read_text()
     assert "4.73 + 0.698 · 56" in text and "no clock." in text
     listed = CliRunner().invoke(paper_tables, ["list"]).stdout

@@ -21,6 +21,7 @@ from policy.tables.exhibits.localization_curves import Measured
 from policy.tables.experiment import DETECTION, MEASURES, METHODS_GROUP, Experiment, Measure
 from policy.tables.plots.curves import Line, draw_against_cost
 from policy.tables.report import Row
+from policy.tables.timelines import timelines
 
 PAPER_COST = "GFLOPs per clip as the paper counts (X3D 1, I3D 2 per multiply-accumulate)"
 _IOUS = {"thumos14": ("0.5", "0.7", "0.1:0.7"), "activitynet": ("0.5", "0.1:0.5")}
@@ -55,9 +56,14 @@ def make(material: Material) -> Exhibit:
     return Exhibit(
         material.report,
         (_table(material, measures, clips), _costs(material, clips), _flow(material, clips, flow)),
-        (Picture(drawing.png, "Average mAP against GFLOPs per clip; crosses are the paper's values"),),
+        (
+            Picture(drawing.png, "Average mAP against GFLOPs per clip; crosses are the paper's values"),
+            *_timelines(material),
+        ),
         notes=(
             measured.note,
+            "Timelines: of clip selection's first seed, its best, median and worst video "
+            "(`paper-tables timeline` draws others).",
             *_budget(material),
             "Random clips: as many as clip selection has at its threshold, mean of several draws.",
             "As the paper counts: backbones alone, X3D-M 4.73 by one per multiply-accumulate, I3D 56 by two (43.8 "
@@ -68,6 +74,13 @@ def make(material: Material) -> Exhibit:
             flow.note,
         ),
     )
+
+
+def _timelines(material: Material) -> Iterator[Picture]:
+    """Of clip selection, with the first seed: its best, median and worst video."""
+    for row in material.report.rows:
+        if row.built and row.experiment.emphasised:
+            yield from timelines(row.runs[0].folder)
 
 
 def _clip(material: Material, row: Row) -> _Clip:
