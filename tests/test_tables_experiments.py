@@ -180,14 +180,21 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     (tmp_path / "my-table" / "table.toml").unlink()
     text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```toml\n# (my-table/[\w.-]+\.toml).*\n((?:.*\n)*?)```", text)
-    names = ["table.toml", "02-careful.toml", "03-selector.toml"]
+    names = ["table.toml", "02-careful.toml", "03-selector.toml", "04-clips.toml"]
     assert [name for name, _ in blocks] == [f"my-table/{name}" for name in names]
     for name, block in blocks:
         (tmp_path / name).write_text(block, encoding="utf-8")
     for path in (tmp_path / "my-table").glob("*.toml"):
         if path.name not in names:
             path.unlink()
-    careful, chooses = read_table(tmp_path / "my-table").experiments
+    for name, role, stream in (
+        ("rgb", "appearance", "x3d_m_dense16"),
+        ("flow", "motion", "i3d_flow_dense16"),
+    ):
+        row = f'title = "{name}"\nmethod = "wtalc"\n[streams]\n{role} = "{stream}"\n'
+        (tmp_path / "my-table" / f"01-wtalc-{name}.toml").write_text(row, encoding="utf-8")
+    *_, careful, chooses, clips = read_table(tmp_path / "my-table").experiments
+    assert clips.name == "clips" and clips.settings["beta"] == 0.5
     assert (careful.name, careful.settings, careful.view) == ("careful", {"gamma": 0.02}, View(5))
     assert (chooses.models, chooses.settings["budget"]) == (("x3d_xs", "x3d_m:3", "x3d_l:3"), 10.0)
 
