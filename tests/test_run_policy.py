@@ -255,6 +255,7 @@ def localizers(collection: Collection, tmp_path_factory: pytest.TempPathFactory)
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["both", "selector"])
 @pytest.mark.parametrize("ending", [".json", ".csv"])
 def test_localizers_find_what_they_find_in_their_cache(
@@ -413,6 +414,7 @@ def test_a_policy_that_stops_early_decodes_less(tmp_path: Path) -> None:
         assert 3 <= outcomes[0].frames_decoded <= most
 
 
+@pytest.mark.slow
 def test_few_frames_of_a_long_video_are_kept(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
     write_video(tmp_path / "long.mp4", numbered_frames(40 * FPS), fps=FPS)
     long = SourceVideo("long", tmp_path / "long.mp4")
@@ -574,6 +576,7 @@ def test_other_content_in_the_output(
     assert out.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_full_disk(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
     """Nothing half-written stays, and the same call goes on when there is room."""
     out, trace = tmp_path / "out.csv", tmp_path / "trace.jsonl"
@@ -614,6 +617,7 @@ def test_detections_that_cannot_be_gone_on_with(
 # ------------------------------------------------------------------------------------------------ bad input
 
 
+@pytest.mark.slow
 def test_a_broken_video_is_named_and_the_others_are_done(
     collection: Collection, liteeval: Run, tmp_path: Path
 ) -> None:
@@ -639,6 +643,7 @@ def test_a_broken_video_is_named_and_the_others_are_done(
     assert command(liteeval, videos, out).code == 1  # it is not what was asked for now
 
 
+@pytest.mark.slow
 def test_a_decoder_that_crashes_or_hangs(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
     names = ("a", "crash", "crash-once", "hang", "hang-once", "z")
     sources = []
@@ -661,6 +666,7 @@ def test_a_decoder_that_crashes_or_hangs(collection: Collection, liteeval: Run, 
             np.testing.assert_allclose(outcome.probabilities, usual.probabilities, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_weights_are_refused(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
     out, videos = tmp_path / "out.csv", collection.videos
     ran = command(liteeval, videos, out, "--weights", f"{CHEAP}=random:1")

@@ -17,6 +17,8 @@ from benchmarks.survey import main, survey_file, write_examples
 from benchmarks.videos import noisy_frames, numbered_frames, read_frame_number, rotate_mp4, write_video
 from tests import bad_readers
 
+pytestmark = pytest.mark.slow  # each makes and decodes videos
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
