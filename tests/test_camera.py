@@ -42,7 +42,7 @@ from policy.selection.config import SelectorCascadeConfig, SelectorConfig
 from policy.session import Session
 from tests.caches import make_spec
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 Frame = NDArray[np.uint8]
 Rows = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32] | None]]

@@ -30,7 +30,7 @@ from tests.caches import make_record, make_spec
 from tests.planted import write_planted
 
 onnxruntime = pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 Arrays = dict[str, NDArray[Any]]
 

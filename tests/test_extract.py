@@ -195,6 +195,7 @@ def test_one_network_at_two_sizes(videos: Path, tmp_path: Path) -> None:
     assert_rows(cache["test_resnet_96"]["a"], videos / "a.mp4", [0, 25, 50, 75], "timm:test_resnet@96")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard_size", [1, 2, 3])
 def test_shards_and_batches_change_no_row(videos: Path, tmp_path: Path, shard_size: int) -> None:
     extract(videos, tmp_path / "one")
@@ -204,6 +205,7 @@ def test_shards_and_batches_change_no_row(videos: Path, tmp_path: Path, shard_si
     assert one.digest() == many.digest()
 
 
+@pytest.mark.slow
 def test_long_videos_make_smaller_shards(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +217,7 @@ def test_long_videos_make_smaller_shards(
     assert one.digest() == many.digest()
 
 
+@pytest.mark.slow
 def test_a_slow_video_holds_up_no_other(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +335,7 @@ def test_a_stream_made_otherwise_is_refused(videos: Path, tmp_path: Path) -> Non
     assert f"`feature-cache drop {tmp_path / 'cache'} --stream {NAME}` makes room for it" in error
 
 
+@pytest.mark.slow
 def test_weights_for_one_stream_by_either_of_its_names(videos: Path, tmp_path: Path) -> None:
     for number, name in enumerate((STREAM, NAME)):
         assert extract(videos, tmp_path / str(number), "--weights", f"{name}=random:1").code == 0
@@ -539,6 +543,7 @@ def misbehaving(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extract.workers._SERVE", "tests.bad_decoders:misbehaving")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("misbehaving")
 def test_what_decodes_of_a_damaged_video_is_kept_where_that_is_asked_for(
     videos: Path, originals: Path, tmp_path: Path
@@ -600,6 +605,7 @@ def blocks(count: int) -> Iterator[Frame]:
         yield (colours + random.integers(-20, 20, colours.shape)).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_every_row_kept_of_a_damaged_file_is_that_of_the_whole_one(tmp_path: Path) -> None:
     whole, damaged = tmp_path / "whole", tmp_path / "damaged"
     for folder in (whole, damaged):

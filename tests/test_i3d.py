@@ -212,6 +212,7 @@ def reference(state: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
 
 # 9 × 193 is the smallest clip that fills the last window, 9 × 64 × 100 does not. The sizes of 9 × 193 are odd at
 # nearly every layer, those of 17 × 226 × 200 even and odd.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "windows"),
     [

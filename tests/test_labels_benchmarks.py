@@ -355,6 +355,7 @@ def test_formats_are_told_apart(tmp_path: Path) -> None:
     assert len(read_labels(tmp_path, "activitynet-lists").videos) == 4
 
 
+@pytest.mark.slow
 def test_long_lists(tmp_path: Path) -> None:
     names = (f"video{i:07d} 300 {i % 200}\n" for i in range(200_000))
     folder_of(tmp_path, {"mini_kinetics_train.txt": "".join(names)})

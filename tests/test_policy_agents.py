@@ -119,6 +119,7 @@ def test_fast_forward_jumps_to_where_the_class_is_shown_and_stops(seed: int, tmp
     assert said.gates[0, said.offsets[:-1]].all()  # it starts at the first frame
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_liteeval_rl_looks_where_it_pays(seed: int, tmp_path: Path) -> None:
     """Half of the classes show in the coarse features; the best without fine ones is 75 % of the videos."""
