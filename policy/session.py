@@ -187,6 +187,19 @@ class Localizer(Protocol):
         """What was found so far; the video is number 0."""
 
 
+class AlignedSession(Session):
+    """A session whose streams all have as many rows of a video, at the same instants."""
+
+    def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
+        """As any session does. Raises ValueError, too, where streams have other numbers of rows."""
+        lengths = {name: len(spans_s[name]) for name in self.streams if name in spans_s}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(
+                f"streams have as many rows as each other, not {' and '.join(map(str, lengths.values()))}"
+            )
+        super().begin(spans_s)
+
+
 def checked_rows(rows: Rows, shape: tuple[int, ...], what: str, place: str = "") -> Tensor:
     """The rows as a tensor.
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
 from policy.data.batches import Role, unit_length
-from policy.session import FloatArray, IntArray, Session, Wanted
+from policy.session import AlignedSession, IntArray, Wanted
 
 
-class FixedRowsSession(Session):
+class FixedRowsSession(AlignedSession):
     """Wants its rows of all streams, in turn. Its answer is from the rows of which all streams were taken.
 
     Args:
@@ -42,15 +42,6 @@ class FixedRowsSession(Session):
         self._specs, self._rows, self._predict, self._network_macs = specs, rows, predict, network_macs
         self._scored, self._l2 = scored, l2
         self._restart()
-
-    def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
-        """As any session does; all streams have as many rows, of the same instants."""
-        lengths = {name: len(spans_s[name]) for name in self.streams if name in spans_s}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(
-                f"streams have as many rows as each other, not {' and '.join(map(str, lengths.values()))}"
-            )
-        super().begin(spans_s)
 
     def _restart(self) -> None:
         self._taken = dict.fromkeys(self.streams, 0)

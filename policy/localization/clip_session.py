@@ -17,7 +17,7 @@ from policy.localization.clip_selector import NETWORKS, SELECTOR, ClipSelector, 
 from policy.localization.config import LocalizationSelectorConfig
 from policy.localization.localize import localize, video_probabilities
 from policy.localization.motion_affinity import BoolArray
-from policy.session import FloatArray, IntArray, Session, Wanted
+from policy.session import AlignedSession, FloatArray, IntArray, Wanted
 
 
 class _Decided(NamedTuple):
@@ -27,7 +27,7 @@ class _Decided(NamedTuple):
     chosen: IntArray
 
 
-class ClipSession(Session):
+class ClipSession(AlignedSession):
     """Its answer is about the clips of which the cheap stream's rows were taken; with the motion that was.
 
     Args:
@@ -48,15 +48,6 @@ class ClipSession(Session):
         self.model, self._config = model.eval(), config
         self._specs: Mapping[Role, StreamSpec] = {"appearance": appearance, "motion": motion}
         self._restart()
-
-    def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
-        """As any session does; both streams have as many rows, of the same instants."""
-        lengths = {name: len(spans_s[name]) for name in self.streams if name in spans_s}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(
-                f"streams have as many rows as each other, not {' and '.join(map(str, lengths.values()))}"
-            )
-        super().begin(spans_s)
 
     def _restart(self) -> None:
         self._rows: dict[Role, Features] = {
@@ -123,10 +114,7 @@ class ClipSession(Session):
     @property
     def probabilities(self) -> Tensor:
         """(C,): of the classes in the video; the same for all until a clip was taken."""
-        activations = self.activations
-        if not len(activations):
-            return torch.full((len(self.classes),), 1 / len(self.classes))
-        return video_probabilities(torch.from_numpy(activations))
+        return video_probabilities(torch.from_numpy(self.activations))
 
     @property
     def macs_by_name(self) -> Mapping[str, int]:

@@ -49,5 +49,8 @@ def localize(
 
 
 def video_probabilities(logits: Tensor) -> Tensor:
-    """(C,): probabilities of the classes in a video whose T ≥ 1 clips have logits (T, C), as they are trained."""
+    """(C,): probabilities of the classes in a video whose clips have logits (T, C), as they are trained; without
+    clips the same for all."""
+    if not len(logits):
+        return torch.full(logits.shape[1:], 1 / logits.shape[1])
     return class_logits(logits.T[None], torch.tensor([len(logits)]))[0].softmax(0)

@@ -15,13 +15,13 @@ from policy.evaluation.detection import Detections
 from policy.localization.config import ProposalsConfig
 from policy.localization.localize import localize, video_probabilities
 from policy.localization.network import WTALCNetwork
-from policy.session import FloatArray, Session, Wanted
+from policy.session import AlignedSession, Wanted
 
 NETWORK = "W-TALC network"
 """Its name in the ledger of costs."""
 
 
-class WTALCSession(Session):
+class WTALCSession(AlignedSession):
     """Wants all rows of its streams, in turn. Its answer is about the clips of which all streams were taken.
 
     Args:
@@ -43,15 +43,6 @@ class WTALCSession(Session):
         super().__init__({spec.name: spec for spec in streams}, classes)
         self.model, self._config, self._l2 = model.eval(), config, l2
         self._restart()
-
-    def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
-        """As any session does; all streams have as many rows, of the same instants."""
-        lengths = {name: len(spans_s[name]) for name in self.streams if name in spans_s}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(
-                f"streams have as many rows as each other, not {' and '.join(map(str, lengths.values()))}"
-            )
-        super().begin(spans_s)
 
     def _restart(self) -> None:
         self._features: dict[str, list[Tensor]] = {name: [] for name in self.streams}
@@ -96,10 +87,7 @@ class WTALCSession(Session):
     @property
     def probabilities(self) -> Tensor:
         """(C,): of the classes in the video; the same for all until a clip was taken."""
-        logits = self.activations
-        if not len(logits):
-            return torch.full((len(self.classes),), 1 / len(self.classes))
-        return video_probabilities(logits)
+        return video_probabilities(self.activations)
 
     @property
     def macs_by_name(self) -> Mapping[str, int]:
