@@ -392,7 +392,7 @@ def test_the_best_the_median_and_the_worst_video(run: Run, tmp_path: Path) -> No
 
 
 def test_a_timeline_has_the_values_of_its_run(run: Run) -> None:
-    judged, opened = of_run(run), timelines.open_run(run.folder)
+    judged, opened = of_run(run), timelines.read_run(run.folder)
     assert judged.gates is not None and judged.appearance is not None
     assert judged.motion is not None and judged.spans is not None
     video_id = judged.video_ids[3]
@@ -424,7 +424,7 @@ def test_a_timeline_has_the_values_of_its_run(run: Run) -> None:
 def test_appearance_alone_finds_what_its_run_found(run: Run, planted: Planted) -> None:
     """The model's activations are kept as float16, so that times are equal and scores nearly so."""
     alone_run = of_run(planted.models["appearance"])
-    for m, shown in enumerate(timelines.choose(timelines.open_run(run.folder), of_run(run).video_ids)):
+    for m, shown in enumerate(timelines.choose(timelines.read_run(run.folder), of_run(run).video_ids)):
         for one in shown.timeline.tracks:
             rows = (alone_run.detections.videos == m) & (
                 alone_run.detections.classes == alone_run.classes.index(one.name)
@@ -439,7 +439,7 @@ def test_appearance_alone_finds_what_its_run_found(run: Run, planted: Planted) -
 
 
 def test_one_video_is_drawn_as_among_all(run: Run) -> None:
-    opened = timelines.open_run(run.folder)
+    opened = timelines.read_run(run.folder)
     every = timelines.choose(opened, opened.found.video_ids)
     (one,) = timelines.choose(opened, [every[3].video_id])
     assert one.precision_alone == every[3].precision_alone is not None
@@ -460,7 +460,7 @@ def test_verdicts(run: Run, tmp_path: Path) -> None:
         "truth__ambiguous_spans": np.array([[12.5, 20.0]]),
     }
     folder = altered(run, tmp_path / "placed", **placed)
-    opened = timelines.open_run(folder)
+    opened = timelines.read_run(folder)
     (shown,) = timelines.choose(opened, [opened.found.video_ids[2]])
     (of_class,) = [one.found for one in shown.timeline.tracks if one.name == "class 1"]
     verdicts = dict(zip(of_class.scores.tolist(), of_class.verdicts, strict=True))
@@ -470,7 +470,7 @@ def test_verdicts(run: Run, tmp_path: Path) -> None:
 
 def test_activations_of_a_wtalc_run_come_from_the_cache(planted: Planted, tmp_path: Path) -> None:
     rgb = planted.models["appearance"]
-    opened = timelines.open_run(rgb.folder)
+    opened = timelines.read_run(rgb.folder)
     assert all(one.answer is None for one in timelines.choose(opened)[0].timeline.tracks)
     filled = timelines.with_activations(opened, planted.cache, planted.labels, "cpu")
     for shown in timelines.choose(filled):
@@ -488,7 +488,7 @@ def test_runs_of_before_times_were_kept(run: Run, planted: Planted, tmp_path: Pa
     old = altered(planted.models["motion"], tmp_path / "wtalc", spans=None)
     assert command(old, "--out", tmp_path / "out").exit_code == 0
     filled = timelines.with_activations(
-        timelines.open_run(planted.models["motion"].folder), planted.cache, planted.labels, "cpu"
+        timelines.read_run(planted.models["motion"].folder), planted.cache, planted.labels, "cpu"
     )
     assert timelines.choose(filled)[0].timeline.edges is not None
 
@@ -497,7 +497,7 @@ def test_a_run_without_segments_draws_videos_that_are_named(run: Run, tmp_path: 
     none = {name: np.zeros(0, np.int64) for name in ("truth__videos", "truth__classes")}
     folder = altered(run, tmp_path / "unjudged", truth__spans=NONE, **none)
     assert "--video" in message(folder, "--out", tmp_path / "out")
-    (shown,) = timelines.choose(timelines.open_run(folder), ["video_0013"])
+    (shown,) = timelines.choose(timelines.read_run(folder), ["video_0013"])
     assert shown.precision is None and shown.rank == ""
     assert {verdict for one in shown.timeline.tracks for verdict in one.found.verdicts} <= {"not judged"}
     assert command(folder, "--video", "video_0013", "--out", tmp_path / "out").exit_code == 0
@@ -511,7 +511,7 @@ def test_a_run_that_found_nothing(run: Run, tmp_path: Path) -> None:
     folder = altered(
         run, tmp_path / "nothing", **{f"detections__{name}": array for name, array in nothing.items()}
     )
-    for shown in timelines.choose(timelines.open_run(folder)):
+    for shown in timelines.choose(timelines.read_run(folder)):
         assert shown.precision == 0
         assert timeline.draw(shown.timeline).png.startswith(b"\x89PNG")
 
@@ -532,7 +532,7 @@ def test_sixty_classes(run: Run, tmp_path: Path) -> None:
         "detections__scores": np.repeat(np.arange(count) / 2, 2),
     }
     (shown,) = timelines.choose(
-        timelines.open_run(altered(run, tmp_path / "wide", **wide)), [judged.video_ids[0]]
+        timelines.read_run(altered(run, tmp_path / "wide", **wide)), [judged.video_ids[0]]
     )
     own = judged.classes[int(judged.labels[0].argmax())]
     assert [one.name for one in shown.timeline.tracks] == [own, "more 56", "more 55", "more 54"]

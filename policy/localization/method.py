@@ -32,7 +32,7 @@ from policy.session import Session, TrainedRun
 from policy.training.checkpoint import read_weights
 
 
-class Localizer(Method):
+class LocalizationMethod(Method):
     """What methods that find segments have in common."""
 
     judged = Localizations
@@ -57,7 +57,7 @@ class Localizer(Method):
         )
 
 
-class WTALC(Localizer):
+class WTALC(LocalizationMethod):
     """Paul et al., ECCV 2018, as released; M_rgb and M_motion of Conditional Model Selection, Sec. 3.3."""
 
     title = "W-TALC"

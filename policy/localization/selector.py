@@ -33,7 +33,7 @@ from policy.localization.curve import JudgedClips, curve, curve_lines, disparity
 from policy.localization.judged import Localizations
 from policy.localization.levels import activation_levels
 from policy.localization.localize import localize, video_probabilities
-from policy.localization.method import WTALC, Localizer, clip_spans
+from policy.localization.method import WTALC, LocalizationMethod, clip_spans
 from policy.localization.motion_affinity import BoolArray, affinity, disparity, pseudo_labels, top_clips
 from policy.localization.sampling import trained_labels
 from policy.method import Calibration, Losses, Method, Moment, Prediction, row_offsets
@@ -58,7 +58,7 @@ class _Answered(NamedTuple):
     sequence: FloatArray
 
 
-class LocalizationSelector(Localizer):
+class LocalizationSelector(LocalizationMethod):
     """Conditional Model Selection, Sec. 3.3."""
 
     title = "Clip selection"

@@ -293,7 +293,7 @@ def timeline(
 
     if (cache is None) != (labels is None):
         raise UserError("--cache and --labels: give both, or none of them")
-    run = timelines.open_run(run_folder)
+    run = timelines.read_run(run_folder)
     if cache is not None and labels is not None:
         run = timelines.with_activations(run, FeatureCache(cache), read_labels(labels, labels_format), device)
     videos = timelines.choose(run, video_ids)

@@ -93,7 +93,7 @@ class DrawnVideo:
         )
 
 
-def open_run(folder: Path) -> LocalizationRun:
+def read_run(folder: Path) -> LocalizationRun:
     """Raises UserError where the folder holds no finished run, or one of a method that does not localize."""
     result = read_result(folder)
     config, found = read_config(folder), Run(folder, result, reused=True).judged()
@@ -171,9 +171,9 @@ def timelines(folder: Path, video_ids: Sequence[str] = ()) -> list[Picture]:
     """Drawings of a run's best, median and worst video, or of those that are named, for a page.
 
     Raises:
-        UserError: as `open_run` and `choose`.
+        UserError: as `read_run` and `choose`.
     """
-    return [video.picture for video in choose(open_run(folder), video_ids)]
+    return [video.picture for video in choose(read_run(folder), video_ids)]
 
 
 def document(run: LocalizationRun, videos: Sequence[DrawnVideo], command: str) -> Document:
