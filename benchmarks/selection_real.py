@@ -47,6 +47,7 @@ from policy.selection.config import SelectionConfig, SelectorCascadeConfig, Sele
 from policy.selection.controls import cascade, oracle, single_models
 from policy.selection.curve import SelectionCurve
 from policy.selection.method import Selector
+from policy.selection.pool import PoolTable
 from policy.selection.sequential import SelectorCascade
 from tests.caches import make_spec
 from tests.pools import plant_pool
@@ -63,20 +64,27 @@ EPOCHS = (30, 30, 25, 12)
 RATES = (0.03, 0.01, 0.004, 0.004)
 MODELS = ("m0", "m1", "m2", "m3")
 
-SELECTOR = SelectorConfig(models=MODELS, lr=1e-3, epochs=20)
-TOGETHER = SelectorCascadeConfig(models=MODELS, lr=3e-3, weight_decay=1e-4, epochs=100, threshold=0.01)
+PAPER_SELECTOR = SelectorConfig(models=MODELS, decisions="perceptron", temperature="none")
+SELECTOR = replace(PAPER_SELECTOR, temperature="fitted", epochs=20)
+STAGED = SelectorCascadeConfig(models=MODELS)
+PERCEPTRON = replace(STAGED, decisions="perceptron", temperature="none", weight_decay=1e-4)
 SELECTORS: Mapping[str, SelectorConfig] = {
-    "selector (the paper's)": replace(SELECTOR, epochs=5),
-    "… of 20 epochs": SELECTOR,
+    "selector (the paper's)": PAPER_SELECTOR,
+    "… of 20 epochs": replace(PAPER_SELECTOR, epochs=20),
     "… --target loss": replace(SELECTOR, target="loss"),
     "… and --affinity-loss error": replace(SELECTOR, target="loss", affinity_loss="error"),
     "… and --confidence-input": replace(
         SELECTOR, target="loss", affinity_loss="error", confidence_input=True
     ),
 }
-COMBINED: Mapping[str, SelectorCascadeConfig] = {
-    "selector-cascade": TOGETHER,
-    "… --answer largest": replace(TOGETHER, answer="largest"),
+COMBINED: Mapping[str, SelectionConfig] = {
+    "selector": SelectorConfig(models=MODELS, threshold=0.01),
+    "… --answer mean": SelectorConfig(models=MODELS, threshold=0.01, answer="mean"),
+    "… --answer chosen": SelectorConfig(models=MODELS, threshold=0.01, answer="chosen"),
+    "selector-cascade": STAGED,
+    "selector-cascade --answer mean": replace(STAGED, answer="mean"),
+    "selector-cascade --answer largest": replace(STAGED, answer="largest"),
+    "selector-cascade --decisions perceptron": PERCEPTRON,
 }
 CASCADE = "confidence cascade"
 
@@ -195,28 +203,31 @@ def areas(data: Data, runs: Path, *, epochs: int, quick: bool, with_trees: bool)
     """Of each way to choose, in points of HIT@1 above random selection.
 
     Args:
-        epochs: of selector-cascade.
+        epochs: of selector-cascade's perceptron.
     """
     cpu = torch.device("cpu")
     curves: dict[str, SelectionCurve] = {}
+    tables: dict[str, tuple[PoolTable, PoolTable]] = {}
     ways: dict[str, SelectionConfig] = {**SELECTORS, **COMBINED}
     for name, asked in ways.items():
-        usual = epochs if name in COMBINED else asked.epochs
+        usual = epochs if isinstance(asked, SelectorCascadeConfig) else asked.epochs
         config = with_schedule(replace(asked, epochs=1 if quick else usual), {"threshold"})
         run_method(config, *data, runs / name, device="cpu")
         dataset = open_data(config, *data)
         method = load_method(runs / name, config, dataset)
         assert isinstance(method, Selector | SelectorCascade)
         curves[name] = method.curve(dataset.evaluation, cpu)
-        table, training = method.look(dataset.evaluation)[0], method.look(dataset.train)[0]
+        tables[config.temperature] = method.look(dataset.evaluation)[0], method.look(dataset.train)[0]
         if isinstance(method, Selector) and name == list(SELECTORS)[-1]:
             choose = entry_and_cascade(
                 method.confidences(dataset.train, cpu), method.confidences(dataset.evaluation, cpu)
             )
-            curves["selector first, cascade afterwards"] = choose(table, training)
-        if isinstance(method, SelectorCascade) and method.config.answer == "learned":
+            curves["selector first, cascade afterwards"] = choose(*tables["fitted"])
+        if name == "selector-cascade" and isinstance(method, SelectorCascade):
             curves["cascade with its answers"] = stacked_cascade(method, dataset)
+    table, training = tables["fitted"]
     curves[CASCADE] = cascade(table, training)
+    curves["… of scores as they are"] = cascade(*tables["none"])
     curves["committee cascade"] = cascade(table, training, committee=True)
     curves["… thresholds fitted, models left out"] = fitted_cascade(table, training, committee=True)
     curves["cascade, thresholds fitted, models left out"] = fitted_cascade(table, training)
@@ -262,7 +273,9 @@ def summary(rows: list[dict[str, float]], shared: float) -> str:
 @click.option("--pool", "chosen", multiple=True, help="digits, groups, telling; by default all.")
 @click.option("--kept", type=click.Path(path_type=Path), help="Keep the digits' class scores in this folder.")
 @click.option("--videos", default=1000, show_default=True, help="To train on, of planted pools.")
-@click.option("--epochs", default=TOGETHER.epochs, show_default=True, help="Of selector-cascade.")
+@click.option(
+    "--epochs", default=PERCEPTRON.epochs, show_default=True, help="Of selector-cascade's perceptron."
+)
 @click.option("--trees", "with_trees", is_flag=True, help="With gradient-boosted trees, which take long.")
 @click.option("--quick", is_flag=True, help="One split and one epoch, to see whether it runs.")
 def main(

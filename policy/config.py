@@ -121,9 +121,11 @@ class RunConfig(TrainingConfig, DataConfig):
 
     Attributes:
         method: a key of `policy.registry.METHODS`.
+        earlier: values of options that runs of earlier versions did not have.
     """
 
     method: ClassVar[str]
+    earlier: ClassVar[Mapping[str, Any]] = {}
 
     def check(self) -> None:
         """Raises UserError, one line, where a value is invalid, alone or together with another."""

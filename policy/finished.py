@@ -3,8 +3,9 @@
 A run's folder is only read. An operating point is found on videos of its own, never on those that are judged:
 
 - on a subset that the run was not trained on, which is what to give where there is one;
-- or on the training videos. What decides in a selector is a small network, which is trained again without each of
-  `FOLDS` parts of them, and decides for that part (cross-fitting). LiteEval's networks are too large for that: its
+- or on the training videos. Of regressions a run keeps what each price costs when every video is judged by some
+  that have not seen it. A selector's perceptron is trained again without each of `FOLDS` parts of them,
+  and decides for that part (cross-fitting). LiteEval's networks are too large for that: its
   threshold is set on videos that they have been trained on, on which gates open more, or less, than on others.
 """
 
@@ -311,7 +312,8 @@ class _Finished:
 
 def _on_training(run: _Finished, target: OperatingTarget | None, subset: str | None) -> bool:
     """Whether an operating point is to be found on the training videos."""
-    if target is None or target.kind == METHODS[run.config.method].direct_target:
+    method = METHODS[run.config.method]
+    if target is None or target.kind == method.direct_target or method.keeps_spending(run.config):
         return False
     return subset is None or subset == run.content["data"]["train_subset"]
 
@@ -336,6 +338,10 @@ def _moved(
     if target.kind == method.direct_target:
         return MovedPoint(target, method.move_to(target, (), device))
     method.check_target(target)
+    if subset in (None, run.content["data"]["train_subset"]) and type(method).keeps_spending(run.config):
+        words = "the training videos, each judged by regressions that have not seen it"
+        run.note(f"{target} is set on {words}")
+        return MovedPoint(target, method.move_to(target, (), device), words)
     on_training = _on_training(run, target, subset)
     if on_training and run.own_data is None:
         raise UserError(

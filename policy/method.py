@@ -226,6 +226,12 @@ class Method(ABC):
         """Decide by a value from now on, which a target has set."""
         raise NotImplementedError
 
+    @classmethod
+    def keeps_spending(cls, config: RunConfig) -> bool:
+        """Whether a finished run knows what each value costs on held-out predictions of its training videos, so
+        that a budget needs no calibration videos."""
+        return False
+
     @property
     def draws(self) -> int:
         """How often evaluation is repeated, if it draws at random."""

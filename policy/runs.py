@@ -467,7 +467,8 @@ def read_config(folder: Path) -> RunConfig:
         values["whole_only"] = content.get("whole_only", False)
         values |= {name: content["data"][name] for name in ("train_subset", "eval_subset")}
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return CONFIGS[values.pop("method")](**values)
+        config = CONFIGS[values.pop("method")]
+        return config(**{**config.earlier, **values})
     except (KeyError, TypeError) as error:
         raise not_ours(folder / CONFIG) from error
 

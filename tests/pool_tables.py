@@ -52,6 +52,17 @@ def random_table(
     )
 
 
+def averaged(probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
+    """(S, C) -> (C,): the mean of S models' log-probabilities or, with several classes, of their log-odds."""
+    if len(probabilities) == 1:
+        return np.asarray(probabilities[0])
+    clipped = probabilities.astype(np.float64).clip(1e-7, 1 - np.float64(np.float32(1e-7)))
+    if multi_label:
+        return np.asarray(1 / (1 + np.exp(-np.log(clipped / (1 - clipped)).mean(axis=0))))
+    powers = np.exp(np.log(clipped).mean(axis=0))
+    return np.asarray(powers / powers.sum())
+
+
 def random_choices(table: PoolTable, seed: int, points: int = 6, name: str = "chosen") -> SelectionCurve:
     """A model for each video, drawn at random, at each of some points."""
     chosen = only(np.random.default_rng(seed).integers(len(table.models), size=(points, len(table))))

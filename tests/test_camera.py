@@ -201,6 +201,7 @@ LITEEVAL = LiteEvalConfig(
 )
 MODELS = ("cheap", "dear", "clips")
 SELECTOR = SelectorConfig(
+    decisions="perceptron",
     models=MODELS,
     epochs=4,
     batch=4,

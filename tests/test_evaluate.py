@@ -106,10 +106,14 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("pool")
     planted = plant_pool(folder / "cache", train=120, test=160, classes_per_group=2, telling=True)
     trained = Trained(folder, planted.cache, with_validation(planted.labels))
-    trained.add("selector", models=planted.models, epochs=4)
-    trained.add("selector", "price", models=planted.models, epochs=4, rule="price", budget=6.0)
+    trained.add("selector", models=planted.models, epochs=4, decisions="perceptron")
+    trained.add(
+        "selector", "price", models=planted.models, epochs=4, decisions="perceptron", rule="price", budget=6.0
+    )
     trained.add("selector", "linear", models=planted.models, heads="linear", folds=3)
-    trained.add("selector-cascade", models=planted.models, epochs=4)
+    trained.add("selector-cascade", models=planted.models, epochs=4, decisions="perceptron")
+    trained.add("selector", "regressions", models=planted.models)
+    trained.add("selector-cascade", "staged", models=planted.models)
     return trained
 
 

@@ -160,7 +160,14 @@ def test_the_page(
 # --- selectors ---
 
 SELECTOR = SelectorConfig(
-    models=("m0", "m1:2", "m2"), epochs=20, batch=8, lr=1e-2, selector_hidden=8, target="loss", budget=4.0
+    decisions="perceptron",
+    models=("m0", "m1:2", "m2"),
+    epochs=20,
+    batch=8,
+    lr=1e-2,
+    selector_hidden=8,
+    target="loss",
+    budget=4.0,
 )
 COUNT, DIM = 4, 6
 NAMES = tuple("dcba")

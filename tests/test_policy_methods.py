@@ -109,8 +109,8 @@ DECISIVE = {
     "liteeval-rl": "0954dd69dad2",
     "coarse-only": "ca2dfc7c9a37",
     "random-gating": "69ba3141b566",
-    "selector": "69574e0d16f0",
-    "selector-cascade": "6fffd852ac39",
+    "selector": "fc52a43f89cf",
+    "selector-cascade": "c0ccd5c3f84e",
     "localization-selector": "1be15565c6d9",
     "wtalc": "1bdf0a215400",
 }

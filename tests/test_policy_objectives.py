@@ -342,7 +342,7 @@ def test_what_the_teacher_says(teacher: Path, data: Dataset) -> None:
 
 def test_a_teacher_that_chooses_from_a_pool(tmp_path: Path) -> None:
     pool = plant_pool(tmp_path / "cache", train=40, test=40, classes_per_group=2)
-    config = SelectorConfig(models=("m0", "m1", "m2"), epochs=1, budget=2.0)
+    config = SelectorConfig(models=("m0", "m1", "m2"), decisions="perceptron", epochs=1, budget=2.0)
     run_method(config, pool.cache, pool.labels, tmp_path / "teacher", device="cpu")
     own = open_data(UniformConfig(fine="m3"), pool.cache, pool.labels)
     said = teacher_probabilities(tmp_path / "teacher", own, device=CPU)

@@ -18,7 +18,9 @@ from policy.selection.session import SelectorSession
 from tests.pools import PlantedPool, plant_pool
 
 MODELS = ("m0", "m1", "m2", "m3")
-CONFIG = SelectorConfig(models=MODELS, epochs=4, batch=32, lr=3e-3, selector_hidden=16)
+CONFIG = SelectorConfig(
+    models=MODELS, decisions="perceptron", epochs=4, batch=32, lr=3e-3, selector_hidden=16
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from policy.evaluation.metrics import mean_average_precision
 from policy.selection.curve import SelectionCurve
-from tests.pool_tables import random_choices, random_table
+from tests.pool_tables import averaged, random_choices, random_table
 
 
 @settings(max_examples=30)
@@ -28,7 +28,7 @@ def test_sets_of_models(seed: int, models: int, multi_label: bool) -> None:
         for v in range(9):
             asked = [n for n in range(models) if answering[p, v] >> n & 1]
             used[asked] += 1 / 9
-            scores[v] = np.mean([table.probabilities[v, n] for n in asked], axis=0)
+            scores[v] = averaged(table.probabilities[v, asked], table.multi_label)
             macs[v] = sum(table.macs[v, n] for n in range(models) if ran[p, v] >> n & 1) + overhead[v]
         assert np.array_equal(curve.macs[p], macs)
         assert curve.gflops[p] == pytest.approx(macs.mean() / 1e9)

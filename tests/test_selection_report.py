@@ -54,7 +54,9 @@ def run(
     data = ["--cache", str(folder / "cache"), "--labels", str(folder / labels), "--device", "cpu"]
     data += [word for model in pool for word in ("--model", model)]
     result = CliRunner().invoke(
-        train_policy, ["selector", *data, *map(str, words)], env={"COLUMNS": str(width), "LINES": "24"}
+        train_policy,
+        ["selector", "--decisions", "perceptron", *data, *map(str, words)],
+        env={"COLUMNS": str(width), "LINES": "24"},
     )
     assert result.exit_code == 0, result.output
     return result

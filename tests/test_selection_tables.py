@@ -35,7 +35,14 @@ from tests.pools import GFLOPS, plant_pool
 SMALL = ["--seeds", "1", "--epochs", "3", "--resamples", "20", "--device", "cpu"]
 PAPERS = ["x3d_xs", "x3d_s", "x3d_m", "x3d_l"]
 SUBSTITUTED = [word for n, paper in enumerate(PAPERS) for word in ("--substitute", f"{paper}=m{n}")]
-USUAL: dict[str, object] = {"alpha": 5e-4, "coarse": "m0", "rows": 3, "budget": None, "rule": "threshold"}
+USUAL: dict[str, object] = {
+    "alpha": 5e-4,
+    "coarse": "m0",
+    "rows": 3,
+    "budget": None,
+    "rule": "threshold",
+    "decisions": "perceptron",
+}
 """The paper's selector on the cheapest model."""
 CLIPS = 3
 ROW_S, LOAD_S = (0.001, 0.002, 0.004, 0.008), 0.1
@@ -234,8 +241,14 @@ WAYS: dict[str, tuple[str, dict[str, object]]] = {
     "Chosen by price †": ("price 0.01", {"rule": "price", "affinity": "hard", "target": "affinity"}),
     "Soft affinity, by price †": ("price 0.01", {"rule": "price", "affinity": "soft"}),
     "Every model's loss, by price †": ("price 0.01", {"target": "loss"}),
-    "Selection and cascade †": ("price 0.01", {"answer": "learned"}),
+    "Selector †": ("price 0.01", {"method": "selector", "decisions": "logistic"}),
+    "Selection and cascade †": ("price 0.01", {"method": "selector-cascade", "answer": "weighted"}),
+    "Selection and cascade, mean †": ("price 0.01", {"answer": "mean"}),
     "Selection and cascade, largest †": ("price 0.01", {"answer": "largest"}),
+    "Selection and cascade, perceptron †": (
+        "price 0.01",
+        {"method": "selector-cascade", "decisions": "perceptron"},
+    ),
 }
 
 
@@ -273,7 +286,7 @@ def test_where_the_ways_decide() -> None:
     table = paper("selection-budgets")
     same = substitution(table, [])
     asked = requests(table, {"threshold": 0.7}, same)
-    assert [selecting(one).threshold for one in asked.values()] == [0.7, *[0.01] * 5]
+    assert [selecting(one).threshold for one in asked.values()] == [0.7, *[0.01] * 8]
     given = {"budget": 8.0, "rule": "price", "target": "loss", "affinity": "soft"}
     budgets = requests(pool_rows.at_budget(table), given, same)
     assert {selecting(one).budget for one in budgets.values()} == {8.0}

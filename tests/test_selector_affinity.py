@@ -24,7 +24,7 @@ from tests.planted import write_planted_labels
 from tests.pools import PlantedPool, plant_pool
 
 MACS = (600_000_000, 2_000_000_000, 4_700_000_000, 18_400_000_000)
-CONFIG = SelectorConfig(models=("a", "b"))
+CONFIG = SelectorConfig(models=("a", "b"), decisions="perceptron")
 
 
 def table_of(seed: int, *, several: bool = False, videos: int = 40, classes: int = 6) -> PoolTable:

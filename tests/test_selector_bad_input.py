@@ -72,7 +72,7 @@ def with_scores(scores: Callable[[np.ndarray], np.ndarray]) -> Callable[[VideoRe
 def run(pool: PlantedPool, *words: object) -> Result:
     folder = pool.cache.folder
     data = ["--cache", folder, "--labels", folder / "labels.csv", "--out", folder.parent / "run"]
-    given = [*data, "--epochs", 1, "--device", "cpu", *words]
+    given = [*data, "--decisions", "perceptron", "--epochs", 1, "--device", "cpu", *words]
     return CliRunner().invoke(train_policy, ["selector", *map(str, given)])
 
 

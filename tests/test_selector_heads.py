@@ -65,7 +65,10 @@ def test_temperature_against_a_search() -> None:
     )
 
     def loss(slope: float) -> float:
-        return -float(np.log(softmax(slope * scores, axis=1)[np.arange(len(label)), label]).mean())
+        logs = np.log(softmax(slope * scores, axis=1))
+        right = logs[np.arange(len(label)), label]
+        others = 1 / (len(label) + 1)  # how little certain a label is
+        return -float(((1 - others) * right + others * logs.mean(axis=1)).mean())
 
     best = minimize_scalar(loss, bounds=(0.1, 100), method="bounded").x
     calibration = Calibration.fit(scores, targets, multi_label=False)
@@ -80,7 +83,7 @@ def test_sigmoid_against_logistic_regression() -> None:
     calibration = Calibration.fit(scores, targets, multi_label=True)
     theirs = LogisticRegression(C=np.inf).fit(scores.reshape(-1, 1), targets.ravel())
     np.testing.assert_allclose(
-        calibration(scores).ravel(), theirs.predict_proba(scores.reshape(-1, 1))[:, 1], atol=2e-3
+        calibration(scores).ravel(), theirs.predict_proba(scores.reshape(-1, 1))[:, 1], atol=3e-3
     )
 
 
@@ -237,10 +240,10 @@ def test_on_the_command_line(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout), result.stderr
 
-    said, notes = run("folds", "--epochs", "3")
+    said, notes = run("folds")
     assert said["gflops"]["bad"] == pytest.approx((ROWS * 1_000 + 6 * 4) / 1e9)  # on the cheapest
     assert "optimistic" not in notes
-    _, notes = run("seen", "--epochs", "1", "--folds", "1")
+    _, notes = run("seen", "--folds", "1")
     assert "judge the videos that they were fitted on (--folds 1)" in notes
 
 

@@ -69,7 +69,7 @@ def opened(folder: Path, **more: object) -> tuple[SelectorConfig, Dataset]:
 
 
 def tables(folder: Path, **more: object) -> tuple[PoolTable, PoolTable]:
-    config, data = opened(folder, **more)
+    config, data = opened(folder, temperature="none", **more)
     pool = Pool.of(config, data)
     return pool.table(data.train), pool.table(data.evaluation)
 

@@ -17,7 +17,15 @@ from policy.selection.curve import SelectionCurve
 from policy.selection.method import Selector
 from tests.pools import PlantedPool, plant_pool
 
-CONFIG = SelectorConfig(models=("m0", "m1", "m2", "m3"), epochs=10, batch=64, lr=1e-3, lr_drop=(4, 8))
+CONFIG = SelectorConfig(
+    models=("m0", "m1", "m2", "m3"),
+    decisions="perceptron",
+    temperature="none",
+    epochs=10,
+    batch=64,
+    lr=1e-3,
+    lr_drop=(4, 8),
+)
 SEEDS = [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
 
 

@@ -30,7 +30,14 @@ from tests.test_policy_distributed import torchrun
 
 CPU = torch.device("cpu")
 CONFIG = SelectorConfig(
-    models=("m0", "m1", "m2", "m3"), epochs=3, batch=32, lr=1e-2, selector_hidden=16, rows=2
+    decisions="perceptron",
+    temperature="none",
+    models=("m0", "m1", "m2", "m3"),
+    epochs=3,
+    batch=32,
+    lr=1e-2,
+    selector_hidden=16,
+    rows=2,
 )
 BACKBONES = (600_000_000, 2_000_000_000, 4_700_000_000, 18_400_000_000)
 
@@ -235,7 +242,9 @@ def test_how_sure(planted: PlantedPool) -> None:
 
 def test_how_sure_of_several_classes(tmp_path: Path) -> None:
     cache, labels = several_labels(tmp_path / "cache")
-    config = SelectorConfig(models=("m0", "m1"), confidence_input=True)
+    config = SelectorConfig(
+        models=("m0", "m1"), decisions="perceptron", temperature="none", confidence_input=True
+    )
     table, inputs = (method := Selector(config, open_data(config, cache, labels))).look(
         open_data(config, cache, labels).train
     )
@@ -282,6 +291,7 @@ def test_two_processes_train_what_one_does(planted: PlantedPool, tmp_path: Path)
     words = ["--cache", folder, "--labels", folder.parent / "labels.csv"]
     words += [word for model in config.models for word in ("--model", model)]
     words += ["--epochs", 3, "--batch", 32, "--lr", 1e-2, "--lr-drop", 99, "--selector-hidden", 16]
+    words += ["--decisions", "perceptron", "--temperature", "none"]
     done = torchrun("selector", *words, "--budget", 4, "--device", "cpu", "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "two" / "result.json").read_text())["processes"] == 2
@@ -322,7 +332,15 @@ def several_labels(folder: Path) -> tuple[FeatureCache, LabelSet]:
 def test_several_classes_per_video(tmp_path: Path) -> None:
     """Probabilities are sigmoids, losses binary cross-entropy; the selector finds out which videos are hard."""
     cache, labels = several_labels(tmp_path / "cache")
-    config = SelectorConfig(models=("m0", "m1"), epochs=40, batch=20, lr=1e-2, alpha=0.05)
+    config = SelectorConfig(
+        models=("m0", "m1"),
+        decisions="perceptron",
+        temperature="none",
+        epochs=40,
+        batch=20,
+        lr=1e-2,
+        alpha=0.05,
+    )
     run = run_method(config, cache, labels, tmp_path / "run", device="cpu")
     said = run.predictions()
     dear = said.ledger["m1"][0] > 0
@@ -338,7 +356,7 @@ def test_several_classes_per_video(tmp_path: Path) -> None:
 def selector(pool: PlantedPool, folder: Path, *words: str) -> Result:
     data = ["--cache", str(pool.cache.folder), "--labels", str(pool.cache.folder.parent / "labels.csv")]
     models = ["--model", "m0", "--model", "m1", "--epochs", "2", "--device", "cpu", "--out", str(folder)]
-    return CliRunner().invoke(train_policy, ["selector", *data, *models, *words])
+    return CliRunner().invoke(train_policy, ["selector", *data, *models, "--decisions", "perceptron", *words])
 
 
 @pytest.mark.parametrize(

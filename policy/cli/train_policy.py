@@ -35,7 +35,14 @@ from policy.options import (
 )
 from policy.recipes import with_recipe
 from policy.registry import CONFIGS, configure
-from policy.selection.config import PoolConfig, SelectionConfig, SelectorConfig, with_schedule
+from policy.selection.config import (
+    PAPER,
+    PoolConfig,
+    SelectionConfig,
+    SelectorConfig,
+    check_read,
+    with_schedule,
+)
 
 if TYPE_CHECKING:
     from policy.training.distributed import Ranks
@@ -128,7 +135,7 @@ def random_gating(like: Path | None, **given: Any) -> None:
 @train_policy.command()
 @options(
     DATA,
-    settings(SelectorConfig, *method_options(PoolConfig), without=("coarse",)),
+    settings(SelectorConfig, *method_options(PoolConfig), without=("coarse", "decisions")),
     click.option(
         "--alpha",
         "alphas",
@@ -176,12 +183,33 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     click.echo(render_affinities(table, config, alphas or ALPHAS, colour=colour), nl=False)
 
 
+@_trains(
+    "selector",
+    models=click.option(
+        "--recipe", type=click.Choice(["paper"]), help="Set what is not given as the paper's text has it."
+    ),
+)
+def selector(**given: Any) -> None:
+    """Model selection: per video, the cheapest model of a pool that will get it right.
+
+    What one model predicts for a video says which model should judge it. Class scores come from streams of the
+    cache: extracted, or imported with feature-cache import. Of streams with features alone, --heads linear makes a
+    pool as well.
+
+    \b
+    Example:
+      train-policy selector --cache CACHE --labels labels.csv \\
+        --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector
+    """
+    _run("selector", given)
+
+
 @_trains("selector-cascade")
 def selector_cascade(**given: Any) -> None:
     """Selection and cascade in one: models run one after another, as long as the next is worth its price.
 
-    After each model a network looks at the class scores of all that have run, and says how likely a right answer
-    is now, and after each of the others.
+    After each model regressions on how sure those are that have run, and whether they agree, say how likely a
+    right answer is now, and after each of the others. The answer is that of all models that ran.
 
     \b
     Example:
@@ -221,9 +249,14 @@ def _run(method: str, given: dict[str, Any], **more: Any) -> None:
     from policy.training.stopping import Terminated, terminable
 
     names = given_options()
-    config = with_recipe(configure(method, given_settings(), **more), given.get("recipe"), names)
+    config = configure(method, given_settings(), **more)
     if isinstance(config, SelectionConfig):
+        of_paper = {name: value for name, value in PAPER.items() if name not in names}
+        config = replace(config, **of_paper) if given.get("recipe") else config
+        check_read(config, names)
         config = with_schedule(config, names)
+    else:
+        config = with_recipe(config, given.get("recipe"), names)
     leads = True
     try:
         with terminable(), joined() as ranks:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 import click
 
@@ -16,12 +16,17 @@ from policy.config import NOT_NEGATIVE, POSITIVE, InputNorm, RunConfig, option
 
 SelectorInput = Literal["scores", "features", "scores+features"]
 WhenNone = Literal["largest", "most-confident"]
-SelectorAnswer = Literal["learned", "largest", "mean"]
+SelectorAnswer = Literal["weighted", "mean", "largest", "learned"]
+Decisions = Literal["logistic", "perceptron"]
+MOST_STAGED = 8
+"""Models of a pool for which every set has its regressions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig(RunConfig):
     """A pool of models. The model on `coarse`, by default the cheapest of the pool, always runs."""
+
+    earlier: ClassVar[Mapping[str, Any]] = {"decisions": "perceptron", "temperature": "none"}
 
     models: tuple[str, ...] = option(
         (),
@@ -53,6 +58,11 @@ class PoolConfig(RunConfig):
         "training videos; 1: one head that has seen them.",
         POSITIVE,
     )
+    temperature: Literal["fitted", "none"] = option(
+        "fitted",
+        "Of class scores: fitted on the training videos, so that the probabilities of all models mean the same; "
+        "none: as they are (linear heads are always fitted).",
+    )
     out_of_fold: tuple[str, ...] = option(
         (),
         "For the training videos take the class scores of other streams, whose models have not seen them; repeat "
@@ -64,6 +74,11 @@ class PoolConfig(RunConfig):
         "Stream of the model that always runs, which the selector looks at; by default the cheapest of the pool.",
         flag="--input",
         metavar="STREAM",
+    )
+    decisions: Decisions = option(
+        "logistic",
+        "logistic: regularised regressions on how sure models are, whether they agree, and of which class; "
+        "perceptron: a network on their class scores, trained as the options below say.",
     )
     lr_drop: tuple[int, ...] = option(
         (),
@@ -77,21 +92,14 @@ class PoolConfig(RunConfig):
         "features to length 1; none: as it is.",
     )
 
+    @property
+    def is_logistic(self) -> bool:
+        """Whether regressions decide, which are not trained by gradient descent."""
+        return self.decisions == "logistic"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelectorConfig(PoolConfig):
-    """Model selection: per video, the cheapest model of a pool that will get it right.
-
-    A perceptron on the predictions of one model says which model should judge the video. Class scores come from
-    streams of the cache: extracted, or imported with feature-cache import. Of streams with features alone, --heads
-    linear makes a pool as well.
-
-    \b
-    Example:
-      train-policy selector --cache CACHE --labels labels.csv \\
-        --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector
-    """
-
     # Sec. 4.1 of the paper trains 5 epochs at 1e-3, and has "a simple multi-layer perceptron".
     method = "selector"
 
@@ -115,6 +123,12 @@ class SelectorConfig(PoolConfig):
     selector_input: SelectorInput = option("scores", "What is seen of that model.")
     confidence_input: bool = option(False, "See also how sure its class scores are.")
     selector_hidden: int = option(256, "Units of the selector's hidden layer.", POSITIVE)
+    answer: Literal["weighted", "mean", "chosen"] | None = option(
+        None,
+        "Of what has run, the model that is looked at and the chosen one: weighted: a weighted sum of their "
+        "log-probabilities, the weights fitted; mean: the mean of these; chosen: the chosen model's. By default "
+        "weighted, with --decisions perceptron chosen.",
+    )
     target: Literal["affinity", "loss"] = option(
         "affinity", "What is learned: the affinity, or every model's loss, which goes by price."
     )
@@ -141,9 +155,23 @@ class SelectorConfig(PoolConfig):
     )
 
     @property
+    def answers_by(self) -> SelectorAnswer:
+        """`answer`, or its default; "largest" for the chosen one."""
+        answer = self.answer or ("weighted" if self.is_logistic else "chosen")
+        return "largest" if answer == "chosen" else answer
+
+    def check_together(self) -> None:
+        if self.is_logistic and self.selector_input != "scores":
+            raise UserError(
+                f"--selector-input {self.selector_input} is for the perceptron: give --decisions perceptron"
+            )
+        if not self.is_logistic and self.answer in ("weighted", "mean"):
+            raise UserError(f"--answer {self.answer} is for other decisions: give --decisions logistic")
+
+    @property
     def by_price(self) -> bool:
         """Whether models are chosen by price rather than by a threshold."""
-        return self.target == "loss" or self.rule == "price"
+        return self.is_logistic or self.target == "loss" or self.rule == "price"
 
     @property
     def sees_scores(self) -> bool:
@@ -175,10 +203,11 @@ class SelectorCascadeConfig(PoolConfig):
         type=click.Choice([kind for kind in get_args(SelectorInput) if kind != "features"]),
     )
     selector_hidden: int = option(256, "Units of the networks' hidden layers.", POSITIVE)
-    answer: SelectorAnswer = option(
-        "learned",
-        "learned: from the class scores of all models that ran; largest: that of the largest of them; mean: the "
-        "mean of their class probabilities.",
+    answer: SelectorAnswer | None = option(
+        None,
+        "Of all models that ran: weighted: a weighted sum of their log-probabilities, the weights fitted for each "
+        "set of models; mean: the mean of these; largest: that of the largest model; learned: the perceptron's. "
+        "By default weighted, with --decisions perceptron learned.",
     )
     threshold: float | None = option(
         0.01,
@@ -194,19 +223,68 @@ class SelectorCascadeConfig(PoolConfig):
     sees_scores: ClassVar[bool] = True
 
     @property
+    def answers_by(self) -> SelectorAnswer:
+        """`answer`, or its default."""
+        return self.answer or ("weighted" if self.is_logistic else "learned")
+
+    @property
     def sees_features(self) -> bool:
         """Whether the networks look at the first model's features, too."""
         return self.selector_input != "scores"
 
     def check_together(self) -> None:
+        if self.answer == ("learned" if self.is_logistic else "weighted"):
+            of = "perceptron" if self.is_logistic else "logistic"
+            raise UserError(f"--answer {self.answer} is for other decisions: give --decisions {of}")
         if self.selector_input == "features":  # as a table may ask of all its rows
             raise UserError(
                 "selector-cascade answers with class scores: give --selector-input scores+features"
+            )
+        if self.is_logistic and self.sees_features:
+            raise UserError(
+                "--selector-input scores+features is for the perceptron: give --decisions perceptron"
+            )
+        if self.is_logistic and len(self.models) > MOST_STAGED:
+            raise UserError(
+                f"a pool of {len(self.models)} models: every set of them has its regressions, which at most "
+                f"{MOST_STAGED} can have; give --decisions perceptron"
             )
 
 
 SelectionConfig: TypeAlias = SelectorConfig | SelectorCascadeConfig
 """Of methods that choose from a pool."""
+
+PAPER: Mapping[str, Any] = {
+    "decisions": "perceptron",
+    "temperature": "none",
+    "answer": "chosen",
+    "selector_input": "scores",
+    "confidence_input": False,
+    "alpha": 5e-4,
+    "affinity": "hard",
+    "affinity_loss": "entropy",
+    "target": "affinity",
+    "rule": "threshold",
+    "epochs": 5,
+    "lr": 1e-3,
+}
+"""The selector of the paper's text, Sec. 3 and 4.1."""
+
+OF_PERCEPTRON = (
+    *("epochs", "batch", "lr", "weight_decay", "lr_drop", "grad_clip", "input_norm", "selector_hidden"),
+    *(
+        "selector_input",
+        "confidence_input",
+        "alpha",
+        "affinity",
+        "affinity_tau",
+        "affinity_loss",
+        "target",
+        "rule",
+    ),
+    "when_none",
+)
+"""Options that regressions do not read."""
 
 S = TypeVar("S", bound=SelectionConfig)
 
@@ -224,7 +302,7 @@ def with_schedule(config: S, given: Container[str]) -> S:
             nor a budget is given.
     """
     check_given(config, given)
-    no_price = "threshold" not in given and "budget" not in given
+    no_price = "threshold" not in given and "budget" not in given and not config.is_logistic
     if isinstance(config, SelectorConfig) and config.by_price and no_price:
         how = "--target loss" if config.target == "loss" else "--rule price"
         raise UserError(
@@ -235,6 +313,16 @@ def with_schedule(config: S, given: Container[str]) -> S:
         return config
     drops = (2 * config.epochs // 5, 4 * config.epochs // 5)
     return replace(config, lr_drop=tuple(drop for drop in drops if drop))
+
+
+def check_read(config: SelectionConfig, given: Container[str]) -> None:
+    """Raises UserError where an option is given that what decides does not read."""
+    unread = [name for name in OF_PERCEPTRON if name in given]
+    if config.is_logistic and unread:
+        raise UserError(
+            f"--{unread[0].replace('_', '-')} is about the perceptron, and regressions decide: give --decisions "
+            "perceptron"
+        )
 
 
 def check_given(config: SelectionConfig, given: Container[str]) -> None:

@@ -67,7 +67,7 @@ def random_mixtures(
 
 
 def ensemble(table: PoolTable) -> SelectionCurve:
-    """The mean of the class probabilities of the cheapest models, 1 to all N: N points, the number the value."""
+    """The mean of the log-probabilities of the cheapest models, 1 to all N: N points, the number the value."""
     counts = np.arange(1, len(table.models) + 1)
     every = np.array([all_of(int(count)) for count in counts], np.uint32)
     return _curve("Ensemble", table, counts, every)
@@ -120,11 +120,7 @@ def _curve(
 
 
 def _committee_confidence(table: PoolTable) -> FloatArray:
-    """(M, N): the largest class probability of the mean of the models up to each."""
-    sure = np.empty((len(table), len(table.models)))
-    for videos, probabilities in table.parts():
-        total = np.zeros_like(probabilities[:, 0])
-        for n in range(len(table.models)):
-            total += probabilities[:, n]
-            sure[videos, n] = total.max(axis=1) / (n + 1)
-    return sure
+    """(M, N): the largest class probability of the answer of the models up to each."""
+    sets = np.arange(1, len(table.models) + 1)
+    answers = (table.scores_of(np.full(len(table), all_of(int(n)), np.uint32)) for n in sets)
+    return np.stack([answer.max(axis=1) for answer in answers], axis=1).astype(np.float64)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from policy.evaluation.metrics import mean_average_precision
-from policy.selection.pool import BoolArray, FloatArray, Floats, IntArray, Masks, PoolTable, contains
+from policy.selection.pool import (
+    AnswerWeights,
+    BoolArray,
+    FloatArray,
+    Floats,
+    IntArray,
+    Masks,
+    PoolTable,
+    contains,
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,8 @@ class SelectionCurve:
         name: of the way to choose.
         values: (P,), what sets the budget: a threshold, a price, a number of models.
         ran: (P, M), the models that were run for a video.
-        answering: (P, M), those of them whose probabilities, averaged, are the answer.
+        answering: (P, M), those of them that answer together.
+        weights: by set of models, of their answer; None: it is their mean.
         overhead: (M,) MACs beside those of the pool's models: the selector's network and, where its input model is
             outside the pool, this model.
     """
@@ -30,6 +40,7 @@ class SelectionCurve:
     ran: Masks
     answering: Masks
     overhead: IntArray
+    weights: AnswerWeights | None = field(default=None, kw_only=True)
 
     @cached_property
     def macs(self) -> IntArray:
@@ -39,7 +50,7 @@ class SelectionCurve:
     @cached_property
     def correct(self) -> BoolArray:
         """(P, M): hit@1."""
-        return self.table.correct_of(self.answering)
+        return self.table.correct_of(self.answering, self.weights)
 
     @cached_property
     def gflops(self) -> FloatArray:
@@ -66,7 +77,7 @@ class SelectionCurve:
 
     def scores(self, point: int) -> Floats:
         """(M, C): class probabilities at a point."""
-        return self.table.scores_of(self.answering[point])
+        return self.table.scores_of(self.answering[point], self.weights)
 
     @cached_property
     def shares(self) -> FloatArray:

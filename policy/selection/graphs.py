@@ -6,17 +6,20 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from policy.method import class_probabilities
 from policy.selection.config import SelectorConfig
+from policy.selection.least_squares import Calibration
 from policy.selection.network import SelectorNetwork, as_confidences, selector_inputs
 from policy.selection.raw_model import RawModel
+from policy.selection.staged import SelectorHeads
 from policy.session import Graph
 
 
 def selector_graphs(
     config: SelectorConfig,
-    network: SelectorNetwork,
+    network: SelectorNetwork | SelectorHeads,
     first: RawModel,
     models: Sequence[RawModel],
     *,
@@ -28,7 +31,7 @@ def selector_graphs(
         first: the model that looks at each video.
         models: of the pool, the cheapest first.
     """
-    rule = {
+    rule: dict[str, object] = {
         "rule": "price" if config.by_price else "threshold",
         "price" if config.by_price else "threshold": float(network.threshold),
         "when_none": config.when_none,
@@ -37,6 +40,10 @@ def selector_graphs(
         "gflops": network.gflops.tolist(),
     }
     selector = _Selector(config, network, first, multi_label)
+    if isinstance(
+        network, SelectorHeads
+    ):  # of the logarithms (log-odds) of the answers of what ran, then a shift
+        rule["answer_weights"] = network.answers.tolist()
     return (
         Graph("selector", selector, _inputs(first), ("confidences",), {**_facts(first), **rule}, rows=True),
         *(
@@ -98,19 +105,29 @@ class _Answer(nn.Module):
         """(1, C)."""
         if self.raw.head is not None:
             assert mean is not None
-            calibration = self.raw.head.calibration
             fitted = self.scale(mean) @ self.get_buffer("weights") + self.get_buffer("bias")
-            return class_probabilities(calibration.slope * fitted + calibration.shift, self.multi_label)
+            return self.calibrated(self.raw.head.calibration, fitted)
         assert scores is not None
         logits = scores[:, self.get_buffer("columns")]
-        return class_probabilities(logits, self.multi_label).mean(0, keepdim=True)
+        if self.multi_label:
+            has, lacks = logsigmoid(logits).logsumexp(0), logsigmoid(-logits).logsumexp(0)
+            return self.calibrated(self.raw.calibration, (has - lacks)[None])
+        return self.calibrated(self.raw.calibration, logits.log_softmax(1).logsumexp(0, keepdim=True))
+
+    def calibrated(self, calibration: Calibration, scores: Tensor) -> Tensor:
+        """(1, C)."""
+        return class_probabilities(calibration.slope * scores + calibration.shift, self.multi_label)
 
 
 class _Selector(_Answer):
     """The same rows to the confidences (N,) in each model."""
 
     def __init__(
-        self, config: SelectorConfig, network: SelectorNetwork, first: RawModel, multi_label: bool
+        self,
+        config: SelectorConfig,
+        network: SelectorNetwork | SelectorHeads,
+        first: RawModel,
+        multi_label: bool,
     ) -> None:
         super().__init__(first, multi_label)
         self.config, self.network = config, network

@@ -11,12 +11,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, softmax
+from scipy.special import log_expit, log_softmax
 
 from cache_schema import CacheError, Stream, StreamSpec, UserError
 from cache_schema.scores import kind_of
 from policy.data.batches import RowChoice, VideoSet, batched
 from policy.networks.macs import linear_macs
+from policy.selection.least_squares import Calibration, calibration_sample
+from policy.selection.linear_head import class_targets
 from policy.selection.pool import Floats, IntArray
 
 _VIDEOS_AT_A_TIME = 128
@@ -36,8 +38,10 @@ class Head(Protocol):
 
 @dataclass(frozen=True)
 class ScoreHead:
-    """The stream's class scores: a softmax or, with several classes per video, a sigmoid of the logits of the
-    labels' classes alone (the 200 of Mini-Kinetics among Kinetics-400's), averaged over the rows.
+    """The stream's class scores of the labels' classes alone (the 200 of Mini-Kinetics among Kinetics-400's).
+
+    A softmax or, with several classes per video, a sigmoid of each row's logits is averaged over the rows; in
+    logarithms, for sums of logits over frames are probabilities of exactly 0 and 1 to float32, and yet in order.
 
     Attributes:
         columns: (C,), the column of the class scores for each class of the labels.
@@ -50,23 +54,70 @@ class ScoreHead:
         """Of the stream's whole classifier, on each row."""
         return rows * linear_macs(self.stream.spec.feature_dim, self.stream.spec.num_classes)
 
-    def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
-        probabilities = np.empty((len(which), len(self.columns)), np.float32)
+    def scores(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
+        """(m, C): logarithms of the mean probabilities or, with several classes per video, their log-odds."""
+        means = np.empty((len(which), len(self.columns)), np.float32)
         start = 0
         for part in batched(which, _VIDEOS_AT_A_TIME):
-            scores = [videos.scores_of(self.stream, video, rows) for video in part]
-            each = row_probabilities(np.concatenate(scores), self.columns, videos.multi_label)
-            counts = np.array([len(video) for video in scores])
-            sums = np.add.reduceat(each, np.cumsum(counts) - counts)
-            probabilities[start : start + len(part)] = sums / counts[:, None].astype(np.float32)
+            of_rows = [videos.scores_of(self.stream, video, rows) for video in part]
+            each = row_logs(np.concatenate(of_rows), self.columns, videos.multi_label)
+            counts = np.array([len(video) for video in of_rows])
+            sums = np.logaddexp.reduceat(each, np.cumsum(counts) - counts)
+            means[start : start + len(part)] = mean_scores(sums, counts[:, None])
             start += len(part)
-        return probabilities
+        return means
 
 
-def row_probabilities(scores: npt.NDArray[np.floating[Any]], columns: IntArray, multi_label: bool) -> Floats:
-    """(N, C): of each row's class scores (N, C'), as `ScoreHead` has them."""
+def row_logs(scores: npt.NDArray[np.floating[Any]], columns: IntArray, multi_label: bool) -> Floats:
+    """(N, 1, C): log-probabilities of the classes, from each row's class scores (N, C'). With several classes per
+    video (N, 2, C), of having each and of not having it."""
     logits = scores[:, columns].astype(np.float32)
-    return np.asarray(expit(logits) if multi_label else softmax(logits, axis=1))
+    if multi_label:
+        return np.asarray(np.stack([log_expit(logits), log_expit(-logits)], axis=1))
+    return np.asarray(log_softmax(logits, axis=1)[:, None])
+
+
+def mean_scores(sums: Floats, counts: IntArray | int) -> Floats:
+    """(…, C): as `ScoreHead.scores` has them.
+
+    Args:
+        sums: (…, 1 or 2, C), `row_logs` of some rows, summed as probabilities.
+        counts: of rows.
+    """
+    if sums.shape[-2] == 1:
+        return np.asarray(sums[..., 0, :] - np.log(counts).astype(np.float32))
+    return np.asarray(sums[..., 0, :] - sums[..., 1, :])
+
+
+@dataclass(frozen=True)
+class CalibratedHead:
+    """A stream's class scores, on the scale that all models of a pool share.
+
+    Attributes:
+        saturated: share of the training videos whose best class has a probability of exactly 1 to float32, without
+            the calibration.
+    """
+
+    head: ScoreHead | HeldOutHead
+    calibration: Calibration
+    saturated: float = 0.0
+
+    def macs(self, rows: IntArray) -> IntArray:
+        return self.head.macs(rows)
+
+    def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
+        return self.calibration(self.head.scores(videos, which, rows))
+
+
+def calibrated_head(head: ScoreHead | HeldOutHead, videos: VideoSet, rows: RowChoice) -> CalibratedHead:
+    """With the temperature (for several classes per video: slope and shift) that makes the classes of the training
+    videos most likely. It is one number, or two: fitted without a fold of the videos it would be the same."""
+    targets = class_targets(videos)
+    sample = calibration_sample(targets)
+    scores = head.scores(videos, sample.tolist(), rows)
+    plain = Calibration(1.0, 0.0, videos.multi_label)
+    saturated = float((plain(scores).max(axis=1) == 1).mean())
+    return CalibratedHead(head, Calibration.fit(scores, targets[sample], videos.multi_label), saturated)
 
 
 def score_head(stream: Stream, columns: IntArray, videos: VideoSet) -> ScoreHead:
@@ -182,13 +233,14 @@ class HeldOutHead:
         """Of the stream's own classifier."""
         return self.heads[0].macs(rows)
 
-    def probabilities(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
-        probabilities = np.empty((len(which), len(self.heads[0].columns)), np.float32)
+    def scores(self, videos: VideoSet, which: Sequence[int], rows: RowChoice) -> Floats:
+        """As `ScoreHead.scores`."""
+        scores = np.empty((len(which), len(self.heads[0].columns)), np.float32)
         source = np.array([self.source.get(videos.ids[video], 0) for video in which], np.int64)
         for place in np.unique(source):
             part = np.asarray(which)[source == place].tolist()
-            probabilities[source == place] = self.heads[place].probabilities(videos, part, rows)
-        return probabilities
+            scores[source == place] = self.heads[place].scores(videos, part, rows)
+        return scores
 
 
 def held_out_head(head: ScoreHead, others: Sequence[ScoreHead], train: VideoSet) -> HeldOutHead:

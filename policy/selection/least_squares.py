@@ -7,18 +7,23 @@ Where features are few (tens) logistic regression is better by some points.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.linalg import solve
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
+from torch import Tensor
 
-from policy.selection.pool import BoolArray, FloatArray, Floats
+from policy.selection.pool import BoolArray, FloatArray, Floats, IntArray
 
 _PART = 4096
-_BOUNDS = ((np.log(0.1), np.log(1000.0)), (-30.0, 30.0))
+_BOUNDS = ((np.log(1e-4), np.log(1000.0)), (-30.0, 30.0))
 """Of log(slope) and shift: scores that tell all apart, or nothing, have no best one."""
+_CALIBRATED_ON = 1 << 22
+"""Scores, at most, that a calibration is fitted to: it has two numbers to find."""
 
 
 def moments(features: Floats, targets: BoolArray) -> FloatArray:
@@ -67,18 +72,31 @@ def ridge_regression(moments: FloatArray, ridge: float) -> Linear:
 
 @dataclass(frozen=True)
 class Calibration:
-    """From the scores of least squares to probabilities: softmax(slope · s), sigmoid(slope · s + shift).
+    """From scores to probabilities: softmax(slope · s), sigmoid(slope · s + shift).
 
-    One temperature (Guo et al., 2017) or, for multi-label, one sigmoid (Platt, 1999) for all classes.
+    One temperature, 1 / slope (Guo et al., 2017), or for multi-label one sigmoid (Platt, 1999), for all classes.
     """
 
     slope: float
     shift: float
     multi_label: bool
 
+    def tensors(self, stream: str) -> dict[str, Tensor]:
+        """By name, for a file that may have those of other streams, too."""
+        return {f"{stream}/calibration": torch.tensor([self.slope, self.shift], dtype=torch.float64)}
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor], stream: str, *, multi_label: bool) -> Calibration:
+        """The inverse of `tensors`; where this stream's is not among them, one that changes nothing."""
+        slope, shift = tensors.get(f"{stream}/calibration", torch.tensor([1.0, 0.0])).tolist()
+        return Calibration(slope, shift, multi_label)
+
     @staticmethod
     def fit(scores: Floats, targets: BoolArray, multi_label: bool) -> Calibration:
-        """Of least cross-entropy on (n, C) scores; targets (n, C), one in each row without `multi_label`."""
+        """Of least cross-entropy on (n, C) scores; targets (n, C), one in each row without `multi_label`.
+
+        Targets are a little less than certain, as Platt's (1999): scores that are right throughout stay finite.
+        """
         start = [np.log(5.0)]
         if multi_label:
             share = np.clip(targets.mean(), 1e-6, 1 - 1e-6)
@@ -86,7 +104,7 @@ class Calibration:
         optimum = minimize(
             _binary_loss if multi_label else _loss,
             start,
-            (scores.astype(np.float64), targets),
+            (scores.astype(np.float64), less_certain(targets, multi_label)),
             jac=True,
             method="L-BFGS-B",
             bounds=_BOUNDS[: len(start)],
@@ -100,15 +118,29 @@ class Calibration:
         return np.asarray(expit(logits) if self.multi_label else softmax(logits, axis=1), np.float32)
 
 
-def _loss(at: FloatArray, scores: FloatArray, targets: BoolArray) -> tuple[float, FloatArray]:
+def calibration_sample(targets: BoolArray) -> IntArray:
+    """Places of the examples, of targets (M, C), that a calibration is fitted to: evenly spread."""
+    return np.arange(0, len(targets), -(-targets.size // _CALIBRATED_ON))
+
+
+def _loss(at: FloatArray, scores: FloatArray, targets: FloatArray) -> tuple[float, FloatArray]:
     """Cross-entropy at log(slope), and its gradient."""
     slope = np.exp(at[0])
     logs = log_softmax(slope * scores, axis=1)
     by_slope = ((np.exp(logs) - targets) * scores).sum() / len(scores)
-    return float(-logs[targets].sum() / len(scores)), np.array([by_slope * slope])
+    return float(-(targets * logs).sum() / len(scores)), np.array([by_slope * slope])
 
 
-def _binary_loss(at: FloatArray, scores: FloatArray, targets: BoolArray) -> tuple[float, FloatArray]:
+def less_certain(targets: BoolArray, multi_label: bool) -> FloatArray:
+    """(n, C): as if one more example had had each of the other answers."""
+    if multi_label:
+        has, lacks = targets.sum(), (~targets).sum()
+        return np.asarray(np.where(targets, (has + 1) / (has + 2), 1 / (lacks + 2)))
+    examples, classes = targets.shape
+    return np.asarray((examples * targets + 1 / classes) / (examples + 1))
+
+
+def _binary_loss(at: FloatArray, scores: FloatArray, targets: FloatArray) -> tuple[float, FloatArray]:
     """Binary cross-entropy at log(slope) and shift, and its gradient."""
     slope = np.exp(at[0])
     logits = slope * scores + at[1]

@@ -13,15 +13,19 @@ from cache_schema import CacheError, Stream, UserError
 from policy.data.batches import RowChoice, VideoSet
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
-from policy.selection.least_squares import Calibration, Linear, moments, ridge_regression
+from policy.selection.least_squares import (
+    Calibration,
+    Linear,
+    calibration_sample,
+    moments,
+    ridge_regression,
+)
 from policy.selection.pool import BoolArray, FloatArray, Floats, IntArray
 
 _RIDGES = (100.0, 10.0, 1.0, 0.1, 0.01)
 """Tried in turn for as long as the error falls; the features have variance 1."""
 _RIDGE_IN_SAMPLE = 1.0
 """With one fold there is nothing to choose by."""
-_CALIBRATED_ON = 1 << 22
-"""Scores, at most, that the calibration is fitted to: it has two numbers to find."""
 _PART = 4096
 
 
@@ -44,25 +48,24 @@ class WholeHead:
 
     def tensors(self, stream: str) -> dict[str, Tensor]:
         """By name, for a file that may have the heads of other streams, too."""
-        calibration = [self.calibration.slope, self.calibration.shift]
         return {
             f"{stream}/mean": self.scale.mean,
             f"{stream}/std": self.scale.std,
             f"{stream}/weights": torch.from_numpy(self.linear.weights),
             f"{stream}/bias": torch.from_numpy(self.linear.bias),
-            f"{stream}/calibration": torch.tensor(calibration, dtype=torch.float64),
+            **self.calibration.tensors(stream),
         }
 
     @staticmethod
     def of(tensors: Mapping[str, Tensor], stream: str, *, multi_label: bool) -> WholeHead:
         """The inverse of `tensors`. Raises KeyError where this stream's are not among them."""
-        mean, std, weights, bias, calibration = (
-            tensors[f"{stream}/{part}"] for part in ("mean", "std", "weights", "bias", "calibration")
+        mean, std, weights, bias = (
+            tensors[f"{stream}/{part}"] for part in ("mean", "std", "weights", "bias")
         )
         scale = Standardize(len(mean))
         scale.load_state_dict({"mean": mean, "std": std})
-        slope, shift = calibration.tolist()
-        return WholeHead(scale, Linear(weights.numpy(), bias.numpy()), Calibration(slope, shift, multi_label))
+        linear = Linear(weights.numpy(), bias.numpy())
+        return WholeHead(scale, linear, Calibration.of(tensors, stream, multi_label=multi_label))
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def fit_linear_head(
     else:
         ridge, heads = _best_ridge(features, targets, fold, whole, parts)
         head = ridge_regression(whole, ridge)
-    sample = np.arange(0, len(targets), -(-targets.size // _CALIBRATED_ON))
+    sample = calibration_sample(targets)
     predicted = _by_fold(heads, fold[sample], features[sample])
     calibration = Calibration.fit(predicted, targets[sample], videos.multi_label)
     fold_of = dict(zip(videos.ids, fold.tolist(), strict=True))

@@ -11,15 +11,18 @@ from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
 from policy.method import Calibration, IntArray, Losses, Moment, Prediction
 from policy.selection.affinity import affinities, qualities
-from policy.selection.config import SelectorConfig, threshold_of
+from policy.selection.combining import answer_weights
+from policy.selection.config import SelectorConfig
 from policy.selection.controls import POINTS
 from policy.selection.curve import SelectionCurve
+from policy.selection.logistic import fit_stage
 from policy.selection.network import SelectorNetwork, confidences_of, decide, selector_inputs
 from policy.selection.opening import Member, Pool, input_model
-from policy.selection.pool import FloatArray, PoolTable, only
+from policy.selection.pool import FloatArray, Masks, PoolTable, combined, log_scores, only
 from policy.selection.pool_method import PoolMethod
 from policy.selection.rule import check_budget, prices, thresholds, within_budget
 from policy.selection.session import SelectorSession
+from policy.selection.staged import SPENDING_POINTS, SelectorHeads, selector_network, spending
 
 
 class Selector(PoolMethod):
@@ -28,14 +31,14 @@ class Selector(PoolMethod):
     The input model always runs and is always charged. Sec. 3.1, 3.2 and 3.4.
 
     Attributes:
-        targets: (M, N) of the training videos: `affinities`, or with target "loss" `qualities`.
+        targets: (M, N) of the training videos, of a perceptron: `affinities`, or with target "loss" `qualities`.
     """
 
     title = "Model selection"
     session_class = SelectorSession
 
     config: SelectorConfig
-    model: SelectorNetwork
+    model: SelectorNetwork | SelectorHeads
 
     def __init__(
         self, config: SelectorConfig, data: Dataset, pool: Pool | None = None, first: Member | None = None
@@ -48,14 +51,16 @@ class Selector(PoolMethod):
         gflops = table.mean_macs / 1e9
         if self.input_place is not None:
             gflops[self.input_place] = 0
-        if config.target == "affinity":
+        if config.is_logistic:
+            self.targets = torch.empty(0)
+        elif config.target == "affinity":
             self.targets = torch.from_numpy(affinities(table, config, config.alpha)).float()
             self.affinities = self.targets
         else:
             self.targets = torch.from_numpy(qualities(table, config)).float()
-        self.model = SelectorNetwork(inputs.shape[1], config.selector_hidden, len(names))
+        self.model = selector_network(config, inputs.shape[1], len(names), multi_label=data.multi_label)
         self.model.gflops.copy_(torch.from_numpy(gflops))
-        if config.input_norm == "standard":
+        if config.input_norm == "standard" and isinstance(self.model, SelectorNetwork):
             self.model.scale.fit([inputs])
         if config.budget is not None:
             cheapest = np.full((1, len(table)), self.gflops.argmin())
@@ -96,12 +101,32 @@ class Selector(PoolMethod):
             return {"loss": functional.binary_cross_entropy_with_logits(logits, targets)}
         return {"loss": functional.cross_entropy(logits, targets)}
 
-    def finish(self, videos: VideoSet, device: torch.device) -> None:
-        budget = self.config.budget
-        if budget is None:
-            self.threshold = threshold_of(self.config, len(self.pool_of_models.names))
-        else:
-            self.threshold = self.within(budget, [(self, videos)], device)
+    def fit(self, videos: VideoSet, device: torch.device) -> None:
+        model, (table, inputs) = self.model, self.look(videos)
+        assert isinstance(model, SelectorHeads)
+        model.cpu()
+        places = np.arange(len(table.models))
+        answering = self.answering(places)
+        weights = answer_weights(self.config.answers_by, table, answering.tolist())
+        model.answers.copy_(torch.from_numpy(np.stack([weights[mask] for mask in answering.tolist()])))
+        right = table.correct_of(np.tile(answering[:, None], len(table)), weights)
+        features, best = model.seen(inputs)
+        fold = self.held_out_folds(videos)
+        fitted = fit_stage(features.numpy(), best.numpy(), right.T, fold, inputs.shape[1])
+        model.heads.take(0, places.tolist(), fitted)
+
+        def cost(price: float) -> float:
+            chosen = self.choose(fitted.held_out, price)[None]
+            return float(self.decided(table, np.array([price]), chosen, videos).gflops[0])
+
+        model.spending.copy_(spending(self.values(fitted.held_out, SPENDING_POINTS), cost))
+        model.to(device)
+
+    def answering(self, chosen: IntArray) -> Masks:
+        """The sets of models that answer where each is chosen: it alone, or with the model that is looked at."""
+        if self.input_place is None or self.config.answers_by == "largest":
+            return only(chosen)
+        return only(chosen) | only(self.input_place)
 
     def within(self, budget: float, calibration: Calibration, device: torch.device) -> float:
         parts = []
@@ -153,13 +178,17 @@ class Selector(PoolMethod):
         self, table: PoolTable, values: FloatArray, chosen: IntArray, videos: VideoSet
     ) -> SelectionCurve:
         """Choices (P, M) of a model, charged with what the selector itself costs."""
-        answering = ran = only(chosen)
+        answering, ran = self.answering(chosen), only(chosen)
         overhead = np.full(len(table), self.model.macs, np.int64)
         if self.input_place is None:
             overhead += self.input_model.macs(videos)
         else:
-            ran = answering | only(self.input_place)
-        return SelectionCurve(self.title, table, values, ran, answering, overhead)
+            ran = ran | only(self.input_place)
+        weights = None
+        if isinstance(self.model, SelectorHeads):
+            answers, places = self.model.answers.cpu().numpy(), np.arange(len(table.models))
+            weights = dict(zip(self.answering(places).tolist(), answers, strict=True))
+        return SelectionCurve(self.title, table, values, ran, answering, overhead, weights=weights)
 
     @torch.no_grad()
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
@@ -169,4 +198,8 @@ class Selector(PoolMethod):
         inputs = inputs[torch.from_numpy(indices)].to(batch.targets.device)
         chosen = self.choose(confidences_of(self.config, self.model, inputs), self.threshold)
         further = self.models_macs(only(chosen), table.macs[indices])
-        return Prediction(torch.from_numpy(table.probabilities[indices, chosen]), further_macs=further)
+        if isinstance(self.model, SelectorNetwork):
+            return Prediction(torch.from_numpy(table.probabilities[indices, chosen]), further_macs=further)
+        scores = log_scores(torch.from_numpy(table.probabilities[indices]), self.multi_label)
+        weights = self.model.answers.cpu()[torch.from_numpy(chosen)]
+        return Prediction(combined(scores, weights, self.multi_label), further_macs=further)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from policy.networks.perceptron import Perceptron
@@ -30,7 +30,7 @@ def selector_inputs(
     parts = []
     if scores is not None and config.selector_input != "features":
         parts.append(scores)
-    if scores is not None and config.confidence_input:
+    if scores is not None and config.confidence_input and not config.is_logistic:
         clipped = scores.clamp(LEAST, 1 - LEAST)
         parts.append(confidence_features(clipped, _TOP, multi_label=multi_label))
     if features is not None and config.sees_features:
@@ -79,8 +79,9 @@ class SelectorNetwork(Perceptron):
 
 
 @torch.no_grad()
-def confidences_of(config: SelectorConfig, network: SelectorNetwork, inputs: Tensor) -> FloatArray:
-    """(M, N): P(M_k, x) of Sec. 3.4 or, with target "loss", the exp(−loss) expected of each model.
+def confidences_of(config: SelectorConfig, network: nn.Module, inputs: Tensor) -> FloatArray:
+    """(M, N): P(M_k, x) of Sec. 3.4; with target "loss" the exp(−loss) expected of each model; of regressions the
+    chance that the answer is right after each.
 
     Args:
         inputs: (M, D), on the network's device.
@@ -90,7 +91,8 @@ def confidences_of(config: SelectorConfig, network: SelectorNetwork, inputs: Ten
 
 def as_confidences(config: SelectorConfig, logits: Tensor) -> Tensor:
     """(M, N) float64."""
-    return logits.double().sigmoid() if config.target == "loss" else logits.double().softmax(1)
+    independent = config.is_logistic or config.target == "loss"
+    return logits.double().sigmoid() if independent else logits.double().softmax(1)
 
 
 def decide(config: SelectorConfig, confidences: FloatArray, gflops: FloatArray, value: float) -> IntArray:

@@ -13,7 +13,17 @@ from cache_schema.costs import stream_cost
 from policy.data.batches import VideoSet
 from policy.data.opening import Dataset
 from policy.selection.config import PoolConfig, SelectionConfig
-from policy.selection.heads import Head, ScoreHead, held_out_head, parse_held_out, score_columns, score_head
+from policy.selection.heads import (
+    CalibratedHead,
+    Head,
+    ScoreHead,
+    calibrated_head,
+    held_out_head,
+    parse_held_out,
+    score_columns,
+    score_head,
+)
+from policy.selection.least_squares import Calibration
 from policy.selection.linear_head import LinearHead, WholeHead, fit_linear_head
 from policy.selection.pool import Floats, IntArray, ModelName, PoolTable, parse_models
 from policy.session import TrainedRun
@@ -189,9 +199,10 @@ def input_model(
         if member.stream.name == stream.name:
             return member
     name, count = ModelName(stream.name, config.rows), stream.spec.num_classes
+    plain = Calibration(1.0, 0.0, data.multi_label)
     if not config.sees_scores:
         # Charged for its classifier, if it has one, because a network that runs computes it, too.
-        return Member(name, stream, ScoreHead(stream, np.arange(count)))
+        return Member(name, stream, CalibratedHead(ScoreHead(stream, np.arange(count)), plain))
     if config.heads == "linear":
         return Member(name, stream, _linear_head(name, stream, config, data, trained))
     if not count:
@@ -199,7 +210,7 @@ def input_model(
             f"stream {stream.name!r} has no class scores for the selector to look at; give --selector-input "
             "features"
         )
-    return Member(name, stream, score_head(stream, np.arange(count), data.train))
+    return Member(name, stream, CalibratedHead(score_head(stream, np.arange(count), data.train), plain))
 
 
 def _head(
@@ -216,7 +227,13 @@ def _head(
         score_head(source, score_columns(source.spec, data.classes, config.score_classes), data.train)
         for source in (stream, *(data.held_out[other] for other in held_out.get(stream.name, ())))
     )
-    return held_out_head(head, others, data.train) if others else head
+    whole = held_out_head(head, others, data.train) if others else head
+    if trained:
+        calibration = Calibration.of(trained.tensors, name.stream, multi_label=trained.multi_label)
+        return CalibratedHead(whole, calibration)
+    if config.temperature == "none":
+        return CalibratedHead(whole, Calibration(1.0, 0.0, data.multi_label))
+    return calibrated_head(whole, data.train, partial(name.rows_of, crops=stream.spec.sampling.crops))
 
 
 def _linear_head(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from cache_schema import UserError
 from policy.data.batches import uniform_rows
+from policy.method import class_probabilities
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -18,6 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.uint32]
 """Sets of models: bit n is model n."""
+AnswerWeights = Mapping[int, Floats]
+"""By set of models, (N + 1,) weights of their answer, as `combined` takes them."""
 
 MOST_MODELS = 16
 """Sets of models are enumerated, and there are 2^N of them."""
@@ -158,41 +163,54 @@ class PoolTable:
             total += np.where(contains(ran, n), self.macs[:, n], 0)
         return total
 
-    def scores_of(self, answering: Masks) -> Floats:
-        """(M, C): class probabilities of video m, averaged over the models of the set answering[m]."""
+    def scores_of(self, answering: Masks, weights: AnswerWeights | None = None) -> Floats:
+        """(M, C): class probabilities of video m, the answer of the models of the set answering[m].
+
+        Args:
+            weights: of the answer of each set; by default it is the mean of the models.
+        """
         answer = np.empty(self.labels.shape, np.float32)
         for videos, probabilities in self.parts():
-            for mask in np.unique(answering[videos]):
+            for mask in np.unique(answering[videos]).tolist():
                 answered = answering[videos] == mask
-                answer[videos][answered] = self._averaged(probabilities, int(mask), answered)
+                answer[videos][answered] = self._answer(probabilities[answered], mask, weights)
         return answer
 
-    def correct_of(self, answering: Masks) -> BoolArray:
-        """(..., M): whether the sets of models answering (..., M) are right together; none is never."""
+    def correct_of(self, answering: Masks, weights: AnswerWeights | None = None) -> BoolArray:
+        """(..., M): whether the sets of models answering (..., M) are right together; none is never.
+
+        Args:
+            weights: as `scores_of` has them.
+        """
         masks = np.unique(answering).tolist()
-        new = {mask: np.empty(len(self), np.bool_) for mask in masks if mask not in self._correct_sets}
+        known = self._correct_sets if weights is None else {0: self._correct_sets[0]}
+        new = {mask: np.empty(len(self), np.bool_) for mask in masks if mask not in known}
         for videos, probabilities in self.parts() if new else ():
             every = np.arange(len(probabilities))
             for mask, right in new.items():
-                best = self._averaged(probabilities, mask).argmax(axis=1)
+                best = self._answer(probabilities, mask, weights).argmax(axis=1)
                 right[videos] = self.labels[videos][every, best]
-        self._correct_sets.update(new)
+        known.update(new)
         correct = np.zeros(answering.shape, np.bool_)
         for mask in masks:
-            correct |= (answering == mask) & self._correct_sets[mask]
+            correct |= (answering == mask) & known[mask]
         return correct
 
     def members(self, mask: int) -> list[int]:
         """The models of a set."""
         return [n for n in range(len(self.models)) if mask >> n & 1]
 
-    def _averaged(self, probabilities: Floats, mask: int, videos: BoolArray | slice = slice(None)) -> Floats:
-        """(M, N, C) -> (m, C): mean over the models of a set, for some of the videos."""
-        first, *others = self.members(mask)
-        # One after another is several times quicker than to pick them all and take the mean.
-        return np.asarray(
-            sum((probabilities[videos, n] for n in others), probabilities[videos, first]) / (1 + len(others))
-        )
+    def _answer(self, probabilities: Floats, mask: int, weights: AnswerWeights | None) -> Floats:
+        """(m, N, C) -> (m, C): of the models of a set."""
+        members = self.members(mask)
+        if weights is None:
+            if len(members) == 1:
+                return probabilities[:, members[0]]
+            of_set = mean_weights(np.isin(np.arange(len(self.models)), members))
+        else:
+            of_set = weights[mask]
+        scores = log_scores(torch.from_numpy(probabilities[:, members]), self.multi_label)
+        return combined(scores, torch.from_numpy(of_set[[*members, -1]]), self.multi_label).numpy()
 
     @cached_property
     def _judged(self) -> tuple[FloatArray, FloatArray, BoolArray]:
@@ -232,6 +250,33 @@ def model_losses(probabilities: Floats, targets: IntArray | BoolArray) -> FloatA
         p = probabilities[part].astype(np.float64).clip(LEAST, 1 - LEAST)
         losses[part] = -np.where(targets[part, None], np.log(p), np.log1p(-p)).mean(axis=2)
     return losses
+
+
+# --- answers of several models ---
+
+
+def log_scores(probabilities: Tensor, multi_label: bool) -> Tensor:
+    """(…, C) -> (…, C): log-probabilities or, with several classes per video, log-odds."""
+    clipped = probabilities.clamp(LEAST, 1 - LEAST)
+    return clipped.logit() if multi_label else clipped.log()
+
+
+def combined(scores: Tensor, weights: Tensor, multi_label: bool) -> Tensor:
+    """(B, C): class probabilities of the answer of N models: a weighted sum of their scores (a logarithmic opinion
+    pool: Heskes, 1998).
+
+    Args:
+        scores: (B, N, C), as `log_scores` returns them.
+        weights: (N + 1,) or (B, N + 1): of the models, 0 of those without a say; then what log-odds are moved by.
+    """
+    total = (weights[..., :-1, None] * scores).sum(-2)
+    return class_probabilities(total + weights[..., -1:] if multi_label else total, multi_label)
+
+
+def mean_weights(members: BoolArray) -> Floats:
+    """(…, N + 1): the weights with which `combined` is the mean of the members (…, N) of sets."""
+    counts = members.sum(axis=-1, keepdims=True)
+    return np.concatenate([members / counts.clip(1), np.zeros_like(counts)], axis=-1, dtype=np.float32)
 
 
 # --- sets of models ---

@@ -25,11 +25,13 @@ from policy.selection.config import (
     SelectorCascadeConfig,
     SelectorConfig,
     check_given,
+    threshold_of,
 )
 from policy.selection.controls import POINTS
 from policy.selection.curve import SelectionCurve
-from policy.selection.heads import parse_held_out
-from policy.selection.linear_head import LinearHead, mean_features
+from policy.selection.heads import CalibratedHead, parse_held_out
+from policy.selection.linear_head import LinearHead, assign_folds, class_targets, mean_features
+from policy.selection.logistic import FOLDS
 from policy.selection.network import SelectorNetwork
 from policy.selection.notes import pool_notes
 from policy.selection.opening import Member, Pool, cheapest_stream, input_model
@@ -37,6 +39,7 @@ from policy.selection.pool import FloatArray, Floats, Masks, PoolTable, contains
 from policy.selection.report import describe
 from policy.selection.sequential_network import SequentialNetwork
 from policy.selection.session import NETWORK, PoolSession
+from policy.selection.staged import CascadeHeads, SelectorHeads, price_within
 from policy.session import TrainedRun
 
 
@@ -56,7 +59,7 @@ class PoolMethod(Method):
     session_class: ClassVar[type[PoolSession]]
 
     config: SelectionConfig
-    model: SelectorNetwork | SequentialNetwork
+    model: SelectorNetwork | SelectorHeads | SequentialNetwork | CascadeHeads
     input_model: Member
     input_place: int | None
     affinities: Tensor | None = None
@@ -122,10 +125,36 @@ class PoolMethod(Method):
             threshold=None if is_budget else target.value,
         )
 
+    @classmethod
+    def keeps_spending(cls, config: RunConfig) -> bool:
+        assert isinstance(config, PoolConfig)
+        return config.is_logistic
+
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
+        if not calibration and isinstance(self.model, (SelectorHeads, CascadeHeads)):
+            return price_within(self.model.spending, target.value)
         for method, _ in calibration:
             method.model.to(device).eval()
         return self.within(target.value, calibration, device)
+
+    def finish(self, videos: VideoSet, device: torch.device) -> None:
+        budget = self.config.budget
+        if isinstance(self.model, (SelectorHeads, CascadeHeads)):
+            self.fit(videos, device)
+        if budget is None:
+            self.threshold = threshold_of(self.config, len(self.pool_of_models.names))
+        elif isinstance(self.model, (SelectorHeads, CascadeHeads)):
+            self.threshold = price_within(self.model.spending, budget)
+        else:
+            self.threshold = self.within(budget, [(self, videos)], device)
+
+    @abstractmethod
+    def fit(self, videos: VideoSet, device: torch.device) -> None:
+        """Fit what decides by regressions to the training videos, and what each price costs on these."""
+
+    def held_out_folds(self, videos: VideoSet) -> IntArray:
+        """(M,): of training videos, for the held-out predictions of regressions."""
+        return assign_folds(class_targets(videos), min(FOLDS, len(videos)), self.config.seed)
 
     @abstractmethod
     def within(self, budget: float, calibration: Calibration, device: torch.device) -> float:
@@ -136,11 +165,13 @@ class PoolMethod(Method):
         """
 
     def session_tensors(self) -> Mapping[str, Tensor]:
-        """The linear heads, if these judge."""
+        """The linear heads, or the calibrations of class scores."""
         tensors: dict[str, Tensor] = {}
         for member in (*self.pool_of_models, self.input_model):
             if isinstance(member.head, LinearHead):
                 tensors |= member.head.whole.tensors(member.name.stream)
+            elif isinstance(member.head, CalibratedHead):
+                tensors |= member.head.calibration.tensors(member.name.stream)
         return tensors
 
     def notes(self, data: Dataset) -> Sequence[str]:

@@ -11,7 +11,8 @@ from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
 from policy.data.batches import unit_length
 from policy.networks.macs import linear_macs
-from policy.selection.heads import row_probabilities
+from policy.selection.heads import mean_scores, row_logs
+from policy.selection.least_squares import Calibration
 from policy.selection.linear_head import WholeHead
 from policy.selection.pool import Floats, IntArray, ModelName
 
@@ -22,6 +23,7 @@ class RawModel:
 
     Attributes:
         columns: of its class scores, that of each class; None: they are not looked at.
+        calibration: of its class scores.
         head: gives class probabilities from its features instead, if anything does.
         sees_features: whether the mean of the features is looked at.
         l2: of rows brought to length 1.
@@ -32,6 +34,7 @@ class RawModel:
     name: ModelName
     spec: StreamSpec
     columns: IntArray | None
+    calibration: Calibration
     head: WholeHead | None
     sees_features: bool
     l2: bool
@@ -41,7 +44,10 @@ class RawModel:
         """Forget the video before; the next has `length` rows."""
         self.rows, self.count = self.name.rows_of(length, self.spec.sampling.crops), 0
         self._features = np.zeros(self.spec.feature_dim)  # sums over the rows
-        self._probabilities = np.zeros(0 if self.columns is None else len(self.columns))
+        # Sums of probabilities over the rows, as logarithms.
+        self._logs = np.full(
+            (1 + self.multi_label, 0 if self.columns is None else len(self.columns)), -np.inf
+        )
 
     @property
     def left(self) -> IntArray:
@@ -54,8 +60,8 @@ class RawModel:
             rows = features.float().cpu().numpy()
             self._features += (unit_length(rows) if self.l2 else rows).sum(axis=0, dtype=np.float64)
         if self.columns is not None and scores is not None:
-            each = row_probabilities(scores.float().cpu().numpy(), self.columns, self.multi_label)
-            self._probabilities += each.sum(axis=0, dtype=np.float64)
+            each = row_logs(scores.float().cpu().numpy(), self.columns, self.multi_label)
+            self._logs = np.logaddexp(self._logs, np.logaddexp.reduce(each, axis=0))
         self.count += max(len(part) for part in (features, scores) if part is not None)
 
     @property
@@ -65,11 +71,14 @@ class RawModel:
 
     @property
     def probabilities(self) -> Floats | None:
-        """(C,): mean over the rows; with a linear head, its prediction from the mean features. None: neither
-        class scores nor a head are looked at."""
+        """(C,): mean over the rows, calibrated; with a linear head, its prediction from the mean features. None:
+        neither class scores nor a head are looked at."""
         if self.head is not None:
             return np.asarray(self.head(self.features[None])[0])
-        return None if self.columns is None else np.asarray(self._probabilities / self.count, np.float32)
+        if self.columns is None:
+            return None
+        scores = mean_scores(self._logs[None].astype(np.float32), self.count)
+        return np.asarray(self.calibration(scores)[0])
 
     @property
     def macs(self) -> int:

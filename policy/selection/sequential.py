@@ -18,16 +18,19 @@ from torch.nn import functional
 from cache_schema import UserError
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
-from policy.method import Calibration, IntArray, Losses, Moment, Prediction, class_probabilities
-from policy.selection.config import SelectorCascadeConfig, threshold_of
+from policy.method import Calibration, IntArray, Losses, Moment, Prediction
+from policy.selection.combining import answer_weights
+from policy.selection.config import SelectorCascadeConfig
 from policy.selection.controls import POINTS
 from policy.selection.curve import SelectionCurve
+from policy.selection.logistic import fit_stage
 from policy.selection.opening import Member, Pool
-from policy.selection.pool import BoolArray, FloatArray, Floats, Masks, PoolTable, membership, only
+from policy.selection.pool import BoolArray, FloatArray, Floats, Masks, PoolTable, all_of, membership, only
 from policy.selection.pool_method import PoolMethod
 from policy.selection.rule import check_budget, prices_between, rates, walk, within_budget
-from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
+from policy.selection.sequential_network import Evidence, SequentialNetwork, answered
 from policy.selection.session import GFLOPS, NETWORK, CascadeSession
+from policy.selection.staged import SPENDING_POINTS, CascadeHeads, cascade_network, spending
 from policy.session import TrainedRun
 from policy.training.losses import classification_loss
 
@@ -41,18 +44,18 @@ _VIDEOS_AT_A_TIME = 1024
 class SelectorCascade(PoolMethod):
     """The smallest model always runs; then the one of most gain for its price, or none, and so on.
 
-    It learns the answer of a set of models, by its classification loss, and the chance that the answer would be
-    right after one more, on the training videos with models run in random order. With a single step it is a
-    selector that predicts every model's error; with constant chances, a confidence cascade with a threshold for
-    each stage. Relatives: committee cascades, which average what has run (Wang et al. 2020, the paper's [47]),
-    FrugalML (Chen et al. 2020), and Jitkrittum et al. 2023 on what confidence alone cannot decide.
+    It learns the answer of a set of models, and the chance that the answer would be right after one more: by
+    regressions for each set, or by a perceptron that is trained with models run in random order. With a single
+    step it is a selector that predicts every model's error; with constant chances, a confidence cascade with a
+    threshold for each stage. Relatives: committee cascades, which average what has run (Wang et al. 2020, the
+    paper's [47]), FrugalML (Chen et al. 2020), and Jitkrittum et al. 2023 on what confidence alone cannot decide.
     """
 
     title = "Selection and cascade"
     session_class = CascadeSession
 
     config: SelectorCascadeConfig
-    model: SequentialNetwork
+    model: SequentialNetwork | CascadeHeads
     input_place: int
 
     def __init__(
@@ -71,8 +74,10 @@ class SelectorCascade(PoolMethod):
         table, features = self.look(data.train)
         self.gflops = table.mean_macs / 1e9
         classes, models = len(data.classes), len(self.pool_of_models.names)
-        self.model = SequentialNetwork(classes, models, features.shape[1], config.selector_hidden)
-        if config.input_norm == "standard":
+        self.model = cascade_network(
+            config, classes, models, features.shape[1], self.input_place, multi_label=data.multi_label
+        )
+        if config.input_norm == "standard" and isinstance(self.model, SequentialNetwork):
             parts = np.array_split(np.arange(len(table)), -(-len(table) // _VIDEOS_AT_A_TIME))
             self.model.scale.fit(self.evidence(data.train, part).inputs for part in parts)
         if config.budget is not None:
@@ -109,12 +114,17 @@ class SelectorCascade(PoolMethod):
             return torch.zeros(len(table), 0)
         return torch.from_numpy(self.input_features(videos))
 
-    def evidence(self, videos: VideoSet, chosen: IntArray, device: torch.device | None = None) -> Evidence:
-        """Of the chosen videos (m,) of a set."""
+    def seen(
+        self, videos: VideoSet, chosen: IntArray, device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Probabilities (m, N, C) and features (m, E) of the chosen videos (m,) of a set."""
         table, features = self.look(videos)
         probabilities = torch.from_numpy(table.probabilities[chosen]).to(device)
-        features = features[torch.from_numpy(chosen)].to(device)
-        return Evidence.of(probabilities, features, multi_label=self.multi_label)
+        return probabilities, features[torch.from_numpy(chosen)].to(device)
+
+    def evidence(self, videos: VideoSet, chosen: IntArray, device: torch.device | None = None) -> Evidence:
+        """The same for the perceptron."""
+        return Evidence.of(*self.seen(videos, chosen, device), multi_label=self.multi_label)
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         """Of the answers after each model, in random order, and of the chances predicted before; means of both."""
@@ -127,7 +137,7 @@ class SelectorCascade(PoolMethod):
         answers, chances = self.model(evidence, ran, generator)
         every = targets.expand(self.model.models, *targets.shape)
         answer_loss = classification_loss(answers.flatten(0, 1), every.flatten(0, 1))
-        right = self._right(answered(self.config.answer, evidence, answers, ran), every)[1:]
+        right = self._right(answered(self.config.answers_by, evidence, answers, ran), every)[1:]
         expected_right = chances[:-1].gather(2, order.T[1:, :, None])[:, :, 0]
         chance_loss = functional.binary_cross_entropy_with_logits(expected_right, right)
         return {"loss": answer_loss + chance_loss, "answer": answer_loss, "chance": chance_loss}
@@ -144,12 +154,38 @@ class SelectorCascade(PoolMethod):
             return (best == targets).float()
         return targets.gather(-1, best[..., None])[..., 0]
 
-    def finish(self, videos: VideoSet, device: torch.device) -> None:
-        budget = self.config.budget
-        if budget is None:
-            self.threshold = threshold_of(self.config, self.model.models)
-        else:
-            self.threshold = self.within(budget, [(self, videos)], device)
+    def fit(self, videos: VideoSet, device: torch.device) -> None:
+        model, (table, _) = self.model, self.look(videos)
+        assert isinstance(model, CascadeHeads)
+        model.cpu()
+        count, every = model.models, all_of(model.models)
+        first = 1 << self.input_place
+        sets = [mask for mask in range(every + 1) if mask & first]
+        weights = answer_weights(self.config.answers_by, table, sets)
+        for mask, of_set in weights.items():
+            model.answers[mask] = torch.from_numpy(of_set)
+        right = {mask: table.correct_of(np.full(len(table), mask, np.uint32), weights) for mask in sets}
+        fold, classes = self.held_out_folds(videos), table.labels.shape[1]
+        chances = np.zeros((every + 1, len(table), count))
+        for mask in sets[:-1]:
+            seen = [model.seen(torch.from_numpy(part), mask)[1:] for _, part in table.parts()]
+            features, best = (torch.cat(each).numpy() for each in zip(*seen, strict=True))
+            places = [n for n in range(count) if n == self.input_place or not mask >> n & 1]
+            outcomes = np.stack([right[mask | 1 << n] for n in places], axis=1)
+            fitted = fit_stage(features, best, outcomes, fold, classes)
+            model.heads.take(mask, places, fitted)
+            chances[mask][:, places] = fitted.held_out
+
+        def look(mask: int, videos: IntArray) -> tuple[FloatArray, FloatArray]:
+            return chances[mask, videos, self.input_place], chances[mask, videos]
+
+        def cost(price: float) -> float:
+            ran = walk(look, len(table), first, self.gflops, price)
+            return float((table.spent(ran) + _looks(ran, count) * model.macs).mean() / 1e9)
+
+        every_price = rates(look, len(table), first, self.gflops)
+        model.spending.copy_(spending(prices_between(every_price, SPENDING_POINTS), cost))
+        model.to(device)
 
     def within(self, budget: float, calibration: Calibration, device: torch.device) -> float:
         walks = []
@@ -192,8 +228,7 @@ class SelectorCascade(PoolMethod):
         ran = walks.at(self.threshold)
         spent = self.models_macs(ran, table.macs[indices])
         # `network_macs` charges every video for the first look.
-        looks = membership(ran, self.model.models).sum(axis=1) - 1
-        spent[NETWORK] = looks * self.model.macs
+        spent[NETWORK] = (_looks(ran, self.model.models) - 1) * self.model.macs
         return Prediction(torch.from_numpy(walks.scores(ran)), further_macs=spent)
 
 
@@ -242,20 +277,18 @@ class Walks:
         """(M, C): class probabilities of the answer after sets of models (M,)."""
         method, answers = self.method, []
         for part in _parts(len(self.chosen)):
-            evidence = method.evidence(self.videos, self.chosen[part], self.device)
-            answering = membership(self._answering(ran[part]), method.model.models)
-            if method.config.answer == "learned":
-                logits, _ = method.model(evidence, torch.from_numpy(answering).to(self.device))
-                probabilities = class_probabilities(logits, method.multi_label).cpu().numpy()
-            else:
-                weights = answering / answering.sum(axis=1, keepdims=True)
-                probabilities = np.einsum("mn,mnc->mc", weights, evidence.probabilities.cpu().numpy())
-            answers.append(probabilities.astype(np.float32))
+            probabilities, features = method.seen(self.videos, self.chosen[part], self.device)
+            answer = np.empty((len(probabilities), probabilities.shape[2]), np.float32)
+            for mask in np.unique(ran[part]).tolist():
+                at = ran[part] == mask
+                looked = method.model.look(probabilities[at], features[at], mask)
+                answer[at] = looked.answer.cpu().numpy()
+            answers.append(answer)
         return np.concatenate(answers)
 
     def _answering(self, ran: Masks) -> Masks:
         """Of the models that ran, those that answer: all, or the dearest."""
-        if self.method.config.answer != "largest":
+        if self.method.config.answers_by != "largest":
             return ran
         return only(np.floor(np.log2(ran)).astype(np.int64))
 
@@ -268,13 +301,9 @@ class Walks:
         looks = self._looks[mask]
         new = videos[np.isnan(looks[0][videos])]
         for part in _parts(len(new)):
-            evidence = method.evidence(self.videos, self.chosen[new[part]], self.device)
-            ran = membership(np.full(len(new[part]), mask, np.uint32), models)
-            on = torch.from_numpy(ran).to(self.device)
-            answer, chances = method.model(evidence, on)
-            best = answered(method.config.answer, evidence, answer, on)
-            sure, chances = expected(answer, chances, best, multi_label=method.multi_label)
-            for array, values in zip(looks, (sure, best, chances), strict=True):
+            seen = method.seen(self.videos, self.chosen[new[part]], self.device)
+            answer, sure, chances = method.model.look(*seen, mask)
+            for array, values in zip(looks, (sure, answer.argmax(1), chances), strict=True):
                 array[new[part]] = values.cpu().numpy()
         sure_of, best_of, chances_of = looks
         return sure_of[videos], best_of[videos], chances_of[videos]
@@ -293,7 +322,7 @@ class SequentialCurve(SelectionCurve):
     @cached_property
     def macs(self) -> IntArray:
         """(P, M)."""
-        looks = membership(self.ran, len(self.table.models)).sum(axis=-1)
+        looks = _looks(self.ran, len(self.table.models))
         return np.asarray(self.table.spent(self.ran) + looks * self.walks.method.model.macs)
 
     @cached_property
@@ -311,6 +340,11 @@ class SequentialCurve(SelectionCurve):
     def scores(self, point: int) -> Floats:
         """(M, C): class probabilities at a point."""
         return self.walks.scores(self.ran[point])
+
+
+def _looks(ran: Masks, models: int) -> IntArray:
+    """(…,): one after each model."""
+    return np.asarray(membership(ran, models).sum(axis=-1))
 
 
 def _parts(count: int) -> list[slice]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,7 @@ from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
 from policy.selection.config import SelectorAnswer
 from policy.selection.network import confidence_features
+from policy.selection.pool import combined, contains, mean_weights
 
 LEAST = 1e-4
 """Probabilities are clipped to [LEAST, 1 − LEAST]: beyond is only noise to learn."""
@@ -20,6 +23,20 @@ _FURTHEST = 5.0
 """Standard deviations from the mean to which scaled inputs are clipped."""
 _DROPPED = 0.3
 """Share of hidden units that are left out in training. A few thousand videos are soon known by heart."""
+
+
+class Look(NamedTuple):
+    """What is known of B videos after a set of models.
+
+    Attributes:
+        answer: (B, C), class probabilities.
+        sure: (B,) float64, the chance that the answer is right.
+        chances: (B, N) float64, that it would be after one more model; without meaning for those that have run.
+    """
+
+    answer: Tensor
+    sure: Tensor
+    chances: Tensor
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ def answered(kind: SelectorAnswer, evidence: Evidence, answer: Tensor, ran: Tens
         largest = (ran * torch.arange(ran.shape[-1], device=ran.device)).amax(-1)
         best = evidence.probabilities.argmax(2).expand(ran.shape)
         return best.gather(-1, largest[..., None])[..., 0]
-    return (evidence.probabilities * ran[..., None]).sum(-2).argmax(-1)
+    return (evidence.scores * ran[..., None]).sum(-2).argmax(-1)
 
 
 def expected(answer: Tensor, chances: Tensor, best: Tensor, *, multi_label: bool) -> tuple[Tensor, Tensor]:
@@ -92,12 +109,22 @@ class SequentialNetwork(nn.Module):
 
     price: Tensor
 
-    def __init__(self, classes: int, models: int, features: int, hidden: int) -> None:
+    def __init__(
+        self,
+        classes: int,
+        models: int,
+        features: int,
+        hidden: int,
+        *,
+        answer: SelectorAnswer = "learned",
+        multi_label: bool = False,
+    ) -> None:
         """Args:
         features: E, of the first model.
+        answer: which one `look` gives.
         """
         super().__init__()
-        self.models = models
+        self.models, self.answer, self.multi_label = models, answer, multi_label
         self.block = classes + _TOP + 1
         inputs = models * self.block + features + models + models * models
         self.scale = Standardize(models * self.block + features)
@@ -137,6 +164,26 @@ class SequentialNetwork(nn.Module):
         answer = answer + self.correct(self._drop(self.evidence(inputs).relu(), generator))
         chances = self.chances(self._drop(self.prospect(inputs).relu(), generator))
         return answer, chances
+
+    def look(self, probabilities: Tensor, features: Tensor, mask: int) -> Look:
+        """After a set of models.
+
+        Args:
+            probabilities: (B, N, C), of which those of the set are looked at.
+            features: (B, E).
+        """
+        evidence = Evidence.of(probabilities, features, multi_label=self.multi_label)
+        members = contains(mask, np.arange(self.models))
+        ran = torch.from_numpy(members).to(probabilities.device).expand(len(probabilities), -1)
+        logits, chances = self(evidence, ran)
+        best = answered(self.answer, evidence, logits, ran)
+        sure, chances = expected(logits, chances, best, multi_label=self.multi_label)
+        if self.answer == "learned":
+            return Look(class_probabilities(logits, self.multi_label), sure, chances)
+        if self.answer == "largest":
+            return Look(probabilities[:, mask.bit_length() - 1], sure, chances)
+        weights = torch.from_numpy(mean_weights(members)).to(probabilities.device)
+        return Look(combined(evidence.scores, weights, self.multi_label), sure, chances)
 
     def _inputs(self, evidence: Evidence, on: Tensor) -> Tensor:
         """(..., B, D)."""

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from cache_schema import StreamSpec, UserError
-from policy.method import class_probabilities
 from policy.selection.config import SelectionConfig, SelectorCascadeConfig, SelectorConfig
 from policy.selection.graphs import selector_graphs
 from policy.selection.heads import score_columns
+from policy.selection.least_squares import Calibration
 from policy.selection.linear_head import WholeHead
-from policy.selection.network import SelectorNetwork, confidences_of, decide, selector_inputs
-from policy.selection.pool import Floats, ModelName, parse_models
+from policy.selection.network import confidences_of, decide, selector_inputs
+from policy.selection.pool import Floats, ModelName, combined, log_scores, parse_models
 from policy.selection.raw_model import RawModel
 from policy.selection.rule import next_models
-from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
+from policy.selection.staged import SelectorHeads, cascade_network, selector_network
 from policy.session import FloatArray, Graph, Session, TrainedRun, Wanted, checked_rows
 from policy.training.checkpoint import read_weights
 
@@ -78,7 +78,9 @@ class PoolSession(Session):
             else:
                 columns = np.arange(spec.num_classes)
         sees_features = head is not None or (name.stream == self.looks_at and config.sees_features)
-        return RawModel(name, spec, columns, head, sees_features, config.input_norm == "l2", run.multi_label)
+        calibration = Calibration.of(run.tensors, name.stream, multi_label=run.multi_label)
+        l2 = config.input_norm == "l2"
+        return RawModel(name, spec, columns, calibration, head, sees_features, l2, run.multi_label)
 
     @property
     def ran(self) -> tuple[str, ...]:
@@ -123,6 +125,14 @@ class PoolSession(Session):
     @abstractmethod
     def _decide(self, last: RawModel) -> str | None:
         """The model that runs next, if any, after the last one has looked at all its rows. Sets the answer."""
+
+    def _so_far(self) -> Floats:
+        """(N, C): class probabilities of the pool's models that have run; of others something that has no say."""
+        probabilities = np.full((len(self.models), len(self.classes)), 0.5, np.float32)
+        for n, name in enumerate(self.models):
+            if name in self.ran:
+                probabilities[n] = self._raw[name].probabilities
+        return probabilities
 
     @property
     def probabilities(self) -> Tensor:
@@ -169,7 +179,9 @@ class SelectorSession(PoolSession):
             torch.zeros(1, first.spec.feature_dim),
             multi_label=run.multi_label,
         )
-        network = SelectorNetwork(inputs.shape[1], self._config.selector_hidden, len(self.models))
+        network = selector_network(
+            self._config, inputs.shape[1], len(self.models), multi_label=run.multi_label
+        )
         read_weights(run.weights, network)
         self._network = network.eval().to(device)
 
@@ -184,6 +196,10 @@ class SelectorSession(PoolSession):
             (self.chosen,) = self.choose(batch, last.features[None])
         if name in self.models:
             self._answer = probabilities
+        if isinstance(self._network, SelectorHeads) and name == self.chosen:
+            scores = log_scores(torch.from_numpy(self._so_far()[None]), self._multi_label)
+            weights = self._network.answers[self.models.index(name)].cpu()
+            self._answer = combined(scores, weights, self._multi_label).numpy()[0]
         return None if self.chosen == name else self.chosen
 
     def choose(
@@ -263,36 +279,29 @@ class CascadeSession(PoolSession):
             raise _of_an_earlier_version(run)
         self._gflops = run.tensors[GFLOPS].numpy()
         features = self.streams[self.looks_at].feature_dim if self._config.sees_features else 0
-        network = SequentialNetwork(
-            len(self.classes), len(self.models), features, self._config.selector_hidden
+        first = self.models.index(self.looks_at)
+        network = cascade_network(
+            self._config,
+            len(self.classes),
+            len(self.models),
+            features,
+            first,
+            multi_label=run.multi_label,
         )
         read_weights(run.weights, network)
         self._network = network.eval().to(device)
 
     @torch.no_grad()
     def _decide(self, last: RawModel) -> str | None:
-        # The network hides models that have not run, whatever stands in their place.
-        probabilities = np.full((len(self.models), len(self.classes)), 0.5, np.float32)
-        ran = sorted(self.models.index(name) for name in self.ran)
-        for n in ran:
-            probabilities[n] = self._raw[self.models[n]].probabilities
-        features = np.empty(0, np.float32)
+        first_features = np.empty(0, np.float32)
         if self._config.sees_features:
-            features = self._raw[self.looks_at].features
-        *inputs, on = (
-            torch.from_numpy(array)[None].to(self._device)
-            for array in (probabilities, features, np.isin(np.arange(len(self.models)), ran))
+            first_features = self._raw[self.looks_at].features
+        probabilities, features = (
+            torch.from_numpy(array)[None].to(self._device) for array in (self._so_far(), first_features)
         )
-        evidence = Evidence.of(*inputs, multi_label=self._multi_label)
-        answer, chances = self._network(evidence, on)
-        kind = self._config.answer
-        best = answered(kind, evidence, answer, on)
-        sure, chances = expected(answer, chances, best, multi_label=self._multi_label)
-        if kind == "learned":
-            self._answer = class_probabilities(answer, self._multi_label)[0].cpu().numpy()
-        else:
-            self._answer = probabilities[ran[-1]] if kind == "largest" else probabilities[ran].mean(axis=0)
-        mask, price = sum(1 << n for n in ran), float(self._network.price)
+        mask, price = sum(1 << self.models.index(name) for name in self.ran), float(self._network.price)
+        answer, sure, chances = self._network.look(probabilities, features, mask)
+        self._answer = answer[0].cpu().numpy()
         following = next_models(mask, sure.cpu().numpy(), chances.cpu().numpy(), self._gflops, price)[0]
         return None if following < 0 else self.models[following]
 

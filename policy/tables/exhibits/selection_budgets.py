@@ -50,9 +50,9 @@ def make(material: Material) -> Exhibit:
             "The cascade is the confidence cascade; low, high and bands are 95 % bootstrap intervals over videos, "
             "those of differences from the same samples.",
             _epochs(material),
-            "Selection and cascade answers with what it learned from the class scores of all models that ran, "
-            "which may be right where no model is: the oracle is no bound for it. Largest: the answer is that of "
-            "the largest of them.",
+            "Selector and selection and cascade answer with a weighted sum of the log-probabilities of all models "
+            "that ran, which may be right where no model is: the oracle is no bound for them. Mean: with their "
+            "mean; largest: with those of the largest of them.",
             *parts.area_notes(compared),
             parts.CONTROLS_NOTE,
         ),
