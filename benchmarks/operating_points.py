@@ -31,7 +31,7 @@ from policy.localization.judged import Localizations
 from policy.method import Calibration, Method
 from policy.registry import configure
 from policy.runs import load_method, open_data, read_config, run_method
-from policy.selection.config import SelectionConfig, with_schedule
+from policy.selection.config import PAPER, SelectionConfig, with_schedule
 from tests.planted import write_planted
 from tests.planted_actions import STREAMS, plant_actions, small
 from tests.pools import plant_pool
@@ -83,7 +83,8 @@ def selector(method: str, **more: object) -> Callable[[Path, int, bool], Trained
         size = 100 if quick else 2000
         pool = plant_pool(folder / "cache", seed=seed, train=size, test=3 * size, telling=True)
         labels = with_validation(pool.labels, size)
-        settings = {"models": pool.models, "batch": 64, "epochs": 1 if quick else 20, "seed": seed, **more}
+        settings = {"models": pool.models, "batch": 64, "seed": seed, **more}
+        settings |= {"epochs": 1} if quick else {}
         config = configure(method, settings)
         assert isinstance(config, SelectionConfig)
         run_method(with_schedule(config, settings.keys()), pool.cache, labels, folder / "run", device="cpu")
@@ -113,9 +114,19 @@ BUDGETS = [OperatingTarget("budget", gflops) for gflops in (3.0, 5.0, 8.0)]
 CASES = (
     Case("liteeval", liteeval("liteeval"), USAGES),
     Case("liteeval-rl", liteeval("liteeval-rl"), USAGES),
-    Case("selector", selector("selector", threshold=0.2), BUDGETS),
-    Case("selector --rule price", selector("selector", rule="price", threshold=0.02), BUDGETS),
+    Case("selector", selector("selector"), BUDGETS),
     Case("selector-cascade", selector("selector-cascade"), BUDGETS),
+    Case("selector --recipe paper", selector("selector", **PAPER, threshold=0.2), BUDGETS),
+    Case(
+        "selector --decisions perceptron --rule price",
+        selector("selector", decisions="perceptron", rule="price", threshold=0.02, epochs=20),
+        BUDGETS,
+    ),
+    Case(
+        "selector-cascade --decisions perceptron",
+        selector("selector-cascade", decisions="perceptron", epochs=20),
+        BUDGETS,
+    ),
     Case(
         "localization-selector", localization, [OperatingTarget("budget", gflops) for gflops in (15.0, 30.0)]
     ),
@@ -172,7 +183,9 @@ def opened(trained: Trained) -> tuple[Method, VideoSet, tuple[Calibration, Calib
     )
     method = load_method(trained.folder, config, data)
     training: Calibration = [(method, data.train)]
-    if method.cross_fits:
+    if type(method).keeps_spending(config):
+        training = ()
+    elif method.cross_fits:
         training = cross_fitted(method, data, CPU)
     return method, data.evaluation, ([(method, other.evaluation)], training)
 

@@ -64,13 +64,13 @@ EPOCHS = (30, 30, 25, 12)
 RATES = (0.03, 0.01, 0.004, 0.004)
 MODELS = ("m0", "m1", "m2", "m3")
 
-PAPER_SELECTOR = SelectorConfig(models=MODELS, decisions="perceptron", temperature="none")
-SELECTOR = replace(PAPER_SELECTOR, temperature="fitted", epochs=20)
+PAPER_SELECTOR = SelectorConfig(models=MODELS, decisions="perceptron")
+SELECTOR = replace(PAPER_SELECTOR, epochs=20)
 STAGED = SelectorCascadeConfig(models=MODELS)
-PERCEPTRON = replace(STAGED, decisions="perceptron", temperature="none", weight_decay=1e-4)
+PERCEPTRON = replace(STAGED, decisions="perceptron")
 SELECTORS: Mapping[str, SelectorConfig] = {
-    "selector (the paper's)": PAPER_SELECTOR,
-    "… of 20 epochs": replace(PAPER_SELECTOR, epochs=20),
+    "selector --recipe paper": PAPER_SELECTOR,
+    "… of 20 epochs": SELECTOR,
     "… --target loss": replace(SELECTOR, target="loss"),
     "… and --affinity-loss error": replace(SELECTOR, target="loss", affinity_loss="error"),
     "… and --confidence-input": replace(
@@ -78,9 +78,9 @@ SELECTORS: Mapping[str, SelectorConfig] = {
     ),
 }
 COMBINED: Mapping[str, SelectionConfig] = {
-    "selector": SelectorConfig(models=MODELS, threshold=0.01),
-    "… --answer mean": SelectorConfig(models=MODELS, threshold=0.01, answer="mean"),
-    "… --answer chosen": SelectorConfig(models=MODELS, threshold=0.01, answer="chosen"),
+    "selector": SelectorConfig(models=MODELS),
+    "selector --answer mean": SelectorConfig(models=MODELS, answer="mean"),
+    "selector --answer chosen": SelectorConfig(models=MODELS, answer="chosen"),
     "selector-cascade": STAGED,
     "selector-cascade --answer mean": replace(STAGED, answer="mean"),
     "selector-cascade --answer largest": replace(STAGED, answer="largest"),
@@ -207,7 +207,7 @@ def areas(data: Data, runs: Path, *, epochs: int, quick: bool, with_trees: bool)
     """
     cpu = torch.device("cpu")
     curves: dict[str, SelectionCurve] = {}
-    tables: dict[str, tuple[PoolTable, PoolTable]] = {}
+    tables: dict[bool, tuple[PoolTable, PoolTable]] = {}
     ways: dict[str, SelectionConfig] = {**SELECTORS, **COMBINED}
     for name, asked in ways.items():
         usual = epochs if isinstance(asked, SelectorCascadeConfig) else asked.epochs
@@ -217,17 +217,17 @@ def areas(data: Data, runs: Path, *, epochs: int, quick: bool, with_trees: bool)
         method = load_method(runs / name, config, dataset)
         assert isinstance(method, Selector | SelectorCascade)
         curves[name] = method.curve(dataset.evaluation, cpu)
-        tables[config.temperature] = method.look(dataset.evaluation)[0], method.look(dataset.train)[0]
+        tables[config.fits_temperature] = method.look(dataset.evaluation)[0], method.look(dataset.train)[0]
         if isinstance(method, Selector) and name == list(SELECTORS)[-1]:
             choose = entry_and_cascade(
                 method.confidences(dataset.train, cpu), method.confidences(dataset.evaluation, cpu)
             )
-            curves["selector first, cascade afterwards"] = choose(*tables["fitted"])
+            curves["selector first, cascade afterwards"] = choose(*tables[False])
         if name == "selector-cascade" and isinstance(method, SelectorCascade):
             curves["cascade with its answers"] = stacked_cascade(method, dataset)
-    table, training = tables["fitted"]
+    table, training = tables[True]
     curves[CASCADE] = cascade(table, training)
-    curves["… of scores as they are"] = cascade(*tables["none"])
+    curves["… of scores as they are"] = cascade(*tables[False])
     curves["committee cascade"] = cascade(table, training, committee=True)
     curves["… thresholds fitted, models left out"] = fitted_cascade(table, training, committee=True)
     curves["cascade, thresholds fitted, models left out"] = fitted_cascade(table, training)

@@ -109,8 +109,8 @@ DECISIVE = {
     "liteeval-rl": "0954dd69dad2",
     "coarse-only": "ca2dfc7c9a37",
     "random-gating": "69ba3141b566",
-    "selector": "fc52a43f89cf",
-    "selector-cascade": "c0ccd5c3f84e",
+    "selector": "0bbd8ed45530",
+    "selector-cascade": "63df889044b1",
     "localization-selector": "1be15565c6d9",
     "wtalc": "1bdf0a215400",
 }

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
-from cache_schema import UserError
+from cache_schema import FeatureCache, UserError, write_shard
+from policy.cli.train_policy import train_policy
 from policy.evaluation.operating import OperatingTarget
 from policy.finished import evaluate_run
-from policy.runs import load_method, open_data, run_method
+from policy.runs import Listener, Run, load_method, open_data, read_config, run_method
 from policy.selection.area import compare
 from policy.selection.combining import answer_weights
 from policy.selection.config import SelectionConfig, SelectorCascadeConfig, SelectorConfig
@@ -24,6 +30,7 @@ from policy.selection.logistic import STRENGTHS, fit_stage, stage_features
 from policy.selection.method import Selector
 from policy.selection.pool import all_of
 from policy.selection.sequential import SelectorCascade
+from tests.planted import write_planted_labels
 from tests.pool_tables import random_table
 from tests.pools import PlantedPool, plant_pool
 
@@ -38,6 +45,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def telling(tmp_path_factory: pytest.TempPathFactory) -> PlantedPool:
     return plant_pool(tmp_path_factory.mktemp("telling"), train=1000, test=3000, telling=True)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> PlantedPool:
+    return plant_pool(tmp_path_factory.mktemp("few"), train=200, test=80, classes_per_group=2, telling=True)
 
 
 def trained(config: SelectionConfig, pool: PlantedPool, folder: Path) -> Selector | SelectorCascade:
@@ -113,15 +125,15 @@ def test_weights_are_those_of_most_likelihood() -> None:
 # --- the methods ---
 
 
-def test_decisions_and_costs_against_a_loop(telling: PlantedPool, tmp_path: Path) -> None:
-    method = trained(CASCADE, telling, tmp_path / "run")
+def test_decisions_and_costs_against_a_loop(few: PlantedPool, tmp_path: Path) -> None:
+    method = trained(CASCADE, few, tmp_path / "run")
     assert isinstance(method, SelectorCascade)
-    data = open_data(CASCADE, telling.cache, telling.labels)
-    run = run_method(CASCADE, telling.cache, telling.labels, tmp_path / "run", device="cpu").predictions()
+    data = open_data(CASCADE, few.cache, few.labels)
+    run = run_method(CASCADE, few.cache, few.labels, tmp_path / "run", device="cpu").predictions()
     table, _ = method.look(data.evaluation)
     answers = method.model.state_dict()["answers"].numpy()
     sizes = set()
-    for video in range(0, len(table), 60):
+    for video in range(len(table)):
         said = torch.from_numpy(table.probabilities[video : video + 1])
         mine = [0]
         while True:
@@ -143,6 +155,7 @@ def test_decisions_and_costs_against_a_loop(telling: PlantedPool, tmp_path: Path
     assert len(sizes) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [SELECTOR, CASCADE], ids=["selector", "cascade"])
 def test_a_budget_is_kept_on_new_videos(
     config: SelectionConfig, telling: PlantedPool, tmp_path: Path
@@ -159,6 +172,7 @@ def test_a_budget_is_kept_on_new_videos(
         evaluate_run(run.folder, telling.cache, only_test, target=OperatingTarget("budget", 0.3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tells", [True, False])
 def test_it_is_above_the_cascade_whatever_confidence_tells(tells: bool, tmp_path: Path) -> None:
     pool = plant_pool(tmp_path / "cache", seed=5, train=600, test=1000, telling=tells)
@@ -170,3 +184,123 @@ def test_it_is_above_the_cascade_whatever_confidence_tells(tells: bool, tmp_path
     for other in ("cascade", "random"):
         area = compared.area_above("own", other)
         assert area is not None and area.low > 0, other
+
+
+# --- scores of several scales, and what is wrong with them ---
+
+
+def with_scores(
+    pool: PlantedPool, folder: Path, change: Callable[[int, np.ndarray], np.ndarray]
+) -> FeatureCache:
+    """A copy of a cache: class scores (videos, classes) of each model changed by its place."""
+    for n, name in enumerate(pool.models):
+        stream = pool.cache[name]
+        old = [stream[video] for video in stream]
+        scores = change(n, np.stack([np.asarray(record.scores, np.float64)[0] for record in old]))
+        records = [
+            replace(r, features=r.features.copy(), spans=r.spans.copy(), scores=row[None].astype(np.float16))
+            for r, row in zip(old, scores, strict=True)
+        ]
+        write_shard(folder / name, stream.spec, records, tools={})
+    return FeatureCache(folder)
+
+
+def notes(cache: FeatureCache, pool: PlantedPool, folder: Path) -> tuple[Run, list[str]]:
+    told: list[str] = []
+    config = replace(CASCADE, threshold=0.005)
+    return run_method(config, cache, pool.labels, folder, device="cpu", listener=Listener(told.append)), told
+
+
+def test_scores_of_other_scales_decide_the_same(few: PlantedPool, tmp_path: Path) -> None:
+    """Sums over 100 frames, log-probabilities and logits: only float16 tells them apart."""
+    plain, told = notes(few.cache, few, tmp_path / "plain")
+    assert any("they are divided by: m0 logits, " in line for line in told)
+    assert not any("summed over frames" in line for line in told)
+
+    def change(n: int, scores: np.ndarray) -> np.ndarray:
+        return np.asarray({1: 100 * scores, 2: log_softmax(scores, axis=1)}.get(n, scores))
+
+    scaled, told = notes(with_scores(few, tmp_path / "scaled", change), few, tmp_path / "run")
+    assert sum("m1 on 100 %" in line and "summed over frames" in line for line in told) == 1
+    assert any("m2 log-probabilities" in line for line in told)
+    ours, theirs = scaled.predictions(), plain.predictions()
+    np.testing.assert_allclose(ours.scores, theirs.scores, atol=0.03)
+    assert (ours.ledger.total == theirs.ledger.total).mean() > 0.95
+
+
+def test_models_that_say_nothing_new_are_named(few: PlantedPool, tmp_path: Path) -> None:
+    twin = np.stack([np.asarray(few.cache["m0"][video].scores, np.float64)[0] for video in few.cache["m0"]])
+
+    def change(n: int, scores: np.ndarray) -> np.ndarray:
+        return np.asarray({1: twin, 2: np.ones_like(scores)}.get(n, scores))
+
+    run, told = notes(with_scores(few, tmp_path / "odd", change), few, tmp_path / "run")
+    assert "WARNING: m1 predicts what m0 does for all training videos: leave one of them out" in told
+    assert "WARNING: m2 predicts the same for all training videos: leave it out" in told
+    assert np.isfinite(run.predictions().scores).all()
+    assert not run.predictions().ledger["m2"].any()
+
+
+def test_a_fold_without_a_class_and_a_class_of_one_video(few: PlantedPool, tmp_path: Path) -> None:
+    seen: set[str] = set()
+    videos = []
+    for video in few.labels.videos:  # one training video of the first class
+        name = video.labels[0]
+        if video.subset == "test" or name != "class 000" or name not in seen:
+            videos.append(video)
+        seen.add(name)
+    pool = replace(few, labels=replace(few.labels, videos=tuple(videos)))
+    config = replace(CASCADE, skip_missing=True)
+    run = run_method(config, pool.cache, pool.labels, tmp_path / "run", device="cpu")
+    assert np.isfinite(run.predictions().scores).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"answer": "learned"}, "--answer learned is for other decisions: give --decisions perceptron"),
+        ({"decisions": "perceptron", "answer": "weighted"}, "give --decisions logistic"),
+        ({"selector_input": "scores+features"}, "is for the perceptron: give --decisions perceptron"),
+        ({"models": tuple(f"m{n}" for n in range(9))}, "a pool of 9 models: every set of them"),
+    ],
+)
+def test_requests(change: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=re.escape(line)):
+        replace(CASCADE, **change).check()
+
+
+def test_the_command(few: PlantedPool, tmp_path: Path) -> None:
+    write_planted_labels(few.labels, tmp_path / "labels.csv")
+    words = ["--cache", few.cache.folder, "--labels", tmp_path / "labels.csv", "--device", "cpu"]
+    words += [word for model in MODELS for word in ("--model", model)]
+
+    def run(*more: object) -> Result:
+        given = ("selector", *words, "--out", tmp_path / "run", *more)
+        return CliRunner().invoke(train_policy, [str(word) for word in given])
+
+    for more in (["--epochs", 3], ["--rule", "price"], ["--alpha", 0.1]):
+        refused = run(*more)
+        assert refused.exit_code == 2
+        assert f"Error: {more[0]} is about the perceptron" in refused.stderr.splitlines()[-1]
+    assert run("--recipe", "paper", "--epochs", 1).exit_code == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert (config["decisions"], config["rule"], config["epochs"]) == ("perceptron", "threshold", 1)
+    assert (config["temperature"], config["answer"], config["lr"]) == ("none", "chosen", 1e-3)
+
+
+def test_a_run_of_an_earlier_version_is_a_perceptron(few: PlantedPool, tmp_path: Path) -> None:
+    config = SelectorConfig(models=MODELS, decisions="perceptron", epochs=1)
+    run_method(config, few.cache, few.labels, tmp_path / "run", device="cpu")
+    path = tmp_path / "run" / "config.json"
+    content = json.loads(path.read_text())
+    for name in ("decisions", "temperature", "answer"):
+        del content["config"][name]
+    path.write_text(json.dumps(content))
+    earlier = read_config(tmp_path / "run")
+    assert isinstance(earlier, SelectorConfig)
+    assert (earlier.decisions, earlier.answers_by, earlier.fits_temperature) == (
+        "perceptron",
+        "largest",
+        False,
+    )
+    assert load_method(tmp_path / "run", earlier, open_data(earlier, few.cache, few.labels)).trains

@@ -242,9 +242,7 @@ def test_how_sure(planted: PlantedPool) -> None:
 
 def test_how_sure_of_several_classes(tmp_path: Path) -> None:
     cache, labels = several_labels(tmp_path / "cache")
-    config = SelectorConfig(
-        models=("m0", "m1"), decisions="perceptron", temperature="none", confidence_input=True
-    )
+    config = SelectorConfig(models=("m0", "m1"), decisions="perceptron", confidence_input=True)
     table, inputs = (method := Selector(config, open_data(config, cache, labels))).look(
         open_data(config, cache, labels).train
     )

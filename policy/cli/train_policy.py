@@ -163,7 +163,7 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     from policy.selection.notes import pool_notes
     from policy.selection.opening import Pool
 
-    config = with_schedule(SelectorConfig(**given_settings()), given_options())
+    config = with_schedule(SelectorConfig(decisions="perceptron", **given_settings()), given_options())
     for alpha in alphas:
         replace(config, alpha=alpha).check()
     data = open_data(

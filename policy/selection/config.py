@@ -26,7 +26,7 @@ MOST_STAGED = 8
 class PoolConfig(RunConfig):
     """A pool of models. The model on `coarse`, by default the cheapest of the pool, always runs."""
 
-    earlier: ClassVar[Mapping[str, Any]] = {"decisions": "perceptron", "temperature": "none"}
+    earlier: ClassVar[Mapping[str, Any]] = {"decisions": "perceptron"}
 
     models: tuple[str, ...] = option(
         (),
@@ -58,10 +58,10 @@ class PoolConfig(RunConfig):
         "training videos; 1: one head that has seen them.",
         POSITIVE,
     )
-    temperature: Literal["fitted", "none"] = option(
-        "fitted",
+    temperature: Literal["fitted", "none"] | None = option(
+        None,
         "Of class scores: fitted on the training videos, so that the probabilities of all models mean the same; "
-        "none: as they are (linear heads are always fitted).",
+        "none: as they are, which is the default with --decisions perceptron. Linear heads are always fitted.",
     )
     out_of_fold: tuple[str, ...] = option(
         (),
@@ -96,6 +96,11 @@ class PoolConfig(RunConfig):
     def is_logistic(self) -> bool:
         """Whether regressions decide, which are not trained by gradient descent."""
         return self.decisions == "logistic"
+
+    @property
+    def fits_temperature(self) -> bool:
+        """`temperature`, or its default."""
+        return self.temperature == "fitted" or (self.temperature is None and self.is_logistic)
 
 
 @dataclass(frozen=True, kw_only=True)

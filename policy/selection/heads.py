@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_expit, log_softmax
+from scipy.special import log_expit, log_softmax, logsumexp
 
 from cache_schema import CacheError, Stream, StreamSpec, UserError
 from cache_schema.scores import kind_of
@@ -22,6 +22,7 @@ from policy.selection.linear_head import class_targets
 from policy.selection.pool import Floats, IntArray
 
 _VIDEOS_AT_A_TIME = 128
+_SUMS_TO_ONE = 0.02
 _SAMPLED = 256
 """Videos whose scores are looked at to tell probabilities from logits."""
 
@@ -94,12 +95,14 @@ class CalibratedHead:
     """A stream's class scores, on the scale that all models of a pool share.
 
     Attributes:
+        kind: what the class scores look like; empty where they were not calibrated.
         saturated: share of the training videos whose best class has a probability of exactly 1 to float32, without
             the calibration.
     """
 
     head: ScoreHead | HeldOutHead
     calibration: Calibration
+    kind: str = ""
     saturated: float = 0.0
 
     def macs(self, rows: IntArray) -> IntArray:
@@ -117,7 +120,18 @@ def calibrated_head(head: ScoreHead | HeldOutHead, videos: VideoSet, rows: RowCh
     scores = head.scores(videos, sample.tolist(), rows)
     plain = Calibration(1.0, 0.0, videos.multi_label)
     saturated = float((plain(scores).max(axis=1) == 1).mean())
-    return CalibratedHead(head, Calibration.fit(scores, targets[sample], videos.multi_label), saturated)
+    calibration = Calibration.fit(scores, targets[sample], videos.multi_label)
+    stream = head.heads[0].stream if isinstance(head, HeldOutHead) else head.stream
+    return CalibratedHead(head, calibration, _kind(stream, videos), saturated)
+
+
+def _kind(stream: Stream, videos: VideoSet) -> str:
+    """What a stream's class scores are: logits, or log-probabilities, whose exponentials add up to 1."""
+    video = next((v for v in range(len(videos)) if videos.ids[v] in stream), None)
+    if video is None or videos.multi_label:
+        return "logits"
+    sums = logsumexp(videos.scores_of(stream, video).astype(np.float64), axis=1)
+    return "log-probabilities" if np.abs(sums).max() < _SUMS_TO_ONE else "logits"
 
 
 def score_head(stream: Stream, columns: IntArray, videos: VideoSet) -> ScoreHead:

@@ -22,7 +22,7 @@ from policy.selection.pool import BoolArray, FloatArray, Floats, IntArray
 _PART = 4096
 _BOUNDS = ((np.log(1e-4), np.log(1000.0)), (-30.0, 30.0))
 """Of log(slope) and shift: scores that tell all apart, or nothing, have no best one."""
-_CALIBRATED_ON = 1 << 22
+_CALIBRATED_ON = 1 << 20
 """Scores, at most, that a calibration is fitted to: it has two numbers to find."""
 
 

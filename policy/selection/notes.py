@@ -8,13 +8,17 @@ import numpy as np
 
 from policy.data.opening import Dataset
 from policy.selection.config import PoolConfig
-from policy.selection.heads import parse_held_out
+from policy.selection.heads import CalibratedHead, parse_held_out
 from policy.selection.linear_head import class_targets
 from policy.selection.opening import Pool, unnamed_streams
 from policy.selection.pool import PoolTable, parse_models
 
 _BETTER = 0.05
 """Accuracy on training videos above that on others that is worth a note."""
+_SATURATED = 0.5
+"""Share of training videos."""
+_SAME = 1e-6
+"""Probabilities that differ by less are the same."""
 _SURE = 4.0
 """Standard errors."""
 _NEAR_CHANCE = 0.02
@@ -26,6 +30,8 @@ def pool_notes(
 ) -> Iterator[str]:
     """A line for each thing."""
     yield from _how_opened(config, data)
+    yield from _scales(pool)
+    yield from _alike(train)
     yield from _no_better_than_chance(config, pool, train)
     if config.heads == "scores":
         yield from _trained_on(config, train, evaluation)
@@ -55,6 +61,42 @@ def _how_opened(config: PoolConfig, data: Dataset) -> Iterator[str]:
             yield (
                 f"{which} a single training video: the linear head that judges it out of fold knows no example"
             )
+
+
+def _scales(pool: Pool) -> Iterator[str]:
+    """One line on the temperatures of all models, one for those whose scores are saturated."""
+    heads = {m.name.stream: m.head for m in pool if isinstance(m.head, CalibratedHead) and m.head.kind}
+    if heads:
+        each = (f"{name} {head.kind}, {1 / head.calibration.slope:.3g}" for name, head in heads.items())
+        yield f"class scores and the temperatures that they are divided by: {'; '.join(each)}"
+    saturated = {name: head.saturated for name, head in heads.items() if head.saturated > _SATURATED}
+    if saturated:
+        shares = ", ".join(f"{name} on {100 * share:.0f} %" for name, share in saturated.items())
+        yield (
+            f"without that the best class would have probability 1 on most training videos ({shares}), as where "
+            "logits were summed over frames; the temperature puts them right"
+        )
+
+
+def _alike(table: PoolTable) -> Iterator[str]:
+    """A line for each model that says the same of every training video, or the same as a cheaper one."""
+    models = range(len(table.models))
+    if len(table) < 2:
+        return
+    constant = np.ones(len(models), np.bool_)
+    same = np.ones((len(models), len(models)), np.bool_)
+    first = table.part(slice(0, 1))[0]
+    for _, part in table.parts():
+        constant &= (np.abs(part - first) < _SAME).all(axis=(0, 2))
+        for a in models:
+            for b in range(a):
+                same[a, b] &= bool((np.abs(part[:, a] - part[:, b]) < _SAME).all())
+    for n, name in enumerate(table.models):
+        twins = [table.models[b] for b in range(n) if same[n, b] and not constant[n]]
+        if constant[n]:
+            yield f"WARNING: {name} predicts the same for all training videos: leave it out"
+        elif twins:
+            yield f"WARNING: {name} predicts what {twins[0]} does for all training videos: leave one of them out"
 
 
 def _no_better_than_chance(config: PoolConfig, pool: Pool, table: PoolTable) -> Iterator[str]:

@@ -231,7 +231,7 @@ def _head(
     if trained:
         calibration = Calibration.of(trained.tensors, name.stream, multi_label=trained.multi_label)
         return CalibratedHead(whole, calibration)
-    if config.temperature == "none":
+    if not config.fits_temperature:
         return CalibratedHead(whole, Calibration(1.0, 0.0, data.multi_label))
     return calibrated_head(whole, data.train, partial(name.rows_of, crops=stream.spec.sampling.crops))
 
