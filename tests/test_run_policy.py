@@ -35,7 +35,7 @@ from extract.decode_video import Video
 from extract.pipeline import Settings as ExtractSettings
 from extract.sources import SourceVideo, find_videos
 from extract.views import View
-from policy.baselines.config import FineLSTMConfig
+from policy.baselines.config import FastForwardConfig, FineLSTMConfig, FrameGlimpseConfig
 from policy.cli.run_policy import run_policy
 from policy.config import RunConfig
 from policy.deploy.engine import Answer, Failure, Settings
@@ -43,7 +43,7 @@ from policy.deploy.engine import run_policy as run_engine
 from policy.deploy.network import Backbones
 from policy.deploy.session import open_session
 from policy.deploy.videos import Frames, Open, RawVideo, Want
-from policy.liteeval.config import LiteEvalConfig
+from policy.liteeval.config import LiteEvalConfig, RandomGatingConfig
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.localization.detections import read as read_detections
 from policy.localization.judged import Localizations
@@ -215,6 +215,11 @@ POOL: dict[str, Any] = {"models": MODELS, "heads": "linear", "folds": 2, "epochs
     "config",
     [
         FineLSTMConfig(fine=DEAR, frames=3, epochs=1, batch=3, fine_hidden=4),
+        FrameGlimpseConfig(fine=DEAR, glimpses=4, epochs=2, batch=3, fine_hidden=4, lr=0.1),
+        FastForwardConfig(fine=DEAR, strides=2, epochs=2, batch=3, fine_hidden=4),
+        RandomGatingConfig(
+            coarse=CHEAP, fine=DEAR, usage=0.4, seed=5, epochs=1, batch=3, coarse_hidden=4, fine_hidden=6
+        ),
         SelectorConfig(**POOL, target="loss"),
         SelectorCascadeConfig(**POOL, budget=0.04, threshold=None),
     ],

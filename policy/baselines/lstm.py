@@ -69,7 +69,7 @@ class _LSTM(Method):
         return self.rows_looked_at(self.config, length)
 
     @classmethod
-    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+    def session(cls, run: TrainedRun, device: torch.device) -> Session:
         config = run.config
         assert isinstance(config, (FineLSTMConfig, CoarseFineLSTMConfig, CoarseOnlyConfig)), (
             "the methods of this family have no other"

@@ -82,7 +82,7 @@ class Uniform(Method):
         return ", ".join(sources)
 
     @classmethod
-    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+    def session(cls, run: TrainedRun, device: torch.device) -> Session:
         config = run.config
         assert isinstance(config, (UniformConfig, UniformCFConfig)), (
             "the methods of this family have no other"

@@ -68,9 +68,9 @@ class Camera:
         self._backbones = _Backbones(session.streams, weights, device)
         self.begin()
 
-    def begin(self) -> None:
-        """Drop the last video and begin another."""
-        self._rows = _rows(self.session, self._backbones, self._duration_s)
+    def begin(self, video_id: str = "") -> None:
+        """Drop the last video and begin another, whose id matters to a policy alone that decides at random."""
+        self._rows = _rows(self.session, self._backbones, self._duration_s, video_id)
         self._start_s = self._last_s = -math.inf
         self._frame: Frame | None = None
 
@@ -218,26 +218,26 @@ class _Rows(Protocol):
         """The frame on screen at that instant."""
 
 
-def _rows(session: Session, backbones: _Backbones, duration_s: float | None) -> _Rows:
+def _rows(session: Session, backbones: _Backbones, duration_s: float | None, video_id: str) -> _Rows:
     if duration_s is not None:
         if not (math.isfinite(duration_s) and duration_s > 0):
             raise ValueError(f"duration_s is a positive number of seconds, not {duration_s}")
-        return _WholeVideo(session, backbones, duration_s)
+        return _WholeVideo(session, backbones, duration_s, video_id)
     samplings = {spec.sampling for spec in session.streams.values()}
     if not isinstance(session, LiteEvalSession) or {sampling.kind for sampling in samplings} != {"frames"}:
         raise UserError(
             "this policy looks at a whole video before it chooses: give duration_s, how long each will be"
         )
     (sampling,) = samplings
-    return _FrameByFrame(session, backbones, sampling.fps)
+    return _FrameByFrame(session, backbones, sampling.fps, video_id)
 
 
 class _FrameByFrame:
     """LiteEval on a video of unknown length."""
 
-    def __init__(self, session: LiteEvalSession, backbones: _Backbones, fps: float) -> None:
+    def __init__(self, session: LiteEvalSession, backbones: _Backbones, fps: float, video_id: str) -> None:
         self._session, self._backbones, self._fps = session, backbones, fps
-        session.begin()
+        session.begin(video_id=video_id)
 
     @property
     def next_s(self) -> float:
@@ -258,7 +258,7 @@ class _FrameByFrame:
 class _WholeVideo:
     """Any policy on a video whose duration is known."""
 
-    def __init__(self, session: Session, backbones: _Backbones, duration_s: float) -> None:
+    def __init__(self, session: Session, backbones: _Backbones, duration_s: float, video_id: str) -> None:
         from extract.sampling import clip_times
         from extract.views import View
 
@@ -275,7 +275,8 @@ class _WholeVideo:
         }
         instants_s = np.concatenate([times_s.ravel() for times_s in self._times_s.values()])
         self._instants_s, self._shown = np.unique(instants_s).tolist(), 0
-        session.begin({name: spans_of(spec, duration_s) for name, spec in session.streams.items()})
+        spans_s = {name: spans_of(spec, duration_s) for name, spec in session.streams.items()}
+        session.begin(spans_s, video_id=video_id)
 
     @property
     def next_s(self) -> float:

@@ -20,7 +20,7 @@ def open_run(folder: Path | str) -> TrainedPolicy:
     """The trained policy in a run folder of train-policy. Neither the cache nor the labels are needed.
 
     Raises:
-        UserError: the folder holds no finished run, or that of a method that cannot be run on raw video.
+        UserError: the folder holds no finished run, or that of a method without a session.
     """
     return TrainedPolicy(Path(folder))
 

@@ -84,13 +84,13 @@ class PoolSession(Session):
     def ran(self) -> tuple[str, ...]:
         return tuple(model.name.stream for model in self._begun if model is not self._current)
 
-    def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
+    def begin(self, spans_s: Mapping[str, FloatArray], *, video_id: str = "") -> None:
         for name, spec in self.streams.items():
             if name in spans_s and len(spans_s[name]) < spec.sampling.crops:
                 raise ValueError(
                     f"spans of {name}: {len(spans_s[name])} rows are no clip, which has {spec.sampling.crops}"
                 )
-        super().begin(spans_s)
+        super().begin(spans_s, video_id=video_id)
 
     def _restart(self) -> None:
         self._begun, self._answer = [], None
