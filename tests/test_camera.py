@@ -373,9 +373,9 @@ def test_wrong_weights(backbones: dict[str, Backbone]) -> None:
         return Camera(make_liteeval(coarse, dear), weights, duration_s, CPU)
 
     frame = np.zeros((8, 8, 3), np.uint8)
-    with pytest.raises(UserError, match="stream 'cheap': the backbone with weights random:1 is not the one"):
+    with pytest.raises(UserError, match="stream 'cheap': weights random:1 are not those"):
         camera(cheap, cheap="random:1").push(frame, 0.0)
-    with pytest.raises(UserError, match=r"extracted with weights of a file: give weights={'cheap': PATH}"):
+    with pytest.raises(UserError, match=r"weights from a file .* or weights={'cheap': FILE}"):
         camera(replace(cheap, weights="file"))
     camera(replace(cheap, weights="file"), cheap="random:0").push(frame, 0.0)
     with pytest.raises(UserError, match="weights for 'chep', which is none of the streams: cheap, dear"):
