@@ -57,6 +57,7 @@ class Graph:
         outputs: their names.
         facts: what else one must know to use it, for JSON.
         rows: whether the first axis of all inputs may have any length.
+        row_outputs: whether the outputs have that axis, too.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Graph:
     outputs: tuple[str, ...]
     facts: Mapping[str, object]
     rows: bool = False
+    row_outputs: bool = False
 
 
 class Session(ABC):

@@ -23,13 +23,15 @@ from policy.deploy.session import open_session, spans_of
 from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.gate import DrawnGates
 from policy.liteeval.session import LiteEvalSession
-from policy.registry import configure
+from policy.method import Method
+from policy.registry import METHODS, configure
 from policy.runs import Run, run_method
 from policy.selection.config import SelectorCascadeConfig, SelectorConfig
 from policy.selection.session import PoolSession, SelectorSession
-from policy.session import Session, Wanted
+from policy.session import Session
 from tests.caches import PREPROCESSING, make_record, make_spec
 from tests.planted import plant
+from tests.sessions import drive
 
 LITEEVAL = LiteEvalConfig(
     coarse="coarse_112",
@@ -52,19 +54,6 @@ def liteeval(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_method(LITEEVAL, planted.cache, planted.labels, folder, device="cpu")
 
 
-def drive(session: Session, cache: FeatureCache, video_id: str, most: int = 10**9) -> list[Wanted]:
-    """Give a session what it wants of a video, at most so many rows at a time. Returns what it wanted."""
-    videos = {name: cache[name][video_id] for name in session.streams}
-    session.begin({name: video.spans for name, video in videos.items()}, video_id=video_id)
-    trace = []
-    while (wanted := session.wanted()) is not None:
-        trace.append(wanted)
-        video, rows = videos[wanted.stream], wanted.rows[:most]
-        assert np.array_equal(wanted.spans_s, video.spans[wanted.rows])
-        session.take(video.features[rows], None if video.scores is None else video.scores[rows])
-    return trace
-
-
 def check_run(run: Run, cache: FeatureCache, most: int = 10**9) -> Session:
     """A session of a run answers, and is charged, as the run's predictions have it."""
     session, predicted = open_session(run.folder), run.predictions()
@@ -75,6 +64,11 @@ def check_run(run: Run, cache: FeatureCache, most: int = 10**9) -> Session:
         assert session.macs == pytest.approx(1e9 * predicted.gflops[0, video], abs=0.1)
         assert all(name in cache or " " in name for name in session.macs_by_name)
     return session
+
+
+def test_every_method_has_a_session() -> None:
+    base = vars(Method)["session"].__func__
+    assert [name for name in METHODS if METHODS[name].session.__func__ is base] == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -407,9 +401,12 @@ def test_what_a_pool_cannot_take(pool: tuple[FeatureCache, LabelSet], tmp_path: 
 def test_choose_takes_probabilities(pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
     run_method(replace(SELECTOR, coarse="other"), *pool, tmp_path / "one", device="cpu")
     run_method(replace(SELECTOR, multi_label=True), *pool, tmp_path / "several", device="cpu")
-    one, several = (open_session(tmp_path / name) for name in ("one", "several"))
+    one, several = (open_session(str(tmp_path / name)) for name in ("one", "several"))
     assert isinstance(one, SelectorSession) and isinstance(several, SelectorSession)
     assert len(one.choose(np.array([[0.2, 0.3, 0.5], [1, 0, 0]], np.float16))) == 2
+    halves = np.random.default_rng(0).dirichlet(np.ones(3), 20).astype(np.float16)
+    chosen = one.choose(halves)
+    assert one.choose(torch.from_numpy(halves).requires_grad_()) == chosen and len(set(chosen)) > 1
     assert one.choose(np.full((0, 3), 0.5)) == []
     assert len(several.choose(np.array([[0.9, 0.8, 0.1, 0, 1]]))) == 1
     for wrong, problem in [

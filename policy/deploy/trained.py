@@ -65,9 +65,11 @@ class TrainedPolicy:
         """
         return Camera(self.session(device=device), weights or {}, duration_s, torch.device(device))
 
-    def export_onnx(self, out: Path | str) -> list[Path]:
+    def export_onnx(
+        self, out: Path | str, *, backbones: Mapping[str, Path | str | None] | None = None
+    ) -> list[Path]:
         """The policy's networks as ONNX, as :func:`policy.deploy.export.export_onnx` writes them."""
-        return export_onnx(self.folder, out)
+        return export_onnx(self.folder, out, backbones=backbones)
 
     def __str__(self) -> str:
         return "\n".join(
