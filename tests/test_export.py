@@ -31,7 +31,7 @@ from policy.liteeval.session import LiteEvalSession
 from policy.localization.session import WTALCSession
 from policy.registry import configure
 from policy.runs import run_method
-from policy.selection.config import SelectorCascadeConfig, SelectorConfig
+from policy.selection.config import SelectorConfig
 from policy.selection.session import CascadeSession, SelectorSession
 from tests.caches import make_record, make_spec
 from tests.planted import write_planted
@@ -262,31 +262,22 @@ def test_selector(config: SelectorConfig, pool: tuple[FeatureCache, LabelSet], t
     assert len(chosen) > 1
 
 
-CASCADE = SelectorCascadeConfig(
-    models=("m0", "m1:2", "m2"),
-    epochs=20,
-    batch=8,
-    lr=1e-2,
-    weight_decay=0.0,
-    threshold=None,
-    selector_hidden=8,
-    budget=4.0,
-)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "config",
+    "change",
     [
-        CASCADE,
-        replace(CASCADE, answer="largest", coarse="m1"),
-        replace(CASCADE, answer="mean", selector_input="scores+features", input_norm="l2", multi_label=True),
-        replace(CASCADE, heads="linear", folds=2, budget=6.0, selector_input="scores+features"),
+        {},
+        {"answer": "largest", "coarse": "m1"},
+        {"answer": "mean", "selector_input": "scores+features", "input_norm": "l2", "multi_label": True},
+        {"heads": "linear", "folds": 2, "budget": 6.0, "selector_input": "scores+features"},
     ],
 )
-def test_cascade(config: SelectorCascadeConfig, pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+def test_cascade(change: dict[str, Any], pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
     """The page's rule, from one model to the next."""
     cache, _ = pool
+    config = configure(
+        "selector-cascade", vars(SELECTOR), **{"weight_decay": 0.0, "threshold": None, **change}
+    )
     run = run_method(config, *pool, tmp_path / "run", device="cpu")
     paths = export_onnx(run.folder, tmp_path / "phone")
     assert [path.stem for path in paths] == ["cascade", "answer-m0", "answer-m1", "answer-m2"]
