@@ -28,6 +28,9 @@ from extract.backbones import StreamRequest
 from extract.backbones.backbone import Backbone
 from extract.cutting import Cutter
 from extract.decode import read_video
+from policy.baselines.agent import AgentSession
+from policy.baselines.fast_forward import JumpAgent
+from policy.baselines.frame_glimpse import GlimpseAgent
 from policy.config import RunConfig
 from policy.deploy.camera import Camera
 from policy.deploy.trained import TrainedPolicy
@@ -194,6 +197,25 @@ def test_localization(videos: dict[str, Path], rows: dict[str, Rows], backbones:
     sessions = [make_wtalc(backbones["looks"].spec, backbones["moves"].spec) for _ in range(2)]
     few = dict([*videos.items()][:2])
     check_camera(Camera(sessions[0], {}, DURATION_S, CPU), sessions[1], few, rows)
+
+
+@pytest.mark.parametrize("jumps", [False, True])
+def test_agents(
+    jumps: bool, videos: dict[str, Path], rows: dict[str, Rows], backbones: dict[str, Backbone]
+) -> None:
+    """That go back and forth, or stop."""
+    spec = backbones["cheap"].spec
+    torch.manual_seed(2)
+    agent = JumpAgent(spec.feature_dim, 8, 2, 2) if jumps else GlimpseAgent(spec.feature_dim, 8, 2, 5, 0.1)
+    agent.scale.fit(streams["cheap"][1] for streams in rows.values())
+    with torch.no_grad():
+        for parameter in agent.parameters():
+            parameter.mul_(3)
+    sessions = [AgentSession(agent, spec, CLASSES, l2=False, multi_label=False) for _ in range(2)]
+    camera = Camera(sessions[0], {}, DURATION_S, CPU)
+    assert len(check_camera(camera, sessions[1], videos, rows)) > 1 and camera.done
+    with pytest.raises(UserError, match="looks at a whole video before it chooses: give duration_s"):
+        Camera(sessions[0], {}, None, CPU)
 
 
 LITEEVAL = LiteEvalConfig(
