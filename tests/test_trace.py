@@ -164,7 +164,7 @@ def test_frames_are_those_that_were_looked_at(
         assert np.abs(frame.picture - scaled).mean() < 12
     figure = plot.draw(drawn).figure
     shown = [text.get_text() for text in texts(figure)]
-    assert "a: cat 75%" in shown and "8.0 s of video, 4.9 GFLOPs" in shown
+    assert "a: cat 75%" in shown and "8.0 s of video, 4.90 GFLOPs" in shown
     coloured = [text.get_text() for text in texts(figure) if to_hex(text.get_color()) == GREEN.lower()]
     assert [text.split("\n")[0] for text in coloured] == [f"{second}.0 s" for second in marked]
     green = np.array([round(255 * part) for part in to_rgb(GREEN)])
@@ -202,6 +202,14 @@ def test_colours_tell_streams_apart_as_long_as_there_are_enough() -> None:
     assert plot.colour_of(0) not in {plot.colour_of(n) for n in range(1, 40)}
 
 
+@pytest.mark.parametrize(
+    ("gflops", "text"),
+    [(0.0, "0.00"), (0.01234, "0.0123"), (9.0, "9.00"), (11.68, "11.7"), (99.96, "100"), (12345.6, "12,346")],
+)
+def test_gflops_have_three_digits(gflops: float, text: str) -> None:
+    assert plot.gflops_text(gflops) == f"{text} GFLOPs"
+
+
 # --- the command ---
 
 
@@ -217,7 +225,7 @@ def test_what_is_written(folder: Path, tmp_path: Path) -> None:
     for name in ("figure.png", "figure-2.png"):
         Image.open(BytesIO((tmp_path / "out" / name).read_bytes())).verify()
     page = (tmp_path / "out/report.html").read_text()
-    assert "2 videos drawn, of 3 in it and 2 that were given" in page
+    assert "2 videos drawn, from the cheapest to the dearest of 2 that are given" in page
     one = command(path, folder, "--out", tmp_path / "one", "--most", "1")
     assert one.exit_code == 0 and not (tmp_path / "one/figure-2.png").exists()
     assert f"$ paper-tables trace {path} {folder} --out {tmp_path / 'one'} --most 1" in one.stdout

@@ -110,7 +110,7 @@ class PredictionsFile:
         self._lines.append(_csv_line((video_id, *pairs, *after)))
         if self._trace is not None:
             best_first = {self._classes[n]: float(answer.probabilities[n]) for n in best}
-            self._trace_lines.append(trace_line(answer, best_first))
+            self._trace_lines.append(trace_line(answer, self._run, best_first))
         if self._detections_path is not None and answer.detections is not None:
             self._found[video_id] = answer.detections
         self.done[video_id] = Done(fingerprint, answer.damage)

@@ -31,10 +31,11 @@ class TracedVideo:
     steps: Sequence[Step]
 
 
-def trace_line(answer: Answer, probabilities: Mapping[str, float]) -> str:
+def trace_line(answer: Answer, run: str, probabilities: Mapping[str, float]) -> str:
     """The line of a video.
 
     Args:
+        run: which run the answer is of, as in the predictions.
         probabilities: of the likeliest classes.
     """
     steps = [
@@ -48,6 +49,7 @@ def trace_line(answer: Answer, probabilities: Mapping[str, float]) -> str:
     ]
     content = {
         "video_id": answer.video.id,
+        "run": run,
         "duration_s": round(answer.duration_s, 6),
         "gflops": {name: round(value, 6) for name, value in answer.gflops.items()},
         "answer": {name: round(value, 6) for name, value in probabilities.items()},

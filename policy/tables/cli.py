@@ -357,7 +357,9 @@ def trace(
         except UserError as error:
             failed[video.video_id] = str(error)
     there = len(set(traced).intersection(source.id for source in sources.videos))
-    state = [f"{trace_file}: {len(drawn)} videos drawn, of {len(traced)} in it and {there} that were given."]
+    state = [
+        f"{trace_file}: {len(drawn)} videos drawn, from the cheapest to the dearest of {there} that are given."
+    ]
     for name, reason in failed.items():
         _say(f"failed: {name}: {reason}")
     if drawn:

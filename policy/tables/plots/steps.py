@@ -154,7 +154,8 @@ def _rows(figure: Figure, steps: Steps, height_in: float) -> None:
 
 
 def gflops_text(gflops: float) -> str:
-    return f"{gflops:,.0f} GFLOPs" if gflops >= 100 else f"{gflops:.3g} GFLOPs"
+    """With three digits, or all that stand before the point."""
+    return f"{gflops:,.0f} GFLOPs" if gflops >= 99.95 else f"{gflops:#.3g} GFLOPs"
 
 
 def spacing(at_s: Floats, alone_s: float) -> float:
