@@ -45,7 +45,6 @@ from policy.deploy.network import Backbones
 from policy.deploy.session import open_session
 from policy.deploy.trace_file import read_trace
 from policy.deploy.videos import Frames, Open, RawVideo, Want
-from policy.finished import predict_run
 from policy.liteeval.config import LiteEvalConfig
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.localization.detections import read as read_detections
@@ -242,6 +241,8 @@ REAL = os.environ.get("THRIFTVID_VIDEOS")
 @pytest.mark.skipif(not REAL, reason="THRIFTVID_VIDEOS names no folder of videos")
 def test_real_videos_get_the_answers_of_their_cache(liteeval: Run, tmp_path: Path) -> None:
     """What cannot be extracted has no answer, for the same reason."""
+    from policy.finished import predict_run
+
     sources = find_videos([Path(str(REAL))])
     session = open_session(liteeval.folder)
     built = {
