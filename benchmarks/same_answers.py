@@ -90,7 +90,7 @@ class Collection:
 def main(videos: Path | None, videos_per_class: int, folder: Path | None, quick: bool) -> None:
     torch.set_num_threads(1)
     with video_folder(folder) as place:
-        data = collected(place, videos, 3 if quick else videos_per_class)
+        data = collected(place, videos, 2 if quick else videos_per_class)
         rows, remarks = [], []
         runs = trained(data, place / "runs", epochs=2 if quick else 30)
         remarks += failures(runs["liteeval"], data)

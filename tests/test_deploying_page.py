@@ -21,14 +21,13 @@ from extract.backbones.backbone import Backbone
 from extract.batch import extract
 from extract.pipeline import Settings
 from extract.sources import find_videos
-from policy.liteeval.config import LiteEvalConfig
 from policy.runs import run_method
+from tests.test_run_policy import LITEEVAL, STREAMS
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 PAGE = (Path(__file__).parents[1] / "docs/deploying.md").read_text(encoding="utf-8")
 CODE = dict(re.findall(r"^```python (\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
-CHEAP, DEAR = "test_convnext_64", "test_resnet_96"
 FPS, SECONDS = 5, 6
 
 
@@ -44,27 +43,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "videos").mkdir()
     for path, seed in [(folder / "video.mp4", 0), *((folder / f"videos/v{n}.mp4", n) for n in range(6))]:
         write_video(path, pictures(seed), fps=FPS, **lossless)
-    streams = ("timm:test_convnext@64", "timm:test_resnet@96")
     backbones = {
-        request.name: Backbone(request, weights="random:0", device=torch.device("cpu"))
-        for request in map(parse_stream, streams)
+        name: Backbone(parse_stream(stream), weights="random:0", device=torch.device("cpu"))
+        for name, stream in STREAMS.items()
     }
     extract(find_videos([folder / "videos"]), backbones, folder / "cache", Settings(1, 16, 120.0))
     labels = [VideoLabel(f"v{n}", ("ab"[n % 2],), "train" if n < 4 else "test") for n in range(6)]
-    config = LiteEvalConfig(
-        coarse=CHEAP,
-        fine=DEAR,
-        epochs=3,
-        batch=2,
-        lr=1e-2,
-        coarse_hidden=6,
-        fine_hidden=12,
-        gamma=0.5,
-        usage_loss="constrained",
-    )
     cache = FeatureCache(folder / "cache")
     run_method(
-        config, cache, LabelSet(folder / "l.csv", tuple(labels)), folder / "runs/liteeval", device="cpu"
+        LITEEVAL, cache, LabelSet(folder / "l.csv", tuple(labels)), folder / "runs/liteeval", device="cpu"
     )
     return folder
 

@@ -24,8 +24,8 @@ from policy.tables import traces
 from policy.tables.cli import paper_tables
 from policy.tables.plots import steps as plot
 from policy.tables.plots.filmstrip import FRAMES
-from policy.tables.plots.steps import COLOURS, Lane, Shown, Steps
-from policy.tables.plots.style import BLUE, GREEN
+from policy.tables.plots.steps import Lane, Shown, Steps
+from policy.tables.plots.style import BLUE, BY_COST, GREEN
 from policy.tables.traces import Look
 from tests.test_plots import cut_off, texts
 from tests.test_timeline import HOSTILE
@@ -197,7 +197,7 @@ def test_nothing_overlaps_or_is_cut(name: str, shape: tuple[int, ...]) -> None:
 
 
 def test_colours_tell_streams_apart_as_long_as_there_are_enough() -> None:
-    assert len({plot.colour_of(n) for n in range(len(COLOURS))}) == len(COLOURS)
+    assert len({plot.colour_of(n) for n in range(len(BY_COST))}) == len(BY_COST)
     assert plot.colour_of(1) == GREEN and plot.colour_of(2) == BLUE
     assert plot.colour_of(0) not in {plot.colour_of(n) for n in range(1, 40)}
 
@@ -279,7 +279,7 @@ def test_a_damaged_line(content: str, folder: Path, tmp_path: Path) -> None:
 def test_requests_that_are_wrong(folder: Path, tmp_path: Path) -> None:
     out, path = tmp_path / "out", write(tmp_path / "t.jsonl", line("other", SELECTOR))
     message = error_of(command(path, folder, "--out", out))
-    assert "none of the 2 videos is in the trace, 'a' for example" in message and "'other'" in message
+    assert "none of the 2 videos is among the 1 of the trace, such as 'other'" in message
     assert "no such file" in error_of(command(path, tmp_path / "none.mp4", "--out", out))
     assert "cannot be read" in error_of(command(tmp_path / "none.jsonl", folder, "--out", out))
     assert "cannot be read" in error_of(command(tmp_path, folder, "--out", out))

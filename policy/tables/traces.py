@@ -60,8 +60,8 @@ def chosen(
     pairs = [(trace[source.id], source) for source in sources if source.id in trace]
     if not pairs:
         raise UserError(
-            f"none of the {len(sources)} videos is in the trace, {sources[0].id!r} for example; it is of "
-            f"{next(iter(trace))!r} and {len(trace) - 1} others"
+            f"none of the {len(sources)} videos is among the {len(trace)} of the trace, such as "
+            f"{next(iter(trace))!r}: give those of its run-policy command, with the same --ids"
         )
     pairs.sort(key=lambda pair: (sum(pair[0].gflops.values()), pair[1].id))
     places = np.linspace(0, len(pairs) - 1, min(most, len(pairs))).round().astype(int)

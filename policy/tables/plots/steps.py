@@ -14,15 +14,10 @@ from matplotlib.ticker import MaxNLocator
 from policy.sheets.words import drawn, one_line
 from policy.tables.plots.filmstrip import EDGE, Picture, Tiles
 from policy.tables.plots.style import (
-    BLUE,
+    BY_COST,
     DPI,
-    GREEN,
     INK,
     LIGHT,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
     WIDTH_IN,
     Drawing,
     fit,
@@ -31,9 +26,6 @@ from policy.tables.plots.style import (
 )
 
 Floats = npt.NDArray[np.float64]
-
-COLOURS = (LIGHT, GREEN, BLUE, VERMILLION, PURPLE, ORANGE, SKY)
-"""Of the streams from the cheapest to the dearest; of more, those after the first again."""
 
 _TOP_IN, _LANE_IN, _AXIS_IN, _NOTE_IN, _BOTTOM_IN = 0.66, 0.2, 0.44, 0.2, 0.06
 _NAME_IN, _COUNT_IN = 1.62, 1.5  # to the left and to the right of the rows
@@ -90,7 +82,8 @@ class Steps:
 
 
 def colour_of(lane: int) -> str:
-    return COLOURS[lane] if lane < len(COLOURS) else COLOURS[1 + (lane - 1) % (len(COLOURS) - 1)]
+    """Of a stream; where there are more of them than colours, those after the first again."""
+    return BY_COST[lane] if lane < len(BY_COST) else BY_COST[1 + (lane - 1) % (len(BY_COST) - 1)]
 
 
 def draw(steps: Steps) -> Drawing:
