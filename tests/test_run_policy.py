@@ -36,7 +36,7 @@ from extract.decode_video import Video
 from extract.pipeline import Settings as ExtractSettings
 from extract.sources import SourceVideo, find_videos
 from extract.views import View
-from policy.baselines.config import FineLSTMConfig
+from policy.baselines.config import FastForwardConfig, FineLSTMConfig, FrameGlimpseConfig
 from policy.cli.run_policy import run_policy
 from policy.config import RunConfig
 from policy.deploy.engine import Answer, Failure, Settings
@@ -45,7 +45,7 @@ from policy.deploy.network import Backbones
 from policy.deploy.session import open_session
 from policy.deploy.trace_file import read_trace
 from policy.deploy.videos import Frames, Open, RawVideo, Want
-from policy.liteeval.config import LiteEvalConfig
+from policy.liteeval.config import LiteEvalConfig, RandomGatingConfig
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.localization.detections import read as read_detections
 from policy.localization.judged import Localizations
@@ -217,6 +217,11 @@ POOL: dict[str, Any] = {"models": MODELS, "heads": "linear", "folds": 2, "epochs
     "config",
     [
         FineLSTMConfig(fine=DEAR, frames=3, epochs=1, batch=3, fine_hidden=4),
+        FrameGlimpseConfig(fine=DEAR, glimpses=4, epochs=2, batch=3, fine_hidden=4, lr=0.1),
+        FastForwardConfig(fine=DEAR, strides=2, epochs=2, batch=3, fine_hidden=4),
+        RandomGatingConfig(
+            coarse=CHEAP, fine=DEAR, usage=0.4, seed=5, epochs=1, batch=3, coarse_hidden=4, fine_hidden=6
+        ),
         SelectorConfig(**POOL, target="loss"),
         SelectorCascadeConfig(**POOL, budget=0.04, threshold=None),
     ],
@@ -710,12 +715,14 @@ def test_other_weights_are_refused(collection: Collection, liteeval: Run, tmp_pa
         Backbone(parse_stream(STREAMS[CHEAP]), weights=f"random:{seed}", device=CPU).spec.weights_digest
         for seed in (0, 1)
     ]
-    assert all(digest in ran.error for digest in digests) and f"--weights {CHEAP}=random:1" in ran.error
+    assert (
+        all(digest in ran.error for digest in digests) and f"{CHEAP}': weights random:1 are not" in ran.error
+    )
     assert "is none of the streams" in command(liteeval, videos, out, "--weights", "other=random:0").error
     # Of weights from a file the run cannot say where they are.
     state = Backbone(parse_stream(STREAMS[CHEAP]), weights="random:0", device=CPU)
     spec = state.spec
-    with pytest.raises(UserError, match=f"say where it is with --weights {CHEAP}=FILE"):
+    with pytest.raises(UserError, match=f"say where it is, by --weights {CHEAP}=FILE or"):
         Backbones({CHEAP: replace(spec, weights="file")}, weights={}, device=CPU)
     with pytest.raises(UserError, match="none that can be built here"):
         Backbones({CHEAP: replace(spec, backbone="imported")}, weights={}, device=CPU)
