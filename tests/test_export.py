@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from cache_schema import FeatureCache, UserError, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.cli.export import export
+from policy.data.batches import unit_length
 from policy.deploy import export as exporting
 from policy.deploy.export import export_onnx
 from policy.deploy.session import open_session
@@ -116,9 +118,9 @@ def move_threshold(session: LiteEvalSession, planted: tuple[FeatureCache, LabelS
     cache, labels = planted
     log_odds = []
     for video in labels.videos:
-        row = cache["coarse_112"][video.video_id].features[0]
-        checked = session._checked(row, len(row), "coarse")
-        look, _ = session.model.look(checked, *session.model.initial_state(1))
+        row = cache["coarse_112"][video.video_id].features[:1]
+        scaled = unit_length(row) if session._l2 else row.copy()
+        look, _ = session.model.look(torch.from_numpy(scaled), *session.model.initial_state(1))
         log_odds.append(look.item())
     path = folder / "model.safetensors"
     tensors = load_file(path)

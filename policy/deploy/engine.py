@@ -10,6 +10,7 @@ was quicker, so that the same call gives the same bits.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -145,7 +146,7 @@ def run_policy(
     Raises:
         UserError: as `Backbones.__call__`.
     """
-    engine = _Engine(session, backbones, settings, adapt)
+    engine = _Engine(session, backbones, settings, adapt, most=len(videos))
     with contextlib.closing(engine):
         yield from engine.run(iter(videos))
 
@@ -157,11 +158,12 @@ class _Engine:
         backbones: Backbones,
         settings: Settings,
         adapt: Callable[[Rows], Rows],
+        most: int,
     ) -> None:
         from extract.workers import AwakeClock
 
         self._backbones, self._settings, self._adapt = backbones, settings, adapt
-        self._sessions = [session]
+        self._sessions, self._together = [session], max(1, min(settings.in_flight, most))
         self._dearest = max(session.streams, key=lambda name: stream_cost(session.streams[name]).macs)
         self._idle: list[VideoProcess] = []
         self._flights: list[_Flight] = []  # in the order of the videos; those beyond `in_flight` only open
@@ -280,8 +282,9 @@ class _Engine:
             flight.outcome = self._answer(flight)
             return
         wanted = flight.wanted
-        count = min(len(wanted.rows), self._backbones.batch_rows(wanted.stream))
-        self._send(flight, Want(wanted.stream, wanted.rows[:_MOST_ROWS], count))
+        # Of every video so many that they fill a batch together.
+        share = math.ceil(self._backbones.batch_rows(wanted.stream) / self._together)
+        self._send(flight, Want(wanted.stream, wanted.rows[:_MOST_ROWS], min(len(wanted.rows), share)))
 
     def _compute(self) -> None:
         """A batch of the stream of which most rows are there, and what the sessions make of it."""
@@ -300,14 +303,18 @@ class _Engine:
                     break
                 batch.append(flight)
                 pixels.append(flight.pixels)
-        for flight, (features, scores) in zip(batch, self._backbones(stream, pixels), strict=True):
-            try:
-                flight.session.take(self._adapt(features), None if scores is None else self._adapt(scores))
-            except ValueError as error:  # rows that are not finite
+        rows_of_each = [
+            (self._adapt(features), None if scores is None else self._adapt(scores))
+            for features, scores in self._backbones(stream, pixels)
+        ]
+        sessions = [flight.session for flight in batch]
+        errors = type(sessions[0]).take_together(sessions, rows_of_each)
+        for flight, error in zip(batch, errors, strict=True):
+            if error is not None:  # rows that are not finite
                 self._fail(flight, str(error))
                 continue
-            assert flight.wanted is not None
-            of = slice(len(features))
+            assert flight.wanted is not None and flight.pixels is not None
+            of = slice(len(flight.pixels))
             flight.steps.append(
                 Step(stream, flight.wanted.rows[of], flight.wanted.spans_s[of], flight.session.macs / 1e9)
             )
