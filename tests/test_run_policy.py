@@ -44,6 +44,7 @@ from policy.deploy.network import Backbones
 from policy.deploy.session import open_session
 from policy.deploy.videos import Frames, Open, RawVideo, Want
 from policy.liteeval.config import LiteEvalConfig
+from policy.liteeval.session import LiteEvalSession
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.localization.detections import read as read_detections
 from policy.localization.judged import Localizations
@@ -396,6 +397,28 @@ class Hasty(Session):
         return {self._name: self._taken}
 
 
+class OpenInShort(LiteEvalSession):
+    """Its gate is open in the first row of videos that have few, and nowhere else."""
+
+    def _opens(self, learned: bool) -> bool:
+        return self.frames == 1 and len(self._spans_s[CHEAP]) < 10
+
+
+def test_a_video_does_not_wait_until_another_ends(
+    collection: Collection, liteeval: Run, tmp_path: Path
+) -> None:
+    """Even where that one has more rows of another stream at any time."""
+    write_video(tmp_path / "long.mp4", numbered_frames(60 * FPS), fps=FPS)
+    trained = open_session(liteeval.folder)
+    assert isinstance(trained, LiteEvalSession)
+    session = OpenInShort(trained.model, *trained.streams.values())
+    sources = [SourceVideo("long", tmp_path / "long.mp4"), collection.source("v00")]
+    outcomes = list(run_engine(sources, session, engine_for(session), Settings(2)))
+    assert [outcome.video.id for outcome in outcomes] == ["v00", "long"]
+    rows = [outcome.expensive_rows for outcome in outcomes if isinstance(outcome, Answer)]
+    assert rows == [(1, SECONDS["v00"]), (0, 60)]
+
+
 def test_a_policy_that_stops_early_decodes_less(tmp_path: Path) -> None:
     write_video(tmp_path / "long.mp4", numbered_frames(60 * FPS), fps=FPS)
     spec = Backbone(parse_stream(STREAMS[CHEAP]), weights="random:0", device=CPU).spec
@@ -563,8 +586,12 @@ def test_goes_on_after_a_line_that_was_not_written_to_its_end(
 def test_goes_on_after_a_kill(
     collection: Collection, liteeval: Run, how: signal.Signals, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out.csv"
-    words = [liteeval.folder, collection.videos, "--out", out, "--in-flight", "1"]
+    out, videos = tmp_path / "out.csv", tmp_path / "videos"
+    videos.mkdir()
+    for copy in "abc":  # enough that it cannot be done before the signal comes
+        for video in SECONDS:
+            shutil.copy(collection.videos / f"{video}.mp4", videos / f"{copy}{video}.mp4")
+    words = [liteeval.folder, videos, "--out", out, "--in-flight", "1"]
     code = "from policy.cli.run_policy import run_policy; run_policy()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
@@ -578,9 +605,9 @@ def test_goes_on_after_a_kill(
     assert process.returncode == (130 if how == signal.SIGINT else -how)
     assert b"Traceback" not in error
     before = lines_of(out) if how == signal.SIGINT else {}
-    ran = command(liteeval, collection.videos, out)
-    assert ran.code == 0 and "12 predicted" not in ran.out
-    assert lines_of(out).keys() == SECONDS.keys() and before.items() <= lines_of(out).items()
+    ran = command(liteeval, videos, out)
+    assert ran.code == 0 and f"{3 * len(SECONDS)} predicted" not in ran.out
+    assert len(lines_of(out)) == 3 * len(SECONDS) and before.items() <= lines_of(out).items()
 
 
 def test_other_content_in_the_output(

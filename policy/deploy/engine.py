@@ -2,9 +2,9 @@
 
 Each video in flight has a session, and a process that decodes it (`policy.deploy.videos`). When every session has
 the rows that it wants, or the first of them, the stream of which most rows are there is computed, of all videos
-together; then those sessions say what they want next. Meanwhile the decoders go a few frames further, and one more
-video is being opened. What is computed together depends only on the videos and their order, not on which decoder
-was quicker, so that the same call gives the same bits.
+together; then those sessions go on together, and say what they want next. Meanwhile the decoders go a few frames
+further, and one more video is being opened. What is computed together depends only on the videos and their order,
+not on which decoder was quicker, so that the same call gives the same bits.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from policy.deploy.videos import Message, Open, VideoProcess, Want
 
 _TICK_S = 1.0
+_PATIENCE = 4  # batches that are computed while a video waits
 _MOST_ROWS = 4096  # that a process is told of at once
 _START_S = 120.0  # to import the decoders, on a machine that is busy
 
@@ -111,6 +112,7 @@ class _Flight:
         waits: for its process, whose answer is due.
         silent_s: since when the process has sent nothing.
         wanted: what its session wants, and `pixels` of the first of these rows where they have come.
+        passed_over: how many batches have been computed since without them.
     """
 
     video: SourceVideo
@@ -122,6 +124,7 @@ class _Flight:
     duration_s: float = 0.0
     wanted: Wanted | None = None
     pixels: PixelArray | None = None
+    passed_over: int = 0
     steps: list[Step] = field(default_factory=list)
     available: dict[str, int] = field(default_factory=dict)
     frames_decoded: int = 0
@@ -277,7 +280,7 @@ class _Engine:
         """Order what the session wants next; if nothing, the video is done."""
         from policy.deploy.videos import Want
 
-        flight.pixels, flight.wanted = None, flight.session.wanted()
+        flight.pixels, flight.passed_over, flight.wanted = None, 0, flight.session.wanted()
         if flight.wanted is None:
             flight.outcome = self._answer(flight)
             return
@@ -287,16 +290,23 @@ class _Engine:
         self._send(flight, Want(wanted.stream, wanted.rows[:_MOST_ROWS], min(len(wanted.rows), share)))
 
     def _compute(self) -> None:
-        """A batch of the stream of which most rows are there, and what the sessions make of it."""
-        rows: Counter[str] = Counter()
-        for flight in self._active:
+        """A batch of the stream of which most rows are there, and what the sessions make of it.
+
+        No video waits long for others that want another stream: meanwhile its decoder would stand still.
+        """
+        flights = sorted(self._active, key=lambda flight: -flight.passed_over)
+        streams: Counter[str] = Counter()
+        for flight in flights:
             assert flight.wanted is not None and flight.pixels is not None
-            rows[flight.wanted.stream] += len(flight.pixels)
-        [(stream, _)] = rows.most_common(1)
+            streams[flight.wanted.stream] += len(flight.pixels)
+            flight.passed_over += 1
+        [(stream, _)] = streams.most_common(1)
+        if flights[0].passed_over > _PATIENCE and flights[0].wanted is not None:
+            stream = flights[0].wanted.stream
         batch: list[_Flight] = []
         pixels: list[PixelArray] = []
         left = self._backbones.batch_rows(stream)
-        for flight in self._active:
+        for flight in flights:
             if flight.wanted is not None and flight.wanted.stream == stream and flight.pixels is not None:
                 left -= len(flight.pixels)
                 if left < 0:

@@ -207,7 +207,7 @@ class Frames:
 
     def decode_ahead(self) -> bool:
         """Decode the next frame, which nobody wants yet. Returns False where that would be too far ahead."""
-        if not self._kept or self._error is not None or not self._left:
+        if not self._kept or self._error is not None or not self._left or self._left[-1] <= self._latest:
             return False
         if sum(kept > self._latest for kept in self._kept) >= self._room_ahead:
             return False
