@@ -53,19 +53,17 @@ FEW, ALWAYS, ALONE = "gate open in 1 of 10 rows", "gate always open", "1 of 10 r
 class Scheduled(LiteEvalSession):
     """LiteEval whose gate opens in one row of `period`, drawn for each video, whatever it sees.
 
-    `begun` counts the videos of all sessions, `seconds` what these take.
+    `seconds`: those that all sessions take.
     """
 
     period = 1
-    begun = 0
     seconds = 0.0
 
     def _restart(self) -> None:
         super()._restart()
         rows = len(self._spans_s.get(self.coarse_stream, ()))
-        order = np.random.default_rng(Scheduled.begun).permutation(rows)
+        order = np.random.default_rng(list(self.video_id.encode())).permutation(rows)
         self._open = frozenset(order[: round(rows / self.period)].tolist())
-        Scheduled.begun += 1
 
     def _opens(self, learned: bool) -> bool:
         return self.frames - 1 in self._open
@@ -155,7 +153,7 @@ def measure(
     backbones.use(built)
 
     def gated(period: int, together: int) -> Took:
-        Scheduled.period, Scheduled.begun, Scheduled.seconds = period, 0, 0.0
+        Scheduled.period, Scheduled.seconds = period, 0.0
         backbones.seconds.clear()
         outcomes: list[Answer] = []
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
 from policy.data.batches import unit_length
+from policy.liteeval.gate import DrawnGates
 from policy.liteeval.graphs import step_graphs
 from policy.liteeval.model import LiteEval
 from policy.liteeval.steps import Steps, Watched
@@ -51,6 +52,7 @@ class LiteEvalSession(Session):
             backbone's output can be passed on as it is.
         multi_label: the model was trained with a sigmoid for each class instead of a softmax.
         classes: names of the C classes; by default their numbers.
+        drawn: opens the gates at random instead (`RandomGating`).
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class LiteEvalSession(Session):
         l2: bool = False,
         multi_label: bool = False,
         classes: tuple[str, ...] = (),
+        drawn: DrawnGates | None = None,
     ) -> None:
         names = classes or tuple(map(str, range(model.classifier.out_features)))
         super().__init__({spec.name: spec for spec in (coarse, fine)}, names)
@@ -69,24 +72,25 @@ class LiteEvalSession(Session):
         self.coarse_stream, self.fine_stream = coarse.name, fine.name
         self._l2 = l2
         self._multi_label = multi_label
+        self._drawn = drawn
         self._steps = Steps(model)
         self._restart()
 
-    def begin(self, spans_s: Mapping[str, FloatArray] | None = None) -> None:
+    def begin(self, spans_s: Mapping[str, FloatArray] | None = None, *, video_id: str = "") -> None:
         """As any session does; both streams have the same number of rows, at the same instants.
 
         Args:
             spans_s: None for a video of unknown length: nothing is `wanted` then; call `look` and `fine`.
         """
         if spans_s is None:
-            self._spans_s = {}
+            self._spans_s, self.video_id = {}, video_id
             self._restart()
             return
         lengths = {name: len(spans_s[name]) for name in self.streams if name in spans_s}
         if len(set(lengths.values())) > 1:
             both = " and ".join(f"{length} of {name}" for name, length in lengths.items())
             raise ValueError(f"a video has as many coarse rows as fine ones, not {both}")
-        super().begin(spans_s)
+        super().begin(spans_s, video_id=video_id)
 
     def _restart(self) -> None:
         self.frames = 0
@@ -96,6 +100,8 @@ class LiteEvalSession(Session):
         self._taken = self._coarse_state.h[:0]  # rows that `_advance` is to look at
         # Frames that are not done; the first may wait for its fine features.
         self._ahead = Watched(self._taken, rows_of(self._coarse_state, slice(0)))
+        if self._drawn is not None:
+            self._drawn.begin(self.video_id)
 
     def wanted(self) -> Wanted | None:
         stream, rows = self.coarse_stream, slice(self.frames, self.frames + AHEAD)
@@ -150,7 +156,7 @@ class LiteEvalSession(Session):
         Args:
             learned: what the model says.
         """
-        return learned
+        return learned if self._drawn is None else bool(self._drawn.next(1))
 
     def look(self, coarse: Rows) -> bool:
         """Take the next frame's coarse features (D_c,).
@@ -203,4 +209,6 @@ class LiteEvalSession(Session):
         return macs
 
     def graphs(self) -> Sequence[Graph]:
+        if self._drawn is not None:  # the step decides by the learned gate
+            return ()
         return step_graphs(self.model, l2=self._l2, multi_label=self._multi_label)
