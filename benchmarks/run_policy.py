@@ -221,8 +221,8 @@ def measure(
         saved_clock = f"{1 - clock_s / always.clock_s:.3f}"
         rows.append([way, *empty, f"{clock_s:.1f}", *empty, saved_clock, *empty])
     parts = [
-        run.clock_s / (decoding_s + run.networks_s + run.policy_s)
-        for run, decoding_s in zip(taken[ALONE], alone_s, strict=True)
+        run.clock_s / (decoded_s + run.networks_s + run.policy_s)
+        for run, decoded_s in zip(taken[ALONE], alone_s, strict=True)
     ]
     return rows, [
         f"Extracting every row takes {extraction / medians[FEW].clock_s:.2f} times as long as the first line.",
