@@ -90,8 +90,6 @@ DATA = options(
     ),
     settings(DataConfig),
 )
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for scripts.")
 RECIPE = click.option(
     "--recipe",
     type=click.Choice(sorted(RECIPES)),

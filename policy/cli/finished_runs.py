@@ -12,10 +12,10 @@ import click
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import SOME_FAILED, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, tells_mistakes
 from cache_schema.run_folder import write_atomically
 from policy.config import DataConfig
-from policy.options import AS_JSON, DEVICE, given_settings, options, settings
+from policy.options import given_settings, options, settings
 
 if TYPE_CHECKING:  # they import torch, for which --help has no time
     from policy.evaluation.operating import OperatingTarget

@@ -16,15 +16,13 @@ from click.core import ParameterSource
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, tells_mistakes
 from policy.baselines.config import FramesConfig, GlimpsesConfig, JumpsConfig
 from policy.config import RunConfig, TrainingConfig, method_options, names_of
 from policy.liteeval.config import GumbelConfig, NetworkConfig, PenaltyConfig, WarmupConfig
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.options import (
-    AS_JSON,
     DATA,
-    DEVICE,
     RECIPE,
     C,
     given_options,
@@ -131,7 +129,7 @@ def paper_tables() -> None:
 
 
 @paper_tables.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@AS_JSON
 @tells_mistakes
 def list_tables(as_json: bool) -> None:
     """Say which tables and figures there are.
