@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cache_schema import UserError
 from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, group_reasons, tells_mistakes
+from extract import options
 from extract.backbones import (
     BUILT_IN,
     FLOWS,
@@ -22,19 +23,6 @@ from extract.backbones import (
     weights_by_stream,
 )
 from extract.names import printable
-from extract.options import (
-    BATCH,
-    DEADLINE,
-    DECODER,
-    PRECISION,
-    RETRY_FAILED,
-    THREADS,
-    WORKERS,
-    check_scheduler,
-    damaged_option,
-    jobs_options,
-    weights_option,
-)
 from extract.sources import Ids, find_videos
 from extract.video_arguments import VideosCommand, takes_videos
 
@@ -51,7 +39,7 @@ from extract.video_arguments import VideosCommand, takes_videos
     metavar="NAME",
     help=f"What to extract; may be repeated: {', '.join(BUILT_IN)}, or timm:NAME@SIZE.",
 )
-@weights_option("", default=["pretrained"], show_default=True)
+@options.weights("", default=["pretrained"], show_default=True)
 @click.option("--fps", type=float, help="Rows a second, of frames and snippets; other streams if not 1.")
 @click.option("--clips", type=int, help="Clips a video, of x3d_*; other streams if not 10.")
 @click.option("--crops", type=int, help="Crops of each clip of x3d_*, 1 or 3; other streams if not 1.")
@@ -68,20 +56,20 @@ from extract.video_arguments import VideosCommand, takes_videos
     "other streams if not their usual ones.",
 )
 @DEVICE
-@PRECISION
-@BATCH
-@WORKERS
-@THREADS
-@DEADLINE
+@options.PRECISION
+@options.BATCH
+@options.WORKERS
+@options.THREADS
+@options.DEADLINE
 @click.option(
     "--shard-size", type=click.IntRange(1), default=256, show_default=True, help="Videos in a shard file."
 )
-@jobs_options("whole shards", "--workers and --threads", "the cache")
-@damaged_option(
+@options.jobs("whole shards", "--workers and --threads", "the cache")
+@options.damaged(
     "A video that does not decode right as a whole fails, or its rows that do are kept and it is partial."
 )
-@DECODER
-@RETRY_FAILED
+@options.DECODER
+@options.retry_failed("what an earlier run could not read, or only in part")
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -139,7 +127,7 @@ def batch_extract(
     streams = tuple(dict.fromkeys(streams))
     unusual: dict[str, Any] = {"fps": fps, "clips": clips, "crops": crops, "flow": flow, "size": size}
     requests = [parse_stream(name, **unusual) for name in streams]
-    check_scheduler(backend, scheduler)
+    options.check_scheduler(backend, scheduler)
     _all_apply(requests, **unusual)
     names = [request.name for request in requests]
     chosen = weights_by_stream(weights, dict(zip(names, streams, strict=True)))
@@ -193,9 +181,9 @@ def batch_extract(
         _tell("would fail", forecast.failures, summary, "\n".join(forecast.lines()), as_json=as_json)
         return
     tools = tool_versions(where.type)
-    options: dict[str, Any] = {"shard_size": shard_size, "retry_failed": retry_failed, "tools": tools}
-    options["warn"] = _warn
-    with show_progress(Console(stderr=True)) as options["report"]:
+    common: dict[str, Any] = {"shard_size": shard_size, "retry_failed": retry_failed, "tools": tools}
+    common["warn"] = _warn
+    with show_progress(Console(stderr=True)) as common["report"]:
         if many:
             recipe = Recipe(
                 requests=tuple(request for request, _ in pairs.values()),
@@ -205,10 +193,10 @@ def batch_extract(
                 threads=threads or (cores if backend == "loky" else None),
             )
             outcome = extract_by_many(
-                sources, recipe, cache, settings, jobs=jobs, backend=backend, scheduler=scheduler, **options
+                sources, recipe, cache, settings, jobs=jobs, backend=backend, scheduler=scheduler, **common
             )
         else:
-            outcome = extract(sources, backbones(), cache, settings, **options)
+            outcome = extract(sources, backbones(), cache, settings, **common)
     _remark(outcome.remarks, outcome.partial)
     summary = {
         "cache": printable(cache),
@@ -255,7 +243,7 @@ def _warn(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _all_apply(requests: list[StreamRequest], **options: object) -> None:
+def _all_apply(requests: list[StreamRequest], **values: object) -> None:
     """Raise UserError for an option that no stream heeds: its user expects something else."""
     kinds = {request.sampling.kind for request in requests}
     heeded = {
@@ -265,6 +253,6 @@ def _all_apply(requests: list[StreamRequest], **options: object) -> None:
         "flow": any(request.flow for request in requests),
         "size": any(request.resize for request in requests),
     }
-    for option, value in options.items():
+    for option, value in values.items():
         if value is not None and not heeded[option]:
             raise UserError(f"--{option} {value}: applies to none of the streams asked for")

@@ -44,12 +44,14 @@ DECODER = click.option(
     help="auto: for each video the quicker one of those that decode it right; decord: wherever it is right (most "
     "H.264 in MP4 and Matroska), else PyAV; pyav: always.",
 )
-RETRY_FAILED = click.option(
-    "--retry-failed", is_flag=True, help="Try again what an earlier run could not read, or only in part."
-)
 
 
-def damaged_option(what: str) -> Callable[[C], C]:
+def retry_failed(what: str) -> Callable[[C], C]:
+    """--retry-failed. what: is tried again."""
+    return click.option("--retry-failed", is_flag=True, help=f"Try again {what}.")
+
+
+def damaged(what: str) -> Callable[[C], C]:
     """--damaged. what: becomes of such a video, either way."""
     return click.option(
         "--damaged",
@@ -60,7 +62,7 @@ def damaged_option(what: str) -> Callable[[C], C]:
     )
 
 
-def weights_option(more: str, **attributes: Any) -> Callable[[C], C]:
+def weights(more: str, **attributes: Any) -> Callable[[C], C]:
     """--weights of each stream. more: in its help."""
     return click.option(
         "--weights",
@@ -73,12 +75,12 @@ def weights_option(more: str, **attributes: Any) -> Callable[[C], C]:
     )
 
 
-def jobs_options(task: str, for_each: str, shared: str) -> Callable[[C], C]:
+def jobs(task: str, for_each: str, shared: str) -> Callable[[C], C]:
     """--jobs, --backend and --scheduler.
 
     Args:
         task: what each process does.
-        for_each: the options that are then each process's.
+        for_each: the options that each process then has for itself.
         shared: what must have the same path on every machine, beside videos and weights.
     """
 

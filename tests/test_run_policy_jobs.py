@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from tests.test_run_policy import (
     lines_of,
     opened_rows,
     traced,
+    wait_for_lines,
 )
 
 collection = test_run_policy.collection
@@ -155,10 +155,7 @@ def test_processes_end_with_the_command(
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline_s = time.monotonic() + 120
-    while not out.exists() or out.read_bytes().count(b"\n") < 3:
-        assert process.poll() is None and time.monotonic() < deadline_s
-        time.sleep(0.01)
+    wait_for_lines(process, out, 3)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) >= 3
     if how == signal.SIGINT:

@@ -16,9 +16,9 @@ from rich.console import Console
 from cache_schema import UserError
 from cache_schema.annotations import READERS, read_labels
 from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, tells_mistakes
+from extract import options
 from extract.backbones import BUILT_IN, parse_stream
 from extract.finetune.choices import LEARNING_RATES, Choices
-from extract.options import DEADLINE, DECODER, PRECISION, THREADS, WORKERS
 from extract.sources import Ids, find_videos
 from extract.video_arguments import VideosCommand, takes_videos, video_words
 
@@ -135,11 +135,11 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
 )
 @setting("--seed", "Of the new classifier, and of all that is drawn.", type=int)
 @DEVICE
-@PRECISION
-@WORKERS
-@THREADS
-@DEADLINE
-@DECODER
+@options.PRECISION
+@options.WORKERS
+@options.THREADS
+@options.DEADLINE
+@options.DECODER
 @AS_JSON
 @tells_mistakes
 def finetune_backbone(

@@ -21,26 +21,17 @@ from cache_schema import UserError
 from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, tells_mistakes
 from cache_schema.run_folder import CONFIG, read_json
 from policy.deploy.arguments import (
-    BATCH,
-    DEADLINE,
-    DECODER,
-    PRECISION,
-    RETRY_FAILED,
-    THREADS,
     Ids,
     Sources,
     SourceVideo,
     VideosCommand,
     absolute_weights,
-    check_scheduler,
-    damaged_option,
     find_videos,
     fingerprint,
-    jobs_options,
+    options,
     printable,
     takes_videos,
     weights_by_stream,
-    weights_option,
 )
 
 if TYPE_CHECKING:
@@ -72,13 +63,13 @@ _EARLIER = "known from an earlier call; --retry-failed tries again"
     metavar="FILE",
     help="Write the segments that a localizing policy finds: .csv, or .json in ActivityNet's form.",
 )
-@weights_option(
+@options.weights(
     " They must be those that the policy was trained on. [default: pretrained or random:SEED where the run "
     "has it so]"
 )
 @DEVICE
-@PRECISION
-@BATCH
+@options.PRECISION
+@options.BATCH
 @click.option(
     "--in-flight",
     type=click.IntRange(1),
@@ -93,12 +84,12 @@ _EARLIER = "known from an earlier call; --retry-failed tries again"
     metavar="GIB",
     help="Of decoded frames kept, for all videos in flight. What a policy comes back to later is decoded again.",
 )
-@THREADS
-@DEADLINE
-@jobs_options("do whole videos", "--in-flight, --memory and --threads", "RUN")
-@damaged_option("A video that fails in the middle has no answer, or the one from what came before.")
-@DECODER
-@RETRY_FAILED
+@options.THREADS
+@options.DEADLINE
+@options.jobs("whole videos", "--in-flight, --memory and --threads", "RUN")
+@options.damaged("A video that fails in the middle has no answer, or the one from what came before.")
+@options.DECODER
+@options.retry_failed("videos that had no answer in an earlier call")
 @AS_JSON
 @click.pass_context
 @tells_mistakes
@@ -144,7 +135,7 @@ def run_policy(
       run-policy runs/localization VIDEOS/ --out predictions.csv --detections found.json
       run-policy runs/liteeval VIDEOS/ --out predictions.csv --jobs 4
     """
-    check_scheduler(backend, scheduler)
+    options.check_scheduler(backend, scheduler)
     sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
     for note in sources.notes:
         _warn(note)

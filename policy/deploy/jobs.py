@@ -15,6 +15,7 @@ import functools
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection, wait
@@ -347,7 +348,13 @@ class _Tasks:
     def hear(self) -> Iterator[tuple[_Job, Message]]:
         from distributed import wait as wait_for
 
-        for task in wait_for(list(self._running), return_when="FIRST_COMPLETED").done:
+        try:
+            done = wait_for(list(self._running), return_when="FIRST_COMPLETED").done
+        except CancelledError as lost:
+            raise UserError(
+                "the connection to the Dask scheduler is lost; what is done is in the output"
+            ) from lost
+        for task in done:
             job = self._running.pop(task)
             error = task.exception()
             if error is not None:
