@@ -180,7 +180,7 @@ def lines_of(path: Path) -> dict[str, dict[str, str]]:
 
 def wait_for_lines(process: subprocess.Popen[bytes], path: Path, count: int) -> None:
     """Until a process has written so many of a file."""
-    deadline_s = time.monotonic() + 120
+    deadline_s = time.monotonic() + 300
     while not path.exists() or path.read_bytes().count(b"\n") < count:
         assert process.poll() is None and time.monotonic() < deadline_s
         time.sleep(0.01)

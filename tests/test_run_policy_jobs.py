@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -172,6 +173,23 @@ def test_processes_end_with_the_command(
     before = lines_of(out) if how == signal.SIGINT else {}
     ran = command(liteeval, collection.videos, out, "--jobs", "2")
     assert ran.code == 0 and "12 predicted" not in ran.out
+    assert lines_of(out).keys() == SECONDS.keys() and before.items() <= lines_of(out).items()
+
+
+@pytest.mark.slow
+def test_a_full_disk(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
+    """The command alone writes: it says so in one line, and the next call goes on."""
+    out = tmp_path / "out.csv"
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, usual[1]))  # of a file, in bytes
+    try:
+        ran = command(liteeval, collection.videos, out, "--jobs", "2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert f"{out}: cannot be read or written: " in ran.error
+    before = lines_of(out)
+    assert 0 < len(before) < len(SECONDS)
+    assert command(liteeval, collection.videos, out, "--jobs", "2").code == 0
     assert lines_of(out).keys() == SECONDS.keys() and before.items() <= lines_of(out).items()
 
 

@@ -233,7 +233,7 @@ class _Sharing:
         if job.alone:
             for video in lost:
                 yield Failure(video, f"the process at work on it died, twice ({how})")
-        else:
+        elif lost:
             self._suspects += lost
             self._note(f"a process died ({how}) with {count(len(lost), 'videos')}, each tried again alone")
 
