@@ -248,8 +248,8 @@ class PredictionsFile:
         for line in content.splitlines(keepends=True):
             try:
                 traced_line = json.loads(line)
-                video_id, run = traced_line["video_id"], traced_line["run"]
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                video_id, run = traced_line["video_id"], traced_line.get("run", self._run)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 if line.endswith(b"\n"):
                     raise _another(path, "is no trace") from error
                 continue  # it was not written to its end
