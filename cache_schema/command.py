@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
+from cache_schema.annotations import READERS
 from cache_schema.errors import UserError
 
 SOME_FAILED = 1
@@ -24,6 +25,12 @@ _NUMBER = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for scripts.")
+LABELS_FORMAT = click.option(
+    "--format",
+    "labels_format",
+    type=click.Choice(sorted(READERS)),
+    help="Format of the labels; by default what names and first lines say.",
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -42,7 +42,7 @@ DECODER = click.option(
     default="auto",
     show_default=True,
     help="auto: for each video the quicker one of those that decode it right; decord: wherever it is right (most "
-    "H.264 in MP4 and Matroska), else PyAV; pyav: always.",
+    "H.264 in MP4 and Matroska), else PyAV; pyav: always. batch-extract --json counts which it was.",
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from click.core import ParameterSource
 
-from cache_schema.annotations import READERS
+from cache_schema.command import LABELS_FORMAT
 from policy.config import DataConfig, TrainingConfig, types_of
 from policy.recipes import RECIPES
 
@@ -82,12 +82,7 @@ DATA = options(
         type=click.Path(path_type=Path),
         help="Annotation file, or the folder of a benchmark's own files.",
     ),
-    click.option(
-        "--format",
-        "labels_format",
-        type=click.Choice(sorted(READERS)),
-        help="Format of the labels; by default what names and first lines say.",
-    ),
+    LABELS_FORMAT,
     settings(DataConfig),
 )
 RECIPE = click.option(

@@ -14,8 +14,8 @@ import click
 from rich.console import Console
 
 from cache_schema import UserError
-from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, tells_mistakes
+from cache_schema.annotations import read_labels
+from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
 from extract import options
 from extract.backbones import BUILT_IN, parse_stream
 from extract.finetune.choices import LEARNING_RATES, Choices
@@ -56,12 +56,7 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
     "by a new one, unless the file's is for the same classes.",
     metavar="WEIGHTS",
 )
-@click.option(
-    "--format",
-    "labels_format",
-    type=click.Choice(sorted(READERS)),
-    help="Format of the labels; by default what names and first lines say.",
-)
+@LABELS_FORMAT
 @setting("--train-subset", "Subset to train on. [default: training or train]", metavar="NAME")
 @setting("--val-subset", "Subset to choose the best epoch on. [default: validation or val]", metavar="NAME")
 @setting(

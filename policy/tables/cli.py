@@ -16,7 +16,7 @@ from click.core import ParameterSource
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import AS_JSON, DEVICE, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, tells_mistakes
 from policy.baselines.config import FramesConfig, GlimpsesConfig, JumpsConfig
 from policy.config import RunConfig, TrainingConfig, method_options, names_of
 from policy.liteeval.config import GumbelConfig, NetworkConfig, PenaltyConfig, WarmupConfig
@@ -260,7 +260,7 @@ def detections(
     "--cache", type=_PATH, help="Feature cache of a wtalc run, whose activations it needs to be drawn."
 )
 @click.option("--labels", type=_PATH, help="Its labels, with --cache.")
-@click.option("--format", "labels_format", type=click.Choice(sorted(READERS)), help="Format of the labels.")
+@LABELS_FORMAT
 @options(DEVICE, AS_JSON)
 @click.pass_context
 @tells_mistakes
