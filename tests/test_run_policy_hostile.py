@@ -319,10 +319,10 @@ def test_odd_names(collection: Collection, liteeval: Run, tmp_path: Path) -> Non
 class Picky(Hasty):
     """A session for videos of two rows and more."""
 
-    def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
+    def begin(self, spans_s: Mapping[str, FloatArray], *, video_id: str = "") -> None:
         if any(len(spans) < 2 for spans in spans_s.values()):
             raise ValueError("1 row is no clip, which has 2")
-        super().begin(spans_s)
+        super().begin(spans_s, video_id=video_id)
 
 
 def test_a_video_shorter_than_a_clip(tmp_path: Path) -> None:
