@@ -181,6 +181,14 @@ def lines_of(path: Path) -> dict[str, dict[str, str]]:
         return {row["video_id"]: row for row in csv.DictReader(file, strict=True)}
 
 
+def wait_for_lines(process: subprocess.Popen[bytes], path: Path, count: int) -> None:
+    """Until a process has written so many of a file."""
+    deadline_s = time.monotonic() + 300
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert process.poll() is None and time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
 def traced(path: Path) -> dict[str, dict[str, Any]]:
     return {line["video_id"]: line for line in map(json.loads, path.read_text().splitlines())}
 
@@ -638,10 +646,7 @@ def test_goes_on_after_a_kill(
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
-    while not out.exists() or out.read_bytes().count(b"\n") < 3:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_lines(process, out, 3)
     process.send_signal(how)
     _, error = process.communicate()
     assert process.returncode == (130 if how == signal.SIGINT else -how)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
@@ -133,7 +133,7 @@ class _Flight:
 
 
 def run_policy(
-    videos: Sequence[SourceVideo],
+    videos: Iterable[SourceVideo],
     session: Session,
     backbones: Backbones,
     settings: Settings,
@@ -143,6 +143,7 @@ def run_policy(
     """Apply a policy to videos. Yields what became of each, in the order in which they are done.
 
     Args:
+        videos: taken one by one. An iterator that has none for now is asked again while others are at work.
         session: of the policy; the networks of its copies for several videos are its own.
         adapt: changes features and class scores before a session takes them, for tests.
 

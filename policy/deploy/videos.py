@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -105,12 +104,7 @@ class VideoProcess:
 
     def __init__(self, target: str = "policy.deploy.videos:serve") -> None:
         self.ready = False
-        # Ctrl-C reaches every process of the terminal, but is the caller's to handle; a new one inherits the mask.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self.process, self.pipe = start_process(target)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.process, self.pipe = start_process(target)
 
     def send(self, message: Open | Want) -> None:
         with contextlib.suppress(OSError):  # it has died: found when its answer is received
