@@ -220,7 +220,7 @@ def run_policy(
         click.echo(
             f"{summary['videos']} videos: {done.predicted} predicted, {done.present} already there, "
             f"{len(done.failed)} failed{f', {len(done.partial)} partial' * bool(done.partial)}; "
-            f"{done.words()}; {out}"
+            f"{done.words()}{done.seconds(backbones)}; {out}"
         )
     if done.failed or (done.partial and damaged == "refuse"):
         context.exit(SOME_FAILED)
@@ -248,6 +248,8 @@ class _Progress:
     expensive: int = 0
     available: int = 0
     gflops: Counter[str] = field(default_factory=Counter)
+    decoding_s: float = 0.0
+    policy_s: float = 0.0
     show: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -268,6 +270,8 @@ class _Progress:
         from policy.deploy.engine import Failure
 
         video = outcome.video
+        self.decoding_s += outcome.spent.decoding_s
+        self.policy_s += outcome.spent.policy_s
         if isinstance(outcome, Failure):
             self.failed[video.id] = outcome.reason
             self.failures += 1
@@ -313,6 +317,13 @@ class _Progress:
             f"{sum(self.gflops.values()) / max(self.predicted, 1):.2f} GFLOPs a video"
         )
 
+    def seconds(self, backbones: Backbones) -> str:
+        """How long it took, and what for. Decoding goes on in processes beside the rest."""
+        return (
+            f"; {time.monotonic() - self.started_s:.1f} s: decoding {self.decoding_s:.1f} s of CPU, "
+            f"networks {sum(backbones.seconds.values()):.1f} s, policy {self.policy_s:.1f} s"
+        )
+
     def summary(self, backbones: Backbones, out: str) -> dict[str, object]:
         """What --json prints. Seconds and GFLOPs are those of this call."""
         return {
@@ -325,6 +336,8 @@ class _Progress:
             "frames_decoded": self.frames,
             "seconds_of_video": self.seconds_of_video,
             "seconds": time.monotonic() - self.started_s,
+            "decoding_seconds": self.decoding_s,
+            "policy_seconds": self.policy_s,
             "network_seconds": dict(backbones.seconds),
             "rows": dict(backbones.rows),
             "expensive_share": self.expensive / self.available if self.available else None,
