@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from cache_schema import StreamSpec, UserError
+from policy.deploy.session import CannotRunError
 from policy.deploy.speed import request_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Backbones:
         note: called with what the user should know.
 
     Raises:
-        UserError: a stream was imported or is of an unknown network, or its weights were a file and none is given.
+        CannotRunError: a stream was imported or is of an unknown network.
+        UserError: its weights were a file and none is given.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Backbones:
             try:
                 self._requests[name] = request_of(spec)
             except UserError as error:
-                raise UserError(
+                raise CannotRunError(
                     f"stream {name!r}: its backbone, {spec.backbone!r}, is none that can be built here: "
                     "run-policy needs streams that batch-extract has extracted"
                 ) from error

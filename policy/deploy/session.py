@@ -16,6 +16,10 @@ from policy.session import FloatArray, Session, TrainedRun
 from policy.training.checkpoint import read_tensors
 
 
+class CannotRunError(UserError):
+    """A policy, or one of its streams, is of a kind that does not run on raw video."""
+
+
 def open_session(folder: Path, *, device: torch.device | None = None) -> Session:
     """The policy of a finished run, which takes a video's rows as the backbones give them.
 
@@ -25,12 +29,13 @@ def open_session(folder: Path, *, device: torch.device | None = None) -> Session
         device: of the policy's networks; by default the CPU.
 
     Raises:
-        UserError: the folder holds no finished run, or that of a method that cannot be run on raw video.
+        CannotRunError: it is a run of a method that cannot be run on raw video.
+        UserError: the folder holds no finished run.
     """
     run = read_trained(folder)
     session = METHODS[run.config.method].session(run, device or torch.device("cpu"))
     if session is None:
-        raise UserError(f"{folder}: a run of {run.config.method}, which cannot be run on raw video")
+        raise CannotRunError(f"{folder}: a run of {run.config.method}, which cannot be run on raw video")
     return session
 
 
