@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -46,24 +47,26 @@ class WTALCSession(AlignedSession):
 
     def _restart(self) -> None:
         self._features: dict[str, list[Tensor]] = {name: [] for name in self.streams}
+        self._taken: Counter[str] = Counter()  # rows
 
     def wanted(self) -> Wanted | None:
         if not self._spans_s:
             return None
         # The streams take turns, so that one pass over a video's frames serves all of them.
-        name = min(self._spans_s, key=self._taken)
-        taken, spans_s = self._taken(name), self._spans_s[name]
+        name = min(self._spans_s, key=lambda stream: self._taken[stream])
+        taken, spans_s = self._taken[name], self._spans_s[name]
         return Wanted(name, np.arange(taken, len(spans_s)), spans_s[taken:]) if taken < len(spans_s) else None
 
     def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
         # As the cache has it.
         rows = self._need(stream, "features", features).half().cpu()
         self._features[stream].append(torch.from_numpy(unit_length(rows.numpy())) if self._l2 else rows)
+        self._taken[stream] += len(rows)
 
     @property
     def features(self) -> Tensor:
         """(T, D) float16: of the clips of which all streams were taken, side by side."""
-        count = min(map(self._taken, self.streams))
+        count = self._complete
         parts = [
             torch.cat([torch.zeros(0, spec.feature_dim, dtype=torch.half), *self._features[name]])[:count]
             for name, spec in self.streams.items()
@@ -91,9 +94,10 @@ class WTALCSession(AlignedSession):
 
     @property
     def macs_by_name(self) -> Mapping[str, int]:
-        streams = {name: self._taken(name) * stream_cost(spec).macs for name, spec in self.streams.items()}
-        return {**streams, NETWORK: min(map(self._taken, self.streams)) * self.model.macs}
+        streams = {name: self._taken[name] * stream_cost(spec).macs for name, spec in self.streams.items()}
+        return {**streams, NETWORK: self._complete * self.model.macs}
 
-    def _taken(self, stream: str) -> int:
-        """How many of its rows were taken."""
-        return sum(map(len, self._features[stream]))
+    @property
+    def _complete(self) -> int:
+        """Of how many clips all streams were taken."""
+        return min(self._taken[name] for name in self.streams)
