@@ -84,18 +84,14 @@ def test_every_part_has_its_seconds(place: Path, tmp_path: Path, monkeypatch: py
     cached = {folder.name.split("-")[0]: read_result(folder).gflops_mean for folder in folders}
     for (method, _), row in rows.items():
         seconds = {part: row[f"{part}_seconds"] for part in ("decoding", "coarse", "fine", "policy", "clock")}
-        if method == "Random":  # it says so, and why
-            assert not any(seconds.values()) and row["gflops"] == ""
-            continue
         # What was timed is what the table's runs decide: the videos are those of the evaluation.
-        assert float(row["gflops"]) == pytest.approx(cached[method.lower()], rel=1e-3)
+        if method != "Random":
+            assert float(row["gflops"]) == pytest.approx(cached[method.lower()], rel=1e-3)
         taken = {part: float(value) for part, value in seconds.items()}
         assert all(taken[part] > 0 for part in ("decoding", "policy", "clock"))
-        assert (taken["coarse"] > 0) == (method == "LiteEval")
+        assert (taken["coarse"] > 0) == (method != "LSTM")
         # Decoding goes on beside the others, which follow each other.
         assert taken["coarse"] + taken["fine"] + taken["policy"] < taken["clock"]
-    markdown = (out / "table.md").read_text(encoding="utf-8")
-    assert "random-gating, which cannot be run on raw video" in markdown
     assert max(map(len, result.stdout.splitlines()[:12])) <= 100  # no wider than a pipe
 
 

@@ -295,7 +295,7 @@ class Engine:
             flight.available = {name: len(spans_s) for name, spans_s in message.spans_s.items()}
             try:
                 with _policy_at_work(flight):
-                    flight.session.begin(message.spans_s)
+                    flight.session.begin(message.spans_s, video_id=flight.video.id)
             except ValueError as error:  # streams that do not fit together, in this video
                 self._fail(flight, str(error))
                 return

@@ -20,8 +20,8 @@ from cache_schema import StreamSpec, UserError
 from policy.data.batches import VideoSet
 from policy.deploy.engine import Answer, Engine, Failure, Settings
 from policy.deploy.frames import find_videos
-from policy.deploy.network import Backbones
-from policy.deploy.session import CannotRunError, open_session
+from policy.deploy.network import Backbones, CannotRunError
+from policy.deploy.session import open_session
 from policy.deploy.timing import spread_evenly
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def videos_to_time(
     chosen = weights_by_stream(weights, {name: name for name in specs})
     for name, spec in specs.items():
         with contextlib.suppress(CannotRunError):  # that row has no time
-            Backbones({name: spec}, weights=chosen, device=torch.device("cpu"))
+            Backbones({name: spec}, weights=_of({name}, chosen), device=torch.device("cpu"))
     stream = next(iter(videos.streams.values()))
     whole = [video for video in videos.ids if video in found and stream[video].damage is None]
     if not whole:
@@ -128,7 +128,7 @@ def measure_files(
         report: called with what is timed next, and as `note` of `Backbones`.
 
     Returns:
-        The times by name, and for those that cannot be run on raw video the reason.
+        The times by name, and for those of which a network cannot be built the reason.
 
     Raises:
         UserError: as `seconds_from_files`.
@@ -171,12 +171,17 @@ def seconds_from_files(
         note: as in `Backbones`.
 
     Raises:
-        CannotRunError: it does not run on raw video, or a network of it cannot be built.
+        CannotRunError: the network of a stream cannot be built.
         UserError: a video cannot be read, or weights are not those of the run.
     """
     session = open_session(run, device=device)
     backbones = _RowBatches(
-        session.streams, weights=videos.weights, device=device, precision=precision, batch=batch, note=note
+        session.streams,
+        weights=_of(session.streams, videos.weights),
+        device=device,
+        precision=precision,
+        batch=batch,
+        note=note,
     )
     with contextlib.closing(Engine(session, backbones, Settings(in_flight=batch))) as engine:
         engine.start_processes(len(videos.sources))
@@ -195,6 +200,10 @@ def seconds_from_files(
         policy_s=sum(answer.spent.policy_s for answer in answers) / count,
         clock_s=clock_s / count,
     )
+
+
+def _of(streams: Iterable[str], weights: Mapping[str, str]) -> dict[str, str]:
+    return {name: weights[name] for name in streams if name in weights}
 
 
 class _RowBatches(Backbones):
