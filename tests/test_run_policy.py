@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -341,6 +342,9 @@ def test_what_is_written(collection: Collection, liteeval: Run, tmp_path: Path) 
     assert ran.code == 0, ran.err
     summary = json.loads(ran.out)
     assert (summary["videos"], summary["predicted"], summary["failed"]) == (12, 12, {})
+    parts = [summary["decoding_seconds"], summary["policy_seconds"], *summary["network_seconds"].values()]
+    assert len(parts) == 4 and all(part > 0 for part in parts)
+    assert sum(parts[1:]) < summary["seconds"]  # one after another; decoding goes on beside them
     rows, steps = lines_of(out), traced(trace)
     predicted = liteeval.predictions()
     assert rows.keys() == steps.keys() == SECONDS.keys()
@@ -378,6 +382,31 @@ def test_one_after_another_as_many_together(collection: Collection, liteeval: Ru
     assert list(again) == list(together)
     for video, answer in again.items():  # to the last bit, whichever decoder was quicker
         assert np.array_equal(answer.probabilities, together[video].probabilities)
+
+
+# -------------------------------------------------------------------------------------------------- what it takes
+
+
+def test_seconds_are_counted_where_they_are_spent(collection: Collection, liteeval: Run) -> None:
+    names = ("v00", "v01")
+    steps_s = 0.01
+
+    def slow(rows: Rows) -> Rows:
+        time.sleep(steps_s)
+        return rows
+
+    busy = Settings(2, target="tests.bad_processes:busy")
+    found = answers(liteeval, [collection.source(video) for video in names], busy, adapt=slow)
+    for answer in found.values():
+        assert len(answer.steps) * steps_s <= answer.spent.policy_s < len(answer.steps) * steps_s + 1
+        # It is busy for 0.5 s of CPU when it opens a video, and sleeps as long.
+        assert 0.5 <= answer.spent.decoding_s < 1
+
+
+def test_the_last_line_says_what_took_the_time(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
+    ran = command(liteeval, [collection.videos / "v00.mp4"], tmp_path / "out.csv")
+    pattern = r"; [\d.]+ s: decoding [\d.]+ s of CPU, networks [\d.]+ s, policy [\d.]+ s; .*out\.csv$"
+    assert ran.code == 0 and re.search(pattern, ran.out.splitlines()[-1])
 
 
 # --------------------------------------------------------------------------------------------- only what is wanted
