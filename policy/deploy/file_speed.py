@@ -183,7 +183,9 @@ def seconds_from_files(
         batch=batch,
         note=note,
     )
-    with contextlib.closing(Engine(session, backbones, Settings(in_flight=batch))) as engine:
+    with contextlib.closing(
+        Engine(session, backbones, Settings(in_flight=batch), most=len(videos.sources))
+    ) as engine:
         engine.start_processes(len(videos.sources))
         for name, view in backbones.views.items():
             backbones(name, [np.zeros((batch, *view.row_shape), view.dtype)])
