@@ -8,7 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -202,7 +202,9 @@ def run_policy(
                 note=_warn,
             )
         else:
-            outcomes = run_engine(done.handed_out(), session, backbones, recipe.settings)
+            few = min(recipe.settings.in_flight, max(1, len(done.missing)))
+            settings = replace(recipe.settings, in_flight=few)
+            outcomes = run_engine(done.handed_out(), session, backbones, settings)
         with done.shown(), contextlib.closing(outcomes):
             for outcome in outcomes:
                 done.add(outcome)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from operator import length_hint
 from typing import TYPE_CHECKING
 
 from cache_schema.costs import stream_cost
@@ -150,7 +151,7 @@ def run_policy(
     Raises:
         UserError: as `Backbones.__call__`.
     """
-    engine = _Engine(session, backbones, settings, adapt, most=len(videos))
+    engine = _Engine(session, backbones, settings, adapt, most=length_hint(videos, settings.in_flight))
     with contextlib.closing(engine):
         yield from engine.run(iter(videos))
 
