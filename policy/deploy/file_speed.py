@@ -184,7 +184,7 @@ def seconds_from_files(
         note=note,
     )
     with contextlib.closing(
-        Engine(session, backbones, Settings(in_flight=batch), most=len(videos.sources))
+        Engine(session, backbones, Settings(in_flight=min(batch, len(videos.sources))))
     ) as engine:
         engine.start_processes(len(videos.sources))
         for name, view in backbones.views.items():
