@@ -39,12 +39,12 @@ def misbehaving(pipe: Connection) -> None:
 
 
 def busy(pipe: Connection) -> None:
-    """Serve as usual, but compute for 0.5 s before a video is read, and sleep as long."""
+    """Serve as usual, but compute for 0.5 s before a video is read, and sleep for 3 s."""
     changed: Any = videos
     read = changed.read_video
 
     def read_video(*what: Any, **how: Any) -> Any:
-        time.sleep(0.5)
+        time.sleep(3)
         until_s = time.process_time() + 0.5
         while time.process_time() < until_s:
             pass

@@ -405,8 +405,8 @@ def test_seconds_are_counted_where_they_are_spent(
     policy_s = sum(answer.spent.policy_s for answer in found.values())
     assert 0.01 * calls <= policy_s < 0.01 * calls + 5
     for answer in found.values():
-        # It is busy for 0.5 s of CPU when it opens a video, and sleeps as long.
-        assert 0.5 <= answer.spent.decoding_s < 1
+        # It is busy for 0.5 s of CPU when it opens a video, and sleeps for 3 s.
+        assert 0.5 <= answer.spent.decoding_s < 3
 
 
 def test_the_last_line_says_what_took_the_time(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
