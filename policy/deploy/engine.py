@@ -120,7 +120,7 @@ class Failure:
 
     video: SourceVideo
     reason: str
-    spent: Spent = field(default_factory=Spent)
+    spent: Spent = field(default_factory=Spent, compare=False)
 
 
 @dataclass(eq=False)
