@@ -124,6 +124,11 @@ class LearnedGating(GatedMethod):
         self.final_usage = config.gamma
 
     @classmethod
+    def cost_target(cls, config: RunConfig) -> OperatingTarget:
+        assert isinstance(config, (LiteEvalConfig, LiteEvalRLConfig))
+        return OperatingTarget("usage", config.gamma)
+
+    @classmethod
     def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
         coarse, fine = (run.streams[role] for role in cls.roles)
         model = network(run.config, coarse.feature_dim, fine.feature_dim, len(run.classes))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cache_schema import UserError
+from policy.config import RunConfig
 from policy.data.batches import Batch
 from policy.data.opening import Dataset
 from policy.evaluation.operating import OperatingTarget, TargetKind
@@ -39,6 +40,11 @@ class RandomGating(GatedMethod):
             raise UserError("random gating needs the usage to match: give it LiteEval's")
         self.final_usage = config.usage
         self.model.gate.requires_grad_(False)
+
+    @classmethod
+    def cost_target(cls, config: RunConfig) -> OperatingTarget | None:
+        assert isinstance(config, RandomGatingConfig)
+        return None if config.usage is None else OperatingTarget("usage", config.usage)
 
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration
