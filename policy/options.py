@@ -142,7 +142,7 @@ def command_words(names: Container[str], **changed: Any) -> list[str]:
 def option_words(parameter: click.Parameter, value: Any) -> list[str]:
     """A parameter with a value, as words of a command line."""
     if not isinstance(parameter, click.Option):
-        return [str(value)]
+        return [*map(str, value if isinstance(value, tuple) else [value])]
     if parameter.is_flag:
         return [*(parameter.opts[:1] if value else parameter.secondary_opts[:1])]
     values = value if parameter.multiple else [value]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
@@ -16,7 +16,8 @@ from policy.evaluation.detection import Detections
 from policy.localization.config import ProposalsConfig
 from policy.localization.localize import localize, video_probabilities
 from policy.localization.network import WTALCNetwork
-from policy.session import AlignedSession, Wanted
+from policy.networks.standardize import unit_rows
+from policy.session import AlignedSession, Graph, Wanted
 
 NETWORK = "W-TALC network"
 """Its name in the ledger of costs."""
@@ -97,7 +98,39 @@ class WTALCSession(AlignedSession):
         streams = {name: self._taken[name] * stream_cost(spec).macs for name, spec in self.streams.items()}
         return {**streams, NETWORK: self._complete * self.model.macs}
 
+    def graphs(self) -> Sequence[Graph]:
+        dims = [spec.feature_dim for spec in self.streams.values()]
+        facts = {
+            "streams": list(self.streams),
+            "features": "of the streams side by side, in this order, as the backbones give them",
+            "activations": "class logits of each clip by itself",
+        }
+        return (
+            Graph(
+                "activations",
+                _PerClip(self.model, dims, self._l2),
+                {"features": torch.zeros(3, sum(dims))},
+                ("activations",),
+                facts,
+                rows=True,
+                row_outputs=True,
+            ),
+        )
+
     @property
     def _complete(self) -> int:
         """Of how many clips all streams were taken."""
         return min(self._taken[name] for name in self.streams)
+
+
+class _PerClip(nn.Module):
+    """Features (T, D) of clips, of all streams side by side, to class logits (T, C)."""
+
+    def __init__(self, model: WTALCNetwork, dims: Sequence[int], l2: bool) -> None:
+        super().__init__()
+        self.model, self.dims, self.l2 = model, list(dims), l2
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        parts = torch.split(features, self.dims, 1)
+        rows = torch.cat([unit_rows(part) if self.l2 else part.half() for part in parts], 1)
+        return (self.model(rows).logits,)

@@ -40,6 +40,7 @@ KNOWN: Mapping[str, str] = {
     "costs": "every cost that both papers print, computed again, and which do not add up",
     "detections": "anybody's detections, judged by three protocols on every set of videos that papers evaluate",
     "timeline": "what a run that localizes found in a video, and which model answered each clip",
+    "trace": "which frames of a video a policy looked at, and with what, from a trace of run-policy",
 }
 
 TABLES: Mapping[str, str] = {
