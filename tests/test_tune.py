@@ -604,7 +604,7 @@ def test_the_best_keeps_the_cost_and_the_front_shows_all() -> None:
     pruned = Tried(5, "pruned", {}, (), False, 0.1, "", ())
     findings = Findings(asked, (*trials, pruned), 10)
     assert [trial.number for trial in findings.best] == [2]
-    assert [trial.number for trial in findings.ranked] == [2, 0, 4, 3, 1]
+    assert [trial.number for trial in findings.ranked] == [2, 4, 0, 3, 1]
     assert [trial.number for trial in findings.front] == [4, 2, 1]
     with pytest.raises(UserError, match="no trial could be completed: give it more time"):
         assert Findings(asked, (pruned,), 10).best

@@ -90,9 +90,9 @@ class Findings:
 
     @cached_property
     def ranked(self) -> list[Tried]:
-        """The complete trials, the best first; of equal ones the first, and with a front by accuracy."""
+        """The complete trials, the best first; of equally accurate ones the cheapest."""
         complete = [trial for trial in self.trials if trial.state == "complete"]
-        return sorted(complete, key=lambda trial: (-trial.rank_by[0], trial.number))
+        return sorted(complete, key=lambda trial: (-trial.rank_by[0], trial.mean.cost))
 
     @cached_property
     def front(self) -> list[Tried]:
@@ -248,7 +248,8 @@ class Findings:
         drawing = draw_against_cost(
             lines,
             title=f"Tuning {self.problem.method}",
-            subtitle=f"{count(len(self.ranked), 'trials')}, on held-out videos of subset {self.problem.subset!r}",
+            subtitle=f"the {len(self.ranked)} complete of {count(len(self.trials), 'trials')}, on held-out videos "
+            f"of subset {self.problem.subset!r}",
             accuracy=f"{self.metric} (%)",
             cost="usage: rows with the expensive features (%)" if self.problem.costs_usage else COST,
         )
