@@ -37,6 +37,7 @@ from tests.caches import make_spec
 from tests.clusters import ROOT, dask
 from tests.planted import write_planted, write_planted_labels
 from tests.planted_actions import plant_actions
+from tests.test_policy_cli import told
 
 SMALL = ["--epochs", "3", "--batch", "8", "--device", "cpu", "--fine-hidden", "8"]
 LSTM = ["lstm", "--fine", "fine_224", *SMALL]
@@ -84,15 +85,6 @@ def found(planted: Path, *more: object, labels: Path | None = None) -> dict[str,
     for trial in (*answer["trials"], *answer["best"]):
         trial.pop("minutes")
     return answer
-
-
-def told(result: Result) -> str:
-    """The one line on standard error of a mistake."""
-    assert result.exit_code == 2, result.output
-    assert "Traceback" not in result.output
-    line = result.stderr.strip().splitlines()[-1]
-    assert line.startswith("Error: ")
-    return line
 
 
 # --- what comes of it ---
