@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from click.core import ParameterSource
 
-from cache_schema.annotations import READERS
+from cache_schema.command import LABELS_FORMAT
 from policy.config import DataConfig, TrainingConfig, types_of
 from policy.recipes import RECIPES
 
@@ -82,16 +82,9 @@ DATA = options(
         type=click.Path(path_type=Path),
         help="Annotation file, or the folder of a benchmark's own files.",
     ),
-    click.option(
-        "--format",
-        "labels_format",
-        type=click.Choice(sorted(READERS)),
-        help="Format of the labels; by default what names and first lines say.",
-    ),
+    LABELS_FORMAT,
     settings(DataConfig),
 )
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for scripts.")
 RECIPE = click.option(
     "--recipe",
     type=click.Choice(sorted(RECIPES)),

@@ -12,11 +12,21 @@ from policy.deploy import videos
 
 
 def misbehaving(pipe: Connection) -> None:
-    """Serve as usual, but for what a video's name asks for; names with "once" ask it unless PyAV is to decode."""
+    """Serve as usual, but for what a video's name asks for; names with "once" ask it unless PyAV is to decode.
+
+    "fatal" kills the process that asks for the video, "fatal-once" the first that does; a file names the killed.
+    """
     changed: Any = videos
     read = changed.read_video
 
     def read_video(path: Any, *, decoder: str, **how: Any) -> Any:
+        if "fatal" in path.stem:
+            killed = path.with_suffix(".killed")
+            if "once" not in path.stem or not killed.exists():
+                with killed.open("a") as file:
+                    file.write(f"{os.getppid()}\n")
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(600)  # this process ends with it
         if "once" not in path.stem or decoder != "pyav":
             if "crash" in path.stem:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -86,3 +86,23 @@ def test_a_camera(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == expected
     assert given["camera"].session.frames == SECONDS
     assert given["camera"].answer == pytest.approx(camera.answer)
+
+
+def test_a_phone(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("cv2")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(folder)
+    run = policy.open_run("runs/liteeval")
+    run.export_onnx("phone", backbones=dict.fromkeys(STREAMS))
+    given: dict[str, Any] = {}
+    cheap, expensive = STREAMS
+    exec(CODE["phone"].replace("mobilenetv2_112", cheap).replace("resnet101_224", expensive), given)
+    camera = run.camera()
+    for number, frame in enumerate(pictures(0)):
+        camera.push(frame, number / FPS)
+    camera.end()
+    label, probability = next(iter(camera.answer.items()))
+    printed = capsys.readouterr().out.split()
+    assert printed[0] == label
+    assert float(printed[1]) == pytest.approx(probability, abs=1e-2)  # cut out up to half a pixel beside
+    assert given["seconds"] == SECONDS

@@ -16,15 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
-from cache_schema.command import tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, tells_mistakes
 from policy.cli.export import export
 from policy.cli.finished_runs import evaluate, predict
 from policy.cli.tune import add_tuning, tune
 from policy.config import RunConfig, method_options
 from policy.options import (
-    AS_JSON,
     DATA,
-    DEVICE,
     RECIPE,
     given_options,
     given_settings,

@@ -13,9 +13,9 @@ import click
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
-from cache_schema.command import tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, tells_mistakes
 from cache_schema.run_folder import write_atomically
-from policy.options import AS_JSON, DEVICE, command_words, given_settings, option_words, options
+from policy.options import command_words, given_settings, option_words, options
 from policy.registry import CONFIGS
 from policy.tuning.space import describe, ranges_of
 

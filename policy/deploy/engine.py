@@ -2,16 +2,17 @@
 
 Each video in flight has a session, and a process that decodes it (`policy.deploy.videos`). When every session has
 the rows that it wants, or the first of them, the stream of which most rows are there is computed, of all videos
-together; then those sessions say what they want next. Meanwhile the decoders go a few frames further, and one more
-video is being opened. What is computed together depends only on the videos and their order, not on which decoder
-was quicker, so that the same call gives the same bits.
+together; then those sessions go on together, and say what they want next. Meanwhile the decoders go a few frames
+further, and one more video is being opened. What is computed together depends only on the videos and their order,
+not on which decoder was quicker, so that the same call gives the same bits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from policy.deploy.videos import Message, Open, VideoProcess, Want
 
 _TICK_S = 1.0
+_PATIENCE = 4  # batches that are computed while a video waits
 _MOST_ROWS = 4096  # that a process is told of at once
 _START_S = 120.0  # to import the decoders, on a machine that is busy
 
@@ -110,6 +112,7 @@ class _Flight:
         waits: for its process, whose answer is due.
         silent_s: since when the process has sent nothing.
         wanted: what its session wants, and `pixels` of the first of these rows where they have come.
+        passed_over: how many batches have been computed since without them.
     """
 
     video: SourceVideo
@@ -121,6 +124,7 @@ class _Flight:
     duration_s: float = 0.0
     wanted: Wanted | None = None
     pixels: PixelArray | None = None
+    passed_over: int = 0
     steps: list[Step] = field(default_factory=list)
     available: dict[str, int] = field(default_factory=dict)
     frames_decoded: int = 0
@@ -129,7 +133,7 @@ class _Flight:
 
 
 def run_policy(
-    videos: Sequence[SourceVideo],
+    videos: Iterable[SourceVideo],
     session: Session,
     backbones: Backbones,
     settings: Settings,
@@ -139,13 +143,14 @@ def run_policy(
     """Apply a policy to videos. Yields what became of each, in the order in which they are done.
 
     Args:
+        videos: taken one by one. An iterator that has none for now is asked again while others are at work.
         session: of the policy; the networks of its copies for several videos are its own.
         adapt: changes features and class scores before a session takes them, for tests.
 
     Raises:
         UserError: as `Backbones.__call__`.
     """
-    engine = _Engine(session, backbones, settings, adapt)
+    engine = _Engine(session, backbones, settings, adapt, most=len(videos))
     with contextlib.closing(engine):
         yield from engine.run(iter(videos))
 
@@ -157,11 +162,12 @@ class _Engine:
         backbones: Backbones,
         settings: Settings,
         adapt: Callable[[Rows], Rows],
+        most: int,
     ) -> None:
         from extract.workers import AwakeClock
 
         self._backbones, self._settings, self._adapt = backbones, settings, adapt
-        self._sessions = [session]
+        self._sessions, self._together = [session], max(1, min(settings.in_flight, most))
         self._dearest = max(session.streams, key=lambda name: stream_cost(session.streams[name]).macs)
         self._idle: list[VideoProcess] = []
         self._flights: list[_Flight] = []  # in the order of the videos; those beyond `in_flight` only open
@@ -275,39 +281,51 @@ class _Engine:
         """Order what the session wants next; if nothing, the video is done."""
         from policy.deploy.videos import Want
 
-        flight.pixels, flight.wanted = None, flight.session.wanted()
+        flight.pixels, flight.passed_over, flight.wanted = None, 0, flight.session.wanted()
         if flight.wanted is None:
             flight.outcome = self._answer(flight)
             return
         wanted = flight.wanted
-        count = min(len(wanted.rows), self._backbones.batch_rows(wanted.stream))
-        self._send(flight, Want(wanted.stream, wanted.rows[:_MOST_ROWS], count))
+        # Of every video so many that they fill a batch together.
+        share = math.ceil(self._backbones.batch_rows(wanted.stream) / self._together)
+        self._send(flight, Want(wanted.stream, wanted.rows[:_MOST_ROWS], min(len(wanted.rows), share)))
 
     def _compute(self) -> None:
-        """A batch of the stream of which most rows are there, and what the sessions make of it."""
-        rows: Counter[str] = Counter()
-        for flight in self._active:
+        """A batch of the stream of which most rows are there, and what the sessions make of it.
+
+        No video waits long for others that want another stream: meanwhile its decoder would stand still.
+        """
+        flights = sorted(self._active, key=lambda flight: -flight.passed_over)
+        streams: Counter[str] = Counter()
+        for flight in flights:
             assert flight.wanted is not None and flight.pixels is not None
-            rows[flight.wanted.stream] += len(flight.pixels)
-        [(stream, _)] = rows.most_common(1)
+            streams[flight.wanted.stream] += len(flight.pixels)
+            flight.passed_over += 1
+        [(stream, _)] = streams.most_common(1)
+        if flights[0].passed_over > _PATIENCE and flights[0].wanted is not None:
+            stream = flights[0].wanted.stream
         batch: list[_Flight] = []
         pixels: list[PixelArray] = []
         left = self._backbones.batch_rows(stream)
-        for flight in self._active:
+        for flight in flights:
             if flight.wanted is not None and flight.wanted.stream == stream and flight.pixels is not None:
                 left -= len(flight.pixels)
                 if left < 0:
                     break
                 batch.append(flight)
                 pixels.append(flight.pixels)
-        for flight, (features, scores) in zip(batch, self._backbones(stream, pixels), strict=True):
-            try:
-                flight.session.take(self._adapt(features), None if scores is None else self._adapt(scores))
-            except ValueError as error:  # rows that are not finite
+        rows_of_each = [
+            (self._adapt(features), None if scores is None else self._adapt(scores))
+            for features, scores in self._backbones(stream, pixels)
+        ]
+        sessions = [flight.session for flight in batch]
+        errors = type(sessions[0]).take_together(sessions, rows_of_each)
+        for flight, error in zip(batch, errors, strict=True):
+            if error is not None:  # rows that are not finite
                 self._fail(flight, str(error))
                 continue
-            assert flight.wanted is not None
-            of = slice(len(features))
+            assert flight.wanted is not None and flight.pixels is not None
+            of = slice(len(flight.pixels))
             flight.steps.append(
                 Step(stream, flight.wanted.rows[of], flight.wanted.spans_s[of], flight.session.macs / 1e9)
             )

@@ -15,7 +15,7 @@ import click
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import SOME_FAILED, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
 from policy.baselines.config import FramesConfig, GlimpsesConfig, JumpsConfig
 from policy.config import RunConfig, TrainingConfig, method_options, names_of
 from policy.deploy.arguments import Ids, VideosCommand, find_videos
@@ -23,9 +23,7 @@ from policy.deploy.arguments import takes_videos as video_arguments
 from policy.liteeval.config import GumbelConfig, NetworkConfig, PenaltyConfig, WarmupConfig
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.options import (
-    AS_JSON,
     DATA,
-    DEVICE,
     RECIPE,
     C,
     command_words,
@@ -133,7 +131,7 @@ def paper_tables() -> None:
 
 
 @paper_tables.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@AS_JSON
 @tells_mistakes
 def list_tables(as_json: bool) -> None:
     """Say which tables and figures there are.
@@ -264,7 +262,7 @@ def detections(
     "--cache", type=_PATH, help="Feature cache of a wtalc run, whose activations it needs to be drawn."
 )
 @click.option("--labels", type=_PATH, help="Its labels, with --cache.")
-@click.option("--format", "labels_format", type=click.Choice(sorted(READERS)), help="Format of the labels.")
+@LABELS_FORMAT
 @options(DEVICE, AS_JSON)
 @click.pass_context
 @tells_mistakes
