@@ -36,3 +36,19 @@ def misbehaving(pipe: Connection) -> None:
 
     changed.read_video = read_video
     videos.serve(pipe)
+
+
+def busy(pipe: Connection) -> None:
+    """Serve as usual, but compute for 0.5 s before a video is read, and sleep as long."""
+    changed: Any = videos
+    read = changed.read_video
+
+    def read_video(*what: Any, **how: Any) -> Any:
+        time.sleep(0.5)
+        until_s = time.process_time() + 0.5
+        while time.process_time() < until_s:
+            pass
+        return read(*what, **how)
+
+    changed.read_video = read_video
+    videos.serve(pipe)

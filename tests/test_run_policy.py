@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -52,7 +53,7 @@ from policy.localization.detections import read as read_detections
 from policy.localization.judged import Localizations
 from policy.runs import WEIGHTS, Run, run_method
 from policy.selection.config import SelectorCascadeConfig, SelectorConfig
-from policy.session import Rows, Session
+from policy.session import Rows, Session, Wanted
 from tests.caches import make_spec
 
 CPU = torch.device("cpu")
@@ -341,6 +342,9 @@ def test_what_is_written(collection: Collection, liteeval: Run, tmp_path: Path) 
     assert ran.code == 0, ran.err
     summary = json.loads(ran.out)
     assert (summary["videos"], summary["predicted"], summary["failed"]) == (12, 12, {})
+    parts = [summary["decoding_seconds"], summary["policy_seconds"], *summary["network_seconds"].values()]
+    assert len(parts) == 4 and all(part > 0 for part in parts)
+    assert sum(parts[1:]) < summary["seconds"]  # one after another; decoding goes on beside them
     rows, steps = lines_of(out), traced(trace)
     predicted = liteeval.predictions()
     assert rows.keys() == steps.keys() == SECONDS.keys()
@@ -378,6 +382,37 @@ def test_one_after_another_as_many_together(collection: Collection, liteeval: Ru
     assert list(again) == list(together)
     for video, answer in again.items():  # to the last bit, whichever decoder was quicker
         assert np.array_equal(answer.probabilities, together[video].probabilities)
+
+
+# -------------------------------------------------------------------------------------------------- what it takes
+
+
+def test_seconds_are_counted_where_they_are_spent(
+    collection: Collection, liteeval: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, calls = ("v00", "v01"), 0
+    wanted = LiteEvalSession.wanted
+
+    def slow(self: LiteEvalSession) -> Wanted | None:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.01)
+        return wanted(self)
+
+    monkeypatch.setattr(LiteEvalSession, "wanted", slow)
+    busy = Settings(2, target="tests.bad_processes:busy")
+    found = answers(liteeval, [collection.source(video) for video in names], busy)
+    policy_s = sum(answer.spent.policy_s for answer in found.values())
+    assert 0.01 * calls <= policy_s < 0.01 * calls + 5
+    for answer in found.values():
+        # It is busy for 0.5 s of CPU when it opens a video, and sleeps as long.
+        assert 0.5 <= answer.spent.decoding_s < 1
+
+
+def test_the_last_line_says_what_took_the_time(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
+    ran = command(liteeval, [collection.videos / "v00.mp4"], tmp_path / "out.csv")
+    pattern = r"; [\d.]+ s: decoding [\d.]+ s of CPU, networks [\d.]+ s, policy [\d.]+ s; .*out\.csv$"
+    assert ran.code == 0 and re.search(pattern, ran.out.splitlines()[-1])
 
 
 # --------------------------------------------------------------------------------------------- only what is wanted

@@ -21,7 +21,7 @@ from extract.backbones import parse_stream
 from extract.backbones.backbone import Backbone
 from extract.sources import SourceVideo
 from policy.deploy import engine
-from policy.deploy.engine import Answer, Failure, Settings, Step
+from policy.deploy.engine import Answer, Failure, Settings, Spent, Step
 from policy.deploy.engine import run_policy as run_engine
 from policy.deploy.predictions_file import PredictionsFile
 from policy.evaluation.detection import Detections
@@ -118,6 +118,7 @@ def answer(video: str, classes: int = 2) -> Answer:
         steps=(step,),
         frames_decoded=3,
         frames_held=3,
+        spent=Spent(),
     )
 
 

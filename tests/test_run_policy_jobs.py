@@ -126,7 +126,7 @@ def test_processes_that_always_die(collection: Collection, liteeval: Run, tmp_pa
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("--weights", f"{CHEAP}=random:1"), "other weights than those that the policy was trained on"),
+        (("--weights", f"{CHEAP}=random:1"), "are not those that the policy was trained on"),
         (("--weights", f"{CHEAP}=nowhere.safetensors"), "nowhere.safetensors"),
     ],
 )
@@ -221,4 +221,4 @@ def test_a_dask_cluster_loses_workers(
             assert json.loads(ran.out)["predicted"] == number - (number == 8)
         wrong = ("--weights", f"{CHEAP}=random:1", "--backend", "dask", "--scheduler", address)
         ran = command(liteeval, collection.videos, tmp_path / "wrong.csv", *wrong)
-        assert "other weights than those that the policy was trained on" in ran.error
+        assert "are not those that the policy was trained on" in ran.error

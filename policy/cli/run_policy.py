@@ -8,7 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from cache_schema import UserError
-from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, count, tells_mistakes
 from cache_schema.run_folder import CONFIG, read_json
 from policy.deploy.arguments import (
     Ids,
@@ -202,7 +202,9 @@ def run_policy(
                 note=_warn,
             )
         else:
-            outcomes = run_engine(done.handed_out(), session, backbones, recipe.settings)
+            in_flight = max(1, min(recipe.settings.in_flight, len(done.missing)))
+            settings = replace(recipe.settings, in_flight=in_flight)
+            outcomes = run_engine(done.handed_out(), session, backbones, settings)
         with done.shown(), contextlib.closing(outcomes):
             for outcome in outcomes:
                 done.add(outcome)
@@ -237,6 +239,8 @@ class _Progress:
     expensive: int = 0
     available: int = 0
     gflops: Counter[str] = field(default_factory=Counter)
+    decoding_s: float = 0.0
+    policy_s: float = 0.0
     show: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -274,6 +278,8 @@ class _Progress:
         from policy.deploy.engine import Failure
 
         video = outcome.video
+        self.decoding_s += outcome.spent.decoding_s
+        self.policy_s += outcome.spent.policy_s
         content = self._contents.pop(video.id)
         if not isinstance(outcome, Failure) and content != _content(video):
             outcome = Failure(
@@ -334,11 +340,21 @@ class _Progress:
         if as_json:
             click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
         else:
-            click.echo(
-                f"{summary['videos']} videos: {self.predicted} predicted, {self.present} already there, "
-                f"{len(self.failed)} failed{f', {len(self.partial)} partial' * bool(self.partial)}; "
-                f"{self.words()}; {summary['out']}"
-            )
+            videos = len(self.sources.videos) + len(self.sources.refused)
+            parts = [
+                f"{count(videos, 'videos')}: {self.predicted} predicted, {self.present} already there, "
+                f"{len(self.failed)} failed{f', {len(self.partial)} partial' * bool(self.partial)}",
+                *([self.words(), self.seconds(backbones)] if self.predicted else []),
+                str(summary["out"]),
+            ]
+            click.echo("; ".join(parts))
+
+    def seconds(self, backbones: Backbones) -> str:
+        """How long it took, and what for. Decoding goes on in processes beside the rest."""
+        return (
+            f"{time.monotonic() - self.started_s:.1f} s: decoding {self.decoding_s:.1f} s of CPU, "
+            f"networks {sum(backbones.seconds.values()):.1f} s, policy {self.policy_s:.1f} s"
+        )
 
     def summary(self, backbones: Backbones, out: str) -> dict[str, object]:
         """What --json prints. Seconds and GFLOPs are those of this call."""
@@ -352,6 +368,8 @@ class _Progress:
             "frames_decoded": self.frames,
             "seconds_of_video": self.seconds_of_video,
             "seconds": time.monotonic() - self.started_s,
+            "decoding_seconds": self.decoding_s,
+            "policy_seconds": self.policy_s,
             "network_seconds": dict(backbones.seconds),
             "rows": dict(backbones.rows),
             "expensive_share": self.expensive / self.available if self.available else None,

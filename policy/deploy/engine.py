@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
+from operator import length_hint
 from typing import TYPE_CHECKING
 
 from cache_schema.costs import stream_cost
@@ -69,6 +71,20 @@ class Step:
     gflops: float
 
 
+@dataclass
+class Spent:
+    """Seconds that went into a video so far, beside those of the backbones.
+
+    Attributes:
+        decoding_s: CPU seconds of its process, which decodes, cuts out and resizes while others compute. What was
+            decoded ahead and wanted no more is counted for the process's next video.
+        policy_s: in its session; of what sessions do together, an equal part.
+    """
+
+    decoding_s: float = 0.0
+    policy_s: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What a policy says of a video.
@@ -81,6 +97,7 @@ class Answer:
         steps: in order.
         frames_decoded: by its process, those of further passes too, and those that nobody wanted in the end.
         frames_held: the most decoded frames that were kept at once.
+        spent: also for what came to nothing.
         damage: why the rest of the video is not in it, with `keep_damaged`; else empty.
     """
 
@@ -93,6 +110,7 @@ class Answer:
     steps: Sequence[Step]
     frames_decoded: int
     frames_held: int
+    spent: Spent
     damage: str = ""
 
 
@@ -102,6 +120,7 @@ class Failure:
 
     video: SourceVideo
     reason: str
+    spent: Spent = field(default_factory=Spent)
 
 
 @dataclass(eq=False)
@@ -129,6 +148,7 @@ class _Flight:
     available: dict[str, int] = field(default_factory=dict)
     frames_decoded: int = 0
     frames_held: int = 0
+    spent: Spent = field(default_factory=Spent)
     outcome: Answer | Failure | None = None
 
 
@@ -150,30 +170,42 @@ def run_policy(
     Raises:
         UserError: as `Backbones.__call__`.
     """
-    engine = _Engine(session, backbones, settings, adapt, most=len(videos))
+    videos_at_once = max(1, min(settings.in_flight, length_hint(videos, settings.in_flight)))
+    engine = Engine(session, backbones, replace(settings, in_flight=videos_at_once), adapt)
     with contextlib.closing(engine):
         yield from engine.run(iter(videos))
 
 
-class _Engine:
+class Engine:
+    """Applies a policy to videos, as `run_policy` does, several times with the same processes. To be closed."""
+
     def __init__(
         self,
         session: Session,
         backbones: Backbones,
         settings: Settings,
-        adapt: Callable[[Rows], Rows],
-        most: int,
+        adapt: Callable[[Rows], Rows] = lambda rows: rows,
     ) -> None:
         from extract.workers import AwakeClock
 
         self._backbones, self._settings, self._adapt = backbones, settings, adapt
-        self._sessions, self._together = [session], max(1, min(settings.in_flight, most))
+        self._sessions = [session]
         self._dearest = max(session.streams, key=lambda name: stream_cost(session.streams[name]).macs)
         self._idle: list[VideoProcess] = []
         self._flights: list[_Flight] = []  # in the order of the videos; those beyond `in_flight` only open
         self._clock = AwakeClock()
 
+    def start_processes(self, videos: int) -> None:
+        """Start the processes that so many videos will take, and wait until they can decode."""
+        from policy.deploy.videos import VideoProcess
+
+        count = min(self._settings.in_flight + 1, videos)
+        self._idle += [VideoProcess(self._settings.target) for _ in range(count)]
+        for process in self._idle:
+            process.receive()
+
     def run(self, videos: Iterator[SourceVideo]) -> Iterator[Answer | Failure]:
+        """Yields what became of each video, in the order in which they are done."""
         while True:
             # One more than are in flight is being opened.
             while len(self._flights) <= self._settings.in_flight and (video := next(videos, None)):
@@ -262,13 +294,15 @@ class _Engine:
         from policy.deploy.videos import Failed, Opened
 
         flight.waits = False
+        flight.spent.decoding_s += message.cpu_s
         if isinstance(message, Failed):
             self._fail(flight, message.reason)
         elif isinstance(message, Opened):
             flight.duration_s = message.duration_s
             flight.available = {name: len(spans_s) for name, spans_s in message.spans_s.items()}
             try:
-                flight.session.begin(message.spans_s, video_id=flight.video.id)
+                with _policy_at_work(flight):
+                    flight.session.begin(message.spans_s, video_id=flight.video.id)
             except ValueError as error:  # streams that do not fit together, in this video
                 self._fail(flight, str(error))
                 return
@@ -281,13 +315,14 @@ class _Engine:
         """Order what the session wants next; if nothing, the video is done."""
         from policy.deploy.videos import Want
 
-        flight.pixels, flight.passed_over, flight.wanted = None, 0, flight.session.wanted()
+        with _policy_at_work(flight):
+            flight.pixels, flight.passed_over, flight.wanted = None, 0, flight.session.wanted()
         if flight.wanted is None:
             flight.outcome = self._answer(flight)
             return
         wanted = flight.wanted
         # Of every video so many that they fill a batch together.
-        share = math.ceil(self._backbones.batch_rows(wanted.stream) / self._together)
+        share = math.ceil(self._backbones.batch_rows(wanted.stream) / self._settings.in_flight)
         self._send(flight, Want(wanted.stream, wanted.rows[:_MOST_ROWS], min(len(wanted.rows), share)))
 
     def _compute(self) -> None:
@@ -319,7 +354,8 @@ class _Engine:
             for features, scores in self._backbones(stream, pixels)
         ]
         sessions = [flight.session for flight in batch]
-        errors = type(sessions[0]).take_together(sessions, rows_of_each)
+        with _policy_at_work(*batch):
+            errors = type(sessions[0]).take_together(sessions, rows_of_each)
         for flight, error in zip(batch, errors, strict=True):
             if error is not None:  # rows that are not finite
                 self._fail(flight, str(error))
@@ -336,20 +372,35 @@ class _Engine:
         if self._settings.keep_damaged and flight.steps:
             flight.outcome = self._answer(flight, reason)
         else:
-            flight.outcome = Failure(flight.video, reason)
+            flight.outcome = Failure(flight.video, reason, flight.spent)
 
     def _answer(self, flight: _Flight, damage: str = "") -> Answer:
         session, dearest = flight.session, self._dearest
         computed = {row for step in flight.steps if step.stream == dearest for row in step.rows.tolist()}
+        with _policy_at_work(flight):
+            probabilities = session.probabilities.double().cpu().numpy()
+            detections = session.detections if isinstance(session, Localizer) else None
         return Answer(
             video=flight.video,
             duration_s=flight.duration_s,
-            probabilities=session.probabilities.double().cpu().numpy(),
+            probabilities=probabilities,
             gflops={name: macs / 1e9 for name, macs in session.macs_by_name.items()},
             expensive_rows=(len(computed), flight.available[dearest]),
-            detections=session.detections if isinstance(session, Localizer) else None,
+            detections=detections,
             steps=tuple(flight.steps),
             frames_decoded=flight.frames_decoded,
             frames_held=flight.frames_held,
+            spent=flight.spent,
             damage=damage,
         )
+
+
+@contextlib.contextmanager
+def _policy_at_work(*flights: _Flight) -> Iterator[None]:
+    """Count what is done as the policy's work on these videos."""
+    started_s = time.perf_counter()
+    try:
+        yield
+    finally:
+        for flight in flights:
+            flight.spent.policy_s += (time.perf_counter() - started_s) / len(flights)

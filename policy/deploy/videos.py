@@ -67,10 +67,16 @@ class Want(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """From the process: the video can be read. spans_s: by stream (T, 2), first and last second of each row."""
+    """From the process: the video can be read.
+
+    Attributes:
+        spans_s: by stream (T, 2), first and last second of each row.
+        cpu_s: of the process, since its last message or its start.
+    """
 
     duration_s: float
     spans_s: Mapping[str, npt.NDArray[np.float64]]
+    cpu_s: float
 
 
 class Pixels(NamedTuple):
@@ -79,17 +85,20 @@ class Pixels(NamedTuple):
     Attributes:
         decoded: frames of the video that were decoded so far, those of further passes too.
         held: the most decoded frames that were kept at once.
+        cpu_s: as in Opened.
     """
 
     pixels: PixelArray
     decoded: int
     held: int
+    cpu_s: float
 
 
 class Failed(NamedTuple):
-    """From the process: the video cannot be read, or no further."""
+    """From the process: the video cannot be read, or no further. cpu_s: as in Opened."""
 
     reason: str
+    cpu_s: float
 
 
 Message = Opened | Pixels | Failed
@@ -302,6 +311,13 @@ def serve(pipe: Connection) -> None:
             pipe.send(None)
             alive_s = time.monotonic()
 
+    counted_s = time.process_time()
+
+    def cpu_s() -> float:
+        nonlocal counted_s
+        before_s, counted_s = counted_s, time.process_time()
+        return counted_s - before_s
+
     video: RawVideo | None = None
     with contextlib.suppress(EOFError, OSError):
         alive()
@@ -313,21 +329,21 @@ def serve(pipe: Connection) -> None:
                 if isinstance(order, Open):
                     video = None  # its frames, before the next one's
                     video = RawVideo(order, alive)
-                    pipe.send(Opened(video.duration_s, video.spans_s))
+                    pipe.send(Opened(video.duration_s, video.spans_s, cpu_s()))
                 else:
                     assert video is not None
                     pixels = video.cut(order)
-                    pipe.send(Pixels(pixels, video.frames.decoded, video.frames.held))
+                    pipe.send(Pixels(pixels, video.frames.decoded, video.frames.held, cpu_s()))
             except VideoError as error:
-                pipe.send(Failed(_line(error)))
+                pipe.send(Failed(_line(error), cpu_s()))
             except MemoryError:
-                pipe.send(Failed("not enough memory to decode it"))
+                pipe.send(Failed("not enough memory to decode it", cpu_s()))
             except OSError:
                 raise
             except Exception as error:
                 # Ours, not the video's: the run goes on, but the traceback must not be lost.
                 traceback.print_exc()
-                pipe.send(Failed(f"unexpected {type(error).__name__}: {_line(error)}"))
+                pipe.send(Failed(f"unexpected {type(error).__name__}: {_line(error)}", cpu_s()))
 
 
 def _line(error: Exception) -> str:

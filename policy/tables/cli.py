@@ -41,6 +41,7 @@ from policy.tables.catalogue import (
     KNOWN,
     LOCALIZATION,
     PAPERS,
+    RUNTIME,
     SELECTION,
     TABLES,
     takes_videos,
@@ -108,7 +109,15 @@ TABLE = options(
 VIDEOS = click.option(
     "--videos",
     type=_PATH,
-    help="Folder of the videos, searched recursively, to show the frames that were chosen.",
+    multiple=True,
+    help="The videos themselves, to show chosen frames or to time policies from file to answer: a folder, "
+    "searched recursively, a list of paths, or a file; repeat it.",
+)
+WEIGHTS = click.option(
+    "--weights",
+    metavar="[STREAM=]WEIGHTS",
+    multiple=True,
+    help="Of the networks that are timed on --videos, as in run-policy.",
 )
 
 
@@ -418,7 +427,7 @@ OF_ALL = options(
 
 @paper_tables.command("run")
 @click.argument("folder", type=_PATH)
-@options(OF_ALL, VIDEOS)
+@options(OF_ALL, VIDEOS, WEIGHTS)
 @click.pass_context
 @tells_mistakes
 def run(context: click.Context, /, folder: Path, **values: Any) -> None:
@@ -433,8 +442,10 @@ def run(context: click.Context, /, folder: Path, **values: Any) -> None:
     from policy.tables.reading import read_table
 
     table = read_table(folder)
-    if values["videos"] is not None and not table.videos:
-        raise UserError("--videos: for a table that shows frames, which says videos = true in its table.toml")
+    if values["videos"] and not table.videos:
+        raise UserError("--videos: for a table that says videos = true in its table.toml")
+    if values["weights"] and table.exhibit != "runtime":
+        raise UserError('--weights: for a table that says exhibit = "runtime" in its table.toml')
     _make(table, context, values)
 
 
@@ -488,11 +499,12 @@ for _name in TABLES:
 for _name, _set in (*EXHIBITS.items(), *SELECTION.items(), *LOCALIZATION.items()):
     _taken = OF_SELECTION if _name in SELECTION else OF_LOCALIZATION if _name in LOCALIZATION else OF_LITEEVAL
     _videos = takes_videos(_name)
-    _add(_name, options(_taken, VIDEOS) if _videos else _taken, _exhibit_help(_name, _set, _videos))
+    _more = (VIDEOS, WEIGHTS) if _name == RUNTIME else (VIDEOS,) if _videos else ()
+    _add(_name, options(_taken, *_more), _exhibit_help(_name, _set, _videos))
 
 
 @paper_tables.command("all")
-@options(OF_ALL, VIDEOS)
+@options(OF_ALL, VIDEOS, WEIGHTS)
 @_shown("--paper", type=click.Choice([*PAPERS]), default="liteeval", help="Whose tables.")
 @click.option("--only", metavar="NAME", multiple=True, help="Of these only; repeat it.")
 @click.pass_context
@@ -603,7 +615,8 @@ def _setting(values: dict[str, Any]) -> Setting:
         resamples=values["resamples"],
         workers=Workers(values["jobs"], values["scheduler"]),
         device=values["device"],
-        videos=values.get("videos"),
+        videos=values.get("videos", ()),
+        weights=values.get("weights", ()),
     )
     setting.check()
     return setting
