@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
@@ -27,6 +26,7 @@ from policy.options import (
     DATA,
     RECIPE,
     C,
+    command_words,
     given_options,
     given_settings,
     options,
@@ -679,22 +679,9 @@ def _command(context: click.Context, table: str | None = None, **changed: Any) -
         table: a table made by `all`, for the command that makes it alone.
         changed: options with other values in that command; None leaves an option out.
     """
-    words = ["paper-tables", table or str(context.info_name)]
     alone = context.command if table is None else paper_tables.commands[table]
-    taken = {parameter.name for parameter in alone.params} - {"as_json"}
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        value = changed.get(name, context.params[name])
-        default = context.get_parameter_source(name) is not ParameterSource.COMMANDLINE
-        if name not in taken or default or value is None:
-            continue
-        if not isinstance(parameter, click.Option):
-            words += map(str, value if isinstance(value, tuple) else [value])
-        elif parameter.is_flag:
-            words += parameter.opts[:1] if value else parameter.secondary_opts[:1]
-        else:
-            for item in value if parameter.multiple else [value]:
-                words += [parameter.opts[0], str(item)]
+    taken = {str(parameter.name) for parameter in alone.params} - {"as_json"}
+    words = ["paper-tables", table or str(context.info_name), *command_words(taken, **changed)]
     return shlex.join(words)
 
 
