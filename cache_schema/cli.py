@@ -12,10 +12,11 @@ from typing import Any
 import click
 
 from cache_schema.cache import FeatureCache, shard_paths
-from cache_schema.command import SOME_FAILED, count, progress, size, tells_mistakes
+from cache_schema.command import AS_JSON, SOME_FAILED, count, progress, size, tells_mistakes
 from cache_schema.costs import cost_table
 from cache_schema.errors import CacheError, UserError
 from cache_schema.importers.cli import import_command
+from cache_schema.importers.rows import printable
 from cache_schema.index import shard_files
 from cache_schema.tools import drop as dropping
 from cache_schema.tools import export as exporting
@@ -25,7 +26,6 @@ from cache_schema.tools.verify import index_trouble, verify_stream
 from cache_schema.tools.verify import repair_index as repair
 
 _CACHE = click.argument("cache", type=click.Path(path_type=Path))
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 _VIDEO = click.option(
     "--video", "videos", multiple=True, metavar="ID", help="Only this video; may be repeated."
 )
@@ -53,7 +53,7 @@ def feature_cache() -> None:
 
 @feature_cache.command()
 @_CACHE
-@_JSON
+@AS_JSON
 @tells_mistakes
 def info(cache: Path, as_json: bool) -> None:
     """Say what CACHE holds, stream by stream.
@@ -63,6 +63,11 @@ def info(cache: Path, as_json: bool) -> None:
       feature-cache info CACHE --json
     """
     opened = FeatureCache(cache)
+    if not opened.streams and (first := next(iter(sorted(cache.iterdir())), None)):
+        raise CacheError(
+            f"{cache}: no feature cache: none of its folders has shards of features; it holds "
+            f"{printable(Path(first.name))!r}, for example"
+        )
     described = {name: describe(opened[name]) for name in opened.streams}
     for name in opened.streams:
         if trouble := opened[name].index_trouble:
@@ -81,7 +86,7 @@ def info(cache: Path, as_json: bool) -> None:
 
 
 @feature_cache.command()
-@_JSON
+@AS_JSON
 @tells_mistakes
 def costs(as_json: bool) -> None:
     """Print what one row of each built-in stream costs: counted, in both conventions, and in the papers.
@@ -108,7 +113,7 @@ def costs(as_json: bool) -> None:
 @click.option(
     "--repair-index", is_flag=True, help="Write each stream's index anew, from the headers of its shards."
 )
-@_JSON
+@AS_JSON
 @click.pass_context
 @tells_mistakes
 def verify(context: click.Context, cache: Path, repair_index: bool, as_json: bool) -> None:
@@ -146,7 +151,8 @@ def verify(context: click.Context, cache: Path, repair_index: bool, as_json: boo
     problems += [problem for checked in results for problem in checked.problems]
     summary: dict[str, Any] = {
         "shards": len(results),
-        "videos": sum(checked.videos for checked in results),
+        "videos": len(set().union(*(checked.videos for checked in results))),
+        "streams": len(folders),
         "rows": sum(checked.rows for checked in results),
         "problems": problems,
     }
@@ -155,8 +161,11 @@ def verify(context: click.Context, cache: Path, repair_index: bool, as_json: boo
     else:
         for problem in problems:
             click.echo(problem, err=True)
-        counts = ", ".join(count(summary[what], what) for what in ("shards", "videos", "rows"))
-        click.echo(f"{counts}: {count(len(problems), 'problems') if problems else 'all good'}")
+        shards, videos, streams, rows = (
+            count(summary[what], what) for what in ("shards", "videos", "streams", "rows")
+        )
+        verdict = count(len(problems), "problems") if problems else "all good"
+        click.echo(f"{shards}, {videos} in {streams}, {rows}: {verdict}")
     if problems:
         context.exit(SOME_FAILED)
 
@@ -167,7 +176,7 @@ def verify(context: click.Context, cache: Path, repair_index: bool, as_json: boo
     "--into", required=True, type=click.Path(path_type=Path), help="The cache to add to, made if need be."
 )
 @click.option("--link", is_flag=True, help="Hard links instead of copies, where whole shards are taken over.")
-@_JSON
+@AS_JSON
 @tells_mistakes
 def merge(sources: tuple[Path, ...], into: Path, link: bool, as_json: bool) -> None:
     """Add to a cache what the SOURCE caches hold and it does not, in every stream.
@@ -186,7 +195,8 @@ def merge(sources: tuple[Path, ...], into: Path, link: bool, as_json: bool) -> N
         click.echo(json.dumps(asdict(merged), indent=2))
         return
     click.echo(
-        f"{into}: {count(merged.videos, 'videos')} and {count(merged.failed, 'failures')} added, "
+        f"{into}: {count(merged.videos, 'videos')} and {count(merged.failed, 'failures')} added in "
+        f"{count(merged.streams, 'streams')}, "
         f"{size(merged.bytes)}; {count(merged.shards_whole, 'shards')} taken over whole, "
         f"{merged.shards_in_part:,} in part, {merged.shards_present:,} had nothing new"
     )
@@ -206,7 +216,7 @@ def merge(sources: tuple[Path, ...], into: Path, link: bool, as_json: bool) -> N
 @_VIDEO
 @_LIST
 @click.option("--overwrite", is_flag=True, help="Write files that are there already, too.")
-@_JSON
+@AS_JSON
 @click.pass_context
 @tells_mistakes
 def export(
@@ -268,7 +278,7 @@ def export(
 @click.option("--partial", is_flag=True, help="Drop partial videos alone (with --failed: both).")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--yes", is_flag=True, help="Drop a whole stream without asking.")
-@_JSON
+@AS_JSON
 @click.pass_context
 @tells_mistakes
 def drop(

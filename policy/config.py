@@ -49,6 +49,8 @@ def option(
     required: bool = False,
     type: click.ParamType[Any] | None = None,
     parse: Callable[[Any], Any] | None = None,
+    search: tuple[float, float] | None = None,
+    sets_cost: bool = False,
 ) -> T:
     """A field of a configuration.
 
@@ -58,9 +60,12 @@ def option(
         required: on the command line.
         type: of the command line's value, if that is not simply a value of the field's type.
         parse: makes the field's value from the command line's.
+        search: from where to where tuning looks for a value, if not around the default (`policy.tuning.space`).
+        sets_cost: whether it decides by itself how much a policy computes.
     """
     option_keys = {"help": help_text, "flag": flag, "metavar": metavar, "required": required, "type": type}
-    return field(default=default, metadata={**option_keys, "limit": limit, "parse": parse})
+    tuning_keys = {"search": search, "sets_cost": sets_cost}
+    return field(default=default, metadata={**option_keys, **tuning_keys, "limit": limit, "parse": parse})
 
 
 def names_of(*configs: type) -> frozenset[str]:
@@ -98,12 +103,14 @@ class TrainingConfig:
 
     epochs: int = option(100, "Passes over the training videos.", POSITIVE)
     batch: int = option(128, "Videos per step.", POSITIVE)
-    lr: float = option(1e-4, "Learning rate of Adam.", POSITIVE)
-    weight_decay: float = option(0.0, "Of Adam.", NOT_NEGATIVE)  # added to the gradient
+    lr: float = option(1e-4, "Learning rate of Adam.", POSITIVE, search=(1e-4, 1e-2))
+    weight_decay: float = option(0.0, "Of Adam.", NOT_NEGATIVE, search=(1e-6, 1e-2))  # added to the gradient
     lr_drop: tuple[int, ...] = option(
         (), "Epochs after which the learning rate falls to a tenth; repeat it.", POSITIVE
     )
-    grad_clip: float | None = option(None, "Largest norm of the gradient; by default none.", POSITIVE)
+    grad_clip: float | None = option(
+        None, "Largest norm of the gradient; by default none.", POSITIVE, search=(0.1, 10)
+    )
     input_norm: InputNorm = option(
         "standard",  # l2 as the authors' released code, none as Sec. 3 has it
         "standard: zero mean, unit variance per feature over the training videos (our addition); l2: each "
@@ -121,10 +128,12 @@ class RunConfig(TrainingConfig, DataConfig):
 
     Attributes:
         method: a key of `policy.registry.METHODS`.
+        tuned: the fields that `train-policy tune` searches where it is not told others.
         earlier: values of options that runs of earlier versions did not have.
     """
 
     method: ClassVar[str]
+    tuned: ClassVar[tuple[str, ...]] = ("lr", "weight_decay")
     earlier: ClassVar[Mapping[str, Any]] = {}
 
     def check(self) -> None:

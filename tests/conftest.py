@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
-# How long an example takes depends on who else is at work on the machine.
-settings.register_profile("thriftvid", deadline=None)
+# How long an example takes depends on who else is at work on the machine. Developers look for new failures; what
+# CI says of a commit is the same each time.
+settings.register_profile("thriftvid", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("thriftvid")
 
 

@@ -485,6 +485,13 @@ def linked_hdf5(folder: Path) -> Path:
     return folder / "a.h5"
 
 
+def linked_part_hdf5(folder: Path) -> Path:
+    write_hdf5(folder / "other.h5", {"a": ROWS})
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_group("a")["c3d_features"] = h5py.ExternalLink("other.h5", "/a")
+    return folder / "a.h5"
+
+
 def external_hdf5(folder: Path) -> Path:
     (folder / "secret").write_bytes(bytes(48))
     with h5py.File(folder / "a.h5", "w") as file:
@@ -561,6 +568,7 @@ STAMPS = {"a_fps": 25.0, "a_timestamps_ms": [640.0, 1280.0, 1920.0]}
         (hdf5_of(a=ROWS), (*ONE, "--what", "scores"), "a.h5: HDF5 is read as features"),
         (hdf5_of(a__c3d_features=ROWS), ONE, "each video's clips are at its own rate, which"),
         (linked_hdf5, (*ONE, *AT_25), "video 'a': 'a' is a link to elsewhere, which is not followed"),
+        (linked_part_hdf5, (*ONE, *AT_25), "a.h5: video 'a': 'c3d_features' is a link to elsewhere"),
         (external_hdf5, (*ONE, *AT_25), "video 'a': its rows are in another file: give that one"),
         (cut_hdf5, (*ONE, *AT_25), "a.h5: not readable HDF5, cut or damaged"),
     ],

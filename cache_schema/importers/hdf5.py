@@ -107,14 +107,13 @@ def _names(path: Path) -> list[str]:
         first = next(iter(file), None)
         if first is None:
             raise UserError(f"{printable(path)}: no videos in it")
-        member = _linked(file, first, place_of(first, path))
+        place = place_of(first, path)
+        member = _linked(file, first, place)
         if isinstance(member, h5py.Dataset):
             return [""]
-        names = [name for name in member if isinstance(_linked(member, name, first), h5py.Dataset)]
+        names = [name for name in member if isinstance(_linked(member, name, place), h5py.Dataset)]
         if not names:
-            raise UserError(
-                f"{place_of(first, path)}: a group without datasets; one for each video is expected"
-            )
+            raise UserError(f"{place}: a group without datasets; one for each video is expected")
         return names
 
 

@@ -17,13 +17,13 @@ from policy.config import (
 
 @dataclass(frozen=True, kw_only=True)
 class FramesConfig:
-    frames: int = option(25, "K, uniformly spaced frames per video.", POSITIVE)  # Sec. 4.2.1
+    frames: int = option(25, "K, uniformly spaced frames per video.", POSITIVE, sets_cost=True)  # Sec. 4.2.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlimpsesConfig:
     # Table 1: 29.9 and 32.9 GFLOPs, 4 frames at 7.82.
-    glimpses: int = option(4, "K of FrameGlimpse: how many times it looks.", POSITIVE)
+    glimpses: int = option(4, "K of FrameGlimpse: how many times it looks.", POSITIVE, sets_cost=True)
     location_std: float = option(
         0.1, "Of FrameGlimpse: spread of the locations drawn in training, as a share of the video.", POSITIVE
     )
@@ -33,7 +33,10 @@ class GlimpsesConfig:
 class JumpsConfig:
     strides: int = option(6, "Of FastForward: how many strides it chooses from, 1, 2, 4, … frames.", POSITIVE)
     frame_price: float = option(
-        0.01, "Of FastForward: what a frame after the first takes off a reward of at most 1.", NOT_NEGATIVE
+        0.01,
+        "Of FastForward: what a frame after the first takes off a reward of at most 1.",
+        NOT_NEGATIVE,
+        sets_cost=True,
     )
 
 
@@ -114,6 +117,7 @@ class FrameGlimpseConfig(FineHiddenConfig, GlimpsesConfig, FineConfig, RunConfig
     """
 
     method = "frame-glimpse"
+    tuned = ("lr", "weight_decay", "location_std")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,3 +133,4 @@ class FastForwardConfig(FineHiddenConfig, JumpsConfig, FineConfig, RunConfig):
     """
 
     method = "fast-forward"
+    tuned = ("lr", "weight_decay", "frame_price")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,33 +17,40 @@ HEIGHT = 90  # pixels
 _SPARE_S = 1.0  # two containers of the same video may differ this much in length
 
 
-def find_videos(folder: Path, video_ids: Iterable[str]) -> dict[str, Path]:
-    """The files of these videos below a folder, or folders of their frames, by either kind of batch-extract's ids.
+def find_videos(places: Sequence[Path], video_ids: Iterable[str]) -> dict[str, Path]:
+    """The files of these videos, or folders of their frames, by either kind of batch-extract's ids.
 
     Videos that are not found are left out.
 
+    Args:
+        places: files, folders (recursively) and lists of paths.
+
     Raises:
-        UserError: no such folder, or none of the videos is in it.
+        UserError: no such place, or none of the videos is there.
     """
     from extract.names import printable
     from extract.sources import find_videos as find_sources
 
     requested = list(video_ids)
-    if not folder.is_dir():
-        raise UserError(f"{printable(folder)}: no such folder of videos")
     paths: dict[str, Path] = {}
     for ids in ("path", "stem"):  # if both name a file, the stem takes precedence
-        paths |= {video.id: video.path for video in find_sources([folder], ids=ids, frames_fps=1.0).videos}
+        paths |= {video.id: video.path for video in find_sources(places, ids=ids, frames_fps=1.0).videos}
     matches = {video: paths[video] for video in requested if video in paths}
     if requested and not matches:
         raise UserError(
-            f"{printable(folder)}: none of the {len(requested)} videos is there, {requested[0]!r} for example"
+            f"{', '.join(map(printable, places))}: none of the {len(requested)} videos is there, "
+            f"{requested[0]!r} for example"
         )
     return matches
 
 
 def thumbnails(
-    path: Path, instants_s: FloatArray, *, frames_fps: float = float("nan"), height: int = HEIGHT
+    path: Path,
+    instants_s: FloatArray,
+    *,
+    frames_fps: float = float("nan"),
+    height: int = HEIGHT,
+    whose: str = "the cache",
 ) -> list[Picture]:
     """The frames on screen at instants of a video, decoded as by batch-extract, in this process.
 
@@ -52,6 +59,7 @@ def thumbnails(
             used. In any order.
         frames_fps: rate of a folder of frames, as the cache has it for the video.
         height: of the thumbnails in pixels; they keep the picture's aspect ratio.
+        whose: the rows are that see these instants, in messages.
 
     Returns:
         N RGB pictures (height, W, 3).
@@ -70,14 +78,14 @@ def thumbnails(
         video = read_video(path, keep_damaged=True, frames_fps=frames_fps if path.is_dir() else None)
         if times_s.max() > video.duration_s + _SPARE_S:
             raise VideoError(
-                f"lasts {video.duration_s:.1f} s, but a row of the cache is of second {times_s.max():.1f}: "
-                "not the video that was extracted"
+                f"lasts {video.duration_s:.1f} s, but a row of {whose} is of second {times_s.max():.1f}: "
+                "not the video that it was computed from"
             )
         numbers, places = np.unique(video.numbers_at(times_s), return_inverse=True)
         pictures = []
         for frame in video.frames(numbers):
             if frame is None:
-                raise VideoError("a frame that the cache has a row of does not decode right")
+                raise VideoError(f"a frame that {whose} has a row of does not decode right")
             pictures.append(_resized(frame, height))
     except (VideoError, OSError) as error:
         raise UserError(f"{printable(path)}: {error}") from error

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from policy.liteeval.model import LiteEval
 from policy.method import class_probabilities
-from policy.networks.gated import State, closed_state
+from policy.networks.gated import State
+from policy.networks.standardize import unit_rows
 from policy.session import Graph
 
 
@@ -55,12 +56,8 @@ class _Graph(nn.Module):
         self.model, self.l2, self.multi_label = model, l2, multi_label
 
     def scaled(self, features: Tensor) -> Tensor:
-        """As `policy.data.batches.unit_length`, if the model was trained so."""
-        if not self.l2:
-            return features
-        exact = features.half().float()
-        unit: Tensor = exact / torch.linalg.vector_norm(exact, dim=1, keepdim=True).clamp_min(1e-12)
-        return unit.half()
+        """Brought to length 1, if the model was trained so."""
+        return unit_rows(features) if self.l2 else features
 
     def outputs(self, *states: State) -> tuple[Tensor, ...]:
         """The entries of states, and the class probabilities of the last."""
@@ -81,8 +78,7 @@ class _Step(_Graph):
         """Whether the fine features are wanted, and the states if they are not (Eq. 1, 2, 5)."""
         coarse_state, fine_state = State(coarse_h, coarse_c), State(fine_h, fine_c)
         log_odds, coarse_state = self.model.look(self.scaled(coarse), coarse_state, fine_state)
-        closed = closed_state(fine_state, coarse_state if self.model.sync else None)
-        return log_odds, *self.outputs(coarse_state, closed)
+        return log_odds, *self.outputs(coarse_state, self.model.reuse(coarse_state, fine_state))
 
 
 class _Fine(_Graph):

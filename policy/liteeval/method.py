@@ -18,6 +18,7 @@ from policy.evaluation.ledger import charge
 from policy.evaluation.operating import OperatingTarget, TargetKind
 from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.config import GatedConfig, LiteEvalConfig, LiteEvalRLConfig, NetworkConfig
+from policy.liteeval.gate import DrawnGates
 from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss, step_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.liteeval.session import NETWORK, LiteEvalSession
@@ -62,6 +63,26 @@ class GatedMethod(Method):
         if config.input_norm == "standard":
             fit_scale(self.model.coarse_scale, data.train, "coarse")
             fit_scale(self.model.fine_scale, data.train, "fine")
+
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> Session:
+        coarse, fine = (run.streams[role] for role in cls.roles)
+        model = network(run.config, coarse.feature_dim, fine.feature_dim, len(run.classes))
+        read_weights(run.weights, model)
+        return LiteEvalSession(
+            model.to(device),
+            coarse,
+            fine,
+            l2=run.config.input_norm == "l2",
+            multi_label=run.multi_label,
+            classes=run.classes,
+            drawn=cls.drawn_gates(run.config),
+        )
+
+    @classmethod
+    def drawn_gates(cls, config: RunConfig) -> DrawnGates | None:
+        """What opens the gates of a session at random; None: the model does."""
+        return None
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         return self.prediction(self.model(batch.inputs["coarse"], batch.inputs["fine"]))
@@ -124,18 +145,9 @@ class LearnedGating(GatedMethod):
         self.final_usage = config.gamma
 
     @classmethod
-    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
-        coarse, fine = (run.streams[role] for role in cls.roles)
-        model = network(run.config, coarse.feature_dim, fine.feature_dim, len(run.classes))
-        read_weights(run.weights, model)
-        return LiteEvalSession(
-            model.to(device),
-            coarse,
-            fine,
-            l2=run.config.input_norm == "l2",
-            multi_label=run.multi_label,
-            classes=run.classes,
-        )
+    def cost_target(cls, config: RunConfig) -> OperatingTarget:
+        assert isinstance(config, (LiteEvalConfig, LiteEvalRLConfig))
+        return OperatingTarget("usage", config.gamma)
 
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration

@@ -16,6 +16,7 @@ from policy.selection.config import PoolConfig, SelectionConfig
 from policy.selection.heads import (
     CalibratedHead,
     Head,
+    HeldOutHead,
     ScoreHead,
     calibrated_head,
     held_out_head,
@@ -227,7 +228,10 @@ def _head(
         score_head(source, score_columns(source.spec, data.classes, config.score_classes), data.train)
         for source in (stream, *(data.held_out[other] for other in held_out.get(stream.name, ())))
     )
-    whole = held_out_head(head, others, data.train) if others else head
+    whole: ScoreHead | HeldOutHead = head
+    if others:
+        judged = data.evaluation.ids if data.judges_training else ()
+        whole = held_out_head(head, others, data.train, judged)
     if trained:
         calibration = Calibration.of(trained.tensors, name.stream, multi_label=trained.multi_label)
         return CalibratedHead(whole, calibration)

@@ -124,7 +124,7 @@ class SequentialNetwork(nn.Module):
         answer: which one `look` gives.
         """
         super().__init__()
-        self.models, self.answer, self.multi_label = models, answer, multi_label
+        self.classes, self.models, self.answer, self.multi_label = classes, models, answer, multi_label
         self.block = classes + _TOP + 1
         inputs = models * self.block + features + models + models * models
         self.scale = Standardize(models * self.block + features)

@@ -41,7 +41,7 @@ class CascadeHeads(nn.Module):
         first: the model that always runs.
         """
         super().__init__()
-        self.models, self.first, self.multi_label = models, first, multi_label
+        self.classes, self.models, self.first, self.multi_label = classes, models, first, multi_label
         self.heads = StageHeads(1 << models, models, feature_count(models), classes)
         self.register_buffer("answers", torch.zeros(1 << models, models + 1))
         self.register_buffer("price", torch.zeros((), dtype=torch.float64))

@@ -38,6 +38,9 @@ KNOWN: Mapping[str, str] = {
     "selection-fig5": "localization on Thumos'14: disparity, budget factor, pseudo-labels, selector backbones",
     "selection-fig6": "localization on Thumos'14: average mAP against computation",
     "costs": "every cost that both papers print, computed again, and which do not add up",
+    "detections": "anybody's detections, judged by three protocols on every set of videos that papers evaluate",
+    "timeline": "what a run that localizes found in a video, and which model answered each clip",
+    "trace": "which frames of a video a policy looked at, and with what, from a trace of run-policy",
 }
 
 TABLES: Mapping[str, str] = {
@@ -63,6 +66,9 @@ EXHIBITS: Mapping[str, str] = {
 }
 """Exhibits of the LiteEval paper (`exhibits.MAKERS`), and a data set for each."""
 
+RUNTIME = "liteeval-10"
+"""The exhibit that times policies on videos."""
+
 SELECTION: Mapping[str, str] = {
     "selection-1": "mini-kinetics",
     "selection-fig3": "kinetics400",
@@ -86,6 +92,6 @@ PAPERS: Mapping[str, tuple[str, ...]] = {
 
 
 def takes_videos(name: str) -> bool:
-    """Whether a table can show frames of videos; unlike `read_table`, quick enough for --help."""
+    """Whether a table takes the videos themselves; unlike `read_table`, quick enough for --help."""
     about = tomllib.loads((EXPERIMENTS / name / "table.toml").read_text(encoding="utf-8"))
     return bool(about.get("videos", False))
