@@ -246,6 +246,7 @@ def choose(facts: Mapping[str, Any], confidences: NDArray[np.floating[Any]]) -> 
         replace(SELECTOR, heads="linear", folds=2, input_norm="l2", confidence_input=True),
         replace(SELECTOR, heads="linear", folds=2, coarse="other", multi_label=True),
         replace(SELECTOR, selector_input="scores+features", input_norm="l2"),
+        replace(SELECTOR, decisions="logistic", answer="chosen", budget=None, threshold=0.05),
         replace(SELECTOR, target="affinity", threshold=0.4, budget=None, coarse="other", rows=2),
         replace(SELECTOR, coarse="other", selector_input="features", when_none="most-confident"),
     ],
