@@ -72,6 +72,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, Lab
         ("liteeval", {"cell": "gru", "coarse_projection": 7, "fine_projection": 8}),
         ("liteeval", {"cell": "sru", "sync": False, "multi_label": True}),
         ("liteeval-rl", {"coarse_projection": 9, "input_norm": "l2"}),
+        ("liteeval", {"readout": "mean"}),
+        ("liteeval", {"readout": "max", "cell": "gru"}),
+        ("liteeval", {"readout": "attention"}),
     ],
 )
 def test_liteeval(

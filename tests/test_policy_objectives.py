@@ -19,11 +19,12 @@ from torch.nn.utils.rnn import pack_sequence
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.baselines.config import UniformConfig
+from policy.baselines.lstm import step_loss
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
 from policy.liteeval.calibration import calibrated_threshold, usage_of
 from policy.liteeval.config import LiteEvalConfig, UsageLoss
-from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss, step_loss
+from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEval
 from policy.method import Moment

@@ -10,7 +10,9 @@ from policy.config import (
     CoarseConfig,
     FineConfig,
     FineHiddenConfig,
+    ReadoutConfig,
     RunConfig,
+    StepTrainingConfig,
     option,
 )
 
@@ -65,7 +67,7 @@ class UniformCFConfig(FramesConfig, FineConfig, CoarseConfig, RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineLSTMConfig(FineHiddenConfig, FramesConfig, FineConfig, RunConfig):
+class FineLSTMConfig(StepTrainingConfig, FineHiddenConfig, FramesConfig, FineConfig, RunConfig):
     """LSTM: one LSTM over the fine features of K uniformly spaced frames.
 
     \b
@@ -77,7 +79,9 @@ class FineLSTMConfig(FineHiddenConfig, FramesConfig, FineConfig, RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoarseFineLSTMConfig(FineHiddenConfig, FramesConfig, FineConfig, CoarseConfig, RunConfig):
+class CoarseFineLSTMConfig(
+    StepTrainingConfig, FineHiddenConfig, FramesConfig, FineConfig, CoarseConfig, RunConfig
+):
     """LSTM+CF: one LSTM over coarse and fine features of K uniformly spaced frames.
 
     \b
@@ -90,7 +94,7 @@ class CoarseFineLSTMConfig(FineHiddenConfig, FramesConfig, FineConfig, CoarseCon
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoarseOnlyConfig(FineHiddenConfig, CoarseConfig, RunConfig):
+class CoarseOnlyConfig(StepTrainingConfig, FineHiddenConfig, CoarseConfig, RunConfig):
     """Null control: an LSTM over the coarse features of every frame.
 
     \b
@@ -102,7 +106,7 @@ class CoarseOnlyConfig(FineHiddenConfig, CoarseConfig, RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameGlimpseConfig(FineHiddenConfig, GlimpsesConfig, FineConfig, RunConfig):
+class FrameGlimpseConfig(ReadoutConfig, FineHiddenConfig, GlimpsesConfig, FineConfig, RunConfig):
     """FrameGlimpse: an agent looks at K frames, each time choosing the next from anywhere in the video.
 
     Trained with REINFORCE. A frame that it looks at again is computed, and charged, once.
@@ -117,7 +121,7 @@ class FrameGlimpseConfig(FineHiddenConfig, GlimpsesConfig, FineConfig, RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class FastForwardConfig(FineHiddenConfig, JumpsConfig, FineConfig, RunConfig):
+class FastForwardConfig(ReadoutConfig, FineHiddenConfig, JumpsConfig, FineConfig, RunConfig):
     """FastForward: an agent starts at the first frame and decides at each how far to jump, or to stop.
 
     Trained with REINFORCE, for recognition minus a price per frame.

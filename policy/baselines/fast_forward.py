@@ -22,11 +22,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from policy.baselines.config import FastForwardConfig
+from policy.config import ReadoutKind
 from policy.data.batches import Batch, Role
 from policy.data.opening import Dataset
 from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
+from policy.networks.readout import Reading, Readout
 from policy.networks.standardize import Standardize, fit_scale
 from policy.training.losses import classification_loss, policy_gradient, recognition_reward
 
@@ -62,12 +64,15 @@ class JumpAgent(nn.Module):
         strides: number of strides, 1, 2, 4, … frames.
     """
 
-    def __init__(self, dim: int, hidden: int, num_classes: int, strides: int) -> None:
+    def __init__(
+        self, dim: int, hidden: int, num_classes: int, strides: int, readout: ReadoutKind = "last"
+    ) -> None:
         super().__init__()
         self.scale = Standardize(dim)
         self.cell = nn.LSTMCell(dim + 1, hidden)
         self.decision = nn.Linear(hidden, 1 + strides)
         self.value = nn.Linear(hidden, 1)
+        self.readout = Readout(readout, hidden)
         self.classifier = nn.Linear(hidden, num_classes)
 
     def forward(self, features: PackedSequence, generator: torch.Generator | None = None) -> Journey:
@@ -80,13 +85,15 @@ class JumpAgent(nn.Module):
         videos = torch.arange(len(lengths), device=lengths.device)
         rows = torch.zeros_like(videos)
         h = c = self.value.weight.new_zeros(len(lengths), self.cell.hidden_size)
-        last = h  # states of the videos that have ended
+        reading = self.readout.start(h, len(lengths))
+        last = reading.value  # what is read of the videos that have ended
         steps: list[tuple[Tensor, ...]] = []
         while len(videos):
             inputs = self.scale(features.data[packed_rows(features, videos, rows)])
             # The middle of the frame's part of the video, between 0 and 1.
             place = ((rows + 0.5) / lengths[videos]).to(inputs.dtype)
             h, c = self.cell(torch.cat([inputs, place[:, None]], 1), (h, c))
+            reading = self.readout.step(reading, h)
             log_probabilities = self.decision(h).log_softmax(1)
             logits = log_probabilities.detach()
             if generator is not None:
@@ -100,8 +107,9 @@ class JumpAgent(nn.Module):
 
             landing = rows + 2 ** (decision - 1).clamp_min(0)
             running = (decision != STOP) & (landing < lengths[videos])
-            last = last.index_copy(0, videos[~running], h[~running])
+            last = last.index_copy(0, videos[~running], reading.value[~running])
             videos, rows, h, c = videos[running], landing[running], h[running], c[running]
+            reading = Reading(*(part[running] for part in reading))
         return Journey(self.classifier(last), *(torch.cat(parts) for parts in zip(*steps, strict=True)))
 
 
@@ -118,7 +126,7 @@ class FastForward(Method):
     def __init__(self, config: FastForwardConfig, data: Dataset) -> None:
         super().__init__(config, data)
         dim = data.train.feature_dim("fine")
-        self.model = JumpAgent(dim, config.fine_hidden, len(data.classes), config.strides)
+        self.model = JumpAgent(dim, config.fine_hidden, len(data.classes), config.strides, config.readout)
         if config.input_norm == "standard":
             fit_scale(self.model.scale, data.train, "fine")
 
@@ -152,6 +160,7 @@ class FastForward(Method):
         cell, classifier = self.model.cell, self.model.classifier
         step = lstm_step_macs(cell.input_size, cell.hidden_size)
         step += linear_macs(cell.hidden_size, self.model.decision.out_features)
+        step += self.model.readout.step_macs
         return {
             "FastForward agent": gated_counts * step + linear_macs(cell.hidden_size, classifier.out_features)
         }

@@ -27,11 +27,13 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from policy.baselines.config import FrameGlimpseConfig
+from policy.config import ReadoutKind
 from policy.data.batches import Batch, Role
 from policy.data.opening import Dataset
 from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
+from policy.networks.readout import Readout
 from policy.networks.standardize import Standardize, fit_scale
 from policy.training.losses import classification_loss, policy_gradient, recognition_reward
 
@@ -62,7 +64,15 @@ class GlimpseAgent(nn.Module):
         std: of the Gaussian around the emitted location, in training, as a share of the video.
     """
 
-    def __init__(self, dim: int, hidden: int, num_classes: int, glimpses: int, std: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        num_classes: int,
+        glimpses: int,
+        std: float,
+        readout: ReadoutKind = "last",
+    ) -> None:
         super().__init__()
         self.scale = Standardize(dim)
         self.cell = nn.LSTMCell(dim + 1, hidden)
@@ -70,6 +80,7 @@ class GlimpseAgent(nn.Module):
         # Biases of the K locations: their sigmoids are the middles of K equal parts.
         self.start = nn.Parameter(torch.logit((torch.arange(glimpses) + 0.5) / glimpses))
         self.value = nn.Linear(hidden, 1)
+        self.readout = Readout(readout, hidden)
         self.classifier = nn.Linear(hidden, num_classes)
         self.glimpses = glimpses
         self.std = std
@@ -83,6 +94,7 @@ class GlimpseAgent(nn.Module):
         lengths = lengths_of(features)
         videos = torch.arange(len(lengths), device=lengths.device)
         h = c = self.value.weight.new_zeros(len(lengths), self.cell.hidden_size)
+        reading = self.readout.start(h, len(lengths))
         rows, log_probabilities, values = [], [], []
         for k in range(self.glimpses):
             mean = (self.locate(h).squeeze(1) + self.start[k]).sigmoid()
@@ -95,9 +107,11 @@ class GlimpseAgent(nn.Module):
             row = (inside * lengths).long().clamp_max(lengths - 1)
             inputs = self.scale(features.data[packed_rows(features, videos, row)])
             h, c = self.cell(torch.cat([inputs, inside[:, None]], 1), (h, c))
+            reading = self.readout.step(reading, h)
             rows.append(row)
         return Glimpses(
-            self.classifier(h), *(torch.stack(parts, 1) for parts in (rows, log_probabilities, values))
+            self.classifier(reading.value),
+            *(torch.stack(parts, 1) for parts in (rows, log_probabilities, values)),
         )
 
 
@@ -115,7 +129,12 @@ class FrameGlimpse(Method):
         super().__init__(config, data)
         dim = data.train.feature_dim("fine")
         self.model = GlimpseAgent(
-            dim, config.fine_hidden, len(data.classes), config.glimpses, config.location_std
+            dim,
+            config.fine_hidden,
+            len(data.classes),
+            config.glimpses,
+            config.location_std,
+            config.readout,
         )
         if config.input_norm == "standard":
             fit_scale(self.model.scale, data.train, "fine")
@@ -148,5 +167,6 @@ class FrameGlimpse(Method):
         # K steps even if glimpses are of the same frame; the value is for training only.
         cell, classifier = self.model.cell, self.model.classifier
         step = lstm_step_macs(cell.input_size, cell.hidden_size) + linear_macs(cell.hidden_size, 1)
+        step += self.model.readout.step_macs
         macs = self.config.glimpses * step + linear_macs(cell.hidden_size, classifier.out_features)
         return {"FrameGlimpse agent": np.full_like(row_counts, macs)}

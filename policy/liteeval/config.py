@@ -21,7 +21,9 @@ from policy.config import (
     FineHiddenConfig,
     GateState,
     Precision,
+    ReadoutConfig,
     RunConfig,
+    StepTrainingConfig,
     option,
 )
 
@@ -62,6 +64,7 @@ class GumbelConfig:
         "that makes the usage of the training videos γ.",
     )
     step_loss: float = option(0.0, "Weight of the classification loss averaged over all steps.", NOT_NEGATIVE)
+    # As in `StepTrainingConfig`, but not added: runs of all versions have it.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,7 @@ class CoarseHiddenConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig(FineHiddenConfig, CoarseHiddenConfig):
+class NetworkConfig(ReadoutConfig, FineHiddenConfig, CoarseHiddenConfig):
     sync: bool = option(
         True, "Copy the coarse state where the gate is closed (Eq. 5).", flag="--sync/--no-sync"
     )
@@ -111,6 +114,7 @@ class LiteEvalConfig(
     NetworkConfig,
     TeacherConfig,
     GumbelConfig,
+    StepTrainingConfig,
     WarmupConfig,
     PenaltyConfig,
     FineConfig,
@@ -130,7 +134,9 @@ class LiteEvalConfig(
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiteEvalRLConfig(NetworkConfig, WarmupConfig, PenaltyConfig, FineConfig, CoarseConfig, RunConfig):
+class LiteEvalRLConfig(
+    NetworkConfig, StepTrainingConfig, WarmupConfig, PenaltyConfig, FineConfig, CoarseConfig, RunConfig
+):
     method = "liteeval-rl"
 
 
@@ -141,7 +147,9 @@ class RandomUsageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomGatingConfig(NetworkConfig, WarmupConfig, RandomUsageConfig, FineConfig, CoarseConfig, RunConfig):
+class RandomGatingConfig(
+    NetworkConfig, StepTrainingConfig, WarmupConfig, RandomUsageConfig, FineConfig, CoarseConfig, RunConfig
+):
     method = "random-gating"
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from policy.liteeval.model import LiteEval
 from policy.method import class_probabilities
 from policy.networks.gated import State, closed_state
+from policy.networks.readout import Reading
 from policy.session import Graph
 
 
@@ -25,6 +26,9 @@ def step_graphs(model: LiteEval, *, l2: bool, multi_label: bool) -> Sequence[Gra
         for part, values in state._asdict().items()
         if values is not None
     }
+    if model.readout.kind != "last":
+        reading = model.readout.start(model.gate.weight, 1)
+        states |= {f"fine_read_{part}": values for part, values in reading._asdict().items()}
     fine_states = {name: state for name, state in states.items() if name.startswith("fine")}
     coarse, fine = (torch.zeros(1, len(scale.mean)) for scale in (model.coarse_scale, model.fine_scale))
     facts = {
@@ -62,11 +66,17 @@ class _Graph(nn.Module):
         unit: Tensor = exact / torch.linalg.vector_norm(exact, dim=1, keepdim=True).clamp_min(1e-12)
         return unit.half()
 
-    def outputs(self, *states: State) -> tuple[Tensor, ...]:
-        """The entries of states, and the class probabilities of the last."""
+    def outputs(self, *states: State, reading: Reading | None) -> tuple[Tensor, ...]:
+        """The entries of states and of what is read after the last of them, and the class probabilities."""
+        read = states[-1].h
+        parts: list[tuple[Tensor | None, ...]] = [*states]
+        if reading is not None:
+            reading = self.model.readout.step(reading, read)
+            read = reading.value
+            parts.append(reading)
         # Copies: an input that is an output as well would lose its name.
-        entries = [values.clone() for state in states for values in state if values is not None]
-        return *entries, class_probabilities(self.model.classifier(states[-1].h), self.multi_label)
+        entries = [values.clone() for part in parts for values in part if values is not None]
+        return *entries, class_probabilities(self.model.classifier(read), self.multi_label)
 
 
 class _Step(_Graph):
@@ -77,18 +87,36 @@ class _Step(_Graph):
         fine_h: Tensor,
         coarse_c: Tensor | None = None,
         fine_c: Tensor | None = None,
+        fine_read_value: Tensor | None = None,
+        fine_read_log_weight: Tensor | None = None,
+        fine_read_steps: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Whether the fine features are wanted, and the states if they are not (Eq. 1, 2, 5)."""
         coarse_state, fine_state = State(coarse_h, coarse_c), State(fine_h, fine_c)
         log_odds, coarse_state = self.model.look(self.scaled(coarse), coarse_state, fine_state)
         closed = closed_state(fine_state, coarse_state if self.model.sync else None)
-        return log_odds, *self.outputs(coarse_state, closed)
+        reading = _reading(fine_read_value, fine_read_log_weight, fine_read_steps)
+        return log_odds, *self.outputs(coarse_state, closed, reading=reading)
 
 
 class _Fine(_Graph):
     def forward(
-        self, coarse: Tensor, fine: Tensor, fine_h: Tensor, fine_c: Tensor | None = None
+        self,
+        coarse: Tensor,
+        fine: Tensor,
+        fine_h: Tensor,
+        fine_c: Tensor | None = None,
+        fine_read_value: Tensor | None = None,
+        fine_read_log_weight: Tensor | None = None,
+        fine_read_steps: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """The state with the fine features, from the one before the step (Eq. 3)."""
         before = State(fine_h, fine_c)
-        return self.outputs(self.model.refine(self.scaled(coarse), self.scaled(fine), before))
+        refined = self.model.refine(self.scaled(coarse), self.scaled(fine), before)
+        return self.outputs(refined, reading=_reading(fine_read_value, fine_read_log_weight, fine_read_steps))
+
+
+def _reading(*parts: Tensor | None) -> Reading | None:
+    """None with the readout of the last state, which needs none."""
+    present = [part for part in parts if part is not None]
+    return Reading(*present) if present else None

@@ -53,19 +53,21 @@ class RandomGating(GatedMethod):
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         usage = self.target_usage(moment.progress)
-        out = with_random_gates(self.model, batch, usage, generator)
+        out = with_random_gates(self.model, batch, usage, generator, self.config.dropout)
         loss = classification_loss(out.logits, batch.targets)
-        return {"loss": loss, "usage": out.usage.mean(), "target_usage": usage}
+        losses: Losses = {"loss": loss, "usage": out.usage.mean(), "target_usage": usage}
+        return self.with_step_loss(losses, out, batch)
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         return self.prediction(with_random_gates(self.model, batch, self.final_usage, generator))
 
 
 def with_random_gates(
-    model: LiteEval, batch: Batch, usage: float, generator: torch.Generator
+    model: LiteEval, batch: Batch, usage: float, generator: torch.Generator, dropout: float = 0.0
 ) -> LiteEvalOutput:
     """Run a batch with gates that open independently with probability `usage`."""
     coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
     gates: Tensor = (torch.rand(len(coarse.data), generator=generator) < usage).float()
-    out: LiteEvalOutput = model(coarse, fine, gates=gates.to(coarse.data.device))
+    gates = gates.to(coarse.data.device)
+    out: LiteEvalOutput = model(coarse, fine, gates=gates, generator=generator, dropout=dropout)
     return out

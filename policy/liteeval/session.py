@@ -85,6 +85,7 @@ class LiteEvalSession(Session):
         self.frames = 0
         self.fine_features = 0
         self._coarse_state, self._fine_state = self.model.initial_state(1)
+        self._reading = self.model.readout.start(self.model.gate.weight, 1)
         self._waiting: Tensor | None = None  # coarse features of the frame that waits for its fine ones
 
     @property
@@ -144,12 +145,13 @@ class LiteEvalSession(Session):
         """End a step: (1, D_c) and (1, D_f), or (0, D_f) where the gate is closed."""
         opened = torch.arange(len(fine), device=coarse.device)
         self._fine_state = self.model.update(coarse, fine, opened, self._coarse_state, self._fine_state)
+        self._reading = self.model.readout.step(self._reading, self._fine_state.h)
 
     @property
     @torch.no_grad()
     def logits(self) -> Tensor:
         """(C,): after the frames that are done; before the first, those of the zero state."""
-        logits: Tensor = self.model.classifier(self._fine_state.h)
+        logits: Tensor = self.model.classifier(self._reading.value)
         return logits[0]
 
     @property
