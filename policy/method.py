@@ -247,9 +247,14 @@ class Method(ABC):
         return log_loss(evaluate(self, videos, device=device), videos)
 
     @property
-    def trains(self) -> bool:
-        """Whether there is anything to train."""
+    def by_descent(self) -> bool:
+        """Whether there is anything that gradient descent trains."""
         return any(parameter.requires_grad for parameter in self.model.parameters())
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train, in this or another way."""
+        return self.by_descent
 
     @property
     def scored(self) -> tuple[Role, ...]:

@@ -330,10 +330,10 @@ def _carry_out(
     for note in method.notes(data):
         listener.note(note)
     trained = (folder / RESULT).exists()
-    ranks.broadcast(method.trains and not trained)
+    ranks.broadcast(method.by_descent and not trained)
     if trained:
         read_weights(folder / WEIGHTS, method.model)
-    elif method.trains:
+    elif method.by_descent:
         _set_teacher(method, data, device)
         _hand_over_runs(method, data, device)
         _train(

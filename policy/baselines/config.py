@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from policy.config import (
     NOT_NEGATIVE,
@@ -15,6 +16,8 @@ from policy.config import (
     StepTrainingConfig,
     option,
 )
+
+Classifier = Literal["adam", "cross-validated"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,16 @@ class JumpsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniformConfig(FramesConfig, FineConfig, RunConfig):
+class FrameClassifierConfig:
+    classifier: Classifier = option(
+        "adam",
+        "Of frames: trained like all networks, or logistic regression with a penalty chosen by cross-validation.",
+        added=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformConfig(FrameClassifierConfig, FramesConfig, FineConfig, RunConfig):
     """Uniform: class scores of K uniformly spaced frames, averaged.
 
     Uses the cache's class scores where they cover the classes of the labels, else fits a linear classifier.
@@ -54,7 +66,7 @@ class UniformConfig(FramesConfig, FineConfig, RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniformCFConfig(FramesConfig, FineConfig, CoarseConfig, RunConfig):
+class UniformCFConfig(FrameClassifierConfig, FramesConfig, FineConfig, CoarseConfig, RunConfig):
     """Uniform+CF: as uniform, with the mean of coarse and fine class scores.
 
     \b
