@@ -28,6 +28,7 @@ from policy.config import (
 )
 
 UsageLoss = Literal["video", "batch", "constrained"]
+LamGrowth = Literal["linear", "step"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,13 @@ class PenaltyConfig:
     gamma: float = option(0.05, "Target usage of fine features (Eq. 7).", SHARE)
     lam: float = option(2.0, "Weight of the usage penalty (Eq. 7).", NOT_NEGATIVE)
     lam_start: float | None = option(
-        None, "λ at the beginning, growing linearly to --lam; by default --lam.", NOT_NEGATIVE
+        None, "λ at the beginning, growing towards --lam; by default --lam.", NOT_NEGATIVE
+    )
+    lam_growth: LamGrowth = option(
+        "linear",
+        "linear: from --lam-start to --lam over the epochs; step: by 1 − exp(−step / epochs) of the way, anew in "
+        "each epoch.",
+        added=True,
     )
 
 

@@ -33,7 +33,7 @@ class LiteEvalRL(LearnedGating):
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
-        gamma, lam = self.target_usage(moment.progress), self.penalty_weight(moment.progress)
+        gamma, lam = self.target_usage(moment.progress), self.penalty_weight(moment)
 
         def reward(out: LiteEvalOutput) -> Tensor:
             """(B,): minus Eq. 7 of each video."""

@@ -168,10 +168,15 @@ class LearnedGating(GatedMethod):
         penalty = np.mean((predictions.usage - self.final_usage) ** 2)
         return log_loss(predictions, videos) + self.config.lam * float(penalty)
 
-    def penalty_weight(self, progress: float) -> float:
-        """λ, growing linearly from `lam_start`, if that is given."""
-        start, end = self.config.lam_start, self.config.lam
-        return end if start is None else start + (end - start) * progress
+    def penalty_weight(self, moment: Moment) -> float:
+        """λ, growing from `lam_start`, if that is given."""
+        config = self.config
+        start, end = config.lam_start, config.lam
+        if start is None:
+            return end
+        by_step = config.lam_growth == "step"
+        way = 1 - math.exp(-moment.step / config.epochs) if by_step else moment.progress
+        return start + (end - start) * way
 
 
 class LiteEvalMethod(LearnedGating):
@@ -193,7 +198,7 @@ class LiteEvalMethod(LearnedGating):
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         config = self.config
         tau, gamma = self.temperature(moment), self.target_usage(moment.progress)
-        lam = self.penalty_weight(moment.progress)
+        lam = self.penalty_weight(moment)
         out: LiteEvalOutput = self.model(
             batch.inputs["coarse"],
             batch.inputs["fine"],
