@@ -16,6 +16,7 @@ from cache_schema.command import SOME_FAILED, count, progress, size, tells_mista
 from cache_schema.costs import cost_table
 from cache_schema.errors import CacheError, UserError
 from cache_schema.importers.cli import import_command
+from cache_schema.importers.rows import printable
 from cache_schema.index import shard_files
 from cache_schema.tools import drop as dropping
 from cache_schema.tools import export as exporting
@@ -63,6 +64,11 @@ def info(cache: Path, as_json: bool) -> None:
       feature-cache info CACHE --json
     """
     opened = FeatureCache(cache)
+    if not opened.streams and (first := next(iter(sorted(cache.iterdir())), None)):
+        raise CacheError(
+            f"{cache}: no feature cache: none of its folders has shards of features; it holds "
+            f"{printable(Path(first.name))!r}, for example"
+        )
     described = {name: describe(opened[name]) for name in opened.streams}
     for name in opened.streams:
         if trouble := opened[name].index_trouble:
@@ -146,7 +152,8 @@ def verify(context: click.Context, cache: Path, repair_index: bool, as_json: boo
     problems += [problem for checked in results for problem in checked.problems]
     summary: dict[str, Any] = {
         "shards": len(results),
-        "videos": sum(checked.videos for checked in results),
+        "videos": len(set().union(*(checked.videos for checked in results))),
+        "streams": len(folders),
         "rows": sum(checked.rows for checked in results),
         "problems": problems,
     }
@@ -155,8 +162,11 @@ def verify(context: click.Context, cache: Path, repair_index: bool, as_json: boo
     else:
         for problem in problems:
             click.echo(problem, err=True)
-        counts = ", ".join(count(summary[what], what) for what in ("shards", "videos", "rows"))
-        click.echo(f"{counts}: {count(len(problems), 'problems') if problems else 'all good'}")
+        shards, videos, streams, rows = (
+            count(summary[what], what) for what in ("shards", "videos", "streams", "rows")
+        )
+        verdict = count(len(problems), "problems") if problems else "all good"
+        click.echo(f"{shards}, {videos} in {streams}, {rows}: {verdict}")
     if problems:
         context.exit(SOME_FAILED)
 
@@ -186,7 +196,8 @@ def merge(sources: tuple[Path, ...], into: Path, link: bool, as_json: bool) -> N
         click.echo(json.dumps(asdict(merged), indent=2))
         return
     click.echo(
-        f"{into}: {count(merged.videos, 'videos')} and {count(merged.failed, 'failures')} added, "
+        f"{into}: {count(merged.videos, 'videos')} and {count(merged.failed, 'failures')} added in "
+        f"{count(merged.streams, 'streams')}, "
         f"{size(merged.bytes)}; {count(merged.shards_whole, 'shards')} taken over whole, "
         f"{merged.shards_in_part:,} in part, {merged.shards_present:,} had nothing new"
     )

@@ -160,13 +160,13 @@ class Method(ABC):
         return ()
 
     @classmethod
-    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
-        """The trained policy, ready for raw video; None for a method that cannot be run on it.
+    def session(cls, run: TrainedRun, device: torch.device) -> Session:
+        """The trained policy, ready for raw video.
 
         Raises:
-            UserError: the weights are missing, damaged or of another model.
+            UserError: the weights are missing, damaged or of another model; or the method has none.
         """
-        return None
+        raise UserError(f"{run.weights.parent}: {run.config.method} has no session: it runs on caches alone")
 
     def session_tensors(self) -> Mapping[str, Tensor]:
         """What a session needs beside the model's state and the configuration; empty for most."""
@@ -316,7 +316,11 @@ class Method(ABC):
 
     @abstractmethod
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
-        """Class probabilities and decisions of a batch, without gradient and in evaluation mode."""
+        """Class probabilities and decisions of a batch, without gradient and in evaluation mode.
+
+        Args:
+            generator: on the CPU; the only source of randomness. Its initial seed is another for each repetition.
+        """
 
     @abstractmethod
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> Mapping[str, IntArray]:
@@ -356,7 +360,6 @@ def evaluate(
         draws: number of repetitions, instead of `method.draws`.
     """
     method.model.to(device).eval()
-    generator = torch.Generator().manual_seed(method.config.seed)
     predict = predict or method.predict
     draws = draws or method.draws
     offsets = row_offsets(videos)
@@ -367,6 +370,7 @@ def evaluate(
     gates = np.zeros((draws, int(offsets[-1])), np.uint8)
     further_macs: dict[str, IntArray] = {}
     for draw in range(draws):
+        generator = torch.Generator().manual_seed(draw_seed(method.config.seed, draw))
         start = 0
         parts = batched(range(len(videos)), method.config.batch)
         for batch in fed(videos, parts, device, rows=rows, scored=method.scored, read=method.reads):
@@ -394,6 +398,11 @@ def log_loss(predictions: Predictions, videos: VideoSet) -> float:
     if not videos.multi_label:
         return float(-np.log(scores[:, np.arange(len(videos)), videos.first]).mean())
     return float(-np.where(videos.labels, np.log(scores), np.log1p(-scores)).sum(axis=2).mean())
+
+
+def draw_seed(seed: int, draw: int) -> int:
+    """The seed of a repetition of an evaluation, from that of its configuration."""
+    return int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
 
 
 def row_offsets(videos: VideoSet) -> IntArray:

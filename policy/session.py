@@ -57,6 +57,7 @@ class Graph:
         outputs: their names.
         facts: what else one must know to use it, for JSON.
         rows: whether the first axis of all inputs may have any length.
+        row_outputs: whether the outputs have that axis, too.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Graph:
     outputs: tuple[str, ...]
     facts: Mapping[str, object]
     rows: bool = False
+    row_outputs: bool = False
 
 
 class Session(ABC):
@@ -73,17 +75,20 @@ class Session(ABC):
     Attributes:
         streams: by name, the streams of which it may want rows.
         classes: names of the C classes.
+        video_id: of the video that it has begun.
     """
 
     def __init__(self, streams: Mapping[str, StreamSpec], classes: tuple[str, ...]) -> None:
         self.streams, self.classes = streams, classes
+        self.video_id = ""
         self._spans_s: Mapping[str, FloatArray] = {}
 
-    def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
+    def begin(self, spans_s: Mapping[str, FloatArray], *, video_id: str = "") -> None:
         """Drop the last video and begin another.
 
         Args:
             spans_s: for each of the streams (T, 2), T ≥ 1: first and last second of each row.
+            video_id: its id in a cache, from which a policy draws that decides at random.
 
         Raises:
             ValueError: a stream is missing, its spans are of another shape, or T is not what the policy needs.
@@ -93,6 +98,7 @@ class Session(ABC):
             if len(shape) != 2 or shape[0] < 1 or shape[1] != 2:
                 raise ValueError(f"spans of {name}: of shape {shape}, not (T, 2) with T at least 1")
         self._spans_s = {name: np.asarray(spans_s[name], np.float64) for name in self.streams}
+        self.video_id = video_id
         self._restart()
 
     def another(self) -> Session:
@@ -190,14 +196,14 @@ class Localizer(Protocol):
 class AlignedSession(Session):
     """A session whose streams all have as many rows of a video, at the same instants."""
 
-    def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
+    def begin(self, spans_s: Mapping[str, FloatArray], *, video_id: str = "") -> None:
         """As any session does. Raises ValueError, too, where streams have other numbers of rows."""
         lengths = {name: len(spans_s[name]) for name in self.streams if name in spans_s}
         if len(set(lengths.values())) > 1:
             raise ValueError(
                 f"streams have as many rows as each other, not {' and '.join(map(str, lengths.values()))}"
             )
-        super().begin(spans_s)
+        super().begin(spans_s, video_id=video_id)
 
 
 def checked_rows(rows: Rows, shape: tuple[int, ...], what: str, place: str = "") -> Tensor:

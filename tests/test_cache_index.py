@@ -154,7 +154,11 @@ def test_a_damaged_index_is_ignored_told_and_repaired(damage: Callable[[Path], N
     failed = VideoRecord.failed(SPEC, "c", "empty file", source="c.mp4", fingerprint="p")
     write_shard(tmp_path / FOLDER, SPEC, [failed], tools=TOOLS)
     expected = from_headers(tmp_path)
-    assert run("verify", tmp_path, "--repair-index") == (0, "3 shards, 3 videos, 3 rows: all good\n", "")
+    assert run("verify", tmp_path, "--repair-index") == (
+        0,
+        "3 shards, 2 videos in 1 stream, 3 rows: all good\n",
+        "",
+    )
     good = (tmp_path / INDEX).read_bytes()
     damage(tmp_path / INDEX)
     assert said(FeatureCache(tmp_path)[SPEC.name]) == expected

@@ -64,11 +64,21 @@ def test_whole_shards_are_taken_over_as_they_are(tmp_path: Path) -> None:
     code, out, _ = run("merge", tmp_path / "one", tmp_path / "two", "--into", tmp_path / "all", "--json")
     told = json.loads(out)
     assert code == 0
-    counts = {"videos": 8, "failed": 0, "shards_whole": 3, "shards_in_part": 1, "shards_present": 0}
+    counts = {
+        "videos": 8,
+        "failed": 0,
+        "streams": 2,
+        "shards_whole": 3,
+        "shards_in_part": 1,
+        "shards_present": 0,
+    }
     assert {k: told[k] for k in counts} == counts
     assert all((tmp_path / "all" / SPEC.name / p.name).read_bytes() == p.read_bytes() for p in (a, b))
     assert sorted(FeatureCache(tmp_path / "all")[SPEC.name]) == [*(f"a{i}" for i in range(6)), "b0"]
-    assert "0 videos and 0 failures added" in run("merge", tmp_path / "one", "--into", tmp_path / "all")[1]
+    assert (
+        "0 videos and 0 failures added in 0 streams"
+        in run("merge", tmp_path / "one", "--into", tmp_path / "all")[1]
+    )
 
 
 def test_links_share_the_file(tmp_path: Path) -> None:

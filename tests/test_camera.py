@@ -28,6 +28,9 @@ from extract.backbones import StreamRequest
 from extract.backbones.backbone import Backbone
 from extract.cutting import Cutter
 from extract.decode import read_video
+from policy.baselines.agent import AgentSession
+from policy.baselines.fast_forward import JumpAgent
+from policy.baselines.frame_glimpse import GlimpseAgent
 from policy.config import RunConfig
 from policy.deploy.camera import Camera
 from policy.deploy.trained import TrainedPolicy
@@ -194,6 +197,25 @@ def test_localization(videos: dict[str, Path], rows: dict[str, Rows], backbones:
     sessions = [make_wtalc(backbones["looks"].spec, backbones["moves"].spec) for _ in range(2)]
     few = dict([*videos.items()][:2])
     check_camera(Camera(sessions[0], {}, DURATION_S, CPU), sessions[1], few, rows)
+
+
+@pytest.mark.parametrize("jumps", [False, True])
+def test_agents(
+    jumps: bool, videos: dict[str, Path], rows: dict[str, Rows], backbones: dict[str, Backbone]
+) -> None:
+    """That go back and forth, or stop."""
+    spec = backbones["cheap"].spec
+    torch.manual_seed(2)
+    agent = JumpAgent(spec.feature_dim, 8, 2, 2) if jumps else GlimpseAgent(spec.feature_dim, 8, 2, 5, 0.1)
+    agent.scale.fit(streams["cheap"][1] for streams in rows.values())
+    with torch.no_grad():
+        for parameter in agent.parameters():
+            parameter.mul_(3)
+    sessions = [AgentSession(agent, spec, CLASSES, l2=False, multi_label=False) for _ in range(2)]
+    camera = Camera(sessions[0], {}, DURATION_S, CPU)
+    assert len(check_camera(camera, sessions[1], videos, rows)) > 1 and camera.done
+    with pytest.raises(UserError, match="looks at a whole video before it chooses: give duration_s"):
+        Camera(sessions[0], {}, None, CPU)
 
 
 LITEEVAL = LiteEvalConfig(
@@ -373,9 +395,9 @@ def test_wrong_weights(backbones: dict[str, Backbone]) -> None:
         return Camera(make_liteeval(coarse, dear), weights, duration_s, CPU)
 
     frame = np.zeros((8, 8, 3), np.uint8)
-    with pytest.raises(UserError, match="stream 'cheap': the backbone with weights random:1 is not the one"):
+    with pytest.raises(UserError, match="stream 'cheap': weights random:1 are not those"):
         camera(cheap, cheap="random:1").push(frame, 0.0)
-    with pytest.raises(UserError, match=r"extracted with weights of a file: give weights={'cheap': PATH}"):
+    with pytest.raises(UserError, match=r"weights from a file .* or weights={'cheap': FILE}"):
         camera(replace(cheap, weights="file"))
     camera(replace(cheap, weights="file"), cheap="random:0").push(frame, 0.0)
     with pytest.raises(UserError, match="weights for 'chep', which is none of the streams: cheap, dear"):

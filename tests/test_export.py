@@ -11,23 +11,31 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from PIL import Image
 
-from cache_schema import FeatureCache, UserError, write_shard
+from cache_schema import FeatureCache, StreamSpec, UserError, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
+from extract.backbones import parse_stream
+from extract.backbones.backbone import Backbone
+from extract.transform import resize_and_crop
+from policy.baselines.config import UniformConfig
 from policy.cli.export import export
 from policy.deploy import export as exporting
 from policy.deploy.export import export_onnx
 from policy.deploy.session import open_session
 from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.session import LiteEvalSession
+from policy.localization.session import WTALCSession
 from policy.registry import configure
 from policy.runs import run_method
 from policy.selection.config import SelectorConfig
-from policy.selection.session import SelectorSession
+from policy.selection.session import CascadeSession, SelectorSession
 from tests.caches import make_record, make_spec
 from tests.planted import write_planted
+from tests.sessions import drive
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
@@ -44,10 +52,14 @@ class Exported:
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         names = list(self.facts["outputs"])
-        given = {name: np.asarray(inputs[name], np.float32) for name in self.facts["inputs"]}
+        given = {
+            name: np.asarray(inputs[name], np.uint8 if name == "pixels" else np.float32)
+            for name in self.facts["inputs"]
+        }
         outputs = dict(zip(names, self._session.run(names, given), strict=True))
+        rows = len(next(iter(given.values())))
         for name, shape in self.facts["outputs"].items():
-            assert list(outputs[name].shape) == shape
+            assert list(outputs[name].shape) == [rows if size == "rows" else size for size in shape]
         return outputs
 
 
@@ -143,9 +155,7 @@ def test_the_page(
     session, (cache, _) = open_session(run.folder), planted
     for video_id in run.predictions().video_ids[:3]:
         videos = {name: cache[name][video_id] for name in session.streams}
-        session.begin({name: video.spans for name, video in videos.items()})
-        while (wanted := session.wanted()) is not None:
-            session.take(videos[wanted.stream].features[wanted.rows])
+        drive(session, cache, video_id)
 
         def network(stream: str, videos: Mapping[str, Any] = videos) -> Any:
             return lambda row: videos[stream].features[row][None].astype(np.float32)
@@ -194,6 +204,22 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, LabelS
     return FeatureCache(folder), LabelSet(folder / "labels.csv", tuple(videos))
 
 
+def places_of(facts: Mapping[str, Any], length: int) -> list[int]:
+    """The rows that a network looks at, of a video of so many."""
+    count = facts["rows"]
+    if count == "all" or count >= length:
+        return list(range(length))
+    return [(2 * k + 1) * length // (2 * count) for k in range(count)]
+
+
+def answer_of(network: Exported, cache: FeatureCache, video_id: str) -> Arrays:
+    """From the rows that its model looks at."""
+    record = cache[network.facts["stream"]][video_id]
+    assert record.scores is not None
+    places = places_of(network.facts, len(record.features))
+    return network({"features": record.features[places], "scores": record.scores[places]})
+
+
 def choose(facts: Mapping[str, Any], confidences: NDArray[np.floating[Any]]) -> str:
     """The page's rule, with plain loops."""
     order = sorted(range(len(confidences)), key=lambda n: facts["gflops"][n])
@@ -229,30 +255,192 @@ def test_selector(config: SelectorConfig, pool: tuple[FeatureCache, LabelSet], t
     assert isinstance(session, SelectorSession)
     chosen = set()
     for video_id in run.predictions().video_ids:
-
-        def output(name: str, video_id: str = video_id) -> NDArray[Any]:
-            """Of a network, from the rows that its model looks at."""
-            network = nets[name]
-            record, count = cache[network.facts["stream"]][video_id], network.facts["rows"]
-            assert record.scores is not None
-            length = len(record.features)
-            places = list(range(length))
-            if count != "all" and count < length:
-                places = [(2 * k + 1) * length // (2 * count) for k in range(count)]
-            rows = {"features": record.features[places], "scores": record.scores[places]}
-            (values,) = network(rows).values()
-            return values
-
-        name = choose(facts, output("selector"))
-        session.begin({name: cache[name][video_id].spans for name in session.streams})
-        while (wanted := session.wanted()) is not None:
-            record = cache[wanted.stream][video_id]
-            assert record.scores is not None
-            session.take(record.features[wanted.rows], record.scores[wanted.rows])
+        confidences = answer_of(nets["selector"], cache, video_id)["confidences"]
+        name = choose(facts, confidences)
+        drive(session, cache, video_id)
         assert session.chosen == name
         chosen.add(name)
-        assert np.abs(output(f"answer-{name}") - session.probabilities.numpy()).max() < 1e-5
+        probabilities = answer_of(nets[f"answer-{name}"], cache, video_id)["probabilities"]
+        assert np.abs(probabilities - session.probabilities.numpy()).max() < 1e-5
     assert len(chosen) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"answer": "largest", "coarse": "m1"},
+        {"answer": "mean", "selector_input": "scores+features", "input_norm": "l2", "multi_label": True},
+        {"heads": "linear", "folds": 2, "budget": 6.0, "selector_input": "scores+features"},
+    ],
+)
+def test_cascade(change: dict[str, Any], pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    """The page's rule, from one model to the next."""
+    cache, _ = pool
+    config = configure(
+        "selector-cascade", vars(SELECTOR), **{"weight_decay": 0.0, "threshold": None, **change}
+    )
+    run = run_method(config, *pool, tmp_path / "run", device="cpu")
+    paths = export_onnx(run.folder, tmp_path / "phone")
+    assert [path.stem for path in paths] == ["cascade", "answer-m0", "answer-m1", "answer-m2"]
+    nets = {path.stem: Exported(tmp_path / "phone", path.stem) for path in paths}
+    session, cascade = open_session(run.folder), nets["cascade"]
+    facts, models = cascade.facts, cascade.facts["models"]
+    assert isinstance(session, CascadeSession)
+    walks = set()
+    for video_id in run.predictions().video_ids:
+        inputs: Arrays = {
+            "probabilities": np.full((len(models), COUNT), np.nan),
+            "ran": np.zeros(len(models)),
+        }
+        walk, following = [], facts["looks_at"]
+        while following is not None:
+            walk.append(following)
+            place = models.index(following)
+            found = answer_of(nets[f"answer-{following}"], cache, video_id)
+            inputs["probabilities"][place], inputs["ran"][place] = found["probabilities"], 1
+            inputs |= {name: found[name] for name in ("mean_features",) if name in found}
+            outputs = cascade(inputs)
+            left = [n for n in range(len(models)) if not inputs["ran"][n]]
+            worth = {n: outputs["chances"][n] - facts["price"] * facts["gflops"][n] for n in left}
+            best = max(left, key=lambda n: worth[n], default=None)
+            following = models[best] if best is not None and worth[best] > outputs["sure"] else None
+        drive(session, cache, video_id)
+        assert list(session.ran) == walk
+        assert np.abs(outputs["answer"] - session.probabilities.numpy()).max() < 1e-5
+        walks.add(tuple(walk))
+    assert len(walks) > 1
+
+
+# --- baselines and localization ---
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("lstm", {"frames": 5, "input_norm": "l2"}),
+        ("lstm-cf", {"frames": 4, "multi_label": True}),
+        ("coarse-only", {}),
+        ("coarse-only", {"readout": "attention"}),
+        ("uniform", {"frames": 3, "input_norm": "l2"}),
+        ("uniform-cf", {"frames": 50}),
+        ("wtalc", {"appearance": "coarse_112", "input_norm": "none"}),
+        ("wtalc", {"appearance": "coarse_112", "motion": "fine_224", "input_norm": "l2"}),
+    ],
+)
+def test_fixed_rows(
+    method: str, change: dict[str, Any], planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    cache, _ = planted
+    small = {"hidden": 8, "epochs": 2, "epoch_steps": 3, "batch": 4, "pairs": 1, "lr": 1e-2}
+    given = {**small, **change} if method == "wtalc" else vars(LITEEVAL) | change
+    run = run_method(configure(method, given), *planted, tmp_path / "run", device="cpu")
+    (path,) = export_onnx(run.folder, tmp_path / "phone")
+    network, session = Exported(path.parent, path.stem), open_session(run.folder)
+    facts, judged = network.facts, run.judged()
+    for video_id in judged.video_ids:
+        drive(session, cache, video_id)
+        if method == "wtalc":
+            assert isinstance(session, WTALCSession)
+            sides = [cache[name][video_id].features for name in facts["streams"]]
+            outputs = network({"features": np.concatenate(sides, 1)})
+            assert np.abs(outputs["activations"] - session.activations.numpy()).max() < 1e-5
+            continue
+        videos = {role: cache[name][video_id].features for role, name in facts["streams"].items()}
+        length = len(next(iter(videos.values())))
+        places = places_of(facts, length)
+        if path.stem == "answer":
+            found = network({role: rows[places] for role, rows in videos.items()})["probabilities"]
+        else:
+            state = {name: np.zeros(facts["inputs"][name]) for name in facts["inputs"].keys() - videos.keys()}
+            for place in places:
+                outputs = network({**{role: rows[[place]] for role, rows in videos.items()}, **state})
+                state = {name: outputs[f"{name}_next"] for name in state}
+            found = outputs["probabilities"][0]
+        assert np.abs(found - session.probabilities.numpy()).max() < 1e-5
+
+
+def test_uniform_on_the_class_scores_of_its_stream(
+    pool: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    run = run_method(UniformConfig(fine="m1", frames=2), *pool, tmp_path / "run", device="cpu")
+    export_onnx(run.folder, tmp_path / "phone")
+    network, session = Exported(tmp_path / "phone", "answer"), open_session(run.folder)
+    for video_id in run.predictions().video_ids:
+        drive(session, pool[0], video_id)
+        scores = pool[0]["m1"][video_id].scores
+        assert scores is not None
+        found = network({"fine_scores": scores[places_of(network.facts, len(scores))]})["probabilities"]
+        assert np.abs(found - session.probabilities.numpy()).max() < 1e-5
+
+
+# --- backbones ---
+
+
+@pytest.mark.parametrize("network", ["timm:test_convnext@64", "timm:test_resnet@96"])
+def test_backbone(network: str, planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    """From frames of any size, by what the JSON says alone."""
+    backbone = Backbone(parse_stream(network), weights="random:3", device=torch.device("cpu"))
+    folder, name = str(tmp_path / "run"), backbone.spec.name
+    cache = FeatureCache(with_stream(planted[0], backbone.spec, tmp_path / "cache"))
+    config = replace(LITEEVAL, coarse=name, epochs=1)
+    run_method(config, cache, planted[1], Path(folder), device="cpu")
+    done = CliRunner().invoke(export, [folder, "--onnx", str(tmp_path / "phone"), "--backbone", name])
+    assert done.exit_code == 0, done.output
+    assert [Path(line).stem for line in done.stdout.split()] == ["step", "fine", f"backbone-{name}"]
+    exported = Exported(tmp_path / "phone", f"backbone-{name}")
+    facts, random = exported.facts, np.random.default_rng(0)
+    assert facts["weights_digest"] == backbone.spec.weights_digest
+    for height, width in ((120, 90), (70, 200), (128, 128)):
+        frames = random.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+        crops = [resized(frame, facts) for frame in frames]
+        pixels = np.stack([resize_and_crop(frame, backbone.spec.preprocessing) for frame in frames])
+        features, scores = backbone(torch.from_numpy(pixels))
+        assert scores is not None
+        # At the edges of the cut it matters, on noise, whether one cuts while one resizes, or after.
+        assert np.abs(np.stack(crops).astype(int) - pixels).mean() < 0.5
+        outputs = exported({"pixels": pixels})
+        assert np.abs(outputs["features"] - features.numpy()).max() < 1e-4
+        assert np.abs(outputs["scores"] - scores.numpy()).max() < 1e-4
+
+
+def resized(frame: NDArray[np.uint8], facts: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """The short side resized, then the middle cut out."""
+    height, width = frame.shape[:2]
+    scale = facts["resize"] / min(height, width)
+    filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+    size = max(facts["resize"], int(width * scale)), max(facts["resize"], int(height * scale))
+    picture = np.asarray(Image.fromarray(frame).resize(size, filters[facts["interpolation"]]))
+    top, left = (round((side - facts["crop"]) / 2) for side in picture.shape[:2])
+    return picture[top : top + facts["crop"], left : left + facts["crop"]]
+
+
+def with_stream(cache: FeatureCache, spec: StreamSpec, folder: Path) -> Path:
+    """A cache with the fine stream of another, and noise as rows of a stream."""
+    fine, random = cache["fine_224"], np.random.default_rng(0)
+    records = [fine[video_id] for video_id in fine]
+    write_shard(folder / "fine_224", fine.spec, records, tools={"thriftvid": "test"})
+    noise = [
+        replace(
+            record,
+            features=random.normal(size=(len(record.features), spec.feature_dim)).astype(np.float16),
+            scores=np.zeros((len(record.features), spec.num_classes), np.float16),
+        )
+        for record in records
+    ]
+    write_shard(folder / spec.name, spec, noise, tools={"thriftvid": "test"})
+    return folder
+
+
+def test_a_backbone_that_cannot_be_exported(planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    run_method(LITEEVAL, *planted, tmp_path / "run", device="cpu")
+    out = tmp_path / "phone"
+    with pytest.raises(UserError, match="'other' is of none of the streams: coarse_112, fine_224"):
+        export_onnx(tmp_path / "run", out, backbones={"other": None})
+    with pytest.raises(UserError, match="no network 'tiny'"):
+        export_onnx(tmp_path / "run", out, backbones={"coarse_112": "random:0"})
+    assert not out.exists()
 
 
 # --- the command, and what cannot be exported ---
@@ -277,7 +465,7 @@ def test_what_cannot_be_exported(
     with pytest.raises(UserError, match="not a finished run"):
         export_onnx(tmp_path, tmp_path / "phone")
     monkeypatch.setattr(LiteEvalSession, "graphs", lambda session: ())
-    with pytest.raises(UserError, match="its method cannot be exported; liteeval, liteeval-rl and selector"):
+    with pytest.raises(UserError, match="run: a run of liteeval, which is not exported"):
         export_onnx(tmp_path / "run", tmp_path / "phone")
     monkeypatch.setattr(exporting, "find_spec", lambda name: None)
     done = CliRunner().invoke(export, [str(tmp_path / "run"), "--onnx", str(tmp_path / "phone")])

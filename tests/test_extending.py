@@ -13,11 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 import cache_schema.annotations as labels_of
-from cache_schema import FeatureCache
+from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, read_labels
 from extract import backbones
 from policy import registry
 from policy.cli.train_policy import add_commands, train_policy
+from policy.deploy.session import open_session
 from policy.runs import run_method
 from policy.tables.reading import read_table
 from tests.planted import write_planted
@@ -78,6 +79,8 @@ def test_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run_method(config, cache, labels, tmp_path / "run", device="cpu").result
     assert result.title == "Mean feature" and result.metrics["top1"] > 0.5
     assert set(result.gflops) == {"fine_224", "mean classifier"}
+    with pytest.raises(UserError, match=r"run: mean-feature has no session: it runs on caches alone"):
+        open_session(tmp_path / "run")
 
 
 def planted(folder: Path) -> tuple[FeatureCache, LabelSet]:

@@ -203,6 +203,7 @@ def test_a_session_wants_what_was_chosen_and_finds_what_the_run_found(run: Run, 
             session.take(videos[wanted.stream].features[rows])
             trace += [(wanted.stream, row) for row in rows.tolist()]
             assert len(session.activations) == sum(name == RGB for name, _ in trace)
+            assert session.answer.keys() == set(session.classes)
         every = [(RGB, row) for row in range(len(gates))]
         assert trace == [*every, *((FLOW, row) for row in np.flatnonzero(gates).tolist())]
         assert np.array_equal(session.gates, gates)

@@ -208,14 +208,9 @@ def test_session_of_a_run(
         assert session.macs == predicted.ledger.total[0, video]
 
 
-def test_a_session_needs_a_finished_run_with_a_gate(
-    planted: tuple[FeatureCache, LabelSet], tmp_path: Path
-) -> None:
+def test_a_session_needs_a_finished_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a finished run"):
         open_session(tmp_path)
-    run = run_method(configure("frame-glimpse", vars(CONFIG)), *planted, tmp_path / "run", device="cpu")
-    with pytest.raises(UserError, match="a run of frame-glimpse, which cannot be run on raw video"):
-        open_session(run.folder)
 
 
 # --- emissions ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import resource
 import shutil
 import signal
@@ -35,15 +36,16 @@ from extract.decode_video import Video
 from extract.pipeline import Settings as ExtractSettings
 from extract.sources import SourceVideo, find_videos
 from extract.views import View
-from policy.baselines.config import FineLSTMConfig
+from policy.baselines.config import FastForwardConfig, FineLSTMConfig, FrameGlimpseConfig
 from policy.cli.run_policy import run_policy
 from policy.config import RunConfig
 from policy.deploy.engine import Answer, Failure, Settings
 from policy.deploy.engine import run_policy as run_engine
 from policy.deploy.network import Backbones
 from policy.deploy.session import open_session
+from policy.deploy.trace_file import read_trace
 from policy.deploy.videos import Frames, Open, RawVideo, Want
-from policy.liteeval.config import LiteEvalConfig
+from policy.liteeval.config import LiteEvalConfig, RandomGatingConfig
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.localization.detections import read as read_detections
 from policy.localization.judged import Localizations
@@ -215,6 +217,11 @@ POOL: dict[str, Any] = {"models": MODELS, "heads": "linear", "folds": 2, "epochs
     "config",
     [
         FineLSTMConfig(fine=DEAR, frames=3, epochs=1, batch=3, fine_hidden=4),
+        FrameGlimpseConfig(fine=DEAR, glimpses=4, epochs=2, batch=3, fine_hidden=4, lr=0.1),
+        FastForwardConfig(fine=DEAR, strides=2, epochs=2, batch=3, fine_hidden=4),
+        RandomGatingConfig(
+            coarse=CHEAP, fine=DEAR, usage=0.4, seed=5, epochs=1, batch=3, coarse_hidden=4, fine_hidden=6
+        ),
         SelectorConfig(**POOL, target="loss"),
         SelectorCascadeConfig(**POOL, budget=0.04, threshold=None),
     ],
@@ -223,10 +230,43 @@ POOL: dict[str, Any] = {"models": MODELS, "heads": "linear", "folds": 2, "epochs
 def test_others_answer_as_in_their_cache(collection: Collection, config: RunConfig, tmp_path: Path) -> None:
     run = run_method(config, collection.cache, collection.labels, tmp_path, device="cpu")
     predicted = run.predictions()
-    found = answers(run, [collection.source(video) for video in predicted.video_ids])
+    sources = [collection.source(video) for video in predicted.video_ids]
+    rounded, plain = answers(run, sources, adapt=to_half), answers(run, sources)
     for number, video in enumerate(predicted.video_ids):
-        np.testing.assert_allclose(found[video].probabilities, predicted.scores[0, number], atol=2e-3)
-        assert sum(found[video].gflops.values()) == pytest.approx(predicted.gflops[0, number], abs=1e-9)
+        np.testing.assert_allclose(rounded[video].probabilities, predicted.scores[0, number], atol=1e-4)
+        np.testing.assert_allclose(plain[video].probabilities, predicted.scores[0, number], atol=2e-3)
+        for found in (rounded[video], plain[video]):  # the same models, and rows of them
+            assert sum(found.gflops.values()) == pytest.approx(predicted.gflops[0, number], abs=1e-9)
+
+
+REAL = os.environ.get("THRIFTVID_VIDEOS")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL, reason="THRIFTVID_VIDEOS names no folder of videos")
+def test_real_videos_get_the_answers_of_their_cache(liteeval: Run, tmp_path: Path) -> None:
+    """What cannot be extracted has no answer, for the same reason."""
+    from policy.finished import predict_run
+
+    sources = find_videos([Path(str(REAL))])
+    session = open_session(liteeval.folder)
+    built = {
+        name: Backbone(parse_stream(stream), weights="random:0", device=CPU)
+        for name, stream in STREAMS.items()
+    }
+    outcome = extract(sources, built, tmp_path / "cache", ExtractSettings(1, 16, 120.0))
+    cached = predict_run(liteeval.folder, FeatureCache(tmp_path / "cache"))
+    for adapt, tolerance in ((to_half, 1e-4), (np.asarray, 2e-3)):
+        found = {}
+        failed = {}
+        for one in run_engine(sources.videos, session, engine_for(session), Settings(4), adapt=adapt):
+            if isinstance(one, Failure):
+                failed[one.video.id] = one.reason
+            else:
+                found[one.video.id] = one.probabilities
+        assert failed == outcome.failed and found.keys() == set(cached.video_ids)
+        for video, probabilities in zip(cached.video_ids, cached.probabilities, strict=True):
+            np.testing.assert_allclose(found[video], probabilities, atol=tolerance)
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +348,7 @@ def test_what_is_written(collection: Collection, liteeval: Run, tmp_path: Path) 
         fine = len(steps[video]["steps"]) - len(coarse)
         assert float(row["expensive_share"]) == pytest.approx(fine / SECONDS[video], abs=1e-6)
         assert float(row["gflops"]) == pytest.approx(steps[video]["steps"][-1]["gflops"], abs=1e-6)
+        assert read_trace(trace)[video].answer == {CLASSES[best]: float(row["probability_1"])}
     assert summary["expensive_share"] == pytest.approx(
         sum(float(row["expensive_share"]) * SECONDS[video] for video, row in rows.items())
         / sum(SECONDS.values()),
@@ -674,12 +715,14 @@ def test_other_weights_are_refused(collection: Collection, liteeval: Run, tmp_pa
         Backbone(parse_stream(STREAMS[CHEAP]), weights=f"random:{seed}", device=CPU).spec.weights_digest
         for seed in (0, 1)
     ]
-    assert all(digest in ran.error for digest in digests) and f"--weights {CHEAP}=random:1" in ran.error
+    assert (
+        all(digest in ran.error for digest in digests) and f"{CHEAP}': weights random:1 are not" in ran.error
+    )
     assert "is none of the streams" in command(liteeval, videos, out, "--weights", "other=random:0").error
     # Of weights from a file the run cannot say where they are.
     state = Backbone(parse_stream(STREAMS[CHEAP]), weights="random:0", device=CPU)
     spec = state.spec
-    with pytest.raises(UserError, match=f"say where it is with --weights {CHEAP}=FILE"):
+    with pytest.raises(UserError, match=f"say where it is, by --weights {CHEAP}=FILE or"):
         Backbones({CHEAP: replace(spec, weights="file")}, weights={}, device=CPU)
     with pytest.raises(UserError, match="none that can be built here"):
         Backbones({CHEAP: replace(spec, backbone="imported")}, weights={}, device=CPU)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from cache_schema import FeatureCache, Sampling, UserError, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
@@ -20,13 +21,17 @@ from policy.baselines.config import UniformConfig
 from policy.config import RunConfig
 from policy.deploy.session import open_session, spans_of
 from policy.liteeval.config import LiteEvalConfig
-from policy.registry import configure
+from policy.liteeval.gate import DrawnGates
+from policy.liteeval.session import LiteEvalSession
+from policy.method import Method
+from policy.registry import METHODS, configure
 from policy.runs import Run, run_method
 from policy.selection.config import SelectorCascadeConfig, SelectorConfig
 from policy.selection.session import PoolSession, SelectorSession
-from policy.session import Session, Wanted
+from policy.session import Session
 from tests.caches import PREPROCESSING, make_record, make_spec
 from tests.planted import plant
+from tests.sessions import drive
 
 LITEEVAL = LiteEvalConfig(
     coarse="coarse_112",
@@ -49,28 +54,21 @@ def liteeval(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_method(LITEEVAL, planted.cache, planted.labels, folder, device="cpu")
 
 
-def drive(session: Session, cache: FeatureCache, video_id: str, most: int = 10**9) -> list[Wanted]:
-    """Give a session what it wants of a video, at most so many rows at a time. Returns what it wanted."""
-    videos = {name: cache[name][video_id] for name in session.streams}
-    session.begin({name: video.spans for name, video in videos.items()})
-    trace = []
-    while (wanted := session.wanted()) is not None:
-        trace.append(wanted)
-        video, rows = videos[wanted.stream], wanted.rows[:most]
-        assert np.array_equal(wanted.spans_s, video.spans[wanted.rows])
-        session.take(video.features[rows], None if video.scores is None else video.scores[rows])
-    return trace
-
-
 def check_run(run: Run, cache: FeatureCache, most: int = 10**9) -> Session:
     """A session of a run answers, and is charged, as the run's predictions have it."""
     session, predicted = open_session(run.folder), run.predictions()
     for video, video_id in enumerate(predicted.video_ids):
         drive(session, cache, video_id, most)
+        assert session.video_id == video_id
         assert np.allclose(session.probabilities, predicted.scores[0, video], atol=1e-6)
         assert session.macs == pytest.approx(1e9 * predicted.gflops[0, video], abs=0.1)
         assert all(name in cache or " " in name for name in session.macs_by_name)
     return session
+
+
+def test_every_method_has_a_session() -> None:
+    base = vars(Method)["session"].__func__
+    assert [name for name in METHODS if METHODS[name].session.__func__ is base] == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +76,11 @@ def check_run(run: Run, cache: FeatureCache, most: int = 10**9) -> Session:
     [
         ("liteeval", {}),
         ("liteeval", {"input_norm": "l2"}),
+        ("liteeval", {"readout": "mean"}),
+        ("liteeval", {"readout": "attention", "cell": "gru"}),
+        ("random-gating", {"readout": "max", "usage": 0.4}),
         ("liteeval-rl", {"input_norm": "none", "fine": "coarse_112"}),
+        ("random-gating", {"usage": 0.4, "gate_draws": 2, "seed": 3}),
     ],
 )
 def test_liteeval_answers_as_its_run(method: str, change: Mapping[str, Any], tmp_path: Path) -> None:
@@ -104,6 +106,13 @@ def test_liteeval_answers_as_its_run(method: str, change: Mapping[str, Any], tmp
         ("lstm-cf", {"frames": 5, "fine": "coarse_112"}),
         ("lstm-cf", {"frames": 5, "input_norm": "l2"}),
         ("coarse-only", {}),
+        ("coarse-only", {"readout": "attention"}),
+        ("frame-glimpse", {"glimpses": 5}),
+        ("frame-glimpse", {"glimpses": 5, "readout": "attention"}),
+        ("fast-forward", {"strides": 2, "readout": "mean"}),
+        ("frame-glimpse", {"glimpses": 3, "input_norm": "l2", "multi_label": True}),
+        ("fast-forward", {"strides": 2}),
+        ("fast-forward", {"input_norm": "l2", "multi_label": True}),
     ],
 )
 @pytest.mark.parametrize("most", [1, 10**9])
@@ -118,6 +127,66 @@ def test_baselines_answer_as_their_runs(
         session.begin({})
     session.begin({name: np.zeros((3, 2)) for name in session.streams})
     assert session.probabilities.tolist() == [0.25] * 4 and session.macs == 0
+
+
+@pytest.mark.parametrize("method", ["frame-glimpse", "fast-forward"])
+def test_agents_want_the_frames_that_they_visit(method: str, tmp_path: Path) -> None:
+    """Each once, in the order of the visits; here by hand-made weights that go back and forth."""
+    planted = plant(tmp_path / "cache", train=8, test=6, classes=4, dim=10, lengths=(8, 16))
+    config = configure(method, vars(LITEEVAL), epochs=1, glimpses=4, strides=2)
+    run = run_method(config, planted.cache, planted.labels, tmp_path / "run", device="cpu")
+    tensors = load_file(run.folder / "model.safetensors")
+    if method == "frame-glimpse":
+        tensors["locate.weight"].zero_()
+        tensors["start"].copy_(torch.logit(torch.tensor([0.7, 0.1, 0.7, 0.4])))
+        expected = {length: [int(0.7 * length), int(0.1 * length), int(0.4 * length)] for length in range(17)}
+    else:
+        tensors["decision.weight"].zero_()
+        tensors["decision.bias"].copy_(torch.tensor([0.0, 0.0, 1.0]))  # two frames further
+        expected = {length: list(range(0, length, 2)) for length in range(17)}
+    save_file(tensors, run.folder / "model.safetensors")
+    session = open_session(run.folder)
+    for video_id in run.predictions().video_ids:
+        trace = drive(session, planted.cache, video_id)
+        length = len(planted.cache["fine_224"][video_id].features)
+        assert [wanted.rows.tolist() for wanted in trace] == [[row] for row in expected[length]]
+
+
+@settings(max_examples=50)
+@given(usage=st.floats(0, 1), seed=st.integers(0, 2**32 - 1), parts=st.lists(st.integers(0, 9), max_size=6))
+def test_gates_are_drawn_by_seed_and_video(usage: float, seed: int, parts: list[int]) -> None:
+    """However many at a time, and whatever was drawn before."""
+    gates, again = DrawnGates(usage, seed), DrawnGates(usage, seed)
+    gates.begin("a")
+    again.next(3)
+    again.begin("a")
+    assert gates.next(sum(parts)).tolist() == [gate for part in parts for gate in again.next(part)]
+
+
+def test_gates_of_other_videos_and_seeds_are_others() -> None:
+    gates, drawn = DrawnGates(0.3, 1), []
+    for name in ("a", "b", "ab", "b\udcff", ""):
+        gates.begin(name)
+        drawn.append(gates.next(4000))
+    drawn.append(DrawnGates(0.3, 2).next(4000))
+    assert np.abs(np.corrcoef(drawn) - np.eye(len(drawn))).max() < 0.08
+    assert np.abs(np.mean(drawn, axis=1) - 0.3).max() < 0.04
+
+
+def test_random_gating_on_a_video_of_unknown_length(tmp_path: Path) -> None:
+    planted = plant(tmp_path / "cache", train=8, test=6, classes=4, dim=10, lengths=(4, 9))
+    config = configure("random-gating", vars(LITEEVAL), usage=0.5)
+    run = run_method(config, planted.cache, planted.labels, tmp_path / "run", device="cpu")
+    session, predicted = open_session(run.folder), run.predictions()
+    assert isinstance(session, LiteEvalSession)
+    for number, video_id in enumerate(predicted.video_ids):
+        session.begin(video_id=video_id)
+        videos = planted.cache["coarse_112"][video_id], planted.cache["fine_224"][video_id]
+        for coarse, fine in zip(*(video.features for video in videos), strict=True):
+            if session.look(coarse):
+                session.fine(fine)
+        assert np.allclose(session.probabilities, predicted.scores[0, number], atol=1e-6)
+        assert session.fine_features == predicted.fine_rows[0, number]
 
 
 def test_what_cannot_be_taken(liteeval: Run) -> None:
@@ -338,9 +407,12 @@ def test_what_a_pool_cannot_take(pool: tuple[FeatureCache, LabelSet], tmp_path: 
 def test_choose_takes_probabilities(pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
     run_method(replace(SELECTOR, coarse="other"), *pool, tmp_path / "one", device="cpu")
     run_method(replace(SELECTOR, multi_label=True), *pool, tmp_path / "several", device="cpu")
-    one, several = (open_session(tmp_path / name) for name in ("one", "several"))
+    one, several = (open_session(str(tmp_path / name)) for name in ("one", "several"))
     assert isinstance(one, SelectorSession) and isinstance(several, SelectorSession)
     assert len(one.choose(np.array([[0.2, 0.3, 0.5], [1, 0, 0]], np.float16))) == 2
+    halves = np.random.default_rng(0).dirichlet(np.ones(3), 20).astype(np.float16)
+    chosen = one.choose(halves)
+    assert one.choose(torch.from_numpy(halves).requires_grad_()) == chosen and len(set(chosen)) > 1
     assert one.choose(np.full((0, 3), 0.5)) == []
     assert len(several.choose(np.array([[0.9, 0.8, 0.1, 0, 1]]))) == 1
     for wrong, problem in [

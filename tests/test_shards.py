@@ -485,11 +485,30 @@ def test_info(tmp_path: Path) -> None:
     assert max(map(len, out.splitlines()[1:])) <= 80
 
 
+def test_info_of_what_is_no_cache(tmp_path: Path) -> None:
+    assert run("info", tmp_path) == (0, f"{tmp_path}: an empty cache\n", "")
+    (tmp_path / "holiday.mp4").touch()
+    code, out, err = run("info", tmp_path, "--json")
+    assert (code, out, err.count("\n")) == (2, "", 1) and "no feature cache" in err and "'holiday.mp4'" in err
+
+
 def test_verify(tmp_path: Path) -> None:
     spec = make_spec()
     paths = write_stream(tmp_path, spec, {f"v{i}": 2 for i in range(6)}, shard_size=2)
     code, out, _ = run("verify", tmp_path)
-    assert code == 0 and out == "3 shards, 6 videos, 12 rows: all good\n"
+    assert code == 0 and out == "3 shards, 6 videos in 1 stream, 12 rows: all good\n"
+    # A video counts once, in however many streams and shards it is, and not where it failed.
+    other = tmp_path / "other_8"
+    write_stream(tmp_path, make_spec("other_8"), {"v0": 2, "v6": 1})
+    write_shard(
+        other,
+        make_spec("other_8"),
+        [VideoRecord.failed(spec, "c", "cut", source="c", fingerprint="p")],
+        tools=TOOLS,
+    )
+    out = run("verify", tmp_path)[1]
+    assert out == "5 shards, 7 videos in 2 streams, 15 rows: all good\n"
+    shutil.rmtree(other)
     paths[0].write_bytes(paths[0].read_bytes()[:-100])
     shutil.copy(paths[1], paths[1].with_name("shard-twice.h5"))
     code, out, err = run("verify", tmp_path)

@@ -473,7 +473,7 @@ def test_skip_missing_judges_all_rows_on_the_same_videos(cache: Path, tmp_path: 
 def test_list() -> None:
     lines = CliRunner().invoke(paper_tables, ["list"]).stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(KNOWN)
-    assert "liteeval-10" in KNOWN and "selection-fig4" in KNOWN and "costs" in KNOWN
+    assert "liteeval-10" in KNOWN and "selection-fig4" in KNOWN and "costs" in KNOWN and "timeline" in KNOWN
     for line in lines:
         name = line.split()[0]
         assert line.split(maxsplit=1) == [name, KNOWN[name]] and name in paper_tables.commands

@@ -31,6 +31,7 @@ from policy.tables.cli import paper_tables
 from policy.tables.documents import of_report
 from policy.tables.reading import EXPERIMENTS, read_table
 from policy.tables.report import Report, Row
+from tests.caches import make_spec, write_stream
 from tests.clusters import dask
 from tests.earlier import make_earlier
 from tests.planted import write_planted, write_planted_labels
@@ -271,6 +272,14 @@ def test_a_missing_stream_is_told_with_what_to_give(cache: Path, tmp_path: Path)
     line = told(CliRunner().invoke(paper_tables, ["liteeval-2", *map(str, words), "--coarse", "coarse_112"]))
     assert "liteeval-2 needs dpn107_224, slowfast_8x8_256, but this cache has: coarse_112, fine_224" in line
     assert line.endswith("--substitute dpn107_224=fine_224 --substitute slowfast_8x8_256=fine_224")
+    line = told(CliRunner().invoke(paper_tables, ["liteeval-8", *map(str, words)]))
+    assert line.endswith("--substitute mobilenetv2_112=coarse_112 --substitute resnet101_224=fine_224")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(cache, elsewhere)
+    # A stream at other instants could not stand in, however dear it is.
+    clips = make_spec("clips", macs_per_row=10**13, sampling=Sampling("clips", 5, 4, 8, clips=3))
+    write_stream(elsewhere, clips, {"v0": 3})
+    words[1] = elsewhere
     line = told(CliRunner().invoke(paper_tables, ["liteeval-8", *map(str, words)]))
     assert line.endswith("--substitute mobilenetv2_112=coarse_112 --substitute resnet101_224=fine_224")
     nowhere = call("liteeval-7", cache, "--runs", tmp_path / "runs", "--substitute", "resnet101_224=nowhere")

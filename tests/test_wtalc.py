@@ -38,6 +38,7 @@ from policy.runs import Listener, Run, load_method, open_data, read_result, run_
 from policy.training.distributed import Ranks
 from tests.caches import make_spec
 from tests.planted_actions import CLIP_S, DENSE, STREAMS, plant_actions, small
+from tests.sessions import drive
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -328,12 +329,8 @@ def test_a_session_finds_what_the_run_found(run: Run, planted: tuple[FeatureCach
     assert session.probabilities.tolist() == pytest.approx([1 / 3] * 3) and not len(session.detections)
     for number, video_id in enumerate(expected.video_ids):
         videos = {name: planted[0][name][video_id] for name in STREAMS}
-        session.begin({name: video.spans for name, video in videos.items()})
-        trace = []
-        while (wanted := session.wanted()) is not None:
-            rows = wanted.rows[:20]
-            session.take(videos[wanted.stream].features[rows])
-            trace += [(wanted.stream, row) for row in rows.tolist()]
+        steps = drive(session, planted[0], video_id, most=20)
+        trace = [(wanted.stream, row) for wanted in steps for row in wanted.rows[:20].tolist()]
         # In turn, each in order.
         assert [name for name, row in trace[:40]] == [name for name in STREAMS for _ in range(20)]
         assert sorted(trace, key=lambda pair: list(STREAMS).index(pair[0])) == [

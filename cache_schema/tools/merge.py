@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,24 +24,30 @@ _NAMED = 5
 
 @dataclass
 class Merged:
-    """What a merge did: shards taken over whole or in part, and videos new in the target, over all streams."""
+    """What a merge did: shards taken over whole or in part, and videos that are new in some stream of the target.
+
+    Attributes:
+        videos, failed: a video counts once, in however many streams it is new.
+        streams: those to which videos or failures were added.
+    """
 
     shards_whole: int = 0
     shards_in_part: int = 0
     shards_present: int = 0
     videos: int = 0
     failed: int = 0
+    streams: int = 0
     bytes: int = 0
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What the target lacks of one shard of a source: `wanted` are positions of entries."""
+    """What the target lacks of one shard of a source: the ids of entries by position, and which of them failed."""
 
     stream: Stream
     number: int
-    wanted: tuple[int, ...]
-    failed: int
+    wanted: Mapping[int, str]
+    failed: frozenset[int]
 
     @property
     def whole(self) -> bool:
@@ -91,16 +97,23 @@ def merge(
         _check_writable(target / name, there[name] if link else [])
 
     merged = Merged()
+    videos: set[str] = set()
+    failed: set[str] = set()
     total = sum(len(stream.shards) for streams in there.values() for stream in streams)
     looked_at = 0
     for name in names:
+        shards_before = merged.shards_whole + merged.shards_in_part
         for place, stream in enumerate(there[name]):
             rivals = [*filter(None, [here[name]]), *there[name][:place]]
             for part in _parts(stream, rivals, there[name][place + 1 :]):
                 report(looked_at, total)
                 looked_at += 1
                 _take(part, target / name, link=link, merged=merged)
+                for position, video_id in part.wanted.items():
+                    (failed if position in part.failed else videos).add(video_id)
+        merged.streams += merged.shards_whole + merged.shards_in_part > shards_before
     report(total, total)
+    merged.videos, merged.failed = len(videos), len(failed)
     return merged
 
 
@@ -142,8 +155,8 @@ def _check_writable(folder: Path, linked: Sequence[Stream]) -> None:
 def _parts(stream: Stream, rivals: Sequence[Stream], later: Sequence[Stream]) -> Iterator[_Part]:
     """What to take of each shard of a source; `rivals` are the target and earlier sources, `later` the rest."""
     entries = stream.table.entries
-    wanted: list[list[int]] = [[] for _ in stream.shards]
-    failed = [0] * len(stream.shards)
+    wanted: list[dict[int, str]] = [{} for _ in stream.shards]
+    failed: list[set[int]] = [set() for _ in stream.shards]
     for entry in map(int, stream.table.first):
         video_id = entries.id[entry]
         shard, position = int(entries.shard[entry]), int(entries.position[entry])
@@ -151,7 +164,7 @@ def _parts(stream: Stream, rivals: Sequence[Stream], later: Sequence[Stream]) ->
             whole = video_id not in stream.partial
             better = any(_is_whole(other, video_id) for other in (*rivals, *(() if whole else later)))
             if not better and (whole or not any(video_id in rival for rival in rivals)):
-                wanted[shard].append(position)
+                wanted[shard][position] = video_id
             continue
         if any(video_id in other for other in (*rivals, *later)):
             continue
@@ -161,10 +174,11 @@ def _parts(stream: Stream, rivals: Sequence[Stream], later: Sequence[Stream]) ->
             if content in contents or any(rival.failure(video_id, content) is not None for rival in rivals):
                 continue
             contents.add(content)
-            wanted[int(entries.shard[failure])].append(int(entries.position[failure]))
-            failed[int(entries.shard[failure])] += 1
-    for number, positions in enumerate(wanted):
-        yield _Part(stream, number, tuple(sorted(positions)), failed[number])
+            shard, position = int(entries.shard[failure]), int(entries.position[failure])
+            wanted[shard][position] = video_id
+            failed[shard].add(position)
+    for number, ids in enumerate(wanted):
+        yield _Part(stream, number, dict(sorted(ids.items())), frozenset(failed[number]))
 
 
 def _take(part: _Part, folder: Path, *, link: bool, merged: Merged) -> None:
@@ -193,6 +207,4 @@ def _take(part: _Part, folder: Path, *, link: bool, merged: Merged) -> None:
         records = [shard.record(position) for position in part.wanted]
         path = write_shard(folder, part.stream.spec, records, tools=origin.tools)
         merged.shards_in_part += 1
-    merged.videos += len(part.wanted) - part.failed
-    merged.failed += part.failed
     merged.bytes += path.stat().st_size

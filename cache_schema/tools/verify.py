@@ -20,10 +20,10 @@ _CLOCK_S = 2e-3
 
 @dataclass(frozen=True)
 class Checked:
-    """A checked shard: how many videos and rows it holds, and one line for each problem."""
+    """A checked shard: the videos with rows, by id, how many rows it holds, and a line for each problem."""
 
     path: Path
-    videos: int
+    videos: tuple[str, ...]
     rows: int
     problems: tuple[str, ...]
 
@@ -42,9 +42,9 @@ def verify_stream(folder: Path) -> Iterator[Checked]:
             shard = Shard(path)
         except CacheError as error:
             if path.exists():  # else somebody has dropped it since
-                yield Checked(path, 0, 0, (str(error),))
+                yield Checked(path, (), 0, (str(error),))
             continue
-        problems = []
+        problems, videos = [], []
         if differs is not None and differs(shard):
             problems.append(
                 f"{path}: the stream's index says something else of it: run `feature-cache verify --repair-index`"
@@ -61,11 +61,13 @@ def verify_stream(folder: Path) -> Iterator[Checked]:
                 problems.append(str(error))
                 continue
             problems += [f"{path}: video {video_id!r}: {problem}" for problem in _broken(shard.spec, record)]
+            if record.error is None:
+                videos.append(video_id)
             if record.error is None and record.damage is None:  # a whole one may come after what was partial
                 if video_id in shard_of:
                     problems.append(f"{path}: video {video_id!r} is also in {shard_of[video_id].name}")
                 shard_of[video_id] = path
-        yield Checked(path, len(shard), int(shard.offsets[-1]), tuple(problems))
+        yield Checked(path, tuple(videos), int(shard.offsets[-1]), tuple(problems))
 
 
 def index_trouble(folder: Path) -> str | None:

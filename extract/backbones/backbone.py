@@ -38,29 +38,10 @@ class Backbone:
         self, request: StreamRequest, *, weights: str, device: torch.device, precision: str = "fp32"
     ) -> None:
         network = build_network(request, weights)
-        classes = network.classes
-        if classes is not None and len(classes) != network.num_classes:
-            raise UserError(
-                f"{weights}: names {len(classes)} classes, but its classifier has {network.num_classes}"
-            )
-        if classes is not None and len(set(classes)) != len(classes):
-            raise UserError(f"{weights}: a class name occurs twice in its metadata")
+        preprocessing = network.preprocessing
+        self.spec = stream_of(request, network, precision=precision)
         self.device = device
         self.dtype = PRECISIONS[precision]
-        preprocessing = network.preprocessing
-        self.spec = StreamSpec(
-            name=request.name,
-            backbone=request.network,
-            weights=network.weights,
-            weights_digest=weights_digest(network.parameters),
-            preprocessing=preprocessing,
-            feature_dim=network.feature_dim,
-            num_classes=network.num_classes,
-            macs_per_row=count_macs(request),
-            sampling=request.sampling,
-            classes=classes,
-            precision=precision,
-        )
         self.view = View(request.sampling, preprocessing)
         frames = request.sampling.kind == "frames"
         layout = torch.channels_last if frames else torch.channels_last_3d
@@ -108,15 +89,41 @@ class Backbone:
         return flow.movedim(2, -1).clamp(-BOUND_PX, BOUND_PX) / BOUND_PX
 
 
+def stream_of(request: StreamRequest, network: Network, *, precision: str) -> StreamSpec:
+    """The stream that a network gives."""
+    return StreamSpec(
+        name=request.name,
+        backbone=request.network,
+        weights=network.weights,
+        weights_digest=weights_digest(network.parameters),
+        preprocessing=network.preprocessing,
+        feature_dim=network.feature_dim,
+        num_classes=network.num_classes,
+        macs_per_row=count_macs(request),
+        sampling=request.sampling,
+        classes=network.classes,
+        precision=precision,
+    )
+
+
 def build_network(request: StreamRequest, weights: str) -> Network:
     """The network that a request asks for, on the CPU. Raises UserError as Backbone does."""
     if request.network.startswith("timm:"):
         from extract.backbones import timm2d
 
-        return timm2d.build(request, weights)
-    from extract.backbones import video3d
+        network = timm2d.build(request, weights)
+    else:
+        from extract.backbones import video3d
 
-    return video3d.build(request, weights)
+        network = video3d.build(request, weights)
+    classes = network.classes
+    if classes is not None and len(classes) != network.num_classes:
+        raise UserError(
+            f"{weights}: names {len(classes)} classes, but its classifier has {network.num_classes}"
+        )
+    if classes is not None and len(set(classes)) != len(classes):
+        raise UserError(f"{weights}: a class name occurs twice in its metadata")
+    return network
 
 
 def count_macs(request: StreamRequest) -> int:

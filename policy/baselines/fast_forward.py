@@ -14,22 +14,22 @@ here:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from policy.baselines.agent import Agent, AgentMethod
 from policy.baselines.config import FastForwardConfig
-from policy.config import ReadoutKind
-from policy.data.batches import Batch, Role
-from policy.data.opening import Dataset
-from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
+from policy.config import ReadoutKind, RunConfig
+from policy.data.batches import Batch
+from policy.method import IntArray, Losses, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
 from policy.networks.readout import Reading, Readout
-from policy.networks.standardize import Standardize, fit_scale
+from policy.networks.standardize import Standardize
 from policy.training.losses import classification_loss, policy_gradient, recognition_reward
 
 STOP = 0
@@ -56,7 +56,7 @@ class Journey:
     values: Tensor
 
 
-class JumpAgent(nn.Module):
+class JumpAgent(Agent):
     """LSTM over the frames visited; from its state a decision, a value and, at the end, the classes.
 
     Args:
@@ -89,10 +89,8 @@ class JumpAgent(nn.Module):
         last = reading.value  # what is read of the videos that have ended
         steps: list[tuple[Tensor, ...]] = []
         while len(videos):
-            inputs = self.scale(features.data[packed_rows(features, videos, rows)])
-            # The middle of the frame's part of the video, between 0 and 1.
-            place = ((rows + 0.5) / lengths[videos]).to(inputs.dtype)
-            h, c = self.cell(torch.cat([inputs, place[:, None]], 1), (h, c))
+            inputs = features.data[packed_rows(features, videos, rows)]
+            h, c = self.visit(inputs, _place(rows, lengths[videos]).to(h), h, c)
             reading = self.readout.step(reading, h)
             log_probabilities = self.decision(h).log_softmax(1)
             logits = log_probabilities.detach()
@@ -105,30 +103,53 @@ class JumpAgent(nn.Module):
             value = self.value(h.detach()).squeeze(1)
             steps.append((videos, rows, torch.full_like(rows, len(steps)), log_probability, value))
 
-            landing = rows + 2 ** (decision - 1).clamp_min(0)
+            landing = _landing(rows, decision)
             running = (decision != STOP) & (landing < lengths[videos])
             last = last.index_copy(0, videos[~running], reading.value[~running])
             videos, rows, h, c = videos[running], landing[running], h[running], c[running]
             reading = Reading(*(part[running] for part in reading))
         return Journey(self.classifier(last), *(torch.cat(parts) for parts in zip(*steps, strict=True)))
 
+    def following(self, visited: Sequence[int], length: int, h: Tensor) -> tuple[int, Tensor] | None:
+        row = torch.zeros(1, dtype=torch.int64, device=h.device)
+        if visited:
+            decision = self.decision(h).log_softmax(1).argmax(1)
+            row = _landing(row + visited[-1], decision)
+            if decision == STOP or row >= length:
+                return None
+        return int(row), _place(row, torch.full_like(row, length)).to(h)
 
-class FastForward(Method):
+    def macs(self, steps: IntArray) -> dict[str, IntArray]:
+        # A step and a decision at every visited frame; the value is for training only.
+        step = lstm_step_macs(self.cell.input_size, self.cell.hidden_size)
+        step += linear_macs(self.cell.hidden_size, self.decision.out_features)
+        step += self.readout.step_macs
+        classifier = linear_macs(self.cell.hidden_size, self.classifier.out_features)
+        return {"FastForward agent": steps * step + classifier}
+
+
+def _place(rows: Tensor, lengths: Tensor) -> Tensor:
+    """(n,), between 0 and 1: the middle of a frame's part of the video."""
+    return (rows + 0.5) / lengths
+
+
+def _landing(rows: Tensor, decision: Tensor) -> Tensor:
+    """(n,) int64: the rows to which decisions jump from these, if they jump."""
+    return rows + 2 ** (decision - 1).clamp_min(0)
+
+
+class FastForward(AgentMethod):
     """Trained by the classification loss, and REINFORCE for the jumps."""
 
     title = "FastForward"
-    roles: ClassVar[tuple[Role, ...]] = ("fine",)
-    gated = "fine"
 
     config: FastForwardConfig
     model: JumpAgent
 
-    def __init__(self, config: FastForwardConfig, data: Dataset) -> None:
-        super().__init__(config, data)
-        dim = data.train.feature_dim("fine")
-        self.model = JumpAgent(dim, config.fine_hidden, len(data.classes), config.strides, config.readout)
-        if config.input_norm == "standard":
-            fit_scale(self.model.scale, data.train, "fine")
+    @classmethod
+    def agent(cls, config: RunConfig, dim: int, num_classes: int) -> JumpAgent:
+        assert isinstance(config, FastForwardConfig)
+        return JumpAgent(dim, config.fine_hidden, num_classes, config.strides, config.readout)
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         fine = batch.inputs["fine"]
@@ -156,11 +177,4 @@ class FastForward(Method):
         return Prediction(class_probabilities(out.logits, self.multi_label), gates)
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
-        # A step and a decision at every visited frame; the value is for training only.
-        cell, classifier = self.model.cell, self.model.classifier
-        step = lstm_step_macs(cell.input_size, cell.hidden_size)
-        step += linear_macs(cell.hidden_size, self.model.decision.out_features)
-        step += self.model.readout.step_macs
-        return {
-            "FastForward agent": gated_counts * step + linear_macs(cell.hidden_size, classifier.out_features)
-        }
+        return self.model.macs(gated_counts)

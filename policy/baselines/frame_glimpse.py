@@ -17,8 +17,8 @@ What the LiteEval paper leaves open, and what is done here:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,15 +26,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
+from policy.baselines.agent import Agent, AgentMethod
 from policy.baselines.config import FrameGlimpseConfig
-from policy.config import ReadoutKind
-from policy.data.batches import Batch, Role
-from policy.data.opening import Dataset
-from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
+from policy.config import ReadoutKind, RunConfig
+from policy.data.batches import Batch
+from policy.method import IntArray, Losses, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
 from policy.networks.readout import Readout
-from policy.networks.standardize import Standardize, fit_scale
+from policy.networks.standardize import Standardize
 from policy.training.losses import classification_loss, policy_gradient, recognition_reward
 
 
@@ -55,7 +55,7 @@ class Glimpses:
     values: Tensor
 
 
-class GlimpseAgent(nn.Module):
+class GlimpseAgent(Agent):
     """LSTM over the glimpses; from its state a location in [0, 1], a value and, at the end, the classes.
 
     Args:
@@ -97,16 +97,14 @@ class GlimpseAgent(nn.Module):
         reading = self.readout.start(h, len(lengths))
         rows, log_probabilities, values = [], [], []
         for k in range(self.glimpses):
-            mean = (self.locate(h).squeeze(1) + self.start[k]).sigmoid()
+            mean = self.location(h, k)
             location = mean.detach() if noise is None else mean.detach() + self.std * noise[:, k]
             # The density is that of the location before clipping; the clipping is part of the environment.
             log_probabilities.append(-0.5 * ((location - mean) / self.std) ** 2)
             values.append(self.value(h.detach()).squeeze(1))
             inside = location.clamp(0, 1)
-            # T equal parts of the video, a frame each.
-            row = (inside * lengths).long().clamp_max(lengths - 1)
-            inputs = self.scale(features.data[packed_rows(features, videos, row)])
-            h, c = self.cell(torch.cat([inputs, inside[:, None]], 1), (h, c))
+            row = _row_at(inside, lengths)
+            h, c = self.visit(features.data[packed_rows(features, videos, row)], inside, h, c)
             reading = self.readout.step(reading, h)
             rows.append(row)
         return Glimpses(
@@ -114,30 +112,44 @@ class GlimpseAgent(nn.Module):
             *(torch.stack(parts, 1) for parts in (rows, log_probabilities, values)),
         )
 
+    def location(self, h: Tensor, k: int) -> Tensor:
+        """(n,), of glimpse k from the states (n, H) before it."""
+        location: Tensor = (self.locate(h).squeeze(1) + self.start[k]).sigmoid()
+        return location
 
-class FrameGlimpse(Method):
+    def following(self, visited: Sequence[int], length: int, h: Tensor) -> tuple[int, Tensor] | None:
+        if len(visited) == self.glimpses:
+            return None
+        place = self.location(h, len(visited))
+        return int(_row_at(place, torch.tensor([length], device=place.device))), place
+
+    def macs(self, steps: IntArray) -> dict[str, IntArray]:
+        # The value is for training only.
+        step = lstm_step_macs(self.cell.input_size, self.cell.hidden_size)
+        step += linear_macs(self.cell.hidden_size, 1) + self.readout.step_macs
+        classifier = linear_macs(self.cell.hidden_size, self.classifier.out_features)
+        return {"FrameGlimpse agent": steps * step + classifier}
+
+
+def _row_at(location: Tensor, lengths: Tensor) -> Tensor:
+    """(n,) int64: of T equal parts of a video, a frame each, the one of a location in [0, 1]."""
+    return (location * lengths).long().clamp_max(lengths - 1)
+
+
+class FrameGlimpse(AgentMethod):
     """Trained by the classification loss, and REINFORCE for the locations."""
 
     title = "FrameGlimpse"
-    roles: ClassVar[tuple[Role, ...]] = ("fine",)
-    gated = "fine"
 
     config: FrameGlimpseConfig
     model: GlimpseAgent
 
-    def __init__(self, config: FrameGlimpseConfig, data: Dataset) -> None:
-        super().__init__(config, data)
-        dim = data.train.feature_dim("fine")
-        self.model = GlimpseAgent(
-            dim,
-            config.fine_hidden,
-            len(data.classes),
-            config.glimpses,
-            config.location_std,
-            config.readout,
+    @classmethod
+    def agent(cls, config: RunConfig, dim: int, num_classes: int) -> GlimpseAgent:
+        assert isinstance(config, FrameGlimpseConfig)
+        return GlimpseAgent(
+            dim, config.fine_hidden, num_classes, config.glimpses, config.location_std, config.readout
         )
-        if config.input_norm == "standard":
-            fit_scale(self.model.scale, data.train, "fine")
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         fine = batch.inputs["fine"]
@@ -164,9 +176,5 @@ class FrameGlimpse(Method):
         return Prediction(class_probabilities(out.logits, self.multi_label), gates)
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
-        # K steps even if glimpses are of the same frame; the value is for training only.
-        cell, classifier = self.model.cell, self.model.classifier
-        step = lstm_step_macs(cell.input_size, cell.hidden_size) + linear_macs(cell.hidden_size, 1)
-        step += self.model.readout.step_macs
-        macs = self.config.glimpses * step + linear_macs(cell.hidden_size, classifier.out_features)
-        return {"FrameGlimpse agent": np.full_like(row_counts, macs)}
+        # K steps even if glimpses are of the same frame.
+        return self.model.macs(np.full_like(row_counts, self.config.glimpses))

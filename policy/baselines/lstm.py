@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, TypeAlias
 
 import torch
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from policy.baselines.config import CoarseFineLSTMConfig, CoarseOnlyConfig, FineLSTMConfig
-from policy.baselines.session import FixedRowsSession
+from policy.baselines.session import FixedRowsSession, graph_facts
 from policy.config import ReadoutKind
 from policy.data.batches import Batch, Role, every_row, uniform_rows
 from policy.data.opening import Dataset
 from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import last_rows, mean_per_video, video_of_row
-from policy.networks.readout import Readout, dropped
-from policy.networks.standardize import Standardize, fit_scale
-from policy.session import Session, TrainedRun
+from policy.networks.readout import Reading, Readout, dropped
+from policy.networks.standardize import Standardize, fit_scale, unit_rows
+from policy.session import Graph, Session, TrainedRun
 from policy.training.checkpoint import read_weights
 from policy.training.losses import classification_loss, classification_losses
 
@@ -84,6 +84,38 @@ def step_loss(logits: Tensor, targets: Tensor, packed: PackedSequence) -> Tensor
     return mean_per_video(losses[:, None], packed).mean()
 
 
+class _Step(nn.Module):
+    """A frame's features (1, D) of each stream, and h and c (1, H), to those after it and the classes."""
+
+    def __init__(self, model: LSTMClassifier, roles: Sequence[Role], l2: bool, multi_label: bool) -> None:
+        super().__init__()
+        self.model, self.roles, self.l2, self.multi_label = model, roles, l2, multi_label
+
+    def forward(
+        self,
+        h: Tensor,
+        c: Tensor,
+        coarse: Tensor | None = None,
+        fine: Tensor | None = None,
+        read_value: Tensor | None = None,
+        read_log_weight: Tensor | None = None,
+        read_steps: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        given = {"coarse": coarse, "fine": fine}
+        rows = [features for role in self.roles if (features := given[role]) is not None]
+        scaled = [
+            scale(unit_rows(features) if self.l2 else features)
+            for scale, features in zip(self.model.scales, rows, strict=True)
+        ]
+        _, (h, c) = self.model.lstm(torch.cat(scaled, 1)[None], (h[None], c[None]))
+        read, states = h[0], [h[0], c[0]]
+        reading = Reading.of(read_value, read_log_weight, read_steps)
+        if reading is not None:
+            reading = self.model.readout.step(reading, read)
+            read, states = reading.value, [*states, *(part.clone() for part in reading)]
+        return *states, class_probabilities(self.model.classifier(read), self.multi_label)
+
+
 class _LSTM(Method):
     config: LSTMConfig
     model: LSTMClassifier
@@ -106,7 +138,7 @@ class _LSTM(Method):
         return self.rows_looked_at(self.config, length)
 
     @classmethod
-    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+    def session(cls, run: TrainedRun, device: torch.device) -> Session:
         config = run.config
         assert isinstance(config, (FineLSTMConfig, CoarseFineLSTMConfig, CoarseOnlyConfig)), (
             "the methods of this family have no other"
@@ -117,17 +149,33 @@ class _LSTM(Method):
         read_weights(run.weights, model)
         model.to(device).eval()
 
+        states = {name: torch.zeros(1, config.fine_hidden) for name in ("h", "c")}
+        states |= model.readout.states("read")
+
         def predict(rows: Mapping[Role, Tensor]) -> Tensor:
             packed = [pack_sequence([rows[role].to(device)]) for role in cls.roles]
             return class_probabilities(model(packed), run.multi_label)[0]
 
+        l2 = config.input_norm == "l2"
         return FixedRowsSession(
             specs,
             run.classes,
             rows=lambda length: cls.rows_looked_at(config, length),
             predict=predict,
             network_macs=model.macs,
-            l2=config.input_norm == "l2",
+            l2=l2,
+            graphs=lambda: [
+                Graph(
+                    "step",
+                    _Step(model, cls.roles, l2, run.multi_label),
+                    {
+                        **{role: torch.zeros(1, spec.feature_dim) for role, spec in specs.items()},
+                        **states,
+                    },
+                    (*(f"{name}_next" for name in states), "probabilities"),
+                    graph_facts(specs, "all" if isinstance(config, CoarseOnlyConfig) else config.frames),
+                )
+            ],
         )
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,20 @@ from torch import Tensor
 from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
 from policy.data.batches import Role, unit_length
-from policy.session import AlignedSession, IntArray, Wanted
+from policy.session import AlignedSession, Graph, IntArray, Wanted
+
+
+def graph_facts(specs: Mapping[Role, StreamSpec], rows: int | str) -> dict[str, object]:
+    """What one must know to use an exported baseline.
+
+    Args:
+        rows: how many rows of a video it looks at, or "all".
+    """
+    return {
+        "streams": {role: spec.name for role, spec in specs.items()},
+        "rows": rows,
+        "input_scaling": "inside: rows as the backbones give them",
+    }
 
 
 class FixedRowsSession(AlignedSession):
@@ -25,6 +38,7 @@ class FixedRowsSession(AlignedSession):
         network_macs: from the number of rows to the MACs of the networks, by name.
         scored: the roles of which it reads class scores (n, C') instead of features.
         l2: features are brought to length 1 first.
+        graphs: makes those for other runtimes.
     """
 
     def __init__(
@@ -37,10 +51,11 @@ class FixedRowsSession(AlignedSession):
         network_macs: Callable[[IntArray], Mapping[str, IntArray]],
         scored: Collection[Role] = (),
         l2: bool = False,
+        graphs: Callable[[], Sequence[Graph]] = tuple,
     ) -> None:
         super().__init__({spec.name: spec for spec in specs.values()}, classes)
         self._specs, self._rows, self._predict, self._network_macs = specs, rows, predict, network_macs
-        self._scored, self._l2 = scored, l2
+        self._scored, self._l2, self._graphs = scored, l2, graphs
         self._restart()
 
     def _restart(self) -> None:
@@ -88,3 +103,6 @@ class FixedRowsSession(AlignedSession):
             networks = self._network_macs(np.array([count]))
             macs.update({name: int(of_video[0]) for name, of_video in networks.items()})
         return macs
+
+    def graphs(self) -> Sequence[Graph]:
+        return self._graphs()

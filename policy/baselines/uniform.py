@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from cache_schema import StreamSpec
 from policy.baselines import cross_validated
 from policy.baselines.config import UniformCFConfig, UniformConfig
-from policy.baselines.session import FixedRowsSession
+from policy.baselines.session import FixedRowsSession, graph_facts
 from policy.data.batches import Batch, Role, VideoSet, uniform_rows
 from policy.data.opening import Dataset
 from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.packing import mean_per_video, video_of_row
-from policy.networks.standardize import Standardize, fit_scale
-from policy.session import Session, TrainedRun
+from policy.networks.standardize import Standardize, fit_scale, unit_rows
+from policy.session import Graph, Session, TrainedRun
 from policy.training.checkpoint import read_weights
 from policy.training.losses import classification_loss
 
@@ -90,7 +90,7 @@ class Uniform(Method):
         return ", ".join(sources)
 
     @classmethod
-    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+    def session(cls, run: TrainedRun, device: torch.device) -> Session:
         config = run.config
         assert isinstance(config, (UniformConfig, UniformCFConfig)), (
             "the methods of this family have no other"
@@ -116,6 +116,19 @@ class Uniform(Method):
                 0
             )
 
+        l2 = config.input_norm == "l2"
+
+        def graphs() -> Sequence[Graph]:
+            inputs = {
+                f"{role}_scores" if role in columns else role: torch.zeros(
+                    3, spec.num_classes if role in columns else spec.feature_dim
+                )
+                for role, spec in specs.items()
+            }
+            answer = _Answer(model, columns, l2, run.multi_label)
+            facts = graph_facts(specs, config.frames)
+            return [Graph("answer", answer, inputs, ("probabilities",), facts, rows=True)]
+
         return FixedRowsSession(
             specs,
             run.classes,
@@ -123,7 +136,8 @@ class Uniform(Method):
             predict=predict,
             network_macs=lambda count: {CLASSIFIER: count * macs},
             scored=columns,
-            l2=config.input_norm == "l2",
+            l2=l2,
+            graphs=graphs,
         )
 
     @property
@@ -197,6 +211,32 @@ def _logits(model: nn.ModuleDict, columns: Mapping[Role, list[int]], role: Role,
         return rows[:, columns[role]].float()
     logits: Tensor = model[role](rows)
     return logits
+
+
+class _Answer(nn.Module):
+    """Rows of a video, features or class scores (logits) of each stream, to the class probabilities (C,)."""
+
+    def __init__(
+        self, model: nn.ModuleDict, columns: Mapping[Role, list[int]], l2: bool, multi_label: bool
+    ) -> None:
+        super().__init__()
+        self.model, self.columns, self.l2, self.multi_label = model, columns, l2, multi_label
+
+    def forward(
+        self,
+        coarse: Tensor | None = None,
+        fine: Tensor | None = None,
+        coarse_scores: Tensor | None = None,
+        fine_scores: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        given = {"coarse": (coarse, coarse_scores), "fine": (fine, fine_scores)}
+        means = []
+        for role, (features, scores) in given.items():
+            rows = scores if features is None else unit_rows(features) if self.l2 else features
+            if rows is not None:
+                logits = _logits(self.model, self.columns, role, rows)
+                means.append(class_probabilities(logits, self.multi_label).mean(0))
+        return (torch.stack(means).mean(0),)
 
 
 class UniformCF(Uniform):

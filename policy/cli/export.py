@@ -19,15 +19,23 @@ from cache_schema.command import tells_mistakes
     type=click.Path(path_type=Path),
     help="Folder to write the networks to, each with a JSON file that says how to use it.",
 )
+@click.option(
+    "--backbone",
+    "backbones",
+    multiple=True,
+    metavar="STREAM[=WEIGHTS]",
+    help="The backbone of this stream, too; of one that was extracted with a file, give that. May be repeated.",
+)
 @tells_mistakes
-def export(run: Path, out: Path) -> None:
+def export(run: Path, out: Path, backbones: tuple[str, ...]) -> None:
     """The networks of the finished run RUN as ONNX, for runtimes that have nothing of this program.
 
     \b
     Example:
-      train-policy export runs/liteeval --onnx phone/
+      train-policy export runs/liteeval --onnx phone/ --backbone mobilenetv2_112
     """
     from policy.deploy.export import export_onnx
 
-    for path in export_onnx(run, out):
+    chosen = {stream: weights or None for stream, _, weights in (text.partition("=") for text in backbones)}
+    for path in export_onnx(run, out, backbones=chosen):
         click.echo(str(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -386,16 +386,19 @@ def segments_of(videos: Sequence[VideoLabel], classes: Sequence[str]) -> tuple[S
 def _check_sampling(streams: Mapping[Role, Stream]) -> None:
     first, *others = streams.values()
     for other in others:
-        if _grid(other) != _grid(first):
+        if grid(other) != grid(first):
             raise CacheError(
                 f"streams {first.name!r} and {other.name!r} look at different instants "
                 f"({_rate(first)} and {_rate(other)}): choose two that are sampled alike"
             )
 
 
-def _grid(stream: Stream) -> object:
-    """What decides the instants of rows. A snippet is centred on its instant, so it goes with the frame there. Of
-    dense clips their windows do, whichever of their frames were looked at."""
+def grid(stream: Stream) -> Hashable:
+    """What decides the instants of rows: streams go together where it is equal.
+
+    A snippet is centred on its instant, so it goes with the frame there. Of dense clips their windows decide,
+    whichever of their frames were looked at.
+    """
     sampling = stream.spec.sampling
     if sampling.kind == "frames":
         return sampling.fps

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from cache_schema import StreamSpec, UserError
-from cache_schema.schema import differences
+from cache_schema import UserError
+from policy.deploy.network import Backbones, FloatRows
 from policy.deploy.session import spans_of
-from policy.deploy.speed import request_of
 from policy.liteeval.session import LiteEvalSession
 from policy.session import IntArray, Session
-
-if TYPE_CHECKING:
-    from extract.backbones.backbone import Backbone
 
 Frame = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[Any]
 
 _CLOCK_S = 1e-6
 """A frame that starts this little after an instant starts at it, as in `extract.sampling.frames_on_screen`."""
-_ROWS = 16
-"""That go through a backbone together."""
 
 
 class Camera:
@@ -65,12 +57,12 @@ class Camera:
         device: torch.device,
     ) -> None:
         self.session, self._duration_s = session, duration_s
-        self._backbones = _Backbones(session.streams, weights, device)
+        self._backbones = Backbones(session.streams, weights=weights, device=device)
         self.begin()
 
-    def begin(self) -> None:
-        """Drop the last video and begin another."""
-        self._rows = _rows(self.session, self._backbones, self._duration_s)
+    def begin(self, video_id: str = "") -> None:
+        """Drop the last video and begin another, whose id matters to a policy alone that decides at random."""
+        self._rows = _rows(self.session, self._backbones, self._duration_s, video_id)
         self._start_s = self._last_s = -math.inf
         self._frame: Frame | None = None
 
@@ -148,62 +140,6 @@ class Camera:
             self._rows.show(self._frame)
 
 
-class _Backbones:
-    """The backbones of streams, each built when it is first called.
-
-    Raises:
-        UserError: a stream was imported, or its weights are missing; or weights are given for no stream.
-    """
-
-    def __init__(
-        self, streams: Mapping[str, StreamSpec], weights: Mapping[str, Path | str], device: torch.device
-    ) -> None:
-        self._streams, self._device = streams, device
-        self._built: dict[str, Backbone] = {}
-        if unknown := [name for name in weights if name not in streams]:
-            raise UserError(f"weights for {unknown[0]!r}, which is none of the streams: {', '.join(streams)}")
-        self._weights = {name: str(weights.get(name, _weights_of(spec))) for name, spec in streams.items()}
-        for name, spec in streams.items():
-            spans_of(spec, 0.0)  # refuses an imported stream
-            if self._weights[name] == "file":
-                raise UserError(
-                    f"stream {name!r} was extracted with weights of a file: give weights={{{name!r}: PATH}}"
-                )
-
-    def __call__(self, stream: str, rows: Sequence[Pixels]) -> tuple[Tensor, Tensor | None]:
-        """Features (n, D) and scores (n, C) of n rows of pixels."""
-        if stream not in self._built:
-            self._built[stream] = self._build(stream)
-        return self._built[stream](torch.from_numpy(np.stack(rows)))
-
-    def _build(self, stream: str) -> Backbone:
-        from extract.backbones.backbone import Backbone
-
-        spec, weights = self._streams[stream], self._weights[stream]
-        backbone = Backbone(
-            request_of(spec), weights=weights, device=self._device, precision=spec.precision or "fp32"
-        )
-        # The digest tells weights apart, whatever they are called.
-        built = replace(
-            backbone.spec,
-            weights=spec.weights,
-            classes=spec.classes,
-            macs_per_row=spec.macs_per_row,
-            precision=spec.precision,
-        )
-        if built != spec:
-            raise UserError(
-                f"stream {stream!r}: the backbone with weights {weights} is not the one that the policy was "
-                f"trained on: {differences(spec, built)}"
-            )
-        return backbone
-
-
-def _weights_of(spec: StreamSpec) -> str:
-    """What batch-extract was given."""
-    return "pretrained" if spec.weights.startswith("pretrained") else spec.weights
-
-
 # --- rows ---
 
 
@@ -218,26 +154,26 @@ class _Rows(Protocol):
         """The frame on screen at that instant."""
 
 
-def _rows(session: Session, backbones: _Backbones, duration_s: float | None) -> _Rows:
+def _rows(session: Session, backbones: Backbones, duration_s: float | None, video_id: str) -> _Rows:
     if duration_s is not None:
         if not (math.isfinite(duration_s) and duration_s > 0):
             raise ValueError(f"duration_s is a positive number of seconds, not {duration_s}")
-        return _WholeVideo(session, backbones, duration_s)
+        return _WholeVideo(session, backbones, duration_s, video_id)
     samplings = {spec.sampling for spec in session.streams.values()}
     if not isinstance(session, LiteEvalSession) or {sampling.kind for sampling in samplings} != {"frames"}:
         raise UserError(
             "this policy looks at a whole video before it chooses: give duration_s, how long each will be"
         )
     (sampling,) = samplings
-    return _FrameByFrame(session, backbones, sampling.fps)
+    return _FrameByFrame(session, backbones, sampling.fps, video_id)
 
 
 class _FrameByFrame:
     """LiteEval on a video of unknown length."""
 
-    def __init__(self, session: LiteEvalSession, backbones: _Backbones, fps: float) -> None:
+    def __init__(self, session: LiteEvalSession, backbones: Backbones, fps: float, video_id: str) -> None:
         self._session, self._backbones, self._fps = session, backbones, fps
-        session.begin()
+        session.begin(video_id=video_id)
 
     @property
     def next_s(self) -> float:
@@ -248,17 +184,19 @@ class _FrameByFrame:
         if session.look(self._features(session.coarse_stream, frame)):
             session.fine(self._features(session.fine_stream, frame))
 
-    def _features(self, stream: str, frame: Frame) -> Tensor:
+    def _features(self, stream: str, frame: Frame) -> FloatRows:
         from extract.transform import resize_and_crop
 
         pixels = resize_and_crop(frame, self._session.streams[stream].preprocessing)
-        return self._backbones(stream, [pixels])[0][0]
+        [(features, _)] = self._backbones(stream, [pixels[None]])
+        row: FloatRows = features[0]
+        return row
 
 
 class _WholeVideo:
     """Any policy on a video whose duration is known."""
 
-    def __init__(self, session: Session, backbones: _Backbones, duration_s: float) -> None:
+    def __init__(self, session: Session, backbones: Backbones, duration_s: float, video_id: str) -> None:
         from extract.sampling import clip_times
         from extract.views import View
 
@@ -275,7 +213,8 @@ class _WholeVideo:
         }
         instants_s = np.concatenate([times_s.ravel() for times_s in self._times_s.values()])
         self._instants_s, self._shown = np.unique(instants_s).tolist(), 0
-        session.begin({name: spans_of(spec, duration_s) for name, spec in session.streams.items()})
+        spans_s = {name: spans_of(spec, duration_s) for name, spec in session.streams.items()}
+        session.begin(spans_s, video_id=video_id)
 
     @property
     def next_s(self) -> float:
@@ -290,12 +229,12 @@ class _WholeVideo:
                 pictures[self.next_s] = pictures_of(frame, self._views[name])
         self._shown += 1
         while (wanted := self._session.wanted()) is not None:
-            rows = self._complete(wanted.stream, wanted.rows)[:_ROWS]
+            stream = wanted.stream
+            rows = self._complete(stream, wanted.rows)[: self._backbones.batch_rows(stream)]
             if not len(rows):
                 break
-            self._session.take(
-                *self._backbones(wanted.stream, [self._pixels(wanted.stream, r) for r in rows])
-            )
+            [taken] = self._backbones(stream, [np.stack([self._pixels(stream, row) for row in rows])])
+            self._session.take(*taken)
 
     def _complete(self, stream: str, rows: IntArray) -> IntArray:
         """Those of which all frames were shown."""

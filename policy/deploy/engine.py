@@ -262,7 +262,7 @@ class _Engine:
             flight.duration_s = message.duration_s
             flight.available = {name: len(spans_s) for name, spans_s in message.spans_s.items()}
             try:
-                flight.session.begin(message.spans_s)
+                flight.session.begin(message.spans_s, video_id=flight.video.id)
             except ValueError as error:  # streams that do not fit together, in this video
                 self._fail(flight, str(error))
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +15,16 @@ from torch import Tensor
 
 from cache_schema import UserError
 from cache_schema.run_folder import write_atomically, write_json
+from policy.deploy.backbone_graph import backbone_graph
+from policy.deploy.network import Backbones
 from policy.deploy.session import open_session
-from policy.session import Graph
+from policy.runs import read_config
+from policy.session import Graph, Session
 
 
-def export_onnx(folder: Path | str, out: Path | str) -> list[Path]:
+def export_onnx(
+    folder: Path | str, out: Path | str, *, backbones: Mapping[str, Path | str | None] | None = None
+) -> list[Path]:
     """Write the networks of a finished run, NAME.onnx, each with a NAME.json of what one must know to use it.
 
     docs/online.md says what they are for each method, and has the loop that runs them.
@@ -27,21 +32,25 @@ def export_onnx(folder: Path | str, out: Path | str) -> list[Path]:
     Args:
         folder: run folder.
         out: folder to write to, made where missing. Files of the same names are replaced.
+        backbones: streams whose backbones are written as well, each with its weights as batch-extract takes them;
+            None: those of the extraction.
 
     Returns:
         The paths of the networks.
 
     Raises:
-        UserError: the folder holds no finished run, or that of a method that cannot be exported; packages are
-            missing; or the files cannot be written.
+        UserError: the folder holds no finished run, or that of a method that is not exported; a backbone is of no
+            stream of the run, or cannot be built; packages are missing; or the files cannot be written.
     """
     folder, out = Path(folder), Path(out)
     if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
         raise UserError(f"export needs {' and '.join(missing)}: pip install 'thriftvid[onnx]'")
-    session = open_session(folder)
-    graphs = session.graphs()
+    session, chosen = open_session(folder), backbones or {}
+    graphs = [*session.graphs(), *_backbone_graphs(session, chosen)]
     if not graphs:
-        raise UserError(f"{folder}: its method cannot be exported; liteeval, liteeval-rl and selector can")
+        raise UserError(
+            f"{folder}: a run of {read_config(folder).method}, which is not exported (docs/online.md)"
+        )
     exported = [(graph, _onnx(graph), _described(graph)) for graph in graphs]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -54,6 +63,16 @@ def export_onnx(folder: Path | str, out: Path | str) -> list[Path]:
         write_json(path.with_suffix(".json"), {**described, "classes": list(session.classes)})
         paths.append(path)
     return paths
+
+
+def _backbone_graphs(session: Session, chosen: Mapping[str, Path | str | None]) -> Iterator[Graph]:
+    if unknown := chosen.keys() - session.streams.keys():
+        raise UserError(f"backbone {min(unknown)!r} is of none of the streams: {', '.join(session.streams)}")
+    streams = {name: session.streams[name] for name in chosen}
+    weights = {name: given for name, given in chosen.items() if given is not None}
+    backbones = Backbones(streams, weights=weights, device=torch.device("cpu"))
+    for name, spec in streams.items():
+        yield backbone_graph(backbones, name, spec)
 
 
 def _onnx(graph: Graph) -> bytes:
@@ -94,7 +113,7 @@ def _described(graph: Graph) -> dict[str, object]:
     inputs = {name: _shape(value, rows=graph.rows) for name, value in graph.inputs.items()}
     return {
         "inputs": inputs,
-        "outputs": {name: _shape(value) for name, value in outputs.items()},
+        "outputs": {name: _shape(value, rows=graph.row_outputs) for name, value in outputs.items()},
         **graph.facts,
     }
 

@@ -43,7 +43,12 @@ def find_videos(folder: Path, video_ids: Iterable[str]) -> dict[str, Path]:
 
 
 def thumbnails(
-    path: Path, instants_s: FloatArray, *, frames_fps: float = float("nan"), height: int = HEIGHT
+    path: Path,
+    instants_s: FloatArray,
+    *,
+    frames_fps: float = float("nan"),
+    height: int = HEIGHT,
+    whose: str = "the cache",
 ) -> list[Picture]:
     """The frames on screen at instants of a video, decoded as by batch-extract, in this process.
 
@@ -52,6 +57,7 @@ def thumbnails(
             used. In any order.
         frames_fps: rate of a folder of frames, as the cache has it for the video.
         height: of the thumbnails in pixels; they keep the picture's aspect ratio.
+        whose: the rows are that see these instants, in messages.
 
     Returns:
         N RGB pictures (height, W, 3).
@@ -70,14 +76,14 @@ def thumbnails(
         video = read_video(path, keep_damaged=True, frames_fps=frames_fps if path.is_dir() else None)
         if times_s.max() > video.duration_s + _SPARE_S:
             raise VideoError(
-                f"lasts {video.duration_s:.1f} s, but a row of the cache is of second {times_s.max():.1f}: "
-                "not the video that was extracted"
+                f"lasts {video.duration_s:.1f} s, but a row of {whose} is of second {times_s.max():.1f}: "
+                "not the video that it was computed from"
             )
         numbers, places = np.unique(video.numbers_at(times_s), return_inverse=True)
         pictures = []
         for frame in video.frames(numbers):
             if frame is None:
-                raise VideoError("a frame that the cache has a row of does not decode right")
+                raise VideoError(f"a frame that {whose} has a row of does not decode right")
             pictures.append(_resized(frame, height))
     except (VideoError, OSError) as error:
         raise UserError(f"{printable(path)}: {error}") from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +14,14 @@ import numpy.typing as npt
 import torch
 
 from cache_schema import StreamSpec, UserError
+from cache_schema.schema import differences
+from policy.deploy.session import spans_of
 from policy.deploy.speed import request_of
 
 if TYPE_CHECKING:
     from extract.backbones import StreamRequest
     from extract.backbones.backbone import Backbone
+    from extract.backbones.network import Network
     from extract.views import PixelArray, View
 
 FloatRows = npt.NDArray[np.float32]
@@ -33,21 +38,22 @@ class Backbones:
     Args:
         streams: of the run.
         weights: by stream, as --weights of batch-extract; for the others what the run's stream was extracted with.
-        precision: "fp32" or "bf16".
+        precision: "fp32" or "bf16"; None: of each stream that of its extraction.
         batch: frames in a forward pass; of clips, as many as have that many frames, at least one.
         note: called with what the user should know.
 
     Raises:
-        UserError: a stream was imported or is of an unknown network, or its weights were a file and none is given.
+        UserError: a stream was imported or is of an unknown network, its weights were a file and none is given, or
+            weights are given for no stream.
     """
 
     def __init__(
         self,
         streams: Mapping[str, StreamSpec],
         *,
-        weights: Mapping[str, str],
+        weights: Mapping[str, Path | str],
         device: torch.device,
-        precision: str = "fp32",
+        precision: str | None = None,
         batch: int = 16,
         note: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -55,17 +61,20 @@ class Backbones:
 
         self._streams, self._device, self._precision = streams, device, precision
         self._batch, self._note = batch, note
+        if unknown := [name for name in weights if name not in streams]:
+            raise UserError(f"weights for {unknown[0]!r}, which is none of the streams: {', '.join(streams)}")
         self._requests: dict[str, StreamRequest] = {}
         self._weights: dict[str, str] = {}
         for name, spec in streams.items():
+            spans_of(spec, 0.0)  # refuses an imported stream
             try:
                 self._requests[name] = request_of(spec)
             except UserError as error:
                 raise UserError(
                     f"stream {name!r}: its backbone, {spec.backbone!r}, is none that can be built here: "
-                    "run-policy needs streams that batch-extract has extracted"
+                    "raw video needs streams that batch-extract has extracted"
                 ) from error
-            self._weights[name] = weights.get(name) or _usual_weights(name, spec)
+            self._weights[name] = str(weights.get(name) or _usual_weights(name, spec))
         self.views: Mapping[str, View] = {
             name: View(spec.sampling, spec.preprocessing) for name, spec in streams.items()
         }
@@ -76,6 +85,12 @@ class Backbones:
     def use(self, built: Mapping[str, Backbone]) -> None:
         """Take backbones that are built already instead of building them."""
         self._built |= built
+
+    def built(self, stream: str) -> Backbone:
+        """A stream's backbone. Raises UserError where it cannot be built, or is not the one of the run."""
+        if stream not in self._built:
+            self._built[stream] = self._build(stream)
+        return self._built[stream]
 
     def batch_rows(self, stream: str) -> int:
         """How many rows of a stream are computed together at most."""
@@ -94,9 +109,7 @@ class Backbones:
             UserError: it cannot be built, its weights are not those of the run, or the batch does not fit into the
                 GPU's memory.
         """
-        backbone = self._built.get(stream)
-        if backbone is None:
-            backbone = self._built[stream] = self._build(stream)
+        backbone = self.built(stream)
         started_s = time.perf_counter()
         try:
             features, scores = backbone(torch.from_numpy(np.concatenate(pixels)))
@@ -114,30 +127,54 @@ class Backbones:
             return [(part, None) for part in split]
         return list(zip(split, np.split(scores.numpy(), stops), strict=True))
 
+    def network(self, stream: str) -> Network:
+        """The network of a stream as its family builds it, on the CPU: for other runtimes. Raises as `built`."""
+        from extract.backbones.backbone import build_network, stream_of
+
+        request, weights = self._requests[stream], self._weights[stream]
+        network = build_network(request, weights)
+        self._check(stream, stream_of(request, network, precision="fp32"))
+        return network
+
     def _build(self, stream: str) -> Backbone:
         from extract.backbones.backbone import Backbone
 
-        spec, weights = self._streams[stream], self._weights[stream]
+        expected = self._streams[stream].precision
         backbone = Backbone(
-            self._requests[stream], weights=weights, device=self._device, precision=self._precision
+            self._requests[stream],
+            weights=self._weights[stream],
+            device=self._device,
+            precision=self._precision or expected or "fp32",
         )
-        ours = backbone.spec
-        if ours.weights_digest != spec.weights_digest:
-            raise UserError(
-                f"--weights {stream}={weights}: other weights than those that the policy was trained on: their "
-                f"digest is {ours.weights_digest}, not {spec.weights_digest}"
-            )
-        if ours.preprocessing != spec.preprocessing:
-            raise UserError(
-                f"stream {stream!r}: its input would be {ours.preprocessing}, not {spec.preprocessing} as the "
-                "policy was trained on; use the version of timm that extracted it"
-            )
-        if spec.precision and ours.precision != spec.precision:
+        self._check(stream, backbone.spec)
+        if expected and backbone.spec.precision != expected:
             self._note(
-                f"{stream} is computed in {ours.precision}; the policy was trained on {spec.precision}: answers "
-                "may differ a little"
+                f"{stream} is computed in {backbone.spec.precision}; the policy was trained on {expected}: "
+                "answers may differ a little"
             )
         return backbone
+
+    def _check(self, stream: str, built: StreamSpec) -> None:
+        """Raises UserError where it is not the stream of the run."""
+        spec = self._streams[stream]
+        if built.weights_digest != spec.weights_digest:
+            raise UserError(
+                f"stream {stream!r}: weights {self._weights[stream]} are not those that the policy was trained "
+                f"on: their digest is {built.weights_digest}, not {spec.weights_digest}"
+            )
+        # The digest tells weights apart, whatever they are called; of the rest these change no row.
+        comparable = replace(
+            built,
+            weights=spec.weights,
+            classes=spec.classes,
+            macs_per_row=spec.macs_per_row,
+            precision=spec.precision,
+        )
+        if comparable != spec:
+            raise UserError(
+                f"stream {stream!r}: the backbone is not the one that the policy was trained on: "
+                f"{differences(spec, comparable)}; use the version of timm that extracted it"
+            )
 
 
 def _usual_weights(name: str, spec: StreamSpec) -> str:
@@ -149,7 +186,7 @@ def _usual_weights(name: str, spec: StreamSpec) -> str:
         return kind
     raise UserError(
         f"stream {name!r} was extracted with weights from a file (digest {spec.weights_digest[:12]}…): say where "
-        f"it is with --weights {name}=FILE"
+        f"it is, by --weights {name}=FILE or weights={{{name!r}: FILE}}"
     )
 
 

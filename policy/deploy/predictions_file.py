@@ -1,7 +1,7 @@
 """What run-policy writes: a line for each video, and beside it what was decided and found.
 
 PREDICTIONS.csv   the likeliest classes of each video, and what they cost
-TRACE.jsonl       if asked for: every decision of each video, a line for each video
+TRACE.jsonl       if asked for: every step of each video, a line for each video (policy.deploy.trace_file)
 DETECTIONS        if asked for: segments, as .csv or as ActivityNet's .json (policy.localization.detections)
 
 A video is done when its line in the CSV is complete. What was written for one that is not is dropped when the
@@ -29,6 +29,7 @@ from cache_schema import UserError
 from cache_schema.annotations import VideoLabel
 from cache_schema.run_folder import write_atomically
 from policy.deploy.engine import Answer
+from policy.deploy.trace_file import trace_line
 from policy.evaluation.detection import Detections
 from policy.localization import detections as detection_files
 
@@ -108,7 +109,8 @@ class PredictionsFile:
         )
         self._lines.append(_csv_line((video_id, *pairs, *after)))
         if self._trace is not None:
-            self._trace_lines.append(_trace_line(answer))
+            best_first = {self._classes[n]: float(answer.probabilities[n]) for n in best}
+            self._trace_lines.append(trace_line(answer, self._run, best_first))
         if self._detections_path is not None and answer.detections is not None:
             self._found[video_id] = answer.detections
         self.done[video_id] = Done(fingerprint, answer.damage)
@@ -247,25 +249,6 @@ def _csv_line(values: Sequence[str]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue()
-
-
-def _trace_line(answer: Answer) -> str:
-    steps = [
-        {
-            "stream": step.stream,
-            "rows": step.rows.tolist(),
-            "spans_s": np.round(step.spans_s, 6).tolist(),
-            "gflops": round(step.gflops, 6),
-        }
-        for step in answer.steps
-    ]
-    content = {
-        "video_id": answer.video.id,
-        "duration_s": round(answer.duration_s, 6),
-        "gflops": {name: round(value, 6) for name, value in answer.gflops.items()},
-        "steps": steps,
-    }
-    return json.dumps(content, ensure_ascii=False) + "\n"
 
 
 def _append(file: IO[bytes], lines: Sequence[str]) -> None:

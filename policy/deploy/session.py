@@ -16,7 +16,7 @@ from policy.session import FloatArray, Session, TrainedRun
 from policy.training.checkpoint import read_tensors
 
 
-def open_session(folder: Path, *, device: torch.device | None = None) -> Session:
+def open_session(folder: Path | str, *, device: torch.device | None = None) -> Session:
     """The policy of a finished run, which takes a video's rows as the backbones give them.
 
     Neither the cache nor the labels are needed.
@@ -25,13 +25,10 @@ def open_session(folder: Path, *, device: torch.device | None = None) -> Session
         device: of the policy's networks; by default the CPU.
 
     Raises:
-        UserError: the folder holds no finished run, or that of a method that cannot be run on raw video.
+        UserError: the folder holds no finished run, or that of a method without a session.
     """
-    run = read_trained(folder)
-    session = METHODS[run.config.method].session(run, device or torch.device("cpu"))
-    if session is None:
-        raise UserError(f"{folder}: a run of {run.config.method}, which cannot be run on raw video")
-    return session
+    run = read_trained(Path(folder))
+    return METHODS[run.config.method].session(run, device or torch.device("cpu"))
 
 
 def read_trained(folder: Path) -> TrainedRun:

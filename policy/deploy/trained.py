@@ -20,7 +20,7 @@ def open_run(folder: Path | str) -> TrainedPolicy:
     """The trained policy in a run folder of train-policy. Neither the cache nor the labels are needed.
 
     Raises:
-        UserError: the folder holds no finished run, or that of a method that cannot be run on raw video.
+        UserError: the folder holds no finished run, or that of a method without a session.
     """
     return TrainedPolicy(Path(folder))
 
@@ -65,9 +65,11 @@ class TrainedPolicy:
         """
         return Camera(self.session(device=device), weights or {}, duration_s, torch.device(device))
 
-    def export_onnx(self, out: Path | str) -> list[Path]:
+    def export_onnx(
+        self, out: Path | str, *, backbones: Mapping[str, Path | str | None] | None = None
+    ) -> list[Path]:
         """The policy's networks as ONNX, as :func:`policy.deploy.export.export_onnx` writes them."""
-        return export_onnx(self.folder, out)
+        return export_onnx(self.folder, out, backbones=backbones)
 
     def __str__(self) -> str:
         return "\n".join(

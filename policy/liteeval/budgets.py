@@ -18,7 +18,7 @@ from policy.evaluation.predictions import Predictions
 from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.method import GatedMethod
 from policy.liteeval.model import LiteEval
-from policy.liteeval.random_gating import with_random_gates
+from policy.liteeval.random_gating import with_drawn_gates
 from policy.method import Prediction, evaluate
 
 
@@ -90,7 +90,7 @@ def random_curve(
 
     def at(usage: float) -> Predictions:
         def predict(batch: Batch, generator: torch.Generator) -> Prediction:
-            return method.prediction(with_random_gates(method.model, batch, usage, generator))
+            return method.prediction(with_drawn_gates(method.model, batch, usage, generator))
 
         return evaluate(method, videos, device=device, predict=predict, draws=draws)
 

@@ -1,5 +1,7 @@
 """The conditional gate: is this frame worth the fine features? (Eq. 2, 8 and 9)"""
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -45,3 +47,25 @@ def gumbel_pairs(count: int, generator: torch.Generator) -> Tensor:
     # −log U is exponential; torch's own sampler never returns 0, so G is always finite.
     exponential = torch.empty(count, 2, device=generator.device).exponential_(generator=generator)
     return -exponential.log()
+
+
+class DrawnGates:
+    """Gates of a video that open independently with one probability: the same ones for the same seed and id.
+
+    Args:
+        usage: that probability.
+        seed: of the draw.
+    """
+
+    def __init__(self, usage: float, seed: int) -> None:
+        self.usage, self._seed = usage, seed
+        self.begin("")
+
+    def begin(self, video_id: str) -> None:
+        """Go to the first row of a video."""
+        words = video_id.encode("utf-8", "surrogateescape")  # a file's name may be any bytes
+        self._random = np.random.Generator(np.random.PCG64([self._seed, *words]))
+
+    def next(self, rows: int) -> npt.NDArray[np.bool_]:
+        """(rows,): whether the gates of the next rows open. It does not matter how many are drawn at a time."""
+        return self._random.random(rows) < self.usage

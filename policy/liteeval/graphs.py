@@ -11,6 +11,7 @@ from policy.liteeval.model import LiteEval
 from policy.method import class_probabilities
 from policy.networks.gated import State, closed_state
 from policy.networks.readout import Reading
+from policy.networks.standardize import unit_rows
 from policy.session import Graph
 
 
@@ -26,9 +27,7 @@ def step_graphs(model: LiteEval, *, l2: bool, multi_label: bool) -> Sequence[Gra
         for part, values in state._asdict().items()
         if values is not None
     }
-    if model.readout.kind != "last":
-        reading = model.readout.start(model.gate.weight, 1)
-        states |= {f"fine_read_{part}": values for part, values in reading._asdict().items()}
+    states |= model.readout.states("fine_read")
     fine_states = {name: state for name, state in states.items() if name.startswith("fine")}
     coarse, fine = (torch.zeros(1, len(scale.mean)) for scale in (model.coarse_scale, model.fine_scale))
     facts = {
@@ -59,12 +58,8 @@ class _Graph(nn.Module):
         self.model, self.l2, self.multi_label = model, l2, multi_label
 
     def scaled(self, features: Tensor) -> Tensor:
-        """As `policy.data.batches.unit_length`, if the model was trained so."""
-        if not self.l2:
-            return features
-        exact = features.half().float()
-        unit: Tensor = exact / torch.linalg.vector_norm(exact, dim=1, keepdim=True).clamp_min(1e-12)
-        return unit.half()
+        """Brought to length 1, if the model was trained so."""
+        return unit_rows(features) if self.l2 else features
 
     def outputs(self, *states: State, reading: Reading | None) -> tuple[Tensor, ...]:
         """The entries of states and of what is read after the last of them, and the class probabilities."""
@@ -95,7 +90,7 @@ class _Step(_Graph):
         coarse_state, fine_state = State(coarse_h, coarse_c), State(fine_h, fine_c)
         log_odds, coarse_state = self.model.look(self.scaled(coarse), coarse_state, fine_state)
         closed = closed_state(fine_state, coarse_state if self.model.sync else None)
-        reading = _reading(fine_read_value, fine_read_log_weight, fine_read_steps)
+        reading = Reading.of(fine_read_value, fine_read_log_weight, fine_read_steps)
         return log_odds, *self.outputs(coarse_state, closed, reading=reading)
 
 
@@ -113,10 +108,6 @@ class _Fine(_Graph):
         """The state with the fine features, from the one before the step (Eq. 3)."""
         before = State(fine_h, fine_c)
         refined = self.model.refine(self.scaled(coarse), self.scaled(fine), before)
-        return self.outputs(refined, reading=_reading(fine_read_value, fine_read_log_weight, fine_read_steps))
-
-
-def _reading(*parts: Tensor | None) -> Reading | None:
-    """None with the readout of the last state, which needs none."""
-    present = [part for part in parts if part is not None]
-    return Reading(*present) if present else None
+        return self.outputs(
+            refined, reading=Reading.of(fine_read_value, fine_read_log_weight, fine_read_steps)
+        )

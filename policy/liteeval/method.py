@@ -19,6 +19,7 @@ from policy.evaluation.ledger import charge
 from policy.evaluation.operating import OperatingTarget, TargetKind
 from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.config import GatedConfig, LiteEvalConfig, LiteEvalRLConfig, NetworkConfig
+from policy.liteeval.gate import DrawnGates
 from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.liteeval.session import NETWORK, LiteEvalSession
@@ -65,6 +66,26 @@ class GatedMethod(Method):
         if config.input_norm == "standard":
             fit_scale(self.model.coarse_scale, data.train, "coarse")
             fit_scale(self.model.fine_scale, data.train, "fine")
+
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> Session:
+        coarse, fine = (run.streams[role] for role in cls.roles)
+        model = network(run.config, coarse.feature_dim, fine.feature_dim, len(run.classes))
+        read_weights(run.weights, model)
+        return LiteEvalSession(
+            model.to(device),
+            coarse,
+            fine,
+            l2=run.config.input_norm == "l2",
+            multi_label=run.multi_label,
+            classes=run.classes,
+            drawn=cls.drawn_gates(run.config),
+        )
+
+    @classmethod
+    def drawn_gates(cls, config: RunConfig) -> DrawnGates | None:
+        """What opens the gates of a session at random; None: the model does."""
+        return None
 
     def with_step_loss(self, losses: Losses, out: LiteEvalOutput, batch: Batch) -> Losses:
         """With the loss of the prediction after every step, if it has a weight."""
@@ -138,20 +159,6 @@ class LearnedGating(GatedMethod):
         super().__init__(config, data)
         self.final_usage = config.gamma
 
-    @classmethod
-    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
-        coarse, fine = (run.streams[role] for role in cls.roles)
-        model = network(run.config, coarse.feature_dim, fine.feature_dim, len(run.classes))
-        read_weights(run.weights, model)
-        return LiteEvalSession(
-            model.to(device),
-            coarse,
-            fine,
-            l2=run.config.input_norm == "l2",
-            multi_label=run.multi_label,
-            classes=run.classes,
-        )
-
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration
         counted = target.kind == "budget"
@@ -171,10 +178,9 @@ class LearnedGating(GatedMethod):
     def penalty_weight(self, moment: Moment) -> float:
         """λ, growing from `lam_start`, if that is given."""
         config = self.config
-        start, end = config.lam_start, config.lam
+        start, end, by_step = config.lam_start, config.lam, config.lam_growth == "step"
         if start is None:
             return end
-        by_step = config.lam_growth == "step"
         way = 1 - math.exp(-moment.step / config.epochs) if by_step else moment.progress
         return start + (end - start) * way
 

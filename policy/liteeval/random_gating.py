@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from cache_schema import UserError
+from policy.config import RunConfig
 from policy.data.batches import Batch
 from policy.data.opening import Dataset
 from policy.evaluation.operating import OperatingTarget, TargetKind
 from policy.liteeval.config import RandomGatingConfig
+from policy.liteeval.gate import DrawnGates
 from policy.liteeval.method import GatedMethod
 from policy.liteeval.model import LiteEval, LiteEvalOutput
-from policy.method import Calibration, Losses, Moment, Prediction, row_offsets
+from policy.method import Calibration, Losses, Moment, Prediction, draw_seed, row_offsets
+from policy.networks.packing import lengths_of, packed_rows
 from policy.training.losses import classification_loss
 
 
@@ -24,7 +27,10 @@ class RandomGating(GatedMethod):
     """Trained and evaluated with gates that open independently with probability `usage`.
 
     In training that probability descends to `usage` as LiteEval's target does to γ, where `warmup` is given.
-    What LiteEval gains over it is what knowing *when* to look is worth. It has no session on raw video.
+    What LiteEval gains over it is what knowing *when* to look is worth.
+
+    In evaluation, the gates of a video follow from the seed, the number of the draw and the video's id
+    (`DrawnGates`). A session opens those of the first draw.
     """
 
     title = "Random gating"
@@ -40,6 +46,11 @@ class RandomGating(GatedMethod):
         self.final_usage = config.usage
         self.model.gate.requires_grad_(False)
 
+    @classmethod
+    def drawn_gates(cls, config: RunConfig) -> DrawnGates:
+        assert isinstance(config, RandomGatingConfig) and config.usage is not None
+        return DrawnGates(config.usage, draw_seed(config.seed, 0))
+
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration
         return self.fine_rows_within(target.value, videos) / float(np.diff(row_offsets(videos)).mean())
@@ -53,21 +64,35 @@ class RandomGating(GatedMethod):
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         usage = self.target_usage(moment.progress)
-        out = with_random_gates(self.model, batch, usage, generator, self.config.dropout)
+        coarse, dropout = batch.inputs["coarse"], self.config.dropout
+        gates: Tensor = (torch.rand(len(coarse.data), generator=generator) < usage).float()
+        gates = gates.to(coarse.data.device)
+        out: LiteEvalOutput = self.model(
+            coarse, batch.inputs["fine"], gates=gates, generator=generator, dropout=dropout
+        )
         loss = classification_loss(out.logits, batch.targets)
         losses: Losses = {"loss": loss, "usage": out.usage.mean(), "target_usage": usage}
         return self.with_step_loss(losses, out, batch)
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
-        return self.prediction(with_random_gates(self.model, batch, self.final_usage, generator))
+        return self.prediction(with_drawn_gates(self.model, batch, self.final_usage, generator))
 
 
-def with_random_gates(
-    model: LiteEval, batch: Batch, usage: float, generator: torch.Generator, dropout: float = 0.0
+def with_drawn_gates(
+    model: LiteEval, batch: Batch, usage: float, generator: torch.Generator
 ) -> LiteEvalOutput:
-    """Run a batch with gates that open independently with probability `usage`."""
+    """Run a batch that was read from a set, in evaluation mode, with gates that are open with probability `usage`.
+
+    Args:
+        generator: its initial seed is that of the draw.
+    """
     coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
-    gates: Tensor = (torch.rand(len(coarse.data), generator=generator) < usage).float()
-    gates = gates.to(coarse.data.device)
-    out: LiteEvalOutput = model(coarse, fine, gates=gates, generator=generator, dropout=dropout)
+    assert batch.videos is not None, "gates are drawn by a video's id"
+    drawn = DrawnGates(usage, generator.initial_seed())
+    gates = torch.empty(len(coarse.data))
+    for number, (index, length) in enumerate(zip(batch.indices, lengths_of(coarse).tolist(), strict=True)):
+        drawn.begin(batch.videos.ids[index])
+        places = packed_rows(coarse, torch.full((length,), number), torch.arange(length))
+        gates[places] = torch.from_numpy(drawn.next(length)).float()
+    out: LiteEvalOutput = model(coarse, fine, gates=gates.to(coarse.data.device))
     return out

@@ -12,6 +12,7 @@ from torch import Tensor
 from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
 from policy.data.batches import unit_length
+from policy.liteeval.gate import DrawnGates
 from policy.liteeval.graphs import step_graphs
 from policy.liteeval.model import LiteEval
 from policy.session import FloatArray, Graph, Rows, Session, Wanted, checked_rows
@@ -44,6 +45,7 @@ class LiteEvalSession(Session):
             backbone's output can be passed on as it is.
         multi_label: the model was trained with a sigmoid for each class instead of a softmax.
         classes: names of the C classes; by default their numbers.
+        drawn: opens the gates at random instead (`RandomGating`).
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class LiteEvalSession(Session):
         l2: bool = False,
         multi_label: bool = False,
         classes: tuple[str, ...] = (),
+        drawn: DrawnGates | None = None,
     ) -> None:
         names = classes or tuple(map(str, range(model.classifier.out_features)))
         super().__init__({spec.name: spec for spec in (coarse, fine)}, names)
@@ -62,23 +65,24 @@ class LiteEvalSession(Session):
         self.coarse_stream, self.fine_stream = coarse.name, fine.name
         self._l2 = l2
         self._multi_label = multi_label
+        self._drawn = drawn
         self._restart()
 
-    def begin(self, spans_s: Mapping[str, FloatArray] | None = None) -> None:
+    def begin(self, spans_s: Mapping[str, FloatArray] | None = None, *, video_id: str = "") -> None:
         """As any session does; both streams have the same number of rows, at the same instants.
 
         Args:
             spans_s: None for a video of unknown length: nothing is `wanted` then; call `look` and `fine`.
         """
         if spans_s is None:
-            self._spans_s = {}
+            self._spans_s, self.video_id = {}, video_id
             self._restart()
             return
         lengths = {name: len(spans_s[name]) for name in self.streams if name in spans_s}
         if len(set(lengths.values())) > 1:
             both = " and ".join(f"{length} of {name}" for name, length in lengths.items())
             raise ValueError(f"a video has as many coarse rows as fine ones, not {both}")
-        super().begin(spans_s)
+        super().begin(spans_s, video_id=video_id)
 
     @torch.no_grad()
     def _restart(self) -> None:
@@ -87,6 +91,8 @@ class LiteEvalSession(Session):
         self._coarse_state, self._fine_state = self.model.initial_state(1)
         self._reading = self.model.readout.start(self.model.gate.weight, 1)
         self._waiting: Tensor | None = None  # coarse features of the frame that waits for its fine ones
+        if self._drawn is not None:
+            self._drawn.begin(self.video_id)
 
     @property
     def wants_fine(self) -> bool:
@@ -121,11 +127,15 @@ class LiteEvalSession(Session):
         checked = self._checked(coarse, len(self.model.coarse_scale.mean), "coarse")
         log_odds, self._coarse_state = self.model.look(checked, self._coarse_state, self._fine_state)
         self.frames += 1
-        if bool(log_odds > self.model.threshold):
+        if self._opens(bool(log_odds > self.model.threshold)):
             self._waiting = checked
             return True
         self._update(checked, checked.new_empty(0, len(self.model.fine_scale.mean)))
         return False
+
+    def _opens(self, learned: bool) -> bool:
+        """Whether the gate opens at the next frame, for which this is what it has learned. Called once a frame."""
+        return learned if self._drawn is None else bool(self._drawn.next(1)[0])
 
     @torch.no_grad()
     def fine(self, features: Rows) -> None:
@@ -168,6 +178,8 @@ class LiteEvalSession(Session):
         return macs
 
     def graphs(self) -> Sequence[Graph]:
+        if self._drawn is not None:  # the step decides by the learned gate
+            return ()
         return step_graphs(self.model, l2=self._l2, multi_label=self._multi_label)
 
     def _checked(self, features: Rows, dim: int, name: str) -> Tensor:

@@ -50,8 +50,11 @@ class ClipSession(AlignedSession):
         self._restart()
 
     def _restart(self) -> None:
-        self._rows: dict[Role, Features] = {
-            role: np.zeros((0, spec.feature_dim), np.float16) for role, spec in self._specs.items()
+        self._taken: dict[Role, int] = dict.fromkeys(self._specs, 0)
+        # All that may come, for a video of hours comes in thousands of parts.
+        self._room: dict[Role, Features] = {
+            role: np.empty((len(self._spans_s.get(spec.name, ())), spec.feature_dim), np.float16)
+            for role, spec in self._specs.items()
         }
         self._decided: _Decided | None = None
 
@@ -64,7 +67,7 @@ class ClipSession(AlignedSession):
 
     def _next(self, role: Role, clips: IntArray) -> Wanted | None:
         """Those of clips whose rows were not taken yet."""
-        name, left = self._specs[role].name, clips[len(self._rows[role]) :]
+        name, left = self._specs[role].name, clips[self._taken[role] :]
         return Wanted(name, left, self._spans_s[name][left]) if len(left) else None
 
     def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
@@ -72,12 +75,18 @@ class ClipSession(AlignedSession):
         # As the cache has it.
         rows = self._need(stream, "features", features).half().cpu().numpy()
         rows = unit_length(rows) if self._config.input_norm == "l2" else rows
-        self._rows[role] = np.concatenate([self._rows[role], rows])
-        if role == "appearance" and len(self._rows[role]) == self._clips:
-            cheap = self._rows[role]
+        taken = self._taken[role]
+        self._taken[role] += len(rows)
+        self._room[role][taken : self._taken[role]] = rows
+        if role == "appearance" and self._taken[role] == self._clips:
+            cheap = self._rows(role)
             activations = self.model.activations("appearance", cheap)
             confidences = self.model.confidences(self.model.inputs(cheap, activations))
             self._decided = _Decided(activations, np.flatnonzero(self.model.chosen(confidences)))
+
+    def _rows(self, role: Role) -> Features:
+        """(n, D) float16: what was taken."""
+        return self._room[role][: self._taken[role]]
 
     @property
     def _clips(self) -> int:
@@ -86,28 +95,28 @@ class ClipSession(AlignedSession):
     @property
     def gates(self) -> BoolArray:
         """(T,): the clips of which motion was taken."""
-        used = np.zeros(len(self._rows["appearance"]), np.bool_)
+        used = np.zeros(self._taken["appearance"], np.bool_)
         if self._decided is not None:
-            used[self._decided.chosen[: len(self._rows["motion"])]] = True
+            used[self._decided.chosen[: self._taken["motion"]]] = True
         return used
 
     @property
     def activations(self) -> FloatArray:
         """(T, C): what answers for the clips of which the cheap stream's rows were taken."""
         if self._decided is None:
-            return self.model.activations("appearance", self._rows["appearance"])
+            return self.model.activations("appearance", self._rows("appearance"))
         gates, appearance = self.gates, self._decided.activations
         motion = np.full_like(appearance, np.nan)
         if gates.any():
             motion[gates] = self.model.comparable_motion(
-                self.model.activations("motion", self._rows["motion"])
+                self.model.activations("motion", self._rows("motion"))
             )
         return answers(self._config.answer, appearance, motion, gates)
 
     @property
     def detections(self) -> Detections:
         """What was found; the video is number 0."""
-        activations, rows = self.activations, self._rows["appearance"]
+        activations, rows = self.activations, self._rows("appearance")
         spans_s = self._spans_s.get(self._specs["appearance"].name, np.zeros((0, 2)))[: len(rows)]
         return localize(self._config, [activations], [spans_s], [rows])
 
@@ -120,10 +129,10 @@ class ClipSession(AlignedSession):
     def macs_by_name(self) -> Mapping[str, int]:
         streams: dict[str, int] = {}
         for role, spec in self._specs.items():
-            count = len(self._rows[role])
+            count = self._taken[role]
             streams |= {
                 spec.name: count * stream_cost(spec).macs,
                 NETWORKS[role]: count * self.model.network(role).macs,
             }
-        selected = len(self._rows["appearance"]) if self._decided is not None else 0
+        selected = self._taken["appearance"] if self._decided is not None else 0
         return {**streams, SELECTOR: selected * self.model.selector.macs}

@@ -97,7 +97,7 @@ class WTALC(LocalizationMethod):
         return named
 
     @classmethod
-    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+    def session(cls, run: TrainedRun, device: torch.device) -> Session:
         assert isinstance(run.config, WTALCConfig)
         specs = {role: run.streams[role] for role in cls.roles if role in run.streams}
         model = cls.network(run.config, sum(spec.feature_dim for spec in specs.values()), len(run.classes))

@@ -350,7 +350,7 @@ class LocalizationSelector(LocalizationMethod):
         return curve_lines(details)
 
     @classmethod
-    def session(cls, run: TrainedRun, device: torch.device) -> Session | None:
+    def session(cls, run: TrainedRun, device: torch.device) -> Session:
         assert isinstance(run.config, LocalizationSelectorConfig)
         model = ClipSelector(run.config, run.streams["appearance"].feature_dim, len(run.classes))
         read_weights(run.weights, model)

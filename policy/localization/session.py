@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
@@ -15,7 +16,8 @@ from policy.evaluation.detection import Detections
 from policy.localization.config import ProposalsConfig
 from policy.localization.localize import localize, video_probabilities
 from policy.localization.network import WTALCNetwork
-from policy.session import AlignedSession, Wanted
+from policy.networks.standardize import unit_rows
+from policy.session import AlignedSession, Graph, Wanted
 
 NETWORK = "W-TALC network"
 """Its name in the ledger of costs."""
@@ -46,24 +48,26 @@ class WTALCSession(AlignedSession):
 
     def _restart(self) -> None:
         self._features: dict[str, list[Tensor]] = {name: [] for name in self.streams}
+        self._taken: Counter[str] = Counter()  # rows
 
     def wanted(self) -> Wanted | None:
         if not self._spans_s:
             return None
         # The streams take turns, so that one pass over a video's frames serves all of them.
-        name = min(self._spans_s, key=self._taken)
-        taken, spans_s = self._taken(name), self._spans_s[name]
+        name = min(self._spans_s, key=lambda stream: self._taken[stream])
+        taken, spans_s = self._taken[name], self._spans_s[name]
         return Wanted(name, np.arange(taken, len(spans_s)), spans_s[taken:]) if taken < len(spans_s) else None
 
     def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
         # As the cache has it.
         rows = self._need(stream, "features", features).half().cpu()
         self._features[stream].append(torch.from_numpy(unit_length(rows.numpy())) if self._l2 else rows)
+        self._taken[stream] += len(rows)
 
     @property
     def features(self) -> Tensor:
         """(T, D) float16: of the clips of which all streams were taken, side by side."""
-        count = min(map(self._taken, self.streams))
+        count = self._complete
         parts = [
             torch.cat([torch.zeros(0, spec.feature_dim, dtype=torch.half), *self._features[name]])[:count]
             for name, spec in self.streams.items()
@@ -91,9 +95,42 @@ class WTALCSession(AlignedSession):
 
     @property
     def macs_by_name(self) -> Mapping[str, int]:
-        streams = {name: self._taken(name) * stream_cost(spec).macs for name, spec in self.streams.items()}
-        return {**streams, NETWORK: min(map(self._taken, self.streams)) * self.model.macs}
+        streams = {name: self._taken[name] * stream_cost(spec).macs for name, spec in self.streams.items()}
+        return {**streams, NETWORK: self._complete * self.model.macs}
 
-    def _taken(self, stream: str) -> int:
-        """How many of its rows were taken."""
-        return sum(map(len, self._features[stream]))
+    def graphs(self) -> Sequence[Graph]:
+        dims = [spec.feature_dim for spec in self.streams.values()]
+        facts = {
+            "streams": list(self.streams),
+            "features": "of the streams side by side, in this order, as the backbones give them",
+            "activations": "class logits of each clip by itself",
+        }
+        return (
+            Graph(
+                "activations",
+                _PerClip(self.model, dims, self._l2),
+                {"features": torch.zeros(3, sum(dims))},
+                ("activations",),
+                facts,
+                rows=True,
+                row_outputs=True,
+            ),
+        )
+
+    @property
+    def _complete(self) -> int:
+        """Of how many clips all streams were taken."""
+        return min(self._taken[name] for name in self.streams)
+
+
+class _PerClip(nn.Module):
+    """Features (T, D) of clips, of all streams side by side, to class logits (T, C)."""
+
+    def __init__(self, model: WTALCNetwork, dims: Sequence[int], l2: bool) -> None:
+        super().__init__()
+        self.model, self.dims, self.l2 = model, list(dims), l2
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        parts = torch.split(features, self.dims, 1)
+        rows = torch.cat([unit_rows(part) if self.l2 else part.half() for part in parts], 1)
+        return (self.model(rows).logits,)

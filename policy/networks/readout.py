@@ -32,6 +32,12 @@ class Reading(NamedTuple):
     steps: Tensor
     """(n, 1)."""
 
+    @staticmethod
+    def of(*parts: Tensor | None) -> Reading | None:
+        """From the inputs of an exported network, which has none with the readout of the last state."""
+        present = [part for part in parts if part is not None]
+        return Reading(*present) if present else None
+
 
 class Readout(nn.Module):
     """H: units of the network. Only "attention" has parameters."""
@@ -50,6 +56,13 @@ class Readout(nn.Module):
     def start(self, like: Tensor, videos: int) -> Reading:
         """Before the first step, of the type and on the device of ``like``."""
         return Reading(like.new_zeros(videos, self.hidden), *like.new_zeros(2, videos, 1))
+
+    def states(self, prefix: str) -> dict[str, Tensor]:
+        """What an exported network keeps of a video beside its state, by name; nothing where it reads the last."""
+        if self.kind == "last":
+            return {}
+        reading = self.start(torch.zeros(()), 1)
+        return {f"{prefix}_{part}": values for part, values in reading._asdict().items()}
 
     def step(self, before: Reading, h: Tensor) -> Reading:
         """After a step of n videos to the hidden state h (n, H)."""

@@ -76,6 +76,13 @@ class Standardize(nn.Module):
         self.std.copy_(std)
 
 
+def unit_rows(features: Tensor) -> Tensor:
+    """`policy.data.batches.unit_length` of rows (N, D), in a network that is exported."""
+    exact = features.half().float()
+    unit: Tensor = exact / torch.linalg.vector_norm(exact, dim=1, keepdim=True).clamp_min(1e-12)
+    return unit.half()
+
+
 def fit_scale(scale: Standardize, videos: VideoSet, role: Role, rows: RowChoice = every_row) -> None:
     """Fit mean and std to the rows of the training videos that a method looks at."""
     arrays = (videos.features(role, i) for i in range(len(videos)))

@@ -8,10 +8,51 @@ import torch
 from torch import Tensor, nn
 
 from policy.method import class_probabilities
-from policy.selection.config import SelectorConfig
+from policy.networks.standardize import unit_rows
+from policy.selection.config import SelectorAnswer, SelectorConfig
 from policy.selection.network import SelectorNetwork, as_confidences, selector_inputs
 from policy.selection.raw_model import RawModel
+from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
 from policy.session import Graph
+
+
+def cascade_graphs(
+    answer: SelectorAnswer,
+    network: SequentialNetwork,
+    models: Sequence[RawModel],
+    gflops: Sequence[float],
+    *,
+    looks_at: str,
+    sees_features: bool,
+    multi_label: bool,
+) -> Sequence[Graph]:
+    """The graphs "cascade", after each model, and "answer-NAME" for each model.
+
+    Args:
+        answer: `SelectorCascadeConfig.answer`.
+        models: of the pool, the cheapest first, and `gflops` what each costs.
+        looks_at: the one that runs first; `sees_features`: whether the network sees the mean of its features.
+    """
+    count, classes = len(models), network.correct.out_features
+    rule = {
+        "models": [model.name.stream for model in models],
+        "gflops": list(gflops),
+        "price": float(network.price),
+        "looks_at": looks_at,
+        "next": "the model of largest chances - price * gflops that has not run, if that is above sure",
+    }
+    first = next(model for model in models if model.name.stream == looks_at)
+    inputs = {"probabilities": torch.full((count, classes), 0.5), "ran": torch.eye(count)[0]}
+    if sees_features:
+        inputs["mean_features"] = torch.zeros(first.spec.feature_dim)
+    cascade = _Cascade(answer, network, multi_label)
+    return (
+        Graph("cascade", cascade, inputs, ("answer", "sure", "chances"), rule),
+        *(
+            _answer_graph(model, multi_label, gives_features=sees_features and model is first)
+            for model in models
+        ),
+    )
 
 
 def selector_graphs(
@@ -39,17 +80,19 @@ def selector_graphs(
     selector = _Selector(config, network, first, multi_label)
     return (
         Graph("selector", selector, _inputs(first), ("confidences",), {**_facts(first), **rule}, rows=True),
-        *(
-            Graph(
-                f"answer-{model.name.stream}",
-                _Answer(model, multi_label),
-                _inputs(model, answers=True),
-                ("probabilities",),
-                _facts(model),
-                rows=True,
-            )
-            for model in models
-        ),
+        *(_answer_graph(model, multi_label) for model in models),
+    )
+
+
+def _answer_graph(model: RawModel, multi_label: bool, *, gives_features: bool = False) -> Graph:
+    """Args: gives_features: the mean of the features, too."""
+    return Graph(
+        f"answer-{model.name.stream}",
+        _Answer(model, multi_label, gives_features=gives_features),
+        _inputs(model, answers=not gives_features),
+        ("probabilities", "mean_features") if gives_features else ("probabilities",),
+        _facts(model),
+        rows=True,
     )
 
 
@@ -73,9 +116,9 @@ def _facts(model: RawModel) -> dict[str, object]:
 class _Answer(nn.Module):
     """The rows of a video that a model looks at, to its probabilities (C,); as `RawModel` has them."""
 
-    def __init__(self, model: RawModel, multi_label: bool) -> None:
+    def __init__(self, model: RawModel, multi_label: bool, *, gives_features: bool = False) -> None:
         super().__init__()
-        self.raw, self.multi_label = model, multi_label
+        self.raw, self.multi_label, self.gives_features = model, multi_label, gives_features
         if model.columns is not None:
             self.register_buffer("columns", torch.from_numpy(model.columns))
         if model.head is not None:
@@ -84,15 +127,14 @@ class _Answer(nn.Module):
             self.register_buffer("bias", torch.from_numpy(model.head.linear.bias))
 
     def forward(self, features: Tensor | None = None, scores: Tensor | None = None) -> tuple[Tensor, ...]:
-        return (self.probabilities(None if features is None else self.mean(features), scores)[0],)
+        mean = None if features is None else self.mean(features)
+        probabilities = self.probabilities(mean, scores)[0]
+        return (probabilities,) if mean is None or not self.gives_features else (probabilities, mean[0])
 
     def mean(self, features: Tensor) -> Tensor:
         """(1, D): of the rows, brought to length 1 if the model was trained so."""
-        if self.raw.l2:
-            exact = features.half().float()
-            features = exact / torch.linalg.vector_norm(exact, dim=1, keepdim=True).clamp_min(1e-12)
-            features = features.half().float()
-        return features.mean(0, keepdim=True)
+        rows = unit_rows(features).float() if self.raw.l2 else features
+        return rows.mean(0, keepdim=True)
 
     def probabilities(self, mean: Tensor | None, scores: Tensor | None) -> Tensor:
         """(1, C)."""
@@ -121,3 +163,38 @@ class _Selector(_Answer):
         probabilities = self.probabilities(mean, scores) if sees else None
         inputs = selector_inputs(self.config, probabilities, mean, multi_label=self.multi_label)
         return (as_confidences(self.config, self.network(inputs)).float()[0],)
+
+
+class _Cascade(nn.Module):
+    """What `CascadeSession` decides by, after the models that ran."""
+
+    def __init__(self, answer: SelectorAnswer, network: SequentialNetwork, multi_label: bool) -> None:
+        super().__init__()
+        self.answer, self.network, self.multi_label = answer, network, multi_label
+
+    def forward(
+        self, probabilities: Tensor, ran: Tensor, mean_features: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """The answer (C,), the chance () that it is right, and that it would be after each further model (N,).
+
+        Args:
+            probabilities: (N, C), whatever they are where models have not run.
+            ran: (N,) of 0 and 1, which have.
+            mean_features: (D,) of the first.
+        """
+        on = ran[None] > 0.5
+        known = torch.where(on[0][:, None], probabilities, 0.5)[None]
+        features = probabilities.new_zeros(1, 0) if mean_features is None else mean_features[None]
+        evidence = Evidence.of(known, features, multi_label=self.multi_label)
+        logits, further = self.network(evidence, on)
+        best = answered(self.answer, evidence, logits, on)
+        sure, chances = expected(logits, further, best, multi_label=self.multi_label)
+        return self._answer(known[0], logits, ran), sure.float()[0], chances.float()[0]
+
+    def _answer(self, probabilities: Tensor, logits: Tensor, ran: Tensor) -> Tensor:
+        if self.answer == "learned":
+            return class_probabilities(logits, self.multi_label)[0]
+        if self.answer == "largest":
+            last = (ran * torch.arange(len(ran))).argmax()
+            return probabilities.index_select(0, last[None])[0]
+        return (probabilities * ran[:, None]).sum(0) / ran.sum()

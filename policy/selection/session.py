@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from cache_schema import StreamSpec, UserError
 from policy.method import class_probabilities
 from policy.selection.config import SelectionConfig, SelectorCascadeConfig, SelectorConfig
-from policy.selection.graphs import selector_graphs
+from policy.selection.graphs import cascade_graphs, selector_graphs
 from policy.selection.heads import score_columns
 from policy.selection.linear_head import WholeHead
 from policy.selection.network import SelectorNetwork, confidences_of, decide, selector_inputs
@@ -22,7 +20,7 @@ from policy.selection.pool import Floats, ModelName, parse_models
 from policy.selection.raw_model import RawModel
 from policy.selection.rule import next_models
 from policy.selection.sequential_network import Evidence, SequentialNetwork, answered, expected
-from policy.session import FloatArray, Graph, Session, TrainedRun, Wanted, checked_rows
+from policy.session import FloatArray, Graph, Rows, Session, TrainedRun, Wanted, checked_rows
 from policy.training.checkpoint import read_weights
 
 NETWORK = "selector network"
@@ -84,13 +82,13 @@ class PoolSession(Session):
     def ran(self) -> tuple[str, ...]:
         return tuple(model.name.stream for model in self._begun if model is not self._current)
 
-    def begin(self, spans_s: Mapping[str, FloatArray]) -> None:
+    def begin(self, spans_s: Mapping[str, FloatArray], *, video_id: str = "") -> None:
         for name, spec in self.streams.items():
             if name in spans_s and len(spans_s[name]) < spec.sampling.crops:
                 raise ValueError(
                     f"spans of {name}: {len(spans_s[name])} rows are no clip, which has {spec.sampling.crops}"
                 )
-        super().begin(spans_s)
+        super().begin(spans_s, video_id=video_id)
 
     def _restart(self) -> None:
         self._begun, self._answer = [], None
@@ -188,8 +186,8 @@ class SelectorSession(PoolSession):
 
     def choose(
         self,
-        probabilities: npt.NDArray[np.floating[Any]] | None = None,
-        features: npt.NDArray[np.floating[Any]] | None = None,
+        probabilities: Rows | None = None,
+        features: Rows | None = None,
     ) -> list[str]:
         """A model for each of M videos. If it is `looks_at`, its answer is there already.
 
@@ -211,7 +209,7 @@ class SelectorSession(PoolSession):
             if needed and values is None:
                 raise ValueError(f"this selector looks at {name} of {self.looks_at}: give them")
         tensors = [
-            self._checked(np.array(values, np.float32), name) if needed else None
+            self._checked(values, name) if needed and values is not None else None
             for needed, name, values in parts
         ]
         inputs = selector_inputs(config, *tensors, multi_label=self._multi_label)
@@ -220,12 +218,12 @@ class SelectorSession(PoolSession):
         chosen = decide(config, confidences, gflops, float(self._network.threshold))
         return [self.models[n] for n in chosen]
 
-    def _checked(self, values: npt.NDArray[np.float32], name: str) -> Tensor:
+    def _checked(self, values: Rows, name: str) -> Tensor:
         """(M, C) probabilities or (M, D) features of the model that looks, as a tensor."""
         first, probabilities = self._raw[self.looks_at], name == "probabilities"
         width = self._classes_of(first) if probabilities else first.spec.feature_dim
         what = f"{name} of {self.looks_at}"
-        tensor = checked_rows(values, (len(values) if values.ndim else 0, width), what)
+        tensor = checked_rows(values, (len(values) if values.ndim else 0, width), what).float().cpu()
         if not probabilities:
             return tensor
         if ((tensor < 0) | (tensor > 1)).any():
@@ -295,6 +293,17 @@ class CascadeSession(PoolSession):
         mask, price = sum(1 << n for n in ran), float(self._network.price)
         following = next_models(mask, sure.cpu().numpy(), chances.cpu().numpy(), self._gflops, price)[0]
         return None if following < 0 else self.models[following]
+
+    def graphs(self) -> Sequence[Graph]:
+        return cascade_graphs(
+            self._config.answer,
+            self._network,
+            [self._raw[name] for name in self.models],
+            self._gflops.tolist(),
+            looks_at=self.looks_at,
+            sees_features=self._config.sees_features,
+            multi_label=self._multi_label,
+        )
 
     @property
     def _network_macs(self) -> int:

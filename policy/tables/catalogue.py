@@ -38,6 +38,9 @@ KNOWN: Mapping[str, str] = {
     "selection-fig5": "localization on Thumos'14: disparity, budget factor, pseudo-labels, selector backbones",
     "selection-fig6": "localization on Thumos'14: average mAP against computation",
     "costs": "every cost that both papers print, computed again, and which do not add up",
+    "detections": "anybody's detections, judged by three protocols on every set of videos that papers evaluate",
+    "timeline": "what a run that localizes found in a video, and which model answered each clip",
+    "trace": "which frames of a video a policy looked at, and with what, from a trace of run-policy",
 }
 
 TABLES: Mapping[str, str] = {

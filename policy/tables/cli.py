@@ -16,9 +16,11 @@ from click.core import ParameterSource
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import tells_mistakes
-from policy.baselines.config import FramesConfig, GlimpsesConfig, JumpsConfig
-from policy.config import RunConfig, TrainingConfig, method_options, names_of
+from cache_schema.command import SOME_FAILED, tells_mistakes
+from policy.baselines.config import FrameClassifierConfig, FramesConfig, GlimpsesConfig, JumpsConfig
+from policy.config import RunConfig, StepTrainingConfig, TrainingConfig, method_options, names_of
+from policy.deploy.arguments import Ids, VideosCommand, find_videos
+from policy.deploy.arguments import takes_videos as video_arguments
 from policy.liteeval.config import GumbelConfig, NetworkConfig, PenaltyConfig, WarmupConfig
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.options import (
@@ -304,6 +306,71 @@ def timeline(
     _print(markup.as_json(content) if as_json else terminal.render(content, colour=sys.stdout.isatty()))
 
 
+@paper_tables.command("trace", cls=VideosCommand)
+@click.argument("trace_file", metavar="TRACE", type=_PATH)
+@video_arguments
+@click.option(
+    "--out", required=True, type=_PATH, help="Folder for figure.png, figure-2.png, … and report.html."
+)
+@_shown(
+    "--most", type=_POSITIVE, default=12, help="Videos to draw; of more evenly spread ones, by their GFLOPs."
+)
+@AS_JSON
+@click.pass_context
+@tells_mistakes
+def trace(
+    context: click.Context,
+    /,
+    trace_file: Path,
+    videos: tuple[Path, ...],
+    ids: Ids,
+    frames_fps: float | None,
+    root: Path | None,
+    out: Path,
+    most: int,
+    as_json: bool,
+) -> None:
+    """Which frames of each video a policy looked at, and with what: the trace of run-policy as pictures.
+
+    VIDEOS are those of run-policy, or some of them, with the same --ids, --frames-fps and --root. Exit codes: 0
+    done, 1 done but some videos cannot be drawn, 2 the request was wrong.
+
+    \b
+    Example:
+      run-policy runs/liteeval VIDEOS/ --out predictions.csv --trace trace.jsonl
+      paper-tables trace trace.jsonl VIDEOS/ --out looked-at
+    """
+    from policy.deploy.trace_file import read_trace
+    from policy.sheets import markup, terminal
+    from policy.tables import output, traces
+
+    traced = read_trace(trace_file)
+    sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
+    for note in sources.notes:
+        _say(note)
+    pairs = traces.chosen(traced, sources.videos, most)
+    output.check_folder(out)
+    streams, failed, drawn = traces.by_cost(traced.values()), dict(sources.refused), []
+    for video, source in pairs:
+        try:
+            drawn.append((video, traces.drawing(video, source, streams)))
+        except UserError as error:
+            failed[video.video_id] = str(error)
+    there = len(set(traced).intersection(source.id for source in sources.videos))
+    state = [
+        f"{trace_file}: {len(drawn)} videos drawn, from the cheapest to the dearest of {there} that are given."
+    ]
+    for name, reason in failed.items():
+        _say(f"failed: {name}: {reason}")
+    if drawn:
+        content = traces.document(drawn, state, _command(context))
+        for path in output.write(content, out):
+            _say(f"wrote {path}")
+        _print(markup.as_json(content) if as_json else terminal.render(content, colour=sys.stdout.isatty()))
+    if failed:
+        context.exit(SOME_FAILED)
+
+
 _LITEEVAL = options(
     DATA,
     ROLES,
@@ -313,6 +380,8 @@ _LITEEVAL = options(
         settings,
         (PenaltyConfig, WarmupConfig, GumbelConfig, FramesConfig, GlimpsesConfig, JumpsConfig, NetworkConfig),
     ),
+    settings(StepTrainingConfig, "dropout", "validation"),
+    settings(FrameClassifierConfig),
     training(RunConfig, without=("seed",)),
     TABLE,
 )
@@ -611,7 +680,7 @@ def _command(context: click.Context, table: str | None = None, **changed: Any) -
         if name not in taken or default or value is None:
             continue
         if not isinstance(parameter, click.Option):
-            words.append(str(value))
+            words += map(str, value if isinstance(value, tuple) else [value])
         elif parameter.is_flag:
             words += parameter.opts[:1] if value else parameter.secondary_opts[:1]
         else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.costs import stream_cost
 from policy.data.batches import Role
+from policy.data.opening import grid
 from policy.selection.pool import ModelName
 from policy.tables.experiment import Experiment, PaperTable
 
@@ -107,8 +109,13 @@ def check_streams(table: PaperTable, substitution: Substitution, cache: FeatureC
     missing = [paper for paper in table.reads if substitution.stream(paper) not in cache]
     if not missing:
         return
-    # The cheapest stream is probably meant as the coarse one, the most expensive one as the fine one.
-    by_cost = sorted(cache, key=lambda name: stream_cost(cache[name].spec).macs) or ["STREAM"]
+    # Of streams that go together the cheapest is probably meant as the coarse one, the dearest as the fine one.
+    grids = {name: grid(cache[name]) for name in cache}
+    there = [stream for paper in table.reads if (stream := substitution.stream(paper)) in cache]
+    counts = Counter(grids[name] for name in there or cache)
+    usual = counts.most_common(1)[0][0] if counts else None
+    alike = [name for name in cache if grids[name] == usual]
+    by_cost = sorted(alike, key=lambda name: stream_cost(cache[name].spec).macs) or ["STREAM"]
     stand_ins = {
         **dict.fromkeys(table.streams["fine"], by_cost[-1]),
         **dict.fromkeys(table.streams["coarse"], by_cost[0]),

@@ -21,9 +21,10 @@ Picture = npt.NDArray[np.uint8]
 FRAMES = 32
 """The largest number of frames shown of a video."""
 
+EDGE = 20
+"""Pixels to the right and left of the frames."""
 _BORDER, _GAP = 5, 4  # pixels
-_EDGE = 20  # to the right and left of the frames
-_TITLE, _TIMES, _ROOM = 34, 24, 18  # pixels above a strip, below each row of it, after it
+_TITLE, _LINE, _ROOM = 34, 24, 18  # pixels above a strip, of each line below a frame, after a strip
 _JPEG_QUALITY = 82
 
 
@@ -52,6 +53,78 @@ class Strip:
             )
         if len({frame.shape for frame in self.frames}) > 1:
             raise ValueError(f"{self.title}: frames of several sizes")
+
+    @property
+    def tiles(self) -> Tiles:
+        captions = [f"{time_s:g} s" for time_s in self.times_s]
+        return Tiles(self.frames, [GREEN if opened else None for opened in self.opened], captions)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Pictures row by row, as many beside each other as there is room for.
+
+    Attributes:
+        frames: n RGB pictures (H, W, 3), all of one size.
+        colours: n, of the borders and captions; None: no border.
+        captions: n, all of as many lines.
+        room: at least so many pixels wide is a picture's place.
+    """
+
+    frames: Sequence[Picture]
+    colours: Sequence[str | None]
+    captions: Sequence[str]
+    room: int = 0
+
+    def height(self, width: int) -> int:
+        """In pixels, where there are `width` of them."""
+        return -(-len(self.frames) // self._columns(width)) * self._pitch[0]
+
+    def draw(self, figure: Figure, top: int) -> None:
+        """Draw them between the edges of a figure, `top` pixels below its upper edge."""
+        width, height = round(figure.bbox.width), round(figure.bbox.height)
+        mosaic = self._mosaic(width - 2 * EDGE)
+        figure.figimage(mosaic, xo=EDGE, yo=height - top - len(mosaic), origin="upper")
+        (tall, wide), columns = self._pitch, self._columns(width - 2 * EDGE)
+        below = (len(self.frames[0]) + 2 * _BORDER + tall) / 2  # the middle of a caption
+        for place, (caption, colour) in enumerate(zip(self.captions, self.colours, strict=True)):
+            figure.text(
+                (EDGE + place % columns * wide + (wide - _GAP) / 2) / width,
+                1 - (top + place // columns * tall + below) / height,
+                caption,
+                fontsize=6,
+                color=colour or INK,
+                fontweight="bold" if colour else "normal",
+                ha="center",
+                va="center",
+                linespacing=1.1,
+            )
+
+    def _mosaic(self, width: int) -> Picture:
+        """(h, w, 3): frames with their borders, and room for the captions below each row."""
+        (tall, wide), columns = self._pitch, self._columns(width)
+        size = self.height(width), min(columns, len(self.frames)) * wide - _GAP
+        picture = np.full((*size, 3), 255, np.uint8)
+        high, broad = self.frames[0].shape[:2]
+        inset = (wide - _GAP - broad - 2 * _BORDER) // 2
+        for place, (frame, colour) in enumerate(zip(self.frames, self.colours, strict=True)):
+            top, left = place // columns * tall, place % columns * wide + inset
+            if colour is not None:
+                picture[top : top + high + 2 * _BORDER, left : left + broad + 2 * _BORDER] = [
+                    round(255 * part) for part in to_rgb(colour)
+                ]
+            picture[top + _BORDER :, left + _BORDER :][:high, :broad] = frame
+        return picture
+
+    @property
+    def _pitch(self) -> tuple[int, int]:
+        """Pixels from one to the next, downwards and to the right."""
+        height, width = self.frames[0].shape[:2]
+        lines = 1 + self.captions[0].count("\n")
+        return height + 2 * _BORDER + lines * _LINE, max(width + 2 * _BORDER, self.room) + _GAP
+
+    def _columns(self, width: int) -> int:
+        return max(1, (width + _GAP) // self._pitch[1])
 
 
 def shown_rows(opened: npt.ArrayLike, limit: int = FRAMES) -> npt.NDArray[np.int64]:
@@ -93,20 +166,18 @@ def draw(strips: Sequence[Strip], *, title: str, subtitle: str = "") -> Drawing:
     if not strips:
         raise ValueError(f"{title}: no video to draw")
     width, top = round(WIDTH_IN * DPI), round(0.62 * DPI)
-    mosaics = [_mosaic(strip, width - 2 * _EDGE) for strip in strips]
-    height = top + sum(_TITLE + len(mosaic) + _ROOM for mosaic in mosaics)
+    heights = [strip.tiles.height(width - 2 * EDGE) for strip in strips]
+    height = top + sum(_TITLE + tall + _ROOM for tall in heights)
     figure = new_figure(height / DPI)
     heading(figure, title, subtitle)
     y = top
-    for strip, mosaic in zip(strips, mosaics, strict=True):
+    for strip, tall in zip(strips, heights, strict=True):
         text = one_line(f"{strip.title}: {strip.note}" if strip.note else strip.title)
-        place = _EDGE / width, 1 - (y + _TITLE / 2) / height
+        place = EDGE / width, 1 - (y + _TITLE / 2) / height
         artist = figure.text(*place, drawn(text, 400), fontsize=8, va="center")
-        fit(figure, artist, text, width - 2 * _EDGE)
-        y += _TITLE
-        figure.figimage(mosaic, xo=_EDGE, yo=height - y - len(mosaic), origin="upper")
-        _times(figure, strip, y, width, height)
-        y += len(mosaic) + _ROOM
+        fit(figure, artist, text, width - 2 * EDGE)
+        strip.tiles.draw(figure, y + _TITLE)
+        y += _TITLE + tall + _ROOM
     return Drawing(figure)
 
 
@@ -117,47 +188,6 @@ def block(strip: Strip) -> Thumbnails:
         alt = f"frame at {time_s:g} s{', fine features computed' * opened}"
         images.append(Thumbnail(_jpeg(frame), alt, f"{time_s:g} s", opened))
     return Thumbnails(strip.title, images, strip.note)
-
-
-def _mosaic(strip: Strip, width: int) -> Picture:
-    """(h, w, 3): frames with their borders, row by row, and room for the times below each row."""
-    tall, wide = _tile(strip)
-    columns = _columns(strip, width)
-    rows = -(-len(strip.frames) // columns)
-    size = rows * (tall + _TIMES), min(columns, len(strip.frames)) * (wide + _GAP) - _GAP
-    picture = np.full((*size, 3), 255, np.uint8)
-    green = np.array([round(255 * part) for part in to_rgb(GREEN)], np.uint8)
-    for place, (frame, opened) in enumerate(zip(strip.frames, strip.opened, strict=True)):
-        top, left = place // columns * (tall + _TIMES), place % columns * (wide + _GAP)
-        if opened:
-            picture[top : top + tall, left : left + wide] = green
-        picture[top + _BORDER : top + tall - _BORDER, left + _BORDER : left + wide - _BORDER] = frame
-    return picture
-
-
-def _tile(strip: Strip) -> tuple[int, int]:
-    height, width = strip.frames[0].shape[:2]
-    return height + 2 * _BORDER, width + 2 * _BORDER
-
-
-def _columns(strip: Strip, width: int) -> int:
-    return max(1, (width + _GAP) // (_tile(strip)[1] + _GAP))
-
-
-def _times(figure: Figure, strip: Strip, y: int, width: int, height: int) -> None:
-    tall, wide = _tile(strip)
-    columns = _columns(strip, width - 2 * _EDGE)
-    for place, (time_s, opened) in enumerate(zip(strip.times_s, strip.opened, strict=True)):
-        figure.text(
-            (_EDGE + place % columns * (wide + _GAP) + wide / 2) / width,
-            1 - (y + (place // columns + 1) * (tall + _TIMES) - _TIMES / 2) / height,
-            f"{time_s:g} s",
-            fontsize=6,
-            color=GREEN if opened else INK,
-            fontweight="bold" if opened else "normal",
-            ha="center",
-            va="center",
-        )
 
 
 def _jpeg(frame: Picture) -> bytes:

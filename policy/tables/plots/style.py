@@ -32,6 +32,9 @@ VERMILLION, BLUE, SKY, PURPLE = "#D55E00", "#0072B2", "#56B4E9", "#CC79A7"
 ORANGE, GREEN, YELLOW = "#E69F00", "#009E73", "#F0E442"
 INK, GREY, LIGHT = "#444444", "#666666", "#999999"
 
+BY_COST = (LIGHT, GREEN, BLUE, VERMILLION, PURPLE, ORANGE, SKY)
+"""Of streams from the cheapest to the dearest."""
+
 _LOG_FROM = 5  # times the smallest value: from here on a linear axis would crowd the small ones
 _TITLE_IN, _SUBTITLE_IN, _LEGEND_IN = 0.206, 0.442, 0.61  # below the upper edge
 
