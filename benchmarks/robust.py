@@ -150,6 +150,7 @@ def table(task: str, rows: Sequence[Outcome]) -> str:
 @click.option(
     "--parts", is_flag=True, help="Also the recipe without each of its parts, and with further ones."
 )
+@click.option("--test-videos", default=600, show_default=True)
 @click.option("--large", is_flag=True, help="5,000 training videos instead of 300.")
 @click.option("--jobs", default=2, show_default=True, help="Trainings at a time.")
 @click.option(
@@ -161,13 +162,14 @@ def main(
     first_seed: int,
     tasks: tuple[str, ...],
     parts: bool,
+    test_videos: int,
     large: bool,
     jobs: int,
     results: Path | None,
     quick: bool,
 ) -> None:
     click.echo(f"{machine()}; load {load()}\n")
-    sizes, epochs = ((100, 40), 1) if quick else ((5000, 2000) if large else (300, 600), BASE.epochs)
+    sizes, epochs = ((100, 40), 1) if quick else ((5000 if large else 300, test_videos), BASE.epochs)
     settings = {**SETTINGS, **PARTS} if parts else SETTINGS
     names, numbers = tasks or tuple(TASKS), range(first_seed, first_seed + (1 if quick else seeds))
     rows: list[Outcome] = []

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -19,6 +20,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
+from policy.cli.train_policy import train_policy
 from policy.config import ReadoutKind
 from policy.data.batches import VideoSet
 from policy.evaluation.operating import OperatingTarget
@@ -30,6 +32,7 @@ from policy.liteeval.method import LiteEvalMethod
 from policy.method import Method, log_loss
 from policy.networks.packing import split_videos
 from policy.networks.readout import Readout, dropped
+from policy.recipes import with_recipe
 from policy.registry import METHODS, configure
 from policy.runs import Listener, load_method, open_data, run_method
 from policy.training.loop import Epoch
@@ -191,6 +194,19 @@ def test_options_at_their_defaults_are_no_part_of_a_run(planted: Data, tmp_path:
     assert run_method(CONFIG, *planted, tmp_path, device="cpu").reused
     with pytest.raises(UserError, match="another value of readout"):
         run_method(replace(CONFIG, readout="mean"), *planted, tmp_path, device="cpu")
+
+
+def test_the_robust_recipe_is_of_all_that_are_compared(planted: Data) -> None:
+    for name in RECURRENT:
+        config = with_recipe(configure(name, {**vars(CONFIG), "usage": 0.3}), "robust", {"dropout"})
+        values = {field: getattr(config, field) for field in ("readout", "dropout")}
+        assert values == {"readout": "attention", "dropout": 0.0}  # what is given wins
+    assert (
+        with_recipe(configure("uniform", vars(CONFIG)), "robust").decisive()["classifier"]
+        == "cross-validated"
+    )
+    for name in (*RECURRENT, "uniform", "uniform-cf", "frame-glimpse", "fast-forward"):
+        assert "--recipe" in CliRunner().invoke(train_policy, [name, "--help"]).output
 
 
 # --- videos that are held out ---
