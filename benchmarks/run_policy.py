@@ -3,17 +3,20 @@
     python -m benchmarks.run_policy
     python -m benchmarks.run_policy --quick        # a smoke test of seconds
 
-LiteEval's networks in full size, untrained, with a gate that is open in every tenth row, and with one that is
-always open; backbones with random weights. The same videos (640×360 H.264) are decoded and looked at, in turn:
+LiteEval's networks in full size, untrained, with a gate that is open in one row of ten, drawn for each video, and
+with one that is always open; backbones with random weights. The same videos (640×360 H.264) are decoded and looked
+at, in turn:
 
-- with both gates, as run-policy does it;
+- with both gates, as run-policy does it, several videos in flight;
+- with the first gate, one video at a time;
 - by batch-extract, with every row of both streams, into a cache from which a policy would still have to predict;
-- by batch-extract's decoders alone, for the cheap stream.
+- by batch-extract's decoders alone, for the cheap stream: all of them, and one.
 
 "saved" is the share of the open gate's GFLOPs, of its networks' seconds, or of its seconds by the clock that the
 closed gate does without; "of what it should" is the saved share of networks' seconds over that of GFLOPs.
 "policy" is the share of the clock that the sessions take. "of the bound" is the larger of decoding alone and the
-networks' seconds, over the clock. Building backbones is not counted.
+networks' seconds, over the clock. Building backbones is not counted. Of one video at a time the parts are decoding
+with one process, the networks and the policy: their sum is what it takes if nothing is done at the same time.
 """
 
 from __future__ import annotations
@@ -25,8 +28,10 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 
 from benchmarks.extraction import HEIGHT, WIDTH, decoded, video_folder, write_videos
 from benchmarks.tables import as_written, load, machine, markdown, seconds_of
@@ -39,20 +44,29 @@ from policy.deploy.engine import Answer, Settings, run_policy
 from policy.deploy.network import Backbones
 from policy.liteeval.model import LiteEval
 from policy.liteeval.session import LiteEvalSession
-from policy.session import Rows, Wanted
+from policy.session import Wanted
 
 CLASSES = 239  # FCVID
+FEW, ALWAYS, ALONE = "gate open in 1 of 10 rows", "gate always open", "1 of 10 rows, one video at a time"
 
 
 class Scheduled(LiteEvalSession):
-    """LiteEval whose gate opens in every `period`-th row, whatever it sees. `seconds`: of all sessions."""
+    """LiteEval whose gate opens in one row of `period`, drawn for each video, whatever it sees.
+
+    `seconds`: those that all sessions take.
+    """
 
     period = 1
     seconds = 0.0
 
-    def look(self, coarse: Rows) -> bool:
-        self.model.threshold.fill_(float("inf") if self.frames % self.period else float("-inf"))
-        return super().look(coarse)
+    def _restart(self) -> None:
+        super()._restart()
+        rows = len(self._spans_s.get(self.coarse_stream, ()))
+        order = np.random.default_rng(list(self.video_id.encode())).permutation(rows)
+        self._open = frozenset(order[: round(rows / self.period)].tolist())
+
+    def _opens(self, learned: bool) -> bool:
+        return self.frames - 1 in self._open
 
     def wanted(self) -> Wanted | None:
         started = time.perf_counter()
@@ -61,10 +75,13 @@ class Scheduled(LiteEvalSession):
         finally:
             Scheduled.seconds += time.perf_counter() - started
 
-    def take(self, features: Rows | None = None, scores: Rows | None = None) -> None:
+    @classmethod
+    def take_together(cls, sessions: Any, rows: Any) -> list[ValueError | None]:
         started = time.perf_counter()
-        super().take(features, scores)
-        Scheduled.seconds += time.perf_counter() - started
+        try:
+            return super().take_together(sessions, rows)
+        finally:
+            Scheduled.seconds += time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -103,18 +120,20 @@ def main(
         fine, videos, seconds, repeats = "timm:resnet18@64", 3, 8, 1
     with video_folder(folder) as place:
         sources = write_videos(place, videos=videos, seconds=seconds)
-        rows = measure(sources, place, (coarse, fine), in_flight, repeats)
+        rows, notes = measure(sources, place, (coarse, fine), in_flight, repeats)
     click.echo(
         f"{videos} videos of {seconds} s, {WIDTH}×{HEIGHT} H.264; {coarse} and {fine}; {in_flight} in flight; "
         f"medians of {repeats}; {machine()}\n"
     )
-    header = ["", "GFLOPs", "networks s", "clock s", "saved GFLOPs", "saved networks s", "of what it should"]
-    click.echo(markdown([*header, "saved clock s", "policy", "of the bound", "load"], rows))
+    header = ["", "GFLOPs", "networks s", "policy s", "clock s", "saved GFLOPs", "saved networks s"]
+    header += ["of what it should", "saved clock s", "policy", "of the bound", "load"]
+    click.echo("\n".join([markdown(header, rows), "", *notes]))
 
 
 def measure(
     sources: Sources, folder: Path, names: tuple[str, str], in_flight: int, repeats: int
-) -> list[list[str]]:
+) -> tuple[list[list[str]], list[str]]:
+    """The rows of the table, and what is said below it."""
     import torch  # after extract, which tells OpenMP how to wait
 
     device = torch.device("cpu")
@@ -133,13 +152,13 @@ def measure(
     backbones = Backbones(session.streams, weights={}, device=device)
     backbones.use(built)
 
-    def gated(period: int) -> Took:
+    def gated(period: int, together: int) -> Took:
         Scheduled.period, Scheduled.seconds = period, 0.0
         backbones.seconds.clear()
         outcomes: list[Answer] = []
 
         def work() -> None:
-            for outcome in run_policy(sources.videos, session, backbones, Settings(in_flight)):
+            for outcome in run_policy(sources.videos, session, backbones, Settings(together)):
                 assert isinstance(outcome, Answer), outcome
                 outcomes.append(outcome)
 
@@ -148,6 +167,10 @@ def measure(
         return Took(clock_s, sum(backbones.seconds.values()), Scheduled.seconds, gflops)
 
     settings = ExtractSettings(decode_workers=os.cpu_count() or 1, batch=16, deadline_s=120.0)
+
+    def decoding(workers: int) -> float:
+        how = replace(settings, decode_workers=workers)
+        return seconds_of(lambda: deque(decoded(sources, built[names[0]], how), maxlen=0))
 
     def everything() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as cache:
@@ -158,17 +181,18 @@ def measure(
     few = replace(sources, videos=sources.videos[:1])
     for _ in run_policy(few.videos, session, backbones, Settings(1)):  # warms up
         pass
-    taken: dict[str, list[Took]] = {"gate open in 1 of 10 rows": [], "gate always open": []}
-    extraction_s, decoding_s = [], []
+    ways = {FEW: (10, in_flight), ALWAYS: (1, in_flight), ALONE: (10, 1)}
+    taken: dict[str, list[Took]] = {way: [] for way in ways}
+    extraction_s, decoding_s, alone_s = [], [], []
     for _ in range(repeats):
-        for (_, runs), period in zip(taken.items(), (10, 1), strict=True):
-            runs.append(gated(period))
+        for way, how in ways.items():
+            taken[way].append(gated(*how))
         extraction_s.append(seconds_of(everything))
-        first = built[names[0]]
-        decoding_s.append(seconds_of(lambda: deque(decoded(sources, first, settings), maxlen=0)))  # noqa: B023
-    decoding, extraction = statistics.median(decoding_s), statistics.median(extraction_s)
+        decoding_s.append(decoding(settings.decode_workers))
+        alone_s.append(decoding(1))
+    all_decoded, extraction = statistics.median(decoding_s), statistics.median(extraction_s)
     medians = {way: _median(runs) for way, runs in taken.items()}
-    always = medians["gate always open"]
+    always = medians[ALWAYS]
     rows = []
     for way, took in medians.items():
         saved, saved_s = 1 - took.gflops / always.gflops, 1 - took.networks_s / always.networks_s
@@ -177,21 +201,33 @@ def measure(
                 way,
                 f"{took.gflops:.0f}",
                 f"{took.networks_s:.1f}",
+                f"{took.policy_s:.2f}",
                 f"{took.clock_s:.1f}",
                 f"{saved:.3f}",
                 f"{saved_s:.3f}",
                 f"{saved_s / saved:.3f}" if saved else "",
                 f"{1 - took.clock_s / always.clock_s:.3f}",
                 f"{took.policy_s / took.clock_s:.1%}",
-                f"{max(decoding, took.networks_s) / took.clock_s:.2f}",
+                f"{max(all_decoded, took.networks_s) / took.clock_s:.2f}",
                 load(),
             ]
         )
     empty = [""] * 3
-    for way, clock_s in {"every row extracted": extraction, "decoded alone": decoding}.items():
+    decoded_alone = {
+        "decoded alone": all_decoded,
+        "decoded alone, by one process": statistics.median(alone_s),
+    }
+    for way, clock_s in {"every row extracted": extraction, **decoded_alone}.items():
         saved_clock = f"{1 - clock_s / always.clock_s:.3f}"
-        rows.append([way, "", "", f"{clock_s:.1f}", *empty, saved_clock, *empty])
-    return rows
+        rows.append([way, *empty, f"{clock_s:.1f}", *empty, saved_clock, *empty])
+    parts = [
+        run.clock_s / (decoded_s + run.networks_s + run.policy_s)
+        for run, decoded_s in zip(taken[ALONE], alone_s, strict=True)
+    ]
+    return rows, [
+        f"Extracting every row takes {extraction / medians[FEW].clock_s:.2f} times as long as the first line.",
+        f"One video at a time takes {statistics.median(parts):.2f} of the sum of its parts.",
+    ]
 
 
 def _median(runs: list[Took]) -> Took:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from cache_schema.cache import FeatureCache, shard_paths
-from cache_schema.command import SOME_FAILED, count, progress, size, tells_mistakes
+from cache_schema.command import AS_JSON, SOME_FAILED, count, progress, size, tells_mistakes
 from cache_schema.costs import cost_table
 from cache_schema.errors import CacheError, UserError
 from cache_schema.importers.cli import import_command
@@ -26,7 +26,6 @@ from cache_schema.tools.verify import index_trouble, verify_stream
 from cache_schema.tools.verify import repair_index as repair
 
 _CACHE = click.argument("cache", type=click.Path(path_type=Path))
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 _VIDEO = click.option(
     "--video", "videos", multiple=True, metavar="ID", help="Only this video; may be repeated."
 )
@@ -54,7 +53,7 @@ def feature_cache() -> None:
 
 @feature_cache.command()
 @_CACHE
-@_JSON
+@AS_JSON
 @tells_mistakes
 def info(cache: Path, as_json: bool) -> None:
     """Say what CACHE holds, stream by stream.
@@ -87,7 +86,7 @@ def info(cache: Path, as_json: bool) -> None:
 
 
 @feature_cache.command()
-@_JSON
+@AS_JSON
 @tells_mistakes
 def costs(as_json: bool) -> None:
     """Print what one row of each built-in stream costs: counted, in both conventions, and in the papers.
@@ -114,7 +113,7 @@ def costs(as_json: bool) -> None:
 @click.option(
     "--repair-index", is_flag=True, help="Write each stream's index anew, from the headers of its shards."
 )
-@_JSON
+@AS_JSON
 @click.pass_context
 @tells_mistakes
 def verify(context: click.Context, cache: Path, repair_index: bool, as_json: bool) -> None:
@@ -177,7 +176,7 @@ def verify(context: click.Context, cache: Path, repair_index: bool, as_json: boo
     "--into", required=True, type=click.Path(path_type=Path), help="The cache to add to, made if need be."
 )
 @click.option("--link", is_flag=True, help="Hard links instead of copies, where whole shards are taken over.")
-@_JSON
+@AS_JSON
 @tells_mistakes
 def merge(sources: tuple[Path, ...], into: Path, link: bool, as_json: bool) -> None:
     """Add to a cache what the SOURCE caches hold and it does not, in every stream.
@@ -217,7 +216,7 @@ def merge(sources: tuple[Path, ...], into: Path, link: bool, as_json: bool) -> N
 @_VIDEO
 @_LIST
 @click.option("--overwrite", is_flag=True, help="Write files that are there already, too.")
-@_JSON
+@AS_JSON
 @click.pass_context
 @tells_mistakes
 def export(
@@ -279,7 +278,7 @@ def export(
 @click.option("--partial", is_flag=True, help="Drop partial videos alone (with --failed: both).")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--yes", is_flag=True, help="Drop a whole stream without asking.")
-@_JSON
+@AS_JSON
 @click.pass_context
 @tells_mistakes
 def drop(

@@ -1,4 +1,4 @@
-"""What the command lines of all rooms share: exit codes, progress, numbers in words, and a cluster to work on.
+"""What the command lines of all rooms share: exit codes, options, progress, numbers in words, and a cluster.
 
 Exit codes: 0: done. 1: done, but some videos failed, each named with its reason. 2: the request itself was wrong.
 130: interrupted by Ctrl-C.
@@ -15,12 +15,22 @@ from typing import ParamSpec, TypeVar
 
 import click
 
+from cache_schema.annotations import READERS
 from cache_schema.errors import UserError
 
 SOME_FAILED = 1
 
 _TIMEOUT_S = 20  # for a scheduler to answer
 _NUMBER = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
+
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for scripts.")
+LABELS_FORMAT = click.option(
+    "--format",
+    "labels_format",
+    type=click.Choice(sorted(READERS)),
+    help="Format of the labels; by default what names and first lines say.",
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")

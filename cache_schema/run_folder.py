@@ -87,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a run folder. Raises UserError where there is none."""
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path.parent}: not a finished run: it has no {path.name}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read; delete the run folder to start again") from error

@@ -12,8 +12,16 @@ import click
 from rich.console import Console
 
 from cache_schema import UserError
-from cache_schema.command import SOME_FAILED, group_reasons, tells_mistakes
-from extract.backbones import BUILT_IN, FLOWS, StreamRequest, parse_stream, weights_by_stream
+from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, group_reasons, tells_mistakes
+from extract import options
+from extract.backbones import (
+    BUILT_IN,
+    FLOWS,
+    StreamRequest,
+    absolute_weights,
+    parse_stream,
+    weights_by_stream,
+)
 from extract.names import printable
 from extract.sources import Ids, find_videos
 from extract.video_arguments import VideosCommand, takes_videos
@@ -31,17 +39,7 @@ from extract.video_arguments import VideosCommand, takes_videos
     metavar="NAME",
     help=f"What to extract; may be repeated: {', '.join(BUILT_IN)}, or timm:NAME@SIZE.",
 )
-@click.option(
-    "--weights",
-    "weights",
-    multiple=True,
-    default=["pretrained"],
-    show_default=True,
-    metavar="[STREAM=]WEIGHTS",
-    help="pretrained, random:SEED, or a FILE (.safetensors, whose metadata may "
-    'name the classes: {"classes": "[…JSON list…]"}; or a torch checkpoint of tensors); '
-    "for one stream of several: STREAM=WEIGHTS.",
-)
+@options.weights("", default=["pretrained"], show_default=True)
 @click.option("--fps", type=float, help="Rows a second, of frames and snippets; other streams if not 1.")
 @click.option("--clips", type=int, help="Clips a video, of x3d_*; other streams if not 10.")
 @click.option("--crops", type=int, help="Crops of each clip of x3d_*, 1 or 3; other streams if not 1.")
@@ -57,79 +55,27 @@ from extract.video_arguments import VideosCommand, takes_videos
     help="Along each side of the input of x3d_*, slowfast_* and i3d_*, which cost in proportion to its square; "
     "other streams if not their usual ones.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16"]),
-    default="auto",
-    show_default=True,
-    help="What the networks compute in; auto: bf16 on a GPU, else fp32.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(1),
-    help="Frames in a forward pass, those of clips too. [default: 16, on a GPU 128]",
-)
-@click.option(
-    "--workers", type=click.IntRange(1), help="Processes that decode. [default: the number of cores]"
-)
-@click.option(
-    "--threads", type=click.IntRange(1), help="Threads of the networks on the CPU. [default: torch's]"
-)
-@click.option(
-    "--deadline",
-    type=click.FloatRange(0, min_open=True),
-    default=120.0,
-    show_default=True,
-    help="Seconds that a decoder may take without getting a frame further, before it is given up.",
-)
+@DEVICE
+@options.PRECISION
+@options.BATCH
+@options.WORKERS
+@options.THREADS
+@options.DEADLINE
 @click.option(
     "--shard-size", type=click.IntRange(1), default=256, show_default=True, help="Videos in a shard file."
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Processes that each do whole shards: one for each GPU, say. --workers and --threads are then for each.",
+@options.jobs("whole shards", "--workers and --threads", "the cache")
+@options.damaged(
+    "A video that does not decode right as a whole fails, or its rows that do are kept and it is partial."
 )
-@click.option(
-    "--backend",
-    type=click.Choice(["loky", "dask"]),
-    default="loky",
-    show_default=True,
-    help="Who runs the jobs: processes of this machine, or the workers of a Dask cluster.",
-)
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="With --backend dask: the scheduler's address, such as tcp://10.0.0.1:8786. "
-    "Videos, weights and the cache must have the same paths on every machine.",
-)
-@click.option(
-    "--damaged",
-    type=click.Choice(["refuse", "keep"]),
-    default="refuse",
-    show_default=True,
-    help="A video that does not decode right as a whole fails, or its rows that do are kept and it is partial.",
-)
-@click.option(
-    "--decoder",
-    type=click.Choice(["auto", "decord", "pyav"]),
-    default="auto",
-    show_default=True,
-    help="auto: for each video the quicker one of those that decode it right; decord: wherever it is right (most "
-    "H.264 in MP4 and Matroska), else PyAV; pyav: always. --json counts which it was.",
-)
-@click.option(
-    "--retry-failed", is_flag=True, help="Try again what an earlier run could not read, or only in part."
-)
+@options.DECODER
+@options.retry_failed("what an earlier run could not read, or only in part")
 @click.option(
     "--dry-run",
     is_flag=True,
     help="Only say what would be done and, from a few seconds of it, about how long it would take.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@AS_JSON
 @click.pass_context
 @tells_mistakes
 def batch_extract(
@@ -181,8 +127,7 @@ def batch_extract(
     streams = tuple(dict.fromkeys(streams))
     unusual: dict[str, Any] = {"fps": fps, "clips": clips, "crops": crops, "flow": flow, "size": size}
     requests = [parse_stream(name, **unusual) for name in streams]
-    if (backend == "dask") != (scheduler is not None):
-        raise UserError("--backend dask and --scheduler ADDRESS go together")
+    options.check_scheduler(backend, scheduler)
     _all_apply(requests, **unusual)
     names = [request.name for request in requests]
     chosen = weights_by_stream(weights, dict(zip(names, streams, strict=True)))
@@ -236,22 +181,22 @@ def batch_extract(
         _tell("would fail", forecast.failures, summary, "\n".join(forecast.lines()), as_json=as_json)
         return
     tools = tool_versions(where.type)
-    options: dict[str, Any] = {"shard_size": shard_size, "retry_failed": retry_failed, "tools": tools}
-    options["warn"] = _warn
-    with show_progress(Console(stderr=True)) as options["report"]:
+    common: dict[str, Any] = {"shard_size": shard_size, "retry_failed": retry_failed, "tools": tools}
+    common["warn"] = _warn
+    with show_progress(Console(stderr=True)) as common["report"]:
         if many:
             recipe = Recipe(
                 requests=tuple(request for request, _ in pairs.values()),
-                weights=tuple(_absolute(weights) for _, weights in pairs.values()),
+                weights=tuple(absolute_weights(weights) for _, weights in pairs.values()),
                 device="cuda" if device in ("auto", "cuda") and where.type == "cuda" else str(where),
                 precision=precision,
                 threads=threads or (cores if backend == "loky" else None),
             )
             outcome = extract_by_many(
-                sources, recipe, cache, settings, jobs=jobs, backend=backend, scheduler=scheduler, **options
+                sources, recipe, cache, settings, jobs=jobs, backend=backend, scheduler=scheduler, **common
             )
         else:
-            outcome = extract(sources, backbones(), cache, settings, **options)
+            outcome = extract(sources, backbones(), cache, settings, **common)
     _remark(outcome.remarks, outcome.partial)
     summary = {
         "cache": printable(cache),
@@ -298,12 +243,7 @@ def _warn(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _absolute(weights: str) -> str:
-    """A file of weights by a path that other processes, wherever they were started, find it by."""
-    return str(Path(weights).absolute()) if Path(weights).exists() else weights
-
-
-def _all_apply(requests: list[StreamRequest], **options: object) -> None:
+def _all_apply(requests: list[StreamRequest], **values: object) -> None:
     """Raise UserError for an option that no stream heeds: its user expects something else."""
     kinds = {request.sampling.kind for request in requests}
     heeded = {
@@ -313,6 +253,6 @@ def _all_apply(requests: list[StreamRequest], **options: object) -> None:
         "flow": any(request.flow for request in requests),
         "size": any(request.resize for request in requests),
     }
-    for option, value in options.items():
+    for option, value in values.items():
         if value is not None and not heeded[option]:
             raise UserError(f"--{option} {value}: applies to none of the streams asked for")

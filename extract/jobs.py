@@ -196,7 +196,7 @@ def _backbones(recipe: Recipe, digests: tuple[str, ...]) -> Mapping[str, Any]:
 
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    device = torch.device(_free_gpu() if recipe.device == "cuda" else recipe.device)
+    device = torch.device(free_gpu() if recipe.device == "cuda" else recipe.device)
     return {
         request.name: Backbone(request, weights=weights, device=device, precision=recipe.precision)
         for request, weights in zip(recipe.requests, recipe.weights, strict=True)
@@ -207,7 +207,7 @@ _held: list[IO[str]] = []
 
 
 @functools.lru_cache(maxsize=1)
-def _free_gpu() -> str:
+def free_gpu() -> str:
     """A GPU of this machine that no other such process has; when all are taken, they are shared.
 
     A process holds a lock on a file for as long as it lives, so a GPU is free again when its process has died.

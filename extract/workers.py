@@ -179,9 +179,6 @@ class _Pool:
 
     def run(self) -> None:
         workers: list[_Worker] = []
-        # Ctrl-C reaches every process of the terminal, but is this one's to handle. A new process inherits the
-        # mask of the thread that starts it, so that no moment is left in which it could be interrupted.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._listen(workers)
             self._put(None)
@@ -281,17 +278,24 @@ class _Pool:
 def start_process(target: str) -> tuple[subprocess.Popen[bytes], Connection]:
     """A process that runs a function with one end of a pipe, and the other end. It ends with this process.
 
+    Ctrl-C reaches every process of the terminal, but is the caller's to handle: this one never sees it.
+
     Args:
         target: as "module:function".
     """
     ours, theirs = Pipe()
-    with theirs:
-        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid()), target]
-        process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, *arguments],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
+    # A new process inherits the mask of the thread that starts it: in no moment could it be interrupted.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with theirs:
+            arguments = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid()), target]
+            process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, *arguments],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process, ours
 
 

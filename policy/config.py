@@ -51,6 +51,8 @@ def option(
     required: bool = False,
     type: click.ParamType[Any] | None = None,
     parse: Callable[[Any], Any] | None = None,
+    search: tuple[float, float] | None = None,
+    sets_cost: bool = False,
     added: bool = False,
 ) -> T:
     """A field of a configuration.
@@ -61,11 +63,14 @@ def option(
         required: on the command line.
         type: of the command line's value, if that is not simply a value of the field's type.
         parse: makes the field's value from the command line's.
+        search: from where to where tuning looks for a value, if not around the default (`policy.tuning.space`).
+        sets_cost: whether it decides by itself how much a policy computes.
         added: after runs without this option had been trained. They are as with its default, so that the default
             is no part of what a run is.
     """
     option_keys = {"help": help_text, "flag": flag, "metavar": metavar, "required": required, "type": type}
-    return field(default=default, metadata={**option_keys, "limit": limit, "parse": parse, "added": added})
+    other_keys = {"search": search, "sets_cost": sets_cost, "added": added}
+    return field(default=default, metadata={**option_keys, **other_keys, "limit": limit, "parse": parse})
 
 
 def names_of(*configs: type) -> frozenset[str]:
@@ -103,12 +108,14 @@ class TrainingConfig:
 
     epochs: int = option(100, "Passes over the training videos.", POSITIVE)
     batch: int = option(128, "Videos per step.", POSITIVE)
-    lr: float = option(1e-4, "Learning rate of Adam.", POSITIVE)
-    weight_decay: float = option(0.0, "Of Adam.", NOT_NEGATIVE)  # added to the gradient
+    lr: float = option(1e-4, "Learning rate of Adam.", POSITIVE, search=(1e-4, 1e-2))
+    weight_decay: float = option(0.0, "Of Adam.", NOT_NEGATIVE, search=(1e-6, 1e-2))  # added to the gradient
     lr_drop: tuple[int, ...] = option(
         (), "Epochs after which the learning rate falls to a tenth; repeat it.", POSITIVE
     )
-    grad_clip: float | None = option(None, "Largest norm of the gradient; by default none.", POSITIVE)
+    grad_clip: float | None = option(
+        None, "Largest norm of the gradient; by default none.", POSITIVE, search=(0.1, 10)
+    )
     input_norm: InputNorm = option(
         "standard",  # l2 as the authors' released code, none as Sec. 3 has it
         "standard: zero mean, unit variance per feature over the training videos (our addition); l2: each "
@@ -126,9 +133,11 @@ class RunConfig(TrainingConfig, DataConfig):
 
     Attributes:
         method: a key of `policy.registry.METHODS`.
+        tuned: the fields that `train-policy tune` searches where it is not told others.
     """
 
     method: ClassVar[str]
+    tuned: ClassVar[tuple[str, ...]] = ("lr", "weight_decay")
 
     def check(self) -> None:
         """Raises UserError, one line, where a value is invalid, alone or together with another."""

@@ -181,6 +181,11 @@ class Method(ABC):
         """
         return cls(run.config, data)
 
+    @classmethod
+    def cost_target(cls, config: RunConfig) -> OperatingTarget | None:
+        """The usage or budget that a configuration asks for; None where it asks for none."""
+        return None
+
     def refitted(self, data: Dataset, device: torch.device) -> Method:
         """A method of the same kind, to be trained on the training videos of `data`, a part of its own.
 

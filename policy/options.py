@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from click.core import ParameterSource
 
-from cache_schema.annotations import READERS
+from cache_schema.command import LABELS_FORMAT
 from policy.config import DataConfig, TrainingConfig, types_of
 from policy.recipes import RECIPES
 
@@ -82,16 +82,9 @@ DATA = options(
         type=click.Path(path_type=Path),
         help="Annotation file, or the folder of a benchmark's own files.",
     ),
-    click.option(
-        "--format",
-        "labels_format",
-        type=click.Choice(sorted(READERS)),
-        help="Format of the labels; by default what names and first lines say.",
-    ),
+    LABELS_FORMAT,
     settings(DataConfig),
 )
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for scripts.")
 RECIPE = click.option(
     "--recipe",
     type=click.Choice(sorted(RECIPES)),
@@ -120,3 +113,31 @@ def given_settings() -> dict[str, Any]:
         for option in context.command.params
         if isinstance(option, Setting) and option.name in names
     }
+
+
+def command_words(names: Container[str], **changed: Any) -> list[str]:
+    """The options and arguments of the running command that the user gave, as words of a command line.
+
+    Args:
+        names: of the parameters that are taken.
+        changed: values in place of the user's; None leaves one out.
+    """
+    context = click.get_current_context()
+    words: list[str] = []
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        value = changed.get(name, context.params[name])
+        default = context.get_parameter_source(name) is not ParameterSource.COMMANDLINE
+        if name in names and not default and value is not None:
+            words += option_words(parameter, value)
+    return words
+
+
+def option_words(parameter: click.Parameter, value: Any) -> list[str]:
+    """A parameter with a value, as words of a command line."""
+    if not isinstance(parameter, click.Option):
+        return [*map(str, value if isinstance(value, tuple) else [value])]
+    if parameter.is_flag:
+        return [*(parameter.opts[:1] if value else parameter.secondary_opts[:1])]
+    values = value if parameter.multiple else [value]
+    return [word for each in values for word in (parameter.opts[0], str(each))]

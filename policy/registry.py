@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cache_schema import UserError
 from policy.config import RunConfig, names_of
+from policy.recipes import with_recipe
 
 if TYPE_CHECKING:  # it imports torch, for which --help has no time
     from policy.method import Method
@@ -82,3 +83,19 @@ def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
     if unknown and (unknown := unknown - names_of(*CONFIGS.values())):
         raise TypeError(f"no method reads {', '.join(sorted(unknown))}")
     return config(**{name: value for name, value in values.items() if name in options})
+
+
+def completed(method: str, values: Mapping[str, Any], recipe: str | None = None) -> RunConfig:
+    """A method's configuration as `train-policy` trains it.
+
+    Args:
+        values: what the user has given.
+        recipe: sets the fields that are not given.
+
+    Raises:
+        UserError: as `configure`; or values contradict each other.
+    """
+    from policy.selection.config import SelectionConfig, with_schedule
+
+    config = with_recipe(configure(method, values), recipe, values)
+    return with_schedule(config, values) if isinstance(config, SelectionConfig) else config

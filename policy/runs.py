@@ -305,7 +305,7 @@ def assist(
     """
     torch_device = ranks.device(choose_device(device))
     data = open_data(config, cache, labels)
-    method = _make(config, data)
+    method = make_method(config, data)
     _set_teacher(method, data, torch_device)
     _hand_over_runs(method, data, torch_device)
     _train(method, data, folder, device=torch_device, ranks=ranks)
@@ -326,7 +326,7 @@ def _train(method: Method, data: Dataset, folder: Path, **how: Any) -> None:
 def _carry_out(
     config: RunConfig, data: Dataset, folder: Path, device: torch.device, listener: Listener, ranks: Ranks
 ) -> Result:
-    method = _make(config, data)
+    method = make_method(config, data)
     for note in method.notes(data):
         listener.note(note)
     trained = (folder / RESULT).exists()
@@ -355,7 +355,12 @@ def _carry_out(
     return outcome.result
 
 
-def _make(config: RunConfig, data: Dataset) -> Method:
+def make_method(config: RunConfig, data: Dataset) -> Method:
+    """A method that is not trained yet; its weights are drawn with the configuration's seed.
+
+    Raises:
+        UserError: configuration and data do not fit each other.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return METHODS[config.method](config, data)
@@ -388,7 +393,7 @@ def load_method(folder: Path, config: RunConfig, data: Dataset) -> Method:
         UserError: the folder holds no finished run, or that of another model.
     """
     read_result(folder)
-    method = _make(config, data)
+    method = make_method(config, data)
     read_weights(folder / WEIGHTS, method.model)
     method.model.eval()
     return method

@@ -7,7 +7,8 @@
             session.take(*run_backbone(wanted.stream, video, wanted.spans_s))  # features and class scores
         print(session.probabilities, session.macs_by_name)
 
-The caller decodes videos and runs backbones; one session per video lets it batch rows of several videos.
+The caller decodes videos and runs backbones; one session per video lets it batch rows of several videos, and
+`take_together` the policy's own steps.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from policy.evaluation.detection import Detections
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Rows = Tensor | npt.NDArray[np.floating[Any]]
+AnySession = TypeVar("AnySession", bound="Session")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class Session(ABC):
         self.video_id = video_id
         self._restart()
 
-    def another(self) -> Session:
+    def another(self: AnySession) -> AnySession:
         """A session for another video at the same time, with the same networks. It has not begun."""
         networks = {id(value): value for value in vars(self).values() if isinstance(value, nn.Module)}
         session = copy.deepcopy(self, networks)  # which holds for copied what stands there by its id
@@ -128,6 +130,38 @@ class Session(ABC):
             ValueError: nothing is wanted, rows are of another shape or not finite, or something that the policy
                 looks at is left out. The session does not change then.
         """
+        self._take(features, scores)
+        self._advance((self,))
+
+    @classmethod
+    def take_together(
+        cls: type[AnySession],
+        sessions: Sequence[AnySession],
+        rows: Sequence[tuple[Rows | None, Rows | None]],
+    ) -> list[ValueError | None]:
+        """`take` of several videos, whose steps are computed together where that is quicker.
+
+        Args:
+            sessions: of one policy, made by `another`.
+            rows: for each its features and its class scores.
+
+        Returns:
+            For each the error that `take` raises; None where the rows were taken.
+        """
+        errors: list[ValueError | None] = []
+        for session, (features, scores) in zip(sessions, rows, strict=True):
+            try:
+                session._take(features, scores)
+            except ValueError as error:
+                errors.append(error)
+            else:
+                errors.append(None)
+        taken = [session for session, error in zip(sessions, errors, strict=True) if error is None]
+        if taken:
+            cls._advance(taken)
+        return errors
+
+    def _take(self, features: Rows | None, scores: Rows | None) -> None:
         wanted = self.wanted()
         if wanted is None:
             raise ValueError("no rows are wanted: the video is done, or none has begun")
@@ -147,6 +181,13 @@ class Session(ABC):
     @abstractmethod
     def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
         """`take` of rows that are known to be wanted, of the right shape and finite."""
+
+    @classmethod  # noqa: B027  # most have nothing to do
+    def _advance(cls: type[AnySession], sessions: Sequence[AnySession]) -> None:
+        """What videos, at least one, compute when they have taken rows, and may compute together.
+
+        Nothing by default, for sessions that do all in `_see`.
+        """
 
     @property
     @abstractmethod

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from benchmarks.demo.__main__ import Took, compared, run_folder
 from benchmarks.demo.collection import CLASSES, DETAIL_CLASSES, HEIGHT, WIDTH, plan, write_clip, write_labels
 from cache_schema import Preprocessing
 from cache_schema.annotations import read_labels
@@ -70,3 +73,28 @@ def test_labels_are_read_by_the_product(tmp_path: Path) -> None:
     labels = read_labels(tmp_path / "labels.csv")
     assert set(labels.classes) == set(CLASSES) and not labels.multi_label
     assert {v.video_id: v.subset for v in labels.videos} == {clip.name: clip.subset for clip in clips}
+
+
+def test_the_policy_run_is_the_latest_of_its_method_and_the_first_seed(tmp_path: Path) -> None:
+    runs = (
+        ("liteeval", 0, 1),
+        ("liteeval", 0, 3),
+        ("liteeval", 1, 4),
+        ("liteeval-rl", 0, 5),
+        ("lstm-cf", 0, 2),
+    )
+    for method, seed, time_s in runs:
+        folder = tmp_path / f"{method}-{time_s}"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"config": {"method": method, "seed": seed}}))
+        os.utime(folder, (time_s, time_s))
+    assert run_folder(tmp_path, "liteeval").name == "liteeval-3"
+    assert run_folder(tmp_path, "lstm-cf").name == "lstm-cf-2"
+
+
+def test_what_the_policy_saves_is_said_of_all_videos() -> None:
+    before, after = Took(10, 200.0, 8.0, 10.0), Took(10, 50.0, 6.0, 11.0)
+    assert compared(before, after) == (
+        "10 videos from their files, LSTM+CF → LiteEval: 20.0 → 5.0 GFLOPs a video (-75%),\n"
+        "networks 8.0 → 6.0 s (-25%), with decoding and start 10.0 → 11.0 s (+10%)"
+    )

@@ -487,6 +487,7 @@ def test_evaluate_on_the_command_line(frames: Trained) -> None:
         (["--usage", 0.1, "--budget", 3], "give one of --usage 0.1 and --budget 3"),
         (["--calibrate-subset", "val"], "says on which videos --usage or --budget is found"),
         (["--eval-subset", "nowhere"], "no subset 'nowhere'"),
+        (["--budget", 0.01, "--calibrate-subset", "val"], "--budget 0.01: the least that is possible are "),
     ],
 )
 def test_mistakes_on_the_command_line(frames: Trained, words: list[object], message: str) -> None:

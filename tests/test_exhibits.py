@@ -183,7 +183,7 @@ def test_chosen_frames_of_videos(cache: Path, made: Path, tmp_path: Path) -> Non
     assert sum("fine features computed" in alt for alt in page.alts) == fine
 
     said = tables(cache, "liteeval-fig5", *given, "--videos", tmp_path / "nowhere")
-    assert (said.exit_code, "nowhere: no such folder" in said.stderr) == (2, True)
+    assert (said.exit_code, "nowhere: no such file or folder" in said.stderr) == (2, True)
     (videos / f"{shown}.mp4").rename(videos / "another.mp4")
     said = tables(cache, "liteeval-fig5", *given, "--videos", videos)
     assert (said.exit_code, "none of the" in said.stderr) == (2, True)
@@ -236,7 +236,7 @@ def test_json_and_terminal_say_the_same(cache: Path, made: Path) -> None:
         (["--out", "OUT", *STREAMS, "--only", "liteeval-11"], "--only liteeval-11"),
         (["--out", "OUT", "--substitute", "resnet50=fine_224"], "no table reads resnet50"),
         (["--out", "OUT", *STREAMS[:4]], "needs dpn107_224, slowfast_8x8_256"),
-        (["--out", "OUT", *STREAMS, "--videos", "nowhere"], "nowhere: no such folder"),
+        (["--out", "OUT", *STREAMS, "--videos", "nowhere"], "nowhere: no such file or folder"),
     ],
 )
 def test_mistakes_of_all(words: list[str], said: str, cache: Path, tmp_path: Path) -> None:

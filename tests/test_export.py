@@ -23,6 +23,7 @@ from extract.backbones.backbone import Backbone
 from extract.transform import resize_and_crop
 from policy.baselines.config import UniformConfig
 from policy.cli.export import export
+from policy.data.batches import unit_length
 from policy.deploy import export as exporting
 from policy.deploy.export import export_onnx
 from policy.deploy.session import open_session
@@ -131,9 +132,9 @@ def move_threshold(session: LiteEvalSession, planted: tuple[FeatureCache, LabelS
     cache, labels = planted
     log_odds = []
     for video in labels.videos:
-        row = cache["coarse_112"][video.video_id].features[0]
-        checked = session._checked(row, len(row), "coarse")
-        look, _ = session.model.look(checked, *session.model.initial_state(1))
+        row = cache["coarse_112"][video.video_id].features[:1]
+        scaled = unit_length(row) if session._l2 else row.copy()
+        look, _ = session.model.look(torch.from_numpy(scaled), *session.model.initial_state(1))
         log_odds.append(look.item())
     path = folder / "model.safetensors"
     tensors = load_file(path)

@@ -23,7 +23,7 @@ from policy.liteeval.cost import PolicyCost
 from policy.liteeval.gate import CLOSED, OPEN, gumbel_pairs
 from policy.liteeval.loss import liteeval_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
-from policy.networks.gated import GatedRun, GateInput, State
+from policy.networks.gated import GatedRun, GateInput, State, mixed
 from policy.networks.gated_lstm import gated_lstm
 from policy.networks.standardize import Standardize
 
@@ -159,10 +159,9 @@ def test_step_by_step_equals_whole_videos() -> None:
     for t in range(8):
         v_c = torch.stack([c[t] for c in coarse])
         log_odds, coarse_state = model.look(v_c, coarse_state, fine_state)
-        opened = (log_odds > 0).nonzero().squeeze(1)
-        v_f = torch.stack([f[t] for f in fine])
-        fine_state = model.update(v_c, v_f[opened], opened, coarse_state, fine_state)
+        candidate = model.refine(v_c, torch.stack([f[t] for f in fine]), fine_state)
         gates.append(log_odds > 0)
+        fine_state = mixed(model.reuse(coarse_state, fine_state), candidate, gates[-1].double())
     out = run(model, coarse, fine)
     torch.testing.assert_close(model.classifier(fine_state.h), out.logits)
     assert torch.equal(torch.stack(gates, 1).double(), torch.stack(out.split(out.gates)))

@@ -26,6 +26,7 @@ from policy.liteeval.cost import PolicyCost
 from policy.liteeval.gate import OPEN, gumbel_pairs
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.networks.cells import GRU, NETWORKS, SRU
+from policy.networks.gated import mixed
 from policy.networks.projection import Projection, segments
 from policy.recipes import with_recipe
 from policy.registry import configure
@@ -193,7 +194,7 @@ def test_whole_videos_against_numpy(variant: str) -> None:
 
 @every_variant
 def test_step_by_step_equals_whole_videos(variant: str) -> None:
-    """With fine features of the opened rows only, at a threshold of its own."""
+    """At a threshold of its own."""
     model = build(variant).eval()
     coarse, fine = videos([8, 8, 8])
     model.coarse_scale.fit(2 * c + 1 for c in coarse)
@@ -205,10 +206,9 @@ def test_step_by_step_equals_whole_videos(variant: str) -> None:
         for t in range(8):
             v_c = torch.stack([c[t] for c in coarse])
             log_odds, coarse_state = model.look(v_c, coarse_state, fine_state)
-            opened = (log_odds > model.threshold).nonzero().squeeze(1)
-            v_f = torch.stack([f[t] for f in fine])
-            fine_state = model.update(v_c, v_f[opened], opened, coarse_state, fine_state)
+            candidate = model.refine(v_c, torch.stack([f[t] for f in fine]), fine_state)
             gates.append(log_odds > model.threshold)
+            fine_state = mixed(model.reuse(coarse_state, fine_state), candidate, gates[-1].double())
             states.append(fine_state.h)
     assert (coarse_state.c is None) == (VARIANTS[variant].get("cell") == "gru")
     assert torch.equal(torch.stack(gates, 1).double(), torch.stack(out.split(out.gates)))
@@ -274,7 +274,7 @@ def test_closed_gates_leave_the_coarse_state_or_nothing(variant: str, training: 
     width = model.coarse_cell.hidden_size
     states = run(model, coarse, fine, gates=torch.zeros(14)).states
     if model.sync:
-        seen = model._coarse_input(pack(coarse).data, pack(coarse).batch_sizes.tolist())
+        seen = model.coarse_input(pack(coarse).data, pack(coarse).batch_sizes.tolist())
         expected = model.coarse_cell.run(seen, pack(coarse).batch_sizes.tolist())
         torch.testing.assert_close(states[:, :width], expected.h)
         assert not states[:, width:].any()

@@ -271,9 +271,11 @@ def test_videos_at_their_own_pace_equal_one_step_at_a_time(
             gates, odds, states, read = [], [], [], []
             for c, f in zip(v_c[:, None], v_f[:, None], strict=True):
                 log_odds, coarse_state = model.look(c, coarse_state, fine_state)
-                opened = (log_odds > model.threshold).nonzero().squeeze(1)
-                fine_state = model.update(c, f[opened], opened, coarse_state, fine_state)
-                gates.append(float(len(opened)))
+                opened = bool(log_odds > model.threshold)
+                fine_state = (
+                    model.refine(c, f, fine_state) if opened else model.reuse(coarse_state, fine_state)
+                )
+                gates.append(float(opened))
                 odds.append(log_odds)
                 states.append(fine_state.h)
                 reading = model.readout.step(reading, fine_state.h)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from cache_schema import FeatureCache, UserError, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.baselines.config import UniformConfig
 from policy.baselines.uniform import Uniform
-from policy.config import InputNorm
+from policy.config import Cell, InputNorm
 from policy.data.batches import VideoSet
 from policy.deploy.session import open_session
 from policy.evaluation.operating import Curve
@@ -26,7 +27,7 @@ from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.method import GatedMethod, LiteEvalMethod
 from policy.liteeval.model import LiteEval
 from policy.liteeval.online import emissions, first_rows, seq_k, uniform_k, uniform_watched, watched
-from policy.liteeval.session import LiteEvalSession
+from policy.liteeval.session import AHEAD, LiteEvalSession
 from policy.method import evaluate
 from policy.registry import METHODS, configure
 from policy.runs import open_data, run_method
@@ -147,6 +148,85 @@ def test_a_session_says_what_the_batch_model_says(
         assert session.macs == (
             model.cost.total(steps=len(gates), opened=opened) + 1000 * len(gates) + 100_000 * opened
         )
+
+
+@settings(max_examples=25)
+@given(
+    data=st.data(),
+    lengths=st.lists(st.integers(1, 2 * AHEAD + 3), min_size=1, max_size=4),
+    cell=st.sampled_from(get_args(Cell)),
+    sync=st.booleans(),
+    threshold=st.sampled_from([-1e9, -0.3, 0.0, 0.3, 1e9]),
+)
+def test_videos_together_as_each_alone(
+    data: st.DataObject, lengths: list[int], cell: Cell, sync: bool, threshold: float
+) -> None:
+    """Whichever take rows together, and how many: gates, answers and costs are those of the whole video."""
+    torch.manual_seed(len(lengths))
+    model = LiteEval(
+        coarse_dim=3, fine_dim=4, num_classes=5, coarse_hidden=2, fine_hidden=6, sync=sync, cell=cell
+    ).double()
+    with torch.no_grad():
+        model.gate.weight.mul_(4)
+        model.threshold.fill_(threshold)
+    coarse, fine = ([torch.randn(n, dim, dtype=torch.float64) for n in lengths] for dim in (3, 4))
+    with torch.no_grad():
+        expected = model.eval()(*(pack_sequence(parts, enforce_sorted=False) for parts in (coarse, fine)))
+    small, large = (
+        make_spec("small", dim=3, macs_per_row=1000),
+        make_spec("large", dim=4, macs_per_row=100_000),
+    )
+    first = LiteEvalSession(model, small, large)
+    sessions = [first, *(first.another() for _ in lengths[1:])]
+    given = [{"small": list[int](), "large": list[int]()} for _ in lengths]
+    for session, length in zip(sessions, lengths, strict=True):
+        spans = np.arange(2.0 * length).reshape(-1, 2)
+        session.begin({"small": spans, "large": spans})
+    while waiting := [video for video, session in enumerate(sessions) if session.wanted() is not None]:
+        some = data.draw(st.lists(st.sampled_from(waiting), min_size=1, unique=True))
+        rows = []
+        for video in some:
+            wanted = sessions[video].wanted()
+            assert wanted is not None and 1 <= len(wanted.rows) <= AHEAD
+            assert np.array_equal(wanted.spans_s[:, 0], 2 * wanted.rows)
+            taken = wanted.rows[: data.draw(st.integers(1, len(wanted.rows)))].tolist()
+            given[video][wanted.stream] += taken
+            rows.append(((coarse if wanted.stream == "small" else fine)[video][taken], None))
+        assert LiteEvalSession.take_together([sessions[video] for video in some], rows) == [None] * len(some)
+        for video in some:
+            counts = {name: len(taken) for name, taken in given[video].items()}
+            session = sessions[video]
+            assert session.fine_features == counts["large"] and session.frames <= counts["small"]
+            assert session.macs_by_name == {
+                "small": 1000 * counts["small"],
+                "large": 100_000 * counts["large"],
+                "LiteEval networks": model.cost.total(steps=session.frames, opened=counts["large"]),
+            }
+    for video, gates in enumerate(expected.split(expected.gates)):
+        assert given[video]["small"] == list(range(lengths[video]))
+        assert given[video]["large"] == gates.nonzero().squeeze(1).tolist()
+        assert torch.allclose(sessions[video].logits, expected.logits[video], atol=1e-12)
+
+
+def test_of_videos_together_one_is_refused(liteeval: tuple[LiteEvalMethod, VideoSet]) -> None:
+    first = session_of(*liteeval)
+    sessions = [first, first.another(), first.another()]
+    spans = {name: np.zeros((4, 2)) for name in first.streams}
+    for session in sessions:
+        session.begin(spans)
+    rows = np.random.default_rng(0).normal(size=(2, DIM)).astype(np.float32)
+    errors = LiteEvalSession.take_together(
+        sessions, [(rows, None), (rows * np.float32(np.nan), None), (rows, None)]
+    )
+    assert errors[0] is errors[2] is None and "are not finite" in str(errors[1])
+    assert [session.macs_by_name["coarse_112"] for session in sessions] == [
+        2 * COARSE_MACS,
+        0,
+        2 * COARSE_MACS,
+    ]
+    assert torch.allclose(sessions[0].probabilities, sessions[2].probabilities, atol=1e-6)
+    wanted = sessions[1].wanted()
+    assert wanted is not None and wanted.rows.tolist() == [0, 1, 2, 3]
 
 
 def test_a_session_refuses_what_makes_no_sense(liteeval: tuple[LiteEvalMethod, VideoSet]) -> None:

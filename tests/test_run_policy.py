@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -46,12 +47,13 @@ from policy.deploy.session import open_session
 from policy.deploy.trace_file import read_trace
 from policy.deploy.videos import Frames, Open, RawVideo, Want
 from policy.liteeval.config import LiteEvalConfig, RandomGatingConfig
+from policy.liteeval.session import LiteEvalSession
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.localization.detections import read as read_detections
 from policy.localization.judged import Localizations
 from policy.runs import WEIGHTS, Run, run_method
 from policy.selection.config import SelectorCascadeConfig, SelectorConfig
-from policy.session import Rows, Session
+from policy.session import Rows, Session, Wanted
 from tests.caches import make_spec
 
 CPU = torch.device("cpu")
@@ -178,6 +180,14 @@ def command(run: Run | Path, videos: Path | list[Path], out: Path, *options: str
 def lines_of(path: Path) -> dict[str, dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return {row["video_id"]: row for row in csv.DictReader(file, strict=True)}
+
+
+def wait_for_lines(process: subprocess.Popen[bytes], path: Path, count: int) -> None:
+    """Until a process has written so many of a file."""
+    deadline_s = time.monotonic() + 300
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert process.poll() is None and time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 def traced(path: Path) -> dict[str, dict[str, Any]]:
@@ -332,6 +342,9 @@ def test_what_is_written(collection: Collection, liteeval: Run, tmp_path: Path) 
     assert ran.code == 0, ran.err
     summary = json.loads(ran.out)
     assert (summary["videos"], summary["predicted"], summary["failed"]) == (12, 12, {})
+    parts = [summary["decoding_seconds"], summary["policy_seconds"], *summary["network_seconds"].values()]
+    assert len(parts) == 4 and all(part > 0 for part in parts)
+    assert sum(parts[1:]) < summary["seconds"]  # one after another; decoding goes on beside them
     rows, steps = lines_of(out), traced(trace)
     predicted = liteeval.predictions()
     assert rows.keys() == steps.keys() == SECONDS.keys()
@@ -341,10 +354,9 @@ def test_what_is_written(collection: Collection, liteeval: Run, tmp_path: Path) 
         assert float(row["probability_1"]) == pytest.approx(predicted.scores[0, number, best], abs=2e-3)
         assert float(row["duration_s"]) == SECONDS[video]
         coarse = [step for step in steps[video]["steps"] if step["stream"] == CHEAP]
-        assert [step["rows"] for step in coarse] == [[second] for second in range(SECONDS[video])]
-        assert [step["spans_s"] for step in coarse] == [
-            [[second, second]] for second in range(SECONDS[video])
-        ]
+        seconds = list(range(SECONDS[video]))
+        assert [row for step in coarse for row in step["rows"]] == seconds
+        assert [span for step in coarse for span in step["spans_s"]] == [[s, s] for s in seconds]
         fine = len(steps[video]["steps"]) - len(coarse)
         assert float(row["expensive_share"]) == pytest.approx(fine / SECONDS[video], abs=1e-6)
         assert float(row["gflops"]) == pytest.approx(steps[video]["steps"][-1]["gflops"], abs=1e-6)
@@ -370,6 +382,37 @@ def test_one_after_another_as_many_together(collection: Collection, liteeval: Ru
     assert list(again) == list(together)
     for video, answer in again.items():  # to the last bit, whichever decoder was quicker
         assert np.array_equal(answer.probabilities, together[video].probabilities)
+
+
+# -------------------------------------------------------------------------------------------------- what it takes
+
+
+def test_seconds_are_counted_where_they_are_spent(
+    collection: Collection, liteeval: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, calls = ("v00", "v01"), 0
+    wanted = LiteEvalSession.wanted
+
+    def slow(self: LiteEvalSession) -> Wanted | None:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.01)
+        return wanted(self)
+
+    monkeypatch.setattr(LiteEvalSession, "wanted", slow)
+    busy = Settings(2, target="tests.bad_processes:busy")
+    found = answers(liteeval, [collection.source(video) for video in names], busy)
+    policy_s = sum(answer.spent.policy_s for answer in found.values())
+    assert 0.01 * calls <= policy_s < 0.01 * calls + 5
+    for answer in found.values():
+        # It is busy for 0.5 s of CPU when it opens a video, and sleeps for 3 s.
+        assert 0.5 <= answer.spent.decoding_s < 3
+
+
+def test_the_last_line_says_what_took_the_time(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
+    ran = command(liteeval, [collection.videos / "v00.mp4"], tmp_path / "out.csv")
+    pattern = r"; [\d.]+ s: decoding [\d.]+ s of CPU, networks [\d.]+ s, policy [\d.]+ s; .*out\.csv$"
+    assert ran.code == 0 and re.search(pattern, ran.out.splitlines()[-1])
 
 
 # --------------------------------------------------------------------------------------------- only what is wanted
@@ -438,6 +481,28 @@ class Hasty(Session):
         return {self._name: self._taken}
 
 
+class OpenInShort(LiteEvalSession):
+    """Its gate is open in the first row of videos that have few, and nowhere else."""
+
+    def _opens(self, learned: bool) -> bool:
+        return self.frames == 1 and len(self._spans_s[CHEAP]) < 10
+
+
+def test_a_video_does_not_wait_until_another_ends(
+    collection: Collection, liteeval: Run, tmp_path: Path
+) -> None:
+    """Even where that one has more rows of another stream at any time."""
+    write_video(tmp_path / "long.mp4", numbered_frames(60 * FPS), fps=FPS)
+    trained = open_session(liteeval.folder)
+    assert isinstance(trained, LiteEvalSession)
+    session = OpenInShort(trained.model, *trained.streams.values())
+    sources = [SourceVideo("long", tmp_path / "long.mp4"), collection.source("v00")]
+    outcomes = list(run_engine(sources, session, engine_for(session), Settings(2)))
+    assert [outcome.video.id for outcome in outcomes] == ["v00", "long"]
+    rows = [outcome.expensive_rows for outcome in outcomes if isinstance(outcome, Answer)]
+    assert rows == [(1, SECONDS["v00"]), (0, 60)]
+
+
 def test_a_policy_that_stops_early_decodes_less(tmp_path: Path) -> None:
     write_video(tmp_path / "long.mp4", numbered_frames(60 * FPS), fps=FPS)
     spec = Backbone(parse_stream(STREAMS[CHEAP]), weights="random:0", device=CPU).spec
@@ -460,11 +525,14 @@ def test_few_frames_of_a_long_video_are_kept(collection: Collection, liteeval: R
     write_video(tmp_path / "long.mp4", numbered_frames(40 * FPS), fps=FPS)
     long = SourceVideo("long", tmp_path / "long.mp4")
     frame = 192 * 128 * 3
-    tight = answers(liteeval, [long, collection.source("v00")], Settings(1, kept_bytes=2 * 3 * frame))
-    usual = answers(liteeval, [long])
-    assert tight["long"].frames_held == 3 and usual["long"].frames_held == 40
-    assert tight["long"].frames_decoded == usual["long"].frames_decoded == 40  # and none again
-    np.testing.assert_allclose(tight["long"].probabilities, usual["long"].probabilities, atol=1e-5)
+    usual = answers(liteeval, [long])["long"]
+    assert usual.frames_held == usual.frames_decoded == 40
+    for room in (1, 2, 3, 7):
+        how = Settings(1, kept_bytes=2 * room * frame)
+        tight = answers(liteeval, [long, collection.source("v00")], how)["long"]
+        assert tight.frames_held == room
+        assert tight.frames_decoded == 40  # and none again
+        np.testing.assert_allclose(tight.probabilities, usual.probabilities, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["both", "selector"])
@@ -517,6 +585,31 @@ def test_frames_in_any_order(numbers: set[int], requests: list[tuple[int, int, i
     assert set(log) <= numbers
 
 
+@settings(max_examples=200)
+@given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 60), st.integers(1, 40), st.integers(1, 20))
+def test_frames_that_stay_are_not_decoded_again(
+    numbers: set[int], start: int, capacity: int, ahead: int
+) -> None:
+    log: list[int] = []
+    every = sorted(numbers)
+    frames = Frames(
+        Counted(61, log), lambda decoder: Counted(61, log), np.array(every), max_bytes=3 * capacity
+    )
+    frames.most_ahead = ahead
+    rest = np.array(every[start % len(every) :])
+    frames.get(rest[0], lambda: rest)
+    stay = [number for number in rest if number == rest[0] or frames.stay(rest[0], number)]
+    assert len(stay) >= min(len(rest), capacity - min(ahead, capacity // 2))
+    for number in stay:
+        frames.get(number, lambda: rest)
+    while frames.decode_ahead():
+        pass
+    before = len(log)
+    for number in stay:
+        assert (frames.get(number, lambda: rest) == number).all()
+    assert len(log) == before and frames.held <= capacity
+
+
 def test_clips_are_those_that_are_extracted(tmp_path: Path) -> None:
     """Rows on demand, in an order of their own, show the frames of batch-extract's rows."""
     from extract.cutting import Cutter
@@ -540,7 +633,11 @@ def test_clips_are_those_that_are_extracted(tmp_path: Path) -> None:
             expected = np.concatenate(rows[number])
             assert np.array_equal(video.spans_s[name], cutter.spans[number])
             some = np.arange(1, len(expected), 2)
-            assert np.array_equal(video.cut(Want(name, some, len(some))), expected[some])
+            parts: list[Any] = []
+            while left := len(some) - sum(map(len, parts)):  # as many at a time as there is room for
+                parts.append(video.cut(Want(name, some[-left:], left)))
+            assert len(parts) == 1 or max_bytes == 1
+            assert np.array_equal(np.concatenate(parts), expected[some])
             assert np.array_equal(video.cut(Want(name, some, 1)), expected[some[:1]])
 
 
@@ -573,24 +670,25 @@ def test_goes_on_after_a_line_that_was_not_written_to_its_end(
 def test_goes_on_after_a_kill(
     collection: Collection, liteeval: Run, how: signal.Signals, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out.csv"
-    words = [liteeval.folder, collection.videos, "--out", out, "--in-flight", "1"]
+    out, videos = tmp_path / "out.csv", tmp_path / "videos"
+    videos.mkdir()
+    for copy in "abc":  # enough that it cannot be done before the signal comes
+        for video in SECONDS:
+            shutil.copy(collection.videos / f"{video}.mp4", videos / f"{copy}{video}.mp4")
+    words = [liteeval.folder, videos, "--out", out, "--in-flight", "1"]
     code = "from policy.cli.run_policy import run_policy; run_policy()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
-    while not out.exists() or out.read_bytes().count(b"\n") < 3:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_lines(process, out, 3)
     process.send_signal(how)
     _, error = process.communicate()
     assert process.returncode == (130 if how == signal.SIGINT else -how)
     assert b"Traceback" not in error
     before = lines_of(out) if how == signal.SIGINT else {}
-    ran = command(liteeval, collection.videos, out)
-    assert ran.code == 0 and "12 predicted" not in ran.out
-    assert lines_of(out).keys() == SECONDS.keys() and before.items() <= lines_of(out).items()
+    ran = command(liteeval, videos, out)
+    assert ran.code == 0 and f"{3 * len(SECONDS)} predicted" not in ran.out
+    assert len(lines_of(out)) == 3 * len(SECONDS) and before.items() <= lines_of(out).items()
 
 
 def test_other_content_in_the_output(

@@ -62,7 +62,7 @@ def test_thumbnails_of_a_folder_of_frames(video: Path, tmp_path: Path) -> None:
         for number, frame in enumerate(container.decode(video=0), 1):
             frame.to_image().save(folder / f"img_{number:05}.png")
     for root in (tmp_path, folder.parent):
-        found = find_videos(root, ["v"])
+        found = find_videos([root], ["v"])
         assert found == {"v": folder}
     pictures = thumbnails(folder, np.array([0.0, 3.0, 1.0]), frames_fps=25, height=128)
     assert [read_frame_number(picture) for picture in pictures] == [0, 75, 25]
@@ -90,19 +90,19 @@ def test_videos_are_found_by_either_kind_of_id(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    found = find_videos(tmp_path, ["one", "a/one", "b/two", "two", "absent"])
+    found = find_videos([tmp_path], ["one", "a/one", "b/two", "two", "absent"])
     assert found == {
         "one": tmp_path / "a/one.mp4",
         "a/one": tmp_path / "a/one.mp4",
         "b/two": tmp_path / "b/two.mkv",  # "two" are two
     }
     with pytest.raises(UserError, match=r"none of the 1 videos is there, 'absent'"):
-        find_videos(tmp_path, ["absent"])
-    with pytest.raises(UserError, match="no such folder"):
-        find_videos(tmp_path / "nowhere", ["one"])
+        find_videos([tmp_path], ["absent"])
+    with pytest.raises(UserError, match="no such file or folder"):
+        find_videos([tmp_path / "nowhere"], ["one"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no videos in"):
-        find_videos(tmp_path / "empty", ["one"])
+        find_videos([tmp_path / "empty"], ["one"])
 
 
 @pytest.mark.slow

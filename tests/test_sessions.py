@@ -90,10 +90,14 @@ def test_liteeval_answers_as_its_run(method: str, change: Mapping[str, Any], tmp
     session = check_run(run, planted.cache)
     gates, offsets = run.predictions().gates[0], run.predictions().offsets
     for video, video_id in enumerate(run.predictions().video_ids):
-        trace = drive(session, planted.cache, video_id)
         # Each row is wanted of the coarse stream, and once more where the gate opens.
-        rows = np.array([int(wanted.rows[0]) for wanted in trace])
-        opened = rows[1:][np.diff(rows) == 0].tolist()
+        opened, looked = [], 0
+        for wanted in drive(session, planted.cache, video_id):
+            first = int(wanted.rows[0])
+            if first < looked:
+                opened.append(first)
+            else:
+                looked = first + len(wanted.rows)
         assert opened == np.flatnonzero(gates[offsets[video] : offsets[video + 1]]).tolist()
 
 
@@ -127,6 +131,27 @@ def test_baselines_answer_as_their_runs(
         session.begin({})
     session.begin({name: np.zeros((3, 2)) for name in session.streams})
     assert session.probabilities.tolist() == [0.25] * 4 and session.macs == 0
+
+
+def test_others_take_rows_together_as_each_alone(tmp_path: Path) -> None:
+    planted = plant(tmp_path / "cache", train=8, test=6, classes=4, dim=10, lengths=(4, 9))
+    config = configure("lstm-cf", vars(LITEEVAL), frames=5)
+    predicted = run_method(
+        config, planted.cache, planted.labels, tmp_path / "run", device="cpu"
+    ).predictions()
+    first = open_session(tmp_path / "run")
+    sessions = {video_id: first.another() for video_id in predicted.video_ids}
+    for video_id, session in sessions.items():
+        session.begin({name: planted.cache[name][video_id].spans for name in session.streams})
+    while waiting := {video_id: s for video_id, s in sessions.items() if s.wanted() is not None}:
+        rows = []
+        for video_id, session in waiting.items():
+            wanted = session.wanted()
+            assert wanted is not None
+            rows.append((planted.cache[wanted.stream][video_id].features[wanted.rows], None))
+        assert not any(type(first).take_together([*waiting.values()], rows))
+    for scores, session in zip(predicted.scores[0], sessions.values(), strict=True):
+        assert np.allclose(session.probabilities, scores, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["frame-glimpse", "fast-forward"])
@@ -204,12 +229,12 @@ def test_what_cannot_be_taken(liteeval: Run) -> None:
         session.begin({"coarse_112": spans[:0], "fine_224": spans[:0]})
     session.begin({"coarse_112": spans, "fine_224": spans})
     for wrong, problem in [
-        (row[0], "coarse_112: give from 1 to 1 rows"),
-        (row[:0], "coarse_112: give from 1 to 1 rows"),
-        (np.zeros((2, 10)), "coarse_112: give from 1 to 1 rows"),
+        (row[0], "coarse_112: give from 1 to 3 rows"),
+        (row[:0], "coarse_112: give from 1 to 3 rows"),
+        (np.zeros((4, 10)), "coarse_112: give from 1 to 3 rows"),
         (row[:, :9], r"features of coarse_112 have shape \(1, 9\), not \(1, 10\)"),
         (row + np.float16(np.nan), "features of coarse_112 are not finite"),
-        (None, "coarse_112: give from 1 to 1 rows"),
+        (None, "coarse_112: give from 1 to 3 rows"),
     ]:
         with pytest.raises(ValueError, match=problem):
             session.take(wrong)

@@ -210,3 +210,8 @@ def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dic
         else:
             rest = dict.fromkeys(names, value)
     return {**rest, **chosen}
+
+
+def absolute_weights(weights: str) -> str:
+    """A file of weights by a path that other processes, wherever they were started, find it by."""
+    return str(Path(weights).absolute()) if Path(weights).exists() else weights

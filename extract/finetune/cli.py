@@ -14,8 +14,9 @@ import click
 from rich.console import Console
 
 from cache_schema import UserError
-from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import SOME_FAILED, tells_mistakes
+from cache_schema.annotations import read_labels
+from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
+from extract import options
 from extract.backbones import BUILT_IN, parse_stream
 from extract.finetune.choices import LEARNING_RATES, Choices
 from extract.sources import Ids, find_videos
@@ -55,12 +56,7 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
     "by a new one, unless the file's is for the same classes.",
     metavar="WEIGHTS",
 )
-@click.option(
-    "--format",
-    "labels_format",
-    type=click.Choice(sorted(READERS)),
-    help="Format of the labels; by default what names and first lines say.",
-)
+@LABELS_FORMAT
 @setting("--train-subset", "Subset to train on. [default: training or train]", metavar="NAME")
 @setting("--val-subset", "Subset to choose the best epoch on. [default: validation or val]", metavar="NAME")
 @setting(
@@ -133,35 +129,13 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
     "--flip/--no-flip", "Mirror half of the frames (clips); not where left and right tell classes apart."
 )
 @setting("--seed", "Of the new classifier, and of all that is drawn.", type=int)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16"]),
-    default="auto",
-    show_default=True,
-    help="What the network computes in; auto: bf16 on a GPU, else fp32. The weights are fp32 either way.",
-)
-@click.option(
-    "--workers", type=click.IntRange(1), help="Processes that decode. [default: the number of cores]"
-)
-@click.option(
-    "--threads", type=click.IntRange(1), help="Threads of the network on the CPU. [default: torch's]"
-)
-@click.option(
-    "--deadline",
-    type=click.FloatRange(0, min_open=True),
-    default=120.0,
-    show_default=True,
-    help="Seconds that a decoder may take without getting a video further, before it is given up.",
-)
-@click.option(
-    "--decoder",
-    type=click.Choice(["auto", "decord", "pyav"]),
-    default="auto",
-    show_default=True,
-    help="As in batch-extract.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@DEVICE
+@options.PRECISION
+@options.WORKERS
+@options.THREADS
+@options.DEADLINE
+@options.DECODER
+@AS_JSON
 @tells_mistakes
 def finetune_backbone(
     videos: tuple[Path, ...],

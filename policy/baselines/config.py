@@ -22,13 +22,13 @@ Classifier = Literal["adam", "cross-validated"]
 
 @dataclass(frozen=True, kw_only=True)
 class FramesConfig:
-    frames: int = option(25, "K, uniformly spaced frames per video.", POSITIVE)  # Sec. 4.2.1
+    frames: int = option(25, "K, uniformly spaced frames per video.", POSITIVE, sets_cost=True)  # Sec. 4.2.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlimpsesConfig:
     # Table 1: 29.9 and 32.9 GFLOPs, 4 frames at 7.82.
-    glimpses: int = option(4, "K of FrameGlimpse: how many times it looks.", POSITIVE)
+    glimpses: int = option(4, "K of FrameGlimpse: how many times it looks.", POSITIVE, sets_cost=True)
     location_std: float = option(
         0.1, "Of FrameGlimpse: spread of the locations drawn in training, as a share of the video.", POSITIVE
     )
@@ -38,7 +38,10 @@ class GlimpsesConfig:
 class JumpsConfig:
     strides: int = option(6, "Of FastForward: how many strides it chooses from, 1, 2, 4, … frames.", POSITIVE)
     frame_price: float = option(
-        0.01, "Of FastForward: what a frame after the first takes off a reward of at most 1.", NOT_NEGATIVE
+        0.01,
+        "Of FastForward: what a frame after the first takes off a reward of at most 1.",
+        NOT_NEGATIVE,
+        sets_cost=True,
     )
 
 
@@ -130,6 +133,7 @@ class FrameGlimpseConfig(ReadoutConfig, FineHiddenConfig, GlimpsesConfig, FineCo
     """
 
     method = "frame-glimpse"
+    tuned = ("lr", "weight_decay", "location_std")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,3 +149,4 @@ class FastForwardConfig(ReadoutConfig, FineHiddenConfig, JumpsConfig, FineConfig
     """
 
     method = "fast-forward"
+    tuned = ("lr", "weight_decay", "frame_price")

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import SOME_FAILED, tells_mistakes
+from cache_schema.annotations import read_labels
+from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
 from cache_schema.run_folder import write_atomically
 from policy.config import DataConfig
-from policy.options import AS_JSON, DEVICE, given_settings, options, settings
+from policy.options import given_settings, options, settings
 
 if TYPE_CHECKING:  # they import torch, for which --help has no time
     from policy.evaluation.operating import OperatingTarget
@@ -25,12 +25,6 @@ if TYPE_CHECKING:  # they import torch, for which --help has no time
 _PATH: click.ParamType[Any] = click.Path(path_type=Path)
 _RUN = click.argument("run", type=_PATH)
 _CACHE = click.option("--cache", required=True, type=_PATH, help="Feature cache with the streams of the run.")
-_FORMAT = click.option(
-    "--format",
-    "labels_format",
-    type=click.Choice(sorted(READERS)),
-    help="Format of the labels; by default what names and first lines say.",
-)
 _TARGET = options(
     click.option(
         "--usage",
@@ -65,7 +59,7 @@ _TARGET = options(
 @options(
     _CACHE,
     click.option("--labels", required=True, type=_PATH, help="Labels of the videos to judge it on."),
-    _FORMAT,
+    LABELS_FORMAT,
     settings(DataConfig, "eval_subset", "skip_missing", "whole_only"),
     _TARGET,
     click.option(
@@ -132,7 +126,7 @@ def evaluate(run: Path, **given: Any) -> None:
     click.option(
         "--labels", type=_PATH, help="Of the videos on which --usage or --budget is found; else not needed."
     ),
-    _FORMAT,
+    LABELS_FORMAT,
     DEVICE,
     AS_JSON,
 )

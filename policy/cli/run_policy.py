@@ -8,7 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,20 +18,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from cache_schema import UserError
-from cache_schema.command import SOME_FAILED, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, count, tells_mistakes
 from cache_schema.run_folder import CONFIG, read_json
 from policy.deploy.arguments import (
     Ids,
     Sources,
     SourceVideo,
     VideosCommand,
+    absolute_weights,
     find_videos,
     fingerprint,
+    options,
     printable,
     takes_videos,
     weights_by_stream,
 )
-from policy.options import AS_JSON, DEVICE
 
 if TYPE_CHECKING:
     from policy.deploy.engine import Answer, Failure
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from policy.deploy.predictions_file import PredictionsFile
 
 _LINE_EVERY_S = 30.0  # in a log file
+_EARLIER = "known from an earlier call; --retry-failed tries again"
 
 
 @click.command(cls=VideosCommand)
@@ -61,26 +63,13 @@ _LINE_EVERY_S = 30.0  # in a log file
     metavar="FILE",
     help="Write the segments that a localizing policy finds: .csv, or .json in ActivityNet's form.",
 )
-@click.option(
-    "--weights",
-    multiple=True,
-    metavar="[STREAM=]WEIGHTS",
-    help="Of the backbones, as in batch-extract; they must be those that the policy was trained on. "
-    "[default: pretrained or random:SEED where the run has it so]",
+@options.weights(
+    " They must be those that the policy was trained on. [default: pretrained or random:SEED where the run "
+    "has it so]"
 )
 @DEVICE
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16"]),
-    default="auto",
-    show_default=True,
-    help="What the backbones compute in; auto: bf16 on a GPU, else fp32.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(1),
-    help="Most frames in a forward pass, those of clips too. [default: 16, on a GPU 128]",
-)
+@options.PRECISION
+@options.BATCH
 @click.option(
     "--in-flight",
     type=click.IntRange(1),
@@ -95,30 +84,12 @@ _LINE_EVERY_S = 30.0  # in a log file
     metavar="GIB",
     help="Of decoded frames kept, for all videos in flight. What a policy comes back to later is decoded again.",
 )
-@click.option(
-    "--threads", type=click.IntRange(1), help="Threads of the networks on the CPU. [default: torch's]"
-)
-@click.option(
-    "--deadline",
-    type=click.FloatRange(0, min_open=True),
-    default=120.0,
-    show_default=True,
-    help="Seconds that a decoder may take without getting a frame further, before it is given up.",
-)
-@click.option(
-    "--damaged",
-    type=click.Choice(["refuse", "keep"]),
-    default="refuse",
-    show_default=True,
-    help="A video that fails in the middle has no answer, or the one from what came before.",
-)
-@click.option(
-    "--decoder",
-    type=click.Choice(["auto", "decord", "pyav"]),
-    default="auto",
-    show_default=True,
-    help="As in batch-extract.",
-)
+@options.THREADS
+@options.DEADLINE
+@options.jobs("whole videos", "--in-flight, --memory and --threads", "RUN")
+@options.damaged("A video that fails in the middle has no answer, or the one from what came before.")
+@options.DECODER
+@options.retry_failed("videos that had no answer in an earlier call")
 @AS_JSON
 @click.pass_context
 @tells_mistakes
@@ -141,15 +112,20 @@ def run_policy(
     kept_gib: float,
     threads: int | None,
     deadline: float,
+    jobs: int,
+    backend: str,
+    scheduler: str | None,
     damaged: str,
     decoder: str,
+    retry_failed: bool,
     as_json: bool,
 ) -> None:
     """Apply the policy of RUN, a folder of train-policy, to VIDEOS (files, folders, or lists of paths).
 
     Only what the policy wants is decoded, resized and computed. What is in the output already is not done again,
     so the same command goes on with a run that was stopped. A video that cannot be read is named with its reason,
-    and tried again by the next call. Exit codes: 0 done, 1 done but some videos failed, 2 the request was wrong.
+    here and in PREDICTIONS.failed.csv, and not tried again but with --retry-failed. Exit codes: 0 done, 1 done but
+    some videos failed, 2 the request was wrong.
 
     \b
     Example:
@@ -157,7 +133,9 @@ def run_policy(
       run-policy runs/liteeval VIDEOS/ --out predictions.csv --trace trace.jsonl \\
         --weights resnet101_224=resnet101.safetensors
       run-policy runs/localization VIDEOS/ --out predictions.csv --detections found.json
+      run-policy runs/liteeval VIDEOS/ --out predictions.csv --jobs 4
     """
+    options.check_scheduler(backend, scheduler)
     sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
     for note in sources.notes:
         _warn(note)
@@ -166,34 +144,41 @@ def run_policy(
 
     from policy.deploy.engine import Settings
     from policy.deploy.engine import run_policy as run_engine
-    from policy.deploy.network import Backbones, choose_precision
+    from policy.deploy.jobs import Recipe, run_by_jobs
+    from policy.deploy.network import choose_precision
     from policy.deploy.predictions_file import PredictionsFile
     from policy.deploy.session import open_session
-    from policy.runs import choose_device
+    from policy.runs import RESULT, choose_device
     from policy.session import Localizer
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    many = backend == "dask" or jobs > 1
+    cores = max(1, (os.cpu_count() or 1) // jobs)  # for each job
     where = choose_device(device)
-    session = open_session(run, device=where)
+    if many:
+        threads = threads or (cores if backend == "loky" else None)
+    elif threads is not None:
+        torch.set_num_threads(threads)
+    session = open_session(run, device=torch.device("cpu") if many else where)
     if detections is not None and not isinstance(session, Localizer):
         raise UserError(f"--detections {detections}: {run} is a policy that finds no segments")
-    names = {name: name for name in session.streams}
-    backbones = Backbones(
-        session.streams,
-        weights=weights_by_stream(weights, names),
-        device=where,
+    chosen = weights_by_stream(weights, {name: name for name in session.streams})
+    recipe = Recipe(
+        run=run.absolute(),
+        weights=tuple((stream, absolute_weights(value)) for stream, value in chosen.items()),
+        device="cuda" if device in ("auto", "cuda") and where.type == "cuda" else str(where),
         precision=choose_precision(precision, where, _warn),
         batch=batch or (128 if where.type == "cuda" else 16),
-        note=_warn,
+        threads=threads,
+        settings=Settings(
+            in_flight=in_flight or max(4, 2 * cores),
+            kept_bytes=round(kept_gib * 2**30),
+            deadline_s=deadline,
+            decoder=decoder,
+            keep_damaged=damaged == "keep",
+        ),
+        finished_ns=(run / RESULT).stat().st_mtime_ns,
     )
-    settings = Settings(
-        in_flight=in_flight or max(4, 2 * (os.cpu_count() or 1)),
-        kept_bytes=round(kept_gib * 2**30),
-        deadline_s=deadline,
-        decoder=decoder,
-        keep_damaged=damaged == "keep",
-    )
+    backbones = recipe.backbones(session.streams, where, _warn)
     file = PredictionsFile(
         out,
         run_key=str(read_json(run / CONFIG).get("key", "")),
@@ -205,23 +190,25 @@ def run_policy(
     with contextlib.closing(file):
         if trace is not None and file.untraced:
             _warn(f"{trace}: lacks {file.untraced} videos that were predicted earlier, without it")
-        done = _Progress(sources, file)
-        with done.shown():
-            for outcome in run_engine(done.missing, session, backbones, settings):
+        done = _Progress(sources.absolute() if many else sources, file, damaged == "keep", retry_failed)
+        if many:
+            outcomes = run_by_jobs(
+                done.handed_out(),
+                recipe,
+                backbones,
+                total=len(done.missing),
+                jobs=jobs,
+                scheduler=scheduler,
+                note=_warn,
+            )
+        else:
+            in_flight = max(1, min(recipe.settings.in_flight, len(done.missing)))
+            settings = replace(recipe.settings, in_flight=in_flight)
+            outcomes = run_engine(done.handed_out(), session, backbones, settings)
+        with done.shown(), contextlib.closing(outcomes):
+            for outcome in outcomes:
                 done.add(outcome)
-    summary = done.summary(backbones, printable(out))
-    for video, reason in done.failed.items():
-        click.echo(f"failed: {video}: {reason}", err=True)
-    for video, reason in done.partial.items():
-        click.echo(f"partial: {video}: {reason}", err=True)
-    if as_json:
-        click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
-    else:
-        click.echo(
-            f"{summary['videos']} videos: {done.predicted} predicted, {done.present} already there, "
-            f"{len(done.failed)} failed{f', {len(done.partial)} partial' * bool(done.partial)}; "
-            f"{done.words()}; {out}"
-        )
+    done.tell(backbones, out, as_json=as_json)
     if done.failed or (done.partial and damaged == "refuse"):
         context.exit(SOME_FAILED)
 
@@ -231,12 +218,16 @@ class _Progress:
     """What is to be done, and what has been.
 
     Attributes:
-        missing: videos that are not in the output.
+        keep_damaged: the answer from the beginning of a video will do.
+        retry_failed: try videos again that failed in an earlier call.
+        missing: videos that are to be done.
         partial: reason by video that was not read to its end, also of those of an earlier call.
     """
 
     sources: Sources
     file: PredictionsFile
+    keep_damaged: bool
+    retry_failed: bool
     missing: list[SourceVideo] = field(init=False)
     failed: dict[str, str] = field(init=False)
     partial: dict[str, str] = field(default_factory=dict)
@@ -248,15 +239,21 @@ class _Progress:
     expensive: int = 0
     available: int = 0
     gflops: Counter[str] = field(default_factory=Counter)
+    decoding_s: float = 0.0
+    policy_s: float = 0.0
     show: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.missing, self.failed = [], dict(self.sources.refused)
         self.started_s = self._line_s = time.monotonic()
+        self._contents: dict[str, str] = {}  # of videos at work, as they were when they were handed out
         for video in self.sources.videos:
             earlier = self.file.done.get(video.id)
             if earlier is None:
-                self.missing.append(video)
+                if reason := self._known_failure(video):
+                    self.failed[video.id] = f"{reason} ({_EARLIER})"
+                else:
+                    self.missing.append(video)
             elif earlier.fingerprint != _content(video):
                 self.failed[video.id] = "the output has it already, of a file with another content"
             else:
@@ -264,15 +261,36 @@ class _Progress:
                 if earlier.damage:
                     self.partial[video.id] = earlier.damage
 
+    def _known_failure(self, video: SourceVideo) -> str | None:
+        """Why there is no need to try a video."""
+        known = self.file.failed.get(video.id)
+        if known is None or self.retry_failed or (self.keep_damaged and not known.keep_damaged):
+            return None
+        return known.reason if known.fingerprint == _content(video) else None
+
+    def handed_out(self) -> Iterator[SourceVideo]:
+        """The missing videos, each looked at before it is read."""
+        for video in self.missing:
+            self._contents[video.id] = _content(video)
+            yield video
+
     def add(self, outcome: Answer | Failure) -> None:
         from policy.deploy.engine import Failure
 
         video = outcome.video
+        self.decoding_s += outcome.spent.decoding_s
+        self.policy_s += outcome.spent.policy_s
+        content = self._contents.pop(video.id)
+        if not isinstance(outcome, Failure) and content != _content(video):
+            outcome = Failure(
+                video, "the file was changed while it was read; the next call takes the new one"
+            )
         if isinstance(outcome, Failure):
             self.failed[video.id] = outcome.reason
+            self.file.add_failed(video.id, outcome.reason, content, keep_damaged=self.keep_damaged)
             self.failures += 1
         else:
-            self.file.add(outcome, _content(video))
+            self.file.add(outcome, content)
             self.predicted += 1
             if outcome.damage:
                 self.partial[video.id] = outcome.damage
@@ -313,6 +331,31 @@ class _Progress:
             f"{sum(self.gflops.values()) / max(self.predicted, 1):.2f} GFLOPs a video"
         )
 
+    def tell(self, backbones: Backbones, out: Path, *, as_json: bool) -> None:
+        """Print what has come of the videos."""
+        summary = self.summary(backbones, printable(out))
+        for word, reasons in (("failed", self.failed), ("partial", self.partial)):
+            for video, reason in reasons.items():
+                click.echo(f"{word}: {video}: {reason}", err=True)
+        if as_json:
+            click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        else:
+            videos = len(self.sources.videos) + len(self.sources.refused)
+            parts = [
+                f"{count(videos, 'videos')}: {self.predicted} predicted, {self.present} already there, "
+                f"{len(self.failed)} failed{f', {len(self.partial)} partial' * bool(self.partial)}",
+                *([self.words(), self.seconds(backbones)] if self.predicted else []),
+                str(summary["out"]),
+            ]
+            click.echo("; ".join(parts))
+
+    def seconds(self, backbones: Backbones) -> str:
+        """How long it took, and what for. Decoding goes on in processes beside the rest."""
+        return (
+            f"{time.monotonic() - self.started_s:.1f} s: decoding {self.decoding_s:.1f} s of CPU, "
+            f"networks {sum(backbones.seconds.values()):.1f} s, policy {self.policy_s:.1f} s"
+        )
+
     def summary(self, backbones: Backbones, out: str) -> dict[str, object]:
         """What --json prints. Seconds and GFLOPs are those of this call."""
         return {
@@ -325,6 +368,8 @@ class _Progress:
             "frames_decoded": self.frames,
             "seconds_of_video": self.seconds_of_video,
             "seconds": time.monotonic() - self.started_s,
+            "decoding_seconds": self.decoding_s,
+            "policy_seconds": self.policy_s,
             "network_seconds": dict(backbones.seconds),
             "rows": dict(backbones.rows),
             "expensive_share": self.expensive / self.available if self.available else None,

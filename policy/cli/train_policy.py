@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,14 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
-from cache_schema.command import tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, tells_mistakes
 from policy.cli.export import export
 from policy.cli.finished_runs import evaluate, predict
+from policy.cli.tune import add_tuning, tune
 from policy.config import RunConfig, method_options
 from policy.options import (
-    AS_JSON,
     DATA,
-    DEVICE,
     RECIPE,
     given_options,
     given_settings,
@@ -33,9 +31,8 @@ from policy.options import (
     settings,
     training,
 )
-from policy.recipes import with_recipe
-from policy.registry import CONFIGS, configure
-from policy.selection.config import PoolConfig, SelectionConfig, SelectorConfig, with_schedule
+from policy.registry import CONFIGS, completed
+from policy.selection.config import PoolConfig, SelectorConfig, with_schedule
 
 if TYPE_CHECKING:
     from policy.training.distributed import Ranks
@@ -205,9 +202,12 @@ def add_commands() -> None:
             streams = [role for role in ("coarse", "fine") if role in method_options(CONFIGS[method])]
             # Of those that LiteEval is compared with: what is trained alike shares a recipe.
             _trains(method, **({streams[-1]: RECIPE} if streams else {}))(command)
+        if method not in tune.commands:
+            add_tuning(method, train_policy.commands[method])
 
 
 add_commands()
+train_policy.add_command(tune)
 train_policy.add_command(evaluate)
 train_policy.add_command(predict)
 train_policy.add_command(export)
@@ -220,12 +220,9 @@ def _run(method: str, given: dict[str, Any], **more: Any) -> None:
         more: fields that no option sets.
     """
     from policy.training.distributed import PeerLost, joined
-    from policy.training.stopping import Terminated, terminable
+    from policy.training.stopping import Terminated, exit_code, terminable
 
-    names = given_options()
-    config = with_recipe(configure(method, given_settings(), **more), given.get("recipe"), names)
-    if isinstance(config, SelectionConfig):
-        config = with_schedule(config, names)
+    config = completed(method, {**given_settings(), **more}, given.get("recipe"))
     leads = True
     try:
         with terminable(), joined() as ranks:
@@ -234,8 +231,7 @@ def _run(method: str, given: dict[str, Any], **more: Any) -> None:
     except (Terminated, KeyboardInterrupt) as stop:
         if leads:
             click.echo("stopped; give the same command again to go on", err=True)
-        # What shells expect of a program that a signal has ended.
-        raise SystemExit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)) from stop
+        raise SystemExit(exit_code(stop)) from stop
     except PeerLost as lost:  # the other process has said why
         raise SystemExit(1) from lost
 

@@ -35,6 +35,8 @@ class Dataset:
         notes: shown before training, one line each.
         held_out: streams with class scores of training videos, by name; the model of each was not trained on the
             videos in it.
+        judges_training: whether the videos for evaluation are training videos that are held out, which `held_out`
+            has scores of, too.
     """
 
     train: VideoSet
@@ -42,6 +44,7 @@ class Dataset:
     classes: tuple[str, ...]
     notes: tuple[str, ...]
     held_out: Mapping[str, Stream] = field(default_factory=dict)
+    judges_training: bool = False
 
     @property
     def multi_label(self) -> bool:
@@ -142,7 +145,7 @@ def open_dataset(
         ("training", config.train_subset, TRAIN_SUBSETS),
         ("evaluation", config.eval_subset, EVAL_SUBSETS),
     ):
-        subset = requested or _usual_subset(labels, usual)
+        subset = requested or usual_subset(labels, usual)
         trains = purpose == "training"  # which sees labels alone
         of_subset = labels.subset(subset) if trains else labels.judged(subset)
         ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
@@ -282,7 +285,8 @@ def segments_digest(videos: VideoSet) -> str:
     return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
 
-def _usual_subset(labels: LabelSet, names: Sequence[str]) -> str:
+def usual_subset(labels: LabelSet, names: Sequence[str]) -> str:
+    """The first of the names that has labels. Raises LabelError where none does."""
     for name in names:
         if any(video.subset == name and video.labels for video in labels.videos):
             return name

@@ -1,9 +1,10 @@
-"""What run-policy takes from `extract`: how a command is told of videos, weights and devices.
+"""What run-policy takes from `extract`: how a command is told of videos, weights, decoders and jobs.
 
 Of `policy`, this folder alone may import it.
 """
 
-from extract.backbones import weights_by_stream
+from extract import options
+from extract.backbones import absolute_weights, weights_by_stream
 from extract.names import printable
 from extract.sources import Ids, Sources, SourceVideo, find_videos, fingerprint
 from extract.video_arguments import VideosCommand, takes_videos
@@ -13,8 +14,10 @@ __all__ = [
     "SourceVideo",
     "Sources",
     "VideosCommand",
+    "absolute_weights",
     "find_videos",
     "fingerprint",
+    "options",
     "printable",
     "takes_videos",
     "weights_by_stream",

@@ -2,18 +2,21 @@
 
 Each video in flight has a session, and a process that decodes it (`policy.deploy.videos`). When every session has
 the rows that it wants, or the first of them, the stream of which most rows are there is computed, of all videos
-together; then those sessions say what they want next. Meanwhile the decoders go a few frames further, and one more
-video is being opened. What is computed together depends only on the videos and their order, not on which decoder
-was quicker, so that the same call gives the same bits.
+together; then those sessions go on together, and say what they want next. Meanwhile the decoders go a few frames
+further, and one more video is being opened. What is computed together depends only on the videos and their order,
+not on which decoder was quicker, so that the same call gives the same bits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
+from operator import length_hint
 from typing import TYPE_CHECKING
 
 from cache_schema.costs import stream_cost
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from policy.deploy.videos import Message, Open, VideoProcess, Want
 
 _TICK_S = 1.0
+_PATIENCE = 4  # batches that are computed while a video waits
 _MOST_ROWS = 4096  # that a process is told of at once
 _START_S = 120.0  # to import the decoders, on a machine that is busy
 
@@ -67,6 +71,20 @@ class Step:
     gflops: float
 
 
+@dataclass
+class Spent:
+    """Seconds that went into a video so far, beside those of the backbones.
+
+    Attributes:
+        decoding_s: CPU seconds of its process, which decodes, cuts out and resizes while others compute. What was
+            decoded ahead and wanted no more is counted for the process's next video.
+        policy_s: in its session; of what sessions do together, an equal part.
+    """
+
+    decoding_s: float = 0.0
+    policy_s: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What a policy says of a video.
@@ -79,6 +97,7 @@ class Answer:
         steps: in order.
         frames_decoded: by its process, those of further passes too, and those that nobody wanted in the end.
         frames_held: the most decoded frames that were kept at once.
+        spent: also for what came to nothing.
         damage: why the rest of the video is not in it, with `keep_damaged`; else empty.
     """
 
@@ -91,6 +110,7 @@ class Answer:
     steps: Sequence[Step]
     frames_decoded: int
     frames_held: int
+    spent: Spent
     damage: str = ""
 
 
@@ -100,6 +120,7 @@ class Failure:
 
     video: SourceVideo
     reason: str
+    spent: Spent = field(default_factory=Spent, compare=False)
 
 
 @dataclass(eq=False)
@@ -110,6 +131,7 @@ class _Flight:
         waits: for its process, whose answer is due.
         silent_s: since when the process has sent nothing.
         wanted: what its session wants, and `pixels` of the first of these rows where they have come.
+        passed_over: how many batches have been computed since without them.
     """
 
     video: SourceVideo
@@ -121,15 +143,17 @@ class _Flight:
     duration_s: float = 0.0
     wanted: Wanted | None = None
     pixels: PixelArray | None = None
+    passed_over: int = 0
     steps: list[Step] = field(default_factory=list)
     available: dict[str, int] = field(default_factory=dict)
     frames_decoded: int = 0
     frames_held: int = 0
+    spent: Spent = field(default_factory=Spent)
     outcome: Answer | Failure | None = None
 
 
 def run_policy(
-    videos: Sequence[SourceVideo],
+    videos: Iterable[SourceVideo],
     session: Session,
     backbones: Backbones,
     settings: Settings,
@@ -139,24 +163,28 @@ def run_policy(
     """Apply a policy to videos. Yields what became of each, in the order in which they are done.
 
     Args:
+        videos: taken one by one. An iterator that has none for now is asked again while others are at work.
         session: of the policy; the networks of its copies for several videos are its own.
         adapt: changes features and class scores before a session takes them, for tests.
 
     Raises:
         UserError: as `Backbones.__call__`.
     """
-    engine = _Engine(session, backbones, settings, adapt)
+    videos_at_once = max(1, min(settings.in_flight, length_hint(videos, settings.in_flight)))
+    engine = Engine(session, backbones, replace(settings, in_flight=videos_at_once), adapt)
     with contextlib.closing(engine):
         yield from engine.run(iter(videos))
 
 
-class _Engine:
+class Engine:
+    """Applies a policy to videos, as `run_policy` does, several times with the same processes. To be closed."""
+
     def __init__(
         self,
         session: Session,
         backbones: Backbones,
         settings: Settings,
-        adapt: Callable[[Rows], Rows],
+        adapt: Callable[[Rows], Rows] = lambda rows: rows,
     ) -> None:
         from extract.workers import AwakeClock
 
@@ -167,7 +195,17 @@ class _Engine:
         self._flights: list[_Flight] = []  # in the order of the videos; those beyond `in_flight` only open
         self._clock = AwakeClock()
 
+    def start_processes(self, videos: int) -> None:
+        """Start the processes that so many videos will take, and wait until they can decode."""
+        from policy.deploy.videos import VideoProcess
+
+        count = min(self._settings.in_flight + 1, videos)
+        self._idle += [VideoProcess(self._settings.target) for _ in range(count)]
+        for process in self._idle:
+            process.receive()
+
     def run(self, videos: Iterator[SourceVideo]) -> Iterator[Answer | Failure]:
+        """Yields what became of each video, in the order in which they are done."""
         while True:
             # One more than are in flight is being opened.
             while len(self._flights) <= self._settings.in_flight and (video := next(videos, None)):
@@ -256,13 +294,15 @@ class _Engine:
         from policy.deploy.videos import Failed, Opened
 
         flight.waits = False
+        flight.spent.decoding_s += message.cpu_s
         if isinstance(message, Failed):
             self._fail(flight, message.reason)
         elif isinstance(message, Opened):
             flight.duration_s = message.duration_s
             flight.available = {name: len(spans_s) for name, spans_s in message.spans_s.items()}
             try:
-                flight.session.begin(message.spans_s, video_id=flight.video.id)
+                with _policy_at_work(flight):
+                    flight.session.begin(message.spans_s, video_id=flight.video.id)
             except ValueError as error:  # streams that do not fit together, in this video
                 self._fail(flight, str(error))
                 return
@@ -275,39 +315,53 @@ class _Engine:
         """Order what the session wants next; if nothing, the video is done."""
         from policy.deploy.videos import Want
 
-        flight.pixels, flight.wanted = None, flight.session.wanted()
+        with _policy_at_work(flight):
+            flight.pixels, flight.passed_over, flight.wanted = None, 0, flight.session.wanted()
         if flight.wanted is None:
             flight.outcome = self._answer(flight)
             return
         wanted = flight.wanted
-        count = min(len(wanted.rows), self._backbones.batch_rows(wanted.stream))
-        self._send(flight, Want(wanted.stream, wanted.rows[:_MOST_ROWS], count))
+        # Of every video so many that they fill a batch together.
+        share = math.ceil(self._backbones.batch_rows(wanted.stream) / self._settings.in_flight)
+        self._send(flight, Want(wanted.stream, wanted.rows[:_MOST_ROWS], min(len(wanted.rows), share)))
 
     def _compute(self) -> None:
-        """A batch of the stream of which most rows are there, and what the sessions make of it."""
-        rows: Counter[str] = Counter()
-        for flight in self._active:
+        """A batch of the stream of which most rows are there, and what the sessions make of it.
+
+        No video waits long for others that want another stream: meanwhile its decoder would stand still.
+        """
+        flights = sorted(self._active, key=lambda flight: -flight.passed_over)
+        streams: Counter[str] = Counter()
+        for flight in flights:
             assert flight.wanted is not None and flight.pixels is not None
-            rows[flight.wanted.stream] += len(flight.pixels)
-        [(stream, _)] = rows.most_common(1)
+            streams[flight.wanted.stream] += len(flight.pixels)
+            flight.passed_over += 1
+        [(stream, _)] = streams.most_common(1)
+        if flights[0].passed_over > _PATIENCE and flights[0].wanted is not None:
+            stream = flights[0].wanted.stream
         batch: list[_Flight] = []
         pixels: list[PixelArray] = []
         left = self._backbones.batch_rows(stream)
-        for flight in self._active:
+        for flight in flights:
             if flight.wanted is not None and flight.wanted.stream == stream and flight.pixels is not None:
                 left -= len(flight.pixels)
                 if left < 0:
                     break
                 batch.append(flight)
                 pixels.append(flight.pixels)
-        for flight, (features, scores) in zip(batch, self._backbones(stream, pixels), strict=True):
-            try:
-                flight.session.take(self._adapt(features), None if scores is None else self._adapt(scores))
-            except ValueError as error:  # rows that are not finite
+        rows_of_each = [
+            (self._adapt(features), None if scores is None else self._adapt(scores))
+            for features, scores in self._backbones(stream, pixels)
+        ]
+        sessions = [flight.session for flight in batch]
+        with _policy_at_work(*batch):
+            errors = type(sessions[0]).take_together(sessions, rows_of_each)
+        for flight, error in zip(batch, errors, strict=True):
+            if error is not None:  # rows that are not finite
                 self._fail(flight, str(error))
                 continue
-            assert flight.wanted is not None
-            of = slice(len(features))
+            assert flight.wanted is not None and flight.pixels is not None
+            of = slice(len(flight.pixels))
             flight.steps.append(
                 Step(stream, flight.wanted.rows[of], flight.wanted.spans_s[of], flight.session.macs / 1e9)
             )
@@ -318,20 +372,35 @@ class _Engine:
         if self._settings.keep_damaged and flight.steps:
             flight.outcome = self._answer(flight, reason)
         else:
-            flight.outcome = Failure(flight.video, reason)
+            flight.outcome = Failure(flight.video, reason, flight.spent)
 
     def _answer(self, flight: _Flight, damage: str = "") -> Answer:
         session, dearest = flight.session, self._dearest
         computed = {row for step in flight.steps if step.stream == dearest for row in step.rows.tolist()}
+        with _policy_at_work(flight):
+            probabilities = session.probabilities.double().cpu().numpy()
+            detections = session.detections if isinstance(session, Localizer) else None
         return Answer(
             video=flight.video,
             duration_s=flight.duration_s,
-            probabilities=session.probabilities.double().cpu().numpy(),
+            probabilities=probabilities,
             gflops={name: macs / 1e9 for name, macs in session.macs_by_name.items()},
             expensive_rows=(len(computed), flight.available[dearest]),
-            detections=session.detections if isinstance(session, Localizer) else None,
+            detections=detections,
             steps=tuple(flight.steps),
             frames_decoded=flight.frames_decoded,
             frames_held=flight.frames_held,
+            spent=flight.spent,
             damage=damage,
         )
+
+
+@contextlib.contextmanager
+def _policy_at_work(*flights: _Flight) -> Iterator[None]:
+    """Count what is done as the policy's work on these videos."""
+    started_s = time.perf_counter()
+    try:
+        yield
+    finally:
+        for flight in flights:
+            flight.spent.policy_s += (time.perf_counter() - started_s) / len(flights)

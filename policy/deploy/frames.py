@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,27 +17,29 @@ HEIGHT = 90  # pixels
 _SPARE_S = 1.0  # two containers of the same video may differ this much in length
 
 
-def find_videos(folder: Path, video_ids: Iterable[str]) -> dict[str, Path]:
-    """The files of these videos below a folder, or folders of their frames, by either kind of batch-extract's ids.
+def find_videos(places: Sequence[Path], video_ids: Iterable[str]) -> dict[str, Path]:
+    """The files of these videos, or folders of their frames, by either kind of batch-extract's ids.
 
     Videos that are not found are left out.
 
+    Args:
+        places: files, folders (recursively) and lists of paths.
+
     Raises:
-        UserError: no such folder, or none of the videos is in it.
+        UserError: no such place, or none of the videos is there.
     """
     from extract.names import printable
     from extract.sources import find_videos as find_sources
 
     requested = list(video_ids)
-    if not folder.is_dir():
-        raise UserError(f"{printable(folder)}: no such folder of videos")
     paths: dict[str, Path] = {}
     for ids in ("path", "stem"):  # if both name a file, the stem takes precedence
-        paths |= {video.id: video.path for video in find_sources([folder], ids=ids, frames_fps=1.0).videos}
+        paths |= {video.id: video.path for video in find_sources(places, ids=ids, frames_fps=1.0).videos}
     matches = {video: paths[video] for video in requested if video in paths}
     if requested and not matches:
         raise UserError(
-            f"{printable(folder)}: none of the {len(requested)} videos is there, {requested[0]!r} for example"
+            f"{', '.join(map(printable, places))}: none of the {len(requested)} videos is there, "
+            f"{requested[0]!r} for example"
         )
     return matches
 

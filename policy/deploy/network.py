@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 FloatRows = npt.NDArray[np.float32]
 
 
+class CannotRunError(UserError):
+    """A stream is of a kind that cannot be computed from raw video."""
+
+
 class Backbones:
     """From pixels of a stream's rows to features and class scores.
 
@@ -43,8 +47,8 @@ class Backbones:
         note: called with what the user should know.
 
     Raises:
-        UserError: a stream was imported or is of an unknown network, its weights were a file and none is given, or
-            weights are given for no stream.
+        CannotRunError: a stream was imported or is of an unknown network.
+        UserError: its weights were a file and none is given, or weights are given for no stream.
     """
 
     def __init__(
@@ -66,11 +70,14 @@ class Backbones:
         self._requests: dict[str, StreamRequest] = {}
         self._weights: dict[str, str] = {}
         for name, spec in streams.items():
-            spans_of(spec, 0.0)  # refuses an imported stream
+            try:
+                spans_of(spec, 0.0)
+            except UserError as error:
+                raise CannotRunError(str(error)) from error
             try:
                 self._requests[name] = request_of(spec)
             except UserError as error:
-                raise UserError(
+                raise CannotRunError(
                     f"stream {name!r}: its backbone, {spec.backbone!r}, is none that can be built here: "
                     "raw video needs streams that batch-extract has extracted"
                 ) from error

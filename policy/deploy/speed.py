@@ -17,7 +17,7 @@ import torch
 
 from cache_schema import StreamSpec, UserError
 from policy.data.batches import Role, VideoSet, batched
-from policy.deploy.timing import Machine, medians
+from policy.deploy.timing import Machine, medians, spread_evenly
 from policy.evaluation.predictions import Predictions
 from policy.method import Method
 
@@ -130,9 +130,7 @@ def policy_seconds(
     The mean over the videos of at most SAMPLED batches, spread evenly over the set.
     """
     method.model.to(device).eval()
-    parts = batched(range(len(videos)), batch)
-    count = min(len(parts), SAMPLED)
-    sampled = [parts[i * (len(parts) - 1) // max(count - 1, 1)] for i in range(count)]
+    sampled = spread_evenly(batched(range(len(videos)), batch), SAMPLED)
     total_s = 0.0
     for part in sampled:
         inputs = videos.batch(part, method.rows, method.scored, read=method.reads).to(device)

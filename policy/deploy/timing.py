@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 Key = TypeVar("Key")
+Item = TypeVar("Item")
 
 _LONG_S = 10.0  # what takes longer is timed once: over so long a time chance hardly matters
 
@@ -53,6 +54,12 @@ def medians(
             if turn == 0 or first[key] <= _LONG_S:
                 times[key].append(_seconds(work, device))
     return {key: statistics.median(seconds) for key, seconds in times.items()}
+
+
+def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` items, the first and the last among them where there are several."""
+    count = min(len(items), count)
+    return [items[place * (len(items) - 1) // max(count - 1, 1)] for place in range(count)]
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -3,16 +3,17 @@
 A video that a policy looks at is served by a process of its own, so that one whose decoder crashes or hangs ends
 no other. This module is imported there and needs no torch.
 
-The frames that any stream may show are decoded in order, once for all streams, as far as rows are wanted and a few
-frames further. A frame is resized for a stream when a row of that stream is wanted. The latest frames are kept, in
-`max_bytes`; a row that shows one which is not there any more begins another pass, over what is wanted alone.
+The frames that any stream may show are decoded in order, once for all streams, as far as rows are wanted and as
+many frames further as rows are cut out at once. A frame is resized for a stream when a row of that stream is
+wanted. The latest frames are kept, in `max_bytes`; a row that shows one which is not there any more begins another
+pass, over what is wanted alone. No more rows are cut out at once than those whose frames stay: a policy may want
+rows of another stream next, of the same frames.
 """
 
 from __future__ import annotations
 
 import bisect
 import contextlib
-import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from extract.workers import start_process
 Frame = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int64]
 
-_AHEAD = 4  # frames decoded before they are wanted: what a policy that stops has decoded in vain
+_AHEAD = 4  # at least, frames decoded before they are wanted: what a policy that stops has decoded in vain
 _ALIVE_S = 1.0
 
 
@@ -57,7 +58,7 @@ class Want(NamedTuple):
 
     Attributes:
         rows: (n,) increasing, what is wanted of the stream, or the first few thousands of it.
-        limit: how many of them, the first, are to be cut out now.
+        limit: how many of them, the first, are to be cut out now, at most.
     """
 
     stream: str
@@ -66,29 +67,38 @@ class Want(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """From the process: the video can be read. spans_s: by stream (T, 2), first and last second of each row."""
+    """From the process: the video can be read.
+
+    Attributes:
+        spans_s: by stream (T, 2), first and last second of each row.
+        cpu_s: of the process, since its last message or its start.
+    """
 
     duration_s: float
     spans_s: Mapping[str, npt.NDArray[np.float64]]
+    cpu_s: float
 
 
 class Pixels(NamedTuple):
-    """From the process: (limit, *View.row_shape), the rows that were wanted.
+    """From the process: (n, *View.row_shape), the first of the rows that were wanted, from 1 to `limit`.
 
     Attributes:
         decoded: frames of the video that were decoded so far, those of further passes too.
         held: the most decoded frames that were kept at once.
+        cpu_s: as in Opened.
     """
 
     pixels: PixelArray
     decoded: int
     held: int
+    cpu_s: float
 
 
 class Failed(NamedTuple):
-    """From the process: the video cannot be read, or no further."""
+    """From the process: the video cannot be read, or no further. cpu_s: as in Opened."""
 
     reason: str
+    cpu_s: float
 
 
 Message = Opened | Pixels | Failed
@@ -103,12 +113,7 @@ class VideoProcess:
 
     def __init__(self, target: str = "policy.deploy.videos:serve") -> None:
         self.ready = False
-        # Ctrl-C reaches every process of the terminal, but is the caller's to handle; a new one inherits the mask.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self.process, self.pipe = start_process(target)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.process, self.pipe = start_process(target)
 
     def send(self, message: Open | Want) -> None:
         with contextlib.suppress(OSError):  # it has died: found when its answer is received
@@ -136,6 +141,7 @@ class Frames:
     Attributes:
         decoded: how many were decoded so far.
         held: the most that were kept at once.
+        most_ahead: how many are decoded before they are wanted, where half of what is kept has room for them.
 
     Args:
         reopen: opens the video once more.
@@ -154,13 +160,15 @@ class Frames:
     ) -> None:
         self._video, self._reopen, self._max_bytes, self._further = video, reopen, max_bytes, further
         self.decoded = self.held = 0
+        self.most_ahead = _AHEAD
+        self._numbers = numbers
         self._kept: dict[int, Frame] = {}
         self._begin(video, numbers)
 
     def _begin(self, video: Video, numbers: IntArray) -> None:
         self._left = numbers.tolist()[::-1]  # of this pass, the next one last
         self._pass = video.frames(numbers)
-        self._ahead = 0
+        self._latest = -1  # of those that were wanted
         self._error: VideoError | None = None
 
     def get(self, number: int, wanted: Callable[[], IntArray]) -> Frame:
@@ -182,18 +190,31 @@ class Frames:
             if self._error is not None:
                 raise self._error
             self._decode()
-        self._ahead = sum(kept > number for kept in self._kept)
+        self._latest = max(self._latest, number)
         return self._kept[number]
+
+    def stay(self, first: int, last: int) -> bool:
+        """Whether all frames from one number to another are kept until the latter, and some ahead, are decoded."""
+        count = np.searchsorted(self._numbers, last, "right") - np.searchsorted(self._numbers, first)
+        return int(count) + self._room_ahead <= self._room
+
+    @property
+    def _room(self) -> int:
+        """How many frames, of the size of the latest one, are kept."""
+        latest = next(reversed(self._kept.values()), None)
+        return 1 if latest is None else max(1, self._max_bytes // latest.nbytes)
+
+    @property
+    def _room_ahead(self) -> int:
+        return min(self.most_ahead, self._room // 2)
 
     def decode_ahead(self) -> bool:
         """Decode the next frame, which nobody wants yet. Returns False where that would be too far ahead."""
-        latest = next(reversed(self._kept.values()), None)
-        if latest is None or self._error is not None or not self._left:
+        if not self._kept or self._error is not None or not self._left or self._left[-1] <= self._latest:
             return False
-        if self._ahead >= min(_AHEAD, self._max_bytes // latest.nbytes // 2):
+        if sum(kept > self._latest for kept in self._kept) >= self._room_ahead:
             return False
         self._decode()
-        self._ahead += 1
         return True
 
     def _comes(self, number: int) -> bool:
@@ -244,9 +265,14 @@ class RawVideo:
         return {name: rows.spans for name, rows in self._views.items()}
 
     def cut(self, want: Want) -> PixelArray:
-        """The rows that are to be cut out. Raises VideoError where one of their frames is damaged."""
+        """The rows that are to be cut out, or the first of them: those whose frames stay, and are not damaged.
+
+        Raises:
+            VideoError: a frame of the first row is damaged.
+        """
         view = self._views[want.stream]
         crops = view.view.sampling.crops
+        self.frames.most_ahead = max(self.frames.most_ahead, want.limit)
         kept: dict[int, Sequence[Frame]] = {}
         clips: dict[int, list[PixelArray]] = {}  # the last one
         pixels: list[PixelArray] = []
@@ -258,9 +284,18 @@ class RawVideo:
             clip = row // crops
             if clip not in clips:
                 numbers = view.numbers[clip].tolist()
+                if not pixels:
+                    first = numbers[0]
+                elif not self.frames.stay(first, numbers[-1]):
+                    break
                 kept = {number: part for number, part in kept.items() if number >= numbers[0]}
-                for number in sorted(set(numbers) - kept.keys()):
-                    kept[number] = pictures_of(self.frames.get(number, wanted), view.view)
+                try:
+                    for number in sorted(set(numbers) - kept.keys()):
+                        kept[number] = pictures_of(self.frames.get(number, wanted), view.view)
+                except VideoError:
+                    if pixels:
+                        break  # who wants this row next is told
+                    raise
                 clips = {clip: rows_of([kept[number] for number in numbers], view.view, view.further)}
             pixels.append(clips[clip][row % crops])
         return np.stack(pixels)
@@ -276,6 +311,13 @@ def serve(pipe: Connection) -> None:
             pipe.send(None)
             alive_s = time.monotonic()
 
+    counted_s = time.process_time()
+
+    def cpu_s() -> float:
+        nonlocal counted_s
+        before_s, counted_s = counted_s, time.process_time()
+        return counted_s - before_s
+
     video: RawVideo | None = None
     with contextlib.suppress(EOFError, OSError):
         alive()
@@ -287,21 +329,21 @@ def serve(pipe: Connection) -> None:
                 if isinstance(order, Open):
                     video = None  # its frames, before the next one's
                     video = RawVideo(order, alive)
-                    pipe.send(Opened(video.duration_s, video.spans_s))
+                    pipe.send(Opened(video.duration_s, video.spans_s, cpu_s()))
                 else:
                     assert video is not None
                     pixels = video.cut(order)
-                    pipe.send(Pixels(pixels, video.frames.decoded, video.frames.held))
+                    pipe.send(Pixels(pixels, video.frames.decoded, video.frames.held, cpu_s()))
             except VideoError as error:
-                pipe.send(Failed(_line(error)))
+                pipe.send(Failed(_line(error), cpu_s()))
             except MemoryError:
-                pipe.send(Failed("not enough memory to decode it"))
+                pipe.send(Failed("not enough memory to decode it", cpu_s()))
             except OSError:
                 raise
             except Exception as error:
                 # Ours, not the video's: the run goes on, but the traceback must not be lost.
                 traceback.print_exc()
-                pipe.send(Failed(f"unexpected {type(error).__name__}: {_line(error)}"))
+                pipe.send(Failed(f"unexpected {type(error).__name__}: {_line(error)}", cpu_s()))
 
 
 def _line(error: Exception) -> str:

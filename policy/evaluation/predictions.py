@@ -67,6 +67,13 @@ class Judged(ABC):
     def metrics(self) -> Mapping[str, float]:
         """Quality by the family's measures. Their names differ from the fields of `Result`."""
 
+    @classmethod
+    def main_metric(cls, metrics: Mapping[str, float], *, multi_label: bool) -> tuple[str, str]:
+        """Which of `metrics` the family is judged by first, the first of them by default: its name, and that in
+        words."""
+        first = next(iter(metrics))
+        return first, first
+
     @abstractmethod
     def save(self, path: Path) -> None:
         """Write to a run's folder. Raises UserError where it cannot be written."""
@@ -156,6 +163,10 @@ class Predictions(Judged):
             "fine_features_std": float(self.fine_rows.std()),
             "usage": float(self.usage.mean()),
         }
+
+    @classmethod
+    def main_metric(cls, metrics: Mapping[str, float], *, multi_label: bool) -> tuple[str, str]:
+        return ("mean_average_precision", "mAP") if multi_label else ("top1", "top-1")
 
     @classmethod
     def summary(

@@ -35,8 +35,10 @@ LamGrowth = Literal["linear", "step"]
 class PenaltyConfig:
     """γ and λ of Eq. 7. Sec. 4.1: λ = 2."""
 
-    gamma: float = option(0.05, "Target usage of fine features (Eq. 7).", SHARE)
-    lam: float = option(2.0, "Weight of the usage penalty (Eq. 7).", NOT_NEGATIVE)
+    gamma: float = option(
+        0.05, "Target usage of fine features (Eq. 7).", SHARE, search=(0.02, 0.5), sets_cost=True
+    )
+    lam: float = option(2.0, "Weight of the usage penalty (Eq. 7).", NOT_NEGATIVE, search=(0.5, 200))
     lam_start: float | None = option(
         None, "λ at the beginning, growing towards --lam; by default --lam.", NOT_NEGATIVE
     )
@@ -51,7 +53,10 @@ class PenaltyConfig:
 @dataclass(frozen=True, kw_only=True)
 class WarmupConfig:
     warmup: float = option(
-        0.0, "Share of the epochs over which the usage in training falls from 1 to its target.", SHARE
+        0.0,
+        "Share of the epochs over which the usage in training falls from 1 to its target.",
+        SHARE,
+        search=(0, 0.8),
     )
 
 
@@ -70,8 +75,10 @@ class GumbelConfig:
         "video: Eq. 7; batch: for the mean of a batch; constrained: a learned multiplier, and a gate threshold "
         "that makes the usage of the training videos γ.",
     )
-    step_loss: float = option(0.0, "Weight of the classification loss averaged over all steps.", NOT_NEGATIVE)
     # As in `StepTrainingConfig`, but not added: runs of all versions have it.
+    step_loss: float = option(
+        0.0, "Weight of the classification loss averaged over all steps.", NOT_NEGATIVE, search=(0, 3)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +136,7 @@ class LiteEvalConfig(
     RunConfig,
 ):
     method = "liteeval"
+    tuned = ("lr", "usage_loss", "lam", "warmup", "step_loss")
 
     def check_together(self) -> None:
         super().check_together()
@@ -145,11 +153,12 @@ class LiteEvalRLConfig(
     NetworkConfig, StepTrainingConfig, WarmupConfig, PenaltyConfig, FineConfig, CoarseConfig, RunConfig
 ):
     method = "liteeval-rl"
+    tuned = ("lr", "lam", "warmup")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomUsageConfig:
-    usage: float | None = option(None, "Probability that a gate opens.", SHARE)
+    usage: float | None = option(None, "Probability that a gate opens.", SHARE, sets_cost=True)
     gate_draws: int = option(10, "Draws of the gates that the metrics are averaged over.", POSITIVE)
 
 
@@ -158,6 +167,7 @@ class RandomGatingConfig(
     NetworkConfig, StepTrainingConfig, WarmupConfig, RandomUsageConfig, FineConfig, CoarseConfig, RunConfig
 ):
     method = "random-gating"
+    tuned = ("lr", "weight_decay", "warmup")
 
 
 GatedConfig: TypeAlias = LiteEvalConfig | LiteEvalRLConfig | RandomGatingConfig

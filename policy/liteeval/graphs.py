@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from policy.liteeval.model import LiteEval
 from policy.method import class_probabilities
-from policy.networks.gated import State, closed_state
+from policy.networks.gated import State
 from policy.networks.readout import Reading
 from policy.networks.standardize import unit_rows
 from policy.session import Graph
@@ -89,8 +89,8 @@ class _Step(_Graph):
         """Whether the fine features are wanted, and the states if they are not (Eq. 1, 2, 5)."""
         coarse_state, fine_state = State(coarse_h, coarse_c), State(fine_h, fine_c)
         log_odds, coarse_state = self.model.look(self.scaled(coarse), coarse_state, fine_state)
-        closed = closed_state(fine_state, coarse_state if self.model.sync else None)
         reading = Reading.of(fine_read_value, fine_read_log_weight, fine_read_steps)
+        closed = self.model.reuse(coarse_state, fine_state)
         return log_odds, *self.outputs(coarse_state, closed, reading=reading)
 
 

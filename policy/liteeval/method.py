@@ -159,6 +159,11 @@ class LearnedGating(GatedMethod):
         super().__init__(config, data)
         self.final_usage = config.gamma
 
+    @classmethod
+    def cost_target(cls, config: RunConfig) -> OperatingTarget:
+        assert isinstance(config, (LiteEvalConfig, LiteEvalRLConfig))
+        return OperatingTarget("usage", config.gamma)
+
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration
         counted = target.kind == "budget"

@@ -179,7 +179,7 @@ class LiteEval(nn.Module):
         _check(coarse, fine, gates, temperature, noise_scale)
         batch_sizes: list[int] = coarse.batch_sizes.tolist()
         dropout = dropout if self.training else 0.0
-        coarse_input = dropped(self._coarse_input(coarse.data, batch_sizes), dropout, generator)
+        coarse_input = dropped(self.coarse_input(coarse.data, batch_sizes), dropout, generator)
         coarse_states = self.coarse_cell.run(coarse_input, batch_sizes)
         gate = self.gate.gate_input(coarse_input)._replace(
             fixed=None if gates is None else gates.to(coarse_input.dtype), temperature=temperature
@@ -191,13 +191,13 @@ class LiteEval(nn.Module):
                     raise ValueError("training samples its gates: pass a torch.Generator (or the gates)")
                 pairs = gumbel_pairs(len(coarse_input), generator).to(coarse_input)
                 gate = gate._replace(noise=noise_scale * (pairs[:, OPEN] - pairs[:, CLOSED]))
-            fine_input = dropped(self._fine_input(fine.data, batch_sizes), dropout, generator)
+            fine_input = dropped(self.fine_input(fine.data, batch_sizes), dropout, generator)
             inputs = torch.cat([coarse_input, fine_input], 1)
             run = self.fine_cell.run_gated(inputs, batch_sizes, gate, sync)
         else:
 
             def inputs_of(rows: Tensor) -> Tensor:
-                return torch.cat([coarse_input[rows], self._fine_input(fine.data[rows], [len(rows)])], 1)
+                return torch.cat([coarse_input[rows], self.fine_input(fine.data[rows], [len(rows)])], 1)
 
             run = run_opened(self.fine_cell, inputs_of, batch_sizes, gate, sync, self.threshold)
 
@@ -235,45 +235,36 @@ class LiteEval(nn.Module):
         Returns:
             The log-odds of opening (n,), and the coarse network's state after the step.
         """
-        coarse_input = self._coarse_input(coarse, [len(coarse)])
+        coarse_input = self.coarse_input(coarse, [len(coarse)])
         gate = self.gate.gate_input(coarse_input)
         log_odds = gate.log_odds + state_log_odds(gate, fine_state)
         return log_odds, self.coarse_cell.step(coarse_input, coarse_state)
 
-    def update(
-        self, coarse: Tensor, fine: Tensor, opened_rows: Tensor, coarse_state: State, fine_state: State
-    ) -> State:
-        """Second half of a step (Eq. 3-5).
+    def refine(self, coarse: Tensor, fine: Tensor, fine_state: State) -> State:
+        """Second half of a step where the gates of n videos are open (Eq. 3).
 
         Args:
-            coarse: v^c_t of n videos, (n, D_c), as given to :meth:`look`.
-            fine: v^f_t of the m videos whose gate is open, (m, D_f).
-            opened_rows: (m,), their positions among the n.
-            coarse_state: (n, H_c), as :meth:`look` returned it.
+            coarse: v^c_t, (n, D_c), as given to :meth:`look`.
+            fine: v^f_t, (n, D_f).
             fine_state: (n, H_f), after the step before.
 
         Returns:
             The fine network's state after the step. ``readout.step`` takes its h, and what the classifier makes of
             the result are the class logits so far (Eq. 6).
         """
-        coarse_input = self._coarse_input(coarse[opened_rows], [len(opened_rows)])
-        closed = closed_state(fine_state, coarse_state if self.sync else None)
-        if len(opened_rows) == 0:
-            return closed
-        inputs = torch.cat([coarse_input, self._fine_input(fine, [len(fine)])], 1)
-        return self.fine_cell.open(inputs, opened_rows, fine_state, closed)
-
-    def refine(self, coarse: Tensor, fine: Tensor, fine_state: State) -> State:
-        """:meth:`update` of n videos whose gates are all open: (n, D_c) and (n, D_f) (Eq. 3)."""
-        inputs = [self._coarse_input(coarse, [len(coarse)]), self._fine_input(fine, [len(fine)])]
+        inputs = [self.coarse_input(coarse, [len(coarse)]), self.fine_input(fine, [len(fine)])]
         return self.fine_cell.step(torch.cat(inputs, 1), fine_state)
 
-    def _coarse_input(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
+    def reuse(self, coarse_state: State, fine_state: State) -> State:
+        """Second half of a step where they are closed (Eq. 5), with the coarse network's state after the step."""
+        return closed_state(fine_state, coarse_state if self.sync else None)
+
+    def coarse_input(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
         """Coarse features as the networks take them: scaled, and projected if there is a learned layer."""
         scaled: Tensor = self.coarse_scale(features)
         return scaled if self.coarse_projection is None else self.coarse_projection(scaled, batch_sizes)
 
-    def _fine_input(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
+    def fine_input(self, features: Tensor, batch_sizes: Sequence[int]) -> Tensor:
         """Fine features as the fine network takes them."""
         scaled: Tensor = self.fine_scale(features)
         return scaled if self.fine_projection is None else self.fine_projection(scaled, batch_sizes)

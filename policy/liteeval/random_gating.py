@@ -47,6 +47,11 @@ class RandomGating(GatedMethod):
         self.model.gate.requires_grad_(False)
 
     @classmethod
+    def cost_target(cls, config: RunConfig) -> OperatingTarget | None:
+        assert isinstance(config, RandomGatingConfig)
+        return None if config.usage is None else OperatingTarget("usage", config.usage)
+
+    @classmethod
     def drawn_gates(cls, config: RunConfig) -> DrawnGates:
         assert isinstance(config, RandomGatingConfig) and config.usage is not None
         return DrawnGates(config.usage, draw_seed(config.seed, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,10 +16,15 @@ from policy.data.batches import unit_length
 from policy.liteeval.gate import DrawnGates
 from policy.liteeval.graphs import step_graphs
 from policy.liteeval.model import LiteEval
+from policy.liteeval.steps import Steps, Watched
+from policy.networks.gated import rows_of
 from policy.session import FloatArray, Graph, Rows, Session, Wanted, checked_rows
 
 NETWORK = "LiteEval networks"
 """Their name in a ledger."""
+AHEAD = 16
+"""Coarse rows that a session wants at once."""
+AnyLiteEval = TypeVar("AnyLiteEval", bound="LiteEvalSession")
 
 
 class LiteEvalSession(Session):
@@ -30,16 +36,17 @@ class LiteEvalSession(Session):
                 session.fine(fine_features(frame))
             print(session.probabilities)
 
-    It decides and predicts as the model does on the whole video at once. It wants one row at a time.
-    `policy.deploy.session.open_session` makes one from a run folder.
+    It decides and predicts as the model does on the whole video at once. Coarse features do not depend on the
+    gate: of a video whose spans are known it wants those of several frames at once, and goes from one to the next
+    until the gate opens. `policy.deploy.session.open_session` makes one from a run folder.
 
     Attributes:
-        frames: how many it has looked at.
+        frames: at how many it has looked.
         fine_features: for how many of them it has taken fine features.
-        wants_fine: whether it waits for the fine features of the last frame.
+        wants_fine: whether it waits for the fine features of the last of them.
 
     Args:
-        model: trained; it is put in evaluation mode.
+        model: trained; it is put in evaluation mode. Its weights must not change while the session is in use.
         coarse, fine: the streams that it was trained on.
         l2: the model was trained on features of length 1 (input_norm "l2"): scale what it is given, so that a
             backbone's output can be passed on as it is.
@@ -66,6 +73,7 @@ class LiteEvalSession(Session):
         self._l2 = l2
         self._multi_label = multi_label
         self._drawn = drawn
+        self._steps = Steps(model)
         self._restart()
 
     def begin(self, spans_s: Mapping[str, FloatArray] | None = None, *, video_id: str = "") -> None:
@@ -84,35 +92,82 @@ class LiteEvalSession(Session):
             raise ValueError(f"a video has as many coarse rows as fine ones, not {both}")
         super().begin(spans_s, video_id=video_id)
 
-    @torch.no_grad()
     def _restart(self) -> None:
         self.frames = 0
         self.fine_features = 0
+        self.wants_fine = False
         self._coarse_state, self._fine_state = self.model.initial_state(1)
         self._reading = self.model.readout.start(self.model.gate.weight, 1)
-        self._waiting: Tensor | None = None  # coarse features of the frame that waits for its fine ones
+        self._taken = self._coarse_state.h[:0]  # rows that `_advance` is to look at
+        # Frames that are not done; the first may wait for its fine features.
+        self._ahead = Watched(self._taken, rows_of(self._coarse_state, slice(0)))
         if self._drawn is not None:
             self._drawn.begin(self.video_id)
 
-    @property
-    def wants_fine(self) -> bool:
-        return self._waiting is not None
-
     def wanted(self) -> Wanted | None:
-        stream, row = self.coarse_stream, self.frames
+        stream, rows = self.coarse_stream, slice(self.frames, self.frames + AHEAD)
         if self.wants_fine:
-            stream, row = self.fine_stream, self.frames - 1
-        spans_s = self._spans_s.get(stream, np.empty((0, 2)))[row : row + 1]
-        return Wanted(stream, np.array([row], np.int64), spans_s) if len(spans_s) else None
+            stream, rows = self.fine_stream, slice(self.frames - 1, self.frames)
+        spans_s = self._spans_s.get(stream, np.empty((0, 2)))[rows]
+        return Wanted(stream, rows.start + np.arange(len(spans_s)), spans_s) if len(spans_s) else None
 
     def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
-        (row,) = self._need(stream, "features", features)
-        if self.wants_fine:
-            self.fine(row)
-        else:
-            self.look(row)
+        rows = self._need(stream, "features", features)
+        if self._l2:
+            rows = torch.from_numpy(unit_length(rows.cpu().numpy()))
+        self._taken = rows.to(self.model.classifier.weight.device)
+
+    @classmethod
+    def _advance(cls: type[AnyLiteEval], sessions: Sequence[AnyLiteEval]) -> None:
+        """Each goes on to the next frame whose fine features it wants, or to the last that is there."""
+        steps = sessions[0]._steps
+        if coarse := [session for session in sessions if not session.wants_fine]:
+            rows = [session._taken for session in coarse]
+            watched = steps.watch(rows, [session._coarse_state for session in coarse])
+            for session, ahead in zip(coarse, watched, strict=True):
+                session._ahead, session._coarse_state = ahead, rows_of(ahead.states, slice(-1, None))
+        if fine := [session for session in sessions if session.wants_fine]:
+            rows = [session._taken for session in fine]
+            inputs = [session._ahead.inputs[:1] for session in fine]
+            states = steps.opened(inputs, rows, [session._fine_state for session in fine])
+            for session, state in zip(fine, states, strict=True):
+                session._ahead, session._fine_state = session._ahead.after(1), state
+                session._read(state.h)
+                session.fine_features += 1
+        for session in sessions:
+            session._go_ahead()
+
+    def _go_ahead(self) -> None:
+        self.wants_fine = False
+        if not len(self._ahead):
+            return
+        log_odds, states = self._steps.closed(self._ahead, self._fine_state)
+        done = 0
+        for learned in (log_odds > self.model.threshold).tolist():
+            self.frames += 1
+            self.wants_fine = self._opens(learned)
+            if self.wants_fine:
+                break
+            done += 1
+        if done:
+            self._ahead, self._fine_state = self._ahead.after(done), rows_of(states, slice(done - 1, done))
+            self._read(states.h[:done])
 
     @torch.no_grad()
+    def _read(self, states: Tensor) -> None:
+        """Take in the fine network's hidden states (k, H) after further frames, in order."""
+        readout = self.model.readout
+        for h in torch.split(states[-1:] if readout.kind == "last" else states, 1):
+            self._reading = readout.step(self._reading, h)
+
+    def _opens(self, learned: bool) -> bool:
+        """Whether the gate opens at a frame. Called once for each, in order.
+
+        Args:
+            learned: what the model says.
+        """
+        return learned if self._drawn is None else bool(self._drawn.next(1))
+
     def look(self, coarse: Rows) -> bool:
         """Take the next frame's coarse features (D_c,).
 
@@ -122,40 +177,25 @@ class LiteEvalSession(Session):
         Raises:
             ValueError: the last frame still waits for its fine features, or these are not D_c finite numbers.
         """
-        if self._waiting is not None:
+        if self.wants_fine:
             raise ValueError(f"frame {self.frames} waits for its fine features: call fine() before look()")
-        checked = self._checked(coarse, len(self.model.coarse_scale.mean), "coarse")
-        log_odds, self._coarse_state = self.model.look(checked, self._coarse_state, self._fine_state)
-        self.frames += 1
-        if self._opens(bool(log_odds > self.model.threshold)):
-            self._waiting = checked
-            return True
-        self._update(checked, checked.new_empty(0, len(self.model.fine_scale.mean)))
-        return False
+        self._take_one(self.coarse_stream, coarse, "coarse features", self.frames + 1)
+        return self.wants_fine
 
-    def _opens(self, learned: bool) -> bool:
-        """Whether the gate opens at the next frame, for which this is what it has learned. Called once a frame."""
-        return learned if self._drawn is None else bool(self._drawn.next(1)[0])
-
-    @torch.no_grad()
     def fine(self, features: Rows) -> None:
         """Take the fine features (D_f,) of the frame for which `look` returned True.
 
         Raises:
             ValueError: they were not wanted, or are not D_f finite numbers.
         """
-        if self._waiting is None:
+        if not self.wants_fine:
             raise ValueError("no fine features were asked for: call fine() only after look() returned True")
-        checked = self._checked(features, len(self.model.fine_scale.mean), "fine")
-        self._update(self._waiting, checked)
-        self._waiting = None
-        self.fine_features += 1
+        self._take_one(self.fine_stream, features, "fine features", self.frames)
 
-    def _update(self, coarse: Tensor, fine: Tensor) -> None:
-        """End a step: (1, D_c) and (1, D_f), or (0, D_f) where the gate is closed."""
-        opened = torch.arange(len(fine), device=coarse.device)
-        self._fine_state = self.model.update(coarse, fine, opened, self._coarse_state, self._fine_state)
-        self._reading = self.model.readout.step(self._reading, self._fine_state.h)
+    def _take_one(self, stream: str, row: Rows, what: str, frame: int) -> None:
+        shape = (self.streams[stream].feature_dim,)
+        self._see(stream, checked_rows(row, shape, what, f" of frame {frame}")[None], None)
+        self._advance((self,))
 
     @property
     @torch.no_grad()
@@ -172,8 +212,9 @@ class LiteEvalSession(Session):
     @property
     def macs_by_name(self) -> Mapping[str, int]:
         macs = Counter({NETWORK: self.model.cost.total(steps=self.frames, opened=self.fine_features)})
-        # Added, for both may be one stream.
-        macs[self.coarse_stream] += self.frames * stream_cost(self.streams[self.coarse_stream]).macs
+        # Added, for both may be one stream. Of the frames ahead, only one that waits has been looked at.
+        coarse = self.frames + len(self._ahead) - self.wants_fine
+        macs[self.coarse_stream] += coarse * stream_cost(self.streams[self.coarse_stream]).macs
         macs[self.fine_stream] += self.fine_features * stream_cost(self.streams[self.fine_stream]).macs
         return macs
 
@@ -181,11 +222,3 @@ class LiteEvalSession(Session):
         if self._drawn is not None:  # the step decides by the learned gate
             return ()
         return step_graphs(self.model, l2=self._l2, multi_label=self._multi_label)
-
-    def _checked(self, features: Rows, dim: int, name: str) -> Tensor:
-        """(1, D), as the model takes them."""
-        frame = self.frames + (name == "coarse")
-        checked = checked_rows(features, (dim,), f"{name} features", f" of frame {frame}")
-        if self._l2:
-            checked = torch.from_numpy(unit_length(checked.cpu().numpy()))
-        return checked.to(self.model.classifier.weight.device)[None]

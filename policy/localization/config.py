@@ -47,13 +47,16 @@ class WTALCConfig(ProposalsConfig, RunConfig):
     """
 
     method = "wtalc"
+    tuned = ("lr", "weight_decay", "dropout", "mil_weight")
 
     appearance: str | None = option(None, "Stream with the appearance (RGB) features.", metavar="STREAM")
     motion: str | None = option(None, "Stream with the motion (optical flow) features.", metavar="STREAM")
     hidden: int | None = option(
         None, "Units of the hidden layer; by default as many as input features.", POSITIVE
     )
-    dropout: float = option(0.7, "Share of hidden units that a training step leaves out.", _BELOW_ONE)
+    dropout: float = option(
+        0.7, "Share of hidden units that a training step leaves out.", _BELOW_ONE, search=(0, 0.9)
+    )
     pairs: int = option(3, "Pairs of videos of one class in each batch, for the co-activity loss.", POSITIVE)
     max_clips: int = option(
         750, "Clips of a video in a training step; of a longer one a random stretch.", POSITIVE
@@ -69,7 +72,7 @@ class WTALCConfig(ProposalsConfig, RunConfig):
 
     epochs: int = option(200, "Of --epoch-steps steps each.", POSITIVE)
     batch: int = option(10, "Videos per step: the pairs, the others drawn from all.", POSITIVE)
-    weight_decay: float = option(5e-4, "Of Adam.", NOT_NEGATIVE)
+    weight_decay: float = option(5e-4, "Of Adam.", NOT_NEGATIVE, search=(1e-6, 1e-2))
     input_norm: InputNorm = option(
         "none",
         "none: as extracted; standard: zero mean, unit variance per feature over the training videos; l2: each "

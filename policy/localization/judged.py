@@ -84,6 +84,12 @@ class Localizations(Judged):
         return shown | detection_metrics(self.detections, self.truth, self.labels.shape[1])
 
     @classmethod
+    def main_metric(cls, metrics: Mapping[str, float], *, multi_label: bool) -> tuple[str, str]:
+        averaged = f"{THUMOS14_IOUS[0]:g}:{THUMOS14_IOUS[-1]:g}"
+        name = metric_name("thumos14", averaged)
+        return (name, f"detection mAP {averaged}") if name in metrics else ("video_map", "video-level mAP")
+
+    @classmethod
     def intervals(cls, runs: Sequence[Localizations], *, resamples: int) -> Mapping[str, Interval]:
         """Also of each detection mAP of `metrics` (`bootstrap_interval`)."""
         found = {**super().intervals(runs, resamples=resamples)}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from policy.config import Cell
-from policy.networks.gated import GatedRun, GateInput, Recurrent, State, Unrolled
+from policy.networks.gated import GatedRun, GateInput, Prepared, Recurrent, State, Unrolled
 from policy.networks.gated_lstm import gated_lstm
 from policy.networks.macs import gru_step_macs, lstm_step_macs, sru_step_macs
 from policy.networks.products import Product, linear
@@ -34,19 +34,20 @@ class LSTM(nn.LSTMCell, Recurrent):
         assert before.c is not None, "an LSTM has a cell state"
         return State(*self(inputs, (before.h, before.c)))
 
-    def repeated_step(self) -> Callable[[Tensor, State], State]:
-        if torch.is_grad_enabled():
-            return self.step
+    def prepared(self) -> Prepared:
         from_input, from_state = Product(self.weight_ih), Product(self.weight_hh)
         bias = self.bias_ih + self.bias_hh
 
-        def step(inputs: Tensor, before: State) -> State:
+        def project(inputs: Tensor) -> tuple[Tensor, ...]:
+            return (from_input(inputs).add_(bias),)
+
+        def advance(projected: tuple[Tensor, ...], before: State) -> State:
             assert before.c is not None, "an LSTM has a cell state"
-            i, f, g, o = from_input(inputs).add_(from_state(before.h)).add_(bias).chunk(4, 1)
+            i, f, g, o = (from_state(before.h) + projected[0]).chunk(4, 1)
             c = (f.sigmoid() * before.c).addcmul_(i.sigmoid(), g.tanh())
             return State(o.sigmoid() * c.tanh(), c)
 
-        return step
+        return Prepared(project, advance)
 
 
 class GRU(nn.GRUCell, Unrolled):

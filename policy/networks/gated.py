@@ -19,7 +19,7 @@ which it is synchronised.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -105,6 +105,28 @@ def mixed(closed: State, candidate: State, opened: Tensor) -> State:
 # --- networks ---
 
 
+class Prepared(NamedTuple):
+    """A step in two parts."""
+
+    project: Callable[[Tensor], tuple[Tensor, ...]]
+    """All that does not depend on the state, for any number of rows (n, D) at once."""
+    advance: Callable[[tuple[Tensor, ...], State], State]
+    """One step of n videos, from the result of `project` and the state before it."""
+
+    def step(self, inputs: Tensor, before: State) -> State:
+        """As `Recurrent.step`."""
+        return self.advance(self.project(inputs), before)
+
+    def run(self, inputs: Tensor, batch_sizes: Sequence[int], before: State) -> State:
+        """Every step from a state (n, H) of the n videos: packed (N, D) -> state after each step, (N, H)."""
+        states = []
+        parts = zip(*(split_steps(part, batch_sizes) for part in self.project(inputs)), strict=True)
+        for n, projected in zip(batch_sizes, parts, strict=True):
+            before = self.advance(projected, rows_of(before, slice(n)))  # Eq. 1
+            states.append(before)
+        return join_steps(states)
+
+
 class Recurrent(nn.Module, ABC):
     """A recurrent network: the coarse one, or with a gate the fine one."""
 
@@ -145,26 +167,14 @@ class Recurrent(nn.Module, ABC):
     def step(self, inputs: Tensor, before: State) -> State:
         """One step of n videos: (n, D) and the state before it -> the state after it (Eq. 3)."""
 
-    def repeated_step(self) -> Callable[[Tensor, State], State]:
-        """`step`, prepared for many calls with the same weights."""
-        return self.step
+    @abstractmethod
+    def prepared(self) -> Prepared:
+        """`step` for many calls with the same weights, without gradient."""
 
     def zero_state(self, like: Tensor, videos: int) -> State:
         """(videos, H) zeros of the type and on the device of ``like``."""
         zeros = like.new_zeros(videos, self.hidden_size)
         return State(zeros, zeros if self.has_cell_state else None)
-
-    def open(self, inputs: Tensor, rows: Tensor, before: State, closed: State) -> State:
-        """One step, computed for the opened rows only.
-
-        Args:
-            inputs: (m, D) of the m opened rows; those of the others need not exist.
-            rows: (m,), their positions among the n rows.
-            before: state (n, H) before the step.
-            closed: state (n, H) of every row after a step with a closed gate.
-        """
-        candidate = self.step(inputs, rows_of(before, rows))
-        return each(lambda old, new: old.index_copy(0, rows, new), closed, candidate)
 
 
 class Unrolled(Recurrent):
@@ -181,12 +191,11 @@ class Unrolled(Recurrent):
     def step(self, inputs: Tensor, before: State) -> State:
         return self.advance(self.project(inputs), before)
 
+    def prepared(self) -> Prepared:
+        return Prepared(self.project, self.advance)
+
     def run(self, inputs: Tensor, batch_sizes: Sequence[int]) -> State:
-        state, states = self.zero_state(inputs, batch_sizes[0]), []
-        for n, projected in zip(batch_sizes, self._projected(inputs, batch_sizes), strict=True):
-            state = self.advance(projected, rows_of(state, slice(n)))  # Eq. 1
-            states.append(state)
-        return join_steps(states)
+        return self.prepared().run(inputs, batch_sizes, self.zero_state(inputs, batch_sizes[0]))
 
     def run_gated(
         self, inputs: Tensor, batch_sizes: Sequence[int], gate: GateInput, sync: State | None
@@ -196,7 +205,7 @@ class Unrolled(Recurrent):
         nothing = [None] * len(batch_sizes)
         steps = zip(
             batch_sizes,
-            self._projected(inputs, batch_sizes),
+            zip(*(split_steps(part, batch_sizes) for part in self.project(inputs)), strict=True),
             split_steps(gate.log_odds, batch_sizes),
             nothing if gate.noise is None else split_steps(gate.noise, batch_sizes),
             nothing if gate.fixed is None else split_steps(gate.fixed, batch_sizes),
@@ -214,9 +223,6 @@ class Unrolled(Recurrent):
             gates.append(opened)
             log_odds.append(odds)
         return GatedRun(join_steps(states), torch.cat(gates), torch.cat(log_odds))
-
-    def _projected(self, inputs: Tensor, batch_sizes: Sequence[int]) -> Iterator[tuple[Tensor, ...]]:
-        return zip(*(split_steps(part, batch_sizes) for part in self.project(inputs)), strict=True)
 
 
 # --- states ---

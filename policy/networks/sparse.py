@@ -87,8 +87,8 @@ def run_opened(
         if sync is not None:
             copied = rows_of(sync, row[(when - 1).clamp(min=0), active])
             before = _where(when > start[active], closed_state(before, copied), before)
-        if round_ == LAY_OUT_AFTER:
-            step = network.repeated_step()
+        if round_ == LAY_OUT_AFTER and not torch.is_grad_enabled():
+            step = network.prepared().step
         after = step(inputs(row[when, active]), before)
         computed.append(after)
         source = source.index_put((when, active), torch.arange(count, count + len(active), device=device))

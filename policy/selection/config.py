@@ -31,7 +31,10 @@ class PoolConfig(RunConfig):
         metavar="STREAM[:ROWS]",
     )
     rows: int | None = option(
-        None, "Clips or frames of a video for each model; by default all that the cache has.", POSITIVE
+        None,
+        "Clips or frames of a video for each model; by default all that the cache has.",
+        POSITIVE,
+        sets_cost=True,
     )
     score_classes: tuple[str, ...] = option(
         (),
@@ -94,13 +97,18 @@ class SelectorConfig(PoolConfig):
 
     # Sec. 4.1 of the paper trains 5 epochs at 1e-3, and has "a simple multi-layer perceptron".
     method = "selector"
+    tuned = ("lr", "weight_decay", "epochs", "selector_hidden")
 
-    epochs: int = option(5, "Passes over the training videos.", POSITIVE)
-    lr: float = option(1e-3, "Learning rate of Adam.", POSITIVE)
+    epochs: int = option(5, "Passes over the training videos.", POSITIVE, search=(5, 100))
+    lr: float = option(1e-3, "Learning rate of Adam.", POSITIVE, search=(1e-4, 1e-2))
     seed: int = option(0, "Of weights and order of videos.", NOT_NEGATIVE)
     # Sec. 4.2: 5e-5 to 5e-3, and 5e-4 for the curve of Fig. 3a.
     alpha: float = option(
-        5e-4, "Weight of a model's share of the pool's cost against its loss (α of Eq. 2).", NOT_NEGATIVE
+        5e-4,
+        "Weight of a model's share of the pool's cost against its loss (α of Eq. 2).",
+        NOT_NEGATIVE,
+        search=(5e-5, 5e-3),
+        sets_cost=True,
     )
     affinity: Literal["hard", "soft"] = option(
         "hard",
@@ -128,12 +136,14 @@ class SelectorConfig(PoolConfig):
         "On the confidence in a model, or the price of a GFLOP; by default 1/N for N models, which one always "
         "reaches.",
         NOT_NEGATIVE,
+        sets_cost=True,
     )
     budget: float | None = option(
         None,
         "Mean GFLOPs per video, all included; finds the threshold or price on the training videos.",
         POSITIVE,
         metavar="GFLOPS",
+        sets_cost=True,
     )
     when_none: WhenNone = option(
         "largest",
@@ -159,10 +169,11 @@ class SelectorConfig(PoolConfig):
 @dataclass(frozen=True, kw_only=True)
 class SelectorCascadeConfig(PoolConfig):
     method = "selector-cascade"
+    tuned = ("lr", "weight_decay", "selector_hidden")
 
     epochs: int = option(100, "Passes over the training videos.", POSITIVE)
-    lr: float = option(3e-3, "Learning rate of Adam.", POSITIVE)
-    weight_decay: float = option(1e-4, "Of Adam.", NOT_NEGATIVE)
+    lr: float = option(3e-3, "Learning rate of Adam.", POSITIVE, search=(1e-4, 1e-2))
+    weight_decay: float = option(1e-4, "Of Adam.", NOT_NEGATIVE, search=(1e-6, 1e-2))
     coarse: str | None = option(
         None,
         "Stream of the model that runs first, one of the pool; by default its cheapest.",
@@ -185,9 +196,14 @@ class SelectorCascadeConfig(PoolConfig):
         "Of a GFLOP: by how much it must raise the chance of a right answer.",
         NOT_NEGATIVE,
         flag="--price",
+        sets_cost=True,
     )
     budget: float | None = option(
-        None, "Mean GFLOPs per video; sets the price on the training videos.", POSITIVE, metavar="GFLOPS"
+        None,
+        "Mean GFLOPs per video; sets the price on the training videos.",
+        POSITIVE,
+        metavar="GFLOPS",
+        sets_cost=True,
     )
 
     by_price: ClassVar[bool] = True

@@ -191,18 +191,27 @@ class HeldOutHead:
         return probabilities
 
 
-def held_out_head(head: ScoreHead, others: Sequence[ScoreHead], train: VideoSet) -> HeldOutHead:
-    """Raises UserError where a training video is in none of the others."""
+def held_out_head(
+    head: ScoreHead, others: Sequence[ScoreHead], train: VideoSet, more: Sequence[str] = ()
+) -> HeldOutHead:
+    """The head of a stream and of those with its scores of training videos.
+
+    Args:
+        more: ids of further videos that are judged by the others.
+
+    Raises:
+        UserError: one of these videos is in none of the others.
+    """
     places = {
         video: next((place for place, other in enumerate(others, 1) if video in other.stream), 0)
-        for video in train.ids
+        for video in (*train.ids, *more)
     }
     missing = [video for video, place in places.items() if not place]
     if missing:
         names = ",".join(other.stream.name for other in others)
-        more = f", nor are {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        rest = f", nor are {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise UserError(
             f"out-of-fold {head.stream.name}={names}: video {missing[0]!r} of subset {train.subset!r} is in none "
-            f"of these{more}; each training video needs the scores of a model that has not seen it"
+            f"of these{rest}; each training video needs the scores of a model that has not seen it"
         )
     return HeldOutHead((head, *others), places)

@@ -216,7 +216,9 @@ def _head(
         score_head(source, score_columns(source.spec, data.classes, config.score_classes), data.train)
         for source in (stream, *(data.held_out[other] for other in held_out.get(stream.name, ())))
     )
-    return held_out_head(head, others, data.train) if others else head
+    if not others:
+        return head
+    return held_out_head(head, others, data.train, data.evaluation.ids if data.judges_training else ())
 
 
 def _linear_head(

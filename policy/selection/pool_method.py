@@ -99,6 +99,11 @@ class PoolMethod(Method):
         method.config, method.affinities = config, None
         return method
 
+    @classmethod
+    def cost_target(cls, config: RunConfig) -> OperatingTarget | None:
+        assert isinstance(config, (SelectorConfig, SelectorCascadeConfig))
+        return None if config.budget is None else OperatingTarget("budget", config.budget)
+
     def refitted(self, data: Dataset, device: torch.device) -> PoolMethod:
         config = replace(self.config, budget=None)
         return type(self)(config, data, self.pool_of_models, self.input_model)

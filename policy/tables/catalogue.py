@@ -66,6 +66,9 @@ EXHIBITS: Mapping[str, str] = {
 }
 """Exhibits of the LiteEval paper (`exhibits.MAKERS`), and a data set for each."""
 
+RUNTIME = "liteeval-10"
+"""The exhibit that times policies on videos."""
+
 SELECTION: Mapping[str, str] = {
     "selection-1": "mini-kinetics",
     "selection-fig3": "kinetics400",
@@ -89,6 +92,6 @@ PAPERS: Mapping[str, tuple[str, ...]] = {
 
 
 def takes_videos(name: str) -> bool:
-    """Whether a table can show frames of videos; unlike `read_table`, quick enough for --help."""
+    """Whether a table takes the videos themselves; unlike `read_table`, quick enough for --help."""
     about = tomllib.loads((EXPERIMENTS / name / "table.toml").read_text(encoding="utf-8"))
     return bool(about.get("videos", False))

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import SOME_FAILED, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
 from policy.baselines.config import FrameClassifierConfig, FramesConfig, GlimpsesConfig, JumpsConfig
 from policy.config import RunConfig, StepTrainingConfig, TrainingConfig, method_options, names_of
 from policy.deploy.arguments import Ids, VideosCommand, find_videos
@@ -24,11 +23,10 @@ from policy.deploy.arguments import takes_videos as video_arguments
 from policy.liteeval.config import GumbelConfig, NetworkConfig, PenaltyConfig, WarmupConfig
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.options import (
-    AS_JSON,
     DATA,
-    DEVICE,
     RECIPE,
     C,
+    command_words,
     given_options,
     given_settings,
     options,
@@ -43,6 +41,7 @@ from policy.tables.catalogue import (
     KNOWN,
     LOCALIZATION,
     PAPERS,
+    RUNTIME,
     SELECTION,
     TABLES,
     takes_videos,
@@ -110,7 +109,15 @@ TABLE = options(
 VIDEOS = click.option(
     "--videos",
     type=_PATH,
-    help="Folder of the videos, searched recursively, to show the frames that were chosen.",
+    multiple=True,
+    help="The videos themselves, to show chosen frames or to time policies from file to answer: a folder, "
+    "searched recursively, a list of paths, or a file; repeat it.",
+)
+WEIGHTS = click.option(
+    "--weights",
+    metavar="[STREAM=]WEIGHTS",
+    multiple=True,
+    help="Of the networks that are timed on --videos, as in run-policy.",
 )
 
 
@@ -133,7 +140,7 @@ def paper_tables() -> None:
 
 
 @paper_tables.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@AS_JSON
 @tells_mistakes
 def list_tables(as_json: bool) -> None:
     """Say which tables and figures there are.
@@ -264,7 +271,7 @@ def detections(
     "--cache", type=_PATH, help="Feature cache of a wtalc run, whose activations it needs to be drawn."
 )
 @click.option("--labels", type=_PATH, help="Its labels, with --cache.")
-@click.option("--format", "labels_format", type=click.Choice(sorted(READERS)), help="Format of the labels.")
+@LABELS_FORMAT
 @options(DEVICE, AS_JSON)
 @click.pass_context
 @tells_mistakes
@@ -422,7 +429,7 @@ OF_ALL = options(
 
 @paper_tables.command("run")
 @click.argument("folder", type=_PATH)
-@options(OF_ALL, VIDEOS)
+@options(OF_ALL, VIDEOS, WEIGHTS)
 @click.pass_context
 @tells_mistakes
 def run(context: click.Context, /, folder: Path, **values: Any) -> None:
@@ -437,8 +444,10 @@ def run(context: click.Context, /, folder: Path, **values: Any) -> None:
     from policy.tables.reading import read_table
 
     table = read_table(folder)
-    if values["videos"] is not None and not table.videos:
-        raise UserError("--videos: for a table that shows frames, which says videos = true in its table.toml")
+    if values["videos"] and not table.videos:
+        raise UserError("--videos: for a table that says videos = true in its table.toml")
+    if values["weights"] and table.exhibit != "runtime":
+        raise UserError('--weights: for a table that says exhibit = "runtime" in its table.toml')
     _make(table, context, values)
 
 
@@ -492,11 +501,12 @@ for _name in TABLES:
 for _name, _set in (*EXHIBITS.items(), *SELECTION.items(), *LOCALIZATION.items()):
     _taken = OF_SELECTION if _name in SELECTION else OF_LOCALIZATION if _name in LOCALIZATION else OF_LITEEVAL
     _videos = takes_videos(_name)
-    _add(_name, options(_taken, VIDEOS) if _videos else _taken, _exhibit_help(_name, _set, _videos))
+    _more = (VIDEOS, WEIGHTS) if _name == RUNTIME else (VIDEOS,) if _videos else ()
+    _add(_name, options(_taken, *_more), _exhibit_help(_name, _set, _videos))
 
 
 @paper_tables.command("all")
-@options(OF_ALL, VIDEOS)
+@options(OF_ALL, VIDEOS, WEIGHTS)
 @_shown("--paper", type=click.Choice([*PAPERS]), default="liteeval", help="Whose tables.")
 @click.option("--only", metavar="NAME", multiple=True, help="Of these only; repeat it.")
 @click.pass_context
@@ -607,7 +617,8 @@ def _setting(values: dict[str, Any]) -> Setting:
         resamples=values["resamples"],
         workers=Workers(values["jobs"], values["scheduler"]),
         device=values["device"],
-        videos=values.get("videos"),
+        videos=values.get("videos", ()),
+        weights=values.get("weights", ()),
     )
     setting.check()
     return setting
@@ -670,22 +681,9 @@ def _command(context: click.Context, table: str | None = None, **changed: Any) -
         table: a table made by `all`, for the command that makes it alone.
         changed: options with other values in that command; None leaves an option out.
     """
-    words = ["paper-tables", table or str(context.info_name)]
     alone = context.command if table is None else paper_tables.commands[table]
-    taken = {parameter.name for parameter in alone.params} - {"as_json"}
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        value = changed.get(name, context.params[name])
-        default = context.get_parameter_source(name) is not ParameterSource.COMMANDLINE
-        if name not in taken or default or value is None:
-            continue
-        if not isinstance(parameter, click.Option):
-            words += map(str, value if isinstance(value, tuple) else [value])
-        elif parameter.is_flag:
-            words += parameter.opts[:1] if value else parameter.secondary_opts[:1]
-        else:
-            for item in value if parameter.multiple else [value]:
-                words += [parameter.opts[0], str(item)]
+    taken = {str(parameter.name) for parameter in alone.params} - {"as_json"}
+    words = ["paper-tables", table or str(context.info_name), *command_words(taken, **changed)]
     return shlex.join(words)
 
 

@@ -161,7 +161,7 @@ class PaperTable:
         notes: remarks on the paper's values, a sentence each.
         backbones: how the paper trained its backbones.
         exhibit: made of the runs instead of a table, or None.
-        videos: it can show frames of the videos themselves.
+        videos: the videos themselves can be given, to show their frames or to time policies on them.
         pool_of_dataset: rows choose from the paper's pool for the data set named by --dataset.
         cost_of_dataset: without a threshold or budget from the user, the budget is the cost that the paper prints.
         budget_over_threshold: a budget from the user replaces the rows' own thresholds and prices.

@@ -10,6 +10,7 @@ from typing import Any
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from policy.config import RunConfig
+from policy.deploy.file_speed import TimedVideos, videos_to_time
 from policy.deploy.frames import find_videos
 from policy.liteeval.config import GatedConfig
 from policy.registry import METHODS, configure
@@ -141,7 +142,8 @@ class Setting:
         dataset: the paper's data set that the cache holds, or None.
         runs: folder of the run folders.
         resamples: bootstrap samples.
-        videos: folder of the videos themselves, or None.
+        videos: files of the videos themselves, their folders or lists; none: without them.
+        weights: of the networks that are timed on them, as --weights of run-policy.
         models: replace the paper's pool, if there are any.
     """
 
@@ -156,7 +158,8 @@ class Setting:
     resamples: int
     workers: Workers
     device: str
-    videos: Path | None = None
+    videos: tuple[Path, ...] = ()
+    weights: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
 
     @property
@@ -171,19 +174,27 @@ class Setting:
         configure("liteeval", self.values).check()
         if not self.workers.elsewhere:
             choose_device(self.device)
-        if self.videos is not None and not self.videos.is_dir():
-            raise UserError(f"{self.videos}: no such folder of videos")
+        for path in self.videos:
+            if not path.exists():
+                raise UserError(f"{path}: no such file or folder of videos")
+        if self.weights and not self.videos:
+            raise UserError("--weights: of the networks that are timed on --videos: give those, too")
 
 
 @dataclass(frozen=True)
 class Order:
-    """A checked request for a table, and the data that it reads."""
+    """A checked request for a table, and the data that it reads.
+
+    Attributes:
+        timed: videos on which its policies are timed.
+    """
 
     table: PaperTable
     setting: Setting
     streams: Substitution
     requests: dict[str, Request]
     source: Source
+    timed: TimedVideos | None = None
 
 
 def order(
@@ -217,10 +228,20 @@ def order(
     source = Source.open([one.config for one in requested.values()], setting.cache, setting.labels)
     if table.exhibit is not None and table.exhibit.startswith("localization-"):
         clip_rows.check_segments(source)
-    if setting.videos is not None and table.videos:
-        (data,) = source.datasets.values()
-        find_videos(setting.videos, data.evaluation.ids)
-    return Order(table, setting, streams, requested, source)
+    timed = None
+    if setting.videos and table.videos:
+        evaluations = [data.evaluation for data in source.datasets.values()]
+        if table.exhibit == "runtime":
+            timed = videos_to_time(
+                setting.videos,
+                evaluations[0],
+                [stream.spec for videos in evaluations for stream in videos.streams.values()],
+                setting.weights,
+                skip_missing=setting.values.get("skip_missing", False),
+            )
+        else:
+            find_videos(setting.videos, evaluations[0].ids)
+    return Order(table, setting, streams, requested, source, timed)
 
 
 def _with_pool(table: PaperTable, setting: Setting) -> PaperTable:

@@ -16,6 +16,11 @@ class Terminated(BaseException):
     """SIGTERM, as KeyboardInterrupt is Ctrl-C."""
 
 
+def exit_code(stop: BaseException) -> int:
+    """What shells expect of a program that SIGTERM (Terminated) or Ctrl-C (KeyboardInterrupt) has ended."""
+    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """SIGTERM raises Terminated in this block, so that half-written files are removed.

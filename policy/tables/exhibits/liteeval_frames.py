@@ -71,8 +71,8 @@ def by_frame(material: Material) -> Exhibit:
     """Fig. 5, from the first seed of the row `liteeval`: the frames for which fine features were computed."""
     trained = material.trained("liteeval")[0]
     predictions, videos = trained.run.predictions(), trained.evaluation
-    folder = material.order.setting.videos
-    paths = None if folder is None else find_videos(folder, predictions.video_ids)
+    places = material.order.setting.videos
+    paths = find_videos(places, predictions.video_ids) if places else None
     present = np.array([paths is None or video_id in paths for video_id in predictions.video_ids])
     indices = _shown_videos(predictions, present)
     sheet = Sheet(material.report.heading, VIDEOS, [_video_row(trained, predictions, i) for i in indices])
