@@ -420,7 +420,7 @@ OF_LOCALIZATION = options(
 OF_ALL = options(
     _LITEEVAL,
     _SELECTOR,
-    settings(WTALCConfig, *_OF_WTALC, without=("precision",)),  # LiteEval's, too
+    settings(WTALCConfig, *_OF_WTALC, without=("precision", "dropout")),  # LiteEval's, too
     _dataset(DATASETS, f"{_SIZES}, or the {_CLIPS}"),
 )
 """For tables with rows of all families. Rows that choose from a pool default to the selector's --epochs and --lr
