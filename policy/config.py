@@ -24,6 +24,7 @@ InputNorm = Literal["standard", "l2", "none"]
 Cell = Literal["lstm", "gru", "sru"]
 GateState = Literal["hidden", "hidden+cell"]
 Precision = Literal["float32", "bfloat16"]
+ReadoutKind = Literal["last", "mean", "max", "attention"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Limit:
 POSITIVE = Limit("must be positive", lambda value: value > 0)
 NOT_NEGATIVE = Limit("must not be negative", lambda value: value >= 0)
 SHARE = Limit("must be between 0 and 1", lambda value: 0 <= value <= 1)
+PART = Limit("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
 def option(
@@ -51,6 +53,7 @@ def option(
     parse: Callable[[Any], Any] | None = None,
     search: tuple[float, float] | None = None,
     sets_cost: bool = False,
+    added: bool = False,
 ) -> T:
     """A field of a configuration.
 
@@ -62,10 +65,12 @@ def option(
         parse: makes the field's value from the command line's.
         search: from where to where tuning looks for a value, if not around the default (`policy.tuning.space`).
         sets_cost: whether it decides by itself how much a policy computes.
+        added: after runs without this option had been trained. They are as with its default, so that the default
+            is no part of what a run is.
     """
     option_keys = {"help": help_text, "flag": flag, "metavar": metavar, "required": required, "type": type}
-    tuning_keys = {"search": search, "sets_cost": sets_cost}
-    return field(default=default, metadata={**option_keys, **tuning_keys, "limit": limit, "parse": parse})
+    other_keys = {"search": search, "sets_cost": sets_cost, "added": added}
+    return field(default=default, metadata={**option_keys, **other_keys, "limit": limit, "parse": parse})
 
 
 def names_of(*configs: type) -> frozenset[str]:
@@ -160,6 +165,9 @@ class RunConfig(TrainingConfig, DataConfig):
     def decisive(self) -> dict[str, Any]:
         """What decides whether two runs are the same, by name, ready for JSON."""
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        for option in fields(self):
+            if option.metadata["added"] and values[option.name] == option.default:
+                del values[option.name]
         data_names = names_of(DataConfig)
         return {"method": self.method, **{name: v for name, v in values.items() if name not in data_names}}
 
@@ -189,3 +197,35 @@ class FineConfig:
 @dataclass(frozen=True, kw_only=True)
 class FineHiddenConfig:
     fine_hidden: int = option(512, "Units of the fine LSTM.", POSITIVE)  # Sec. 4.1, on ActivityNet
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadoutConfig:
+    readout: ReadoutKind = option(
+        "last",
+        "What the classifier reads of the states over time: the last one, as in the papers, their mean or "
+        "maximum, or a mean with learned weights.",
+        added=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTrainingConfig(ReadoutConfig):
+    """What recurrent classifiers may be trained with, whether they have gates or not: none of it is in the papers.
+    Methods that are compared should have the same."""
+
+    step_loss: float = option(
+        0.0, "Weight of the classification loss averaged over all steps.", NOT_NEGATIVE, added=True
+    )
+    dropout: float = option(
+        0.0,
+        "Share of the features, and of what the classifier reads, left out at random in training.",
+        PART,
+        added=True,
+    )
+    validation: float = option(
+        0.0,
+        "Share of the training videos that is held out: the epoch that is best on them is kept.",
+        PART,
+        added=True,
+    )

@@ -40,6 +40,7 @@ from policy.runs import DETAILS, WEIGHTS, Outcome, claim_folder, judge, load_met
 from policy.session import TrainedRun
 from policy.training.checkpoint import read_weights, write_weights
 from policy.training.loop import train
+from policy.training.validation import calibration_videos
 
 FOLDS = 5
 _ALL = "all"
@@ -350,20 +351,25 @@ def _moved(
         )
     if run.labels is None:
         raise UserError(f"{target}: --labels must say which videos it is found on")
-    videos = data.train if on_training else run.videos(str(subset), f"to find {target} on")
+    if on_training:
+        videos = calibration_videos(method, data.train)
+    else:
+        videos = run.videos(str(subset), f"to find {target} on")
     if apart and (both := sorted(set(videos.ids).intersection(data.evaluation.ids))):
         raise UserError(
             f"{target} would be found on videos that are judged, {both[0]!r} and {len(both) - 1:,} more: give "
             "another --calibrate-subset or --eval-subset"
         )
     words, calibration = f"{len(videos):,} videos of subset {videos.subset!r}", [(method, videos)]
-    trained_on = on_training and not method.cross_fits
+    trained_on = on_training and not method.cross_fits and not method.validation
+    if on_training and method.validation:
+        words += " that were held out from the training"
     if trained_on:
         run.note(
             f"{target} is set on {words}, which {run.config.method} was trained on: others may use more or less; "
             "--calibrate-subset names a subset that it was not trained on"
         )
-    elif on_training:
+    elif on_training and method.cross_fits:
         words += f", in {min(FOLDS, len(videos))} parts, each judged by a selector that has not seen it"
         run.note(
             f"{target} is set on {words}; videos that it was not trained on (--calibrate-subset) are surer"

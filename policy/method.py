@@ -23,6 +23,8 @@ from policy.evaluation.predictions import Judged, Predictions
 from policy.session import Session, TrainedRun
 
 IntArray = npt.NDArray[np.int64]
+LEAST_PROBABILITY = 1e-7
+"""Probabilities are kept this far from 0 (or, of a sigmoid, from 1): near 1 float32 has no finer steps."""
 Losses = Mapping[str, Tensor | float]
 """Values of one batch for the log; "loss" is minimised. Tensors are scalars."""
 
@@ -243,9 +245,27 @@ class Method(ABC):
         return 1
 
     @property
-    def trains(self) -> bool:
-        """Whether there is anything to train."""
+    def validation(self) -> float:
+        """The share of the training videos that is held out from its training."""
+        return float(getattr(self.config, "validation", 0.0))
+
+    def validates(self, progress: float) -> bool:
+        """Whether the weights of an epoch at this progress may be the final ones."""
+        return True
+
+    def validation_loss(self, videos: VideoSet, device: torch.device) -> float:
+        """Of the current weights, in evaluation mode, on videos that are held out; the least is best."""
+        return log_loss(evaluate(self, videos, device=device), videos)
+
+    @property
+    def by_descent(self) -> bool:
+        """Whether there is anything that gradient descent trains."""
         return any(parameter.requires_grad for parameter in self.model.parameters())
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train, in this or another way."""
+        return self.by_descent
 
     @property
     def scored(self) -> tuple[Role, ...]:
@@ -380,6 +400,15 @@ def evaluate(
                     gates[draw, places] = method.gated is not None
             start = stop
     return with_costs(method, videos, scores, offsets, gates, row_counts, further_macs)
+
+
+def log_loss(predictions: Predictions, videos: VideoSet) -> float:
+    """The first term of Eq. 7 of class probabilities, mean over videos and draws: −log p of the class or, with
+    several per video, the binary cross-entropies summed over classes."""
+    scores = np.clip(predictions.scores.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    if not videos.multi_label:
+        return float(-np.log(scores[:, np.arange(len(videos)), videos.first]).mean())
+    return float(-np.where(videos.labels, np.log(scores), np.log1p(-scores)).sum(axis=2).mean())
 
 
 def draw_seed(seed: int, draw: int) -> int:

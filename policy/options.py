@@ -88,7 +88,8 @@ DATA = options(
 RECIPE = click.option(
     "--recipe",
     type=click.Choice(sorted(RECIPES)),
-    help="Set what is not given as the paper's text has it, or as its authors' released code (docs/recipes.md).",
+    help="Set what is not given as the paper's text or its authors' released code has it (docs/recipes.md), or as "
+    "was best on tasks of several kinds (docs/robust.md).",
 )
 
 

@@ -42,6 +42,7 @@ from policy.training.checkpoint import read_weights, write_tensors, write_weight
 from policy.training.distributed import Ranks
 from policy.training.loop import CHECKPOINT, METRICS, Epoch, train
 from policy.training.tensorboard import FOLDER as TENSORBOARD
+from policy.training.validation import calibration_videos, split
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "str": str,
@@ -307,7 +308,19 @@ def assist(
     method = make_method(config, data)
     _set_teacher(method, data, torch_device)
     _hand_over_runs(method, data, torch_device)
-    train(method, data.train, folder, device=torch_device, ranks=ranks)
+    _train(method, data, folder, device=torch_device, ranks=ranks)
+
+
+def _train(method: Method, data: Dataset, folder: Path, **how: Any) -> None:
+    """On the training videos that are not held out."""
+    trained_on, held_out = split(method, data.train)
+    if not len(held_out):
+        train(method, data.train, folder, **how)
+        return
+    if method.teacher is not None:
+        method.teacher = method.teacher[torch.from_numpy(trained_on)]
+    trained_videos, validation = (data.train.part(part.tolist()) for part in (trained_on, held_out))
+    train(method, trained_videos, folder, validation=validation, **how)
 
 
 def _carry_out(
@@ -317,15 +330,15 @@ def _carry_out(
     for note in method.notes(data):
         listener.note(note)
     trained = (folder / RESULT).exists()
-    ranks.broadcast(method.trains and not trained)
+    ranks.broadcast(method.by_descent and not trained)
     if trained:
         read_weights(folder / WEIGHTS, method.model)
-    elif method.trains:
+    elif method.by_descent:
         _set_teacher(method, data, device)
         _hand_over_runs(method, data, device)
-        train(
+        _train(
             method,
-            data.train,
+            data,
             folder,
             device=device,
             on_epoch=listener.epoch,
@@ -334,7 +347,7 @@ def _carry_out(
         )
     method.model.to(device).eval()
     if not trained:
-        method.finish(data.train, device)
+        method.finish(calibration_videos(method, data.train), device)
         write_weights(folder / WEIGHTS, method.model)
     outcome = judge(method, data, device)
     outcome.save(folder, method, device, processes=ranks.size)

@@ -17,7 +17,7 @@ from policy.evaluation.curves import upper_hull
 from policy.evaluation.ledger import Ledger
 from policy.evaluation.operating import Curve, OperatingPoint
 from policy.evaluation.predictions import Predictions
-from policy.liteeval.budgets import gate_threshold, oracle_curve, random_curve, threshold_curve
+from policy.liteeval.budgets import gate_threshold, oracle_curves, random_curve, threshold_curve
 from policy.liteeval.config import LiteEvalConfig, RandomGatingConfig
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.random_gating import RandomGating
@@ -178,7 +178,7 @@ def test_no_choice_is_above_the_oracle(seed: int, points: int, videos: int) -> N
     reached = np.array([correct[choice, everyone].mean() for choice in choices])
     paid = np.array([cost[choice, everyone].mean() for choice in choices])
 
-    oracle = oracle_curve(curve, points=100)
+    oracle = oracle_curves([curve], points=100)[0]
     hull = upper_hull(oracle.gflops, oracle.top1)
     best = np.interp(paid, oracle.gflops[hull], oracle.top1[hull])
     assert (reached <= best + 1e-9).all()
@@ -197,7 +197,7 @@ def test_no_choice_is_above_the_oracle(seed: int, points: int, videos: int) -> N
 def test_oracle_takes_everything_from_the_chosen_point() -> None:
     curve = made_up(1, points=4, videos=30)
     correct, cost = accuracy_and_cost(curve)
-    full = oracle_curve(curve).points[0].predictions
+    full = oracle_curves([curve])[0].points[0].predictions
     for video in range(30):
         price = np.where(correct[:, video] > 0, cost[:, video], 1e6 + cost[:, video])
         chosen = curve.points[int(price.argmin())].predictions
@@ -213,14 +213,26 @@ def test_oracle_takes_everything_from_the_chosen_point() -> None:
 
 def test_oracle_keeps_its_ends_when_sampled() -> None:
     curve = made_up(2, points=5, videos=60)
-    fine, rough = oracle_curve(curve, points=1000), oracle_curve(curve, points=2)
+    fine, rough = (oracle_curves([curve], points=points)[0] for points in (1000, 2))
     assert len(rough.points) == 2 < len(fine.points)
     assert np.array_equal(rough.gflops, fine.gflops[[0, -1]])
     assert np.array_equal(rough.top1, fine.top1[[0, -1]])
+
+
+def test_the_oracle_of_several_seeds_pays_the_same_price_in_each() -> None:
+    curves = [made_up(seed, points=4, videos=20) for seed in (3, 4, 5)]
+    oracles = oracle_curves(curves)
+    prices = [[point.value for point in oracle.points] for oracle in oracles]
+    assert prices[0] == prices[1] == prices[2] and len(prices[0]) > 2
+    for curve, oracle in zip(curves, oracles, strict=True):
+        correct, cost = accuracy_and_cost(curve)
+        for price, gflops, top1 in zip(prices[0], oracle.gflops, oracle.top1, strict=True):
+            best = (correct - price * cost).max(axis=0).mean()
+            assert top1 - price * gflops == pytest.approx(best)
 
 
 def test_what_has_no_oracle() -> None:
     drawn, short, long = made_up(0, draws=2), made_up(0, videos=4), made_up(0)
     for curve in (drawn, Curve("mixed", short.points + long.points), Curve("empty", ())):
         with pytest.raises(ValueError, match="one draw each, with the same videos"):
-            oracle_curve(curve)
+            oracle_curves([curve])

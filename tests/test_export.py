@@ -85,6 +85,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, Lab
         ("liteeval", {"cell": "gru", "coarse_projection": 7, "fine_projection": 8}),
         ("liteeval", {"cell": "sru", "sync": False, "multi_label": True}),
         ("liteeval-rl", {"coarse_projection": 9, "input_norm": "l2"}),
+        ("liteeval", {"readout": "mean"}),
+        ("liteeval", {"readout": "max", "cell": "gru"}),
+        ("liteeval", {"readout": "attention"}),
     ],
 )
 def test_liteeval(
@@ -329,6 +332,7 @@ def test_cascade(change: dict[str, Any], pool: tuple[FeatureCache, LabelSet], tm
         ("lstm", {"frames": 5, "input_norm": "l2"}),
         ("lstm-cf", {"frames": 4, "multi_label": True}),
         ("coarse-only", {}),
+        ("coarse-only", {"readout": "attention"}),
         ("uniform", {"frames": 3, "input_norm": "l2"}),
         ("uniform-cf", {"frames": 50}),
         ("wtalc", {"appearance": "coarse_112", "input_norm": "none"}),
@@ -359,7 +363,7 @@ def test_fixed_rows(
         if path.stem == "answer":
             found = network({role: rows[places] for role, rows in videos.items()})["probabilities"]
         else:
-            state = {name: np.zeros(facts["inputs"][name]) for name in ("h", "c")}
+            state = {name: np.zeros(facts["inputs"][name]) for name in facts["inputs"].keys() - videos.keys()}
             for place in places:
                 outputs = network({**{role: rows[[place]] for role, rows in videos.items()}, **state})
                 state = {name: outputs[f"{name}_next"] for name in state}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from benchmarks.liteeval_step import QUICK, Setting
-from policy.config import Cell, Precision
+from policy.config import Cell, Precision, ReadoutKind
 from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.model import LiteEval
 from policy.networks import products
@@ -235,12 +235,20 @@ def test_the_whole_step_equals_the_loop() -> None:
     sync=st.booleans(),
     sees_cell=st.booleans(),
     threshold=st.sampled_from([-1.0, 0.0, 0.3]),
+    readout=st.sampled_from(["last", "mean", "max", "attention"]),
 )
 def test_videos_at_their_own_pace_equal_one_step_at_a_time(
-    lengths: list[int], seed: int, cell: Cell, sync: bool, sees_cell: bool, threshold: float
+    lengths: list[int],
+    seed: int,
+    cell: Cell,
+    sync: bool,
+    sees_cell: bool,
+    threshold: float,
+    readout: ReadoutKind,
 ) -> None:
     torch.manual_seed(seed)
     model = LiteEval(
+        readout=readout,
         coarse_dim=3,
         fine_dim=4,
         num_classes=5,
@@ -259,7 +267,8 @@ def test_videos_at_their_own_pace_equal_one_step_at_a_time(
         out = model(*(pack_sequence(parts, enforce_sorted=False) for parts in (coarse, fine)))
         for k, (v_c, v_f) in enumerate(zip(coarse, fine, strict=True)):
             coarse_state, fine_state = model.initial_state(1)
-            gates, odds, states = [], [], []
+            reading = model.readout.start(v_c, 1)
+            gates, odds, states, read = [], [], [], []
             for c, f in zip(v_c[:, None], v_f[:, None], strict=True):
                 log_odds, coarse_state = model.look(c, coarse_state, fine_state)
                 opened = bool(log_odds > model.threshold)
@@ -269,10 +278,13 @@ def test_videos_at_their_own_pace_equal_one_step_at_a_time(
                 gates.append(float(opened))
                 odds.append(log_odds)
                 states.append(fine_state.h)
+                reading = model.readout.step(reading, fine_state.h)
+                read.append(reading.value)
             assert out.split(out.gates)[k].tolist() == gates
             torch.testing.assert_close(out.split(out.log_odds)[k], torch.cat(odds))
             torch.testing.assert_close(out.split(out.states)[k], torch.cat(states))
-            torch.testing.assert_close(out.logits[k], model.classifier(fine_state.h)[0])
+            torch.testing.assert_close(out.split(out.read)[k], torch.cat(read))
+            torch.testing.assert_close(out.logits[k], model.classifier(reading.value)[0])
 
 
 def test_evaluation_with_many_rounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -499,7 +499,7 @@ def test_options_are_what_a_method_reads(name: str, small: Data) -> None:
     method.predict(batch, torch.Generator())
     method.network_macs(np.array([5]), np.array([2]))
     names = names_of(*CONFIGS.values()) - names_of(TrainingConfig)
-    assert read & names == set(method_options(CONFIGS[name])) - {"coarse", "fine"}
+    assert read & names == set(method_options(CONFIGS[name])) - {"coarse", "fine", "validation"}
 
 
 @pytest.mark.parametrize(
@@ -534,4 +534,6 @@ def test_on_the_command_line(name: str, words: list[str], small: Data, tmp_path:
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["title"] == METHODS[name].title
     held = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
-    assert set(method_options(CONFIGS[name])) <= held.keys()
+    added = {option.name for option in fields(CONFIGS[name]) if option.metadata["added"]}
+    assert set(method_options(CONFIGS[name])) - added <= held.keys()
+    assert held.keys().isdisjoint(added)  # at their defaults, as in runs from before them

@@ -19,11 +19,12 @@ from torch.nn.utils.rnn import pack_sequence
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.baselines.config import UniformConfig
+from policy.baselines.lstm import step_loss
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
 from policy.liteeval.calibration import calibrated_threshold, usage_of
 from policy.liteeval.config import LiteEvalConfig, UsageLoss
-from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss, step_loss
+from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.model import LiteEval
 from policy.method import Moment
@@ -107,6 +108,18 @@ def test_usage_of_a_batch_is_the_released_loss_on_skips(usage: list[float], gamm
 def test_lambda_grows_epoch_by_epoch(planted: Planted, tmp_path: Path) -> None:
     run_method(replace(CONFIG, lam=2.0, lam_start=1.0), *planted, tmp_path / "run", device="cpu")
     assert [epoch["lam"] for epoch in epochs(tmp_path / "run")] == pytest.approx([1, 4 / 3, 5 / 3, 2])
+
+
+def test_lambda_of_the_released_code_starts_anew_in_every_epoch(planted: Planted, tmp_path: Path) -> None:
+    """λ = 2 − exp(−step / epochs); of FCVID's 178 steps and 500 epochs it ends near 1.3."""
+    config = replace(CONFIG, lam=2.0, lam_start=1.0, lam_growth="step")
+    method = LiteEvalMethod(config, open_data(config, *planted))
+    for step in range(5):
+        for progress in (0.0, 1.0):
+            expected = 2 - np.exp(-step / config.epochs)
+            assert method.penalty_weight(Moment(progress, step)) == pytest.approx(expected)
+    whole = LiteEvalMethod(replace(config, epochs=500), open_data(config, *planted))
+    assert whole.penalty_weight(Moment(1.0, 177)) == pytest.approx(1.298, abs=1e-3)
 
 
 # A loss at every step

@@ -10,7 +10,9 @@ import re
 import shlex
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +24,8 @@ from policy import registry, runs
 from policy.method import Method
 from policy.runs import Run
 from policy.sheets import terminal
-from policy.sheets.markup import comma_separated, markdown
-from policy.sheets.sheet import Spread
+from policy.sheets.markup import as_json, comma_separated, markdown
+from policy.sheets.sheet import Document, Spread
 from policy.tables import figure
 from policy.tables.catalogue import KNOWN
 from policy.tables.cli import paper_tables
@@ -33,6 +35,7 @@ from policy.tables.plots.placement import Box, place
 from policy.tables.progress import ShownProgress, Working
 from policy.tables.reading import EXPERIMENTS, read_table
 from policy.tables.report import Report, Row
+from policy.tables.verdicts import verdicts
 from policy.training.loop import CHECKPOINT
 from tests.earlier import make_earlier
 from tests.planted import write_planted, write_planted_labels
@@ -122,7 +125,7 @@ def shown(report: Report, *, colour: bool = False, width: int | None = None) -> 
 
 
 def csv_of(report: Report) -> str:
-    [sheet] = of_report(report).data
+    sheet = of_report(report).data[0]
     return comma_separated(sheet)
 
 
@@ -340,6 +343,52 @@ def planned_report(
         known = experiment.method in values
         rows.append(Row(experiment, tuple(Run(Path("r"), r, False) for r in made) if known else ()))
     return Report(TABLE, tuple(rows), tuple(range(seeds)), "labels.csv", dataset, ("Ours: some.",), "command")
+
+
+GOOD = {
+    "lstm-cf": (0.8, 200.0),
+    "liteeval": (0.79, 90.0),
+    "random-gating": (0.6, 91.0),
+    "coarse-only": (0.5, 10.0),
+    "uniform": (0.85, 190.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "failing"),
+    [
+        ({}, []),
+        ({"lstm-cf": (0.82, 200.0)}, ["within 2 points of LSTM+CF: mAP 79.0 to 82.0"]),
+        ({"lstm-cf": (0.8, 100.0)}, ["costs no more than 50% of LSTM+CF's GFLOPs: 90% of them"]),
+        ({"random-gating": (0.78, 91.0)}, ["random as often: by 1.0 points of mAP"]),
+        ({"coarse-only": (0.79, 10.0)}, ["as good for no more are Coarse only (79.0 at 10.1 GFLOPs)"]),
+        ({"random-gating": (0.8, 91.0)}, ["by -1.0 points", "as good for no more are Random gating"]),
+    ],
+)
+def test_a_table_says_where_liteeval_is_no_better(
+    changed: dict[str, tuple[float, float]], failing: list[str]
+) -> None:
+    report = planned_report(GOOD | changed)
+    found = [str(one) for one in verdicts(report) if not one.holds]
+    assert len(verdicts(report)) == 4 and len(found) == len(failing)
+    assert all(line.startswith("NO: ") and text in line for line, text in zip(found, failing, strict=True))
+    content = of_report(report)
+    assert list(content.state[:4]) == [str(one) for one in verdicts(report)]
+    assert [one["holds"] for one in as_records(content)] == [one.holds for one in verdicts(report)]
+    written = [*csv.DictReader(io.StringIO(comma_separated(content.data[1])))]
+    assert [row["holds"] for row in written] == ["yes" if v.holds else "no" for v in verdicts(report)]
+
+
+def as_records(content: Document) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(as_json(content))["verdicts"]
+    return found
+
+
+def test_claims_are_of_rows_that_were_built() -> None:
+    alone = planned_report({"liteeval": (0.8, 90.0)})
+    assert [one.holds for one in verdicts(alone)] == [True]
+    assert not verdicts(planned_report({"lstm-cf": (0.8, 90.0)}))
+    assert not verdicts(replace(alone, table=replace(TABLE, verdicts=False)))
 
 
 @pytest.mark.parametrize("dataset", [None, "fcvid", "activitynet"])

@@ -65,7 +65,7 @@ def demo(folder: Path, videos_per_class: int, seeds: int) -> None:
         *("--coarse", "resnet10t_112", "--fine", "resnet18_224", *TRAINING),
         *("--seeds", str(seeds), "--jobs", str(cores), "--runs", folder / "runs", "--out", table),
     )
-    good = judge(table / "table.csv")
+    good = judge(table / "table-2.csv")
 
     held_out, answers = folder / "held_out.txt", folder / "answers"
     answers.mkdir(exist_ok=True)
@@ -148,23 +148,12 @@ def compared(before: Took, after: Took) -> str:
     )
 
 
-def judge(table: Path) -> bool:
-    """Whether the table shows what LiteEval is for, said claim by claim."""
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = {row["name"]: row for row in csv.DictReader(file)}
-    liteeval, lstm_cf, random = (rows[name] for name in ("LiteEval", "LSTM+CF", "Random gating"))
-    accuracy, rival, chance = (float(row["map_percent_mean"]) for row in (liteeval, lstm_cf, random))
-    share = float(liteeval["gflops_mean"]) / float(lstm_cf["gflops_mean"])
-    claims = [
-        (rival - accuracy <= 2, f"within 2 points of LSTM+CF: mAP {accuracy:.1f} to {rival:.1f}"),
-        (share <= 0.5, f"at no more than half of LSTM+CF's GFLOPs: {share:.0%} of them"),
-        (
-            accuracy - chance >= 5,
-            f"clearly above random gating at the same usage: by {accuracy - chance:.1f} points of mAP",
-        ),
-    ]
+def judge(verdicts: Path) -> bool:
+    """Whether the table shows what LiteEval is for, by the verdicts that paper-tables has printed below it."""
+    with verdicts.open(newline="", encoding="utf-8") as file:
+        claims = [(row["holds"] == "yes", row["claim"]) for row in csv.DictReader(file)]
     for holds, claim in claims:
-        click.secho(f"{'yes' if holds else 'NO '}  LiteEval is {claim}", fg="green" if holds else "red")
+        click.secho(f"{'yes' if holds else 'NO '}  {claim}", fg="green" if holds else "red")
     return all(holds for holds, _ in claims)
 
 

@@ -16,16 +16,18 @@ from policy.config import RunConfig
 from policy.data.batches import Role, unit_length
 from policy.data.opening import Dataset
 from policy.method import IntArray, Method, class_probabilities
+from policy.networks.readout import Readout
 from policy.networks.standardize import Standardize, fit_scale
 from policy.session import Session, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 
 
 class Agent(nn.Module, ABC):
-    """An LSTM over the frames that it visits; from its last state the classes."""
+    """An LSTM over the frames that it visits; from its last state, or another readout, the classes."""
 
     scale: Standardize
     cell: nn.LSTMCell
+    readout: Readout
     classifier: nn.Linear
 
     def visit(self, features: Tensor, place: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,6 +104,7 @@ class AgentSession(Session):
         self._known: dict[int, Tensor] = {}  # features (1, D) by row
         zero = self.agent.classifier.weight.new_zeros(1, self.agent.cell.hidden_size)
         self._state = zero, zero
+        self._reading = self.agent.readout.start(zero, 1)
         self._go_on()
 
     @torch.no_grad()
@@ -113,6 +116,7 @@ class AgentSession(Session):
             if self._next not in self._known:
                 return
             self._state = self.agent.visit(self._known[self._next], place, *self._state)
+            self._reading = self.agent.readout.step(self._reading, self._state[0])
             self._visited.append(self._next)
         self._next = -1
 
@@ -135,7 +139,7 @@ class AgentSession(Session):
         """(C,): of the classes; the same for all until a frame was taken."""
         if not self._visited:
             return torch.full((len(self.classes),), 1 / len(self.classes))
-        return class_probabilities(self.agent.classifier(self._state[0]), self._multi_label)[0].cpu()
+        return class_probabilities(self.agent.classifier(self._reading.value), self._multi_label)[0].cpu()
 
     @property
     def macs_by_name(self) -> Mapping[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from policy.config import (
     NOT_NEGATIVE,
@@ -10,9 +11,13 @@ from policy.config import (
     CoarseConfig,
     FineConfig,
     FineHiddenConfig,
+    ReadoutConfig,
     RunConfig,
+    StepTrainingConfig,
     option,
 )
+
+Classifier = Literal["adam", "cross-validated"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +46,16 @@ class JumpsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniformConfig(FramesConfig, FineConfig, RunConfig):
+class FrameClassifierConfig:
+    classifier: Classifier = option(
+        "adam",
+        "Of frames: trained like all networks, or logistic regression with a penalty chosen by cross-validation.",
+        added=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformConfig(FrameClassifierConfig, FramesConfig, FineConfig, RunConfig):
     """Uniform: class scores of K uniformly spaced frames, averaged.
 
     Uses the cache's class scores where they cover the classes of the labels, else fits a linear classifier.
@@ -55,7 +69,7 @@ class UniformConfig(FramesConfig, FineConfig, RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniformCFConfig(FramesConfig, FineConfig, CoarseConfig, RunConfig):
+class UniformCFConfig(FrameClassifierConfig, FramesConfig, FineConfig, CoarseConfig, RunConfig):
     """Uniform+CF: as uniform, with the mean of coarse and fine class scores.
 
     \b
@@ -68,7 +82,7 @@ class UniformCFConfig(FramesConfig, FineConfig, CoarseConfig, RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineLSTMConfig(FineHiddenConfig, FramesConfig, FineConfig, RunConfig):
+class FineLSTMConfig(StepTrainingConfig, FineHiddenConfig, FramesConfig, FineConfig, RunConfig):
     """LSTM: one LSTM over the fine features of K uniformly spaced frames.
 
     \b
@@ -80,7 +94,9 @@ class FineLSTMConfig(FineHiddenConfig, FramesConfig, FineConfig, RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoarseFineLSTMConfig(FineHiddenConfig, FramesConfig, FineConfig, CoarseConfig, RunConfig):
+class CoarseFineLSTMConfig(
+    StepTrainingConfig, FineHiddenConfig, FramesConfig, FineConfig, CoarseConfig, RunConfig
+):
     """LSTM+CF: one LSTM over coarse and fine features of K uniformly spaced frames.
 
     \b
@@ -93,7 +109,7 @@ class CoarseFineLSTMConfig(FineHiddenConfig, FramesConfig, FineConfig, CoarseCon
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoarseOnlyConfig(FineHiddenConfig, CoarseConfig, RunConfig):
+class CoarseOnlyConfig(StepTrainingConfig, FineHiddenConfig, CoarseConfig, RunConfig):
     """Null control: an LSTM over the coarse features of every frame.
 
     \b
@@ -105,7 +121,7 @@ class CoarseOnlyConfig(FineHiddenConfig, CoarseConfig, RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameGlimpseConfig(FineHiddenConfig, GlimpsesConfig, FineConfig, RunConfig):
+class FrameGlimpseConfig(ReadoutConfig, FineHiddenConfig, GlimpsesConfig, FineConfig, RunConfig):
     """FrameGlimpse: an agent looks at K frames, each time choosing the next from anywhere in the video.
 
     Trained with REINFORCE. A frame that it looks at again is computed, and charged, once.
@@ -121,7 +137,7 @@ class FrameGlimpseConfig(FineHiddenConfig, GlimpsesConfig, FineConfig, RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class FastForwardConfig(FineHiddenConfig, JumpsConfig, FineConfig, RunConfig):
+class FastForwardConfig(ReadoutConfig, FineHiddenConfig, JumpsConfig, FineConfig, RunConfig):
     """FastForward: an agent starts at the first frame and decides at each how far to jump, or to stop.
 
     Trained with REINFORCE, for recognition minus a price per frame.

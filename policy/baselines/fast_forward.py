@@ -23,11 +23,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from policy.baselines.agent import Agent, AgentMethod
 from policy.baselines.config import FastForwardConfig
-from policy.config import RunConfig
+from policy.config import ReadoutKind, RunConfig
 from policy.data.batches import Batch
 from policy.method import IntArray, Losses, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
+from policy.networks.readout import Reading, Readout
 from policy.networks.standardize import Standardize
 from policy.training.losses import classification_loss, policy_gradient, recognition_reward
 
@@ -63,12 +64,15 @@ class JumpAgent(Agent):
         strides: number of strides, 1, 2, 4, … frames.
     """
 
-    def __init__(self, dim: int, hidden: int, num_classes: int, strides: int) -> None:
+    def __init__(
+        self, dim: int, hidden: int, num_classes: int, strides: int, readout: ReadoutKind = "last"
+    ) -> None:
         super().__init__()
         self.scale = Standardize(dim)
         self.cell = nn.LSTMCell(dim + 1, hidden)
         self.decision = nn.Linear(hidden, 1 + strides)
         self.value = nn.Linear(hidden, 1)
+        self.readout = Readout(readout, hidden)
         self.classifier = nn.Linear(hidden, num_classes)
 
     def forward(self, features: PackedSequence, generator: torch.Generator | None = None) -> Journey:
@@ -81,11 +85,13 @@ class JumpAgent(Agent):
         videos = torch.arange(len(lengths), device=lengths.device)
         rows = torch.zeros_like(videos)
         h = c = self.value.weight.new_zeros(len(lengths), self.cell.hidden_size)
-        last = h  # states of the videos that have ended
+        reading = self.readout.start(h, len(lengths))
+        last = reading.value  # what is read of the videos that have ended
         steps: list[tuple[Tensor, ...]] = []
         while len(videos):
             inputs = features.data[packed_rows(features, videos, rows)]
             h, c = self.visit(inputs, _place(rows, lengths[videos]).to(h), h, c)
+            reading = self.readout.step(reading, h)
             log_probabilities = self.decision(h).log_softmax(1)
             logits = log_probabilities.detach()
             if generator is not None:
@@ -99,8 +105,9 @@ class JumpAgent(Agent):
 
             landing = _landing(rows, decision)
             running = (decision != STOP) & (landing < lengths[videos])
-            last = last.index_copy(0, videos[~running], h[~running])
+            last = last.index_copy(0, videos[~running], reading.value[~running])
             videos, rows, h, c = videos[running], landing[running], h[running], c[running]
+            reading = Reading(*(part[running] for part in reading))
         return Journey(self.classifier(last), *(torch.cat(parts) for parts in zip(*steps, strict=True)))
 
     def following(self, visited: Sequence[int], length: int, h: Tensor) -> tuple[int, Tensor] | None:
@@ -116,6 +123,7 @@ class JumpAgent(Agent):
         # A step and a decision at every visited frame; the value is for training only.
         step = lstm_step_macs(self.cell.input_size, self.cell.hidden_size)
         step += linear_macs(self.cell.hidden_size, self.decision.out_features)
+        step += self.readout.step_macs
         classifier = linear_macs(self.cell.hidden_size, self.classifier.out_features)
         return {"FastForward agent": steps * step + classifier}
 
@@ -141,7 +149,7 @@ class FastForward(AgentMethod):
     @classmethod
     def agent(cls, config: RunConfig, dim: int, num_classes: int) -> JumpAgent:
         assert isinstance(config, FastForwardConfig)
-        return JumpAgent(dim, config.fine_hidden, num_classes, config.strides)
+        return JumpAgent(dim, config.fine_hidden, num_classes, config.strides, config.readout)
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         fine = batch.inputs["fine"]

@@ -28,11 +28,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from policy.baselines.agent import Agent, AgentMethod
 from policy.baselines.config import FrameGlimpseConfig
-from policy.config import RunConfig
+from policy.config import ReadoutKind, RunConfig
 from policy.data.batches import Batch
 from policy.method import IntArray, Losses, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
+from policy.networks.readout import Readout
 from policy.networks.standardize import Standardize
 from policy.training.losses import classification_loss, policy_gradient, recognition_reward
 
@@ -63,7 +64,15 @@ class GlimpseAgent(Agent):
         std: of the Gaussian around the emitted location, in training, as a share of the video.
     """
 
-    def __init__(self, dim: int, hidden: int, num_classes: int, glimpses: int, std: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        num_classes: int,
+        glimpses: int,
+        std: float,
+        readout: ReadoutKind = "last",
+    ) -> None:
         super().__init__()
         self.scale = Standardize(dim)
         self.cell = nn.LSTMCell(dim + 1, hidden)
@@ -71,6 +80,7 @@ class GlimpseAgent(Agent):
         # Biases of the K locations: their sigmoids are the middles of K equal parts.
         self.start = nn.Parameter(torch.logit((torch.arange(glimpses) + 0.5) / glimpses))
         self.value = nn.Linear(hidden, 1)
+        self.readout = Readout(readout, hidden)
         self.classifier = nn.Linear(hidden, num_classes)
         self.glimpses = glimpses
         self.std = std
@@ -84,6 +94,7 @@ class GlimpseAgent(Agent):
         lengths = lengths_of(features)
         videos = torch.arange(len(lengths), device=lengths.device)
         h = c = self.value.weight.new_zeros(len(lengths), self.cell.hidden_size)
+        reading = self.readout.start(h, len(lengths))
         rows, log_probabilities, values = [], [], []
         for k in range(self.glimpses):
             mean = self.location(h, k)
@@ -94,9 +105,11 @@ class GlimpseAgent(Agent):
             inside = location.clamp(0, 1)
             row = _row_at(inside, lengths)
             h, c = self.visit(features.data[packed_rows(features, videos, row)], inside, h, c)
+            reading = self.readout.step(reading, h)
             rows.append(row)
         return Glimpses(
-            self.classifier(h), *(torch.stack(parts, 1) for parts in (rows, log_probabilities, values))
+            self.classifier(reading.value),
+            *(torch.stack(parts, 1) for parts in (rows, log_probabilities, values)),
         )
 
     def location(self, h: Tensor, k: int) -> Tensor:
@@ -113,7 +126,7 @@ class GlimpseAgent(Agent):
     def macs(self, steps: IntArray) -> dict[str, IntArray]:
         # The value is for training only.
         step = lstm_step_macs(self.cell.input_size, self.cell.hidden_size)
-        step += linear_macs(self.cell.hidden_size, 1)
+        step += linear_macs(self.cell.hidden_size, 1) + self.readout.step_macs
         classifier = linear_macs(self.cell.hidden_size, self.classifier.out_features)
         return {"FrameGlimpse agent": steps * step + classifier}
 
@@ -134,7 +147,9 @@ class FrameGlimpse(AgentMethod):
     @classmethod
     def agent(cls, config: RunConfig, dim: int, num_classes: int) -> GlimpseAgent:
         assert isinstance(config, FrameGlimpseConfig)
-        return GlimpseAgent(dim, config.fine_hidden, num_classes, config.glimpses, config.location_std)
+        return GlimpseAgent(
+            dim, config.fine_hidden, num_classes, config.glimpses, config.location_std, config.readout
+        )
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         fine = batch.inputs["fine"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cache_schema import StreamSpec
+from policy.baselines import cross_validated
 from policy.baselines.config import UniformCFConfig, UniformConfig
 from policy.baselines.session import FixedRowsSession, graph_facts
-from policy.data.batches import Batch, Role, uniform_rows
+from policy.data.batches import Batch, Role, VideoSet, uniform_rows
 from policy.data.opening import Dataset
 from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs
@@ -70,6 +72,12 @@ class Uniform(Method):
             if config.input_norm == "standard":
                 fit_scale(classifier.scale, data.train, role, self.rows)
             self.model[role] = classifier
+        if config.classifier != "adam":
+            self.model.requires_grad_(False)
+
+    @property
+    def trains(self) -> bool:
+        return len(self.model) > 0
 
     @classmethod
     def class_scores(cls, data: Dataset) -> str:
@@ -147,6 +155,30 @@ class Uniform(Method):
             losses.append(classification_loss(classifier(packed.data), batch.targets[video]))
         # The classifiers of two streams have no common weights, so the sum trains each as if alone.
         return {"loss": torch.stack(losses).sum()}
+
+    @torch.no_grad()
+    def finish(self, videos: VideoSet, device: torch.device) -> None:
+        """Fit the classifiers that are not trained by descent."""
+        if self.by_descent:
+            return
+        rows = [self.rows(videos.length(index)) for index in range(len(videos))]
+        video = np.repeat(np.arange(len(videos)), [len(places) for places in rows])
+        targets = (
+            videos.labels
+            if videos.multi_label
+            else videos.first[:, None] == np.arange(videos.labels.shape[1])
+        )
+        for role, frames in self.model.items():
+            assert isinstance(frames, FrameClassifier)
+            features = np.concatenate(
+                [videos.features(role, index)[places] for index, places in enumerate(rows)]
+            )
+            scaled = frames.scale(torch.from_numpy(features).to(device)).cpu().numpy()
+            weights, bias, _ = cross_validated.fit(
+                scaled, video, targets, multi_label=videos.multi_label, seed=self.config.seed
+            )
+            frames.classifier.weight.copy_(torch.from_numpy(weights))
+            frames.classifier.bias.copy_(torch.from_numpy(bias))
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         per_stream = []

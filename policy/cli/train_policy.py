@@ -220,7 +220,9 @@ def add_commands() -> None:
                 _run(method, given)
 
             command.__name__, command.__doc__ = method, CONFIGS[method].__doc__
-            _trains(method)(command)
+            streams = [role for role in ("coarse", "fine") if role in method_options(CONFIGS[method])]
+            # Of those that LiteEval is compared with: what is trained alike shares a recipe.
+            _trains(method, **({streams[-1]: RECIPE} if streams else {}))(command)
         if method not in tune.commands:
             add_tuning(method, train_policy.commands[method])
 

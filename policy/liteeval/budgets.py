@@ -97,34 +97,38 @@ def random_curve(
     return Curve("Random gates", tuple(OperatingPoint(usage, at(usage)) for usage in usages))
 
 
-def oracle_curve(curve: Curve, *, points: int = 20) -> Curve:
+def oracle_curves(curves: Sequence[Curve], *, points: int = 20) -> list[Curve]:
     """The best possible choice among a curve's points for each video, made with the labels known.
 
     The trade-offs are those of `policy.evaluation.curves.oracle_choices`, at prices in videos per GFLOP; correct
     is top-1, with several classes hit@1. Accuracy and cost both fall as the price rises.
 
     Args:
-        curve: of one draw; any order of points.
+        curves: one per seed, each of one draw; any order of points.
         points: how many trade-offs at most; at least 2.
 
     Returns:
-        Points by rising price λ, their value. mAP says little here: it ranks scores of different points against
+        One for each of `curves`, all with the same prices, which are those of the videos of all curves together:
+        points by rising price λ, their value. mAP says little here: it ranks scores of different points against
         each other.
 
     Raises:
-        ValueError: the curve has no points, or more than one draw, or other videos at one point than at another.
+        ValueError: a curve has no points, or more than one draw, or other videos at one point than at another.
     """
-    options = [point.predictions for point in curve.points]
-    if not options or any(len(p.scores) != 1 or p.video_ids != options[0].video_ids for p in options):
-        raise ValueError("the oracle needs points of one draw each, with the same videos at each")
-    cost = np.stack([predictions.gflops[0] for predictions in options])
-    correct = np.stack([predictions.correct[0] for predictions in options])
+    all_options = [[point.predictions for point in curve.points] for curve in curves]
+    for options in all_options:
+        if not options or any(len(p.scores) != 1 or p.video_ids != options[0].video_ids for p in options):
+            raise ValueError("the oracle needs points of one draw each, with the same videos at each")
+    cost = np.concatenate([np.stack([p.gflops[0] for p in options]) for options in all_options], axis=1)
+    correct = np.concatenate([np.stack([p.correct[0] for p in options]) for options in all_options], axis=1)
     prices, choices = oracle_choices(cost, correct, points)
-    pairs = zip(prices.tolist(), choices, strict=True)
-    return Curve(
-        f"{curve.name}, oracle",
-        tuple(OperatingPoint(price, _combined(options, choice)) for price, choice in pairs),
-    )
+    starts = np.cumsum([len(options[0].video_ids) for options in all_options])[:-1]
+    found = []
+    for curve, options, chosen in zip(curves, all_options, np.split(choices, starts, axis=1), strict=True):
+        pairs = zip(prices.tolist(), chosen, strict=True)
+        by_price = tuple(OperatingPoint(price, _combined(options, choice)) for price, choice in pairs)
+        found.append(Curve(f"{curve.name}, oracle", by_price))
+    return found
 
 
 def _check_usages(usages: Sequence[float]) -> None:

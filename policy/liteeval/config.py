@@ -21,11 +21,14 @@ from policy.config import (
     FineHiddenConfig,
     GateState,
     Precision,
+    ReadoutConfig,
     RunConfig,
+    StepTrainingConfig,
     option,
 )
 
 UsageLoss = Literal["video", "batch", "constrained"]
+LamGrowth = Literal["linear", "step"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,13 @@ class PenaltyConfig:
     )
     lam: float = option(2.0, "Weight of the usage penalty (Eq. 7).", NOT_NEGATIVE, search=(0.5, 200))
     lam_start: float | None = option(
-        None, "λ at the beginning, growing linearly to --lam; by default --lam.", NOT_NEGATIVE
+        None, "λ at the beginning, growing towards --lam; by default --lam.", NOT_NEGATIVE
+    )
+    lam_growth: LamGrowth = option(
+        "linear",
+        "linear: from --lam-start to --lam over the epochs; step: by 1 − exp(−step / epochs) of the way, anew in "
+        "each epoch.",
+        added=True,
     )
 
 
@@ -66,6 +75,7 @@ class GumbelConfig:
         "video: Eq. 7; batch: for the mean of a batch; constrained: a learned multiplier, and a gate threshold "
         "that makes the usage of the training videos γ.",
     )
+    # As in `StepTrainingConfig`, but not added: runs of all versions have it.
     step_loss: float = option(
         0.0, "Weight of the classification loss averaged over all steps.", NOT_NEGATIVE, search=(0, 3)
     )
@@ -92,7 +102,7 @@ class CoarseHiddenConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig(FineHiddenConfig, CoarseHiddenConfig):
+class NetworkConfig(ReadoutConfig, FineHiddenConfig, CoarseHiddenConfig):
     sync: bool = option(
         True, "Copy the coarse state where the gate is closed (Eq. 5).", flag="--sync/--no-sync"
     )
@@ -118,6 +128,7 @@ class LiteEvalConfig(
     NetworkConfig,
     TeacherConfig,
     GumbelConfig,
+    StepTrainingConfig,
     WarmupConfig,
     PenaltyConfig,
     FineConfig,
@@ -138,7 +149,9 @@ class LiteEvalConfig(
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiteEvalRLConfig(NetworkConfig, WarmupConfig, PenaltyConfig, FineConfig, CoarseConfig, RunConfig):
+class LiteEvalRLConfig(
+    NetworkConfig, StepTrainingConfig, WarmupConfig, PenaltyConfig, FineConfig, CoarseConfig, RunConfig
+):
     method = "liteeval-rl"
     tuned = ("lr", "lam", "warmup")
 
@@ -150,7 +163,9 @@ class RandomUsageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomGatingConfig(NetworkConfig, WarmupConfig, RandomUsageConfig, FineConfig, CoarseConfig, RunConfig):
+class RandomGatingConfig(
+    NetworkConfig, StepTrainingConfig, WarmupConfig, RandomUsageConfig, FineConfig, CoarseConfig, RunConfig
+):
     method = "random-gating"
     tuned = ("lr", "weight_decay", "warmup")
 

@@ -33,6 +33,8 @@ class PolicyCost:
     """Learned layer on the coarse features, paid at every step."""
     fine_projection: int = 0
     """Learned layer on the fine features, paid at opened steps only."""
+    readout_step: int = 0
+    """Readout by attention, paid at every step."""
 
     @classmethod
     def of(
@@ -47,8 +49,9 @@ class PolicyCost:
         coarse_projection: int = 0,
         fine_projection: int = 0,
         gate_state: GateState = "hidden",
+        readout_step: int = 0,
     ) -> "PolicyCost":
-        """From arguments of :class:`policy.liteeval.model.LiteEval`."""
+        """From arguments of :class:`policy.liteeval.model.LiteEval`; `readout_step` is that of its readout."""
         coarse, fine = coarse_projection or coarse_dim, fine_projection or fine_dim
         step_macs = NETWORKS[cell].step_macs
         return cls(
@@ -58,12 +61,13 @@ class PolicyCost:
             classifier=linear_macs(fine_hidden, num_classes),
             coarse_projection=linear_macs(coarse_dim, coarse_projection),
             fine_projection=linear_macs(fine_dim, fine_projection),
+            readout_step=readout_step,
         )
 
     def total(self, *, steps: Count, opened: Count, predictions: int = 1) -> Count:
         """MACs of a video with ``steps`` steps, ``opened`` of them opened; or (M,) of M videos."""
         return (
-            steps * (self.coarse_projection + self.coarse_step + self.gate_step)
+            steps * (self.coarse_projection + self.coarse_step + self.gate_step + self.readout_step)
             + opened * (self.fine_projection + self.fine_step)
             + predictions * self.classifier
         )

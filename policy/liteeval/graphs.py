@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from policy.liteeval.model import LiteEval
 from policy.method import class_probabilities
 from policy.networks.gated import State
+from policy.networks.readout import Reading
 from policy.networks.standardize import unit_rows
 from policy.session import Graph
 
@@ -26,6 +27,7 @@ def step_graphs(model: LiteEval, *, l2: bool, multi_label: bool) -> Sequence[Gra
         for part, values in state._asdict().items()
         if values is not None
     }
+    states |= model.readout.states("fine_read")
     fine_states = {name: state for name, state in states.items() if name.startswith("fine")}
     coarse, fine = (torch.zeros(1, len(scale.mean)) for scale in (model.coarse_scale, model.fine_scale))
     facts = {
@@ -59,11 +61,17 @@ class _Graph(nn.Module):
         """Brought to length 1, if the model was trained so."""
         return unit_rows(features) if self.l2 else features
 
-    def outputs(self, *states: State) -> tuple[Tensor, ...]:
-        """The entries of states, and the class probabilities of the last."""
+    def outputs(self, *states: State, reading: Reading | None) -> tuple[Tensor, ...]:
+        """The entries of states and of what is read after the last of them, and the class probabilities."""
+        read = states[-1].h
+        parts: list[tuple[Tensor | None, ...]] = [*states]
+        if reading is not None:
+            reading = self.model.readout.step(reading, read)
+            read = reading.value
+            parts.append(reading)
         # Copies: an input that is an output as well would lose its name.
-        entries = [values.clone() for state in states for values in state if values is not None]
-        return *entries, class_probabilities(self.model.classifier(states[-1].h), self.multi_label)
+        entries = [values.clone() for part in parts for values in part if values is not None]
+        return *entries, class_probabilities(self.model.classifier(read), self.multi_label)
 
 
 class _Step(_Graph):
@@ -74,17 +82,32 @@ class _Step(_Graph):
         fine_h: Tensor,
         coarse_c: Tensor | None = None,
         fine_c: Tensor | None = None,
+        fine_read_value: Tensor | None = None,
+        fine_read_log_weight: Tensor | None = None,
+        fine_read_steps: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Whether the fine features are wanted, and the states if they are not (Eq. 1, 2, 5)."""
         coarse_state, fine_state = State(coarse_h, coarse_c), State(fine_h, fine_c)
         log_odds, coarse_state = self.model.look(self.scaled(coarse), coarse_state, fine_state)
-        return log_odds, *self.outputs(coarse_state, self.model.reuse(coarse_state, fine_state))
+        reading = Reading.of(fine_read_value, fine_read_log_weight, fine_read_steps)
+        closed = self.model.reuse(coarse_state, fine_state)
+        return log_odds, *self.outputs(coarse_state, closed, reading=reading)
 
 
 class _Fine(_Graph):
     def forward(
-        self, coarse: Tensor, fine: Tensor, fine_h: Tensor, fine_c: Tensor | None = None
+        self,
+        coarse: Tensor,
+        fine: Tensor,
+        fine_h: Tensor,
+        fine_c: Tensor | None = None,
+        fine_read_value: Tensor | None = None,
+        fine_read_log_weight: Tensor | None = None,
+        fine_read_steps: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """The state with the fine features, from the one before the step (Eq. 3)."""
         before = State(fine_h, fine_c)
-        return self.outputs(self.model.refine(self.scaled(coarse), self.scaled(fine), before))
+        refined = self.model.refine(self.scaled(coarse), self.scaled(fine), before)
+        return self.outputs(
+            refined, reading=Reading.of(fine_read_value, fine_read_log_weight, fine_read_steps)
+        )

@@ -33,7 +33,7 @@ class LiteEvalRL(LearnedGating):
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
-        gamma, lam = self.target_usage(moment.progress), self.penalty_weight(moment.progress)
+        gamma, lam = self.target_usage(moment.progress), self.penalty_weight(moment)
 
         def reward(out: LiteEvalOutput) -> Tensor:
             """(B,): minus Eq. 7 of each video."""
@@ -45,13 +45,14 @@ class LiteEvalRL(LearnedGating):
             self.model.eval()
             baseline = reward(self.model(coarse, fine))
             self.model.train()
-        out: LiteEvalOutput = self.model(coarse, fine, gates=gates)
+        dropout = self.config.dropout
+        out: LiteEvalOutput = self.model(coarse, fine, gates=gates, generator=generator, dropout=dropout)
         loss = liteeval_loss(out.logits, out.usage, batch.targets, gamma=gamma, lam=lam)
         log_probabilities = -F.binary_cross_entropy_with_logits(out.log_odds, gates, reduction="none")
         advantage = (reward(out) - baseline).detach()
         video = video_of_row(coarse).to(gates.device)
         policy = policy_gradient(log_probabilities, advantage[video]) / len(advantage)
-        return {
+        losses: Losses = {
             "loss": loss.total + policy,
             "classification": loss.classification,
             "usage": out.usage.detach().mean(),
@@ -59,3 +60,4 @@ class LiteEvalRL(LearnedGating):
             "lam": lam,
             "advantage": advantage.mean(),
         }
+        return self.with_step_loss(losses, out, batch)

@@ -21,13 +21,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence
 
-from policy.networks.packing import mean_per_video, video_of_row
-from policy.training.losses import classification_loss, classification_losses
-
-LEAST_PROBABILITY = 1e-7
-"""Probabilities are kept this far from 0 (or, of a sigmoid, from 1): near 1 float32 has no finer steps."""
+from policy.method import LEAST_PROBABILITY
+from policy.training.losses import classification_loss
 
 
 class LiteEvalLoss(NamedTuple):
@@ -71,21 +67,6 @@ def ascend(multiplier: Tensor, gap: Tensor | float, *, rate: Tensor | float) -> 
         rate: of the step.
     """
     multiplier.add_(rate * gap).clamp_(min=0)
-
-
-def step_loss(logits: Tensor, targets: Tensor, packed: PackedSequence) -> Tensor:
-    """Classification loss of the prediction after every step: mean over a video's steps, then over videos.
-
-    Not in the paper, whose loss is of the last step only. It makes predictions at any time useful.
-
-    Args:
-        logits: (N, C), laid out as ``packed``.
-        targets: of the B videos, in the caller's order, as `classification_loss` takes them.
-        packed: any features of the videos.
-    """
-    video = video_of_row(packed).to(targets.device)
-    losses = classification_losses(logits, targets[video])
-    return mean_per_video(losses[:, None], packed).mean()
 
 
 def distillation_loss(logits: Tensor, probabilities: Tensor, *, tau: float, multi_label: bool) -> Tensor:

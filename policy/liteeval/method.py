@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cache_schema import UserError
 from cache_schema.costs import stream_cost
+from policy.baselines.lstm import step_loss
 from policy.config import RunConfig, names_of
 from policy.data.batches import Batch, Role, VideoSet
 from policy.data.opening import Dataset
@@ -19,7 +20,7 @@ from policy.evaluation.operating import OperatingTarget, TargetKind
 from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.config import GatedConfig, LiteEvalConfig, LiteEvalRLConfig, NetworkConfig
 from policy.liteeval.gate import DrawnGates
-from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss, step_loss
+from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss
 from policy.liteeval.model import LiteEval, LiteEvalOutput
 from policy.liteeval.session import NETWORK, LiteEvalSession
 from policy.method import (
@@ -30,6 +31,8 @@ from policy.method import (
     Moment,
     Prediction,
     class_probabilities,
+    evaluate,
+    log_loss,
     row_offsets,
 )
 from policy.networks.standardize import fit_scale
@@ -83,6 +86,18 @@ class GatedMethod(Method):
     def drawn_gates(cls, config: RunConfig) -> DrawnGates | None:
         """What opens the gates of a session at random; None: the model does."""
         return None
+
+    def with_step_loss(self, losses: Losses, out: LiteEvalOutput, batch: Batch) -> Losses:
+        """With the loss of the prediction after every step, if it has a weight."""
+        weight = self.config.step_loss
+        if not weight:
+            return losses
+        every_step = step_loss(self.model.classifier(out.read), batch.targets, batch.inputs["coarse"])
+        return {**losses, "loss": losses["loss"] + weight * every_step, "step_loss": every_step}
+
+    def validates(self, progress: float) -> bool:
+        """Only when the usage that is aimed at is the final one."""
+        return progress >= self.config.warmup
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         return self.prediction(self.model(batch.inputs["coarse"], batch.inputs["fine"]))
@@ -159,10 +174,20 @@ class LearnedGating(GatedMethod):
     def set_value(self, value: float, target: OperatingTarget) -> None:
         self.model.threshold.fill_(value)
 
-    def penalty_weight(self, progress: float) -> float:
-        """λ, growing linearly from `lam_start`, if that is given."""
-        start, end = self.config.lam_start, self.config.lam
-        return end if start is None else start + (end - start) * progress
+    def validation_loss(self, videos: VideoSet, device: torch.device) -> float:
+        """Eq. 7 with the gates of evaluation and the final γ and λ."""
+        predictions = evaluate(self, videos, device=device)
+        penalty = np.mean((predictions.usage - self.final_usage) ** 2)
+        return log_loss(predictions, videos) + self.config.lam * float(penalty)
+
+    def penalty_weight(self, moment: Moment) -> float:
+        """λ, growing from `lam_start`, if that is given."""
+        config = self.config
+        start, end, by_step = config.lam_start, config.lam, config.lam_growth == "step"
+        if start is None:
+            return end
+        way = 1 - math.exp(-moment.step / config.epochs) if by_step else moment.progress
+        return start + (end - start) * way
 
 
 class LiteEvalMethod(LearnedGating):
@@ -184,10 +209,14 @@ class LiteEvalMethod(LearnedGating):
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         config = self.config
         tau, gamma = self.temperature(moment), self.target_usage(moment.progress)
-        lam = self.penalty_weight(moment.progress)
-        coarse = batch.inputs["coarse"]
+        lam = self.penalty_weight(moment)
         out: LiteEvalOutput = self.model(
-            coarse, batch.inputs["fine"], temperature=tau, noise_scale=config.noise, generator=generator
+            batch.inputs["coarse"],
+            batch.inputs["fine"],
+            temperature=tau,
+            noise_scale=config.noise,
+            generator=generator,
+            dropout=config.dropout,
         )
         loss = liteeval_loss(
             out.logits, out.usage, batch.targets, gamma=gamma, lam=lam, of_batch=config.usage_loss != "video"
@@ -203,10 +232,6 @@ class LiteEvalMethod(LearnedGating):
         if self.constrained:
             multiplier = parts["multiplier"] = self.model.multiplier.clone()
             total = total + multiplier * (usage - gamma)
-        if config.step_loss:
-            logits = self.model.classifier(out.states)
-            every_step = parts["step_loss"] = step_loss(logits, batch.targets, coarse)
-            total = total + config.step_loss * every_step
         if config.distill:
             assert self.teacher is not None  # set before training (`policy.runs`)
             distance = parts["distillation"] = distillation_loss(
@@ -216,7 +241,7 @@ class LiteEvalMethod(LearnedGating):
                 multi_label=self.multi_label,
             )
             total = total + config.distill * distance
-        return {"loss": total, **parts}
+        return self.with_step_loss({"loss": total, **parts}, out, batch)
 
     def after_step(self, losses: Losses) -> None:
         if self.constrained:
@@ -230,6 +255,12 @@ class LiteEvalMethod(LearnedGating):
                 self.model, videos, self.final_usage, batch=self.config.batch, device=device
             )
             self.model.threshold.fill_(threshold)
+
+    def validation_loss(self, videos: VideoSet, device: torch.device) -> float:
+        if not self.constrained:
+            return super().validation_loss(videos, device)
+        self.finish(videos, device)
+        return log_loss(evaluate(self, videos, device=device), videos)
 
     def temperature(self, moment: Moment) -> float:
         """τ, falling exponentially from its start to its end: over the training, or step by step in each epoch."""

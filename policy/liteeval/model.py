@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from policy.config import Cell, GateState, Precision
+from policy.config import Cell, GateState, Precision, ReadoutKind
 from policy.liteeval.cost import PolicyCost
 from policy.liteeval.gate import CLOSED, OPEN, ConditionalGate, gumbel_pairs
 from policy.networks.cells import NETWORKS
 from policy.networks.gated import State, closed_state, state_log_odds
 from policy.networks.packing import last_rows, place_of_row, split_videos
 from policy.networks.projection import Projection
+from policy.networks.readout import Readout, dropped
 from policy.networks.sparse import run_opened
 from policy.networks.standardize import Standardize
 
@@ -35,7 +36,10 @@ class LiteEvalOutput:
     log_odds: Tensor
     """(N,): of opening, b_t[OPEN] − b_t[CLOSED], without noise."""
     states: Tensor
-    """(N, H_f): h^f after each step; the classifier on it is the prediction so far."""
+    """(N, H_f): h^f after each step."""
+    read: Tensor
+    """(N, H_f): what the classifier reads after each step, which gives the prediction so far: h^f, or more with
+    another readout than "last"."""
     batch_sizes: Tensor
     unsorted_indices: Tensor | None
 
@@ -76,6 +80,7 @@ class LiteEval(nn.Module):
         none. gate_state: the fine network's state in the gate's input beside v^c: h^f, or h^f and c^f. precision:
         of the matrix products in training (:mod:`policy.networks.products`), except for the gate and the
             classifier.
+        readout: what the classifier reads of the fine network's states; "last" is Eq. 6.
 
     Raises:
         ValueError: a size is not positive, ``coarse_hidden`` > ``fine_hidden`` (Eq. 5 copies all of h^c), or the
@@ -99,6 +104,7 @@ class LiteEval(nn.Module):
         fine_projection: int = 0,
         gate_state: GateState = "hidden",
         precision: Precision = "float32",
+        readout: ReadoutKind = "last",
     ) -> None:
         super().__init__()
         if min(coarse_dim, fine_dim, num_classes, coarse_hidden, fine_hidden) < 1:
@@ -125,6 +131,7 @@ class LiteEval(nn.Module):
         self.fine_cell = network(coarse_width + fine_width, fine_hidden)
         self.coarse_cell.precision = self.fine_cell.precision = precision
         self.gate = ConditionalGate(coarse_width, fine_hidden, sees_cell_state=sees_cell_state)
+        self.readout = Readout(readout, fine_hidden)
         self.classifier = nn.Linear(fine_hidden, num_classes)
         self.register_buffer("threshold", torch.zeros(()))
         self.register_buffer("multiplier", torch.zeros(()))
@@ -139,6 +146,7 @@ class LiteEval(nn.Module):
             coarse_projection=coarse_projection,
             fine_projection=fine_projection,
             gate_state=gate_state,
+            readout_step=self.readout.step_macs,
         )
 
     def forward(
@@ -150,6 +158,7 @@ class LiteEval(nn.Module):
         noise_scale: float = 1.0,
         generator: torch.Generator | None = None,
         gates: Tensor | None = None,
+        dropout: float = 0.0,
     ) -> LiteEvalOutput:
         """Run whole videos.
 
@@ -158,9 +167,10 @@ class LiteEval(nn.Module):
             fine: features v^f, (N, D_f), packed alike.
             temperature: τ of Eq. 9, used in training only.
             noise_scale: factor of the Gumbel noise, in training only; 1 is Eq. 8.
-            generator: source of the Gumbel noise; needed in training unless ``gates`` are given. The same state
-                gives the same noise on every device.
+            generator: source of the Gumbel noise, and of dropout; needed in training unless ``gates`` are given.
+                The same state gives the same noise on every device.
             gates: (N,) of 0 and 1, packed alike, to be used instead (all open, all closed, random, oracle).
+            dropout: share of the networks' input features, and of what the classifier reads, left out in training.
 
         Raises:
             ValueError: the two sequences or the gates do not fit each other, τ is not positive, the scale of the
@@ -168,7 +178,8 @@ class LiteEval(nn.Module):
         """
         _check(coarse, fine, gates, temperature, noise_scale)
         batch_sizes: list[int] = coarse.batch_sizes.tolist()
-        coarse_input = self.coarse_input(coarse.data, batch_sizes)
+        dropout = dropout if self.training else 0.0
+        coarse_input = dropped(self.coarse_input(coarse.data, batch_sizes), dropout, generator)
         coarse_states = self.coarse_cell.run(coarse_input, batch_sizes)
         gate = self.gate.gate_input(coarse_input)._replace(
             fixed=None if gates is None else gates.to(coarse_input.dtype), temperature=temperature
@@ -180,7 +191,8 @@ class LiteEval(nn.Module):
                     raise ValueError("training samples its gates: pass a torch.Generator (or the gates)")
                 pairs = gumbel_pairs(len(coarse_input), generator).to(coarse_input)
                 gate = gate._replace(noise=noise_scale * (pairs[:, OPEN] - pairs[:, CLOSED]))
-            inputs = torch.cat([coarse_input, self.fine_input(fine.data, batch_sizes)], 1)
+            fine_input = dropped(self.fine_input(fine.data, batch_sizes), dropout, generator)
+            inputs = torch.cat([coarse_input, fine_input], 1)
             run = self.fine_cell.run_gated(inputs, batch_sizes, gate, sync)
         else:
 
@@ -193,7 +205,8 @@ class LiteEval(nn.Module):
         lengths = lengths.to(run.gates.device)
         usage = run.gates.new_zeros(len(lengths)).index_add(0, place.to(lengths.device), run.gates) / lengths
         last = last_rows(coarse.batch_sizes).to(lengths.device)
-        logits = self.classifier(run.states.h[last])
+        read = dropped(self.readout(run.states.h, batch_sizes), dropout, generator)
+        logits = self.classifier(read[last])
         unsorted = coarse.unsorted_indices
         return LiteEvalOutput(
             logits=logits if unsorted is None else logits[unsorted],
@@ -201,6 +214,7 @@ class LiteEval(nn.Module):
             gates=run.gates,
             log_odds=run.log_odds,
             states=run.states.h,
+            read=read,
             batch_sizes=coarse.batch_sizes,
             unsorted_indices=unsorted,
         )
@@ -235,7 +249,8 @@ class LiteEval(nn.Module):
             fine_state: (n, H_f), after the step before.
 
         Returns:
-            The fine network's state after the step; ``classifier(state.h)`` are the class logits so far (Eq. 6).
+            The fine network's state after the step. ``readout.step`` takes its h, and what the classifier makes of
+            the result are the class logits so far (Eq. 6).
         """
         inputs = [self.coarse_input(coarse, [len(coarse)]), self.fine_input(fine, [len(fine)])]
         return self.fine_cell.step(torch.cat(inputs, 1), fine_state)

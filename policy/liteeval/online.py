@@ -184,7 +184,7 @@ def _curve(
         places = torch.arange(len(batch_gates), device=device)
         for point, counts in enumerate(row_counts[:, start:stop]):
             last = torch.from_numpy(counts - 1).to(device)
-            logits = method.model.classifier(out.states[packed_rows(coarse, places, last)])
+            logits = method.model.classifier(out.read[packed_rows(coarse, places, last)])
             scores[point, start:stop] = class_probabilities(logits, method.multi_label).float().cpu().numpy()
             for offset, part, count in zip(offsets[start:stop], batch_gates, counts, strict=True):
                 gates[point, offset : offset + count] = part[:count]

@@ -69,11 +69,15 @@ class RandomGating(GatedMethod):
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         usage = self.target_usage(moment.progress)
-        coarse = batch.inputs["coarse"]
+        coarse, dropout = batch.inputs["coarse"], self.config.dropout
         gates: Tensor = (torch.rand(len(coarse.data), generator=generator) < usage).float()
-        out: LiteEvalOutput = self.model(coarse, batch.inputs["fine"], gates=gates.to(coarse.data.device))
+        gates = gates.to(coarse.data.device)
+        out: LiteEvalOutput = self.model(
+            coarse, batch.inputs["fine"], gates=gates, generator=generator, dropout=dropout
+        )
         loss = classification_loss(out.logits, batch.targets)
-        return {"loss": loss, "usage": out.usage.mean(), "target_usage": usage}
+        losses: Losses = {"loss": loss, "usage": out.usage.mean(), "target_usage": usage}
+        return self.with_step_loss(losses, out, batch)
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         return self.prediction(with_drawn_gates(self.model, batch, self.final_usage, generator))

@@ -97,6 +97,7 @@ class LiteEvalSession(Session):
         self.fine_features = 0
         self.wants_fine = False
         self._coarse_state, self._fine_state = self.model.initial_state(1)
+        self._reading = self.model.readout.start(self.model.gate.weight, 1)
         self._taken = self._coarse_state.h[:0]  # rows that `_advance` is to look at
         # Frames that are not done; the first may wait for its fine features.
         self._ahead = Watched(self._taken, rows_of(self._coarse_state, slice(0)))
@@ -131,6 +132,7 @@ class LiteEvalSession(Session):
             states = steps.opened(inputs, rows, [session._fine_state for session in fine])
             for session, state in zip(fine, states, strict=True):
                 session._ahead, session._fine_state = session._ahead.after(1), state
+                session._read(state.h)
                 session.fine_features += 1
         for session in sessions:
             session._go_ahead()
@@ -149,6 +151,14 @@ class LiteEvalSession(Session):
             done += 1
         if done:
             self._ahead, self._fine_state = self._ahead.after(done), rows_of(states, slice(done - 1, done))
+            self._read(states.h[:done])
+
+    @torch.no_grad()
+    def _read(self, states: Tensor) -> None:
+        """Take in the fine network's hidden states (k, H) after further frames, in order."""
+        readout = self.model.readout
+        for h in torch.split(states[-1:] if readout.kind == "last" else states, 1):
+            self._reading = readout.step(self._reading, h)
 
     def _opens(self, learned: bool) -> bool:
         """Whether the gate opens at a frame. Called once for each, in order.
@@ -191,7 +201,7 @@ class LiteEvalSession(Session):
     @torch.no_grad()
     def logits(self) -> Tensor:
         """(C,): after the frames that are done; before the first, those of the zero state."""
-        logits: Tensor = self.model.classifier(self._fine_state.h)
+        logits: Tensor = self.model.classifier(self._reading.value)
         return logits[0]
 
     @property

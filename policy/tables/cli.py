@@ -16,8 +16,8 @@ import click
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
 from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
-from policy.baselines.config import FramesConfig, GlimpsesConfig, JumpsConfig
-from policy.config import RunConfig, TrainingConfig, method_options, names_of
+from policy.baselines.config import FrameClassifierConfig, FramesConfig, GlimpsesConfig, JumpsConfig
+from policy.config import RunConfig, StepTrainingConfig, TrainingConfig, method_options, names_of
 from policy.deploy.arguments import Ids, VideosCommand, find_videos
 from policy.deploy.arguments import takes_videos as video_arguments
 from policy.liteeval.config import GumbelConfig, NetworkConfig, PenaltyConfig, WarmupConfig
@@ -387,6 +387,8 @@ _LITEEVAL = options(
         settings,
         (PenaltyConfig, WarmupConfig, GumbelConfig, FramesConfig, GlimpsesConfig, JumpsConfig, NetworkConfig),
     ),
+    settings(StepTrainingConfig, "dropout", "validation"),
+    settings(FrameClassifierConfig),
     training(RunConfig, without=("seed",)),
     TABLE,
 )
@@ -418,7 +420,7 @@ OF_LOCALIZATION = options(
 OF_ALL = options(
     _LITEEVAL,
     _SELECTOR,
-    settings(WTALCConfig, *_OF_WTALC, without=("precision",)),  # LiteEval's, too
+    settings(WTALCConfig, *_OF_WTALC, without=("precision", "dropout")),  # LiteEval's, too
     _dataset(DATASETS, f"{_SIZES}, or the {_CLIPS}"),
 )
 """For tables with rows of all families. Rows that choose from a pool default to the selector's --epochs and --lr

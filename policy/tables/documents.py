@@ -12,6 +12,7 @@ from policy.tables.datasets import dataset_title
 from policy.tables.exhibits.exhibit import Exhibit
 from policy.tables.experiment import MEASURES, METHODS_GROUP, Experiment, Measure, Printed
 from policy.tables.report import Report, Row
+from policy.tables.verdicts import Verdict, verdicts
 
 NOT_BUILT = "not built yet"
 _MOST_DECIMALS = 4
@@ -27,7 +28,7 @@ def document(content: Report | Exhibit, *, drawn: bool) -> Document:
 
 def of_report(report: Report, png: bytes | None = None) -> Document:
     """A table, with its figure as PNG if there is one."""
-    table = report.table
+    table, judged = report.table, verdicts(report)
     pictures = []
     if png is not None:
         crosses = "; crosses are the paper's values." if report.dataset in table.datasets else "."
@@ -37,7 +38,7 @@ def of_report(report: Report, png: bytes | None = None) -> Document:
         id=_id(table.name),
         title=table.title,
         sheets=[_shown(report)],
-        state=report.state,
+        state=(*map(str, judged), *report.state),
         command=report.command,
         pictures=pictures,
         record={
@@ -48,8 +49,9 @@ def of_report(report: Report, png: bytes | None = None) -> Document:
             "dataset": report.dataset,
             "seeds": report.seeds,
             "rows": [_record(row, report) for row in report.rows],
+            "verdicts": [asdict(verdict) for verdict in judged],
         },
-        data=[_complete(report)],
+        data=[_complete(report), *([_claims(judged)] if judged else [])],
         # \ref takes letters, digits and hyphens.
         label=re.sub(r"[^A-Za-z0-9]", "-", table.name),
     )
@@ -173,6 +175,12 @@ def _complete(report: Report) -> Sheet:
             ]
         )
     return Sheet(table.title, [Column(key, key) for key in keys], rows)
+
+
+def _claims(judged: Sequence[Verdict]) -> Sheet:
+    """The verdicts, for CSV."""
+    columns = [Column("holds", "holds"), Column("claim", "claim")]
+    return Sheet("Verdicts", columns, [["yes" if one.holds else "no", one.claim] for one in judged])
 
 
 def _record(row: Row, report: Report) -> dict[str, object]:

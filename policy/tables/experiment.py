@@ -165,6 +165,7 @@ class PaperTable:
         pool_of_dataset: rows choose from the paper's pool for the data set named by --dataset.
         cost_of_dataset: without a threshold or budget from the user, the budget is the cost that the paper prints.
         budget_over_threshold: a budget from the user replaces the rows' own thresholds and prices.
+        verdicts: below it stands whether it shows what the emphasised row is for (`verdicts.verdicts`).
         rows_within_cache: rows that need more clips than the cache has are left out.
         streams_within_cache: so are rows of which the cache lacks a stream that the emphasised row does not read.
     """
@@ -185,6 +186,7 @@ class PaperTable:
     budget_over_threshold: bool = False
     rows_within_cache: bool = False
     streams_within_cache: bool = False
+    verdicts: bool = False
 
     @property
     def accuracy(self) -> Measure:

@@ -50,6 +50,7 @@ _FLAGS = (
     "cost_of_dataset",
     "budget_over_threshold",
     "rows_within_cache",
+    "verdicts",
     "streams_within_cache",
 )
 _EXHIBITS: tuple[ExhibitName, ...] = get_args(ExhibitName)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from cache_schema import StreamSpec
 from cache_schema.costs import cost_table, stream_cost
+from policy.config import StepTrainingConfig
 from policy.data.opening import Dataset
 from policy.runs import Result, Run
 from policy.sheets.sheet import INTERVALS, Spread
@@ -157,6 +158,7 @@ def make_report(
         _videos(data, labels_name),
         *(_stream(role, spec) for role, by_paper in specs.items() for spec in _unique(by_paper)),
         *_replaced(streams),
+        *_trained_alike(order),
         _reading(table, seeds, spread),
         *([INTERVALS] if any(row.intervals for row in rows) else []),
         *_differences(table, data, specs, dataset),
@@ -179,6 +181,22 @@ def _videos(data: Dataset, labels_name: str) -> str:
 def _unique(specs: Mapping[str, StreamSpec]) -> Iterable[StreamSpec]:
     """Each stream of the cache once."""
     return {spec.name: spec for spec in specs.values()}.values()
+
+
+def _trained_alike(order: Order) -> Iterable[str]:
+    """How the rows that read over time were trained beside their papers: all alike, or which otherwise."""
+    names = [option.name for option in fields(StepTrainingConfig)]
+    rows: dict[str, list[str]] = {}
+    for one in order.table.experiments:
+        request = order.requests.get(one.name)
+        values = {name: getattr(request.config, name, None) for name in names} if request else {}
+        if None not in values.values() and values:
+            text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
+            rows.setdefault(text, []).append(one.title)
+    if len(rows) == 1:
+        yield f"All rows that read over time were trained with {next(iter(rows))}."
+    else:
+        yield from (f"Trained with {text}: {', '.join(titles)}." for text, titles in rows.items())
 
 
 _ROWS = {"clips": "clip", "snippets": "snippet", "dense": "clip"}

@@ -54,16 +54,19 @@ def write_checkpoint(
     generator: torch.Generator,
     state: Mapping[str, Any],
     order: Tensor | None = None,
+    best: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write all that training needs to continue as if it had not been stopped.
 
     Args:
         state: for JSON.
         order: (n,) of the videos, in the middle of an epoch.
+        best: the weights that are best so far, by name, where videos are held out to tell.
     """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
+    tensors |= {f"best/{name}": value for name, value in (best or {}).items()}
     tensors["generator"] = generator.get_state()
     if order is not None:
         tensors["order"] = order
@@ -72,8 +75,8 @@ def write_checkpoint(
 
 def read_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
-) -> tuple[dict[str, Any], Tensor | None]:
-    """Load what `write_checkpoint` wrote, and return its `state` and `order`.
+) -> tuple[dict[str, Any], Tensor | None, dict[str, Tensor]]:
+    """Load what `write_checkpoint` wrote, and return its `state`, `order` and `best`, on the model's device.
 
     Raises:
         UserError: the file is damaged or of another model.
@@ -81,11 +84,15 @@ def read_checkpoint(
     tensors, metadata = _read(path)
     moments: dict[int, dict[str, Tensor]] = {}
     weights: dict[str, Tensor] = {}
+    best: dict[str, Tensor] = {}
+    device = next(model.parameters()).device
     try:
         for name, value in tensors.items():
             kind, _, rest = name.partition("/")
             if kind == "model":
                 weights[rest] = value
+            elif kind == "best":
+                best[rest] = value.to(device)
             elif kind == "optimizer":
                 index, _, moment = rest.partition("/")
                 moments.setdefault(int(index), {})[moment] = value
@@ -96,7 +103,7 @@ def read_checkpoint(
         state: dict[str, Any] = json.loads(metadata[_JSON])
     except (RuntimeError, KeyError, ValueError) as error:
         raise UserError(f"{path}: a checkpoint of another program; delete it to start again") from error
-    return state, tensors.get("order")
+    return state, tensors.get("order"), best
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

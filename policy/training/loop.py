@@ -40,17 +40,21 @@ def train(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_earlier: Callable[[Sequence[Epoch]], None] = lambda history: None,
     ranks: Ranks | None = None,
+    validation: VideoSet | None = None,
 ) -> list[Epoch]:
     """Train a method on a set of videos, or go on where a checkpoint in the folder stopped.
 
-    Each epoch visits the videos in a new order (`Method.epoch_order`). The model of the last epoch is the
-    result: nothing is selected on other videos. SIGTERM and Ctrl-C wait for the current step, and for a
-    checkpoint after it.
+    Each epoch visits the videos in a new order (`Method.epoch_order`). The model of the last epoch is the result,
+    or with videos held out that of the epoch whose loss on them is least (`Method.validation_loss`). SIGTERM and
+    Ctrl-C wait for the current step, and for a checkpoint after it.
 
     Args:
-        folder: for the checkpoint and metrics.jsonl. on_epoch: called after each epoch of this call, when its
-        checkpoint is written. on_earlier: called before the first of them with those of earlier calls. ranks:
-        of several processes that share each batch. Each calls this; only the first one writes and calls back.
+        folder: for the checkpoint and metrics.jsonl.
+        on_epoch: called after each epoch of this call, when its checkpoint is written.
+        on_earlier: called before the first of them with those of earlier calls.
+        ranks: of several processes that share each batch. Each calls this; only the first one writes and calls
+            back.
+        validation: the videos that are held out.
 
     Returns:
         All epochs, including those of earlier calls.
@@ -58,7 +62,7 @@ def train(
     Raises:
         UserError: the loss is no longer finite, or the folder cannot be written to.
     """
-    training = _Training(method, videos, folder, device, ranks or Ranks())
+    training = _Training(method, videos, folder, device, ranks or Ranks(), validation)
     leads = training.ranks.leads
     if leads:
         # Lines written after the last checkpoint belong to an epoch that will be repeated.
@@ -74,6 +78,8 @@ def train(
                     file.write(_line(epoch))
                 on_epoch(epoch)
                 stop.deliver()
+    if training.best:
+        method.model.load_state_dict(training.best)
     return training.history
 
 
@@ -81,9 +87,17 @@ class _Training:
     """A method, its optimiser and their progress."""
 
     def __init__(
-        self, method: Method, videos: VideoSet, folder: Path, device: torch.device, ranks: Ranks
+        self,
+        method: Method,
+        videos: VideoSet,
+        folder: Path,
+        device: torch.device,
+        ranks: Ranks,
+        validation: VideoSet | None,
     ) -> None:
         self.method, self.videos, self.device, self.ranks = method, videos, device, ranks
+        self.validation = validation
+        self.best: dict[str, Tensor] = {}  # weights of the epoch that is best on the videos held out
         self.model = method.model.to(device)
         config = method.config
         # One implementation everywhere, so that a resumed run computes what an undisturbed one does.
@@ -94,7 +108,7 @@ class _Training:
         self.path = folder / CHECKPOINT
         self.done = _Done()
         if self.path.exists():
-            state, order = read_checkpoint(self.path, self.model, self.optimizer, self.generator)
+            state, order, self.best = read_checkpoint(self.path, self.model, self.optimizer, self.generator)
             try:
                 self.done = _Done.of(state, order)
             except (KeyError, TypeError) as error:
@@ -109,7 +123,9 @@ class _Training:
 
     def save(self) -> None:
         done = self.done
-        write_checkpoint(self.path, self.model, self.optimizer, self.generator, done.state(), done.order)
+        write_checkpoint(
+            self.path, self.model, self.optimizer, self.generator, done.state(), done.order, self.best
+        )
 
     def epoch(self, stop: DeferredSignals) -> Epoch:
         """Do an epoch, or the rest of one. Between steps signals in `stop` are delivered, after a checkpoint."""
@@ -137,6 +153,8 @@ class _Training:
                     self.save()
                 stop.deliver()
         epoch = {"epoch": len(done.history) + 1, **done.means(), "lr": rate}
+        if self.validation and self.ranks.leads and method.validates(progress):
+            epoch["validation_loss"] = self._validate(self.validation)
         # All processes have the same means: one message is enough.
         if self.ranks.leads and not all(map(math.isfinite, epoch.values())):
             raise UserError(
@@ -146,6 +164,14 @@ class _Training:
         epoch["seconds"] = round(done.seconds + time.monotonic() - started, 3)
         self.done = _Done([*done.history, epoch])
         return epoch
+
+    def _validate(self, videos: VideoSet) -> float:
+        """The current weights' loss on the videos that are held out; they are kept if there are no better ones."""
+        loss = self.method.validation_loss(videos, self.device)
+        self.model.train()
+        if loss < min((epoch.get("validation_loss", math.inf) for epoch in self.history), default=math.inf):
+            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        return loss
 
     def _step(self, batch: Batch, moment: Moment, weight: float) -> Losses:
         """A step of the optimiser on this process's share of a batch. Returns the losses of the whole batch."""

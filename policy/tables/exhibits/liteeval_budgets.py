@@ -9,13 +9,14 @@ import numpy as np
 from policy.evaluation.curves import FloatArray, common_budgets, hull_area
 from policy.evaluation.metrics import percentile_interval, resampled_weights, weighted_mean
 from policy.evaluation.operating import Curve
-from policy.liteeval.budgets import oracle_curve, random_curve, threshold_curve
+from policy.liteeval.budgets import oracle_curves, random_curve, threshold_curve
 from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.method import LiteEvalMethod
 from policy.sheets.sheet import Column, Picture, Sheet, Value, with_ends
 from policy.tables.exhibits.averaged import COLUMNS, Averaged, averaged
 from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.plots.curves import Kind, draw_against_cost
+from policy.training.validation import calibration_videos
 
 USAGES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 """Usages on the training videos at which the gate's threshold is set."""
@@ -40,15 +41,12 @@ def make(material: Material) -> Exhibit:
     lines: list[Averaged] = []
     curves: list[list[Curve]] = []
     for row in liteevals:
-        material.say(
-            f"{row.title}: {len(USAGES)} gate thresholds for each of {len(material.report.seeds)} seeds"
-        )
-        by_seed = [
-            threshold_curve(
-                one.method_of(LiteEvalMethod), one.evaluation, USAGES, one.data.train, device=device
-            )
-            for one in material.trained(row.name)
-        ]
+        by_seed = []
+        for one in material.trained(row.name):
+            material.say(f"{row.title}, seed {one.config.seed}: evaluating {len(USAGES)} gate thresholds")
+            method = one.method_of(LiteEvalMethod)
+            videos = calibration_videos(method, one.data.train)
+            by_seed.append(threshold_curve(method, one.evaluation, USAGES, videos, device=device))
         curves.append(by_seed)
         kind: Kind = "proposed" if row.experiment.emphasised else "baseline"
         lines.append(averaged(row.title, kind, by_seed, point="threshold {:.3g}".format))
@@ -58,11 +56,13 @@ def make(material: Material) -> Exhibit:
     for row, by_seed in zip(liteevals, curves, strict=True):
         config = material.order.requests[row.name].config
         assert isinstance(config, LiteEvalConfig)
-        random = [
-            random_curve(one.method_of(LiteEvalMethod), one.evaluation, USAGES, device=device)
-            for one in material.trained(row.name)
-        ]
-        oracles = [oracle_curve(curve) for curve in by_seed]
+        random = []
+        for one in material.trained(row.name):
+            material.say(f"{row.title}, seed {one.config.seed}: evaluating random gates")
+            random.append(random_curve(one.method_of(LiteEvalMethod), one.evaluation, USAGES, device=device))
+        resampled = f", and its interval from {material.resamples:,} samples" if material.resamples else ""
+        material.say(f"{row.title}: oracle and area{resampled}")
+        oracles = oracle_curves(by_seed)
         area, low, high = _area(by_seed, budgets, material.resamples)
         means = material.means(row.name, "usage_percent", "gflops", "top1_percent", "map_percent")
         above_random = area - _area(random, budgets, 0)[0]
@@ -71,7 +71,7 @@ def make(material: Material) -> Exhibit:
         if row.experiment.emphasised:
             controls = [
                 averaged("random gates", "control", random, point="usage {:.0%}".format),
-                averaged("oracle", "oracle", oracles[:1], point="price {:.3g}".format),
+                averaged("oracle", "oracle", oracles, point="price {:.3g}".format),
             ]
     drawing = draw_against_cost(
         [line.against_cost(hull=line.kind == "proposed") for line in [*lines, *controls]],
@@ -90,7 +90,7 @@ def make(material: Material) -> Exhibit:
             f"Area: mean top-1 of the curve's convex hull over budgets from {budgets[0]:.2f} to {budgets[1]:.2f} "
             "GFLOPs, which all curves cover; low and high are the ends of its bootstrap interval over videos. "
             "Random: the same networks with gates opened at random. Oracle: for each video the cheapest threshold "
-            "at which the policy is right, traded against cost.",
+            "at which the policy is right, traded against cost, at the same prices for all seeds.",
         ),
     )
 

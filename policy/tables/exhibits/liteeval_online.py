@@ -8,7 +8,7 @@ import numpy as np
 
 from policy.baselines.uniform import Uniform
 from policy.evaluation.operating import Curve
-from policy.liteeval.budgets import oracle_curve, random_curve
+from policy.liteeval.budgets import oracle_curves, random_curve
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.online import emissions, seq_k, uniform_k, uniform_watched, watched
 from policy.sheets.sheet import Picture, Sheet
@@ -30,7 +30,7 @@ def at_budgets(material: Material) -> Exhibit:
     liteevals, uniforms = material.trained("liteeval"), material.trained("uniform")
     device, resamples = material.device, material.resamples
     ks = _reached([trained.run.predictions().fine_rows.max() for trained in liteevals])
-    emitted, spread, first, random, oracles = [], [], [], [], []
+    emitted, spread, first, random = [], [], [], []
     for trained, other in zip(liteevals, uniforms, strict=True):
         method, uniform = trained.method_of(LiteEvalMethod), other.method_of(Uniform)
         curve = emissions(method, trained.evaluation, ks, device=device)
@@ -43,7 +43,6 @@ def at_budgets(material: Material) -> Exhibit:
         first.append(Curve("SEQ-K", tuple(seq_k(uniform, other.evaluation, k, device=device) for k in ks)))
         usages = [float(point.predictions.usage.mean()) for point in curve.points]
         random.append(random_curve(method, trained.evaluation, usages, device=device))
-        oracles.append(oracle_curve(curve))
 
     k, usage, price = "K = {:g}".format, "usage {:.1%}".format, "price {:.3g}".format
     lines = [
@@ -51,8 +50,7 @@ def at_budgets(material: Material) -> Exhibit:
         averaged("UNIFORM-K", "baseline", spread, point=k, resamples=resamples),
         averaged("SEQ-K", "baseline", first, point=k, resamples=resamples),
         averaged("random gates", "control", random, point=usage, resamples=resamples),
-        # The oracle's points are different trade-offs for every seed: only those of the first are shown.
-        averaged("oracle", "oracle", oracles[:1], point=price),
+        averaged("oracle", "oracle", oracle_curves(emitted), point=price),
     ]
     drawing = draw_against_cost(
         [line.against_cost(labels=[f"{k}" for k in ks] if line.kind == "proposed" else ()) for line in lines],
@@ -67,8 +65,8 @@ def at_budgets(material: Material) -> Exhibit:
             "LiteEval answers after its K-th fine feature, or at the end of a video in which it computes fewer; "
             "UNIFORM-K averages K frames of what LiteEval has seen by then, SEQ-K the first K frames.",
             "Random gates: the same networks over whole videos, gates opened at random with LiteEval's usage at "
-            f"each K. Oracle (seed {material.report.seeds[0]}): for each video the cheapest K at which LiteEval "
-            "is right, traded against cost. The band is the 95 % bootstrap interval of LiteEval.",
+            "each K. Oracle: for each video the cheapest K at which LiteEval is right, traded against cost at the "
+            "same prices for all seeds. The band is the 95 % bootstrap interval of LiteEval.",
         ),
     )
 

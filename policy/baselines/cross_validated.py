@@ -1,0 +1,94 @@
+"""A linear classifier of frames: logistic regression, regularised as is best on folds of the videos."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression
+
+from policy.method import LEAST_PROBABILITY, IntArray
+
+Floats = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+
+PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
+"""λ of mean −log p + λ/2 ‖W‖², for features of variance 1, in the order in which they are tried."""
+FOLDS = 5
+_NEVER = -30.0
+"""Logit of a class without a video."""
+_ITERATIONS = 200
+
+
+def fit(
+    features: Floats, video: IntArray, targets: BoolArray, *, multi_label: bool, seed: int
+) -> tuple[Floats, Floats, float]:
+    """Weights (C, D), bias (C,) and the penalty that was chosen.
+
+    That is the one with which videos that are held out are likeliest, by the mean class probabilities of their
+    frames. Ever weaker ones are tried for as long as that grows.
+
+    Args:
+        features: (N, D) of all frames, standardised.
+        video: (N,) which of the M videos each is of.
+        targets: (M, C), the classes of each video; exactly one of them unless `multi_label`.
+    """
+    fitted = _each_class if multi_label else _softmax
+    fold = np.random.default_rng(seed).permutation(len(targets)) % min(FOLDS, len(targets))
+    best, least = PENALTIES[0], np.inf
+    for penalty in PENALTIES if fold.max() else ():
+        loss = 0.0
+        for number in range(fold.max() + 1):
+            held_out = fold[video] == number
+            weights, bias = fitted(features[~held_out], targets[video[~held_out]], penalty)
+            logits = features[held_out] @ weights.T + bias
+            loss += _loss(logits, video[held_out], targets, multi_label)
+        if loss >= least:
+            break
+        best, least = penalty, loss
+    return (*fitted(features, targets[video], best), best)
+
+
+def _softmax(features: Floats, targets: BoolArray, penalty: float) -> tuple[Floats, Floats]:
+    label = targets.argmax(axis=1)
+    classes, dim = targets.shape[1], features.shape[1]
+    weights, bias = np.zeros((classes, dim)), np.full(classes, _NEVER)
+    present = np.unique(label)
+    if len(present) == 1:
+        bias[present] = 0.0
+        return weights, bias
+    model = _regression(penalty, len(features)).fit(features, label)
+    if len(present) == 2:  # scikit-learn has the difference of the two
+        weights[present] = np.concatenate([-model.coef_, model.coef_]) / 2
+        bias[present] = np.concatenate([-model.intercept_, model.intercept_]) / 2
+    else:
+        weights[present], bias[present] = model.coef_, model.intercept_
+    return weights, bias
+
+
+def _each_class(features: Floats, targets: BoolArray, penalty: float) -> tuple[Floats, Floats]:
+    weights, bias = np.zeros((targets.shape[1], features.shape[1])), np.full(targets.shape[1], _NEVER)
+    for index, of_class in enumerate(targets.T):
+        if of_class.all():
+            bias[index] = -_NEVER
+        elif of_class.any():
+            model = _regression(penalty, len(features)).fit(features, of_class)
+            weights[index], bias[index] = model.coef_[0], model.intercept_[0]
+    return weights, bias
+
+
+def _regression(penalty: float, frames: int) -> LogisticRegression:
+    return LogisticRegression(C=1 / (penalty * frames), max_iter=_ITERATIONS)
+
+
+def _loss(logits: Floats, video: IntArray, targets: BoolArray, multi_label: bool) -> float:
+    """Sum over videos of −log p of their mean probabilities."""
+    of_frame = expit(logits) if multi_label else softmax(logits, axis=1)
+    videos, place = np.unique(video, return_inverse=True)
+    sums = np.zeros((len(videos), targets.shape[1]))
+    np.add.at(sums, place, of_frame)
+    p = np.clip(sums / np.bincount(place)[:, None], LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    of_class = targets[videos]
+    if multi_label:
+        return float(-np.where(of_class, np.log(p), np.log1p(-p)).sum())
+    return float(-np.log(p[of_class]).sum())
