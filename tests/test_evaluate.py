@@ -415,10 +415,10 @@ def test_a_budget_on_the_training_videos(pool: Trained, frames: Trained) -> None
             "budget",
             0.01,
             "val",
-            r"the least that is possible are [\d.]+ GFLOPs per video",
+            r"the least that is possible is [\d.]+ GFLOPs per video",
         ),
-        ("pool", "selector", "budget", 0.1, "val", r"the least that is possible are 0\.6\d* GFLOPs"),
-        ("pool", "selector-cascade", "budget", 0.1, None, r"the least that is possible are 0\.6\d* GFLOPs"),
+        ("pool", "selector", "budget", 0.1, "val", r"the least that is possible is 0\.6\d* GFLOPs"),
+        ("pool", "selector-cascade", "budget", 0.1, None, r"the least that is possible is 0\.6\d* GFLOPs"),
         ("pool", "selector", "threshold", 2.0, None, "no confidence is larger than 1"),
         ("pool", "price", "threshold", -1.0, None, "threshold must not be negative"),
         ("clips", "localization-selector", "budget", 1.0, "val", r"cost 4\.\d+; that is the least possible"),
@@ -491,7 +491,7 @@ def test_evaluate_on_the_command_line(frames: Trained) -> None:
         (["--usage", 0.1, "--budget", 3], "give one of --usage 0.1 and --budget 3"),
         (["--calibrate-subset", "val"], "says on which videos --usage or --budget is found"),
         (["--eval-subset", "nowhere"], "no subset 'nowhere'"),
-        (["--budget", 0.01, "--calibrate-subset", "val"], "--budget 0.01: the least that is possible are "),
+        (["--budget", 0.01, "--calibrate-subset", "val"], "--budget 0.01: the least that is possible is "),
     ],
 )
 def test_mistakes_on_the_command_line(frames: Trained, words: list[object], message: str) -> None:

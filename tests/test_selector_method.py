@@ -367,7 +367,7 @@ def selector(pool: PlantedPool, folder: Path, *words: str) -> Result:
         (["--threshold", "1.5"], "--threshold 1.5: no confidence is larger than 1"),
         (["--threshold", "-1"], "threshold must not be negative"),
         (["--budget", "0"], "budget must be positive"),
-        (["--budget", "0.3"], "--budget 0.3: the least that is possible are 0.6 GFLOPs per video"),
+        (["--budget", "0.3"], "--budget 0.3: the least that is possible is 0.6 GFLOPs per video"),
         (["--budget", "3", "--threshold", "0.2"], "give --threshold or --budget"),
         (["--target", "loss"], "--target loss weighs models by the price of a GFLOP: give --budget GFLOPS"),
         (["--rule", "price"], "--rule price weighs models by the price of a GFLOP"),

@@ -115,5 +115,5 @@ def test_a_budget_is_spent_as_far_as_it_goes(said: Floats, when_none: WhenNone, 
 
 
 def test_a_budget_below_the_cheapest() -> None:
-    with pytest.raises(UserError, match=r"--budget 0.5: the least that is possible are 0.6 GFLOPs per video"):
+    with pytest.raises(UserError, match=r"--budget 0.5: the least that is possible is 0.6 GFLOPs per video"):
         within_budget(0.5, np.array([0.0, 0.3]), lambda value: 0.6 + value)

@@ -59,7 +59,9 @@ def demo(folder: Path, videos_per_class: int, seeds: int) -> None:
         *("--weights", WEIGHTS, "--shard-size", "64"),
     )
 
-    say(f"3. Table 1 on the held-out videos: every method trained {seeds} times")
+    say(
+        f"3. Table 1 on the held-out videos: every method trained {'once' if seeds == 1 else f'{seeds} times'}"
+    )
     run(
         *("paper-tables", "liteeval-1", "--cache", cache, "--labels", labels),
         *("--coarse", "resnet10t_112", "--fine", "resnet18_224", *TRAINING),

@@ -83,7 +83,7 @@ def _needs(spec: StreamSpec) -> str:
     if not sampling.frames:
         return f"{spec.name}: imported, {spec.feature_dim} features"
     rows = {
-        "frames": f"{sampling.fps:g} frames a second",
+        "frames": f"{sampling.fps:g} {'frame' if sampling.fps == 1 else 'frames'} a second",
         "snippets": f"{sampling.rows_per_s:g} clips a second, of {sampling.frames} frames",
         "clips": f"{sampling.clips} clips a video, of {sampling.frames} frames",
         "dense": f"clips of {sampling.frames} frames end to end at {sampling.fps:g} a second",

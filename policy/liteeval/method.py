@@ -128,7 +128,7 @@ class GatedMethod(Method):
         least, most = gflops(np.zeros_like(lengths)), gflops(lengths)
         if budget < least:
             raise UserError(
-                f"--budget {budget:g}: the least that is possible are {least:.4g} GFLOPs per video, of the coarse "
+                f"--budget {budget:g}: the least that is possible is {least:.4g} GFLOPs per video, of the coarse "
                 "stream and the gate, which see all rows"
             )
         return float(min((budget - least) / (most - least), 1.0) * lengths.mean())

@@ -208,6 +208,6 @@ def check_budget(budget: float, least: float) -> None:
     """Raises UserError where a budget is below the least GFLOPs that are possible."""
     if budget < least:
         raise UserError(
-            f"--budget {budget:g}: the least that is possible are {least:.4g} GFLOPs per video, for the selector "
+            f"--budget {budget:g}: the least that is possible is {least:.4g} GFLOPs per video, for the selector "
             "and the model that it looks at"
         )
