@@ -236,16 +236,16 @@ def _of_answer(answer: Answer, streams: tuple[str, str], gated: bool) -> Flags:
 def _row(session: LiteEvalSession, video: str, row: int, data: Collection) -> str:
     """The row, and how far from the threshold its log-odds are where the rows come from the cache."""
     margins: list[float] = []
-    look = session.model.look
+    closed = session._steps.closed
 
     def watched(*states: Any) -> Any:
-        log_odds, state = look(*states)
-        margins.append(float(log_odds - session.model.threshold))
-        return log_odds, state
+        log_odds, after = closed(*states)
+        margins.append(float(log_odds[0] - session.model.threshold))
+        return log_odds, after
 
     session.begin()
     coarse, fine = (data.cache[name][video].features for name in data.streams)
-    with patch.object(session.model, "look", watched):
+    with patch.object(session._steps, "closed", watched):
         for number in range(row + 1):
             if session.look(coarse[number]):
                 session.fine(fine[number])

@@ -411,8 +411,11 @@ def test_seconds_are_counted_where_they_are_spent(
 
 def test_the_last_line_says_what_took_the_time(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
     ran = command(liteeval, [collection.videos / "v00.mp4"], tmp_path / "out.csv")
-    pattern = r"; [\d.]+ s: decoding [\d.]+ s of CPU, networks [\d.]+ s, policy [\d.]+ s; .*out\.csv$"
-    assert ran.code == 0 and re.search(pattern, ran.out.splitlines()[-1])
+    pattern = r"[\d.]+ s: decoding [\d.]+ s of CPU, networks [\d.]+ s, policy [\d.]+ s"
+    assert ran.code == 0 and re.fullmatch(pattern, ran.out.splitlines()[-1])
+    again = command(liteeval, [collection.videos / "v00.mp4"], tmp_path / "out.csv")
+    [line] = again.out.splitlines()  # nothing was done, so nothing is said of how quickly
+    assert line == f"1 video: 0 predicted, 1 already there, 0 failed; {tmp_path / 'out.csv'}"
 
 
 # --------------------------------------------------------------------------------------------- only what is wanted
@@ -780,6 +783,38 @@ def test_a_broken_video_is_named_and_the_others_are_done(
     (videos / "v02.mp4").unlink()
     assert command(liteeval, videos, out, "--damaged", "keep").code == 0
     assert command(liteeval, videos, out).code == 1  # it is not what was asked for now
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("cut.mkv", {}),
+        ("cut.mp4", {"container_options": {"movflags": "faststart"}}),
+        ("cut.ts", {}),
+    ],
+)
+def test_what_there_is_of_a_file_that_was_cut(
+    name: str, how: dict[str, Any], liteeval: Run, tmp_path: Path
+) -> None:
+    """It is refused when it is opened, unless what there is was asked for: as many rows as batch-extract keeps."""
+    path = tmp_path / name
+    write_video(path, numbered_frames(12 * FPS), fps=FPS, **how)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    source = SourceVideo("cut", path)
+    session = open_session(liteeval.folder)
+    (failure,) = run_engine([source], session, engine_for(session), Settings(1))
+    assert isinstance(failure, Failure) and failure.reason
+    answer = answers(liteeval, [source], Settings(1, keep_damaged=True))["cut"]
+    kept = sum(len(step.rows) for step in answer.steps if step.stream == CHEAP)
+    assert answer.damage == failure.reason
+
+    backbone = Backbone(parse_stream(STREAMS[CHEAP]), weights="random:0", device=CPU)
+    how_kept = ExtractSettings(decode_workers=1, batch=4, deadline_s=120.0, keep_damaged=True)
+    cache = tmp_path / "cache"
+    outcome = extract(find_videos([path]), {CHEAP: backbone}, cache, how_kept)
+    assert outcome.partial.keys() == {"cut"}
+    assert 4 <= kept == len(FeatureCache(cache)[CHEAP]["cut"].spans) < 12
 
 
 @pytest.mark.slow

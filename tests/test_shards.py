@@ -240,7 +240,10 @@ def test_commands_on_a_cache_whose_shards_are_open_elsewhere(tmp_path: Path) -> 
         assert run("merge", cache, "--into", tmp_path / "merged")[0] == 0
         assert run("export", cache, "--stream", "tiny_8", "--out", tmp_path / "files")[0] == 0
         assert run("drop", cache, "--stream", "tiny_8", "--video", "a")[0] == 0
-        assert run("verify", cache, "--repair-index")[:2] == (0, "1 shard, 1 video, 1 row: all good\n")
+        assert run("verify", cache, "--repair-index")[:2] == (
+            0,
+            "1 shard, 1 video in 1 stream, 1 row: all good\n",
+        )
 
 
 @pytest.mark.parametrize(

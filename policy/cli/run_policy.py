@@ -341,13 +341,13 @@ class _Progress:
             click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
         else:
             videos = len(self.sources.videos) + len(self.sources.refused)
-            parts = [
+            click.echo(
                 f"{count(videos, 'videos')}: {self.predicted} predicted, {self.present} already there, "
-                f"{len(self.failed)} failed{f', {len(self.partial)} partial' * bool(self.partial)}",
-                *([self.words(), self.seconds(backbones)] if self.predicted else []),
-                str(summary["out"]),
-            ]
-            click.echo("; ".join(parts))
+                f"{len(self.failed)} failed{f', {len(self.partial)} partial' * bool(self.partial)}; "
+                f"{summary['out']}"
+            )
+            if self.predicted:
+                click.echo(f"{self.words()}\n{self.seconds(backbones)}")
 
     def seconds(self, backbones: Backbones) -> str:
         """How long it took, and what for. Decoding goes on in processes beside the rest."""

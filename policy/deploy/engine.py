@@ -98,7 +98,7 @@ class Answer:
         frames_decoded: by its process, those of further passes too, and those that nobody wanted in the end.
         frames_held: the most decoded frames that were kept at once.
         spent: also for what came to nothing.
-        damage: why the rest of the video is not in it, with `keep_damaged`; else empty.
+        damage: with `keep_damaged`, why the video is not whole; `steps` go as far as it is. Else empty.
     """
 
     video: SourceVideo
@@ -148,6 +148,7 @@ class _Flight:
     available: dict[str, int] = field(default_factory=dict)
     frames_decoded: int = 0
     frames_held: int = 0
+    damage: str = ""
     spent: Spent = field(default_factory=Spent)
     outcome: Answer | Failure | None = None
 
@@ -245,11 +246,16 @@ class Engine:
     def _open(self, flight: _Flight) -> None:
         from policy.deploy.videos import Open
 
-        kept_bytes = self._settings.kept_bytes // (self._settings.in_flight + 1)
-        video = flight.video
-        self._send(
-            flight, Open(video.path, self._backbones.views, flight.decoder, video.frames_fps, kept_bytes)
+        video, settings = flight.video, self._settings
+        order = Open(
+            video.path,
+            self._backbones.views,
+            flight.decoder,
+            video.frames_fps,
+            max_bytes=settings.kept_bytes // (settings.in_flight + 1),
+            keep_damaged=settings.keep_damaged,
         )
+        self._send(flight, order)
 
     def _send(self, flight: _Flight, order: Open | Want) -> None:
         flight.process.send(order)
@@ -308,7 +314,7 @@ class Engine:
                 return
             self._go_on(flight)
         else:
-            flight.pixels = message.pixels
+            flight.pixels, flight.damage = message.pixels, message.damage
             flight.frames_decoded, flight.frames_held = message.decoded, message.held
 
     def _go_on(self, flight: _Flight) -> None:
@@ -318,7 +324,7 @@ class Engine:
         with _policy_at_work(flight):
             flight.pixels, flight.passed_over, flight.wanted = None, 0, flight.session.wanted()
         if flight.wanted is None:
-            flight.outcome = self._answer(flight)
+            flight.outcome = self._answer(flight, flight.damage)
             return
         wanted = flight.wanted
         # Of every video so many that they fill a batch together.
@@ -374,7 +380,7 @@ class Engine:
         else:
             flight.outcome = Failure(flight.video, reason, flight.spent)
 
-    def _answer(self, flight: _Flight, damage: str = "") -> Answer:
+    def _answer(self, flight: _Flight, damage: str) -> Answer:
         session, dearest = flight.session, self._dearest
         computed = {row for step in flight.steps if step.stream == dearest for row in step.rows.tolist()}
         with _policy_at_work(flight):

@@ -44,6 +44,7 @@ class Open(NamedTuple):
         decoder: as in `extract.decode.read_video`.
         frames_fps: rate of a folder of frames; None for a file.
         max_bytes: of decoded frames to keep, if that is more than one frame.
+        keep_damaged: what comes before the damage of a video is wanted.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Open(NamedTuple):
     decoder: str
     frames_fps: float | None
     max_bytes: int
+    keep_damaged: bool = False
 
 
 class Want(NamedTuple):
@@ -85,12 +87,14 @@ class Pixels(NamedTuple):
     Attributes:
         decoded: frames of the video that were decoded so far, those of further passes too.
         held: the most decoded frames that were kept at once.
+        damage: what was found damaged so far; these rows are not. Empty: nothing.
         cpu_s: as in Opened.
     """
 
     pixels: PixelArray
     decoded: int
     held: int
+    damage: str
     cpu_s: float
 
 
@@ -140,6 +144,7 @@ class Frames:
 
     Attributes:
         decoded: how many were decoded so far.
+        damage: where a damaged video is read all the same, what was found so far; empty: nothing.
         held: the most that were kept at once.
         most_ahead: how many are decoded before they are wanted, where half of what is kept has room for them.
 
@@ -162,10 +167,12 @@ class Frames:
         self.decoded = self.held = 0
         self.most_ahead = _AHEAD
         self._numbers = numbers
+        self.damage = ""
         self._kept: dict[int, Frame] = {}
         self._begin(video, numbers)
 
     def _begin(self, video: Video, numbers: IntArray) -> None:
+        self._reading = video
         self._left = numbers.tolist()[::-1]  # of this pass, the next one last
         self._pass = video.frames(numbers)
         self._latest = -1  # of those that were wanted
@@ -230,10 +237,12 @@ class Frames:
                 # Only where the pass ends without an error is the video whole.
                 for _ in self._pass:
                     pass
+            self.damage = self._reading.damage or self.damage
+            if frame is None:
+                raise VideoError(self.damage)
         except VideoError as error:
             self._error = error
             return
-        assert frame is not None, "damaged frames are not asked for"
         self._kept[number] = frame
         self.decoded += 1
         self._further()
@@ -252,7 +261,12 @@ class RawVideo:
 
     def __init__(self, order: Open, further: Callable[[], None] = lambda: None) -> None:
         def read(decoder: str) -> Video:
-            return read_video(order.path, decoder=decoder, frames_fps=order.frames_fps)
+            return read_video(
+                order.path,
+                decoder=decoder,
+                keep_damaged=order.keep_damaged,
+                frames_fps=order.frames_fps,
+            )
 
         video = read(order.decoder)
         self.duration_s = video.duration_s
@@ -333,7 +347,9 @@ def serve(pipe: Connection) -> None:
                 else:
                     assert video is not None
                     pixels = video.cut(order)
-                    pipe.send(Pixels(pixels, video.frames.decoded, video.frames.held, cpu_s()))
+                    frames = video.frames
+                    damage = " ".join(frames.damage.split())
+                    pipe.send(Pixels(pixels, frames.decoded, frames.held, damage, cpu_s()))
             except VideoError as error:
                 pipe.send(Failed(_line(error), cpu_s()))
             except MemoryError:
