@@ -168,7 +168,7 @@ def test_a_budget_is_kept_on_new_videos(
     moved = evaluate_run(run.folder, telling.cache, only_test, target=OperatingTarget("budget", 8.0))
     assert moved.outcome.result.gflops_mean == pytest.approx(8.0, rel=0.12)
     assert moved.point is not None and not moved.point.trained_on
-    with pytest.raises(UserError, match=r"--budget 0\.3: the least that is possible are 0\.6"):
+    with pytest.raises(UserError, match=r"--budget 0\.3: the least that is possible is 0\.6"):
         evaluate_run(run.folder, telling.cache, only_test, target=OperatingTarget("budget", 0.3))
 
 
