@@ -11,7 +11,7 @@ import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import click
 
@@ -34,6 +34,7 @@ LABELS_FORMAT = click.option(
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C", bound=Callable[..., Any])
 
 
 class RequestError(click.ClickException):
@@ -112,6 +113,44 @@ def group_reasons(reasons: Iterable[tuple[str, str]]) -> dict[str, tuple[int, st
         distinct = set(texts.values())
         counted[distinct.pop() if len(distinct) == 1 else blanked] = len(texts), next(iter(texts))
     return counted
+
+
+def jobs_options(number: str, who: str, shared: str) -> Callable[[C], C]:
+    """--jobs, --backend and --scheduler.
+
+    Args:
+        number: help of --jobs.
+        who: is chosen by --backend, "runs the jobs".
+        shared: what must have the same path on every machine.
+    """
+
+    def decorate(command: C) -> C:
+        for option in (
+            click.option(
+                "--scheduler",
+                metavar="ADDRESS",
+                help="With --backend dask: the scheduler's address, such as tcp://10.0.0.1:8786. "
+                f"{shared} must have the same paths on every machine.",
+            ),
+            click.option(
+                "--backend",
+                type=click.Choice(["loky", "dask"]),
+                default="loky",
+                show_default=True,
+                help=f"Who {who}: processes of this machine, or the workers of a Dask cluster.",
+            ),
+            click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help=number),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def check_scheduler(backend: str, scheduler: str | None) -> None:
+    """Raise UserError where one of --backend dask and --scheduler is given without the other."""
+    if (backend == "dask") != (scheduler is not None):
+        raise UserError("--backend dask and --scheduler ADDRESS go together")
 
 
 @contextmanager

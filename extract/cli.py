@@ -12,7 +12,15 @@ import click
 from rich.console import Console
 
 from cache_schema import UserError
-from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, group_reasons, tells_mistakes
+from cache_schema.command import (
+    AS_JSON,
+    DEVICE,
+    SOME_FAILED,
+    check_scheduler,
+    group_reasons,
+    jobs_options,
+    tells_mistakes,
+)
 from extract import options
 from extract.backbones import (
     BUILT_IN,
@@ -64,7 +72,11 @@ from extract.video_arguments import VideosCommand, takes_videos
 @click.option(
     "--shard-size", type=click.IntRange(1), default=256, show_default=True, help="Videos in a shard file."
 )
-@options.jobs("whole shards", "--workers and --threads", "the cache")
+@jobs_options(
+    "Processes that each do whole shards: one for each GPU, say. --workers and --threads are then for each.",
+    "runs the jobs",
+    "Videos, weights and the cache",
+)
 @options.damaged(
     "A video that does not decode right as a whole fails, or its rows that do are kept and it is partial."
 )
@@ -127,7 +139,7 @@ def batch_extract(
     streams = tuple(dict.fromkeys(streams))
     unusual: dict[str, Any] = {"fps": fps, "clips": clips, "crops": crops, "flow": flow, "size": size}
     requests = [parse_stream(name, **unusual) for name in streams]
-    options.check_scheduler(backend, scheduler)
+    check_scheduler(backend, scheduler)
     _all_apply(requests, **unusual)
     names = [request.name for request in requests]
     chosen = weights_by_stream(weights, dict(zip(names, streams, strict=True)))

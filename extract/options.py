@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 import click
 
-from cache_schema import UserError
-
 C = TypeVar("C", bound=Callable[..., Any])
 
 PRECISION = click.option(
@@ -73,47 +71,3 @@ def weights(more: str, **attributes: Any) -> Callable[[C], C]:
         f"for one stream of several: STREAM=WEIGHTS.{more}",
         **attributes,
     )
-
-
-def jobs(task: str, for_each: str, shared: str) -> Callable[[C], C]:
-    """--jobs, --backend and --scheduler.
-
-    Args:
-        task: what each process does.
-        for_each: the options that each process then has for itself.
-        shared: what must have the same path on every machine, beside videos and weights.
-    """
-
-    def decorate(command: C) -> C:
-        for option in (
-            click.option(
-                "--scheduler",
-                metavar="ADDRESS",
-                help="With --backend dask: the scheduler's address, such as tcp://10.0.0.1:8786. "
-                f"Videos, weights and {shared} must have the same paths on every machine.",
-            ),
-            click.option(
-                "--backend",
-                type=click.Choice(["loky", "dask"]),
-                default="loky",
-                show_default=True,
-                help="Who runs the jobs: processes of this machine, or the workers of a Dask cluster.",
-            ),
-            click.option(
-                "--jobs",
-                type=click.IntRange(1),
-                default=1,
-                show_default=True,
-                help=f"Processes that each do {task}: one for each GPU, say. {for_each} are then for each.",
-            ),
-        ):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def check_scheduler(backend: str, scheduler: str | None) -> None:
-    """Raise UserError where one of --backend dask and --scheduler is given without the other."""
-    if (backend == "dask") != (scheduler is not None):
-        raise UserError("--backend dask and --scheduler ADDRESS go together")

@@ -18,7 +18,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from cache_schema import UserError
-from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, count, tells_mistakes
+from cache_schema.command import (
+    AS_JSON,
+    DEVICE,
+    SOME_FAILED,
+    check_scheduler,
+    count,
+    jobs_options,
+    tells_mistakes,
+)
 from cache_schema.run_folder import CONFIG, read_json
 from policy.deploy.arguments import (
     Ids,
@@ -86,7 +94,12 @@ _EARLIER = "known from an earlier call; --retry-failed tries again"
 )
 @options.THREADS
 @options.DEADLINE
-@options.jobs("whole videos", "--in-flight, --memory and --threads", "RUN")
+@jobs_options(
+    "Processes that each do whole videos: one for each GPU, say. --in-flight, --memory and --threads are then for "
+    "each.",
+    "runs the jobs",
+    "Videos, weights and RUN",
+)
 @options.damaged("A video that fails in the middle has no answer, or the one from what came before.")
 @options.DECODER
 @options.retry_failed("videos that had no answer in an earlier call")
@@ -135,7 +148,7 @@ def run_policy(
       run-policy runs/localization VIDEOS/ --out predictions.csv --detections found.json
       run-policy runs/liteeval VIDEOS/ --out predictions.csv --jobs 4
     """
-    options.check_scheduler(backend, scheduler)
+    check_scheduler(backend, scheduler)
     sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
     for note in sources.notes:
         _warn(note)

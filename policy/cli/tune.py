@@ -13,7 +13,7 @@ import click
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
-from cache_schema.command import AS_JSON, DEVICE, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, check_scheduler, jobs_options, tells_mistakes
 from cache_schema.run_folder import write_atomically
 from policy.options import command_words, given_settings, option_words, options
 from policy.registry import CONFIGS
@@ -70,22 +70,7 @@ TUNE = options(
         show_default=True,
         help="Give up a trial that, at the same point of its training, is below the median of the others.",
     ),
-    click.option(
-        "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time."
-    ),
-    click.option(
-        "--backend",
-        type=click.Choice(["loky", "dask"]),
-        default="loky",
-        show_default=True,
-        help="Who makes the trials: processes of this machine, or the workers of a Dask cluster.",
-    ),
-    click.option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="With --backend dask: the scheduler's address, such as tcp://10.0.0.1:8786. Cache and --out must "
-        "have the same paths on every machine.",
-    ),
+    jobs_options("Trials at a time.", "makes the trials", "Cache and --out"),
     click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the study."),
     DEVICE,
     AS_JSON,
@@ -159,8 +144,7 @@ def _tune(method: str, given: dict[str, Any]) -> None:
         raise UserError("tuning needs Optuna: pip install 'thriftvid[tune]'") from error
     if given["tune_folds"] is not None and given["validation"] is not None:
         raise UserError("give --folds or --validation, which hold videos out in different ways")
-    if (given["backend"] == "dask") != (given["scheduler"] is not None):
-        raise UserError("--backend dask and --scheduler ADDRESS go together")
+    check_scheduler(given["backend"], given["scheduler"])
     try:
         with terminable():
             _search(method, given)

@@ -348,8 +348,7 @@ def serve(pipe: Connection) -> None:
                     assert video is not None
                     pixels = video.cut(order)
                     frames = video.frames
-                    damage = " ".join(frames.damage.split())
-                    pipe.send(Pixels(pixels, frames.decoded, frames.held, damage, cpu_s()))
+                    pipe.send(Pixels(pixels, frames.decoded, frames.held, _line(frames.damage), cpu_s()))
             except VideoError as error:
                 pipe.send(Failed(_line(error), cpu_s()))
             except MemoryError:
@@ -362,5 +361,5 @@ def serve(pipe: Connection) -> None:
                 pipe.send(Failed(f"unexpected {type(error).__name__}: {_line(error)}", cpu_s()))
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _line(reason: Exception | str) -> str:
+    return " ".join(str(reason).split())

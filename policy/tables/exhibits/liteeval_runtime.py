@@ -22,10 +22,9 @@ COLUMNS = (
     Column("fine", "fine_seconds", 4),
     Column("networks", "network_seconds", 5),
 )
+_OF_EACH = (Column("method", "method"), Column("on", "processor"), Column("batch", "batch"))
 FROM_FILES = (
-    Column("method", "method"),
-    Column("on", "processor"),
-    Column("batch", "batch"),
+    *_OF_EACH,
     Column("mAP %", "map_percent"),
     Column("GFLOPs", "gflops", 2),
     Column("decoding s", "decoding_seconds", 4),
@@ -35,9 +34,7 @@ FROM_FILES = (
     Column("clock s", "clock_seconds", 4),
 )
 SAVED = (
-    Column("method", "method"),
-    Column("on", "processor"),
-    Column("batch", "batch"),
+    *_OF_EACH,
     Column("GFLOPs %", "gflops_saved_percent"),
     Column("computing %", "computing_saved_percent"),
     Column("clock %", "clock_saved_percent"),
