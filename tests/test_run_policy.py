@@ -780,6 +780,7 @@ def test_a_broken_video_is_named_and_the_others_are_done(
     summary = json.loads(kept.out)
     assert kept.code == 1 and summary["failed"].keys() == {"v02"} and summary["partial"].keys() == {"v03"}
     assert summary["predicted"] == 1 and lines_of(out)["v03"]["damage"] == summary["partial"]["v03"]
+    assert summary["partial"]["v03"].startswith("damaged")
     (videos / "v02.mp4").unlink()
     assert command(liteeval, videos, out, "--damaged", "keep").code == 0
     assert command(liteeval, videos, out).code == 1  # it is not what was asked for now

@@ -233,10 +233,10 @@ class Frames:
         try:
             frame = next(self._pass)
             number = self._left.pop()
-            if not self._left:
-                # Only where the pass ends without an error is the video whole.
+            if not self._left or frame is None:
+                # Only where the pass ends without an error is the video whole, and only then is all damage known.
                 for _ in self._pass:
-                    pass
+                    self._further()
             self.damage = self._reading.damage or self.damage
             if frame is None:
                 raise VideoError(self.damage)
