@@ -49,7 +49,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "multi_label": False,
     },
     "robust": {
-        "coarse_projection": 64,
+        "gate_hidden": 64,
         "usage_loss": "constrained",
         "warmup": 0.5,
         "readout": "attention",

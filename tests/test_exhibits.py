@@ -23,7 +23,7 @@ from policy.tables.reading import EXPERIMENTS
 from tests.planted import write_planted, write_planted_labels
 
 SMALL = ["--epochs", "2", "--batch", "8", "--lr", "0.01", "--coarse-hidden", "4", "--fine-hidden", "8"]
-SMALL += ["--seeds", "2", "--resamples", "20"]
+SMALL += ["--recipe", "none", "--seeds", "2", "--resamples", "20"]
 STREAMS = [
     word
     for paper, ours in (

@@ -89,6 +89,9 @@ def numpy_liteeval(model: LiteEval, coarse: Array, fine: Array) -> tuple[Array, 
     for v_c, v_f in zip(coarse, fine, strict=True):
         h_c, c_c = numpy_lstm(cell_of(model.coarse_cell), v_c, h_c, c_c)  # Eq. 1
         b_t = w_g @ np.concatenate([v_c, h_f]) + b_g  # Eq. 2
+        if model.gate.hidden is not None:  # ours
+            inner, bias, outer = (weights.numpy() for weights in model.gate.hidden.state_dict().values())
+            b_t[OPEN] += outer[0] @ np.maximum(inner @ v_c + bias, 0)
         gate = int(np.argmax(b_t))
         if gate == OPEN:
             h_f, c_f = numpy_lstm(cell_of(model.fine_cell), np.concatenate([v_c, v_f]), h_f, c_f)  # Eq. 3, 4
@@ -134,9 +137,9 @@ def test_one_step_by_hand(gate: int) -> None:
         assert out.logits.item() == pytest.approx(2 * h_f[0] + 3 * h_f[1], abs=1e-12)
 
 
-@pytest.mark.parametrize("sync", [True, False])
-def test_whole_videos_against_numpy(sync: bool) -> None:
-    model = build(sync=sync).eval()
+@pytest.mark.parametrize(("sync", "gate_hidden"), [(True, 0), (False, 0), (True, 7)])
+def test_whole_videos_against_numpy(sync: bool, gate_hidden: int) -> None:
+    model = build(sync=sync, gate_hidden=gate_hidden).eval()
     coarse, fine = videos([4, 1, 9, 9, 6])
     out = run(model, coarse, fine)
     gates, probabilities = out.split(out.gates), out.split(out.probabilities)
@@ -486,8 +489,11 @@ def test_loss() -> None:
             liteeval_loss(logits, usage, wrong, gamma=0.1)
 
 
-def test_cost_against_the_flop_counter() -> None:
-    model = build(coarse_dim=7, fine_dim=11, coarse_hidden=5, fine_hidden=13, num_classes=3)
+@pytest.mark.parametrize("gate_hidden", [0, 4])
+def test_cost_against_the_flop_counter(gate_hidden: int) -> None:
+    model = build(
+        coarse_dim=7, fine_dim=11, coarse_hidden=5, fine_hidden=13, num_classes=3, gate_hidden=gate_hidden
+    )
 
     def macs(*products: tuple[Tensor, Tensor]) -> int:
         with FlopCounterMode(display=False) as counter:
@@ -501,7 +507,10 @@ def test_cost_against_the_flop_counter() -> None:
     coarse, fine = cell_of(model.coarse_cell), cell_of(model.fine_cell)
     cost = model.cost
     assert cost.coarse_step == macs((ones(7), coarse.weight_ih), (ones(5), coarse.weight_hh))
-    assert cost.gate_step == macs((ones(20), model.gate.weight))
+    hidden = model.gate.hidden
+    weights = [] if hidden is None else [x for x in hidden.state_dict().values() if x.ndim == 2]
+    layers = [(ones(weight.shape[1]), weight) for weight in weights]
+    assert cost.gate_step == macs((ones(20), model.gate.weight), *layers)
     assert cost.fine_step == macs((ones(18), fine.weight_ih), (ones(13), fine.weight_hh))
     assert cost.classifier == macs((ones(13), model.classifier.weight))
     assert cost.total(steps=10, opened=3) == (

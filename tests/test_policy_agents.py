@@ -530,7 +530,8 @@ def test_on_the_command_line(name: str, words: list[str], small: Data, tmp_path:
     write_planted_labels(labels, tmp_path / "labels.csv")
     data = ["--cache", str(cache.folder), "--labels", str(tmp_path / "labels.csv"), "--fine", "fine_224"]
     small_words = ["--epochs", "1", "--fine-hidden", "5", "--device", "cpu", "--out", str(tmp_path / "run")]
-    result = CliRunner().invoke(train_policy, [name, *data, *small_words, *words, "--json"])
+    plain = ["--recipe", "none", "--json"]
+    result = CliRunner().invoke(train_policy, [name, *data, *small_words, *words, *plain])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["title"] == METHODS[name].title
     held = json.loads((tmp_path / "run" / "config.json").read_text())["config"]

@@ -151,6 +151,7 @@ def words(planted: Path, out: Path, config: LiteEvalConfig = CONFIG) -> list[str
         "--coarse-hidden": config.coarse_hidden,
         "--fine-hidden": config.fine_hidden,
         "--grad-clip": config.grad_clip,
+        "--recipe": "none",
         "--device": "cpu",
         "--out": out,
     }

@@ -52,6 +52,7 @@ CONFIG = LiteEvalConfig(
     coarse_hidden=4,
     fine_hidden=6,
     usage_loss="constrained",
+    gate_hidden=5,
     gamma=0.3,
 )
 TRAINED_ALIKE = {"readout": "attention", "step_loss": 0.5, "dropout": 0.2, "validation": 0.25}

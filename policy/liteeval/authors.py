@@ -104,11 +104,13 @@ def to_released(model: LiteEval) -> dict[str, Tensor]:
         and model.coarse_projection is not None
         and model.fine_projection is not None
         and model.gate.sees_cell_state
+        and model.gate.hidden is None
+        and model.readout.kind == "last"
         and model.sync
     ):
         raise ValueError(
-            "only LSTMs with both projections, synchronisation and a gate that sees h and c are in the "
-            "released code"
+            "only LSTMs with both projections, synchronisation, a gate that sees h and c and has no hidden layer, "
+            "and the readout of the last state are in the released code"
         )
     state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     for scale in ("coarse_scale", "fine_scale"):

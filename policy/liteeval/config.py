@@ -114,6 +114,9 @@ class NetworkConfig(ReadoutConfig, FineHiddenConfig, CoarseHiddenConfig):
     fine_projection: int = option(0, "The same for the fine features.", NOT_NEGATIVE)
     # Eq. 2 has the hidden state.
     gate_state: GateState = option("hidden", "What the gate sees of the fine network's state.")
+    gate_hidden: int = option(
+        0, "Units of a hidden layer of the gate on the coarse features; 0: none.", NOT_NEGATIVE, added=True
+    )
     precision: Precision = option("float32", "Of matrix products in training.")
 
     def check_together(self) -> None:

@@ -49,6 +49,7 @@ class PolicyCost:
         coarse_projection: int = 0,
         fine_projection: int = 0,
         gate_state: GateState = "hidden",
+        gate_hidden: int = 0,
         readout_step: int = 0,
     ) -> "PolicyCost":
         """From arguments of :class:`policy.liteeval.model.LiteEval`; `readout_step` is that of its readout."""
@@ -56,7 +57,9 @@ class PolicyCost:
         step_macs = NETWORKS[cell].step_macs
         return cls(
             coarse_step=step_macs(coarse, coarse_hidden),
-            gate_step=linear_macs(coarse + fine_hidden * (1 if gate_state == "hidden" else 2), 2),
+            gate_step=linear_macs(coarse + fine_hidden * (1 if gate_state == "hidden" else 2), 2)
+            + linear_macs(coarse, gate_hidden)
+            + linear_macs(gate_hidden, 1),
             fine_step=step_macs(coarse + fine, fine_hidden),
             classifier=linear_macs(fine_hidden, num_classes),
             coarse_projection=linear_macs(coarse_dim, coarse_projection),

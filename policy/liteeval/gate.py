@@ -23,20 +23,30 @@ class ConditionalGate(nn.Linear):
         coarse_dim: D_c of the coarse features as the recurrent networks see them.
         fine_hidden: H_f.
         sees_cell_state: the input is [v^c_t, h^f_{t−1}, c^f_{t−1}], as in the authors' code.
+        hidden: units of a hidden layer (ReLU) on v^c_t whose output is added to the log-odds; 0 is Eq. 2. Our
+            addition: where features are informative is not always a linear question.
     """
 
-    def __init__(self, coarse_dim: int, fine_hidden: int, *, sees_cell_state: bool = False) -> None:
+    def __init__(
+        self, coarse_dim: int, fine_hidden: int, *, sees_cell_state: bool = False, hidden: int = 0
+    ) -> None:
         super().__init__(coarse_dim + fine_hidden * (2 if sees_cell_state else 1), 2)
         self.coarse_dim = coarse_dim
         self.fine_hidden = fine_hidden
         self.sees_cell_state = sees_cell_state
+        self.hidden = (
+            nn.Sequential(nn.Linear(coarse_dim, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False))
+            if hidden
+            else None
+        )
 
     def gate_input(self, coarse: Tensor) -> GateInput:
         """The log-odds from features (N, D_c) and bias, and the weights of the fine network's state."""
         weight = self.weight[OPEN] - self.weight[CLOSED]
         coarse_weight, state_weight = weight[: self.coarse_dim], weight[self.coarse_dim :]
+        log_odds = coarse @ coarse_weight + (self.bias[OPEN] - self.bias[CLOSED])
         return GateInput(
-            log_odds=coarse @ coarse_weight + (self.bias[OPEN] - self.bias[CLOSED]),
+            log_odds=log_odds if self.hidden is None else log_odds + self.hidden(coarse).squeeze(1),
             state_weight=state_weight[: self.fine_hidden],
             cell_weight=state_weight[self.fine_hidden :] if self.sees_cell_state else None,
         )

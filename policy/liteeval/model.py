@@ -76,10 +76,12 @@ class LiteEval(nn.Module):
         fine_hidden: D^f, units of the fine network.
         sync: copy the coarse state where the gate is closed (Eq. 5, for hidden and cell state); False is the
             ablation of Table 8.
-        cell: of both networks (Table 6). coarse_projection, fine_projection: outputs of the learned layers; 0 is
-        none. gate_state: the fine network's state in the gate's input beside v^c: h^f, or h^f and c^f. precision:
-        of the matrix products in training (:mod:`policy.networks.products`), except for the gate and the
-            classifier.
+        cell: of both networks (Table 6).
+        coarse_projection, fine_projection: outputs of the learned layers; 0 is none.
+        gate_state: the fine network's state in the gate's input beside v^c: h^f, or h^f and c^f.
+        gate_hidden: units of the gate's hidden layer; 0 is none.
+        precision: of the matrix products in training (:mod:`policy.networks.products`), except for the gate and
+            the classifier.
         readout: what the classifier reads of the fine network's states; "last" is Eq. 6.
 
     Raises:
@@ -103,14 +105,15 @@ class LiteEval(nn.Module):
         coarse_projection: int = 0,
         fine_projection: int = 0,
         gate_state: GateState = "hidden",
+        gate_hidden: int = 0,
         precision: Precision = "float32",
         readout: ReadoutKind = "last",
     ) -> None:
         super().__init__()
         if min(coarse_dim, fine_dim, num_classes, coarse_hidden, fine_hidden) < 1:
             raise ValueError("every size of LiteEval must be at least 1")
-        if min(coarse_projection, fine_projection) < 0:
-            raise ValueError("a projection of LiteEval has a positive size, or 0 where there is none")
+        if min(coarse_projection, fine_projection, gate_hidden) < 0:
+            raise ValueError("a learned layer of LiteEval has a positive size, or 0 where there is none")
         if coarse_hidden > fine_hidden:
             raise ValueError(
                 f"coarse_hidden ({coarse_hidden}) must not exceed fine_hidden ({fine_hidden}): where the "
@@ -130,7 +133,9 @@ class LiteEval(nn.Module):
         self.coarse_cell = network(coarse_width, coarse_hidden)
         self.fine_cell = network(coarse_width + fine_width, fine_hidden)
         self.coarse_cell.precision = self.fine_cell.precision = precision
-        self.gate = ConditionalGate(coarse_width, fine_hidden, sees_cell_state=sees_cell_state)
+        self.gate = ConditionalGate(
+            coarse_width, fine_hidden, sees_cell_state=sees_cell_state, hidden=gate_hidden
+        )
         self.readout = Readout(readout, fine_hidden)
         self.classifier = nn.Linear(fine_hidden, num_classes)
         self.register_buffer("threshold", torch.zeros(()))
@@ -146,6 +151,7 @@ class LiteEval(nn.Module):
             coarse_projection=coarse_projection,
             fine_projection=fine_projection,
             gate_state=gate_state,
+            gate_hidden=gate_hidden,
             readout_step=self.readout.step_macs,
         )
 

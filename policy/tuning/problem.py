@@ -160,7 +160,7 @@ def attempt(
     for fold in range(len(done), len(problem.folds)):
         data = problem.data(fold, config, cache)
         method = make_method(config, data)
-        if method.trains:
+        if method.by_descent:
             _train(problem, trial if prunes else None, method, data, folder / str(fold), device, done)
         method.model.to(device).eval()
         method.finish(data.train, device)
