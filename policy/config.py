@@ -100,6 +100,11 @@ class DataConfig:
     )
     skip_missing: bool = option(False, "Leave out videos without features or without labels.")
     whole_only: bool = option(False, "Leave out videos of which only a part could be decoded.")
+    validation_subset: str | None = option(
+        None,
+        "Subset that is judged after each epoch; it must be neither trained nor evaluated on.",
+        metavar="NAME",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +127,25 @@ class TrainingConfig:
         "frame to length 1; none: as extracted.",
     )
     seed: int = option(0, "Of weights, order of videos and draws.", NOT_NEGATIVE)
+    validation: float = option(
+        0.0,
+        "Share of the training videos that is held out, and judged after each epoch.",
+        PART,
+        metavar="SHARE",
+        added=True,
+    )
+    keep: Literal["best", "last"] = option(
+        "best",
+        "With validation videos, of which epoch the weights are kept; the best has the least loss on them.",
+        added=True,
+    )
+    patience: int | None = option(
+        None,
+        "Stop when the loss on the validation videos has not fallen for so many epochs.",
+        POSITIVE,
+        metavar="EPOCHS",
+        added=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +168,19 @@ class RunConfig(TrainingConfig, DataConfig):
     def check(self) -> None:
         """Raises UserError, one line, where a value is invalid, alone or together with another."""
         self.check_each()
+        self.check_validation()
         self.check_together()
+
+    def check_validation(self) -> None:
+        """Raises UserError, one line, where options about validation videos contradict each other."""
+        if self.validation and self.validation_subset is not None:
+            raise UserError("give --validation or --validation-subset, not both")
+        if not self.validation and self.validation_subset is None:
+            for name, value, default in (("patience", self.patience, None), ("keep", self.keep, "best")):
+                if value != default:
+                    raise UserError(
+                        f"--{name} {value} goes by validation videos: give --validation or --validation-subset"
+                    )
 
     def check_each(self) -> None:
         """Raises UserError, one line, where a value is out of its limits."""
@@ -220,12 +256,6 @@ class StepTrainingConfig(ReadoutConfig):
     dropout: float = option(
         0.0,
         "Share of the features, and of what the classifier reads, left out at random in training.",
-        PART,
-        added=True,
-    )
-    validation: float = option(
-        0.0,
-        "Share of the training videos that is held out: the epoch that is best on them is kept.",
         PART,
         added=True,
     )

@@ -315,7 +315,10 @@ def _progress(epochs: int) -> Iterator[Callable[[Any], None]]:
         task = progress.add_task("training", total=epochs, metrics="")
 
         def on_epoch(epoch: Any) -> None:
-            metrics = ", ".join(f"{name} {epoch[name]:.3f}" for name in ("loss", "usage") if name in epoch)
+            names = ("loss", "usage", "validation_loss", "validation_top1", "validation_video_map")
+            metrics = ", ".join(
+                f"{name.replace('_', ' ')} {epoch[name]:.3f}" for name in names if name in epoch
+            )
             progress.update(task, completed=epoch["epoch"], metrics=metrics)
 
         yield on_epoch

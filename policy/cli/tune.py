@@ -22,7 +22,10 @@ from policy.tuning.space import describe, ranges_of
 if TYPE_CHECKING:  # they import torch, for which --help has no time
     from policy.tuning.report import Findings, Tried
 
-_OF_A_RUN = {"out", "device", "tensorboard", "as_json", "like", "validation"}
+_OF_A_RUN = {
+    *("out", "device", "tensorboard", "as_json", "like"),
+    *("validation", "validation_subset", "keep", "patience"),
+}
 """Options that training has, and tuning does not, or not the same."""
 _OF_TUNING = {
     "out",

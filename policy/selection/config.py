@@ -303,7 +303,7 @@ OF_PERCEPTRON = (
         "target",
         "rule",
     ),
-    "when_none",
+    *("when_none", "validation", "validation_subset", "keep", "patience"),
 )
 """Options that regressions do not read."""
 
