@@ -40,7 +40,7 @@ from policy.method import Method, evaluate
 from policy.registry import CONFIGS, METHODS
 from policy.training.checkpoint import read_weights, write_tensors, write_weights
 from policy.training.distributed import Ranks
-from policy.training.loop import CHECKPOINT, METRICS, Epoch, best_epoch, train
+from policy.training.loop import CHECKPOINT, METRICS, Epoch, best_epoch, divergence_reported, train
 from policy.training.tensorboard import FOLDER as TENSORBOARD
 from policy.training.validation import calibration_videos, split, validation_videos
 
@@ -355,10 +355,11 @@ def _carry_out(
         if best := best_epoch(method, history):
             listener.note(_best(method.config, best, len(history)))
     method.model.to(device).eval()
-    if not trained:
-        method.finish(calibration_videos(method, data), device)
-        write_weights(folder / WEIGHTS, method.model)
-    outcome = judge(method, data, device)
+    with divergence_reported(method, folder, config.epochs):
+        if not trained:
+            method.finish(calibration_videos(method, data), device)
+            write_weights(folder / WEIGHTS, method.model)
+        outcome = judge(method, data, device)
     outcome.save(folder, method, device, processes=ranks.size)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return outcome.result

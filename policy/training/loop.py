@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ validation videos those of `policy.training.validation.validate`, and "seconds".
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
+_WILD = 1e6
+"""Weights this large are of a training that has diverged."""
 CHECKPOINT_EVERY_S = 600.0
 """How often a long epoch is saved before its end. It only affects how much work a kill loses."""
 
@@ -72,7 +75,8 @@ def train(
     method.model.train()
     with deferred_signals() as stop:
         while not training.ended():
-            epoch = training.epoch(stop)
+            with divergence_reported(method, folder, len(training.history) + 1):
+                epoch = training.epoch(stop)
             if leads:
                 training.save()
                 with (folder / METRICS).open("a", encoding="utf-8") as file:
@@ -93,6 +97,27 @@ def best_epoch(method: Method, history: Sequence[Epoch]) -> Epoch | None:
         if "validation_loss" in epoch and method.validates(_progress(method, number))
     ]
     return min(counted, key=lambda epoch: epoch["validation_loss"], default=None)
+
+
+@contextmanager
+def divergence_reported(method: Method, folder: Path, epoch: int) -> Iterator[None]:
+    """With weights that are not finite, or close to it, anything may fail: errors of a block become one UserError.
+
+    Args:
+        folder: of the run.
+        epoch: from 1, the one at work or the last.
+    """
+    try:
+        yield
+    except (ArithmeticError, IndexError, RuntimeError, ValueError) as error:
+        weights = (values.detach().abs().max() for values in method.model.parameters())
+        tame = all(bool(largest < _WILD) for largest in weights)  # which NaN is not
+        if tame and "overflow" not in str(error):
+            raise
+        raise UserError(
+            f"{folder}: in epoch {epoch} the loss is not finite any more: try a lower --lr than "
+            f"{method.config.lr:g}, or --grad-clip"
+        ) from error
 
 
 def _progress(method: Method, epochs: int) -> float:
@@ -184,10 +209,7 @@ class _Training:
             epoch |= self._validate(self.validation, epoch)
         # All processes have the same means: one message is enough.
         if self.ranks.leads and not all(map(math.isfinite, epoch.values())):
-            raise UserError(
-                f"{self.path.parent}: in epoch {epoch['epoch']} the loss is not finite any more; try a lower "
-                "learning rate or --grad-clip"
-            )
+            raise ValueError("a loss is not finite")
         epoch["seconds"] = round(done.seconds + time.monotonic() - started, 3)
         self.done = _Done([*done.history, epoch])
         return epoch

@@ -1,4 +1,4 @@
-"""Validation videos: judged after each epoch, they decide which is kept and when to stop; of every method."""
+"""Epochs of every method: validation videos decide which is kept and when to stop; what diverges says so."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from tests.pools import plant_pool
 
 CPU = torch.device("cpu")
 EPOCHS = 3
+RECURRENT = ("liteeval", "liteeval-rl", "random-gating", "lstm", "lstm-cf", "coarse-only")
 FRAMES = {
     **{"coarse": "coarse_112", "fine": "fine_224", "coarse_hidden": 6, "fine_hidden": 12, "usage": 0.3},
     **{"usage_loss": "constrained", "frames": 5, "glimpses": 3, "lr": 1e-2, "batch": 8, "epochs": EPOCHS},
@@ -355,3 +356,49 @@ def test_regressions_have_no_epochs(pool: World, tmp_path: Path) -> None:
     result = CliRunner().invoke(train_policy, [*command, "--validation", "0.2"])
     assert result.exit_code == 2
     assert "--validation is about the perceptron" in result.stderr.splitlines()[-1]
+
+
+# --- what diverges ---
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_loss_that_is_not_finite_is_one_line(
+    method: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Whatever fails first: the optimiser, a draw with a probability of NaN, a row of that index, a metric."""
+    world, line = (
+        world_of(method, request),
+        "run: in epoch 1 the loss is not finite any more: try a lower --lr than",
+    )
+    with pytest.raises(UserError, match=f"{line} 1e\\+38, or --grad-clip"):
+        world.run(world.config(method, lr_drop=(), lr=1e38), tmp_path / "run")
+    try:
+        losses = [
+            line["loss"] for line in world.run(world.config(method, lr=1e36, validation=0.25), tmp_path / "2")
+        ]
+    except UserError as error:
+        assert "in epoch 1 the loss is not finite any more" in str(error)
+    else:  # a classifier on saturated states may come through
+        assert np.isfinite(losses).all() and method in ("uniform", "uniform-cf", *RECURRENT)
+
+
+def test_a_result_that_is_not_finite_is_one_line(
+    frames: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the last step, whose loss was of the weights before it."""
+    monkeypatch.setattr(
+        METHODS["lstm"], "finish", lambda self, *_: self.model.classifier.weight.data.fill_(np.nan)
+    )
+    with pytest.raises(UserError, match="in epoch 3 the loss is not finite any more"):
+        frames.run(frames.config("lstm"), tmp_path)
+
+
+def test_other_errors_stay_what_they_are(
+    frames: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*arguments: object) -> None:
+        raise IndexError("a mistake of ours")
+
+    monkeypatch.setattr(METHODS["lstm"], "losses", wrong)
+    with pytest.raises(IndexError, match="a mistake of ours"):
+        frames.run(frames.config("lstm"), tmp_path)
