@@ -54,6 +54,7 @@ def option(
     search: tuple[float, float] | None = None,
     sets_cost: bool = False,
     added: bool = False,
+    is_run: bool = False,
 ) -> T:
     """A field of a configuration.
 
@@ -67,9 +68,10 @@ def option(
         sets_cost: whether it decides by itself how much a policy computes.
         added: after runs without this option had been trained. They are as with its default, so that the default
             is no part of what a run is.
+        is_run: whether it names the folder of another run, which a run keeps by its content and not its place.
     """
     option_keys = {"help": help_text, "flag": flag, "metavar": metavar, "required": required, "type": type}
-    other_keys = {"search": search, "sets_cost": sets_cost, "added": added}
+    other_keys = {"search": search, "sets_cost": sets_cost, "added": added, "is_run": is_run}
     return field(default=default, metadata={**option_keys, **other_keys, "limit": limit, "parse": parse})
 
 

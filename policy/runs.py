@@ -10,7 +10,7 @@ RUN/details.json             further results of a method, if it has any
 RUN/choices.csv              which models a selector chose for each of these videos
 RUN/detections.json, .csv    what was found in them, of a method that localizes
 RUN/result.json              the summary; written last, so that its presence means a finished run
-RUN/tensorboard/             scalars, if asked for (policy.training.tensorboard)
+RUN/tensorboard/, wandb/     scalars, if they are wanted (policy.training.scalars)
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from policy.registry import CONFIGS, METHODS
 from policy.training.checkpoint import read_weights, write_tensors, write_weights
 from policy.training.distributed import Ranks
 from policy.training.loop import CHECKPOINT, METRICS, Epoch, best_epoch, divergence_reported, train
-from policy.training.tensorboard import FOLDER as TENSORBOARD
+from policy.training.scalars import TENSORBOARD, WANDB
 from policy.training.validation import calibration_videos, split, validation_videos
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -72,6 +72,7 @@ _FILES = frozenset(
         CHOICES,
         RESULT,
         TENSORBOARD,
+        WANDB,
     }
 )
 _COMPARED = {"config": "value of ", "data": "content of "}
@@ -565,6 +566,7 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         "classes": list(data.classes),
         "multi_label": data.multi_label,
         "whole_only": config.whole_only,
+        "skip_missing": config.skip_missing,
         "videos": {
             "train": len(data.train),
             "evaluation": len(data.evaluation),

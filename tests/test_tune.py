@@ -508,7 +508,7 @@ def test_no_trial_at_all(planted: Path, tmp_path: Path) -> None:
 def test_without_optuna(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     line = told(run(planted, *LSTM, "--out", tmp_path / "study"))
-    assert "pip install 'thriftvid[tune]'" in line
+    assert "pip install '.[tune]' in the checkout" in line
 
 
 def test_optuna_is_loaded_by_tuning_alone() -> None:
