@@ -79,9 +79,13 @@ def progress(task: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(row, completed=done, total=total)
 
 
+_SINGULAR = {"entries": "entry", "classes": "class", "processes": "process"}
+
+
 def count(number: int, things: str) -> str:
-    """A number of things, one of them without its s."""
-    one = {"entries": "entry"}.get(things, things.removesuffix("s"))
+    """A number of things, one of them in the singular: "1 true segment"."""
+    last = things.rpartition(" ")[2]
+    one = things.removesuffix(last) + _SINGULAR.get(last, last.removesuffix("s"))
     return f"{number:,} {things if number != 1 else one}"
 
 

@@ -16,7 +16,7 @@ from cache_schema.annotations import read_labels
 from cache_schema.command import AS_JSON, tells_mistakes
 from policy.cli.export import export
 from policy.cli.finished_runs import evaluate, predict
-from policy.cli.training import RUN, train_method
+from policy.cli.train_method import RUN, train_method
 from policy.cli.tune import add_tuning, tune
 from policy.config import method_options
 from policy.options import (

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.command import count
 from cache_schema.errors import CacheError, LabelError
 from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
@@ -473,7 +474,7 @@ def _of(count: int, total: int, what: str) -> str:
 
 
 def _counted(videos: int) -> str:
-    return f"{videos:,} video{'' if videos == 1 else 's'}"
+    return count(videos, "videos")
 
 
 def _some(names: Sequence[str], singular: str, plural: str) -> str:
