@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from cache_schema.annotations import READERS
-from cache_schema.errors import UserError
+from cache_schema.errors import UserError, needs_extra
 
 SOME_FAILED = 1
 
@@ -79,9 +79,13 @@ def progress(task: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(row, completed=done, total=total)
 
 
+_SINGULAR = {"entries": "entry", "classes": "class", "processes": "process"}
+
+
 def count(number: int, things: str) -> str:
-    """A number of things, one of them without its s."""
-    one = {"entries": "entry"}.get(things, things.removesuffix("s"))
+    """A number of things, one of them in the singular: "1 true segment"."""
+    last = things.rpartition(" ")[2]
+    one = things.removesuffix(last) + _SINGULAR.get(last, last.removesuffix("s"))
     return f"{number:,} {things if number != 1 else one}"
 
 
@@ -160,10 +164,8 @@ def cluster(address: str) -> Iterator[int]:
     Raises:
         UserError: Dask is not installed, nobody answers, or the scheduler has no workers.
     """
-    try:
+    with needs_extra("dask", "a Dask cluster"):
         from distributed import Client
-    except ImportError as error:
-        raise UserError("a Dask cluster needs Dask: pip install 'thriftvid[dask]'") from error
     try:
         client = Client(address, timeout=_TIMEOUT_S)
     except (OSError, ValueError, TypeError) as error:

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cache_schema import StreamSpec
-from cache_schema.command import cluster
+from cache_schema.command import cluster, count
 from extract.backbones.backbone import Backbone
 from extract.claims import Claim, Claims, clear_dead, wait_for
 from extract.jobs import Recipe, extract_by_jobs
@@ -200,7 +200,7 @@ def run_rounds(
             videos = work.left_to_others
             progress.videos_total -= len(videos)
             if videos:
-                warn(f"waiting for {len(videos)} videos that another run is at")
+                warn(f"waiting for {count(len(videos), 'videos')} that another run is at")
                 wait_for(claims, (video.id for video in videos))
     outcome.failed.update(progress.failures)
     outcome.partial.update(progress.partial)

@@ -17,6 +17,7 @@ from cache_schema.command import (
     DEVICE,
     SOME_FAILED,
     check_scheduler,
+    count,
     group_reasons,
     jobs_options,
     tells_mistakes,
@@ -224,7 +225,8 @@ def batch_extract(
         "left_out": dict(sources.left_out),
     }
     line = (
-        f"{summary['videos']} videos: {outcome.extracted} extracted ({outcome.frames} frames), "
+        f"{count(len(sources.videos) + len(sources.refused), 'videos')}: {outcome.extracted} extracted "
+        f"({count(outcome.frames, 'frames')}), "
         f"{outcome.present} already there, {len(outcome.failed)} failed"
         f"{f', {len(outcome.partial)} partial' * bool(outcome.partial)}; "
         f"cache {cache} has {' and '.join(pairs)}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from cache_schema.command import count
 from cache_schema.errors import UserError
 from extract.decode_packets import VideoError
 from extract.frame_folders import frame_names, is_numbered_picture, numbered_pictures
@@ -322,5 +323,5 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(first[:_TOLD]) + (", …" if len(first) > _TOLD else "")
 
 
-def _folders(count: int) -> str:
-    return "1 folder" if count == 1 else f"{count} folders"
+def _folders(number: int) -> str:
+    return count(number, "folders")

@@ -26,6 +26,7 @@ import torch
 
 from cache_schema import FeatureCache, StreamSpec, UserError
 from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.command import count
 from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, not_ours, read_json
 from cache_schema.schema import differences
@@ -279,7 +280,7 @@ class _Finished:
             l2=self.config.input_norm == "l2",
             pool=self.pool,
         )
-        for line in (*notes, f"{len(videos):,} videos of subset {subset!r} {purpose}"):
+        for line in (*notes, f"{count(len(videos), 'videos')} of subset {subset!r} {purpose}"):
             self.note(line)
         return videos
 
@@ -351,26 +352,27 @@ def _moved(
         )
     if run.labels is None:
         raise UserError(f"{target}: --labels must say which videos it is found on")
-    if on_training:
-        videos = calibration_videos(method, data.train)
-    else:
-        videos = run.videos(str(subset), f"to find {target} on")
+    others = None if on_training else run.videos(str(subset), f"to find {target} on")
+    videos = others or calibration_videos(method, data)
     if apart and (both := sorted(set(videos.ids).intersection(data.evaluation.ids))):
         raise UserError(
-            f"{target} would be found on videos that are judged, {both[0]!r} and {len(both) - 1:,} more: give "
+            f"{target} would be found on videos that are judged, {len(both):,} of them, such as {both[0]!r}: give "
             "another --calibrate-subset or --eval-subset"
         )
-    words, calibration = f"{len(videos):,} videos of subset {videos.subset!r}", [(method, videos)]
-    trained_on = on_training and not method.cross_fits and not method.validation
-    if on_training and method.validation:
+    words, calibration = f"{count(len(videos), 'videos')} of subset {videos.subset!r}", [(method, videos)]
+    held_out = on_training and videos is not data.train
+    trained_on = on_training and not held_out and not method.cross_fits
+    if held_out:
         words += " that were held out from the training"
-    if trained_on:
+    elif trained_on:
         run.note(
             f"{target} is set on {words}, which {run.config.method} was trained on: others may use more or less; "
             "--calibrate-subset names a subset that it was not trained on"
         )
     elif on_training and method.cross_fits:
-        words += f", in {min(FOLDS, len(videos))} parts, each judged by a selector that has not seen it"
+        words += (
+            f", in {count(min(FOLDS, len(videos)), 'parts')}, each judged by a selector that has not seen it"
+        )
         run.note(
             f"{target} is set on {words}; videos that it was not trained on (--calibrate-subset) are surer"
         )

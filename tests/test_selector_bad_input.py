@@ -113,7 +113,7 @@ def test_a_sound_pool(pool: PlantedPool) -> None:
         ((*MODELS, "--heads", "linear", "--folds", 0), "folds must be positive, not 0"),
         ((*MODELS, "--budget", 0.1), "--budget 0.1: the least that is possible is 0.6"),
         ((*MODELS, "--budget", 1, "--threshold", 0.5), "give --threshold or --budget"),
-        ((*MODELS, "--heads", "linear", "--folds", 33), "--folds 33: there are only 32 videos to train on"),
+        ((*MODELS, "--heads", "linear", "--folds", 33), "--folds 33: only 32 videos to train on"),
         ((*MODELS, "--train-subset", "nowhere"), "no subset 'nowhere'; it has: train, test"),
         ((*MODELS, "--eval-subset", "nowhere"), "no subset 'nowhere'; it has: train, test"),
         ((*MODELS, "--out-of-fold", "m0"), "out-of-fold 'm0': give STREAM=OTHER[,OTHER…]"),

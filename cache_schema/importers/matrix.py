@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cache_schema.command import count
 from cache_schema.errors import UserError
 from cache_schema.importers.arrays import map_npy, open_npz
 from cache_schema.importers.rows import Rows, Source, What, check_ids, place_of, printable, rows_of, texts_of
@@ -36,7 +37,9 @@ class Matrix(Source):
                 "columns) is expected"
             )
         if len(values) != len(ids):
-            raise UserError(f"{printable(path)}: {len(values):,} videos, but {len(ids):,} ids")
+            raise UserError(
+                f"{printable(path)}: {count(len(values), 'videos')}, but {count(len(ids), 'ids')}"
+            )
         self.classes = classes
         self._path, self._values, self._ids, self._what = path, values, ids, what
 

@@ -82,7 +82,7 @@ def video_features_parts(folder: Path) -> tuple[dict[str, Source], Sampling | No
         clock = clocks[rows.id]
         if len(clock.starts_s) != len(rows):
             raise UserError(
-                f"{rows.place}: {len(rows):,} rows, but {len(clock.starts_s):,} instants beside it"
+                f"{rows.place}: {count(len(rows), 'rows')}, but {count(len(clock.starts_s), 'instants')} beside it"
             )
         return replace(rows, spans=clock.spans(), fps=clock.fps)
 

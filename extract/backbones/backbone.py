@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cache_schema import StreamSpec, UserError
+from cache_schema.command import count
 from extract.backbones import StreamRequest
 from extract.backbones.folding import fold_batch_norms
 from extract.backbones.network import Network
@@ -119,7 +120,7 @@ def build_network(request: StreamRequest, weights: str) -> Network:
     classes = network.classes
     if classes is not None and len(classes) != network.num_classes:
         raise UserError(
-            f"{weights}: names {len(classes)} classes, but its classifier has {network.num_classes}"
+            f"{weights}: names {count(len(classes), 'classes')}, but its classifier has {network.num_classes}"
         )
     if classes is not None and len(set(classes)) != len(classes):
         raise UserError(f"{weights}: a class name occurs twice in its metadata")

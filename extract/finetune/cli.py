@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cache_schema import UserError
 from cache_schema.annotations import read_labels
-from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, count, tells_mistakes
 from extract import options
 from extract.backbones import BUILT_IN, parse_stream
 from extract.finetune.choices import LEARNING_RATES, Choices
@@ -223,9 +223,9 @@ def finetune_backbone(
 def _tell(result: dict[str, Any], videos: list[str], stream: str, weights: Path, flow: str | None) -> None:
     click.echo(
         f"{result['stream']}: epoch {result['epoch']} of {result['epochs']} is the best, {result['metric']} "
-        f"{100 * result['val_videos']:.1f} % of {result['validation_videos']} validation videos "
-        f"({100 * result['val_rows']:.1f} % row by row), {result['classes']} classes, "
-        f"{len(result['failed'])} videos failed"
+        f"{100 * result['val_videos']:.1f} % of {count(result['validation_videos'], 'validation videos')} "
+        f"({100 * result['val_rows']:.1f} % row by row), {count(result['classes'], 'classes')}, "
+        f"{count(len(result['failed']), 'videos')} failed"
     )
     command = ["batch-extract", *videos, "--cache", "CACHE", "--stream", stream, "--weights", str(weights)]
     click.echo("next: " + shlex.join([*command, *(["--flow", flow] if flow else [])]))

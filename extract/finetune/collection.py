@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.command import count
 from cache_schema.errors import LabelError
 from extract.finetune.choices import Choices
 from extract.sources import Sources, SourceVideo, fingerprint
@@ -114,8 +115,8 @@ def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing
         assert subset is not None
         validation = _found(files, labels, subset, skip_missing, notes)
         notes.append(
-            f"{len(train)} videos of subset {train_subset!r} for training, {len(validation)} of {subset!r} for "
-            "validation"
+            f"{count(len(train), 'videos')} of subset {train_subset!r} for training, {len(validation)} of "
+            f"{subset!r} for validation"
         )
     both = {id_ for id_, _ in train} & {id_ for id_, _ in validation}
     if both:

@@ -12,7 +12,7 @@ import click
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import read_labels
-from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, count, tells_mistakes
 from cache_schema.run_folder import write_atomically
 from policy.config import DataConfig
 from policy.options import given_settings, options, settings
@@ -179,7 +179,8 @@ def predict(run: Path, **given: Any) -> None:
         shown |= {"operating_point": done.point.as_json()} if done.point else {}
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
-        click.echo(f"{given['out']}: {len(done.video_ids):,} videos, {best.shape[1]} classes of each")
+        videos, classes = count(len(done.video_ids), "videos"), count(best.shape[1], "classes")
+        click.echo(f"{given['out']}: {videos}, {classes} of each")
         if done.point:
             click.echo(_described(done.point))
     if done.failed:

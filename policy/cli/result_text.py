@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cache_schema.command import count
 from policy.config import RunConfig
 from policy.registry import METHODS
 from policy.runs import Result
@@ -48,7 +49,7 @@ def result_text(
     if isinstance(config, SelectionConfig):
         summary.pop("fine features")  # of which a pool has none
     lines = {
-        "videos": f"{result.videos} of {result.classes} classes",
+        "videos": f"{result.videos} of {count(result.classes, 'classes')}",
         **({"class scores": class_scores} if class_scores else {}),
         **summary,
         "folder": str(folder),

@@ -202,7 +202,7 @@ def run_policy(
     )
     with contextlib.closing(file):
         if trace is not None and file.untraced:
-            _warn(f"{trace}: lacks {file.untraced} videos that were predicted earlier, without it")
+            _warn(f"{trace}: lacks {count(file.untraced, 'videos')}, predicted earlier without it")
         done = _Progress(sources.absolute() if many else sources, file, damaged == "keep", retry_failed)
         if many:
             outcomes = run_by_jobs(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cache_schema.command import count
 from policy.runs import Result
 from policy.selection.affinity import PAPER, label_distributions, relabelled
 from policy.selection.config import SelectorConfig
@@ -61,7 +62,7 @@ def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int)
         videos = threshold.get("found_on", "the training videos")
         set_by = f", for {threshold['budget']:g} GFLOPs on {videos}{overrun}"
     facts = {
-        "videos": f"{result.videos} of {result.classes} classes",
+        "videos": f"{result.videos} of {count(result.classes, 'classes')}",
         "HIT@1": f"{100 * result.metrics['top1']:.1f} %",
         "mAP": f"{100 * result.metrics['mean_average_precision']:.1f} %",
         "GFLOPs per video": f"{_gflops(result.gflops_mean)} ± {_gflops(result.gflops_std)}  (the model that "

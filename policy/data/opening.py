@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
+from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.command import count
 from cache_schema.errors import CacheError, LabelError
 from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
@@ -37,6 +39,7 @@ class Dataset:
             videos in it.
         judges_training: whether the videos for evaluation are training videos that are held out, which `held_out`
             has scores of, too.
+        validation: the videos of the subset that is judged after each epoch, if there is one.
     """
 
     train: VideoSet
@@ -45,27 +48,26 @@ class Dataset:
     notes: tuple[str, ...]
     held_out: Mapping[str, Stream] = field(default_factory=dict)
     judges_training: bool = False
+    validation: VideoSet | None = None
 
     @property
     def multi_label(self) -> bool:
         return self.train.multi_label
 
     def digest(self) -> dict[str, str]:
-        """SHA-256 of the labels used and, per stream, of the features used."""
+        """SHA-256 of the labels used and, per stream, of the features used; of videos for validation as one."""
         return dict(self._digest)
 
     @cached_property
     def _digest(self) -> dict[str, str]:
         # Cached, because a table needs it for each of its runs.
         ids = [*self.train.ids, *self.evaluation.ids]
-        content = {"classes": self.classes, "multi_label": self.multi_label}
-        for part, videos in (("train", self.train), ("evaluation", self.evaluation)):
-            pairs = zip(videos.ids, videos.labels, strict=True)
-            content[part] = [[video, np.flatnonzero(row).tolist()] for video, row in pairs]
+        content: dict[str, Any] = {"classes": self.classes, "multi_label": self.multi_label}
+        content |= {"train": _class_indices(self.train), "evaluation": _class_indices(self.evaluation)}
         if not self.multi_label and (self.train.labels.sum(axis=1) > 1).any():
             content["first"] = self.train.first.tolist()
-        return {
-            "labels": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        digests = {
+            "labels": _sha256(content),
             **{stream.name: stream.digest(ids) for stream in self.train.streams.values()},
             **{name: stream.digest(ids) for name, stream in self.train.pool.items()},
             **{
@@ -73,6 +75,21 @@ class Dataset:
                 for name, stream in self.held_out.items()
             },
         }
+        if self.validation is not None:
+            streams = [*self.train.streams.values(), *self.train.pool.values()]
+            features = [stream.digest(self.validation.ids) for stream in streams]
+            digests["validation"] = _sha256([_class_indices(self.validation), features])
+        return digests
+
+
+def _class_indices(videos: VideoSet) -> list[list[Any]]:
+    """Each video's id and the indices of its classes."""
+    pairs = zip(videos.ids, videos.labels, strict=True)
+    return [[video, np.flatnonzero(row).tolist()] for video, row in pairs]
+
+
+def _sha256(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def open_dataset(
@@ -144,38 +161,41 @@ def open_dataset(
     for purpose, requested, usual in (
         ("training", config.train_subset, TRAIN_SUBSETS),
         ("evaluation", config.eval_subset, EVAL_SUBSETS),
+        *([("validation", config.validation_subset, ())] if config.validation_subset else ()),
     ):
-        subset = requested or usual_subset(labels, usual)
+        subset = requested or usual_subset(labels, [n for n in usual if n != config.validation_subset])
         trains = purpose == "training"  # which sees labels alone
-        of_subset = labels.subset(subset) if trains else labels.judged(subset)
+        of_subset = labels.judged(subset) if purpose == "evaluation" else labels.subset(subset)
         ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
         matches += zip(ids, videos, strict=True)
         segments = () if trains else segments_of(videos, classes)
         of_labels = _onehot(videos, classes)
         parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments))
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
-    train, evaluation = parts
-    unused = Counter(v.subset for v in labels.videos if v.subset not in {train.subset, evaluation.subset})
+    train, evaluation, *validation = parts
+    unused = Counter(v.subset for v in labels.videos if v.subset not in {part.subset for part in parts})
     for subset, count in unused.items():  # also the misspelt
         notes.append(f"{_counted(count)} of subset {subset!r} not used")
     if len(classes) == 1 and not multi_label:
         notes.append(
             f"only one class, {classes[0]!r}: there is nothing to tell apart, and every score is perfect"
         )
-    used = [*train.ids, *evaluation.ids]
+    used = [video_id for part in parts for video_id in part.ids]
     if count := len(partial.intersection(used)):
         are = "is" if count == 1 else "are"
         notes.append(
             f"{count:,} of {_counted(len(used))} {are} partial: the rows that the cache has are used; "
             "--whole-only leaves such videos out"
         )
-    _check_apart(train, evaluation, labels)
+    _check_apart(dict(zip(("training", "evaluation", "validation"), parts, strict=False)), labels)
     _check_videos([*by_role.values()], [*by_name.values()], used, pairs)
     if differing := differing_lengths(next(iter(by_role.values())), labels, matches):
         notes.append(differing)
     notes += _on_segments(evaluation, labels)
-    notes += _on_classes(train, evaluation, labels)
-    return Dataset(train, evaluation, classes, tuple(notes), others)
+    notes += _on_classes(train, [evaluation, *validation], labels)
+    return Dataset(
+        train, evaluation, classes, tuple(notes), others, validation=validation[0] if validation else None
+    )
 
 
 def open_videos(
@@ -228,30 +248,34 @@ def open_videos(
     return found, notes
 
 
-def _check_apart(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> None:
-    both = set(train.ids) & set(evaluation.ids)
-    if both:
-        which = _some(_quoted(sorted(both)), "video", "videos")
-        raise LabelError(f"{labels.source}: {which} both for training and evaluation; choose other subsets")
+def _check_apart(parts: Mapping[str, VideoSet], labels: LabelSet) -> None:
+    """Raises LabelError where a video is in two parts; these by purpose."""
+    for (purpose, part), (other_purpose, other) in combinations(parts.items(), 2):
+        if both := set(part.ids) & set(other.ids):
+            which = _some(_quoted(sorted(both)), "video", "videos")
+            raise LabelError(
+                f"{labels.source}: {which} both for {purpose} and {other_purpose}; choose other subsets"
+            )
 
 
-def _on_classes(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
+def _on_classes(train: VideoSet, judged: Sequence[VideoSet], labels: LabelSet) -> Iterator[str]:
     """Notes on the classes. Raises LabelError where some cannot be learned."""
     classes = labels.classes
     first_of = int((train.labels.sum(axis=1) > 1).sum()) if not train.multi_label else 0
     if first_of:
         yield f"{_of(first_of, len(train), 'training videos')} several classes: trained on the first"
-    untrained = evaluation.labels.any(axis=0) & ~train.trained_classes()
-    if untrained.any():
-        names = _quoted(classes[c] for c in np.flatnonzero(untrained))
-        raise LabelError(
-            f"{labels.source}: {_some(names, 'class', 'classes')} of subset {evaluation.subset!r} without a "
-            f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}"
-        )
-    unseen = _quoted(classes[c] for c in np.flatnonzero(~evaluation.labels.any(axis=0)))
-    if unseen:
-        which = _some(unseen, "class", "classes")
-        yield f"{which} without a video in subset {evaluation.subset!r}: mAP is over the others"
+    for part in judged:
+        untrained = part.labels.any(axis=0) & ~train.trained_classes()
+        if untrained.any():
+            names = _quoted(classes[c] for c in np.flatnonzero(untrained))
+            raise LabelError(
+                f"{labels.source}: {_some(names, 'class', 'classes')} of subset {part.subset!r} without a "
+                f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}"
+            )
+        unseen = _quoted(classes[c] for c in np.flatnonzero(~part.labels.any(axis=0)))
+        if unseen:
+            which = _some(unseen, "class", "classes")
+            yield f"{which} without a video in subset {part.subset!r}: mAP is over the others"
 
 
 def _on_segments(evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
@@ -450,7 +474,7 @@ def _of(count: int, total: int, what: str) -> str:
 
 
 def _counted(videos: int) -> str:
-    return f"{videos:,} video{'' if videos == 1 else 's'}"
+    return count(videos, "videos")
 
 
 def _some(names: Sequence[str], singular: str, plural: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from cache_schema import StreamSpec, UserError
+from cache_schema.command import count
 from policy.data.batches import VideoSet
 from policy.deploy.engine import Answer, Engine, Failure, Settings
 from policy.deploy.frames import find_videos
@@ -140,7 +141,9 @@ def measure_files(
             long = name in times and times[name][0].clock_s * len(videos.sources) > _LONG_S
             if name in reasons or long:
                 continue
-            report(f"timing {name}: {len(videos.sources)} videos, {device.type}, batches of {batch}")
+            report(
+                f"timing {name}: {count(len(videos.sources), 'videos')}, {device.type}, batches of {batch}"
+            )
             try:
                 seconds = seconds_from_files(
                     run, videos, device=device, precision=precision, batch=batch, note=report

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from cache_schema import StreamSpec
+from cache_schema.command import count
 from policy.deploy.camera import Camera
 from policy.deploy.export import export_onnx
 from policy.deploy.session import open_session
@@ -73,7 +74,10 @@ class TrainedPolicy:
 
     def __str__(self) -> str:
         return "\n".join(
-            [f"{self.title}: {len(self.classes)} classes", *(f"  {_needs(s)}" for s in self.streams.values())]
+            [
+                f"{self.title}: {count(len(self.classes), 'classes')}",
+                *(f"  {_needs(s)}" for s in self.streams.values()),
+            ]
         )
 
 
@@ -81,7 +85,7 @@ def _needs(spec: StreamSpec) -> str:
     """What rows of a stream are computed from, in one line."""
     view, sampling = spec.preprocessing, spec.sampling
     if not sampling.frames:
-        return f"{spec.name}: imported, {spec.feature_dim} features"
+        return f"{spec.name}: imported, {count(spec.feature_dim, 'features')}"
     rows = {
         "frames": f"{sampling.fps:g} {'frame' if sampling.fps == 1 else 'frames'} a second",
         "snippets": f"{sampling.rows_per_s:g} clips a second, of {sampling.frames} frames",

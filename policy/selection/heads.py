@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy.special import log_expit, log_softmax, logsumexp
 
 from cache_schema import CacheError, Stream, StreamSpec, UserError
+from cache_schema.command import count
 from cache_schema.scores import kind_of
 from policy.data.batches import RowChoice, VideoSet, batched
 from policy.networks.macs import linear_macs
@@ -183,7 +184,8 @@ def score_columns(spec: StreamSpec, classes: Sequence[str], names: Sequence[str]
         )
     if len(names) != spec.num_classes:
         raise UserError(
-            f"--classes names {len(names)} columns, but stream {spec.name!r} has {spec.num_classes} class scores"
+            f"--classes names {count(len(names), 'columns')}, but stream {spec.name!r} has "
+            f"{count(spec.num_classes, 'class scores')}"
         )
     places = {name: place for place, name in enumerate(names)}
     missing = [name for name in classes if name not in places]

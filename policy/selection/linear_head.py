@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cache_schema import CacheError, Stream, UserError
+from cache_schema.command import count
 from policy.data.batches import RowChoice, VideoSet
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
@@ -173,7 +174,7 @@ def assign_folds(targets: BoolArray, folds: int, seed: int) -> IntArray:
         UserError: there are fewer videos than folds.
     """
     if len(targets) < folds:
-        raise UserError(f"--folds {folds}: there are only {len(targets)} videos to train on")
+        raise UserError(f"--folds {folds}: only {count(len(targets), 'videos')} to train on")
     counts = targets.sum(axis=0)
     rarest = np.where(targets, counts, len(targets) + 1).argmin(axis=1)
     shuffled = np.random.default_rng(seed).permutation(len(targets))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cache_schema.command import count
 from policy.data.opening import Dataset
 from policy.selection.config import PoolConfig
 from policy.selection.heads import CalibratedHead, parse_held_out
@@ -57,9 +58,10 @@ def _how_opened(config: PoolConfig, data: Dataset) -> Iterator[str]:
     elif config.heads == "linear":
         single = int((class_targets(data.train).sum(axis=0) == 1).sum())
         if single:
-            which = "1 class has" if single == 1 else f"{single} classes have"
+            have = "has" if single == 1 else "have"
             yield (
-                f"{which} a single training video: the linear head that judges it out of fold knows no example"
+                f"{count(single, 'classes')} {have} a single training video: the linear head that judges it out "
+                "of fold knows no example"
             )
 
 

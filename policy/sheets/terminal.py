@@ -14,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from cache_schema.command import count
 from policy.sheets.sheet import INTERVALS, NO_VALUE, Document, Sheet
 
 LONGEST_LINE = 100
@@ -33,7 +34,7 @@ def render(document: Document, *, colour: bool = False, width: int | None = None
     width = width or terminal_width()
     lines, intervals = print_sheets(document.main, colour=colour, width=width)
     long = [
-        f"{sheet.title}: {len(sheet.rows)} rows, in the files of --out and in --json."
+        f"{sheet.title}: {count(len(sheet.rows), 'rows')}, in the files of --out and in --json."
         for sheet in document.details
     ]
     state = [_ELSEWHERE if line == INTERVALS and not intervals else line for line in document.state]

@@ -15,7 +15,7 @@ import click
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, count, tells_mistakes
 from policy.baselines.config import FrameClassifierConfig, FramesConfig, GlimpsesConfig, JumpsConfig
 from policy.config import RunConfig, StepTrainingConfig, TrainingConfig, method_options, names_of
 from policy.deploy.arguments import Ids, VideosCommand, find_videos
@@ -365,7 +365,8 @@ def trace(
             failed[video.video_id] = str(error)
     there = len(set(traced).intersection(source.id for source in sources.videos))
     state = [
-        f"{trace_file}: {len(drawn)} videos drawn, from the cheapest to the dearest of {there} that are given."
+        f"{trace_file}: {count(len(drawn), 'videos')} drawn, from the cheapest to the dearest of {there} that "
+        "are given."
     ]
     for name, reason in failed.items():
         _say(f"failed: {name}: {reason}")
@@ -387,7 +388,7 @@ _LITEEVAL = options(
         settings,
         (PenaltyConfig, WarmupConfig, GumbelConfig, FramesConfig, GlimpsesConfig, JumpsConfig, NetworkConfig),
     ),
-    settings(StepTrainingConfig, "dropout", "validation"),
+    settings(StepTrainingConfig, "dropout"),
     settings(FrameClassifierConfig),
     training(RunConfig, without=("seed",)),
     TABLE,

@@ -13,6 +13,7 @@ import click
 from rich import progress as bars
 from rich.console import Console
 
+from cache_schema.command import count
 from policy.training.loop import METRICS
 
 
@@ -129,8 +130,8 @@ def _epochs(folder: Path) -> int:
         return 0
 
 
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
+def _runs(number: int) -> str:
+    return count(number, "runs")
 
 
 def _duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from cache_schema import StreamSpec
+from cache_schema.command import count
 from cache_schema.costs import cost_table, stream_cost
 from policy.config import StepTrainingConfig
 from policy.data.opening import Dataset
@@ -173,8 +174,9 @@ def _videos(data: Dataset, labels_name: str) -> str:
     if not data.multi_label and any((part.labels.sum(axis=1) > 1).any() for part in (train, evaluation)):
         kind = "several labels per video, of which the first is trained on"
     return (
-        f"Ours: {labels_name}, {len(train):,} videos for training ({train.subset}) and {len(evaluation):,} for "
-        f"evaluation ({evaluation.subset}) in {len(data.classes)} classes, {kind}."
+        f"Ours: {labels_name}, {count(len(train), 'videos')} for training ({train.subset}) and "
+        f"{len(evaluation):,} for evaluation ({evaluation.subset}) in "
+        f"{count(len(data.classes), 'classes')}, {kind}."
     )
 
 
@@ -185,7 +187,7 @@ def _unique(specs: Mapping[str, StreamSpec]) -> Iterable[StreamSpec]:
 
 def _trained_alike(order: Order) -> Iterable[str]:
     """How the rows that read over time were trained beside their papers: all alike, or which otherwise."""
-    names = [option.name for option in fields(StepTrainingConfig)]
+    names = [*(option.name for option in fields(StepTrainingConfig)), "validation"]
     rows: dict[str, list[str]] = {}
     for one in order.table.experiments:
         request = order.requests.get(one.name)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
+from cache_schema.command import count
 from cache_schema.run_folder import CONFIG, read_json
 from policy.evaluation.detection import THUMOS14_IOUS, Detections, FloatArray, GroundTruth, match
 from policy.evaluation.detection_map import video_average_precision
@@ -373,6 +374,6 @@ def _omitted(tracks: Sequence[Track]) -> str:
     segments, detections = sum(len(one.truth) for one in tracks), sum(len(one.found.scores) for one in tracks)
     names = ", ".join(track.name for track in tracks)
     return (
-        f"Not drawn: {len(tracks)} more class{'es' * (len(tracks) > 1)}, with {segments} true segments and "
-        f"{detections} detections: {names}"
+        f"Not drawn: {count(len(tracks), 'more classes')}, with {count(segments, 'true segments')} and "
+        f"{count(detections, 'detections')}: {names}"
     )

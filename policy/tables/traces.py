@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cache_schema import UserError
+from cache_schema.command import count
 from policy.deploy.arguments import SourceVideo
 from policy.deploy.frames import thumbnails
 from policy.deploy.trace_file import TracedVideo
@@ -113,7 +114,7 @@ def drawing(video: TracedVideo, source: SourceVideo, streams: Sequence[str]) -> 
         Shown(picture, look.at_s, look.lane, look.gflops)
         for picture, look in zip(pictures, shown, strict=True)
     ]
-    instants = f"{len(found)} instant{'s' * (len(found) != 1)}"
+    instants = count(len(found), "instants")
     thinning = f", of every {n} the first that cost most" * (n > 1)
     answer = [f"{shorten(one_line(label), 26)} {chance:.0%}" for label, chance in video.answer.items()][:1]
     return Steps(
@@ -168,7 +169,7 @@ def _picture(video: TracedVideo, steps: Steps) -> Picture:
 def _lane(video: TracedVideo, name: str) -> Lane:
     spans_s = _spans(video).get(name, np.empty((0, 2)))
     gflops = video.gflops.get(name, 0.0)
-    rows = f"{len(spans_s)} row{'s' * (len(spans_s) != 1)}"
+    rows = count(len(spans_s), "rows")
     return Lane(name, spans_s, f"{rows}, {gflops_text(gflops)}" if len(spans_s) else "not computed")
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cache_schema import UserError
+from cache_schema.command import count
 from cache_schema.run_folder import read_json, write_json
 from policy.evaluation.metrics import Interval
 from policy.registry import METHODS
@@ -68,7 +69,7 @@ def find_intervals(
     found = {task.key: stored for task in tasks.values() if (stored := _load(task)) is not None}
     missing = list({task.key: task for task in tasks.values() if task.key not in found}.values())
     if missing:
-        progress.note(f"bootstrap intervals of {len(missing)} rows")
+        progress.note(f"bootstrap intervals of {count(len(missing), 'rows')}")
     for task, computed in workers.each(_compute, _compute, missing):
         _store(task, computed)
         found[task.key] = computed

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.command import count
 from cache_schema.errors import LabelError
 from policy.data.batches import IntArray
 
@@ -35,7 +36,9 @@ def fold_labels(
     place = _places([video.labels[0] for video in videos], seed)
     if validation is None:
         if len(videos) < folds:
-            raise LabelError(f"{labels.source}: {len(videos)} videos of subset {subset!r} for {folds} folds")
+            raise LabelError(
+                f"{labels.source}: {count(len(videos), 'videos')} of subset {subset!r} for {folds} folds"
+            )
         held = [place % folds == fold for fold in range(folds)]
     else:
         held = [np.floor((place + 1) * validation) > np.floor(place * validation)]
@@ -44,12 +47,12 @@ def fold_labels(
                 f"{labels.source}: {validation:g} of the {len(videos)} videos of subset {subset!r} leaves "
                 f"{'none to train on' if held[0].any() else 'none to judge'}"
             )
-    count = Counter(label for video in videos for label in video.labels)
+    counts = Counter(label for video in videos for label in video.labels)
     for part in held:
         kept = {label for video, out in zip(videos, part, strict=True) if not out for label in video.labels}
-        if lacking := sorted(count.keys() - kept):
-            only = "its only video" if count[lacking[0]] == 1 else f"all its {count[lacking[0]]} videos"
-            more = f" (and {len(lacking) - 1:,} more classes)" if len(lacking) > 1 else ""
+        if lacking := sorted(counts.keys() - kept):
+            only = "its only video" if counts[lacking[0]] == 1 else f"all its {counts[lacking[0]]} videos"
+            more = f" (and {count(len(lacking) - 1, 'more classes')})" if len(lacking) > 1 else ""
             raise LabelError(
                 f"{labels.source}: class {lacking[0]!r}{more} of subset {subset!r} cannot be learned where {only} "
                 "would be held out; label more, or leave the class out"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.patches import Patch
 
+from cache_schema.command import count
 from policy.sheets.words import drawn
 from policy.tables.plots.style import BLUE, ORANGE, Drawing, heading, legend, new_figure, plain_axes
 
@@ -57,4 +58,4 @@ def mean_of(counts: Sequence[int]) -> float:
 
 
 def _legend(kind: str, counts: Sequence[int]) -> str:
-    return f"{kind}: {sum(counts):,} clips, mean {mean_of(counts):.2f} (dashed)"
+    return f"{kind}: {count(sum(counts), 'clips')}, mean {mean_of(counts):.2f} (dashed)"

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from cache_schema.command import count
 from policy.sheets.words import drawn, one_line
 from policy.tables.plots.style import (
     BLUE,
@@ -283,9 +284,8 @@ def _strip(axes: Axes, timeline: Timeline) -> None:
 
 
 def _name(figure: Figure, track: Track, lanes: Sequence[Sequence[int]], below_in: float) -> None:
-    truth = f"{len(track.truth)} true segment{'s' * (len(track.truth) != 1)}"
-    count = len(track.found.scores)
-    parts = [truth if track.has_label else "not in this video", f"{count} detection{'s' * (count != 1)}"]
+    truth = count(len(track.truth), "true segments")
+    parts = [truth if track.has_label else "not in this video", count(len(track.found.scores), "detections")]
     for of_row, what in zip(lanes, ("", " of appearance alone"), strict=False):
         if left_out := of_row.count(-1):
             parts.append(f"{left_out}{what} not drawn, which overlap better ones")

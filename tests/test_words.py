@@ -1,0 +1,25 @@
+"""Numbers in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from cache_schema.command import count
+
+
+@pytest.mark.parametrize(
+    ("number", "things", "words"),
+    [
+        (0, "videos", "0 videos"),
+        (1, "videos", "1 video"),
+        (2, "videos", "2 videos"),
+        (12345, "frames", "12,345 frames"),
+        (1, "classes", "1 class"),
+        (3, "classes", "3 classes"),
+        (1, "entries", "1 entry"),
+        (1, "true segments", "1 true segment"),
+        (1, "more classes", "1 more class"),
+    ],
+)
+def test_one_thing_is_in_the_singular(number: int, things: str, words: str) -> None:
+    assert count(number, things) == words
