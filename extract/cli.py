@@ -87,7 +87,8 @@ from extract.video_arguments import VideosCommand, takes_videos
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Only say what would be done and, from a few seconds of it, about how long it would take.",
+    help="Only say what would be done and, from a few seconds of it, about how long it would take. Pretrained "
+    "weights need not be there.",
 )
 @AS_JSON
 @click.pass_context

@@ -508,7 +508,7 @@ def test_help_shows_a_full_example() -> None:
         (["--cache", "nowhere"], "nowhere: no such cache folder"),
         (["--labels", "nowhere.csv"], "nowhere.csv: cannot read the labels"),
         (["--eval-subset", "val"], "no subset 'val'; it has: train, test"),
-        (["--device", "abacus"], "no device 'abacus'"),
+        (["--device", "abacus"], "--device abacus: not to be had here"),
         (["--runs", "/proc/no"], "cannot be used as a run folder"),
         (["--out", "/proc/no"], "/proc/no: cannot write the table there"),
         (["--seeds", "0"], "0 is not in the range"),

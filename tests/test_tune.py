@@ -447,7 +447,7 @@ def test_minutes(planted: Path, tmp_path: Path) -> None:
         (["--scheduler", "tcp://x"], "--backend dask and --scheduler ADDRESS go together"),
         (["--train-subset", "val"], "no subset 'val'; it has: train, test"),
         (["--fine", "medium"], "no stream 'medium'"),
-        (["--device", "abacus"], "no device 'abacus'"),
+        (["--device", "abacus"], "--device abacus: not to be had here"),
         (["--epochs", "0"], "epochs must be positive"),
     ],
 )
