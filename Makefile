@@ -19,8 +19,8 @@ check: $(INSTALLED)  ## lint, types and which way imports go, alone
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-quick: $(INSTALLED) check  ## the developer's loop: no slow tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+quick: $(INSTALLED) check  ## the developer's loop: no slow tests, fewer examples
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --hypothesis-profile quick
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "thriftvid needs Python 3.10 or later")'
