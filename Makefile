@@ -20,8 +20,8 @@ check: $(INSTALLED)  ## lint, types and which way imports go, alone
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-quick: $(INSTALLED) check  ## the developer's loop: no slow tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+quick: $(INSTALLED) check  ## the developer's loop: no slow tests, fewer examples
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --hypothesis-profile quick
 
 dist: $(INSTALLED)  ## the wheel and the source distribution, as an index would take them
 	$(BIN)/python -m pip install --quiet build twine

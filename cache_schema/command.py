@@ -11,7 +11,7 @@ import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 import click
 
@@ -50,6 +50,10 @@ class Interrupted(click.ClickException):
 
     def __init__(self) -> None:
         super().__init__("interrupted; run the same command again to finish")
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Without click's "Error:", which it is not."""
+        click.echo(self.message, file=file, err=file is None)
 
 
 def tells_mistakes(command: Callable[P, R]) -> Callable[P, R]:

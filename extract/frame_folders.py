@@ -6,8 +6,9 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+from cache_schema.files import printable
 from extract.decode_packets import VideoError
-from extract.names import PICTURE_SUFFIXES, printable, split_ending
+from extract.names import PICTURE_SUFFIXES, split_ending
 
 _DIGITS = re.compile(r"[0-9]+")
 _FLOW = re.compile(r"(?:^|[^a-z])flow(?:[^a-z]|$)")

@@ -11,6 +11,8 @@ from hypothesis import settings
 # How long an example takes depends on who else is at work on the machine. Developers look for new failures; what
 # CI says of a commit is the same each time.
 settings.register_profile("thriftvid", deadline=None, derandomize="CI" in os.environ)
+# Of `make quick`: a fifth of the examples, where a test does not say itself how many it takes.
+settings.register_profile("quick", settings.get_profile("thriftvid"), max_examples=20)
 settings.load_profile("thriftvid")
 
 

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from policy.method import LEAST_PROBABILITY, IntArray
 
@@ -81,7 +79,11 @@ def _each_class(features: Floats, targets: BoolArray, penalty: float) -> tuple[F
     return weights, bias
 
 
-def _regression(features: Floats, label: npt.NDArray[Any], penalty: float) -> LogisticRegression:
+def _regression(features: Floats, label: npt.NDArray[Any], penalty: float) -> Any:
+    # Half a second, for those that train alone.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     with warnings.catch_warnings():
         # With the weakest penalties the last iterations hardly move the probabilities: what has come about by then
         # is what is compared on the videos held out, and what is kept.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import read_labels
+from cache_schema.annotations import LabelSet, read_labels
 from cache_schema.command import AS_JSON, DEVICE
 from policy.config import RunConfig
 from policy.options import command_words, given_options, given_settings, options
@@ -48,15 +49,18 @@ def train_method(method: str, given: dict[str, Any], **more: Any) -> None:
     Args:
         more: fields that no option sets.
     """
+    config, leads = _config(method, given, more), True
+    # Before torch is imported, which takes seconds; of several processes the first will do it.
+    opened = None if "TORCHELASTIC_RUN_ID" in os.environ else _open(config, given)
+
     from policy.training.distributed import PeerLost, joined
     from policy.training.stopping import Terminated, exit_code, terminable
 
-    config, leads = _config(method, given, more), True
     try:
         with terminable(), joined() as ranks:
             leads = ranks.leads
             with _logged(given["log_file"] if leads else None) as log:
-                _train(config, given, ranks, log)
+                _train(config, given, ranks, opened, log)
     except (Terminated, KeyboardInterrupt) as stop:
         if leads:
             click.echo("stopped; give the same command again to go on", err=True)
@@ -74,16 +78,29 @@ def _config(method: str, given: Mapping[str, Any], more: Mapping[str, Any]) -> R
     return repeated(method, given["of_run"], values)
 
 
-def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks, log: Log) -> None:
+def _open(config: RunConfig, given: dict[str, Any]) -> tuple[FeatureCache, LabelSet]:
+    """What a configuration is to be trained on. Raises UserError for what is wrong at first sight."""
+    config.check()
+    cache = FeatureCache(given["cache"])
+    for name in config.stream_names():
+        cache[name]
+    return cache, read_labels(given["labels"], given["labels_format"])
+
+
+def _train(
+    config: RunConfig,
+    given: dict[str, Any],
+    ranks: Ranks,
+    opened: tuple[FeatureCache, LabelSet] | None,
+    log: Log,
+) -> None:
     from policy.runs import Listener, assist, run_method
     from policy.training.scalars import Scalars
 
     # The others wait until the first process has checked everything, so that a mistake is reported once.
     if not ranks.leads and not ranks.broadcast():
         return
-    config.check()
-    cache = FeatureCache(given["cache"])
-    labels = read_labels(given["labels"], given["labels_format"])
+    cache, labels = opened or _open(config, given)
     if not ranks.leads:
         assist(config, cache, labels, given["out"], device=given["device"], ranks=ranks)
         return
