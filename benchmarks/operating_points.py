@@ -26,12 +26,12 @@ from cache_schema.annotations import LabelSet
 from policy.data.batches import VideoSet
 from policy.evaluation.operating import OperatingTarget
 from policy.evaluation.predictions import Judged
-from policy.finished import cross_fitted
 from policy.localization.judged import Localizations
 from policy.method import Calibration, Method
 from policy.registry import configure
 from policy.runs import load_method, open_data, read_config, run_method
 from policy.selection.config import PAPER, SelectionConfig, with_schedule
+from policy.training.cross_fitting import cross_fitted
 from tests.planted import write_planted
 from tests.planted_actions import STREAMS, plant_actions, small
 from tests.pools import plant_pool
