@@ -34,6 +34,7 @@ from policy.selection.sequential_network import Evidence, SequentialNetwork, ans
 from policy.selection.session import GFLOPS, NETWORK, CascadeSession
 from policy.selection.settling import (
     MOST_COMPARED,
+    PARTS,
     POINTS_OF_A_PART,
     REGRESSIONS,
     JoinedCurve,
@@ -42,7 +43,7 @@ from policy.selection.settling import (
 )
 from policy.selection.staged import SPENDING_POINTS, CascadeHeads, cascade_network, spending
 from policy.session import TrainedRun
-from policy.training.cross_fitting import FOLDS, cross_fitted
+from policy.training.cross_fitting import cross_fitted
 from policy.training.losses import classification_loss
 
 _CANDIDATES = 400
@@ -179,18 +180,17 @@ class SelectorCascade(PoolMethod):
         data = replace(data, train=data.train.part(np.sort(chosen).tolist()))
         note(
             f"--decisions auto: logistic and perceptron are compared on {len(chosen):,} training videos, in "
-            f"{FOLDS} parts that are held out"
+            f"{PARTS} parts that are held out"
         )
-        plain = replace(config, budget=None)
-        regressions = cls(replace(plain, **REGRESSIONS), data)
+        regressions = cls(replace(config, **REGRESSIONS), data)
         held_out = regressions.fit_held_out(data.train, device)
         perceptron: dict[str, Any] = {
             "decisions": "perceptron",
             "temperature": config.temperature or "fitted",
         }
-        network = cls(replace(plain, **perceptron), data, regressions.pool_of_models)
+        network = cls(replace(config, **perceptron), data, regressions.pool_of_models)
         walks = []
-        for method, videos in cross_fitted(network, data, device):
+        for method, videos in cross_fitted(network, data, device, PARTS):
             assert isinstance(method, SelectorCascade)
             walks.append(Walks(method, videos, device))
         prices = np.unique(np.concatenate([part.prices(POINTS_OF_A_PART) for part in walks]))[::-1]
