@@ -16,7 +16,7 @@ from policy.deploy.session import open_session
 from policy.evaluation.operating import OperatingTarget
 from policy.finished import evaluate_run
 from policy.runs import Listener, load_method, open_data, read_config, run_method
-from policy.selection.config import SelectorCascadeConfig, SelectorConfig, with_schedule
+from policy.selection.config import SelectorCascadeConfig, with_schedule
 from policy.selection.controls import cascade, oracle, single_models
 from policy.selection.sequential import SelectorCascade
 from policy.selection.session import CascadeSession
@@ -132,11 +132,6 @@ def test_a_damaged_or_stale_choice(tmp_path: Path) -> None:
     run_method(config, cache, labels, tmp_path / "begun", device="cpu")
     found = read_config(tmp_path / "begun")
     assert isinstance(found, SelectorCascadeConfig) and found.decisions == "logistic"
-
-
-def test_selector_has_regressions_by_default() -> None:
-    assert SelectorConfig(models=MODELS).is_logistic
-    assert SelectorConfig(models=MODELS).decisions == "auto"
 
 
 # --- the choice ---

@@ -80,11 +80,10 @@ class PoolConfig(RunConfig):
         metavar="STREAM",
     )
     decisions: Decisions = option(
-        "auto",
+        "logistic",
         "logistic: regularised regressions on how sure models are, whether they agree, and of which class; "
-        "perceptron: a network on their class scores, trained as the options below say; auto: logistic, but for "
-        "selector-cascade with 100 training videos of each class or more the one that is better on held-out parts "
-        "of them.",
+        "perceptron: a network on their class scores, trained as the options below say.",
+        type=click.Choice([kind for kind in get_args(Decisions) if kind != "auto"]),
     )
     lr_drop: tuple[int, ...] = option(
         (),
@@ -220,6 +219,12 @@ class SelectorCascadeConfig(PoolConfig):
         "Stream of the model that runs first, one of the pool; by default its cheapest.",
         flag="--input",
         metavar="STREAM",
+    )
+    decisions: Decisions = option(
+        "auto",
+        "logistic: regularised regressions on how sure models are, whether they agree, and of which class; "
+        "perceptron: a network on their class scores, trained as the options below say; auto: with 100 training "
+        "videos of each class or more the one that is better on held-out parts of them, else logistic.",
     )
     selector_input: SelectorInput = option(
         "scores",
