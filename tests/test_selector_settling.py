@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 MODELS = ("small", "large")
 CLASSES = ("a", "b", "c")
 CONFIG = with_schedule(
-    SelectorCascadeConfig(models=MODELS, epochs=25, batch=32, lr=0.02, selector_hidden=16), {"threshold"}
+    SelectorCascadeConfig(models=MODELS, epochs=15, batch=32, lr=0.03, selector_hidden=16), {"threshold"}
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,7 +80,7 @@ def test_the_perceptron_where_it_is_better(tmp_path: Path) -> None:
     assert (config.decisions, config.answers_by, config.fits_temperature) == ("perceptron", "learned", True)
     assert run_method(CONFIG, cache, labels, tmp_path / "run", device="cpu").reused
     moved = evaluate_run(
-        run.folder, cache, labels, target=OperatingTarget("budget", 2.0), out=tmp_path / "moved"
+        run.folder, cache, labels, target=OperatingTarget("threshold", 0.02), out=tmp_path / "moved"
     )
     assert moved.outcome.result.metrics["top1"] > 0.95
     (again,) = {read_config(tmp_path / "moved")}
