@@ -15,8 +15,8 @@ from policy.evaluation.curves import upper_hull
 from policy.selection.curve import SelectionCurve
 from policy.selection.pool import FloatArray, IntArray, Masks, PoolTable, all_of, only
 from policy.selection.sequential import HeldOutWalks, SelectorCascade, SequentialCurve, Walks
-from policy.selection.settling import PARTS
 from policy.selection.staged import CascadeHeads
+from policy.training.cross_fitting import FOLDS
 
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Of confidence, from which thresholds are fitted."""
@@ -107,14 +107,14 @@ def boosted_trees(method: SelectorCascade, data: Dataset) -> tuple[SelectionCurv
     sets = [mask for mask in range(1 << models) if mask >> first & 1]
     weights = {mask: network.answers[mask].numpy() for mask in sets}
     right = {mask: training.correct_of(np.full(len(training), mask, np.uint32), weights) for mask in sets}
-    fold = method.held_out_folds(data.train) % PARTS
+    fold = method.held_out_folds(data.train) % FOLDS
     chances = [np.zeros((1 << models, len(each), models)) for each in (training, table)]
     for mask in sets[:-1]:
         train, test = (_seen(network, each, mask) for each in (training, table))
         for n in range(models):
             if n == first or not mask >> n & 1:
                 outcome = right[mask | 1 << n]
-                for number in range(PARTS):
+                for number in range(FOLDS):
                     out = fold == number
                     chances[0][mask, out, n] = _boosted(train[~out], outcome[~out], train[out])
                 chances[1][mask, :, n] = _boosted(train, outcome, test)

@@ -34,7 +34,6 @@ from policy.selection.sequential_network import Evidence, SequentialNetwork, ans
 from policy.selection.session import GFLOPS, NETWORK, CascadeSession
 from policy.selection.settling import (
     MOST_COMPARED,
-    PARTS,
     POINTS_OF_A_PART,
     REGRESSIONS,
     JoinedCurve,
@@ -43,7 +42,7 @@ from policy.selection.settling import (
 )
 from policy.selection.staged import SPENDING_POINTS, CascadeHeads, cascade_network, spending
 from policy.session import TrainedRun
-from policy.training.cross_fitting import cross_fitted
+from policy.training.cross_fitting import FOLDS, cross_fitted
 from policy.training.losses import classification_loss
 
 _CANDIDATES = 400
@@ -180,7 +179,7 @@ class SelectorCascade(PoolMethod):
         data = replace(data, train=data.train.part(np.sort(chosen).tolist()))
         note(
             f"--decisions auto: logistic and perceptron are compared on {len(chosen):,} training videos, in "
-            f"{PARTS} parts that are held out"
+            f"{FOLDS} parts that are held out"
         )
         regressions = cls(replace(config, **REGRESSIONS), data)
         held_out = regressions.fit_held_out(data.train, device)
@@ -190,7 +189,7 @@ class SelectorCascade(PoolMethod):
         }
         network = cls(replace(config, **perceptron), data, regressions.pool_of_models)
         walks = []
-        for method, videos in cross_fitted(network, data, device, PARTS):
+        for method, videos in cross_fitted(network, data, device):
             assert isinstance(method, SelectorCascade)
             walks.append(Walks(method, videos, device))
         prices = np.unique(np.concatenate([part.prices(POINTS_OF_A_PART) for part in walks]))[::-1]

@@ -21,8 +21,6 @@ FEWEST_OF_A_CLASS = 100
 """Training videos of each class, on average. With fewer the perceptron learns them by heart, and is not tried."""
 MOST_COMPARED = 4000
 """Training videos on which the two are compared: enough to tell them apart, and a few minutes at most."""
-PARTS = 5
-"""Of these videos, each held out once."""
 POINTS_OF_A_PART = 10
 """Prices, found on each part of the videos, at which curves are drawn."""
 REGRESSIONS: Mapping[str, Any] = {"decisions": "logistic"}
