@@ -22,6 +22,7 @@ from policy.registry import CONFIGS
 from policy.runs import Listener, load_method, open_data, run_method
 from policy.selection.config import SelectorConfig
 from policy.selection.method import Selector
+from policy.training.cross_fitting import cross_fitted
 from policy.training.loop import CHECKPOINT
 from tests.caches import make_spec
 from tests.planted import write_planted_labels
@@ -70,7 +71,7 @@ def test_options_are_what_it_reads(planted: PlantedPool) -> None:
             return super().__getattribute__(attribute)
 
     data = open_data(CONFIG, planted.cache, planted.labels)
-    for change in ({"affinity": "soft", "budget": 5.0}, {}):
+    for change in ({"affinity": "soft"}, {}):
         config = replace(CONFIG, **change)  # type: ignore[arg-type]
         method = Selector(
             Watched(**{field.name: getattr(config, field.name) for field in fields(config)}), data
@@ -79,6 +80,7 @@ def test_options_are_what_it_reads(planted: PlantedPool) -> None:
         method.losses(batch, Moment(0.5), torch.Generator())
         method.model.eval()
         method.finish(data.train, CPU)
+        method.within(5.0, [(method, data.train)], CPU)
         method.predict(batch, torch.Generator())
         method.network_macs(np.array([2]), np.array([0]))
     names = names_of(*CONFIGS.values()) - names_of(TrainingConfig)
@@ -197,18 +199,18 @@ def test_without_a_threshold_some_model_always_clears(planted: PlantedPool, tmp_
 
 @pytest.mark.parametrize("change", [{}, {"rule": "price"}, {"target": "loss"}])
 @pytest.mark.parametrize("budget", [0.7, 3.0, 100.0])
-def test_a_budget_holds_on_the_training_videos(
+def test_a_budget_holds_on_training_videos_that_are_held_out(
     change: dict[str, object], budget: float, planted: PlantedPool, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, budget=budget, **change)  # type: ignore[arg-type]
     method = made(planted, config, tmp_path / "run")
-    train = open_data(config, planted.cache, planted.labels).train
-    said, (table, _) = method.confidences(train, CPU), method.look(train)
-    values = method.values(said, None)
+    calibration = cross_fitted(method, open_data(config, planted.cache, planted.labels), CPU)
+    parts = [(one, videos) for one, videos in calibration if isinstance(one, Selector)]
+    values = method.values(np.concatenate([one.confidences(videos, CPU) for one, videos in parts]), None)
 
     def cost(value: float) -> float:
-        curve = method.decided(table, np.array([value]), method.choose(said, value)[None], train)
-        return float(curve.gflops[0])
+        macs = [one.curve(videos, CPU, values=np.array([value])).macs for one, videos in parts]
+        return float(np.concatenate(macs, axis=1).mean() / 1e9)
 
     found = float(method.model.threshold)
     assert cost(found) <= budget
