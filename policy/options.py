@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from click.core import ParameterSource
 
-from cache_schema.command import LABELS_FORMAT
+from cache_schema.command import label_options
 from policy.config import DataConfig, TrainingConfig, types_of
 from policy.recipes import RECIPES
 
@@ -82,7 +82,7 @@ DATA = options(
         type=click.Path(path_type=Path),
         help="Annotation file, or the folder of a benchmark's own files.",
     ),
-    LABELS_FORMAT,
+    label_options,
     settings(DataConfig),
 )
 RECIPE = click.option(

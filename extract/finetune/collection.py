@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.annotations import LabelSet, VideoLabel
-from cache_schema.errors import LabelError
+from cache_schema.annotations.groups import held_out_groups, in_both
+from cache_schema.errors import LabelError, UserError
 from extract.finetune.choices import Choices
 from extract.sources import Sources, SourceVideo, fingerprint
 
@@ -100,7 +101,10 @@ def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing
         subset = _usual_subset(labels, VAL_SUBSETS)
         fraction = VAL_FRACTION if subset is None else None
     if fraction is not None:
-        train, validation = _split(train, fraction)
+        try:
+            train, validation = (_split_groups if labels.grouping else _split)(train, fraction)
+        except UserError as error:
+            raise LabelError(f"{labels.source}, subset {train_subset!r}: {error}") from error
         notes.append(
             f"{len(validation)} of the {len(train) + len(validation)} videos of subset {train_subset!r} set aside "
             "for validation"
@@ -123,6 +127,10 @@ def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing
             f"{labels.source}: {_some(sorted(both), 'videos')} both for training and for validation; choose "
             "other subsets"
         )
+    (_, first), (_, judged) = train[0], validation[0]
+    groups, others = ([video.group for _, video in part if video.group] for part in (train, validation))
+    if crossing := in_both(groups, others, (first.subset, judged.subset)):
+        notes.append(crossing)
     return _collection(labels, files, train, validation, several, notes)
 
 
@@ -206,6 +214,18 @@ def _split(part: _Part, fraction: float) -> tuple[_Part, _Part]:
             left.subtract(video.labels)
             taken.add(id_)
     return [p for p in part if p[0] not in taken], [p for p in part if p[0] in taken]
+
+
+def _split_groups(part: _Part, fraction: float) -> tuple[_Part, _Part]:
+    """The same by whole groups."""
+    names = sorted({label for _, video in part for label in video.labels})
+    labels = np.array([[name in video.labels for name in names] for _, video in part])
+    groups = [video.group for _, video in part]
+    held = held_out_groups(groups, labels, fraction, seed=0)
+    kept, taken = (
+        [p for p, out in zip(part, held, strict=True) if out == is_held] for is_held in (False, True)
+    )
+    return kept, taken
 
 
 def _content(video: SourceVideo) -> int | str:

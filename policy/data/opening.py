@@ -6,15 +6,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cache_schema import FeatureCache, Stream
-from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.annotations import Grouping, LabelSet, VideoLabel
+from cache_schema.annotations.groups import in_both
 from cache_schema.errors import CacheError, LabelError
 from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
@@ -22,6 +24,9 @@ from policy.data.coverage import differing_lengths, paired_rows, segments_beyond
 
 TRAIN_SUBSETS = ("training", "train")
 EVAL_SUBSETS = ("validation", "val", "testing", "test")
+
+GROUPS = "groups"
+"""Their name among the digests of a dataset."""
 
 _NAMED = 3  # how many videos or classes a message names
 
@@ -37,6 +42,7 @@ class Dataset:
             videos in it.
         judges_training: whether the videos for evaluation are training videos that are held out, which `held_out`
             has scores of, too.
+        grouping: how it is told which videos belong together; None where it is not.
     """
 
     train: VideoSet
@@ -45,13 +51,24 @@ class Dataset:
     notes: tuple[str, ...]
     held_out: Mapping[str, Stream] = field(default_factory=dict)
     judges_training: bool = False
+    grouping: Grouping | None = None
 
     @property
     def multi_label(self) -> bool:
         return self.train.multi_label
 
+    def describe_groups(self) -> dict[str, Any]:
+        """For config.json: how the groups were told, how many there are, and those that are in both subsets."""
+        parts = self.train.groups, self.evaluation.groups
+        return {
+            "told_by": None if self.grouping is None else asdict(self.grouping),
+            "train": len(set(parts[0])),
+            "evaluation": len(set(parts[1])),
+            "in_both": sorted(set(parts[0]).intersection(parts[1])),
+        }
+
     def digest(self) -> dict[str, str]:
-        """SHA-256 of the labels used and, per stream, of the features used."""
+        """SHA-256 of the labels used, of the groups of videos if there are any, and per stream of the features."""
         return dict(self._digest)
 
     @cached_property
@@ -64,8 +81,10 @@ class Dataset:
             content[part] = [[video, np.flatnonzero(row).tolist()] for video, row in pairs]
         if not self.multi_label and (self.train.labels.sum(axis=1) > 1).any():
             content["first"] = self.train.first.tolist()
+        groups = [self.train.groups, self.evaluation.groups]
         return {
             "labels": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+            **({GROUPS: hashlib.sha256(json.dumps(groups).encode()).hexdigest()} if any(groups) else {}),
             **{stream.name: stream.digest(ids) for stream in self.train.streams.values()},
             **{name: stream.digest(ids) for name, stream in self.train.pool.items()},
             **{
@@ -150,9 +169,9 @@ def open_dataset(
         of_subset = labels.subset(subset) if trains else labels.judged(subset)
         ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
         matches += zip(ids, videos, strict=True)
-        segments = () if trains else segments_of(videos, classes)
         of_labels = _onehot(videos, classes)
-        parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments))
+        held = () if trains else segments_of(videos, classes), _groups(videos, labels)
+        parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, *held))
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
     train, evaluation = parts
     unused = Counter(v.subset for v in labels.videos if v.subset not in {train.subset, evaluation.subset})
@@ -174,8 +193,8 @@ def open_dataset(
     if differing := differing_lengths(next(iter(by_role.values())), labels, matches):
         notes.append(differing)
     notes += _on_segments(evaluation, labels)
-    notes += _on_classes(train, evaluation, labels)
-    return Dataset(train, evaluation, classes, tuple(notes), others)
+    notes += [*_on_classes(train, evaluation, labels), *_on_groups(labels, train, evaluation)]
+    return Dataset(train, evaluation, classes, tuple(notes), others, grouping=labels.grouping)
 
 
 def open_videos(
@@ -219,12 +238,14 @@ def open_videos(
     ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
     _check_videos([*by_role.values()], [*by_name.values()], ids, pairs)
     of_labels, segments = _onehot(videos, classes), segments_of(videos, classes)
-    found = VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments)
+    groups = _groups(videos, labels)
+    found = VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments, groups)
     if differing := differing_lengths(
         next(iter(by_role.values())), labels, list(zip(ids, videos, strict=True))
     ):
         notes.append(differing)
     notes += _on_segments(found, labels)
+    notes += _on_groups(labels, found)
     return found, notes
 
 
@@ -271,6 +292,46 @@ def _on_segments(evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
     )
     if beyond:
         yield f"{labels.source}: {beyond}"
+
+
+def _groups(videos: Sequence[VideoLabel], labels: LabelSet) -> tuple[str, ...]:
+    """`groups` of a VideoSet. Raises LabelError where some of the videos have one, and others not."""
+    groups = tuple(video.group for video in videos)
+    if not any(groups):
+        return ()
+    if without := [video.video_id for video in videos if not video.group]:
+        raise LabelError(f"{labels.source}: {_some(_quoted(without), 'video', 'videos')} without a group")
+    return groups
+
+
+def _on_groups(labels: LabelSet, *parts: VideoSet) -> Iterator[str]:
+    """What to know of the groups of videos, if there are any.
+
+    Args:
+        parts: the videos for training, where there are some, and those for evaluation.
+    """
+    if counts := [f"{len(set(part.groups)):,} in subset {part.subset!r}" for part in parts if part.groups]:
+        yield f"groups of videos ({labels.grouping or 'as labelled'}): {', '.join(counts)}"
+    if len(set(parts[-1].groups)) == 1:
+        yield f"all videos of subset {parts[-1].subset!r} are of one group: their intervals have no width"
+    if len(parts) == 1:
+        return
+    train, evaluation = parts
+    if crossing := in_both(train.groups, evaluation.groups, (train.subset, evaluation.subset)):
+        yield crossing
+    if one := _of_one_group(train):
+        which = _some(_quoted(labels.classes[c] for c in one), "class", "classes")
+        yield f"{which}, with all training videos in one group: what is fitted without that has no example of it"
+
+
+def _of_one_group(videos: VideoSet) -> list[int]:
+    """The classes of which all videos are of one group, unless all others are, too."""
+    if len(set(videos.groups)) < 2:
+        return []
+    group, labels = np.unique(videos.groups, return_inverse=True)[1], videos.trained_labels
+    return [
+        c for c in np.flatnonzero(labels.any(axis=0)).tolist() if len(np.unique(group[labels[:, c]])) == 1
+    ]
 
 
 def segments_digest(videos: VideoSet) -> str:

@@ -41,6 +41,7 @@ from policy.evaluation.detection_map import (
 from policy.evaluation.metrics import resampled_weights
 from policy.localization.detections import read
 from policy.sheets.sheet import Spread
+from policy.tables.uncertainty import drawn_by_group
 
 _SEED = 0
 
@@ -141,9 +142,11 @@ def judge(
     if not judged[truth.videos].any():
         raise UserError(f"{labels.source}: subset {subset!r} has no segments, by which detections are judged")
     thresholds = np.array(ious or _usual_ious(labels))
+    groups = np.array([video.group for video in videos])
     weights = {name: np.zeros((len(videos), resamples), np.float32) for name in sets}
     for name, chosen in sets.items():
-        weights[name][chosen] = resampled_weights(int(chosen.sum()), resamples, _SEED)
+        drawn = groups[chosen].tolist() if labels.grouping else ()
+        weights[name][chosen] = resampled_weights(int(chosen.sum()), resamples, _SEED, drawn)
     scores: dict[str, dict[str, Score]] = {}
     for protocol in PROTOCOLS:
         matching = match(detections, truth, thresholds.tolist(), protocol)
@@ -155,6 +158,8 @@ def judge(
             for name, chosen in sets.items()
         }
     notes = _notes(labels, subset, sets, detections, truth)
+    if resamples:
+        notes += drawn_by_group(labels.grouping, groups[judged].tolist())
     return Judgement(path, labels, subset, thresholds, sets, detections, truth, scores, resamples, notes)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from cache_schema import StreamSpec
+from cache_schema.annotations.groups import in_both
 from cache_schema.costs import cost_table, stream_cost
 from policy.config import StepTrainingConfig
 from policy.data.opening import Dataset
@@ -16,7 +17,7 @@ from policy.tables.datasets import DATASETS, dataset_title
 from policy.tables.experiment import DETECTION, MEASURES, Experiment, Measure, PaperTable
 from policy.tables.requests import Order
 from policy.tables.streams import Substitution
-from policy.tables.uncertainty import Intervals
+from policy.tables.uncertainty import Intervals, drawn_by_group
 
 MARK = "†"
 """Marks the title of a row that reads another stream than the paper's."""
@@ -161,6 +162,7 @@ def make_report(
         *_trained_alike(order),
         _reading(table, seeds, spread),
         *([INTERVALS] if any(row.intervals for row in rows) else []),
+        *_of_groups(data),
         *_differences(table, data, specs, dataset),
         *table.notes,
     )
@@ -176,6 +178,14 @@ def _videos(data: Dataset, labels_name: str) -> str:
         f"Ours: {labels_name}, {len(train):,} videos for training ({train.subset}) and {len(evaluation):,} for "
         f"evaluation ({evaluation.subset}) in {len(data.classes)} classes, {kind}."
     )
+
+
+def _of_groups(data: Dataset) -> Iterable[str]:
+    """By what intervals are drawn, and which groups are in both subsets, if videos have groups."""
+    train, evaluation = data.train, data.evaluation
+    yield from drawn_by_group(data.grouping, evaluation.groups)
+    if crossing := in_both(train.groups, evaluation.groups, (train.subset, evaluation.subset)):
+        yield f"{crossing}."
 
 
 def _unique(specs: Mapping[str, StreamSpec]) -> Iterable[StreamSpec]:
