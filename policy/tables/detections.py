@@ -41,7 +41,6 @@ from policy.evaluation.detection_map import (
 from policy.evaluation.metrics import resampled_weights
 from policy.localization.detections import read
 from policy.sheets.sheet import Spread
-from policy.tables.uncertainty import drawn_by_group
 
 _SEED = 0
 
@@ -158,8 +157,10 @@ def judge(
             for name, chosen in sets.items()
         }
     notes = _notes(labels, subset, sets, detections, truth)
-    if resamples:
-        notes += drawn_by_group(labels.grouping, groups[judged].tolist())
+    if resamples and labels.grouping:
+        notes.append(
+            f"Intervals are over {len(np.unique(groups[judged])):,} groups of videos ({labels.grouping})."
+        )
     return Judgement(path, labels, subset, thresholds, sets, detections, truth, scores, resamples, notes)
 
 

@@ -17,7 +17,7 @@ from policy.tables.datasets import DATASETS, dataset_title
 from policy.tables.experiment import DETECTION, MEASURES, Experiment, Measure, PaperTable
 from policy.tables.requests import Order
 from policy.tables.streams import Substitution
-from policy.tables.uncertainty import Intervals, drawn_by_group
+from policy.tables.uncertainty import Intervals
 
 MARK = "†"
 """Marks the title of a row that reads another stream than the paper's."""
@@ -157,12 +157,12 @@ def make_report(
     }
     state = (
         _videos(data, labels_name),
+        *_groups(data),
         *(_stream(role, spec) for role, by_paper in specs.items() for spec in _unique(by_paper)),
         *_replaced(streams),
         *_trained_alike(order),
         _reading(table, seeds, spread),
         *([INTERVALS] if any(row.intervals for row in rows) else []),
-        *_of_groups(data),
         *_differences(table, data, specs, dataset),
         *table.notes,
     )
@@ -180,10 +180,14 @@ def _videos(data: Dataset, labels_name: str) -> str:
     )
 
 
-def _of_groups(data: Dataset) -> Iterable[str]:
-    """By what intervals are drawn, and which groups are in both subsets, if videos have groups."""
+def _groups(data: Dataset) -> Iterable[str]:
+    """Which videos belong together, if that is known, and which groups are in both subsets."""
     train, evaluation = data.train, data.evaluation
-    yield from drawn_by_group(data.grouping, evaluation.groups)
+    if data.grouping is not None:
+        counts = f"{len(set(train.groups)):,} for training and {len(set(evaluation.groups)):,} for evaluation"
+        yield (
+            f"Groups of videos ({data.grouping}): {counts}; held out, and drawn for intervals, as a whole."
+        )
     if crossing := in_both(train.groups, evaluation.groups, (train.subset, evaluation.subset)):
         yield f"{crossing}."
 

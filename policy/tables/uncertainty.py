@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cache_schema import UserError
-from cache_schema.annotations import Grouping
 from cache_schema.run_folder import read_json, write_json
 from policy.evaluation.metrics import Interval
 from policy.registry import METHODS
@@ -32,17 +31,6 @@ _MEASURES: Mapping[str, tuple[Measure, float]] = {
     **{measure: (measure, 100) for measure in DETECTION},
 }
 """For names of intervals (`Judged.intervals`), the measure and the factor into its unit."""
-
-
-def drawn_by_group(grouping: Grouping | None, groups: Sequence[str]) -> list[str]:
-    """A sentence below what has intervals, if videos for evaluation are grouped: none, or one.
-
-    Args:
-        groups: of these videos.
-    """
-    if grouping is None or not groups:
-        return []
-    return [f"Intervals are over the {len(set(groups)):,} groups of the evaluation videos ({grouping})."]
 
 
 @dataclass(frozen=True)
