@@ -49,6 +49,8 @@ def test_groups_of_a_csv(tmp_path: Path) -> None:
     labels = read_labels(written(tmp_path, CSV), grouping=PERSON)
     assert [video.group for video in labels.videos] == ["ann", "ann", "bob", "cleo"]
     assert labels.grouping == PERSON
+    mac = read_labels(written(tmp_path, CSV.replace("\n", "\r"), "mac.csv"), grouping=PERSON)
+    assert mac.videos == labels.videos
     plain = read_labels(tmp_path / "labels.csv")
     assert plain.grouping is None and not any(video.group for video in plain.videos)
     segments = "video_id,start_s,end_s,label,source\na,0,1,run,x\na,2,3,run,x\nb,,,run,y\n"
@@ -95,7 +97,8 @@ def test_what_is_wrong_with_groups(text: str, grouping: Grouping, message: str, 
 
 def test_a_column_is_of_a_csv(tmp_path: Path) -> None:
     lists = written(tmp_path, f'{{"database": {{}}, "x": "{"y" * 200_000}"}}', "labels.json")
-    for source in (lists, tmp_path):
+    (tmp_path / "labels.zip").write_bytes(b"PK\x03\x04\x00\xff\n\x00")
+    for source in (lists, tmp_path, tmp_path / "labels.zip"):
         with pytest.raises(LabelError, match="--group-column person is for a CSV with a column video_id"):
             grouped(LabelSet(source, ()), PERSON)
 
@@ -174,7 +177,7 @@ def test_classes_and_subsets_of_one_group_are_named(planted: tuple[FeatureCache,
     )
     single = regrouped(labels, dict.fromkeys(range(16, 24), "one"))
     assert any("all videos of subset 'test' are of one group" in note for note in opened(cache, single).notes)
-    with pytest.raises(LabelError, match="1 video: 'video_0003' without a group"):
+    with pytest.raises(LabelError, match="no group for 1 of 16 videos: 'video_0003'"):
         opened(cache, regrouped(labels, {3: ""}))
 
 

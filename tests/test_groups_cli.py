@@ -19,6 +19,7 @@ from cache_schema.errors import LabelError
 from extract.finetune.choices import Choices
 from extract.finetune.collection import Collection, divide
 from extract.sources import Sources, SourceVideo
+from policy.cli.selection_text import render
 from policy.cli.train_policy import train_policy
 from policy.evaluation.predictions import Predictions
 from policy.finished import cross_fitted
@@ -272,6 +273,9 @@ def test_selection_by_group(tmp_path: Path) -> None:
     by_group, by_video = (one.details()["comparisons"]["top1"]["above_random"] for one in (run, bare))
     assert by_group["ensemble"]["value"] == by_video["ensemble"]["value"]
     assert by_group["ensemble"]["low"] != by_video["ensemble"]["low"]
+    texts = [render(one.result, one.details(), one.folder) for one in (run, bare)]
+    assert "bootstrap over 10 groups of videos." in " ".join(texts[0].split())
+    assert "bootstrap over videos." in " ".join(texts[1].split())
 
 
 def test_linear_heads_are_fitted_without_whole_groups(tmp_path: Path) -> None:

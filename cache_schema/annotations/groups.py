@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cache_schema.annotations.labels import Grouping, LabelSet
-from cache_schema.annotations.published import start_of
+from cache_schema.annotations.labels import Grouping, LabelSet, VideoLabel
 from cache_schema.errors import LabelError, UserError
 
 _NAMED = 3  # how many videos or groups a message names
@@ -34,7 +33,7 @@ def grouped(labels: LabelSet, grouping: Grouping) -> LabelSet:
 
 def _of_column(path: Path, grouping: Grouping) -> dict[str, str]:
     """By id of a video."""
-    header = [name.strip() for name in next(csv.reader([start_of(path).partition("\n")[0]]), [])]
+    header = _header(path)
     if "video_id" not in header:
         raise LabelError(
             f"{path}: {grouping} is for a CSV with a column video_id; --group-pattern takes groups from the ids"
@@ -63,6 +62,15 @@ def _of_column(path: Path, grouping: Grouping) -> dict[str, str]:
     return {video_id: group for video_id, (group, _) in lines.items()}
 
 
+def _header(path: Path) -> list[str]:
+    """The first line of a CSV; empty for a folder, or what is no CSV."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            return [name.strip() for name in next(csv.reader(file), [])]
+    except (OSError, csv.Error):
+        return []
+
+
 def _of_ids(ids: Sequence[str], path: Path, grouping: Grouping) -> dict[str, str]:
     pattern = re.compile(str(grouping.pattern))
     groups = {name: found[1] for name in ids if (found := pattern.search(name)) and found[1]}
@@ -70,6 +78,18 @@ def _of_ids(ids: Sequence[str], path: Path, grouping: Grouping) -> dict[str, str
         raise LabelError(
             f"{path}: {grouping} finds no group in the ids of {len(missing):,} of {len(ids):,} videos: "
             f"{some(missing)}"
+        )
+    return groups
+
+
+def groups_of(videos: Sequence[VideoLabel], source: Path) -> tuple[str, ...]:
+    """The group of each video; empty where nothing is known of that. Raises LabelError where some have none."""
+    groups = tuple(video.group for video in videos)
+    if not any(groups):
+        return ()
+    if without := [video.video_id for video in videos if not video.group]:
+        raise LabelError(
+            f"{source}: no group for {len(without):,} of {len(videos):,} videos: {some(without)}"
         )
     return groups
 
@@ -86,15 +106,22 @@ def in_both(train: Sequence[str], other: Sequence[str], subsets: tuple[str, str]
     Args:
         train, other: the group of each video.
     """
-    both = sorted(set(train).intersection(other))
+    both = set(train).intersection(other)
     if not both:
         return ""
-    training, judged = (sum(group in set(both) for group in groups) for groups in (train, other))
+    training, judged = (sum(group in both for group in groups) for groups in (train, other))
     which = "1 group has" if len(both) == 1 else f"{len(both):,} groups have"
     return (
-        f"WARNING: {which} videos in both subsets, {some(both)}: {training:,} of {subsets[0]!r}, {judged:,} of "
+        f"WARNING: {which} videos in both subsets, {some(sorted(both))}: {training:,} of {subsets[0]!r}, {judged:,} of "
         f"{subsets[1]!r}; what is measured on {subsets[1]!r} is higher than it will be on new groups"
     )
+
+
+def onehot(videos: Sequence[VideoLabel]) -> npt.NDArray[np.bool_]:
+    """(M, C): the classes of each video, in sorted order."""
+    from sklearn.preprocessing import MultiLabelBinarizer
+
+    return np.asarray(MultiLabelBinarizer().fit_transform(video.labels for video in videos), np.bool_)
 
 
 def check_several(groups: Sequence[str]) -> None:

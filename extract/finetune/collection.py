@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.annotations import LabelSet, VideoLabel
-from cache_schema.annotations.groups import held_out_groups, in_both
+from cache_schema.annotations.groups import groups_of, held_out_groups, in_both, onehot
 from cache_schema.errors import LabelError, UserError
 from extract.finetune.choices import Choices
 from extract.sources import Sources, SourceVideo, fingerprint
@@ -102,7 +102,8 @@ def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing
         fraction = VAL_FRACTION if subset is None else None
     if fraction is not None:
         try:
-            train, validation = (_split_groups if labels.grouping else _split)(train, fraction)
+            groups = _groups(train, labels)
+            train, validation = _split_groups(train, groups, fraction) if groups else _split(train, fraction)
         except UserError as error:
             raise LabelError(f"{labels.source}, subset {train_subset!r}: {error}") from error
         notes.append(
@@ -128,7 +129,7 @@ def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing
             "other subsets"
         )
     (_, first), (_, judged) = train[0], validation[0]
-    groups, others = ([video.group for _, video in part if video.group] for part in (train, validation))
+    groups, others = (_groups(part, labels) for part in (train, validation))
     if crossing := in_both(groups, others, (first.subset, judged.subset)):
         notes.append(crossing)
     return _collection(labels, files, train, validation, several, notes)
@@ -216,12 +217,13 @@ def _split(part: _Part, fraction: float) -> tuple[_Part, _Part]:
     return [p for p in part if p[0] not in taken], [p for p in part if p[0] in taken]
 
 
-def _split_groups(part: _Part, fraction: float) -> tuple[_Part, _Part]:
+def _groups(part: _Part, labels: LabelSet) -> tuple[str, ...]:
+    return groups_of([video for _, video in part], labels.source)
+
+
+def _split_groups(part: _Part, groups: Sequence[str], fraction: float) -> tuple[_Part, _Part]:
     """The same by whole groups."""
-    names = sorted({label for _, video in part for label in video.labels})
-    labels = np.array([[name in video.labels for name in names] for _, video in part])
-    groups = [video.group for _, video in part]
-    held = held_out_groups(groups, labels, fraction, seed=0)
+    held = held_out_groups(groups, onehot([video for _, video in part]), fraction, seed=0)
     kept, taken = (
         [p for p, out in zip(part, held, strict=True) if out == is_held] for is_held in (False, True)
     )

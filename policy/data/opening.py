@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import Grouping, LabelSet, VideoLabel
-from cache_schema.annotations.groups import in_both
+from cache_schema.annotations.groups import groups_of, in_both
 from cache_schema.errors import CacheError, LabelError
 from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
@@ -170,7 +170,7 @@ def open_dataset(
         ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
         matches += zip(ids, videos, strict=True)
         of_labels = _onehot(videos, classes)
-        held = () if trains else segments_of(videos, classes), _groups(videos, labels)
+        held = () if trains else segments_of(videos, classes), groups_of(videos, labels.source)
         parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, *held))
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
     train, evaluation = parts
@@ -238,7 +238,7 @@ def open_videos(
     ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
     _check_videos([*by_role.values()], [*by_name.values()], ids, pairs)
     of_labels, segments = _onehot(videos, classes), segments_of(videos, classes)
-    groups = _groups(videos, labels)
+    groups = groups_of(videos, labels.source)
     found = VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments, groups)
     if differing := differing_lengths(
         next(iter(by_role.values())), labels, list(zip(ids, videos, strict=True))
@@ -292,16 +292,6 @@ def _on_segments(evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
     )
     if beyond:
         yield f"{labels.source}: {beyond}"
-
-
-def _groups(videos: Sequence[VideoLabel], labels: LabelSet) -> tuple[str, ...]:
-    """`groups` of a VideoSet. Raises LabelError where some of the videos have one, and others not."""
-    groups = tuple(video.group for video in videos)
-    if not any(groups):
-        return ()
-    if without := [video.video_id for video in videos if not video.group]:
-        raise LabelError(f"{labels.source}: {_some(_quoted(without), 'video', 'videos')} without a group")
-    return groups
 
 
 def _on_groups(labels: LabelSet, *parts: VideoSet) -> Iterator[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.annotations import LabelSet, VideoLabel
-from cache_schema.annotations.groups import held_out_groups
+from cache_schema.annotations.groups import groups_of, held_out_groups, onehot
 from cache_schema.errors import LabelError, UserError
 from policy.data.batches import IntArray
 from policy.data.groups import stratified_folds
@@ -38,9 +38,9 @@ def fold_labels(
     """
     videos = [video for video in labels.subset(subset) if video.subset == subset]
     place = _places([video.labels[0] for video in videos], seed)
-    groups = [video.group for video in videos] if labels.grouping else []
+    groups = groups_of(videos, labels.source)
     if groups:
-        held = _held_groups(labels, videos, subset, folds=folds, validation=validation, seed=seed)
+        held = _held_groups(labels, videos, groups, folds=folds, validation=validation, seed=seed)
     elif validation is None:
         if len(videos) < folds:
             raise LabelError(f"{labels.source}: {len(videos)} videos of subset {subset!r} for {folds} folds")
@@ -57,7 +57,8 @@ def fold_labels(
         kept = {label for video, out in zip(videos, part, strict=True) if not out for label in video.labels}
         if lacking := sorted(count.keys() - kept):
             only = "its only video" if count[lacking[0]] == 1 else f"all its {count[lacking[0]]} videos"
-            only += ", of one group," if groups and count[lacking[0]] > 1 else ""
+            of_class = {v.group for v in videos if lacking[0] in v.labels}
+            only += ", of one group," if groups and count[lacking[0]] > len(of_class) == 1 else ""
             more = f" (and {len(lacking) - 1:,} more classes)" if len(lacking) > 1 else ""
             raise LabelError(
                 f"{labels.source}: class {lacking[0]!r}{more} of subset {subset!r} cannot be learned where {only} "
@@ -72,25 +73,21 @@ def fold_labels(
 def _held_groups(
     labels: LabelSet,
     videos: Sequence[VideoLabel],
-    subset: str,
+    groups: Sequence[str],
     *,
     folds: int,
     validation: float | None,
     seed: int,
 ) -> list[BoolArray]:
     """(M,) of each fold: which videos are held out."""
-    groups, place = [video.group for video in videos], {name: c for c, name in enumerate(labels.classes)}
     try:
-        if validation is None:
-            classes = np.array([place[video.labels[0]] for video in videos])
-            fold = stratified_folds(groups, classes, folds, seed)
-            return [fold == number for number in range(folds)]
-        onehot = np.zeros((len(videos), len(place)), np.bool_)
-        for row, video in zip(onehot, videos, strict=True):
-            row[[place[name] for name in video.labels]] = True
-        return [held_out_groups(groups, onehot, validation, seed)]
+        if validation is not None:
+            return [held_out_groups(groups, onehot(videos), validation, seed)]
+        _, classes = np.unique([video.labels[0] for video in videos], return_inverse=True)
+        fold = stratified_folds(groups, classes, folds, seed)
+        return [fold == number for number in range(folds)]
     except UserError as error:
-        raise LabelError(f"{labels.source}, subset {subset!r}: {error}") from error
+        raise LabelError(f"{labels.source}, subset {videos[0].subset!r}: {error}") from error
 
 
 def _places(classes: Sequence[str], seed: int) -> IntArray:
