@@ -112,8 +112,8 @@ def in_both(train: Sequence[str], other: Sequence[str], subsets: tuple[str, str]
     training, judged = (sum(group in both for group in groups) for groups in (train, other))
     which = "1 group has" if len(both) == 1 else f"{len(both):,} groups have"
     return (
-        f"WARNING: {which} videos in both subsets, {some(sorted(both))}: {training:,} of {subsets[0]!r}, {judged:,} of "
-        f"{subsets[1]!r}; what is measured on {subsets[1]!r} is higher than it will be on new groups"
+        f"WARNING: {which} videos in both subsets, {some(sorted(both))}: {training:,} of {subsets[0]!r}, "
+        f"{judged:,} of {subsets[1]!r}; what is measured on {subsets[1]!r} is higher than it will be on new groups"
     )
 
 
