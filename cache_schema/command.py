@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from cache_schema.annotations import READERS, Grouping, LabelSet, read_labels
-from cache_schema.errors import UserError
+from cache_schema.errors import UserError, needs_extra
 
 SOME_FAILED = 1
 
@@ -186,10 +186,8 @@ def cluster(address: str) -> Iterator[int]:
     Raises:
         UserError: Dask is not installed, nobody answers, or the scheduler has no workers.
     """
-    try:
+    with needs_extra("dask", "a Dask cluster"):
         from distributed import Client
-    except ImportError as error:
-        raise UserError("a Dask cluster needs Dask: pip install 'thriftvid[dask]'") from error
     try:
         client = Client(address, timeout=_TIMEOUT_S)
     except (OSError, ValueError, TypeError) as error:

@@ -55,26 +55,25 @@ def claim(
     Args:
         described: the content of config.json.
         decisive: the objects in `described` that are equal if two runs are the same, each with the words before
-            its fields in messages: "value of --" makes "another value of --lr".
+            its fields in messages: "value of --" makes "another value of --lr (0.1 → 0.2), --epochs (5 → 6)".
         begun: names of files that mark a run with results; without any of them another run may take its place.
         is_own: whether a file of this name is one that a run writes, so that it may be overwritten.
 
     Raises:
-        UserError: the folder holds another run, or files that are not a run's.
+        UserError: the folder holds another run, of which every difference is named; or files that are not a run's.
     """
     path = folder / CONFIG
     if any((folder / name).exists() for name in begun):
         held = read_json(path)
         if not all(isinstance(held.get(part), dict) for part in decisive):
             raise not_ours(path)
-        for part, what in decisive.items():
-            ours, theirs = described[part], held[part]
-            for name in sorted({*ours, *theirs}):
-                if ours.get(name) != theirs.get(name):
-                    raise UserError(
-                        f"{folder}: holds a run with another {what}{name.replace('_', '-')} "
-                        f"({_shown(theirs.get(name))}, not {_shown(ours.get(name))}); choose another folder"
-                    )
+        differences = [
+            f"another {what}" + f", {what.rpartition(' ')[2]}".join(differing)
+            for part, what in decisive.items()
+            if (differing := _differences(held[part], described[part]))
+        ]
+        if differences:
+            raise UserError(f"{folder}: holds a run with {'; '.join(differences)}; choose another folder")
         return True
     # Of a run that ended before its first checkpoint nothing is lost, so another may take its place.
     if any(not entry.name.startswith(".") and not is_own(entry.name) for entry in folder.iterdir()):
@@ -113,6 +112,18 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.write_bytes(content)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The fields that differ: "lr (0.1 → 0.2)"."""
+    names = {*old, *new}
+    if old.get("method") != new.get("method"):  # what one method alone has is no news
+        names = {*old} & {*new}
+    return [
+        f"{name.replace('_', '-')} ({_shown(old.get(name))} → {_shown(new.get(name))})"
+        for name in sorted(names)
+        if old.get(name) != new.get(name)
+    ]
 
 
 def _shown(value: object) -> str:

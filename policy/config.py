@@ -54,6 +54,7 @@ def option(
     search: tuple[float, float] | None = None,
     sets_cost: bool = False,
     added: bool = False,
+    is_run: bool = False,
 ) -> T:
     """A field of a configuration.
 
@@ -67,9 +68,10 @@ def option(
         sets_cost: whether it decides by itself how much a policy computes.
         added: after runs without this option had been trained. They are as with its default, so that the default
             is no part of what a run is.
+        is_run: whether it names the folder of another run, which a run keeps by its content and not its place.
     """
     option_keys = {"help": help_text, "flag": flag, "metavar": metavar, "required": required, "type": type}
-    other_keys = {"search": search, "sets_cost": sets_cost, "added": added}
+    other_keys = {"search": search, "sets_cost": sets_cost, "added": added, "is_run": is_run}
     return field(default=default, metadata={**option_keys, **other_keys, "limit": limit, "parse": parse})
 
 
@@ -100,6 +102,11 @@ class DataConfig:
     )
     skip_missing: bool = option(False, "Leave out videos without features or without labels.")
     whole_only: bool = option(False, "Leave out videos of which only a part could be decoded.")
+    validation_subset: str | None = option(
+        None,
+        "Subset that is judged after each epoch; it must be neither trained nor evaluated on.",
+        metavar="NAME",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +129,25 @@ class TrainingConfig:
         "frame to length 1; none: as extracted.",
     )
     seed: int = option(0, "Of weights, order of videos and draws.", NOT_NEGATIVE)
+    validation: float = option(
+        0.0,
+        "Share of the training videos that is held out, and judged after each epoch.",
+        PART,
+        metavar="SHARE",
+        added=True,
+    )
+    keep: Literal["best", "last"] = option(
+        "best",
+        "With validation videos, of which epoch the weights are kept; the best has the least loss on them.",
+        added=True,
+    )
+    patience: int | None = option(
+        None,
+        "Stop when the loss on the validation videos has not fallen for so many epochs.",
+        POSITIVE,
+        metavar="EPOCHS",
+        added=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +170,19 @@ class RunConfig(TrainingConfig, DataConfig):
     def check(self) -> None:
         """Raises UserError, one line, where a value is invalid, alone or together with another."""
         self.check_each()
+        self.check_validation()
         self.check_together()
+
+    def check_validation(self) -> None:
+        """Raises UserError, one line, where options about validation videos contradict each other."""
+        if self.validation and self.validation_subset is not None:
+            raise UserError("give --validation or --validation-subset, not both")
+        if not self.validation and self.validation_subset is None:
+            for name, value, default in (("patience", self.patience, None), ("keep", self.keep, "best")):
+                if value != default:
+                    raise UserError(
+                        f"--{name} {value} goes by validation videos: give --validation or --validation-subset"
+                    )
 
     def check_each(self) -> None:
         """Raises UserError, one line, where a value is out of its limits."""
@@ -220,12 +258,6 @@ class StepTrainingConfig(ReadoutConfig):
     dropout: float = option(
         0.0,
         "Share of the features, and of what the classifier reads, left out at random in training.",
-        PART,
-        added=True,
-    )
-    validation: float = option(
-        0.0,
-        "Share of the training videos that is held out: the epoch that is best on them is kept.",
         PART,
         added=True,
     )

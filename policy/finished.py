@@ -392,20 +392,19 @@ def _moved(
         )
     if run.labels is None:
         raise UserError(f"{target}: --labels must say which videos it is found on")
-    if on_training:
-        videos = calibration_videos(method, data.train)
-    else:
-        videos = run.videos(str(subset), f"to find {target} on")
+    others = None if on_training else run.videos(str(subset), f"to find {target} on")
+    videos = others or calibration_videos(method, data)
     if apart and (both := sorted(set(videos.ids).intersection(data.evaluation.ids))):
         raise UserError(
             f"{target} would be found on videos that are judged, {both[0]!r} and {len(both) - 1:,} more: give "
             "another --calibrate-subset or --eval-subset"
         )
     words, calibration = f"{len(videos):,} videos of subset {videos.subset!r}", [(method, videos)]
-    trained_on = on_training and not method.cross_fits and not method.validation
-    if on_training and method.validation:
+    held_out = on_training and videos is not data.train
+    trained_on = on_training and not held_out and not method.cross_fits
+    if held_out:
         words += " that were held out from the training"
-    if trained_on:
+    elif trained_on:
         run.note(
             f"{target} is set on {words}, which {run.config.method} was trained on: others may use more or less; "
             "--calibrate-subset names a subset that it was not trained on"

@@ -244,18 +244,20 @@ class Method(ABC):
         """How often evaluation is repeated, if it draws at random."""
         return 1
 
-    @property
-    def validation(self) -> float:
-        """The share of the training videos that is held out from its training."""
-        return float(getattr(self.config, "validation", 0.0))
-
     def validates(self, progress: float) -> bool:
         """Whether the weights of an epoch at this progress may be the final ones."""
         return True
 
-    def validation_loss(self, videos: VideoSet, device: torch.device) -> float:
-        """Of the current weights, in evaluation mode, on videos that are held out; the least is best."""
-        return log_loss(evaluate(self, videos, device=device), videos)
+    def validation_loss(self, judged: Judged, videos: VideoSet, device: torch.device) -> float:
+        """By which epochs are compared, on videos that it was not trained on; the least is best.
+
+        The model is in evaluation mode, at its operating point (`finish`).
+
+        Args:
+            judged: what `evaluate` says of the videos.
+        """
+        assert isinstance(judged, Predictions), f"{self.title} says something else than class scores"
+        return log_loss(judged, videos)
 
     @property
     def by_descent(self) -> bool:

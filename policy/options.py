@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -11,7 +12,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from click.core import ParameterSource
 
-from cache_schema.command import label_options
+from cache_schema import UserError
+from cache_schema.command import RequestError, label_options
+from cache_schema.run_folder import CONFIG, read_json
 from policy.config import DataConfig, TrainingConfig, types_of
 from policy.recipes import RECIPES
 
@@ -30,18 +33,51 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[C], C]:
 
 
 class Setting(click.Option):
-    """An option for a field of a configuration, of the same name."""
+    """An option for a field of a configuration, of the same name.
 
-    def __init__(self, *args: Any, parse: Callable[[Any], Any] | None = None, **attributes: Any) -> None:
+    Attributes:
+        parse, is_run: as `policy.config.option` has them.
+        optional: whether the field may be None.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        parse: Callable[[Any], Any] | None = None,
+        is_run: bool = False,
+        optional: bool = False,
+        **attributes: Any,
+    ) -> None:
         super().__init__(*args, **attributes)
-        self.parse = parse
+        self.parse, self.is_run, self.optional = parse, is_run, optional
+
+    def field_value(self, value: object, context: click.Context) -> Any:
+        """The field's value from that of a config.json. Raises BadParameter where it is none."""
+        if value is None and self.optional:
+            return None
+        if isinstance(value, list) != (self.multiple or self.parse is not None):
+            raise click.BadParameter(f"{value!r} is not what it takes.", context, self)
+        if not isinstance(value, list):
+            return self.type.convert(str(value), self, context)
+        if self.parse is not None:  # it names a file, whose content is kept
+            return tuple(map(str, value))
+        return tuple(self.type.convert(str(each), self, context) for each in value)
+
+    def text_value(self, text: str, context: click.Context) -> Any:
+        """The field's value from text. Raises BadParameter where it is none."""
+        if text.lower() == "none" and self.optional:
+            return None
+        if self.parse is not None:
+            return self.parse(self.type.convert(text, self, context))
+        return self.field_value(text.split(",") if self.multiple else text, context)
 
 
 def setting(config: type, name: str) -> Callable[[C], C]:
     """The option for a field."""
     option = next(option for option in fields(config) if option.name == name)
     metadata, kind, default = option.metadata, types_of(config)[name], option.default
-    if NoneType in get_args(kind):
+    optional = NoneType in get_args(kind)
+    if optional:
         (kind,) = set(get_args(kind)) - {NoneType}
     of_kind: dict[str, Any] = {"type": kind}
     if metadata["type"] is not None:
@@ -58,7 +94,8 @@ def setting(config: type, name: str) -> Callable[[C], C]:
         cls=Setting,
         default=None if metadata["parse"] else default,
         show_default=default is not None and default != (),  # zero is shown, unlike click's own rule
-        **{key: metadata[key] for key in ("parse", "help", "metavar", "required")},
+        optional=optional,
+        **{key: metadata[key] for key in ("parse", "help", "metavar", "required", "is_run")},
         **of_kind,
     )
 
@@ -104,15 +141,121 @@ def given_options() -> frozenset[str]:
 
 
 def given_settings() -> dict[str, Any]:
-    """The fields to which the user gave a value, by name."""
+    """The fields to which the user gave a value, by name: with an option, or with --set.
+
+    Raises:
+        UserError: with both.
+    """
     context, names = click.get_current_context(), given_options()
-    return {
+    given = {
         option.name: option.parse(context.params[option.name])
         if option.parse
         else context.params[option.name]
         for option in context.command.params
         if isinstance(option, Setting) and option.name in names
     }
+    assigned: dict[str, Any] = context.params.get("assigned") or {}
+    if twice := sorted(given.keys() & assigned.keys()):
+        raise UserError(f"{twice[0]} is given twice: as an option, and with --set")
+    return given | assigned
+
+
+def _settings_of(context: click.Context) -> dict[str, Setting]:
+    """The fields that a command has options for."""
+    return {str(one.name): one for one in context.command.params if isinstance(one, Setting)}
+
+
+def _no_field(name: str, fields: Mapping[str, Setting], where: str) -> RequestError:
+    near = get_close_matches(name, fields, cutoff=0.5) or sorted(fields)
+    return RequestError(f"{where}: there is no field {name!r}; did you mean {', '.join(near)}?")
+
+
+def _supply(context: click.Context, values: Mapping[str, Any]) -> None:
+    """What the user would else have to give as an option."""
+    required = {name for name, one in _settings_of(context).items() if one.required and name in values}
+    context.default_map = {**(context.default_map or {}), **{name: values[name] for name in required}}
+
+
+def _assigned(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> dict[str, Any]:
+    """Values of fields by name, of texts NAME=VALUE."""
+    fields, values = _settings_of(context), {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals:
+            raise RequestError(f"--set {text}: give NAME=VALUE, such as --set lr=1e-3")
+        if name not in fields:
+            raise _no_field(name, fields, f"--set {text}")
+        if name in values:
+            raise RequestError(f"--set {text}: {name} is set twice")
+        try:
+            values[name] = fields[name].text_value(value.strip(), context)
+        except click.BadParameter as error:
+            raise RequestError(f"--set {text}: {error.message}") from error
+    _supply(context, values)
+    return values
+
+
+def _of_run(context: click.Context, parameter: click.Parameter, path: Path | None) -> dict[str, Any] | None:
+    """Values of fields by name, of the run that a config.json describes, except those that name other runs."""
+    if path is None:
+        return None
+    path = path / CONFIG if path.is_dir() else path
+    fields, values = _settings_of(context), {}
+    try:
+        if not path.exists():
+            raise UserError(f"{path}: no such file")
+        content = read_json(path)
+        method = content["config"]["method"]
+        if method != context.command.name:
+            raise UserError(f"{path}: of a run of {method}: give it to train-policy {method}")
+        kept = {
+            name: content["data"].get(name) for name in ("train_subset", "eval_subset", "validation_subset")
+        }
+        kept |= {
+            name: content[name] for name in ("multi_label", "whole_only", "skip_missing") if name in content
+        }
+        for name, value in {**content["config"], **kept}.items():
+            if name == "method":
+                continue
+            if name not in fields:
+                raise _no_field(name, fields, str(path))
+            if not fields[name].is_run:
+                try:
+                    values[name] = fields[name].field_value(value, context)
+                except click.BadParameter as error:
+                    raise UserError(f"{path}: {name}: {error.message}") from error
+        told = content["groups"]["told_by"] if "groups" in content else None
+        groups = {f"group_{name}": value for name, value in (told or {}).items() if value is not None}
+    except UserError as error:
+        raise RequestError(str(error)) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"{path}: not the config.json of a run of train-policy") from error
+    context.default_map = {**(context.default_map or {}), **groups}
+    _supply(context, values)
+    return values
+
+
+REPEATED = options(
+    click.option(
+        "--config",
+        "of_run",
+        type=click.Path(path_type=Path),
+        is_eager=True,
+        callback=_of_run,
+        metavar="RUN/config.json",
+        help="Do a run again: all options are those of its config.json, but for those that are given.",
+    ),
+    click.option(
+        "--set",
+        "assigned",
+        multiple=True,
+        is_eager=True,
+        callback=_assigned,
+        metavar="NAME=VALUE",
+        help="Set an option by its name in config.json, to none where that is possible; repeat it.",
+    ),
+)
 
 
 def command_words(names: Container[str], **changed: Any) -> list[str]:

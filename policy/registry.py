@@ -101,3 +101,31 @@ def completed(method: str, values: Mapping[str, Any], recipe: str | None = None)
     if isinstance(config, SelectionConfig):
         return with_given(config, recipe, values)
     return with_recipe(config, recipe, values)
+
+
+def repeated(method: str, of_run: Mapping[str, Any], values: Mapping[str, Any]) -> RunConfig:
+    """The configuration of a run, with other values for some fields.
+
+    Args:
+        of_run: of its fields, as config.json has them.
+        values: what the user has given.
+
+    Raises:
+        UserError: as `completed`.
+    """
+    from policy.selection.config import SelectionConfig, check_read, usual_drops, with_schedule
+
+    fields = {**CONFIGS[method].earlier, **of_run}
+    kept = CONFIGS[method](**fields)
+    for one, other in (("threshold", "budget"), ("budget", "threshold")):  # each would set the other
+        if one in values and other not in values:
+            fields.pop(other, None)
+    config = CONFIGS[method](**{**fields, **values})
+    if not isinstance(config, SelectionConfig):
+        return config
+    assert isinstance(kept, SelectionConfig)
+    check_read(config, values)
+    given = {*values, *[name for name in ("budget", "threshold") if fields.get(name) is not None][:1]}
+    if kept.lr_drop != usual_drops(kept.epochs):
+        given.add("lr_drop")
+    return with_schedule(config, given)

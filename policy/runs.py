@@ -10,7 +10,7 @@ RUN/details.json             further results of a method, if it has any
 RUN/choices.csv              which models a selector chose for each of these videos
 RUN/detections.json, .csv    what was found in them, of a method that localizes
 RUN/result.json              the summary; written last, so that its presence means a finished run
-RUN/tensorboard/             scalars, if asked for (policy.training.tensorboard)
+RUN/tensorboard/, wandb/     scalars, if they are wanted (policy.training.scalars)
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from policy.method import Method, evaluate
 from policy.registry import CONFIGS, METHODS
 from policy.training.checkpoint import read_weights, write_tensors, write_weights
 from policy.training.distributed import Ranks
-from policy.training.loop import CHECKPOINT, METRICS, Epoch, train
-from policy.training.tensorboard import FOLDER as TENSORBOARD
-from policy.training.validation import calibration_videos, split
+from policy.training.loop import CHECKPOINT, METRICS, Epoch, best_epoch, divergence_reported, train
+from policy.training.scalars import TENSORBOARD, WANDB
+from policy.training.validation import calibration_videos, split, validation_videos
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "str": str,
@@ -72,6 +72,7 @@ _FILES = frozenset(
         CHOICES,
         RESULT,
         TENSORBOARD,
+        WANDB,
     }
 )
 _COMPARED = {"config": "value of ", "data": "content of "}
@@ -311,16 +312,21 @@ def assist(
     _train(method, data, folder, device=torch_device, ranks=ranks)
 
 
-def _train(method: Method, data: Dataset, folder: Path, **how: Any) -> None:
+def _train(method: Method, data: Dataset, folder: Path, **how: Any) -> list[Epoch]:
     """On the training videos that are not held out."""
-    trained_on, held_out = split(method, data.train)
-    if not len(held_out):
-        train(method, data.train, folder, **how)
-        return
-    if method.teacher is not None:
-        method.teacher = method.teacher[torch.from_numpy(trained_on)]
-    trained_videos, validation = (data.train.part(part.tolist()) for part in (trained_on, held_out))
-    train(method, trained_videos, folder, validation=validation, **how)
+    videos, (trained_on, held_out) = data.train, split(method, data.train)
+    if len(held_out):
+        videos = videos.part(trained_on.tolist())
+        if method.teacher is not None:
+            method.teacher = method.teacher[torch.from_numpy(trained_on)]
+    return train(method, videos, folder, validation=validation_videos(method, data), **how)
+
+
+def _best(config: RunConfig, best: Epoch, epochs: int) -> str:
+    """Which epoch is best on the validation videos, in words."""
+    stopped = f"stopped after epoch {epochs} of {config.epochs}; " if epochs < config.epochs else ""
+    kept = "kept" if config.keep == "best" else "best, and the last one kept"
+    return f"{stopped}epoch {best['epoch']} is {kept}: validation loss {best['validation_loss']:.4g}"
 
 
 def _carry_out(
@@ -333,10 +339,12 @@ def _carry_out(
     ranks.broadcast(method.by_descent and not trained)
     if trained:
         read_weights(folder / WEIGHTS, method.model)
+    elif not method.by_descent and (config.validation or config.validation_subset):
+        listener.note(f"{config.method} is not trained in epochs here: nothing is validated")
     elif method.by_descent:
         _set_teacher(method, data, device)
         _hand_over_runs(method, data, device)
-        _train(
+        history = _train(
             method,
             data,
             folder,
@@ -345,11 +353,14 @@ def _carry_out(
             on_earlier=listener.earlier,
             ranks=ranks,
         )
+        if best := best_epoch(method, history):
+            listener.note(_best(method.config, best, len(history)))
     method.model.to(device).eval()
-    if not trained:
-        method.finish(calibration_videos(method, data.train), device)
-        write_weights(folder / WEIGHTS, method.model)
-    outcome = judge(method, data, device)
+    with divergence_reported(method, folder, config.epochs):
+        if not trained:
+            method.finish(calibration_videos(method, data), device)
+            write_weights(folder / WEIGHTS, method.model)
+        outcome = judge(method, data, device)
     outcome.save(folder, method, device, processes=ranks.size)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return outcome.result
@@ -451,7 +462,9 @@ def _data_of_other(
     def view(videos: VideoSet) -> VideoSet:
         return replace(videos, streams=streams, l2=config.input_norm == "l2", pool=pool)
 
-    data = replace(data, train=view(data.train), evaluation=view(data.evaluation), held_out=held_out)
+    data = replace(
+        data, train=view(data.train), evaluation=view(data.evaluation), held_out=held_out, validation=None
+    )
     for name, digest in data.digest().items():
         if name != GROUPS and digests.get(name) != digest:  # who is held out together is another matter
             raise unfit(f"was trained on other features of stream {name!r}")
@@ -495,6 +508,7 @@ def read_config(folder: Path) -> RunConfig:
         values = {**content["config"], "multi_label": content["multi_label"], "skip_missing": True}
         values["whole_only"] = content.get("whole_only", False)
         values |= {name: content["data"][name] for name in ("train_subset", "eval_subset")}
+        values["validation_subset"] = content["data"].get("validation_subset")
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         config = CONFIGS[values.pop("method")]
         return config(**{**config.earlier, **values})
@@ -558,12 +572,18 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
             **METHODS[config.method].decisive_data(data),
             "train_subset": data.train.subset,
             "eval_subset": data.evaluation.subset,
+            **({"validation_subset": data.validation.subset} if data.validation else {}),
         },
         "classes": list(data.classes),
         "multi_label": data.multi_label,
         "whole_only": config.whole_only,
         **({GROUPS: data.describe_groups()} if data.train.groups or data.evaluation.groups else {}),
-        "videos": {"train": len(data.train), "evaluation": len(data.evaluation)},
+        "skip_missing": config.skip_missing,
+        "videos": {
+            "train": len(data.train),
+            "evaluation": len(data.evaluation),
+            **({"validation": len(data.validation)} if data.validation else {}),
+        },
         "streams": {role: json.loads(stream.spec.to_json()) for role, stream in data.train.streams.items()},
         **({"pool": pool} if pool else {}),
         "versions": _versions(),

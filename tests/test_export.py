@@ -480,5 +480,5 @@ def test_what_cannot_be_exported(
     monkeypatch.setattr(exporting, "find_spec", lambda name: None)
     done = CliRunner().invoke(export, [str(tmp_path / "run"), "--onnx", str(tmp_path / "phone")])
     assert done.exit_code == 2
-    assert "export needs onnx and onnxscript: pip install 'thriftvid[onnx]'" in done.output
+    assert "export needs onnx and onnxscript: pip install '.[onnx]'" in done.output
     assert not (tmp_path / "phone").exists()

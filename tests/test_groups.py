@@ -273,8 +273,8 @@ def test_a_class_of_one_group_stays_in_training() -> None:
 class _Validated:
     """All that `split` asks of a method."""
 
-    validation = 0.25
-    config = UniformConfig(seed=3)
+    by_descent = True
+    config = UniformConfig(seed=3, validation=0.25)
 
 
 def test_validation_videos_are_of_other_groups(planted: tuple[FeatureCache, LabelSet]) -> None:

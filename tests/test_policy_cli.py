@@ -85,7 +85,7 @@ def test_liteeval(planted: Path, tmp_path: Path) -> None:
     assert "already been finished" in again.stderr
 
     other = liteeval(planted, tmp_path / "run", "--gamma", "0.2")
-    assert "another value of gamma (0.1, not 0.2)" in told(other)
+    assert "another value of gamma (0.1 → 0.2)" in told(other)
 
     words = [*STREAMS, *SMALL, *HIDDEN, "--out", tmp_path / "random", "--json"]
     random = run(planted, "random-gating", "--like", tmp_path / "run", *words)

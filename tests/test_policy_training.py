@@ -346,10 +346,17 @@ def test_a_finished_run_is_reused(planted: Path, undisturbed: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"lr": 1e-2}, r"another value of lr \(0.001, not 0.01\)"),
+        ({"lr": 1e-2}, r"another value of lr \(0.001 → 0.01\); choose another folder"),
         ({"gamma": 0.1}, "another value of gamma"),
         ({"seed": 7}, "another value of seed"),
-        ({"eval_subset": "train", "train_subset": "test"}, "another content of eval-subset"),
+        (
+            {"lr": 1e-2, "seed": 7, "readout": "mean", "skip_missing": True},
+            r'another value of lr \(0.001 → 0.01\), readout \(null → "mean"\), seed \(0 → 7\); choose',
+        ),
+        (
+            {"eval_subset": "train", "train_subset": "test"},
+            r'content of eval-subset \("test" → "train"\), labels \("[0-9a-f]+… → .*, train-subset',
+        ),
     ],
 )
 def test_a_folder_holds_one_run(
@@ -361,7 +368,7 @@ def test_a_folder_holds_one_run(
 
 def test_other_features_are_another_run(planted: Path, undisturbed: Path, tmp_path: Path) -> None:
     cache, labels = write_planted(tmp_path / "cache", train=24, test=12, classes=4, dim=10, seed=1)
-    with pytest.raises(UserError, match="another content of coarse-112"):
+    with pytest.raises(UserError, match=r"another content of coarse-112 .*, fine-224 "):
         run_method(CONFIG, cache, labels, undisturbed, device="cpu")
     assert run_key(CONFIG, cache, labels) != run_key(CONFIG, *opened(planted))
 
@@ -546,7 +553,10 @@ def test_tensorboard_is_not_installed(planted: Path, tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     result = CliRunner().invoke(train_policy, [*words(planted, tmp_path / "run"), "--tensorboard"])
     assert result.exit_code == 2
-    assert "pip install 'thriftvid[tensorboard]'" in result.stderr.splitlines()[-1]
+    assert (
+        "--tensorboard needs a package that is not installed: pip install '.[tensorboard]'"
+        in result.stderr.splitlines()[-1]
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -103,7 +103,7 @@ def test_the_loss_is_eq_1(affinity: str, planted: PlantedPool) -> None:
     weights = {name: value.double() for name, value in method.model.state_dict().items()}
     hidden = (scaled @ weights["layers.0.weight"].T + weights["layers.0.bias"]).relu()
     said = (hidden @ weights["layers.2.weight"].T + weights["layers.2.bias"]).softmax(1).numpy()
-    wanted = method.targets.double().numpy()[indices]
+    wanted = method.targets(data.train).double().numpy()[indices]
     assert float(loss.detach()) == pytest.approx(-(wanted * np.log(said)).sum() / len(indices), rel=1e-4)
     bias = dict(method.model.named_parameters())["layers.2.bias"].grad
     assert bias is not None

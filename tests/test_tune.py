@@ -472,7 +472,7 @@ def test_methods_that_build_on_runs_are_refused(planted: Path, tmp_path: Path) -
 def test_folders_and_journals(planted: Path, tmp_path: Path) -> None:
     options = [*LSTM, "--trials", "1", "--out", tmp_path / "study"]
     found(planted, *options, "--validation", "0.3")
-    assert "holds a run with another value of folds (null, not 3)" in told(run(planted, *options))
+    assert "holds a run with another value of folds (null → 3)" in told(run(planted, *options))
     ranges = ["--validation", "0.3", "--tune", "lr"]
     assert "with another range of weight-decay" in told(run(planted, *options, *ranges))
     labels = tmp_path / "labels.csv"
@@ -508,7 +508,7 @@ def test_no_trial_at_all(planted: Path, tmp_path: Path) -> None:
 def test_without_optuna(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     line = told(run(planted, *LSTM, "--out", tmp_path / "study"))
-    assert "pip install 'thriftvid[tune]'" in line
+    assert "pip install '.[tune]' in the checkout" in line
 
 
 def test_optuna_is_loaded_by_tuning_alone() -> None:

@@ -278,7 +278,12 @@ class _Training:
             loss = classification_loss(logits.float(), targets[owners].to(self.machine.device)).mean()
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
+            try:
+                self.optimizer.step()
+            except RuntimeError as error:
+                if "overflow" not in str(error):
+                    raise
+                raise self._diverged(epoch + 1) from error
             total += loss.detach().double() * len(owners)
             rows += len(owners)
             if self.machine.device.type == "cpu":  # elsewhere asking would mean waiting for it
@@ -336,11 +341,12 @@ class _Training:
 
     # ----------------------------------------------------------------------------------------------- the folder
 
+    def _diverged(self, epoch: int) -> UserError:
+        return UserError(f"{self.folder}: in epoch {epoch} the loss is not finite any more; try a lower --lr")
+
     def _save(self, entry: Epoch) -> None:
         if not all(math.isfinite(entry[name]) for name in ("train_loss", "val_loss")):
-            raise UserError(
-                f"{self.folder}: in epoch {entry['epoch']} the loss is not finite any more; try a lower --lr"
-            )
+            raise self._diverged(entry["epoch"])
         self.history.epochs.append(entry)
         if self.history.best is entry:
             write_weights(best_weights(self.folder, entry), self.trainee.parameters_of, self.metadata)

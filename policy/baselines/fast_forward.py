@@ -24,7 +24,8 @@ from torch.nn.utils.rnn import PackedSequence
 from policy.baselines.agent import Agent, AgentMethod
 from policy.baselines.config import FastForwardConfig
 from policy.config import ReadoutKind, RunConfig
-from policy.data.batches import Batch
+from policy.data.batches import Batch, VideoSet
+from policy.evaluation.predictions import Judged, Predictions
 from policy.method import IntArray, Losses, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
@@ -175,6 +176,12 @@ class FastForward(AgentMethod):
         out: Journey = self.model(fine)
         gates = marked(lengths_of(fine), out.videos, out.rows)
         return Prediction(class_probabilities(out.logits, self.multi_label), gates)
+
+    def validation_loss(self, judged: Judged, videos: VideoSet, device: torch.device) -> float:
+        """With the price of the frames after the first."""
+        assert isinstance(judged, Predictions)
+        frames = float(judged.fine_rows.mean())
+        return super().validation_loss(judged, videos, device) + self.config.frame_price * (frames - 1)
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         return self.model.macs(gated_counts)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.command import AS_JSON, DEVICE, given_labels, tells_mistakes
+from cache_schema.command import AS_JSON, given_labels, tells_mistakes
 from policy.cli.export import export
 from policy.cli.finished_runs import evaluate, predict
+from policy.cli.training import RUN, train_method
 from policy.cli.tune import add_tuning, tune
-from policy.config import RunConfig, method_options
+from policy.config import method_options
 from policy.options import (
     DATA,
     RECIPE,
+    REPEATED,
     given_options,
     given_settings,
     options,
@@ -30,20 +29,8 @@ from policy.options import (
     settings,
     training,
 )
-from policy.registry import CONFIGS, completed
+from policy.registry import CONFIGS
 from policy.selection.config import PoolConfig, SelectorConfig, with_schedule
-
-if TYPE_CHECKING:
-    from policy.training.distributed import Ranks
-    from policy.training.loop import Epoch
-
-
-RUN = options(
-    click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder."),
-    DEVICE,
-    click.option("--tensorboard", is_flag=True, help="Write scalars for TensorBoard to OUT/tensorboard."),
-    AS_JSON,
-)
 
 
 @click.group()
@@ -70,7 +57,7 @@ def _trains(method: str, **after: Callable[[Any], Any]) -> Callable[[Callable[..
         pairs = ((setting(config, name), after.get(name)) for name in method_options(config))
         fields = [decorator for pair in pairs for decorator in pair if decorator]
         checked: Callable[..., None] = tells_mistakes(command)
-        return train_policy.command()(options(DATA, *fields, training(config), RUN)(checked))
+        return train_policy.command()(options(DATA, *fields, training(config), REPEATED, RUN)(checked))
 
     return decorate
 
@@ -86,7 +73,7 @@ def liteeval(**given: Any) -> None:
       train-policy liteeval --cache CACHE --labels labels.csv \\
         --coarse mobilenetv2_112 --fine resnet101_224 --gamma 0.05 --out runs/liteeval
     """
-    _run("liteeval", given)
+    train_method("liteeval", given)
 
 
 @_trains("liteeval-rl", fine=RECIPE)
@@ -98,7 +85,7 @@ def liteeval_rl(**given: Any) -> None:
       train-policy liteeval-rl --cache CACHE --labels labels.csv \\
         --coarse mobilenetv2_112 --fine resnet101_224 --gamma 0.05 --out runs/liteeval-rl
     """
-    _run("liteeval-rl", given)
+    train_method("liteeval-rl", given)
 
 
 LIKE = click.option("--like", type=click.Path(path_type=Path), help="A finished run whose usage to match.")
@@ -115,10 +102,10 @@ def random_gating(like: Path | None, **given: Any) -> None:
     """
     from policy.runs import read_result
 
-    if (like is None) == (given["usage"] is None):
+    usage = given_settings().get("usage", None if like else (given["of_run"] or {}).get("usage"))
+    if (like is None) == (usage is None):
         raise UserError("say how often random gates open: either --usage or --like RUN")
-    usage = read_result(like).metrics["usage"] if like else given["usage"]
-    _run("random-gating", given, usage=usage)
+    train_method("random-gating", given, usage=read_result(like).metrics["usage"] if like else usage)
 
 
 @train_policy.command()
@@ -188,7 +175,7 @@ def selector(**given: Any) -> None:
       train-policy selector --cache CACHE --labels labels.csv \\
         --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector
     """
-    _run("selector", given)
+    train_method("selector", given)
 
 
 @_trains("selector-cascade")
@@ -203,9 +190,9 @@ def selector_cascade(**given: Any) -> None:
       train-policy selector-cascade --cache CACHE --labels labels.csv \\
         --model x3d_xs --model x3d_s --model x3d_m --model x3d_l --budget 8 --out runs/selector-cascade
     """
-    if {"threshold", "budget"} <= given_options():
+    if {"threshold", "budget"} <= given_settings().keys():
         raise UserError("give --price or --budget, which sets the price")
-    _run("selector-cascade", given)
+    train_method("selector-cascade", given)
 
 
 def add_commands() -> None:
@@ -214,7 +201,7 @@ def add_commands() -> None:
         if method not in train_policy.commands:
 
             def command(method: str = method, **given: Any) -> None:
-                _run(method, given)
+                train_method(method, given)
 
             command.__name__, command.__doc__ = method, CONFIGS[method].__doc__
             streams = [role for role in ("coarse", "fine") if role in method_options(CONFIGS[method])]
@@ -229,90 +216,3 @@ train_policy.add_command(tune)
 train_policy.add_command(evaluate)
 train_policy.add_command(predict)
 train_policy.add_command(export)
-
-
-def _run(method: str, given: dict[str, Any], **more: Any) -> None:
-    """Train a method with the options of the running command.
-
-    Args:
-        more: fields that no option sets.
-    """
-    from policy.training.distributed import PeerLost, joined
-    from policy.training.stopping import Terminated, exit_code, terminable
-
-    config = completed(method, {**given_settings(), **more}, given.get("recipe"))
-    leads = True
-    try:
-        with terminable(), joined() as ranks:
-            leads = ranks.leads
-            _train(config, given, ranks)
-    except (Terminated, KeyboardInterrupt) as stop:
-        if leads:
-            click.echo("stopped; give the same command again to go on", err=True)
-        raise SystemExit(exit_code(stop)) from stop
-    except PeerLost as lost:  # the other process has said why
-        raise SystemExit(1) from lost
-
-
-def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
-    from policy.runs import Listener, assist, run_method
-    from policy.training.tensorboard import Scalars
-
-    # The others wait until the first process has checked everything, so that a mistake is reported once.
-    if not ranks.leads and not ranks.broadcast():
-        return
-    config.check()
-    cache = FeatureCache(given["cache"])
-    labels = given_labels(given)
-    if not ranks.leads:
-        assist(config, cache, labels, given["out"], device=given["device"], ranks=ranks)
-        return
-    scalars = Scalars(given["out"] if given["tensorboard"] else None)
-    with _progress(config.epochs) as on_epoch:
-
-        def epoch(metrics: Epoch) -> None:
-            on_epoch(metrics)
-            scalars.epoch(metrics)
-
-        def earlier(history: Sequence[Epoch]) -> None:
-            for metrics in history[-1:]:
-                on_epoch(metrics)
-            scalars.earlier(history)
-
-        listener = Listener(lambda line: click.echo(line, err=True), epoch, earlier)
-        run = run_method(
-            config, cache, labels, given["out"], device=given["device"], listener=listener, ranks=ranks
-        )
-        scalars.result(run.result.as_json())
-    if run.reused:
-        click.echo(f"{run.folder}: had already been finished with this configuration and data", err=True)
-    details = run.details()
-    if given["as_json"]:
-        result = {**run.result.as_json(), "folder": str(run.folder), "reused": run.reused}
-        result |= {"details": details} if details else {}
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
-    else:
-        from policy.cli.result_text import result_text
-
-        click.echo(result_text(config, run.result, details, run.folder, run.class_scores))
-
-
-@contextmanager
-def _progress(epochs: int) -> Iterator[Callable[[Any], None]]:
-    """A bar on standard error, if that is a terminal."""
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[metrics]}"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("training", total=epochs, metrics="")
-
-        def on_epoch(epoch: Any) -> None:
-            metrics = ", ".join(f"{name} {epoch[name]:.3f}" for name in ("loss", "usage") if name in epoch)
-            progress.update(task, completed=epoch["epoch"], metrics=metrics)
-
-        yield on_epoch

@@ -20,6 +20,7 @@ from cache_schema.command import (
     jobs_options,
     tells_mistakes,
 )
+from cache_schema.errors import needs_extra
 from cache_schema.run_folder import write_atomically
 from policy.options import command_words, given_settings, option_words, options
 from policy.registry import CONFIGS
@@ -28,7 +29,10 @@ from policy.tuning.space import describe, ranges_of
 if TYPE_CHECKING:  # they import torch, for which --help has no time
     from policy.tuning.report import Findings, Tried
 
-_OF_A_RUN = {"out", "device", "tensorboard", "as_json", "like", "validation"}
+_OF_A_RUN = {
+    *("out", "device", "tensorboard", "wandb", "log_file", "as_json", "like", "of_run", "assigned"),
+    *("validation", "validation_subset", "keep", "patience"),
+}
 """Options that training has, and tuning does not, or not the same."""
 _OF_TUNING = {
     "out",
@@ -144,10 +148,8 @@ def _help(method: str, trains: click.Command) -> str:
 def _tune(method: str, given: dict[str, Any]) -> None:
     from policy.training.stopping import Terminated, exit_code, terminable
 
-    try:
+    with needs_extra("tune", "tuning"):
         import optuna  # noqa: F401
-    except ImportError as error:
-        raise UserError("tuning needs Optuna: pip install 'thriftvid[tune]'") from error
     if given["tune_folds"] is not None and given["validation"] is not None:
         raise UserError("give --folds or --validation, which hold videos out in different ways")
     check_scheduler(given["backend"], given["scheduler"])

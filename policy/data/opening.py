@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Dataset:
         judges_training: whether the videos for evaluation are training videos that are held out, which `held_out`
             has scores of, too.
         grouping: how it is told which videos belong together; None where it is not.
+        validation: the videos of the subset that is judged after each epoch, if there is one.
     """
 
     train: VideoSet
@@ -52,6 +53,7 @@ class Dataset:
     held_out: Mapping[str, Stream] = field(default_factory=dict)
     judges_training: bool = False
     grouping: Grouping | None = None
+    validation: VideoSet | None = None
 
     @property
     def multi_label(self) -> bool:
@@ -68,23 +70,22 @@ class Dataset:
         }
 
     def digest(self) -> dict[str, str]:
-        """SHA-256 of the labels used, of the groups of videos if there are any, and per stream of the features."""
+        """SHA-256 of the labels used, of the groups of videos if there are any, of the features used per stream, and
+        of videos for validation as one."""
         return dict(self._digest)
 
     @cached_property
     def _digest(self) -> dict[str, str]:
         # Cached, because a table needs it for each of its runs.
         ids = [*self.train.ids, *self.evaluation.ids]
-        content = {"classes": self.classes, "multi_label": self.multi_label}
-        for part, videos in (("train", self.train), ("evaluation", self.evaluation)):
-            pairs = zip(videos.ids, videos.labels, strict=True)
-            content[part] = [[video, np.flatnonzero(row).tolist()] for video, row in pairs]
+        content: dict[str, Any] = {"classes": self.classes, "multi_label": self.multi_label}
+        content |= {"train": _class_indices(self.train), "evaluation": _class_indices(self.evaluation)}
         if not self.multi_label and (self.train.labels.sum(axis=1) > 1).any():
             content["first"] = self.train.first.tolist()
         groups = [self.train.groups, self.evaluation.groups]
-        return {
-            "labels": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
-            **({GROUPS: hashlib.sha256(json.dumps(groups).encode()).hexdigest()} if any(groups) else {}),
+        digests = {
+            "labels": _sha256(content),
+            **({GROUPS: _sha256(groups)} if any(groups) else {}),
             **{stream.name: stream.digest(ids) for stream in self.train.streams.values()},
             **{name: stream.digest(ids) for name, stream in self.train.pool.items()},
             **{
@@ -92,6 +93,21 @@ class Dataset:
                 for name, stream in self.held_out.items()
             },
         }
+        if self.validation is not None:
+            streams = [*self.train.streams.values(), *self.train.pool.values()]
+            features = [stream.digest(self.validation.ids) for stream in streams]
+            digests["validation"] = _sha256([_class_indices(self.validation), features])
+        return digests
+
+
+def _class_indices(videos: VideoSet) -> list[list[Any]]:
+    """Each video's id and the indices of its classes."""
+    pairs = zip(videos.ids, videos.labels, strict=True)
+    return [[video, np.flatnonzero(row).tolist()] for video, row in pairs]
+
+
+def _sha256(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def open_dataset(
@@ -163,38 +179,47 @@ def open_dataset(
     for purpose, requested, usual in (
         ("training", config.train_subset, TRAIN_SUBSETS),
         ("evaluation", config.eval_subset, EVAL_SUBSETS),
+        *([("validation", config.validation_subset, ())] if config.validation_subset else ()),
     ):
-        subset = requested or usual_subset(labels, usual)
+        subset = requested or usual_subset(labels, [n for n in usual if n != config.validation_subset])
         trains = purpose == "training"  # which sees labels alone
-        of_subset = labels.subset(subset) if trains else labels.judged(subset)
+        of_subset = labels.judged(subset) if purpose == "evaluation" else labels.subset(subset)
         ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
         matches += zip(ids, videos, strict=True)
         of_labels = _onehot(videos, classes)
         held = () if trains else segments_of(videos, classes), groups_of(videos, labels.source)
         parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, *held))
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
-    train, evaluation = parts
-    unused = Counter(v.subset for v in labels.videos if v.subset not in {train.subset, evaluation.subset})
+    (train, evaluation, *validation), (_, *judged) = parts, parts
+    unused = Counter(v.subset for v in labels.videos if v.subset not in {part.subset for part in parts})
     for subset, count in unused.items():  # also the misspelt
         notes.append(f"{_counted(count)} of subset {subset!r} not used")
     if len(classes) == 1 and not multi_label:
         notes.append(
             f"only one class, {classes[0]!r}: there is nothing to tell apart, and every score is perfect"
         )
-    used = [*train.ids, *evaluation.ids]
+    used = [video_id for part in parts for video_id in part.ids]
     if count := len(partial.intersection(used)):
         are = "is" if count == 1 else "are"
         notes.append(
             f"{count:,} of {_counted(len(used))} {are} partial: the rows that the cache has are used; "
             "--whole-only leaves such videos out"
         )
-    _check_apart(train, evaluation, labels)
+    _check_apart(dict(zip(("training", "evaluation", "validation"), parts, strict=False)), labels)
     _check_videos([*by_role.values()], [*by_name.values()], used, pairs)
     if differing := differing_lengths(next(iter(by_role.values())), labels, matches):
         notes.append(differing)
     notes += _on_segments(evaluation, labels)
-    notes += [*_on_classes(train, evaluation, labels), *_on_groups(labels, train, evaluation)]
-    return Dataset(train, evaluation, classes, tuple(notes), others, grouping=labels.grouping)
+    notes += [*_on_classes(train, judged, labels), *_on_groups(labels, judged, train)]
+    return Dataset(
+        train,
+        evaluation,
+        classes,
+        tuple(notes),
+        others,
+        grouping=labels.grouping,
+        validation=validation[0] if validation else None,
+    )
 
 
 def open_videos(
@@ -245,34 +270,38 @@ def open_videos(
     ):
         notes.append(differing)
     notes += _on_segments(found, labels)
-    notes += _on_groups(labels, found)
+    notes += _on_groups(labels, [found])
     return found, notes
 
 
-def _check_apart(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> None:
-    both = set(train.ids) & set(evaluation.ids)
-    if both:
-        which = _some(_quoted(sorted(both)), "video", "videos")
-        raise LabelError(f"{labels.source}: {which} both for training and evaluation; choose other subsets")
+def _check_apart(parts: Mapping[str, VideoSet], labels: LabelSet) -> None:
+    """Raises LabelError where a video is in two parts; these by purpose."""
+    for (purpose, part), (other_purpose, other) in combinations(parts.items(), 2):
+        if both := set(part.ids) & set(other.ids):
+            which = _some(_quoted(sorted(both)), "video", "videos")
+            raise LabelError(
+                f"{labels.source}: {which} both for {purpose} and {other_purpose}; choose other subsets"
+            )
 
 
-def _on_classes(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
+def _on_classes(train: VideoSet, judged: Sequence[VideoSet], labels: LabelSet) -> Iterator[str]:
     """Notes on the classes. Raises LabelError where some cannot be learned."""
     classes = labels.classes
     first_of = int((train.labels.sum(axis=1) > 1).sum()) if not train.multi_label else 0
     if first_of:
         yield f"{_of(first_of, len(train), 'training videos')} several classes: trained on the first"
-    untrained = evaluation.labels.any(axis=0) & ~train.trained_classes()
-    if untrained.any():
-        names = _quoted(classes[c] for c in np.flatnonzero(untrained))
-        raise LabelError(
-            f"{labels.source}: {_some(names, 'class', 'classes')} of subset {evaluation.subset!r} without a "
-            f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}"
-        )
-    unseen = _quoted(classes[c] for c in np.flatnonzero(~evaluation.labels.any(axis=0)))
-    if unseen:
-        which = _some(unseen, "class", "classes")
-        yield f"{which} without a video in subset {evaluation.subset!r}: mAP is over the others"
+    for part in judged:
+        untrained = part.labels.any(axis=0) & ~train.trained_classes()
+        if untrained.any():
+            names = _quoted(classes[c] for c in np.flatnonzero(untrained))
+            raise LabelError(
+                f"{labels.source}: {_some(names, 'class', 'classes')} of subset {part.subset!r} without a "
+                f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}"
+            )
+        unseen = _quoted(classes[c] for c in np.flatnonzero(~part.labels.any(axis=0)))
+        if unseen:
+            which = _some(unseen, "class", "classes")
+            yield f"{which} without a video in subset {part.subset!r}: mAP is over the others"
 
 
 def _on_segments(evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
@@ -294,22 +323,17 @@ def _on_segments(evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
         yield f"{labels.source}: {beyond}"
 
 
-def _on_groups(labels: LabelSet, *parts: VideoSet) -> Iterator[str]:
-    """What to know of the groups of videos, if there are any.
-
-    Args:
-        parts: the videos for training, where there are some, and those for evaluation.
-    """
+def _on_groups(labels: LabelSet, judged: Sequence[VideoSet], train: VideoSet | None = None) -> Iterator[str]:
+    """What to know of the groups of videos, if there are any."""
+    parts = [*([train] if train else []), *judged]
     if counts := [f"{len(set(part.groups)):,} in subset {part.subset!r}" for part in parts if part.groups]:
         yield f"groups of videos ({labels.grouping or 'as labelled'}): {', '.join(counts)}"
-    if len(set(parts[-1].groups)) == 1:
-        yield f"all videos of subset {parts[-1].subset!r} are of one group: their intervals have no width"
-    if len(parts) == 1:
-        return
-    train, evaluation = parts
-    if crossing := in_both(train.groups, evaluation.groups, (train.subset, evaluation.subset)):
-        yield crossing
-    if one := _of_one_group(train):
+    for part in judged:
+        if len(set(part.groups)) == 1:
+            yield f"all videos of subset {part.subset!r} are of one group: their intervals have no width"
+        if train and (crossing := in_both(train.groups, part.groups, (train.subset, part.subset))):
+            yield crossing
+    if train and (one := _of_one_group(train)):
         which = _some(_quoted(labels.classes[c] for c in one), "class", "classes")
         yield f"{which}, with all training videos in one group: what is fitted without that has no example of it"
 

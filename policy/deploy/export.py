@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cache_schema import UserError
+from cache_schema.errors import how_to_install
 from cache_schema.run_folder import write_atomically, write_json
 from policy.deploy.backbone_graph import backbone_graph
 from policy.deploy.network import Backbones
@@ -44,7 +45,7 @@ def export_onnx(
     """
     folder, out = Path(folder), Path(out)
     if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
-        raise UserError(f"export needs {' and '.join(missing)}: pip install 'thriftvid[onnx]'")
+        raise UserError(f"export needs {' and '.join(missing)}: {how_to_install('onnx')}")
     session, chosen = open_session(folder), backbones or {}
     graphs = [*session.graphs(), *_backbone_graphs(session, chosen)]
     if not graphs:

@@ -93,6 +93,7 @@ class TeacherConfig:
         None,
         "The teacher: run folder of a finished run on the same videos.",
         type=click.Path(exists=True, file_okay=False),
+        is_run=True,
     )
 
 

@@ -17,6 +17,7 @@ from policy.data.batches import Batch, Role, VideoSet
 from policy.data.opening import Dataset
 from policy.evaluation.ledger import charge
 from policy.evaluation.operating import OperatingTarget, TargetKind
+from policy.evaluation.predictions import Judged, Predictions
 from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.config import GatedConfig, LiteEvalConfig, LiteEvalRLConfig, NetworkConfig
 from policy.liteeval.gate import DrawnGates
@@ -31,7 +32,6 @@ from policy.method import (
     Moment,
     Prediction,
     class_probabilities,
-    evaluate,
     log_loss,
     row_offsets,
 )
@@ -174,11 +174,11 @@ class LearnedGating(GatedMethod):
     def set_value(self, value: float, target: OperatingTarget) -> None:
         self.model.threshold.fill_(value)
 
-    def validation_loss(self, videos: VideoSet, device: torch.device) -> float:
+    def validation_loss(self, judged: Judged, videos: VideoSet, device: torch.device) -> float:
         """Eq. 7 with the gates of evaluation and the final γ and λ."""
-        predictions = evaluate(self, videos, device=device)
-        penalty = np.mean((predictions.usage - self.final_usage) ** 2)
-        return log_loss(predictions, videos) + self.config.lam * float(penalty)
+        assert isinstance(judged, Predictions)
+        penalty = np.mean((judged.usage - self.final_usage) ** 2)
+        return log_loss(judged, videos) + self.config.lam * float(penalty)
 
     def penalty_weight(self, moment: Moment) -> float:
         """λ, growing from `lam_start`, if that is given."""
@@ -256,11 +256,11 @@ class LiteEvalMethod(LearnedGating):
             )
             self.model.threshold.fill_(threshold)
 
-    def validation_loss(self, videos: VideoSet, device: torch.device) -> float:
+    def validation_loss(self, judged: Judged, videos: VideoSet, device: torch.device) -> float:
         if not self.constrained:
-            return super().validation_loss(videos, device)
-        self.finish(videos, device)
-        return log_loss(evaluate(self, videos, device=device), videos)
+            return super().validation_loss(judged, videos, device)
+        assert isinstance(judged, Predictions)
+        return log_loss(judged, videos)  # the threshold has set the usage
 
     def temperature(self, moment: Moment) -> float:
         """τ, falling exponentially from its start to its end: over the training, or step by step in each epoch."""

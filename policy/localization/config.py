@@ -121,9 +121,14 @@ class LocalizationSelectorConfig(ProposalsConfig, RunConfig):
         "Run folder of a finished wtalc run on the appearance stream alone.",
         metavar="RUN",
         required=True,
+        is_run=True,
     )
     motion_run: str | None = option(
-        None, "Run folder of a finished wtalc run on the motion stream alone.", metavar="RUN", required=True
+        None,
+        "Run folder of a finished wtalc run on the motion stream alone.",
+        metavar="RUN",
+        required=True,
+        is_run=True,
     )
     beta: float | None = option(
         None,

@@ -19,6 +19,7 @@ from policy.data.opening import Dataset, segments_digest
 from policy.evaluation.annotated import ground_truth_of
 from policy.evaluation.detection import Detections, FloatArray
 from policy.evaluation.ledger import IntArray, Ledger, charge
+from policy.evaluation.predictions import Judged
 from policy.localization.config import WTALCConfig
 from policy.localization.judged import Localizations
 from policy.localization.localize import Activations, localize, video_probabilities
@@ -26,7 +27,7 @@ from policy.localization.loss import Clips, class_logits, co_activity_loss, mil_
 from policy.localization.network import WTALCNetwork
 from policy.localization.sampling import check_clips, crop, draw_batches
 from policy.localization.session import NETWORK, WTALCSession
-from policy.method import Losses, Method, Moment, Prediction, row_offsets
+from policy.method import LEAST_PROBABILITY, Losses, Method, Moment, Prediction, row_offsets
 from policy.networks.packing import lengths_of, split_videos, video_of_row
 from policy.session import Session, TrainedRun
 from policy.training.checkpoint import read_weights
@@ -175,6 +176,12 @@ class WTALC(LocalizationMethod):
             spans=np.concatenate(clip_spans(videos)),
             groups=videos.groups,
         )
+
+    def validation_loss(self, judged: Judged, videos: VideoSet, device: torch.device) -> float:
+        """The multiple-instance loss (`mil_loss`) of all clips; the co-activity loss is of pairs of videos."""
+        shares = videos.trained_labels / videos.trained_labels.sum(1, keepdims=True)
+        logarithms = np.log(np.clip(judged.class_probabilities.astype(np.float64), LEAST_PROBABILITY, None))
+        return float(-(shares * logarithms).sum(1).mean())
 
     def _clips(self, batch: Batch) -> tuple[Tensor, Clips]:
         """(N, D) features of all clips of a batch, and which these are."""

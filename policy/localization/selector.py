@@ -21,6 +21,7 @@ from policy.evaluation.annotated import ground_truth_of
 from policy.evaluation.detection import FloatArray
 from policy.evaluation.ledger import IntArray, Ledger, charge
 from policy.evaluation.operating import OperatingTarget, TargetKind
+from policy.evaluation.predictions import Judged
 from policy.localization.clip_selector import (
     NETWORKS,
     SELECTOR,
@@ -74,8 +75,8 @@ class LocalizationSelector(LocalizationMethod):
     def __init__(self, config: LocalizationSelectorConfig, data: Dataset) -> None:
         super().__init__(config, data)
         self.model = ClipSelector(config, data.train.feature_dim("appearance"), len(data.classes))
-        self._affinities: list[Tensor] = []
-        self._fold_of: IntArray = np.zeros(0, np.int64)
+        self._affinities: dict[str, Tensor] = {}  # by id of a video
+        self._fold_of: dict[str, int] = {}  # by id of a training video
 
     # --- what it is built on ---
 
@@ -129,21 +130,35 @@ class LocalizationSelector(LocalizationMethod):
         shown = labels | ~labels.any(axis=0)
         levels = [activation_levels(activations[role], shown) for role in self.roles]
         self.model.levels.copy_(torch.tensor(np.array([[one.low, one.high] for one in levels])))
-        self._affinities, beta = [], self._beta(videos)
-        for appearance, motion, classes in zip(
-            activations["appearance"], activations["motion"], labels, strict=True
-        ):
-            disparities = disparity(appearance, self.model.comparable_motion(motion), classes)
-            self._affinities.append(torch.from_numpy(_target(config, disparities, beta)).float())
+        self.beta = self._beta(videos)
+        of_videos = zip(videos.ids, activations["appearance"], activations["motion"], labels, strict=True)
+        self._affinities = {video_id: self._affinity(*of_video) for video_id, *of_video in of_videos}
         if config.input_norm == "standard":
             self.model.selector.scale.fit(
                 self.model.inputs(videos.features("appearance", i), appearance)
                 for i, appearance in enumerate(activations["appearance"])
             )
         if config.budget is not None:
-            self._fold_of = random_folds(len(videos), config.folds, config.seed, videos.groups)
-            folds = range(int(self._fold_of.max()) + 1)
+            fold = random_folds(len(videos), config.folds, config.seed, videos.groups)
+            folds = range(int(fold.max()) + 1)
             self.model.folds = nn.ModuleList(deepcopy(self.model.selector) for _ in folds)
+            self._fold_of = dict(zip(videos.ids, fold.tolist(), strict=True))
+
+    def _affinity(self, appearance: FloatArray, motion: FloatArray, classes: BoolArray) -> Tensor:
+        """(T, 2): what is learned of a video's clips, from both models' activations (T, C) and classes (C,)."""
+        disparities = disparity(appearance, self.model.comparable_motion(motion), classes)
+        return torch.from_numpy(_target(self.config, disparities, self.beta)).float()
+
+    def _learned(self, videos: VideoSet, index: int) -> Tensor:
+        """`_affinity` of a video. Kept."""
+        video_id = videos.ids[index]
+        if video_id not in self._affinities:
+            appearance, motion = (
+                self.model.activations(role, videos.features(role, index)) for role in self.roles
+            )
+            labels = videos.trained_labels[index]
+            self._affinities[video_id] = self._affinity(appearance, motion, labels)
+        return self._affinities[video_id]
 
     def _check_budget(self, videos: VideoSet, budget: float) -> None:
         """Raises UserError for a budget that not even the cheap model keeps."""
@@ -178,26 +193,34 @@ class LocalizationSelector(LocalizationMethod):
         assert batch.videos is not None
         parts = [self._inputs(batch.videos, index) for index in batch.indices]
         inputs = torch.cat(parts)
-        wanted = torch.cat([self._affinities[index] for index in batch.indices]).to(inputs.device)
+        wanted = torch.cat([self._learned(batch.videos, index) for index in batch.indices]).to(inputs.device)
         loss = _selection_loss(self.model.selector, inputs, wanted)
         if not len(self.model.folds):
             return {"loss": loss}
         # Each is trained as the selector is, on the videos that are not in its fold. They share no weight, so that
         # the sum of the losses trains them apart.
-        fold, total = np.repeat(self._fold_of[list(batch.indices)], [len(part) for part in parts]), loss
+        folds = [self._fold_of[batch.videos.ids[index]] for index in batch.indices]
+        fold, total = np.repeat(folds, [len(part) for part in parts]), loss
         for number, network in enumerate(self.model.folds):
             others = torch.from_numpy(np.flatnonzero(fold != number)).to(inputs.device)
             if len(others):
                 total = total + _selection_loss(network, inputs[others], wanted[others])
         return {"loss": total, "selector": loss.detach()}
 
+    @torch.no_grad()
+    def validation_loss(self, judged: Judged, videos: VideoSet, device: torch.device) -> float:
+        """Eq. 1, the mean over all clips."""
+        inputs = torch.cat([self._inputs(videos, index) for index in range(len(videos))])
+        wanted = torch.cat([self._learned(videos, index) for index in range(len(videos))])
+        return float(_selection_loss(self.model.selector, inputs, wanted.to(inputs.device)))
+
     def finish(self, videos: VideoSet, device: torch.device) -> None:
         config = self.config
         value = 0.5 if config.threshold is None else config.threshold
         if config.budget is not None:
             confidences = [
-                self.model.confidences(self._inputs(videos, index), int(self._fold_of[index]))
-                for index in range(len(videos))
+                self.model.confidences(self._inputs(videos, index), self._fold_of.get(video_id))
+                for index, video_id in enumerate(videos.ids)
             ]
             value = threshold_of_share(confidences, self._affordable(videos, config.budget))
             self.model.folds = nn.ModuleList()

@@ -303,7 +303,7 @@ OF_PERCEPTRON = (
         "target",
         "rule",
     ),
-    "when_none",
+    *("when_none", "validation", "validation_subset", "keep", "patience"),
 )
 """Options that regressions do not read."""
 
@@ -347,8 +347,12 @@ def with_schedule(config: S, given: Container[str]) -> S:
         )
     if "lr_drop" in given:
         return config
-    drops = (2 * config.epochs // 5, 4 * config.epochs // 5)
-    return replace(config, lr_drop=tuple(drop for drop in drops if drop))
+    return replace(config, lr_drop=usual_drops(config.epochs))
+
+
+def usual_drops(epochs: int) -> tuple[int, ...]:
+    """`lr_drop` where it is not given: two and four fifths of the epochs."""
+    return tuple(drop for drop in (2 * epochs // 5, 4 * epochs // 5) if drop)
 
 
 def check_read(config: SelectionConfig, given: Container[str]) -> None:

@@ -29,9 +29,6 @@ class Selector(PoolMethod):
     """A perceptron on one model's predictions of a video says which model of a pool should judge it.
 
     The input model always runs and is always charged. Sec. 3.1, 3.2 and 3.4.
-
-    Attributes:
-        targets: (M, N) of the training videos, of a perceptron: `affinities`, or with target "loss" `qualities`.
     """
 
     title = "Model selection"
@@ -51,13 +48,9 @@ class Selector(PoolMethod):
         gflops = table.mean_macs / 1e9
         if self.input_place is not None:
             gflops[self.input_place] = 0
-        if config.is_logistic:
-            self.targets = torch.empty(0)
-        elif config.target == "affinity":
-            self.targets = torch.from_numpy(affinities(table, config, config.alpha)).float()
-            self.affinities = self.targets
-        else:
-            self.targets = torch.from_numpy(qualities(table, config)).float()
+        self._targets: dict[int, Tensor] = {}
+        if not config.is_logistic and config.target == "affinity":
+            self.affinities = self.targets(data.train)
         self.model = selector_network(config, inputs.shape[1], len(names), multi_label=data.multi_label)
         self.model.gflops.copy_(torch.from_numpy(gflops))
         if config.input_norm == "standard" and isinstance(self.model, SelectorNetwork):
@@ -91,12 +84,22 @@ class Selector(PoolMethod):
         tensors = (None if values is None else torch.tensor(values) for values in (scores, features))
         return selector_inputs(self.config, *tensors, multi_label=videos.multi_label)
 
+    def targets(self, videos: VideoSet) -> Tensor:
+        """(M, N) of a perceptron: `affinities`, or with target "loss" `qualities`. Kept."""
+        table, _ = self.look(videos)
+        if id(table) not in self._targets:  # `look` keeps the table
+            by_loss, config = self.config.target == "loss", self.config
+            values = qualities(table, config) if by_loss else affinities(table, config, config.alpha)
+            self._targets[id(table)] = torch.from_numpy(values).float()
+        return self._targets[id(table)]
+
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         """Eq. 1, the mean over the videos, so that the learning rate need not follow the batch."""
         assert batch.videos is not None
         _, inputs = self.look(batch.videos)
         chosen, device = torch.tensor(batch.indices), batch.targets.device
-        logits, targets = self.model(inputs[chosen].to(device)), self.targets[chosen].to(device)
+        logits = self.model(inputs[chosen].to(device))
+        targets = self.targets(batch.videos)[chosen].to(device)
         if self.config.target == "loss":
             return {"loss": functional.binary_cross_entropy_with_logits(logits, targets)}
         return {"loss": functional.cross_entropy(logits, targets)}

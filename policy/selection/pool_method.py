@@ -15,11 +15,12 @@ from torch import Tensor
 
 from cache_schema import FeatureCache
 from policy.config import RunConfig
-from policy.data.batches import Role, VideoSet
+from policy.data.batches import Role, VideoSet, batched
 from policy.data.groups import random_folds
 from policy.data.opening import Dataset
 from policy.evaluation.operating import OperatingTarget, TargetKind
-from policy.method import Calibration, IntArray, Method
+from policy.evaluation.predictions import Judged
+from policy.method import Calibration, IntArray, Method, Moment
 from policy.selection.config import (
     PoolConfig,
     SelectionConfig,
@@ -185,6 +186,15 @@ class PoolMethod(Method):
     def notes(self, data: Dataset) -> Sequence[str]:
         tables = (self.look(videos)[0] for videos in (data.train, data.evaluation))
         return list(pool_notes(self.config, data, self.pool_of_models, *tables))
+
+    @torch.no_grad()
+    def validation_loss(self, judged: Judged, videos: VideoSet, device: torch.device) -> float:
+        """What the perceptron is trained on, of these videos."""
+        generator, total = torch.Generator().manual_seed(self.config.seed), 0.0
+        for part in batched(range(len(videos)), self.config.batch):
+            batch = videos.batch(part, read=False).to(device)
+            total += len(part) * float(self.losses(batch, Moment(1.0), generator)["loss"])
+        return total / len(videos)
 
     @property
     def reads(self) -> bool:

@@ -390,7 +390,7 @@ _LITEEVAL = options(
         settings,
         (PenaltyConfig, WarmupConfig, GumbelConfig, FramesConfig, GlimpsesConfig, JumpsConfig, NetworkConfig),
     ),
-    settings(StepTrainingConfig, "dropout", "validation"),
+    settings(StepTrainingConfig, "dropout"),
     settings(FrameClassifierConfig),
     training(RunConfig, without=("seed",)),
     TABLE,

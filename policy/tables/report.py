@@ -199,7 +199,7 @@ def _unique(specs: Mapping[str, StreamSpec]) -> Iterable[StreamSpec]:
 
 def _trained_alike(order: Order) -> Iterable[str]:
     """How the rows that read over time were trained beside their papers: all alike, or which otherwise."""
-    names = [option.name for option in fields(StepTrainingConfig)]
+    names = [*(option.name for option in fields(StepTrainingConfig)), "validation"]
     rows: dict[str, list[str]] = {}
     for one in order.table.experiments:
         request = order.requests.get(one.name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ from policy.method import Losses, Method, Moment
 from policy.training.checkpoint import read_checkpoint, write_checkpoint
 from policy.training.distributed import Ranks
 from policy.training.stopping import DeferredSignals, deferred_signals
+from policy.training.validation import validate
 
 Epoch = Mapping[str, float]
-"""One line of metrics.jsonl: "epoch" (from 1), the values of `Method.losses` averaged over videos, "lr",
-"seconds"."""
+"""One line of metrics.jsonl: "epoch" (from 1), the values of `Method.losses` averaged over videos, "lr", with
+validation videos those of `policy.training.validation.validate`, and "seconds"."""
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
+_WILD = 1e6
+"""Weights this large are of a training that has diverged."""
 CHECKPOINT_EVERY_S = 600.0
 """How often a long epoch is saved before its end. It only affects how much work a kill loses."""
 
@@ -45,8 +49,8 @@ def train(
     """Train a method on a set of videos, or go on where a checkpoint in the folder stopped.
 
     Each epoch visits the videos in a new order (`Method.epoch_order`). The model of the last epoch is the result,
-    or with videos held out that of the epoch whose loss on them is least (`Method.validation_loss`). SIGTERM and
-    Ctrl-C wait for the current step, and for a checkpoint after it.
+    or with validation videos, unless the configuration has `keep` of "last", that of the best (`best_epoch`).
+    SIGTERM and Ctrl-C wait for the current step, and for a checkpoint after it.
 
     Args:
         folder: for the checkpoint and metrics.jsonl.
@@ -54,7 +58,7 @@ def train(
         on_earlier: called before the first of them with those of earlier calls.
         ranks: of several processes that share each batch. Each calls this; only the first one writes and calls
             back.
-        validation: the videos that are held out.
+        validation: videos that are judged after each epoch, and not trained on; `patience` goes by them.
 
     Returns:
         All epochs, including those of earlier calls.
@@ -70,8 +74,9 @@ def train(
         on_earlier(training.history)
     method.model.train()
     with deferred_signals() as stop:
-        while len(training.history) < method.config.epochs:
-            epoch = training.epoch(stop)
+        while not training.ended():
+            with divergence_reported(method, folder, len(training.history) + 1):
+                epoch = training.epoch(stop)
             if leads:
                 training.save()
                 with (folder / METRICS).open("a", encoding="utf-8") as file:
@@ -81,6 +86,43 @@ def train(
     if training.best:
         method.model.load_state_dict(training.best)
     return training.history
+
+
+def best_epoch(method: Method, history: Sequence[Epoch]) -> Epoch | None:
+    """The first epoch of least "validation_loss" among those whose weights may be the final ones
+    (`Method.validates`); None if there is none yet."""
+    counted = [
+        epoch
+        for number, epoch in enumerate(history)
+        if "validation_loss" in epoch and method.validates(_progress(method, number))
+    ]
+    return min(counted, key=lambda epoch: epoch["validation_loss"], default=None)
+
+
+@contextmanager
+def divergence_reported(method: Method, folder: Path, epoch: int) -> Iterator[None]:
+    """With weights that are not finite, or close to it, anything may fail: errors of a block become one UserError.
+
+    Args:
+        folder: of the run.
+        epoch: from 1, the one at work or the last.
+    """
+    try:
+        yield
+    except (ArithmeticError, IndexError, RuntimeError, ValueError) as error:
+        weights = (values.detach().abs().max() for values in method.model.parameters())
+        tame = all(bool(largest < _WILD) for largest in weights)  # which NaN is not
+        if tame and "overflow" not in str(error):
+            raise
+        raise UserError(
+            f"{folder}: in epoch {epoch} the loss is not finite any more: try a lower --lr than "
+            f"{method.config.lr:g}, or --grad-clip"
+        ) from error
+
+
+def _progress(method: Method, epochs: int) -> float:
+    """`Moment.progress` of the epoch after so many."""
+    return epochs / max(1, method.config.epochs - 1)
 
 
 class _Training:
@@ -97,7 +139,7 @@ class _Training:
     ) -> None:
         self.method, self.videos, self.device, self.ranks = method, videos, device, ranks
         self.validation = validation
-        self.best: dict[str, Tensor] = {}  # weights of the epoch that is best on the videos held out
+        self.best: dict[str, Tensor] = {}  # weights of the best epoch, if they are to be kept
         self.model = method.model.to(device)
         config = method.config
         # One implementation everywhere, so that a resumed run computes what an undisturbed one does.
@@ -121,6 +163,16 @@ class _Training:
     def history(self) -> list[Epoch]:
         return self.done.history
 
+    def ended(self) -> bool:
+        """Whether all epochs are done, or the last ones were in vain; the same on all processes."""
+        config, history = self.method.config, self.history
+        if len(history) >= config.epochs:
+            return True
+        if self.validation is None or config.patience is None:
+            return False
+        best = best_epoch(self.method, history) if self.ranks.leads else None
+        return self.ranks.broadcast(best is not None and len(history) - best["epoch"] >= config.patience)
+
     def save(self) -> None:
         done = self.done
         write_checkpoint(
@@ -131,7 +183,7 @@ class _Training:
         """Do an epoch, or the rest of one. Between steps signals in `stop` are delivered, after a checkpoint."""
         done, config = self.done, self.method.config
         started = saved = time.monotonic()
-        progress = len(done.history) / max(1, config.epochs - 1)
+        progress = _progress(self.method, len(done.history))
         rate = config.lr * 0.1 ** sum(len(done.history) >= drop for drop in config.lr_drop)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -153,25 +205,22 @@ class _Training:
                     self.save()
                 stop.deliver()
         epoch = {"epoch": len(done.history) + 1, **done.means(), "lr": rate}
-        if self.validation and self.ranks.leads and method.validates(progress):
-            epoch["validation_loss"] = self._validate(self.validation)
+        if self.validation and self.ranks.leads:
+            epoch |= self._validate(self.validation, epoch)
         # All processes have the same means: one message is enough.
         if self.ranks.leads and not all(map(math.isfinite, epoch.values())):
-            raise UserError(
-                f"{self.path.parent}: in epoch {epoch['epoch']} the loss is not finite any more; try a lower "
-                "learning rate or --grad-clip"
-            )
+            raise ValueError("a loss is not finite")
         epoch["seconds"] = round(done.seconds + time.monotonic() - started, 3)
         self.done = _Done([*done.history, epoch])
         return epoch
 
-    def _validate(self, videos: VideoSet) -> float:
-        """The current weights' loss on the videos that are held out; they are kept if there are no better ones."""
-        loss = self.method.validation_loss(videos, self.device)
-        self.model.train()
-        if loss < min((epoch.get("validation_loss", math.inf) for epoch in self.history), default=math.inf):
+    def _validate(self, videos: VideoSet, epoch: Epoch) -> dict[str, float]:
+        """What the current weights come to; they are kept if there are no better ones."""
+        found = validate(self.method, videos, self.device)
+        epoch = {**epoch, **found}
+        if self.method.config.keep == "best" and best_epoch(self.method, [*self.history, epoch]) is epoch:
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        return loss
+        return found
 
     def _step(self, batch: Batch, moment: Moment, weight: float) -> Losses:
         """A step of the optimiser on this process's share of a batch. Returns the losses of the whole batch."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from policy.method import Method
 from policy.registry import METHODS, completed
 from policy.runs import make_method, open_data
 from policy.training.loop import Epoch, train
+from policy.training.validation import as_trained_so_far
 from policy.tuning.folds import HELD_OUT
 from policy.tuning.space import Choice, Range
 
@@ -202,16 +202,12 @@ def _preview(problem: Problem, method: Method, data: Dataset, device: torch.devi
     Where a cost is to be kept, at that cost on the very videos that it is judged on: accuracies at different costs
     would say little about each other, and those early in a training are of any cost.
     """
-    model, config = method.model, method.config
-    method.model = deepcopy(model).eval()
-    try:
+    with as_trained_so_far(method):
         if problem.target is not None and problem.target.kind in method.operating_targets:
             method.move_to(problem.target, [(method, data.evaluation)], device)
         else:
             method.finish(data.train, device)
         return problem.measure(method, data, device)
-    finally:
-        method.model, method.config = model, config
 
 
 def _report(trial: optuna.Trial, accuracy: float, step: int) -> None:

@@ -45,7 +45,7 @@ def make(material: Material) -> Exhibit:
         for one in material.trained(row.name):
             material.say(f"{row.title}, seed {one.config.seed}: evaluating {len(USAGES)} gate thresholds")
             method = one.method_of(LiteEvalMethod)
-            videos = calibration_videos(method, one.data.train)
+            videos = calibration_videos(method, one.data)
             by_seed.append(threshold_curve(method, one.evaluation, USAGES, videos, device=device))
         curves.append(by_seed)
         kind: Kind = "proposed" if row.experiment.emphasised else "baseline"
