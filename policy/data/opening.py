@@ -70,8 +70,8 @@ class Dataset:
         }
 
     def digest(self) -> dict[str, str]:
-        """SHA-256 of the labels used, of the groups of videos if there are any, of the features used per stream, and
-        of videos for validation as one."""
+        """SHA-256 of the labels used, of the groups if there are any, and per stream of the features used;
+        all of videos for validation as one."""
         return dict(self._digest)
 
     @cached_property
