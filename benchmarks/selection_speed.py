@@ -5,16 +5,15 @@
 
 Writes a cache with the class scores of four models for 10,000 videos of 400 classes, nine tenths of them for
 training; that is not timed. Then `train-policy selector`, or `--method selector-cascade`, as a process of its own,
-and its parts within this one, in turn; what is printed are the medians. Held-out predictions are part of the fit.
+and its parts within this one, in turn. Held-out predictions are part of the fit. What is printed are medians:
+seconds by the clock and, in brackets, of the processor, which count where others are at work on the machine.
 """
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.tables import load, machine, markdown, seconds_of
+from benchmarks.tables import Spent, load, machine, markdown, median, spent_on
 from cache_schema import FeatureCache, Preprocessing, StreamSpec, VideoRecord, write_shard
 from cache_schema.annotations import read_labels
 from policy.method import evaluate
@@ -88,18 +87,17 @@ def command(name: str, folder: Path, out: Path) -> None:
     subprocess.run([sys.executable, "-c", program, *map(str, words)], check=True, capture_output=True)
 
 
-def parts(name: str, folder: Path) -> dict[str, float]:
-    """Seconds of its parts, in this process."""
+def parts(name: str, folder: Path) -> dict[str, Spent]:
+    """What its parts take, in this process."""
     cpu = torch.device("cpu")
     labels = read_labels(folder / "labels.csv")
     config = configure(name, {"models": MODELS})
-    seconds = {}
+    spent = {}
 
     def part(name: str, work: Callable[[], T]) -> T:
-        started = time.perf_counter()
-        done = work()
-        seconds[name] = time.perf_counter() - started
-        return done
+        done: list[T] = []
+        spent[name] = spent_on(lambda: done.append(work()))
+        return done[0]
 
     data = part(
         "open the cache, match the labels", lambda: open_data(config, FeatureCache(folder / "cache"), labels)
@@ -110,7 +108,7 @@ def parts(name: str, folder: Path) -> dict[str, float]:
     part("take in the evaluation videos", lambda: method.look(data.evaluation))
     part("judge them", lambda: evaluate(method, data.evaluation, device=cpu))
     part("sweep every threshold", lambda: method.curve(data.evaluation, cpu, points=10_000).top1)
-    return seconds
+    return spent
 
 
 @click.command()
@@ -124,17 +122,17 @@ def main(videos: int, classes: int, name: str, repeats: int, quick: bool) -> Non
     if quick:
         videos, classes, repeats = 300, 10, 1
     print(f"{machine()}, load {load()}\n")
-    taken: list[dict[str, float]] = []
+    taken: list[dict[str, Spent]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write(folder, videos, classes)
         for repeat in range(repeats):
-            seconds = parts(name, folder)
+            spent = parts(name, folder)
             run = partial(command, name, folder, folder / f"run {repeat}")
-            seconds[f"train-policy {name}, all of it"] = seconds_of(run)
-            taken.append(seconds)
-    rows = [[name, f"{statistics.median(each[name] for each in taken):.2f}"] for name in taken[0]]
-    print(markdown([f"{videos:,} videos, {classes} classes, {len(MODELS)} models", "seconds"], rows))
+            spent[f"train-policy {name}, all of it"] = spent_on(run)
+            taken.append(spent)
+    rows = [[part, str(median([each[part] for each in taken]))] for part in taken[0]]
+    print(markdown([f"{videos:,} videos, {classes} classes, {len(MODELS)} models", "s (processor)"], rows))
 
 
 if __name__ == "__main__":

@@ -159,13 +159,18 @@ class RunConfig(TrainingConfig, DataConfig):
 
     Attributes:
         method: a key of `policy.registry.METHODS`.
-        tuned: the fields that `train-policy tune` searches where it is not told others.
+        tuned: what `train-policy tune` searches where it is not told others: fields, or FIELD=VALUE,VALUE,….
         earlier: values of options that runs of earlier versions did not have.
     """
 
     method: ClassVar[str]
     tuned: ClassVar[tuple[str, ...]] = ("lr", "weight_decay")
     earlier: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """`tuned`, or what takes its place with these values."""
+        return self.tuned
 
     def check(self) -> None:
         """Raises UserError, one line, where a value is invalid, alone or together with another."""

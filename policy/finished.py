@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,11 +32,11 @@ from cache_schema.run_folder import CONFIG, alone, not_ours, read_json
 from cache_schema.schema import differences
 from policy.config import DataConfig, RunConfig
 from policy.data.batches import Role, VideoSet
-from policy.data.groups import independent, random_folds
+from policy.data.groups import independent
 from policy.data.opening import EVAL_SUBSETS, Dataset, open_videos
 from policy.deploy.session import read_trained
 from policy.evaluation.operating import OperatingTarget
-from policy.method import Calibration, Method
+from policy.method import Method, Note
 from policy.registry import METHODS
 from policy.runs import (
     DETAILS,
@@ -49,19 +48,17 @@ from policy.runs import (
     open_data,
     read_config,
     read_grouping,
+    settled_values,
 )
 from policy.session import TrainedRun
 from policy.training.checkpoint import read_weights, write_weights
-from policy.training.loop import train
+from policy.training.cross_fitting import FOLDS, cross_fitted
 from policy.training.validation import calibration_videos
 
-FOLDS = 5
 _ALL = "all"
 """The subset that the videos of a cache without labels are in."""
 _HARMLESS = ("name", "weights", "macs_per_row", "precision")
 """Fields of a stream that may differ from the run's where its weights and its input do not."""
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -419,27 +416,6 @@ def _moved(
     return MovedPoint(target, method.move_to(target, calibration, device), words, trained_on)
 
 
-def cross_fitted(method: Method, data: Dataset, device: torch.device, folds: int = FOLDS) -> Calibration:
-    """The training videos in parts, each with a method that was trained on the other parts alone."""
-    videos, seed = data.train, method.config.seed
-    folds = min(folds, independent(len(videos), videos.groups))
-    if len(videos) < 2:
-        raise UserError(
-            "a single training video is too few to find an operating point on: --calibrate-subset"
-        )
-    fold = random_folds(len(videos), folds, seed, videos.groups)
-    parts = []
-    for number in range(folds):
-        others = videos.part(np.flatnonzero(fold != number).tolist())
-        with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
-            torch.manual_seed(seed)
-            refitted = method.refitted(replace(data, train=others), device)
-            train(refitted, others, Path(folder), device=device)
-        refitted.model.eval()
-        parts.append((refitted, videos.part(np.flatnonzero(fold == number).tolist())))
-    return parts
-
-
 def _incomplete(cache: FeatureCache, names: Sequence[str]) -> dict[str, str]:
     """By id, why a video of the cache has no rows in some of the streams."""
     streams = [cache[name] for name in names]
@@ -476,7 +452,7 @@ def _write(
         held.append(videos.groups)
     content = {
         **run.content,
-        "config": {**run.content["config"], **moved},
+        "config": {**run.content["config"], **settled_values(run.folder), **moved},
         "data": {
             **run.content["data"],
             "judged_subset": videos.subset,

@@ -59,6 +59,21 @@ class Prediction:
     further_macs: Mapping[str, IntArray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Settled:
+    """What the training videos have decided of a configuration.
+
+    Attributes:
+        values: of its fields, by name, ready for JSON.
+        figures: by which they were decided, ready for JSON.
+    """
+
+    values: Mapping[str, Any]
+    figures: Mapping[str, Any]
+
+
+Note = Callable[[str], None]
+"""Takes a line that is shown to the user."""
 Calibration = Sequence[tuple["Method", VideoSet]]
 """Videos on which an operating point is found, in parts, each with the trained method that decides for them: one
 that was not trained on them, if there is one."""
@@ -103,6 +118,14 @@ class Method(ABC):
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         self.config = config
         self.multi_label = data.multi_label
+
+    @classmethod
+    def settle(cls, config: RunConfig, data: Dataset, device: torch.device, note: Note) -> Settled | None:
+        """What a configuration leaves to the training videos; None where that is nothing.
+
+        It is called before training. What it finds is kept in the run's folder.
+        """
+        return None
 
     @classmethod
     def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:

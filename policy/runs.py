@@ -1,6 +1,7 @@
 """Runs: a method, its configuration and its data in; a run folder and a result out.
 
 RUN/config.json              every choice, what the labels and features were, versions
+RUN/settled.json             what a choice left to the training videos, and why it is so
 RUN/metrics.jsonl            a line per epoch
 RUN/checkpoint.safetensors   while unfinished: weights, optimiser, generator
 RUN/model.safetensors        the final weights
@@ -53,6 +54,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 }
 """JSON types by the types of the fields of a Result."""
 RESULT = "result.json"
+SETTLED = "settled.json"
 DETAILS = "details.json"
 CHOICES = "choices.csv"
 WEIGHTS = "model.safetensors"
@@ -62,6 +64,7 @@ PREDICTIONS = "predictions.npz"
 _FILES = frozenset(
     {
         CONFIG,
+        SETTLED,
         METRICS,
         CHECKPOINT,
         WEIGHTS,
@@ -284,6 +287,9 @@ def run_method(
             else:
                 ranks.broadcast(False)
                 return Run(folder, read_result(folder), True, class_scores)
+        else:
+            (folder / SETTLED).unlink(missing_ok=True)  # of another run, which came to nothing
+        config = _settled(config, data, folder, torch_device, listener)
         result = _carry_out(config, data, folder, torch_device, listener, ranks)
         return Run(folder, result, False, class_scores)
 
@@ -306,7 +312,7 @@ def assist(
     """
     torch_device = ranks.device(choose_device(device))
     data = open_data(config, cache, labels)
-    method = make_method(config, data)
+    method = make_method(with_settled(config, folder), data)
     _set_teacher(method, data, torch_device)
     _hand_over_runs(method, data, torch_device)
     _train(method, data, folder, device=torch_device, ranks=ranks)
@@ -366,6 +372,39 @@ def _carry_out(
     return outcome.result
 
 
+def _settled(
+    config: RunConfig, data: Dataset, folder: Path, device: torch.device, listener: Listener
+) -> RunConfig:
+    """A configuration with what it leaves to the training videos, which is found once."""
+    if not (folder / SETTLED).exists():
+        settled = METHODS[config.method].settle(config, data, device, listener.note)
+        if settled is None:
+            return config
+        write_json(folder / SETTLED, asdict(settled))
+    return with_settled(config, folder)
+
+
+def settled_values(folder: Path) -> Mapping[str, Any]:
+    """By field of a run's configuration, what its training videos have decided.
+
+    Raises:
+        UserError: the file that says so is damaged.
+    """
+    path = folder / SETTLED
+    values = read_json(path).get("values") if path.exists() else {}
+    if not isinstance(values, dict):
+        raise not_ours(path)
+    return values
+
+
+def with_settled(config: RunConfig, folder: Path) -> RunConfig:
+    """A run's configuration with what its training videos have decided. Raises UserError as `settled_values`."""
+    try:
+        return replace(config, **settled_values(folder))
+    except TypeError as error:
+        raise not_ours(folder / SETTLED) from error
+
+
 def make_method(config: RunConfig, data: Dataset) -> Method:
     """A method that is not trained yet; its weights are drawn with the configuration's seed.
 
@@ -404,7 +443,7 @@ def load_method(folder: Path, config: RunConfig, data: Dataset) -> Method:
         UserError: the folder holds no finished run, or that of another model.
     """
     read_result(folder)
-    method = make_method(config, data)
+    method = make_method(with_settled(config, folder), data)
     read_weights(folder / WEIGHTS, method.model)
     method.model.eval()
     return method
@@ -498,7 +537,7 @@ def read_grouping(folder: Path) -> Grouping | None:
 
 
 def read_config(folder: Path) -> RunConfig:
-    """The configuration of a run: the options of its method and of its data.
+    """The configuration of a run: the options of its method and of its data, and what its training videos decided.
 
     Raises:
         UserError: the folder holds no run, or one of another version.
@@ -511,7 +550,7 @@ def read_config(folder: Path) -> RunConfig:
         values["validation_subset"] = content["data"].get("validation_subset")
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         config = CONFIGS[values.pop("method")]
-        return config(**{**config.earlier, **values})
+        return with_settled(config(**{**config.earlier, **values}), folder)
     except (KeyError, TypeError) as error:
         raise not_ours(folder / CONFIG) from error
 

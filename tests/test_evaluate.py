@@ -25,10 +25,11 @@ from policy.config import DataConfig
 from policy.deploy.session import open_session
 from policy.evaluation.operating import OperatingTarget, TargetKind
 from policy.evaluation.predictions import Judged, Predictions
-from policy.finished import cross_fitted, evaluate_run, predict_run
+from policy.finished import evaluate_run, predict_run
 from policy.registry import configure
 from policy.runs import load_method, open_data, read_config, run_method
 from policy.selection.config import SelectionConfig, with_schedule
+from policy.training.cross_fitting import cross_fitted
 from tests.planted import write_planted, write_planted_labels
 from tests.planted_actions import STREAMS, plant_actions, small
 from tests.pools import plant_pool

@@ -23,12 +23,12 @@ from extract.sources import Sources, SourceVideo
 from policy.cli.selection_text import render
 from policy.cli.train_policy import train_policy
 from policy.evaluation.predictions import Predictions
-from policy.finished import cross_fitted
 from policy.registry import configure
 from policy.runs import load_method, make_method, open_data, run_method
 from policy.selection.linear_head import LinearHead
 from policy.selection.pool_method import PoolMethod
 from policy.tables.cli import paper_tables
+from policy.training.cross_fitting import cross_fitted
 from tests.planted import write_planted
 from tests.pools import PlantedPool, plant_pool
 

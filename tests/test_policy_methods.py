@@ -110,7 +110,7 @@ DECISIVE = {
     "coarse-only": "ca2dfc7c9a37",
     "random-gating": "69ba3141b566",
     "selector": "0bbd8ed45530",
-    "selector-cascade": "63df889044b1",
+    "selector-cascade": "72deaf945853",
     "localization-selector": "1be15565c6d9",
     "wtalc": "1bdf0a215400",
 }

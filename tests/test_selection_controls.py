@@ -18,6 +18,7 @@ from policy.selection.controls import (
     oracle,
     random_mixtures,
     single_models,
+    weighted_cascade,
 )
 from policy.selection.pool import PoolTable
 from tests.pool_tables import averaged, random_choices, random_table
@@ -72,6 +73,23 @@ def test_cascades(seed: int, models: int, multi_label: bool, committee: bool, co
         assert curve.macs[point].tolist() == spent
         assert curve.ran[point].tolist() == [2**depth - 1 for depth in depths]
         assert curve.scores(point) == pytest.approx(np.array(answers), abs=1e-6)
+
+
+def test_a_weighted_cascade_against_a_loop() -> None:
+    table, training = random_table(3, videos=25), random_table(4, videos=60)
+    curve = weighted_cascade(table, training)
+    assert curve.weights is not None and set(curve.weights) == {0b1, 0b11, 0b111}
+    for point in (0, len(curve.values) // 2, len(curve.values) - 1):
+        for video, logs in enumerate(np.log(table.probabilities)):
+            for count in (1, 2, 3):
+                answer = np.exp(
+                    sum(w * log for w, log in zip(curve.weights[2**count - 1], logs, strict=False))
+                )
+                answer /= answer.sum()
+                if answer.max() >= curve.values[point]:
+                    break
+            assert curve.ran[point, video] == 2**count - 1
+            assert curve.scores(point)[video] == pytest.approx(answer, abs=1e-5)
 
 
 @pytest.mark.parametrize("committee", [False, True])

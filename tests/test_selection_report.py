@@ -96,7 +96,7 @@ def test_json(finished: tuple[Path, dict[str, Any]], planted: tuple[Path, Plante
 def test_what_is_compared(finished: tuple[Path, dict[str, Any]]) -> None:
     details = finished[1]["details"]
     curves, made = details["curves"], details["comparisons"]["top1"]
-    names = {"selector", "random", "cascade", "committee", "ensemble", "oracle"}
+    names = {"selector", "random", "cascade", "committee", "weighted", "ensemble", "oracle"}
     assert set(curves) == names
     assert set(made["selector_above"]) == set(made["equal_cost"]) == names - {"selector"}
     assert made["budgets"] == [curves["selector"]["gflops"][0], pytest.approx(18.4)]

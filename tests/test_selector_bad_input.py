@@ -181,7 +181,7 @@ def test_other_classes(pool: PlantedPool) -> None:
     change(pool, "m1", spec=lambda spec: dataclasses.replace(spec, classes=names))
     line = told(pool, *MODELS)
     assert "stream 'm1' has no class scores for 1 of the 4 classes of the labels: 'class 003'" in line
-    assert "its own are 'class 000', 'class 001', 'class 002', …" in line
+    assert "it has 'class 000', 'class 001', 'class 002', …: --heads linear" in line
 
 
 def test_no_class_scores(pool: PlantedPool) -> None:
@@ -265,4 +265,4 @@ def test_columns_without_names_that_are_more_than_the_classes(pool: PlantedPool)
     )
     line = told(pool, *MODELS)
     assert "stream 'm1' has 5 class scores without names, and the labels have 4 classes" in line
-    assert "--classes FILE" in line
+    assert "--classes FILE" in line and "--heads linear" in line

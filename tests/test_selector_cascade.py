@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 
 from cache_schema import UserError
 from policy.config import RunConfig, TrainingConfig, method_options, names_of
+from policy.data.batches import VideoSet
+from policy.data.opening import Dataset
 from policy.method import Moment
 from policy.registry import CONFIGS, configure
 from policy.runs import Listener, load_method, open_data, run_method
@@ -24,6 +26,7 @@ from policy.selection.method import Selector
 from policy.selection.rule import walk
 from policy.selection.sequential import SelectorCascade, Walks
 from policy.selection.sequential_network import Evidence, SequentialNetwork
+from policy.training.cross_fitting import cross_fitted
 from policy.training.loop import CHECKPOINT, Epoch
 from tests.pool_tables import averaged
 from tests.pools import PlantedPool, plant_pool
@@ -201,13 +204,21 @@ def test_of_two_prices_one_is_above_all_and_one_is_none(small: PlantedPool, tmp_
     assert ends.values[0] == every.values[0] and (ends.ran[0] == 1).all()
 
 
+def held_out(method: SelectorCascade, data: Dataset) -> list[tuple[SelectorCascade, VideoSet]]:
+    """The training videos in parts, each with a method that was trained on the others."""
+    parts = cross_fitted(method, data, CPU)
+    return [(one, videos) for one, videos in parts if isinstance(one, SelectorCascade)]
+
+
 def test_a_budget_sets_the_price_on_the_training_videos(small: PlantedPool, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=40, budget=5.0)
     method = trained(config, small, tmp_path / "run")
     data = open_data(config, small.cache, small.labels)
     at = float(method.model.price)
     spent, cheaper = Walks(method, data.train, CPU).curve(np.array([at, 1.05 * at])).gflops
-    assert cheaper <= spent and 4.0 < spent <= 5.0
+    assert cheaper <= spent <= 5.0
+    parts = [Walks(one, videos, CPU).curve(np.array([at])).macs for one, videos in held_out(method, data)]
+    assert 4.5 < np.concatenate(parts, axis=1).mean() / 1e9 <= 5.0  # on videos that each has not had
     with pytest.raises(UserError, match=r"--budget 0\.1: the least that is possible"):
         trained(replace(config, budget=0.1), small, tmp_path / "less")
     assert not (tmp_path / "less" / CHECKPOINT).exists()

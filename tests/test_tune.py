@@ -29,6 +29,7 @@ from policy.cli.train_policy import train_policy
 from policy.cli.tune import tune
 from policy.registry import CONFIGS, METHODS, configure
 from policy.runs import run_method
+from policy.selection.config import SelectorCascadeConfig, SelectorConfig
 from policy.tuning.folds import HELD_OUT, fold_labels
 from policy.tuning.problem import Measured, Problem
 from policy.tuning.report import Findings, Tried
@@ -539,6 +540,22 @@ def test_usual_ranges_are_within_the_limits_of_the_options() -> None:
                 changed: dict[str, Any] = {one.name: value}
                 replace(plain, **changed).check_each()
         assert METHODS[method].judged.main_metric({"top1": 0.5}, multi_label=False)[1]
+
+
+@pytest.mark.parametrize("kind", [SelectorConfig, SelectorCascadeConfig])
+def test_regressions_are_searched_for_what_they_have(
+    kind: type[SelectorConfig | SelectorCascadeConfig],
+) -> None:
+    plain = kind(models=("a", "b"))
+    ranges = ranges_of(plain, (), {"models"})
+    assert {one.name for one in ranges} == {"answer", "temperature"}
+    for one in ranges:
+        for value in one.choices:
+            changed: dict[str, Any] = {one.name: value}
+            replace(plain, **changed).check()
+    assert [one.name for one in ranges_of(plain, (), {"answer"})] == ["temperature"]
+    perceptron = replace(plain, decisions="perceptron")
+    assert "lr" in {one.name for one in ranges_of(perceptron, (), {"models", "decisions"})}
 
 
 LABELS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True).map(tuple)

@@ -45,7 +45,7 @@ def calibrated_threshold(
 
     Bisection over the log-odds that occur. If these were fixed, their quantile would be the answer; but a gate
     that opens changes the state, and with it the log-odds of later rows. So the quantile is tried and the videos
-    are run again; if it is outside the bracket, the median of the log-odds inside the bracket is tried instead.
+    are run again; if it is outside the bracket, the middle between the log-odds inside it is tried instead.
     Usage is a step function of the threshold and may jump over the target: the nearest of the thresholds tried is
     returned.
 
@@ -70,9 +70,16 @@ def calibrated_threshold(
         threshold = _quantile(measured, usage)
         if not low < threshold < high:
             between = measured.log_odds[(measured.log_odds > low) & (measured.log_odds < high)]
-            if not len(between):
+            edges = np.unique(
+                between
+            )  # a threshold that is a row's own log-odds would be decided by rounding
+            if low == -np.inf:
+                edges = np.concatenate([edges[:1] - 1, edges])
+            if high == np.inf:
+                edges = np.concatenate([edges, edges[-1:] + 1])
+            if len(edges) < 2:
                 break
-            threshold = float(np.median(between))
+            threshold = float(edges[len(edges) // 2 - 1 : len(edges) // 2 + 1].mean())
         if np.float32(threshold) in usage_at:
             break
     model.threshold.copy_(before)

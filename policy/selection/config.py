@@ -17,7 +17,7 @@ from policy.config import NOT_NEGATIVE, POSITIVE, InputNorm, RunConfig, option
 SelectorInput = Literal["scores", "features", "scores+features"]
 WhenNone = Literal["largest", "most-confident"]
 SelectorAnswer = Literal["weighted", "mean", "largest", "learned"]
-Decisions = Literal["logistic", "perceptron"]
+Decisions = Literal["auto", "logistic", "perceptron"]
 MOST_STAGED = 8
 """Models of a pool for which every set has its regressions."""
 
@@ -27,6 +27,7 @@ class PoolConfig(RunConfig):
     """A pool of models. The model on `coarse`, by default the cheapest of the pool, always runs."""
 
     earlier: ClassVar[Mapping[str, Any]] = {"decisions": "perceptron"}
+    tuned_of_regressions: ClassVar[tuple[str, ...]] = ("answer=weighted,mean,largest", "temperature")
 
     models: tuple[str, ...] = option(
         (),
@@ -82,6 +83,7 @@ class PoolConfig(RunConfig):
         "logistic",
         "logistic: regularised regressions on how sure models are, whether they agree, and of which class; "
         "perceptron: a network on their class scores, trained as the options below say.",
+        type=click.Choice([kind for kind in get_args(Decisions) if kind != "auto"]),
     )
     lr_drop: tuple[int, ...] = option(
         (),
@@ -97,8 +99,12 @@ class PoolConfig(RunConfig):
 
     @property
     def is_logistic(self) -> bool:
-        """Whether regressions decide, which are not trained by gradient descent."""
-        return self.decisions == "logistic"
+        """Whether regressions decide, which gradient descent does not train; of "auto" until it is settled."""
+        return self.decisions != "perceptron"
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        return self.tuned_of_regressions if self.is_logistic else self.tuned
 
     @property
     def fits_temperature(self) -> bool:
@@ -111,6 +117,7 @@ class SelectorConfig(PoolConfig):
     # Sec. 4.1 of the paper trains 5 epochs at 1e-3, and has "a simple multi-layer perceptron".
     method = "selector"
     tuned = ("lr", "weight_decay", "epochs", "selector_hidden")
+    tuned_of_regressions = ("answer=weighted,mean,chosen", "temperature")
 
     epochs: int = option(5, "Passes over the training videos.", POSITIVE, search=(5, 100))
     lr: float = option(1e-3, "Learning rate of Adam.", POSITIVE, search=(1e-4, 1e-2))
@@ -212,6 +219,12 @@ class SelectorCascadeConfig(PoolConfig):
         "Stream of the model that runs first, one of the pool; by default its cheapest.",
         flag="--input",
         metavar="STREAM",
+    )
+    decisions: Decisions = option(
+        "auto",
+        "logistic: regularised regressions on how sure models are, whether they agree, and of which class; "
+        "perceptron: a network on their class scores, trained as the options below say; auto: with 100 training "
+        "videos of each class or more the one that is better on held-out parts of them, else logistic.",
     )
     selector_input: SelectorInput = option(
         "scores",

@@ -5,14 +5,16 @@ Each is a SelectionCurve on a pool's table, its points by rising cost. Nothing b
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from policy.evaluation.curves import oracle_choices, upper_hull
+from policy.selection.combining import answer_weights
 from policy.selection.curve import SelectionCurve
-from policy.selection.pool import FloatArray, Masks, PoolTable, all_of, only
+from policy.selection.pool import AnswerWeights, FloatArray, Masks, PoolTable, all_of, only
 from policy.selection.rule import choose, thresholds
 
 POINTS = 50
@@ -74,7 +76,12 @@ def ensemble(table: PoolTable) -> SelectionCurve:
 
 
 def cascade(
-    table: PoolTable, training: PoolTable, *, committee: bool = False, points: int = POINTS
+    table: PoolTable,
+    training: PoolTable,
+    *,
+    committee: bool = False,
+    weights: AnswerWeights | None = None,
+    points: int = POINTS,
 ) -> SelectionCurve:
     """Models from the cheapest up, until the largest class probability reaches a threshold τ, the value; it is the
     same for all models.
@@ -85,17 +92,26 @@ def cascade(
     Args:
         training: the models' predictions for the training videos, which spread the thresholds: from one to the
             next equally many videos stop elsewhere, from 0, where only the cheapest model runs, to `NEVER`.
+        weights: of a committee's answer, by set of models; by default it is the mean.
         points: at most so many.
     """
     confidences, on_training = (
-        _committee_confidence(each) if committee else each.confidence for each in (table, training)
+        _committee_confidence(each, weights) if committee else each.confidence for each in (table, training)
     )
     values = thresholds(on_training, "largest", points - 1)
     values = np.append(values[values < NEVER], NEVER)
     last = np.stack([choose(confidences, float(value), "largest") for value in values])
     ran = np.asarray((np.uint32(2) << last.astype(np.uint32)) - np.uint32(1), np.uint32)
     name = "Committee cascade" if committee else "Confidence cascade"
-    return _curve(name, table, values, ran, ran if committee else only(last))
+    curve = _curve(name, table, values, ran, ran if committee else only(last))
+    return replace(curve, weights=weights)
+
+
+def weighted_cascade(table: PoolTable, training: PoolTable) -> SelectionCurve:
+    """A committee cascade whose answers are weighted sums of log-probabilities. The weights are fitted to the
+    training videos: models that say nothing new do no harm."""
+    sets = [all_of(count + 1) for count in range(len(table.models))]
+    return cascade(table, training, committee=True, weights=answer_weights("weighted", training, sets))
 
 
 def oracle(table: PoolTable, *, points: int = POINTS) -> SelectionCurve:
@@ -119,8 +135,8 @@ def _curve(
     return SelectionCurve(name, table, values.astype(np.float64), ran, answering, overhead)
 
 
-def _committee_confidence(table: PoolTable) -> FloatArray:
+def _committee_confidence(table: PoolTable, weights: AnswerWeights | None) -> FloatArray:
     """(M, N): the largest class probability of the answer of the models up to each."""
     sets = np.arange(1, len(table.models) + 1)
-    answers = (table.scores_of(np.full(len(table), all_of(int(n)), np.uint32)) for n in sets)
+    answers = (table.scores_of(np.full(len(table), all_of(int(n)), np.uint32), weights) for n in sets)
     return np.stack([answer.max(axis=1) for answer in answers], axis=1).astype(np.float64)

@@ -23,6 +23,7 @@ from policy.selection.pool import Floats, IntArray
 
 _VIDEOS_AT_A_TIME = 128
 _SUMS_TO_ONE = 0.02
+_OTHER_CLASSES = "--heads linear fits a classifier of the labels' classes on its features"
 _SAMPLED = 256
 """Videos whose scores are looked at to tell probabilities from logits."""
 
@@ -179,7 +180,8 @@ def score_columns(spec: StreamSpec, classes: Sequence[str], names: Sequence[str]
             return np.arange(len(classes), dtype=np.int64)
         raise CacheError(
             f"stream {spec.name!r} has {spec.num_classes} class scores without names, and the labels have "
-            f"{len(classes)} classes: say which is which with --classes FILE, a name for each column"
+            f"{len(classes)} classes: if these are among them, say which is which with --classes FILE, a name for "
+            f"each column; if not, {_OTHER_CLASSES}"
         )
     if len(names) != spec.num_classes:
         raise UserError(
@@ -190,7 +192,7 @@ def score_columns(spec: StreamSpec, classes: Sequence[str], names: Sequence[str]
     if missing:
         raise CacheError(
             f"stream {spec.name!r} has no class scores for {len(missing)} of the {len(classes)} classes of the "
-            f"labels: {_some(missing)}; its own are {_some(names)}"
+            f"labels: {_some(missing)}; it has {_some(names)}: {_OTHER_CLASSES}"
         )
     return np.array([places[name] for name in classes], np.int64)
 

@@ -43,6 +43,7 @@ from policy.selection.sequential_network import SequentialNetwork
 from policy.selection.session import NETWORK, PoolSession
 from policy.selection.staged import CascadeHeads, SelectorHeads, price_within
 from policy.session import TrainedRun
+from policy.training.cross_fitting import cross_fitted
 
 
 class PoolMethod(Method):
@@ -71,6 +72,7 @@ class PoolMethod(Method):
     ) -> None:
         """Args: pool, first: the models and the one that always runs, where they are there already."""
         super().__init__(config, data)
+        self.data = data
         self.pool_of_models = pool or Pool.of(config, data)
         self._looks: dict[int, tuple[VideoSet, PoolTable, Tensor]] = {}
 
@@ -152,8 +154,8 @@ class PoolMethod(Method):
             self.threshold = threshold_of(self.config, len(self.pool_of_models.names))
         elif isinstance(self.model, (SelectorHeads, CascadeHeads)):
             self.threshold = price_within(self.model.spending, budget)
-        else:
-            self.threshold = self.within(budget, [(self, videos)], device)
+        else:  # videos that it was trained on would cost something else
+            self.threshold = self.within(budget, cross_fitted(self, self.data, device), device)
 
     @abstractmethod
     def fit(self, videos: VideoSet, device: torch.device) -> None:

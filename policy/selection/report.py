@@ -12,7 +12,14 @@ from torch import Tensor
 from policy.evaluation.metrics import Interval
 from policy.selection.area import Comparison, Drawn, compare, draws_of
 from policy.selection.config import SelectionConfig, SelectorConfig
-from policy.selection.controls import cascade, ensemble, oracle, random_mixtures, single_models
+from policy.selection.controls import (
+    cascade,
+    ensemble,
+    oracle,
+    random_mixtures,
+    single_models,
+    weighted_cascade,
+)
 from policy.selection.curve import SelectionCurve
 from policy.selection.pool import PoolTable
 
@@ -60,6 +67,7 @@ def describe(
         "random": single_models(table),
         "cascade": cascade(table, training),
         "committee": cascade(table, training, committee=True),
+        "weighted": weighted_cascade(table, training),
         "ensemble": ensemble(table),
         "oracle": oracle(table),
     }

@@ -7,8 +7,9 @@ the predictions of all models that have run, after each of them, and answers wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from cache_schema import UserError
+from policy.config import RunConfig
 from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
-from policy.method import Calibration, IntArray, Losses, Moment, Prediction
+from policy.method import Calibration, IntArray, Losses, Moment, Note, Prediction, Settled
 from policy.selection.combining import answer_weights
 from policy.selection.config import SelectorCascadeConfig
 from policy.selection.controls import POINTS
@@ -30,8 +32,18 @@ from policy.selection.pool_method import PoolMethod
 from policy.selection.rule import check_budget, prices_between, rates, walk, within_budget
 from policy.selection.sequential_network import Evidence, SequentialNetwork, answered
 from policy.selection.session import GFLOPS, NETWORK, CascadeSession
+from policy.selection.settling import (
+    MOST_COMPARED,
+    PARTS,
+    POINTS_OF_A_PART,
+    REGRESSIONS,
+    JoinedCurve,
+    better,
+    too_few,
+)
 from policy.selection.staged import SPENDING_POINTS, CascadeHeads, cascade_network, spending
 from policy.session import TrainedRun
+from policy.training.cross_fitting import cross_fitted
 from policy.training.losses import classification_loss
 
 _CANDIDATES = 400
@@ -154,7 +166,55 @@ class SelectorCascade(PoolMethod):
             return (best == targets).float()
         return targets.gather(-1, best[..., None])[..., 0]
 
+    @classmethod
+    def settle(cls, config: RunConfig, data: Dataset, device: torch.device, note: Note) -> Settled | None:
+        assert isinstance(config, SelectorCascadeConfig)
+        if config.decisions != "auto":
+            return None
+        if config.answer == "weighted":  # which only regressions have
+            return Settled(REGRESSIONS, {})
+        if why := too_few(len(data.train), len(data.classes)):
+            note(f"--decisions auto: logistic; {why}")
+            return Settled(REGRESSIONS, {})
+        chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:MOST_COMPARED]
+        data = replace(data, train=data.train.part(np.sort(chosen).tolist()))
+        note(
+            f"--decisions auto: logistic and perceptron are compared on {len(chosen):,} training videos, in "
+            f"{PARTS} parts that are held out"
+        )
+        regressions = cls(replace(config, **REGRESSIONS), data)
+        held_out = regressions.fit_held_out(data.train, device)
+        perceptron: dict[str, Any] = {
+            "decisions": "perceptron",
+            "temperature": config.temperature or "fitted",
+        }
+        network = cls(replace(config, **perceptron), data, regressions.pool_of_models)
+        walks = []
+        for method, videos in cross_fitted(network, data, device, PARTS):
+            assert isinstance(method, SelectorCascade)
+            walks.append(Walks(method, videos, device))
+        prices = np.unique(np.concatenate([part.prices(POINTS_OF_A_PART) for part in walks]))[::-1]
+        joined = JoinedCurve.of(held_out.table, [part.curve(prices) for part in walks])
+        name, figures = better(held_out.curve(held_out.prices(len(prices))), joined)
+        if figures:
+            areas = " and ".join(f"{of} {area:.2f}" for of, area in figures["above_random"].items())
+            note(
+                f"--decisions auto: {name}; areas above random selection, in points of HIT@1, held out: {areas}, "
+                f"± {figures['standard_error']:.2f} between them"
+            )
+        return Settled(perceptron if name == "perceptron" else REGRESSIONS, figures)
+
     def fit(self, videos: VideoSet, device: torch.device) -> None:
+        model, walks = self.model, self.fit_held_out(videos, device)
+        assert isinstance(model, CascadeHeads)
+
+        def cost(price: float) -> float:
+            return float(walks.curve(np.array([price])).gflops[0])
+
+        model.spending.copy_(spending(walks.prices(SPENDING_POINTS), cost))
+
+    def fit_held_out(self, videos: VideoSet, device: torch.device) -> HeldOutWalks:
+        """Fit answers and regressions; what they decide for training videos that were not among their examples."""
         model, (table, _) = self.model, self.look(videos)
         assert isinstance(model, CascadeHeads)
         model.cpu()
@@ -176,16 +236,8 @@ class SelectorCascade(PoolMethod):
             model.heads.take(mask, places, fitted)
             chances[mask][:, places] = fitted.held_out
 
-        def look(mask: int, videos: IntArray) -> tuple[FloatArray, FloatArray]:
-            return chances[mask, videos, self.input_place], chances[mask, videos]
-
-        def cost(price: float) -> float:
-            ran = walk(look, len(table), first, self.gflops, price)
-            return float((table.spent(ran) + _looks(ran, count) * model.macs).mean() / 1e9)
-
-        every_price = rates(look, len(table), first, self.gflops)
-        model.spending.copy_(spending(prices_between(every_price, SPENDING_POINTS), cost))
         model.to(device)
+        return HeldOutWalks(self, videos, device, chances)
 
     def within(self, budget: float, calibration: Calibration, device: torch.device) -> float:
         walks = []
@@ -307,6 +359,29 @@ class Walks:
                 array[new[part]] = values.cpu().numpy()
         sure_of, best_of, chances_of = looks
         return sure_of[videos], best_of[videos], chances_of[videos]
+
+
+class HeldOutWalks(Walks):
+    """The same by given chances.
+
+    Args:
+        chances: (2^N, M, N), as `Look.chances`, of each set of models.
+    """
+
+    def __init__(
+        self, method: SelectorCascade, videos: VideoSet, device: torch.device, chances: FloatArray
+    ) -> None:
+        super().__init__(method, videos, device)
+        self.chances = chances
+
+    @property
+    def table(self) -> PoolTable:
+        """Of the videos."""
+        return self.method.look(self.videos)[0]
+
+    def look(self, mask: int, videos: IntArray) -> tuple[FloatArray, FloatArray]:
+        chances = self.chances[mask, videos]
+        return chances[:, self.method.input_place], chances
 
 
 @dataclass(frozen=True)

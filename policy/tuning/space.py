@@ -74,7 +74,7 @@ def ranges_of(config: RunConfig, texts: Sequence[str], given: Collection[str]) -
 
     Args:
         config: as it is without tuning.
-        texts: NAME, NAME=LOW:HIGH or NAME=VALUE,VALUE,…; by default the `tuned` fields that are not given.
+        texts: NAME, NAME=LOW:HIGH or NAME=VALUE,VALUE,…; by default what is `searched` and not given.
         given: names of the fields that the user has given a value.
 
     Raises:
@@ -83,9 +83,10 @@ def ranges_of(config: RunConfig, texts: Sequence[str], given: Collection[str]) -
     by_flag = {_flag(field): field for field in fields(config)}
     by_flag |= {field.name.replace("_", "-"): field for field in fields(config)}
     if not texts:
-        texts = [name for name in config.tuned if name not in given]
+        usual = {text.partition("=")[0]: text for text in config.searched}
+        texts = [text for name, text in usual.items() if name not in given]
         if not texts:
-            raise UserError(f"all of {', '.join(config.tuned)} are given: say what to tune with --tune")
+            raise UserError(f"all of {', '.join(usual)} are given: say what to tune with --tune")
     ranges: dict[str, Range] = {}
     for text in texts:
         flag, _, extent = text.partition("=")
@@ -109,7 +110,8 @@ def describe(config: type[RunConfig]) -> str:
     """What is tuned by default and where, in words."""
     by_name = {field.name: field for field in fields(config)}
     plain = config()
-    ranges = ((_flag(by_name[name]), _range(plain, by_name[name], "")) for name in config.tuned)
+    parts = (text.partition("=") for text in plain.searched)
+    ranges = ((_flag(by_name[name]), _range(plain, by_name[name], extent)) for name, _, extent in parts)
     return ", ".join(f"{flag}={extent}" for flag, extent in ranges)
 
 
