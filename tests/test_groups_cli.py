@@ -100,6 +100,13 @@ def test_groups_are_part_of_a_run(cache: Path, run: Path) -> None:
     assert "holds a run with another content of groups" in line_of(train(cache, "liteeval", run, *words))
 
 
+def test_a_run_is_done_again_with_its_groups(cache: Path, run: Path) -> None:
+    words = ["--config", run / "config.json", "--out", run, "--device", "cpu"]
+    again = call(train_policy.commands["liteeval"], cache, *words)
+    assert again.exit_code == 0, again.output
+    assert "had already been finished" in again.stderr
+
+
 def test_groups_in_both_subsets(cache: Path, tmp_path: Path) -> None:
     result = train(cache, "uniform", tmp_path / "run", "--group-column", "room")
     assert result.exit_code == 2  # it has no coarse stream
