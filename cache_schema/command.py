@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import re
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any, ParamSpec, TypeVar
 
 import click
 
-from cache_schema.annotations import READERS
+from cache_schema.annotations import READERS, Grouping, LabelSet, read_labels
 from cache_schema.errors import UserError, needs_extra
 
 SOME_FAILED = 1
@@ -31,10 +31,36 @@ LABELS_FORMAT = click.option(
     type=click.Choice(sorted(READERS)),
     help="Format of the labels; by default what names and first lines say.",
 )
+_GROUP_COLUMN = click.option(
+    "--group-column",
+    metavar="NAME",
+    help="Column of the CSV of labels that says which videos belong together, such as the person or the source: "
+    "they are held out, and drawn for intervals, together.",
+)
+_GROUP_PATTERN = click.option(
+    "--group-pattern",
+    metavar="REGEX",
+    help="The same from the videos' ids, by what the parentheses match: v_(.*_g\\d+)_c of UCF-101's.",
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=Callable[..., Any])
+
+
+def label_options(command: C) -> C:
+    """--format, --group-column and --group-pattern: how a command reads its --labels."""
+    return LABELS_FORMAT(_GROUP_COLUMN(_GROUP_PATTERN(command)))
+
+
+def given_labels(given: Mapping[str, Any]) -> LabelSet:
+    """Read the --labels of a command with `label_options`, from its parameters by name.
+
+    Raises:
+        UserError: as `read_labels`, or the options contradict each other.
+    """
+    grouping = Grouping.of(given["group_column"], given["group_pattern"])
+    return read_labels(given["labels"], given["labels_format"], grouping)
 
 
 class RequestError(click.ClickException):

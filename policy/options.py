@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from cache_schema import UserError
-from cache_schema.command import LABELS_FORMAT, RequestError
+from cache_schema.command import RequestError, label_options
 from cache_schema.run_folder import CONFIG, read_json
 from policy.config import DataConfig, TrainingConfig, types_of
 from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES
@@ -119,7 +119,7 @@ DATA = options(
         type=click.Path(path_type=Path),
         help="Annotation file, or the folder of a benchmark's own files.",
     ),
-    LABELS_FORMAT,
+    label_options,
     settings(DataConfig),
 )
 
@@ -232,10 +232,13 @@ def _of_run(context: click.Context, parameter: click.Parameter, path: Path | Non
                     values[name] = fields[name].field_value(value, context)
                 except click.BadParameter as error:
                     raise UserError(f"{path}: {name}: {error.message}") from error
+        told = content["groups"]["told_by"] if "groups" in content else None
+        groups = {f"group_{name}": value for name, value in (told or {}).items() if value is not None}
     except UserError as error:
         raise RequestError(str(error)) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"{path}: not the config.json of a run of train-policy") from error
+    context.default_map = {**(context.default_map or {}), **groups}
     _supply(context, values)
     return values
 

@@ -30,12 +30,12 @@ import torch
 from torch import Tensor
 
 from cache_schema import FeatureCache, Stream, UserError
-from cache_schema.annotations import LabelSet
+from cache_schema.annotations import Grouping, LabelSet
 from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
 from policy.config import RunConfig
 from policy.data.batches import Role, VideoSet
-from policy.data.opening import Dataset, open_dataset
+from policy.data.opening import GROUPS, Dataset, open_dataset
 from policy.evaluation.predictions import DETECTIONS, Judged, Predictions
 from policy.method import Method, evaluate
 from policy.registry import CONFIGS, METHODS
@@ -505,7 +505,7 @@ def _data_of_other(
         data, train=view(data.train), evaluation=view(data.evaluation), held_out=held_out, validation=None
     )
     for name, digest in data.digest().items():
-        if digests.get(name) != digest:
+        if name != GROUPS and digests.get(name) != digest:  # who is held out together is another matter
             raise unfit(f"was trained on other features of stream {name!r}")
     return data
 
@@ -523,6 +523,17 @@ def _streams_of_other(
         {name: streams.get(name) or cache[name] for name in method.pool(config)},
         {name: cache[name] for name in method.held_out(config)},
     )
+
+
+def read_grouping(folder: Path) -> Grouping | None:
+    """How it was told which videos of a run belong together; None where it was not. Raises UserError where the
+    folder holds no run, or one of another version."""
+    content = read_json(folder / CONFIG)
+    try:
+        told = content[GROUPS]["told_by"] if GROUPS in content else None
+        return None if told is None else Grouping(**told)
+    except (KeyError, TypeError) as error:
+        raise not_ours(folder / CONFIG) from error
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -605,6 +616,7 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         "classes": list(data.classes),
         "multi_label": data.multi_label,
         "whole_only": config.whole_only,
+        **({GROUPS: data.describe_groups()} if data.train.groups or data.evaluation.groups else {}),
         "skip_missing": config.skip_missing,
         "videos": {
             "train": len(data.train),

@@ -14,6 +14,7 @@ from cache_schema.annotations import (
     activitynet,
     breakfast,
     fcvid,
+    groups,
     hvu,
     kinetics,
     labels,
@@ -24,7 +25,7 @@ from cache_schema.annotations import (
     thumos14_sets,
     wtalc,
 )
-from cache_schema.annotations.labels import LabelSet, Segment, VideoLabel
+from cache_schema.annotations.labels import Grouping, LabelSet, Segment, VideoLabel
 from cache_schema.errors import LabelError
 
 READERS: Mapping[str, Callable[[Path], LabelSet]] = {
@@ -60,17 +61,19 @@ SNIFFED: Mapping[str, Callable[[Path], bool]] = {
 _BY_SUFFIX = {".csv": "csv", ".json": "activitynet"}
 
 
-def read_labels(path: Path, format_name: str | None = None) -> LabelSet:
+def read_labels(path: Path, format_name: str | None = None, grouping: Grouping | None = None) -> LabelSet:
     """Read an annotation file, or a folder of a benchmark's published files.
 
     Args:
         format_name: a key of READERS; None: told from file names and first lines.
+        grouping: which videos belong together; None: nothing is known of that.
 
     Raises:
-        LabelError: a file cannot be read, is not in that format, or contradicts itself.
+        LabelError: a file cannot be read, is not in that format, or contradicts itself; a video has no group.
     """
     try:
-        return READERS[format_name or _format_of(path)](path)
+        read = READERS[format_name or _format_of(path)](path)
+        return groups.grouped(read, grouping) if grouping else read
     except OSError as error:
         raise LabelError(
             f"{error.filename or path}: cannot read the labels: {error.strerror or error}"
@@ -95,4 +98,4 @@ def _format_of(path: Path) -> str:
         ) from None
 
 
-__all__ = ["READERS", "LabelSet", "Segment", "VideoLabel", "read_labels"]
+__all__ = ["READERS", "Grouping", "LabelSet", "Segment", "VideoLabel", "read_labels"]

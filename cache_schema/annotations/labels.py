@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache_schema.errors import LabelError
+from cache_schema.errors import LabelError, UserError
 
 COLUMNS = ("video_id", "label", "subset")
 
@@ -30,6 +31,7 @@ class VideoLabel:
         labels: its classes without repeats, in the order of the file; empty where the benchmark withholds them.
         segments: where they are shown, in the order of the file.
         ambiguous: spans in which the benchmark judges nothing, of no class: start and end in seconds.
+        group: equal for videos that belong together, of one person or source; empty where that is not known.
         aliases: other ids that the video goes by in practice.
         frames: its length according to the benchmark's list, if that has it.
         frames_per_s: the rate at which `frames` was counted; None: the rate of the video file.
@@ -43,6 +45,44 @@ class VideoLabel:
     frames: int | None = None
     frames_per_s: float | None = None
     ambiguous: tuple[tuple[float, float], ...] = ()
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How the group of a video is told: by a column of the CSV of labels, or from the video's id.
+
+    Attributes:
+        pattern: a regular expression, of which the one group in parentheses is the name.
+
+    Raises:
+        UserError: it is not one of both, or the pattern is none.
+    """
+
+    column: str | None = None
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.column is None) == (self.pattern is None):
+            raise UserError("give --group-column or --group-pattern, not both")
+        if self.pattern is None:
+            return
+        try:
+            names = re.compile(self.pattern).groups
+        except re.error as error:
+            raise UserError(f"{self}: is no regular expression: {error}") from error
+        if names != 1:
+            raise UserError(
+                f"{self}: has {names} pairs of parentheses; put one around what names the group, as in (.*)_c"
+            )
+
+    @staticmethod
+    def of(column: str | None, pattern: str | None) -> Grouping | None:
+        """None where neither is given. Raises UserError as above."""
+        return None if column is None and pattern is None else Grouping(column, pattern)
+
+    def __str__(self) -> str:
+        return f"--group-column {self.column}" if self.pattern is None else f"--group-pattern {self.pattern}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +91,7 @@ class LabelSet:
 
     Attributes:
         notes: what the user should know about the files, a line each.
+        grouping: how the videos' groups were told; None where they have none.
         classes: every class that is a label, sorted.
         multi_label: whether some video has more than one class.
     """
@@ -58,6 +99,7 @@ class LabelSet:
     source: Path
     videos: tuple[VideoLabel, ...]
     notes: tuple[str, ...] = ()
+    grouping: Grouping | None = None
 
     def __post_init__(self) -> None:
         ids: set[str] = set()

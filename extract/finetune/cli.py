@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cache_schema import UserError
 from cache_schema.annotations import read_labels
-from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, count, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, count, label_options, tells_mistakes
 from extract import options
 from extract.backbones import BUILT_IN, parse_stream
 from extract.finetune.choices import LEARNING_RATES, Choices
@@ -56,7 +56,7 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
     "by a new one, unless the file's is for the same classes.",
     metavar="WEIGHTS",
 )
-@LABELS_FORMAT
+@label_options
 @setting("--train-subset", "Subset to train on. [default: training or train]", metavar="NAME")
 @setting("--val-subset", "Subset to choose the best epoch on. [default: validation or val]", metavar="NAME")
 @setting(
@@ -178,7 +178,7 @@ def finetune_backbone(
     choices = Choices(stream=request.name, **settings)
     choices.check()
     sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
-    read = read_labels(labels, labels_format)
+    read = read_labels(labels, labels_format, choices.grouping)
     for note in (*sources.notes, *read.notes):
         click.echo(note, err=True)
     for file, reason in sources.refused:

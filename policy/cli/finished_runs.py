@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import read_labels
-from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, count, tells_mistakes
+from cache_schema.command import (
+    AS_JSON,
+    DEVICE,
+    SOME_FAILED,
+    count,
+    given_labels,
+    label_options,
+    tells_mistakes,
+)
 from cache_schema.run_folder import write_atomically
 from policy.config import DataConfig
 from policy.options import given_settings, options, settings
@@ -59,7 +66,7 @@ _TARGET = options(
 @options(
     _CACHE,
     click.option("--labels", required=True, type=_PATH, help="Labels of the videos to judge it on."),
-    LABELS_FORMAT,
+    label_options,
     settings(DataConfig, "eval_subset", "skip_missing", "whole_only"),
     _TARGET,
     click.option(
@@ -90,7 +97,7 @@ def evaluate(run: Path, **given: Any) -> None:
     done = evaluate_run(
         run,
         FeatureCache(given["cache"]),
-        read_labels(given["labels"], given["labels_format"]),
+        given_labels(given),
         config=DataConfig(**given_settings()),
         target=target,
         calibrate_subset=given["calibrate_subset"],
@@ -126,7 +133,7 @@ def evaluate(run: Path, **given: Any) -> None:
     click.option(
         "--labels", type=_PATH, help="Of the videos on which --usage or --budget is found; else not needed."
     ),
-    LABELS_FORMAT,
+    label_options,
     DEVICE,
     AS_JSON,
 )
@@ -146,11 +153,10 @@ def predict(run: Path, **given: Any) -> None:
 
     if given["out"].is_dir():
         raise UserError(f"{given['out']}: is a folder; --out is the name of a CSV file")
-    labels = given["labels"]
     done = predict_run(
         run,
         FeatureCache(given["cache"]),
-        labels=read_labels(labels, given["labels_format"]) if labels else None,
+        labels=given_labels(given) if given["labels"] else None,
         target=_target(given),
         calibrate_subset=given["calibrate_subset"],
         device=choose_device(given["device"]),

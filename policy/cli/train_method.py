@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import LabelSet, read_labels
-from cache_schema.command import AS_JSON, DEVICE
+from cache_schema.annotations import LabelSet
+from cache_schema.command import AS_JSON, DEVICE, given_labels
 from policy.config import RunConfig
 from policy.options import command_words, given_options, given_settings, options
 from policy.registry import completed, repeated
@@ -84,7 +84,7 @@ def _open(config: RunConfig, given: dict[str, Any]) -> tuple[FeatureCache, Label
     cache = FeatureCache(given["cache"])
     for name in config.stream_names():
         cache[name]
-    return cache, read_labels(given["labels"], given["labels_format"])
+    return cache, given_labels(given)
 
 
 def _train(

@@ -12,8 +12,7 @@ from typing import Any
 import click
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import read_labels
-from cache_schema.command import AS_JSON, tells_mistakes
+from cache_schema.command import AS_JSON, given_labels, tells_mistakes
 from policy.cli.export import export
 from policy.cli.finished_runs import evaluate, predict
 from policy.cli.train_method import RUN, train_method
@@ -143,9 +142,7 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     config = with_schedule(SelectorConfig(decisions="perceptron", **given_settings()), given_options())
     for alpha in alphas:
         replace(config, alpha=alpha).check()
-    data = open_data(
-        config, FeatureCache(given["cache"]), read_labels(given["labels"], given["labels_format"])
-    )
+    data = open_data(config, FeatureCache(given["cache"]), given_labels(given))
     for note in data.notes:
         click.echo(note, err=True)
     pool = Pool.of(config, data)

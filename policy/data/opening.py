@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, product
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema import FeatureCache, Stream
-from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.annotations import Grouping, LabelSet, VideoLabel
+from cache_schema.annotations.groups import groups_of, in_both
 from cache_schema.command import count
 from cache_schema.errors import CacheError, LabelError
 from policy.config import DataConfig
@@ -24,6 +25,9 @@ from policy.data.coverage import differing_lengths, paired_rows, segments_beyond
 
 TRAIN_SUBSETS = ("training", "train")
 EVAL_SUBSETS = ("validation", "val", "testing", "test")
+
+GROUPS = "groups"
+"""Their name among the digests of a dataset."""
 
 _NAMED = 3  # how many videos or classes a message names
 
@@ -39,6 +43,7 @@ class Dataset:
             videos in it.
         judges_training: whether the videos for evaluation are training videos that are held out, which `held_out`
             has scores of, too.
+        grouping: how it is told which videos belong together; None where it is not.
         validation: the videos of the subset that is judged after each epoch, if there is one.
     """
 
@@ -48,14 +53,26 @@ class Dataset:
     notes: tuple[str, ...]
     held_out: Mapping[str, Stream] = field(default_factory=dict)
     judges_training: bool = False
+    grouping: Grouping | None = None
     validation: VideoSet | None = None
 
     @property
     def multi_label(self) -> bool:
         return self.train.multi_label
 
+    def describe_groups(self) -> dict[str, Any]:
+        """For config.json: how the groups were told, how many there are, and those that are in both subsets."""
+        parts = self.train.groups, self.evaluation.groups
+        return {
+            "told_by": None if self.grouping is None else asdict(self.grouping),
+            "train": len(set(parts[0])),
+            "evaluation": len(set(parts[1])),
+            "in_both": sorted(set(parts[0]).intersection(parts[1])),
+        }
+
     def digest(self) -> dict[str, str]:
-        """SHA-256 of the labels used and, per stream, of the features used; of videos for validation as one."""
+        """SHA-256 of the labels used, of the groups if there are any, and per stream of the features used;
+        all of videos for validation as one."""
         return dict(self._digest)
 
     @cached_property
@@ -66,8 +83,10 @@ class Dataset:
         content |= {"train": _class_indices(self.train), "evaluation": _class_indices(self.evaluation)}
         if not self.multi_label and (self.train.labels.sum(axis=1) > 1).any():
             content["first"] = self.train.first.tolist()
+        groups = [self.train.groups, self.evaluation.groups]
         digests = {
             "labels": _sha256(content),
+            **({GROUPS: _sha256(groups)} if any(groups) else {}),
             **{stream.name: stream.digest(ids) for stream in self.train.streams.values()},
             **{name: stream.digest(ids) for name, stream in self.train.pool.items()},
             **{
@@ -168,11 +187,11 @@ def open_dataset(
         of_subset = labels.judged(subset) if purpose == "evaluation" else labels.subset(subset)
         ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
         matches += zip(ids, videos, strict=True)
-        segments = () if trains else segments_of(videos, classes)
         of_labels = _onehot(videos, classes)
-        parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments))
+        held = () if trains else segments_of(videos, classes), groups_of(videos, labels.source)
+        parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, *held))
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
-    train, evaluation, *validation = parts
+    (train, evaluation, *validation), (_, *judged) = parts, parts
     unused = Counter(v.subset for v in labels.videos if v.subset not in {part.subset for part in parts})
     for subset, count in unused.items():  # also the misspelt
         notes.append(f"{_counted(count)} of subset {subset!r} not used")
@@ -192,9 +211,15 @@ def open_dataset(
     if differing := differing_lengths(next(iter(by_role.values())), labels, matches):
         notes.append(differing)
     notes += _on_segments(evaluation, labels)
-    notes += _on_classes(train, [evaluation, *validation], labels)
+    notes += [*_on_classes(train, judged, labels), *_on_groups(labels, judged, train)]
     return Dataset(
-        train, evaluation, classes, tuple(notes), others, validation=validation[0] if validation else None
+        train,
+        evaluation,
+        classes,
+        tuple(notes),
+        others,
+        grouping=labels.grouping,
+        validation=validation[0] if validation else None,
     )
 
 
@@ -239,12 +264,14 @@ def open_videos(
     ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
     _check_videos([*by_role.values()], [*by_name.values()], ids, pairs)
     of_labels, segments = _onehot(videos, classes), segments_of(videos, classes)
-    found = VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments)
+    groups = groups_of(videos, labels.source)
+    found = VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments, groups)
     if differing := differing_lengths(
         next(iter(by_role.values())), labels, list(zip(ids, videos, strict=True))
     ):
         notes.append(differing)
     notes += _on_segments(found, labels)
+    notes += _on_groups(labels, [found])
     return found, notes
 
 
@@ -295,6 +322,31 @@ def _on_segments(evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
     )
     if beyond:
         yield f"{labels.source}: {beyond}"
+
+
+def _on_groups(labels: LabelSet, judged: Sequence[VideoSet], train: VideoSet | None = None) -> Iterator[str]:
+    """What to know of the groups of videos, if there are any."""
+    parts = [*([train] if train else []), *judged]
+    if counts := [f"{len(set(part.groups)):,} in subset {part.subset!r}" for part in parts if part.groups]:
+        yield f"groups of videos ({labels.grouping or 'as labelled'}): {', '.join(counts)}"
+    for part in judged:
+        if len(set(part.groups)) == 1:
+            yield f"all videos of subset {part.subset!r} are of one group: their intervals have no width"
+        if train and (crossing := in_both(train.groups, part.groups, (train.subset, part.subset))):
+            yield crossing
+    if train and (one := _of_one_group(train)):
+        which = _some(_quoted(labels.classes[c] for c in one), "class", "classes")
+        yield f"{which}, with all training videos in one group: what is fitted without that has no example of it"
+
+
+def _of_one_group(videos: VideoSet) -> list[int]:
+    """The classes of which all videos are of one group, unless all others are, too."""
+    if len(set(videos.groups)) < 2:
+        return []
+    group, labels = np.unique(videos.groups, return_inverse=True)[1], videos.trained_labels
+    return [
+        c for c in np.flatnonzero(labels.any(axis=0)).tolist() if len(np.unique(group[labels[:, c]])) == 1
+    ]
 
 
 def segments_digest(videos: VideoSet) -> str:

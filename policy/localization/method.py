@@ -25,7 +25,7 @@ from policy.localization.judged import Localizations
 from policy.localization.localize import Activations, localize, video_probabilities
 from policy.localization.loss import Clips, class_logits, co_activity_loss, mil_loss, padded
 from policy.localization.network import WTALCNetwork
-from policy.localization.sampling import check_clips, crop, draw_batches, trained_labels
+from policy.localization.sampling import check_clips, crop, draw_batches
 from policy.localization.session import NETWORK, WTALCSession
 from policy.method import LEAST_PROBABILITY, Losses, Method, Moment, Prediction, row_offsets
 from policy.networks.packing import lengths_of, split_videos, video_of_row
@@ -113,7 +113,7 @@ class WTALC(LocalizationMethod):
 
     def epoch_order(self, videos: VideoSet, generator: torch.Generator) -> Tensor:
         config = self.config
-        return draw_batches(trained_labels(videos), config.epoch_steps, config.batch, config.pairs, generator)
+        return draw_batches(videos.trained_labels, config.epoch_steps, config.batch, config.pairs, generator)
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         config = self.config
@@ -174,11 +174,12 @@ class WTALC(LocalizationMethod):
             self.detections(videos, activations),
             ground_truth_of(videos.segments),
             spans=np.concatenate(clip_spans(videos)),
+            groups=videos.groups,
         )
 
     def validation_loss(self, judged: Judged, videos: VideoSet, device: torch.device) -> float:
         """The multiple-instance loss (`mil_loss`) of all clips; the co-activity loss is of pairs of videos."""
-        shares = trained_labels(videos) / trained_labels(videos).sum(1, keepdims=True)
+        shares = videos.trained_labels / videos.trained_labels.sum(1, keepdims=True)
         logarithms = np.log(np.clip(judged.class_probabilities.astype(np.float64), LEAST_PROBABILITY, None))
         return float(-(shares * logarithms).sum(1).mean())
 

@@ -15,6 +15,7 @@ from cache_schema import UserError
 from cache_schema.costs import stream_cost
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet
+from policy.data.groups import random_folds
 from policy.data.opening import Dataset
 from policy.evaluation.annotated import ground_truth_of
 from policy.evaluation.detection import FloatArray
@@ -36,7 +37,6 @@ from policy.localization.levels import activation_levels
 from policy.localization.localize import localize, video_probabilities
 from policy.localization.method import WTALC, LocalizationMethod, clip_spans
 from policy.localization.motion_affinity import BoolArray, affinity, disparity, pseudo_labels, top_clips
-from policy.localization.sampling import trained_labels
 from policy.method import Calibration, Losses, Method, Moment, Prediction, row_offsets
 from policy.session import Session, TrainedRun
 from policy.training.checkpoint import read_weights
@@ -121,7 +121,7 @@ class LocalizationSelector(LocalizationMethod):
         self.model.to(device).eval()
         if config.budget is not None:
             self._check_budget(videos, config.budget)
-        labels = trained_labels(videos)
+        labels = videos.trained_labels
         activations = {
             role: [self.model.activations(role, videos.features(role, i)) for i in range(len(videos))]
             for role in self.roles
@@ -139,10 +139,10 @@ class LocalizationSelector(LocalizationMethod):
                 for i, appearance in enumerate(activations["appearance"])
             )
         if config.budget is not None:
-            folds = min(config.folds, len(videos))
-            self.model.folds = nn.ModuleList(deepcopy(self.model.selector) for _ in range(folds))
-            numbers = np.random.default_rng(config.seed).permutation(len(videos)) % folds
-            self._fold_of = dict(zip(videos.ids, numbers.tolist(), strict=True))
+            fold = random_folds(len(videos), config.folds, config.seed, videos.groups)
+            folds = range(int(fold.max()) + 1)
+            self.model.folds = nn.ModuleList(deepcopy(self.model.selector) for _ in folds)
+            self._fold_of = dict(zip(videos.ids, fold.tolist(), strict=True))
 
     def _affinity(self, appearance: FloatArray, motion: FloatArray, classes: BoolArray) -> Tensor:
         """(T, 2): what is learned of a video's clips, from both models' activations (T, C) and classes (C,)."""
@@ -156,7 +156,7 @@ class LocalizationSelector(LocalizationMethod):
             appearance, motion = (
                 self.model.activations(role, videos.features(role, index)) for role in self.roles
             )
-            labels = trained_labels(videos)[index]
+            labels = videos.trained_labels[index]
             self._affinities[video_id] = self._affinity(appearance, motion, labels)
         return self._affinities[video_id]
 
@@ -304,6 +304,7 @@ class LocalizationSelector(LocalizationMethod):
             np.concatenate([one.appearance for one in answered]).astype(np.float16),
             np.concatenate([one.motion for one in answered]).astype(np.float16),
             np.concatenate(spans),
+            videos.groups,
         )
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:

@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, count, tells_mistakes
+from cache_schema.annotations import read_labels
+from cache_schema.command import (
+    AS_JSON,
+    DEVICE,
+    LABELS_FORMAT,
+    SOME_FAILED,
+    count,
+    given_labels,
+    label_options,
+    tells_mistakes,
+)
 from policy.baselines.config import FrameClassifierConfig, FramesConfig, GlimpsesConfig, JumpsConfig
 from policy.config import RunConfig, StepTrainingConfig, TrainingConfig, method_options, names_of
 from policy.deploy.arguments import Ids, VideosCommand, find_videos
@@ -186,16 +195,12 @@ def costs(out: Path | None, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--annotations",
+    "labels",
     required=True,
     type=click.Path(path_type=Path),
     help="Annotations with segments: a file, or the folder of a benchmark's own files.",
 )
-@click.option(
-    "--format",
-    "annotations_format",
-    type=click.Choice(sorted(READERS)),
-    help="Format of the annotations; by default what names and first lines say.",
-)
+@label_options
 @click.option("--subset", help="Subset to judge; by default the one that the detections are of.")
 @click.option(
     "--ious",
@@ -223,14 +228,13 @@ def detections(
     context: click.Context,
     /,
     file: Path,
-    annotations: Path,
-    annotations_format: str | None,
     subset: str | None,
     ious: str | None,
     per_class: bool,
     resamples: int,
     out: Path | None,
     as_json: bool,
+    **of_labels: Any,
 ) -> None:
     """Anybody's detections: mAP by three protocols, on every set of videos that papers evaluate. Needs no cache.
 
@@ -250,7 +254,7 @@ def detections(
         output.check_folder(out)
     judgement = judge(
         file,
-        read_labels(annotations, annotations_format),
+        given_labels(of_labels),
         subset=subset,
         ious=None if ious is None else parse_ious(ious),
         resamples=resamples,
@@ -609,7 +613,7 @@ def _setting(values: dict[str, Any]) -> Setting:
     substitutes = [text.partition("=")[2] for text in values["substitute"]]
     for stream in filter(None, (values.get("coarse"), values.get("fine"), *substitutes)):
         cache[stream]
-    labels = read_labels(values["labels"], values["labels_format"])
+    labels = given_labels(values)
 
     from policy.tables.requests import Setting
     from policy.tables.workers import Workers

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cache_schema import UserError
+from policy.data.groups import independent, random_folds
 from policy.data.opening import Dataset
 from policy.method import Calibration, Method
 from policy.training.loop import train
@@ -18,14 +19,14 @@ FOLDS = 5
 
 
 def cross_fitted(method: Method, data: Dataset, device: torch.device, folds: int = FOLDS) -> Calibration:
-    """The training videos in parts, each with a method that was trained on the other parts alone."""
+    """The training videos in parts, whole groups each, with a method that was trained on the other parts alone."""
     videos, seed = data.train, method.config.seed
-    folds = min(folds, len(videos))
-    if folds < 2:
+    folds = min(folds, independent(len(videos), videos.groups))
+    if len(videos) < 2:
         raise UserError(
             "a single training video is too few to find an operating point on: --calibrate-subset"
         )
-    fold = np.random.default_rng(seed).permutation(len(videos)) % folds
+    fold = random_folds(len(videos), folds, seed, videos.groups)
     parts = []
     for number in range(folds):
         others = videos.part(np.flatnonzero(fold != number).tolist())
