@@ -48,8 +48,8 @@ from rich.table import Table
 from benchmarks.plain import NoVideo, Showing
 from benchmarks.tables import as_written
 from benchmarks.videos import media_data, noisy_frames, write_video
+from cache_schema.names import printable
 from extract.decode import Video, VideoError, read_video
-from extract.names import printable
 from extract.sampling import sample_times
 
 GREY_LEVELS = 2

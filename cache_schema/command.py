@@ -11,11 +11,12 @@ import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from cache_schema.annotations import READERS
+from cache_schema.annotations import FORMATS, LabelSet, read_labels
 from cache_schema.errors import UserError
 
 SOME_FAILED = 1
@@ -25,16 +26,63 @@ _NUMBER = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for scripts.")
-LABELS_FORMAT = click.option(
-    "--format",
-    "labels_format",
-    type=click.Choice(sorted(READERS)),
-    help="Format of the labels; by default what names and first lines say.",
-)
-
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=Callable[..., Any])
+
+
+_LABEL_OPTIONS = (
+    click.option(
+        "--format",
+        "labels_format",
+        type=click.Choice(sorted(FORMATS)),
+        metavar="NAME",
+        help="Format of the labels (docs/labels.md); by default what names and first lines say.",
+    ),
+    click.option(
+        "--split",
+        type=click.IntRange(0),
+        metavar="N",
+        help="Which of several published splits, as of UCF-101, HMDB-51 and Breakfast; of --val-fraction the "
+        "seed.  [default: 1; as seed 0]",
+    ),
+    click.option(
+        "--class-file",
+        type=click.Path(path_type=Path),
+        help="Names the classes of lists that number them; by default classInd.txt, label_map.txt and the like "
+        "beside them.",
+    ),
+)
+VAL_FRACTION = click.option(
+    "--val-fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Of labels without subsets: set this share of the videos of each class aside, to judge on.",
+)
+
+
+def label_options(command: C) -> C:
+    """The options that say how labels are read (`given_labels`), but for VAL_FRACTION."""
+    for option in reversed(_LABEL_OPTIONS):
+        command = option(command)
+    return command
+
+
+def given_labels(path: Path, *, divides: bool = True) -> LabelSet:
+    """Read labels as the running command's options say: those of `label_options`, and VAL_FRACTION if it has that.
+
+    Args:
+        divides: as of `read_labels`, which this raises the errors of.
+    """
+    values = click.get_current_context().params
+    return read_labels(
+        path,
+        values["labels_format"],
+        split=values["split"],
+        class_file=values["class_file"],
+        val_fraction=values.get("val_fraction"),
+        divides=divides,
+    )
 
 
 class RequestError(click.ClickException):

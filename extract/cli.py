@@ -21,6 +21,7 @@ from cache_schema.command import (
     jobs_options,
     tells_mistakes,
 )
+from cache_schema.names import printable
 from extract import options
 from extract.backbones import (
     BUILT_IN,
@@ -30,7 +31,6 @@ from extract.backbones import (
     parse_stream,
     weights_by_stream,
 )
-from extract.names import printable
 from extract.sources import Ids, find_videos
 from extract.video_arguments import VideosCommand, takes_videos
 

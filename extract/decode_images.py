@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cache_schema.names import printable
 from extract.decode_index import complaints, heard
 from extract.decode_packets import Findings, VideoError
 from extract.decode_video import Video
 from extract.frame_folders import frame_names, gaps
-from extract.names import printable
 
 # By content, whatever the name; not all that Pillow knows, for some of which it runs other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "TGA", "JPEG2000")

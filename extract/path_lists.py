@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from extract.names import VIDEO_SUFFIXES, ending, printable, split_ending
+from cache_schema.names import VIDEO_SUFFIXES, ending, printable, split_ending
 
 # What a table may call its column of paths (in small letters, without blanks and lines), the likeliest first.
 _PATH_COLUMNS = (

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from cache_schema import CacheError, FeatureCache, Stream, StreamSpec
 from cache_schema.cache import shard_paths
+from cache_schema.names import printable
 from cache_schema.schema import differences
 from cache_schema.shard import Shard, prepare_folder
-from extract.names import printable
 from extract.sources import SourceVideo, fingerprint
 
 _EARLIER = "known from an earlier run; --retry-failed tries again"

@@ -100,6 +100,11 @@ class DataConfig:
     )
     skip_missing: bool = option(False, "Leave out videos without features or without labels.")
     whole_only: bool = option(False, "Leave out videos of which only a part could be decoded.")
+    classes_present: bool = option(
+        False,
+        "Leave out classes that do not have a video in the cache both for training and for evaluation, as in a "
+        "pilot on a part of a benchmark.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from click.core import ParameterSource
 
-from cache_schema.command import LABELS_FORMAT
+from cache_schema.command import VAL_FRACTION, label_options
 from policy.config import DataConfig, TrainingConfig, types_of
 from policy.recipes import RECIPES
 
@@ -80,9 +80,10 @@ DATA = options(
         "--labels",
         required=True,
         type=click.Path(path_type=Path),
-        help="Annotation file, or the folder of a benchmark's own files.",
+        help="Annotation file, or a folder of annotation files or of videos (docs/labels.md).",
     ),
-    LABELS_FORMAT,
+    label_options,
+    VAL_FRACTION,
     settings(DataConfig),
 )
 RECIPE = click.option(

@@ -482,7 +482,7 @@ def read_config(folder: Path) -> RunConfig:
     content = read_json(folder / CONFIG)
     try:
         values = {**content["config"], "multi_label": content["multi_label"], "skip_missing": True}
-        values["whole_only"] = content.get("whole_only", False)
+        values |= {name: content.get(name, False) for name in ("whole_only", "classes_present")}
         values |= {name: content["data"][name] for name in ("train_subset", "eval_subset")}
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         config = CONFIGS[values.pop("method")]
@@ -551,6 +551,7 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         "classes": list(data.classes),
         "multi_label": data.multi_label,
         "whole_only": config.whole_only,
+        "classes_present": config.classes_present,
         "videos": {"train": len(data.train), "evaluation": len(data.evaluation)},
         "streams": {role: json.loads(stream.spec.to_json()) for role, stream in data.train.streams.items()},
         **({"pool": pool} if pool else {}),

@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import read_labels
-from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
+from cache_schema.command import (
+    AS_JSON,
+    DEVICE,
+    SOME_FAILED,
+    VAL_FRACTION,
+    given_labels,
+    label_options,
+    tells_mistakes,
+)
 from cache_schema.run_folder import write_atomically
 from policy.config import DataConfig
 from policy.options import given_settings, options, settings
@@ -59,8 +66,9 @@ _TARGET = options(
 @options(
     _CACHE,
     click.option("--labels", required=True, type=_PATH, help="Labels of the videos to judge it on."),
-    LABELS_FORMAT,
-    settings(DataConfig, "eval_subset", "skip_missing", "whole_only"),
+    label_options,
+    VAL_FRACTION,
+    settings(DataConfig, "eval_subset", "skip_missing", "whole_only", "classes_present"),
     _TARGET,
     click.option(
         "--out",
@@ -90,7 +98,7 @@ def evaluate(run: Path, **given: Any) -> None:
     done = evaluate_run(
         run,
         FeatureCache(given["cache"]),
-        read_labels(given["labels"], given["labels_format"]),
+        given_labels(given["labels"]),
         config=DataConfig(**given_settings()),
         target=target,
         calibrate_subset=given["calibrate_subset"],
@@ -126,7 +134,8 @@ def evaluate(run: Path, **given: Any) -> None:
     click.option(
         "--labels", type=_PATH, help="Of the videos on which --usage or --budget is found; else not needed."
     ),
-    LABELS_FORMAT,
+    label_options,
+    VAL_FRACTION,
     DEVICE,
     AS_JSON,
 )
@@ -150,7 +159,7 @@ def predict(run: Path, **given: Any) -> None:
     done = predict_run(
         run,
         FeatureCache(given["cache"]),
-        labels=read_labels(labels, given["labels_format"]) if labels else None,
+        labels=given_labels(labels) if labels else None,
         target=_target(given),
         calibrate_subset=given["calibrate_subset"],
         device=choose_device(given["device"]),

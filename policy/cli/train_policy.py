@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import read_labels
-from cache_schema.command import AS_JSON, DEVICE, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, given_labels, tells_mistakes
 from policy.cli.export import export
 from policy.cli.finished_runs import evaluate, predict
 from policy.cli.tune import add_tuning, tune
@@ -156,9 +155,7 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     config = with_schedule(SelectorConfig(decisions="perceptron", **given_settings()), given_options())
     for alpha in alphas:
         replace(config, alpha=alpha).check()
-    data = open_data(
-        config, FeatureCache(given["cache"]), read_labels(given["labels"], given["labels_format"])
-    )
+    data = open_data(config, FeatureCache(given["cache"]), given_labels(given["labels"]))
     for note in data.notes:
         click.echo(note, err=True)
     pool = Pool.of(config, data)
@@ -266,7 +263,7 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
         return
     config.check()
     cache = FeatureCache(given["cache"])
-    labels = read_labels(given["labels"], given["labels_format"])
+    labels = given_labels(given["labels"])
     if not ranks.leads:
         assist(config, cache, labels, given["out"], device=given["device"], ranks=ranks)
         return

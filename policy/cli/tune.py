@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import read_labels
-from cache_schema.command import AS_JSON, DEVICE, check_scheduler, jobs_options, tells_mistakes
+from cache_schema.command import AS_JSON, DEVICE, check_scheduler, given_labels, jobs_options, tells_mistakes
 from cache_schema.run_folder import write_atomically
 from policy.options import command_words, given_settings, option_words, options
 from policy.registry import CONFIGS
@@ -154,7 +153,8 @@ def _tune(method: str, given: dict[str, Any]) -> None:
 
 
 def _search(method: str, given: dict[str, Any]) -> None:
-    from policy.data.opening import TRAIN_SUBSETS, usual_subset
+    from cache_schema.annotations.labels import TRAIN_SUBSETS
+    from policy.data.opening import usual_subset
     from policy.registry import METHODS, completed
     from policy.sheets import terminal
     from policy.tables import output
@@ -168,7 +168,7 @@ def _search(method: str, given: dict[str, Any]) -> None:
     config = completed(method, values, given.get("recipe"))
     config.check()
     ranges = ranges_of(config, given["tuned"], values)
-    cache, labels = FeatureCache(given["cache"]), read_labels(given["labels"], given["labels_format"])
+    cache, labels = FeatureCache(given["cache"]), given_labels(given["labels"])
     subset = config.train_subset or usual_subset(labels, TRAIN_SUBSETS)
     folds = None if given["validation"] else given["tune_folds"] or _FOLDS
     parts = fold_labels(labels, subset, folds=folds or 1, validation=given["validation"], seed=config.seed)

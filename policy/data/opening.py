@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
 from cache_schema.errors import CacheError, LabelError
 from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
 from policy.data.coverage import differing_lengths, paired_rows, segments_beyond_the_end
 
-TRAIN_SUBSETS = ("training", "train")
-EVAL_SUBSETS = ("validation", "val", "testing", "test")
+EVAL_SUBSETS = (*VAL_SUBSETS, "testing", "test")
 
 _NAMED = 3  # how many videos or classes a message names
 
@@ -120,27 +120,12 @@ def open_dataset(
             f"{_of(count, len(labelled), 'videos')} several classes: trained as multi-label, on all of them; "
             "--single-label trains on each video's first class instead"
         )
-    labelled_ids = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
-    cached_ids = {video for stream in all_streams.values() for video in stream}
-    unlabelled = sorted(cached_ids - labelled_ids)
-    if unlabelled and labels.videos and len(unlabelled) == len(cached_ids):
-        raise LabelError(
-            f"{labels.source}: none of its {len(labels.videos):,} videos is in the cache: ids are "
-            f"{labels.videos[0].video_id!r}, … here and {unlabelled[0]!r}, … there"
-        )
-    if unlabelled:
-        _leave_out(
-            f"{labels.source}: no label for {_some(_quoted(unlabelled), 'cached video', 'cached videos')}",
-            config.skip_missing,
-            notes,
-        )
-
+    _check_labelled(labels, all_streams.values(), config.skip_missing, notes)
     classes = labels.classes
     partial = frozenset(v for s in (*all_streams.values(), *others.values()) for v in s.partial)
     pairs = {} if config.whole_only else paired_rows(by_role, partial)
     left_out = partial if config.whole_only else frozenset[str]()
-    parts = []
-    matches: list[tuple[str, VideoLabel]] = []
+    found = []
     for purpose, requested, usual in (
         ("training", config.train_subset, TRAIN_SUBSETS),
         ("evaluation", config.eval_subset, EVAL_SUBSETS),
@@ -148,12 +133,18 @@ def open_dataset(
         subset = requested or usual_subset(labels, usual)
         trains = purpose == "training"  # which sees labels alone
         of_subset = labels.subset(subset) if trains else labels.judged(subset)
-        ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
-        matches += zip(ids, videos, strict=True)
-        segments = () if trains else segments_of(videos, classes)
+        found.append(_match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out))
+    if config.classes_present:
+        classes = _present(found[0][1], found[1][1], labels, multi_label, notes)
+        found = [_of_classes(*matched, classes, notes) for matched in found]
+    parts = []
+    for purpose, (ids, videos) in zip(("training", "evaluation"), found, strict=True):
+        subset = videos[0].subset
+        segments = () if purpose == "training" else segments_of(videos, classes)
         of_labels = _onehot(videos, classes)
         parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments))
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
+    matches = [pair for matched in found for pair in zip(*matched, strict=True)]
     train, evaluation = parts
     unused = Counter(v.subset for v in labels.videos if v.subset not in {train.subset, evaluation.subset})
     for subset, count in unused.items():  # also the misspelt
@@ -174,7 +165,7 @@ def open_dataset(
     if differing := differing_lengths(next(iter(by_role.values())), labels, matches):
         notes.append(differing)
     notes += _on_segments(evaluation, labels)
-    notes += _on_classes(train, evaluation, labels)
+    notes += _on_classes(train, evaluation, labels, classes)
     return Dataset(train, evaluation, classes, tuple(notes), others)
 
 
@@ -209,14 +200,22 @@ def open_videos(
     if any(video.labels for video in labels.videos):
         of_subset = list(labels.judged(subset))
     named = {name for video in of_subset for name in video.labels}
-    if unknown := _quoted(sorted(named.difference(classes))):
+    unknown = _quoted(sorted(named.difference(classes)))
+    if unknown and not config.classes_present:
         which = _some(unknown, "class", "classes")
-        raise LabelError(f"{labels.source}: {which} of subset {subset!r} that the run does not know")
+        raise LabelError(
+            f"{labels.source}: {which} of subset {subset!r} that the run does not know; --classes-present leaves "
+            "them out"
+        )
     partial = frozenset(video for stream in all_streams.values() for video in stream.partial)
     pairs = {} if config.whole_only else paired_rows(by_role, partial)
     left_out = partial if config.whole_only else frozenset[str]()
     notes = list(labels.notes)
     ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
+    if unknown:
+        ids, videos = _of_classes(ids, videos, classes, notes)
+        if not ids:
+            raise LabelError(f"{labels.source}: no video of subset {subset!r} has a class that the run knows")
     _check_videos([*by_role.values()], [*by_name.values()], ids, pairs)
     of_labels, segments = _onehot(videos, classes), segments_of(videos, classes)
     found = VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments)
@@ -228,6 +227,23 @@ def open_videos(
     return found, notes
 
 
+def _check_labelled(
+    labels: LabelSet, streams: Iterable[Stream], skip_missing: bool, notes: list[str]
+) -> None:
+    """Cached videos without labels are left out, which becomes a note, or raise LabelError."""
+    labelled_ids = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
+    cached_ids = {video for stream in streams for video in stream}
+    unlabelled = sorted(cached_ids - labelled_ids)
+    if unlabelled and labels.videos and len(unlabelled) == len(cached_ids):
+        raise LabelError(
+            f"{labels.source}: none of its {len(labels.videos):,} videos is in the cache: ids are "
+            f"{labels.videos[0].video_id!r}, … here and {unlabelled[0]!r}, … there"
+        )
+    if unlabelled:
+        which = _some(_quoted(unlabelled), "cached video", "cached videos")
+        _leave_out(f"{labels.source}: no label for {which}", skip_missing, notes)
+
+
 def _check_apart(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> None:
     both = set(train.ids) & set(evaluation.ids)
     if both:
@@ -235,9 +251,51 @@ def _check_apart(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> Non
         raise LabelError(f"{labels.source}: {which} both for training and evaluation; choose other subsets")
 
 
-def _on_classes(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
+def _present(
+    train: Sequence[VideoLabel],
+    evaluation: Sequence[VideoLabel],
+    labels: LabelSet,
+    multi_label: bool,
+    notes: list[str],
+) -> tuple[str, ...]:
+    """The classes that are trained and judged; a note has the others. Raises LabelError where there are none."""
+    learned = {name for video in train for name in (video.labels if multi_label else video.labels[:1])}
+    classes = learned.intersection(name for video in evaluation for name in video.labels)
+    left_out = sorted(set(labels.classes) - classes)
+    if not classes:
+        raise LabelError(
+            f"{labels.source}: no class has videos in the cache both for training and for evaluation"
+        )
+    if left_out:
+        notes.append(
+            f"{len(classes):,} of {len(labels.classes):,} classes have videos in the cache both for training and "
+            f"for evaluation; left out: {_some(_quoted(left_out), 'class', 'classes')}"
+        )
+    return tuple(sorted(classes))
+
+
+def _of_classes(
+    ids: Sequence[str], videos: Sequence[VideoLabel], classes: Sequence[str], notes: list[str]
+) -> tuple[tuple[str, ...], list[VideoLabel]]:
+    """Videos with their labels and segments of some classes; those that have none are left out, as a note says."""
+    kept = frozenset(classes)
+    chosen = []
+    for video_id, video in zip(ids, videos, strict=True):
+        names = tuple(name for name in video.labels if name in kept)
+        if names or not video.labels:
+            segments = tuple(segment for segment in video.segments if segment.label in kept)
+            chosen.append((video_id, replace(video, labels=names, segments=segments)))
+    if len(chosen) < len(videos):
+        notes.append(
+            f"{_counted(len(videos) - len(chosen))} of subset {videos[0].subset!r} of other classes left out"
+        )
+    return tuple(video_id for video_id, _ in chosen), [video for _, video in chosen]
+
+
+def _on_classes(
+    train: VideoSet, evaluation: VideoSet, labels: LabelSet, classes: tuple[str, ...]
+) -> Iterator[str]:
     """Notes on the classes. Raises LabelError where some cannot be learned."""
-    classes = labels.classes
     first_of = int((train.labels.sum(axis=1) > 1).sum()) if not train.multi_label else 0
     if first_of:
         yield f"{_of(first_of, len(train), 'training videos')} several classes: trained on the first"
@@ -246,7 +304,8 @@ def _on_classes(train: VideoSet, evaluation: VideoSet, labels: LabelSet) -> Iter
         names = _quoted(classes[c] for c in np.flatnonzero(untrained))
         raise LabelError(
             f"{labels.source}: {_some(names, 'class', 'classes')} of subset {evaluation.subset!r} without a "
-            f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}"
+            f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}; "
+            "--classes-present leaves such classes out"
         )
     unseen = _quoted(classes[c] for c in np.flatnonzero(~evaluation.labels.any(axis=0)))
     if unseen:
@@ -287,13 +346,10 @@ def segments_digest(videos: VideoSet) -> str:
 
 def usual_subset(labels: LabelSet, names: Sequence[str]) -> str:
     """The first of the names that has labels. Raises LabelError where none does."""
-    for name in names:
-        if any(video.subset == name and video.labels for video in labels.videos):
-            return name
-    raise LabelError(
-        f"{labels.source}: no subset named {' or '.join(names)} with labels; say which of "
-        f"{', '.join(labels.subsets)} to use"
-    )
+    found = labels.usual_subset(names)
+    if found is None:
+        raise labels.no_subset(names, "--train-subset" if names == TRAIN_SUBSETS else "--eval-subset")
+    return found
 
 
 def _match(

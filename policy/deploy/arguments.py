@@ -3,9 +3,9 @@
 Of `policy`, this folder alone may import it.
 """
 
+from cache_schema.names import printable
 from extract import options
 from extract.backbones import absolute_weights, weights_by_stream
-from extract.names import printable
 from extract.sources import Ids, Sources, SourceVideo, find_videos, fingerprint
 from extract.video_arguments import VideosCommand, takes_videos
 

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import READERS, read_labels
-from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
+from cache_schema.command import (
+    AS_JSON,
+    DEVICE,
+    SOME_FAILED,
+    VAL_FRACTION,
+    given_labels,
+    label_options,
+    tells_mistakes,
+)
 from policy.baselines.config import FrameClassifierConfig, FramesConfig, GlimpsesConfig, JumpsConfig
 from policy.config import RunConfig, StepTrainingConfig, TrainingConfig, method_options, names_of
 from policy.deploy.arguments import Ids, VideosCommand, find_videos
@@ -189,12 +196,7 @@ def costs(out: Path | None, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="Annotations with segments: a file, or the folder of a benchmark's own files.",
 )
-@click.option(
-    "--format",
-    "annotations_format",
-    type=click.Choice(sorted(READERS)),
-    help="Format of the annotations; by default what names and first lines say.",
-)
+@label_options
 @click.option("--subset", help="Subset to judge; by default the one that the detections are of.")
 @click.option(
     "--ious",
@@ -223,13 +225,13 @@ def detections(
     /,
     file: Path,
     annotations: Path,
-    annotations_format: str | None,
     subset: str | None,
     ious: str | None,
     per_class: bool,
     resamples: int,
     out: Path | None,
     as_json: bool,
+    **_: Any,
 ) -> None:
     """Anybody's detections: mAP by three protocols, on every set of videos that papers evaluate. Needs no cache.
 
@@ -249,7 +251,7 @@ def detections(
         output.check_folder(out)
     judgement = judge(
         file,
-        read_labels(annotations, annotations_format),
+        given_labels(annotations),
         subset=subset,
         ious=None if ious is None else parse_ious(ious),
         resamples=resamples,
@@ -271,8 +273,8 @@ def detections(
     "--cache", type=_PATH, help="Feature cache of a wtalc run, whose activations it needs to be drawn."
 )
 @click.option("--labels", type=_PATH, help="Its labels, with --cache.")
-@LABELS_FORMAT
-@options(DEVICE, AS_JSON)
+@label_options
+@options(VAL_FRACTION, DEVICE, AS_JSON)
 @click.pass_context
 @tells_mistakes
 def timeline(
@@ -283,9 +285,9 @@ def timeline(
     out: Path,
     cache: Path | None,
     labels: Path | None,
-    labels_format: str | None,
     device: str,
     as_json: bool,
+    **_: Any,
 ) -> None:
     """What a run that localizes found in a video, when it is there, and which model answered each clip.
 
@@ -304,7 +306,7 @@ def timeline(
         raise UserError("--cache and --labels: give both, or none of them")
     run = timelines.read_run(run_folder)
     if cache is not None and labels is not None:
-        run = timelines.with_activations(run, FeatureCache(cache), read_labels(labels, labels_format), device)
+        run = timelines.with_activations(run, FeatureCache(cache), given_labels(labels), device)
     videos = timelines.choose(run, video_ids)
     output.check_folder(out)
     content = timelines.document(run, videos, _command(context))
@@ -610,7 +612,7 @@ def _setting(values: dict[str, Any]) -> Setting:
         of_methods=of_methods,
         models=values.get("models", ()),
         cache=FeatureCache(values["cache"]),
-        labels=read_labels(values["labels"], values["labels_format"]),
+        labels=given_labels(values["labels"]),
         dataset=None if values["dataset"] == "none" else values["dataset"],
         seeds=range(values["seeds"]),
         runs=values["runs"],
