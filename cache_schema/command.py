@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import re
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from cache_schema.annotations import FORMATS, LabelSet, read_labels
+from cache_schema.annotations import FORMATS, Grouping, LabelSet, read_labels
 from cache_schema.errors import UserError
 
 SOME_FAILED = 1
@@ -31,7 +31,7 @@ R = TypeVar("R")
 C = TypeVar("C", bound=Callable[..., Any])
 
 
-_LABEL_OPTIONS = (
+_READING_OPTIONS = (
     click.option(
         "--format",
         "labels_format",
@@ -53,6 +53,19 @@ _LABEL_OPTIONS = (
         "beside them.",
     ),
 )
+_GROUP_OPTIONS = (
+    click.option(
+        "--group-column",
+        metavar="NAME",
+        help="Column of the CSV of labels that says which videos belong together, such as the person or the "
+        "source: they are held out, and drawn for intervals, together.",
+    ),
+    click.option(
+        "--group-pattern",
+        metavar="REGEX",
+        help="The same from the videos' ids, by what the parentheses match: v_(.*_g\\d+)_c of UCF-101's.",
+    ),
+)
 VAL_FRACTION = click.option(
     "--val-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -61,26 +74,37 @@ VAL_FRACTION = click.option(
 )
 
 
-def label_options(command: C) -> C:
-    """The options that say how labels are read (`given_labels`), but for VAL_FRACTION."""
-    for option in reversed(_LABEL_OPTIONS):
+def reading_options(command: C) -> C:
+    """--format, --split and --class-file: in which format labels are, and what else a reader takes."""
+    for option in reversed(_READING_OPTIONS):
         command = option(command)
     return command
 
 
-def given_labels(path: Path, *, divides: bool = True) -> LabelSet:
-    """Read labels as the running command's options say: those of `label_options`, and VAL_FRACTION if it has that.
+def label_options(command: C) -> C:
+    """Those of `reading_options`, --group-column and --group-pattern: how a command reads its --labels."""
+    for option in reversed(_GROUP_OPTIONS):
+        command = option(command)
+    return reading_options(command)
+
+
+def given_labels(given: Mapping[str, Any], *, divides: bool = True) -> LabelSet:
+    """Read the --labels of a command with `label_options` or `reading_options`, and VAL_FRACTION if it has that.
 
     Args:
-        divides: as of `read_labels`, which this raises the errors of.
+        given: the command's parameters by name.
+        divides: as of `read_labels`.
+
+    Raises:
+        UserError: as `read_labels`, or the options contradict each other.
     """
-    values = click.get_current_context().params
     return read_labels(
-        path,
-        values["labels_format"],
-        split=values["split"],
-        class_file=values["class_file"],
-        val_fraction=values.get("val_fraction"),
+        given["labels"],
+        given["labels_format"],
+        Grouping.of(given.get("group_column"), given.get("group_pattern")),
+        split=given["split"],
+        class_file=given["class_file"],
+        val_fraction=given.get("val_fraction"),
         divides=divides,
     )
 

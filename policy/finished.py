@@ -26,17 +26,30 @@ import torch
 
 from cache_schema import FeatureCache, StreamSpec, UserError
 from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.annotations.groups import grouped, in_both
+from cache_schema.errors import LabelError
 from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, not_ours, read_json
 from cache_schema.schema import differences
 from policy.config import DataConfig, RunConfig
 from policy.data.batches import Role, VideoSet
+from policy.data.groups import independent, random_folds
 from policy.data.opening import EVAL_SUBSETS, Dataset, open_videos
 from policy.deploy.session import read_trained
 from policy.evaluation.operating import OperatingTarget
 from policy.method import Calibration, Method
 from policy.registry import METHODS
-from policy.runs import DETAILS, WEIGHTS, Outcome, claim_folder, judge, load_method, open_data, read_config
+from policy.runs import (
+    DETAILS,
+    WEIGHTS,
+    Outcome,
+    claim_folder,
+    judge,
+    load_method,
+    open_data,
+    read_config,
+    read_grouping,
+)
 from policy.session import TrainedRun
 from policy.training.checkpoint import read_weights, write_weights
 from policy.training.loop import train
@@ -141,6 +154,8 @@ def evaluate_run(
     run = _Finished(folder, cache, labels, config, note)
     subset = config.eval_subset or run.usual_subset()
     videos = run.videos(subset, "for evaluation")
+    if crossing := in_both(run.training_groups, videos.groups, (run.train_subset, subset)):
+        note(crossing)
     compared = METHODS[run.config.method].describes_training and (described or out is not None)
     on_training = _on_training(run, target, calibrate_subset)
     method, data = run.method(videos, training=compared or on_training)
@@ -201,6 +216,20 @@ def predict_run(
     return ClassProbabilities(videos.ids, data.classes, scores, failed, point)
 
 
+def _grouped_as(folder: Path, labels: LabelSet, note: Note) -> LabelSet:
+    """Labels with groups told as those of a run were, unless they have others, or cannot be told so."""
+    grouping = read_grouping(folder)
+    if grouping is None or labels.grouping is not None:
+        return labels
+    try:
+        return grouped(labels, grouping)
+    except LabelError as error:
+        note(
+            f"{error}; the run's videos had groups: here each video is on its own, intervals are over videos"
+        )
+        return labels
+
+
 class _Finished:
     """A finished run beside a cache and labels.
 
@@ -211,7 +240,8 @@ class _Finished:
     def __init__(
         self, folder: Path, cache: FeatureCache, labels: LabelSet | None, config: DataConfig, note: Note
     ) -> None:
-        self.folder, self.cache, self.labels, self.note = folder, cache, labels, note
+        self.folder, self.cache, self.note = folder, cache, note
+        self.labels = None if labels is None else _grouped_as(folder, labels, note)
         self.trained: TrainedRun = read_trained(folder)
         self.content = read_json(folder / CONFIG)
         self.of_run = read_config(folder)
@@ -235,6 +265,16 @@ class _Finished:
             f"{self.labels.source}: no subset {names[0]!r}, on which the run was judged; say which of "
             f"{', '.join(self.labels.subsets)} to use with --eval-subset"
         )
+
+    @property
+    def train_subset(self) -> str:
+        return str(self.content["data"]["train_subset"])
+
+    @property
+    def training_groups(self) -> list[str]:
+        """Of the videos in that subset of the labels, if it is there."""
+        videos = self.labels.videos if self.labels else ()
+        return [video.group for video in videos if video.subset == self.train_subset and video.group]
 
     @property
     def stream_names(self) -> tuple[str, ...]:
@@ -322,7 +362,7 @@ def _on_training(run: _Finished, target: OperatingTarget | None, subset: str | N
     method = METHODS[run.config.method]
     if target is None or target.kind == method.direct_target or method.keeps_spending(run.config):
         return False
-    return subset is None or subset == run.content["data"]["train_subset"]
+    return subset is None or subset == run.train_subset
 
 
 def _moved(
@@ -345,7 +385,7 @@ def _moved(
     if target.kind == method.direct_target:
         return MovedPoint(target, method.move_to(target, (), device))
     method.check_target(target)
-    if subset in (None, run.content["data"]["train_subset"]) and type(method).keeps_spending(run.config):
+    if subset in (None, run.train_subset) and type(method).keeps_spending(run.config):
         words = "the training videos, each judged by regressions that have not seen it"
         run.note(f"{target} is set on {words}")
         return MovedPoint(target, method.move_to(target, (), device), words)
@@ -376,7 +416,8 @@ def _moved(
             "--calibrate-subset names a subset that it was not trained on"
         )
     elif on_training and method.cross_fits:
-        words += f", in {min(FOLDS, len(videos))} parts, each judged by a selector that has not seen it"
+        parts = min(FOLDS, independent(len(videos), videos.groups))
+        words += f", in {parts} parts, each judged by a selector that has not seen it"
         run.note(
             f"{target} is set on {words}; videos that it was not trained on (--calibrate-subset) are surer"
         )
@@ -387,12 +428,12 @@ def _moved(
 def cross_fitted(method: Method, data: Dataset, device: torch.device, folds: int = FOLDS) -> Calibration:
     """The training videos in parts, each with a method that was trained on the other parts alone."""
     videos, seed = data.train, method.config.seed
-    folds = min(folds, len(videos))
-    if folds < 2:
+    folds = min(folds, independent(len(videos), videos.groups))
+    if len(videos) < 2:
         raise UserError(
             "a single training video is too few to find an operating point on: --calibrate-subset"
         )
-    fold = np.random.default_rng(seed).permutation(len(videos)) % folds
+    fold = random_folds(len(videos), folds, seed, videos.groups)
     parts = []
     for number in range(folds):
         others = videos.part(np.flatnonzero(fold != number).tolist())
@@ -434,9 +475,11 @@ def _write(
         for name in ("threshold", "budget", "usage")
         if name in run.content["config"]
     }
-    held = [
+    held: list[Any] = [
         [video, np.flatnonzero(row).tolist()] for video, row in zip(videos.ids, videos.labels, strict=True)
     ]
+    if videos.groups:
+        held.append(videos.groups)
     content = {
         **run.content,
         "config": {**run.content["config"], **moved},

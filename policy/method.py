@@ -446,4 +446,4 @@ def with_costs(
         ]
         draws.append(charge(charged, method.network_macs(row_counts, gated_counts)))
     ledger = Ledger.summed([Ledger.of_draws(draws), further_macs or {}])
-    return Predictions(videos.ids, videos.labels, scores, offsets, gates, row_counts, ledger)
+    return Predictions(videos.ids, videos.labels, scores, offsets, gates, row_counts, ledger, videos.groups)

@@ -29,12 +29,12 @@ import torch
 from torch import Tensor
 
 from cache_schema import FeatureCache, Stream, UserError
-from cache_schema.annotations import LabelSet
+from cache_schema.annotations import Grouping, LabelSet
 from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
 from policy.config import RunConfig
 from policy.data.batches import Role, VideoSet
-from policy.data.opening import Dataset, open_dataset
+from policy.data.opening import GROUPS, Dataset, open_dataset
 from policy.evaluation.predictions import DETECTIONS, Judged, Predictions
 from policy.method import Method, evaluate
 from policy.registry import CONFIGS, METHODS
@@ -453,7 +453,7 @@ def _data_of_other(
 
     data = replace(data, train=view(data.train), evaluation=view(data.evaluation), held_out=held_out)
     for name, digest in data.digest().items():
-        if digests.get(name) != digest:
+        if name != GROUPS and digests.get(name) != digest:  # who is held out together is another matter
             raise unfit(f"was trained on other features of stream {name!r}")
     return data
 
@@ -471,6 +471,13 @@ def _streams_of_other(
         {name: streams.get(name) or cache[name] for name in method.pool(config)},
         {name: cache[name] for name in method.held_out(config)},
     )
+
+
+def read_grouping(folder: Path) -> Grouping | None:
+    """How it was told which videos of a run belong together; None where it was not. Raises UserError where the
+    folder holds no run."""
+    told = read_json(folder / CONFIG).get(GROUPS, {}).get("told_by")
+    return None if told is None else Grouping(**told)
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -552,6 +559,7 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         "multi_label": data.multi_label,
         "whole_only": config.whole_only,
         "classes_present": config.classes_present,
+        **({GROUPS: data.describe_groups()} if data.train.groups or data.evaluation.groups else {}),
         "videos": {"train": len(data.train), "evaluation": len(data.evaluation)},
         "streams": {role: json.loads(stream.spec.to_json()) for role, stream in data.train.streams.items()},
         **({"pool": pool} if pool else {}),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet
 from policy.cli.train_policy import train_policy
+from policy.data.groups import random_folds
 from policy.deploy.session import open_session
 from policy.localization.clip_selector import NEVER, answers, threshold_of_share
 from policy.localization.clip_session import ClipSession
@@ -95,6 +96,25 @@ def method_of(run: Run, planted: Planted, cache: FeatureCache | None = None) -> 
     method = load_method(run.folder, config, open_data(config, cache or planted.cache, planted.labels))
     assert isinstance(method, LocalizationSelector)
     return method
+
+
+def test_a_budget_is_found_by_whole_groups(
+    planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with models that know of no groups."""
+    videos = tuple(replace(v, group=f"g{place // 3}") for place, v in enumerate(planted.labels.videos))
+    labels, parts = replace(planted.labels, videos=videos), []
+
+    def watched(videos: int, folds: int, seed: int, groups: Sequence[str]) -> npt.NDArray[np.int64]:
+        fold = random_folds(videos, folds, seed, groups)
+        parts.append({*zip(groups, fold.tolist(), strict=True)})
+        return fold
+
+    monkeypatch.setattr("policy.localization.selector.random_folds", watched)
+    config = configure("localization-selector", planted.settings(budget=25, epochs=1))
+    found = judged(run_method(config, planted.cache, labels, tmp_path / "run", device="cpu"))
+    assert [len(part) for part in parts] == [8]
+    assert found.groups == tuple(f"g{place // 3}" for place in range(24, 34))
 
 
 # --- what it chooses and what that costs ---

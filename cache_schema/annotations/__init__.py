@@ -18,6 +18,7 @@ from cache_schema.annotations import (
     breakfast,
     class_folders,
     fcvid,
+    groups,
     hf_videofolder,
     hmdb51,
     hvu,
@@ -33,7 +34,8 @@ from cache_schema.annotations import (
     videos_csv,
     wtalc,
 )
-from cache_schema.annotations.labels import LabelSet, Segment, VideoLabel
+from cache_schema.annotations.dividing import divided
+from cache_schema.annotations.labels import Grouping, LabelSet, Segment, VideoLabel
 from cache_schema.annotations.unknown import unknown
 from cache_schema.errors import LabelError
 
@@ -93,6 +95,7 @@ _BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".json": "activitynet"}
 def read_labels(
     path: Path,
     format_name: str | None = None,
+    grouping: Grouping | None = None,
     *,
     split: int | None = None,
     class_file: Path | None = None,
@@ -103,13 +106,14 @@ def read_labels(
 
     Args:
         format_name: a key of FORMATS; None: told from names and first lines.
+        grouping: which videos belong together; None: nothing is known of that.
         split: which of several published splits; with `val_fraction` the seed that videos are drawn with.
         class_file: names the classes of a list that has numbers.
         val_fraction: the share of videos that are set aside as subset "val", of labels without subsets.
         divides: False leaves that to the caller.
 
     Raises:
-        LabelError: a file cannot be read, is not in that format, or contradicts itself.
+        LabelError: a file cannot be read, is not in that format, or contradicts itself; a video has no group.
     """
     try:
         name = format_name or _format_of(path)
@@ -123,13 +127,14 @@ def read_labels(
             if val_fraction is None:
                 raise LabelError(f"{path}: format {name} has no splits to choose from; leave --split out")
         labels = read(path, **{option: value for option, value in given.items() if option in taken})
+        labels = groups.grouped(labels, grouping) if grouping else labels
     except OSError as error:
         raise LabelError(
             f"{error.filename or path}: cannot read the labels: {error.strerror or error}"
         ) from error
     except UnicodeError as error:
         raise LabelError(f"{path}: not a text file in UTF-8") from error
-    return labels.divided(val_fraction, split or 0) if divides and val_fraction is not None else labels
+    return divided(labels, val_fraction, split or 0) if divides and val_fraction is not None else labels
 
 
 def _format_of(path: Path) -> str:
@@ -149,4 +154,4 @@ def _format_of(path: Path) -> str:
     raise unknown(path, {name: one.example for name, one in FORMATS.items() if one.example})
 
 
-__all__ = ["FORMATS", "LabelSet", "Segment", "VideoLabel", "read_labels"]
+__all__ = ["FORMATS", "Grouping", "LabelSet", "Segment", "VideoLabel", "read_labels"]

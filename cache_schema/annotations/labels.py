@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from cache_schema.annotations.video_names import ids_of, without_ending
-from cache_schema.errors import LabelError
+from cache_schema.errors import LabelError, UserError
 
 TRAIN, VAL = "train", "val"
 TRAIN_SUBSETS = ("training", TRAIN)
@@ -37,6 +36,7 @@ class VideoLabel:
         subset: empty where the file does not say.
         segments: where they are shown, in the order of the file.
         ambiguous: spans in which the benchmark judges nothing, of no class: start and end in seconds.
+        group: equal for videos that belong together, of one person or source; empty where that is not known.
         aliases: other ids that the video goes by in practice.
         frames: its length according to the benchmark's list, if that has it.
         frames_per_s: the rate at which `frames` was counted; None: the rate of the video file.
@@ -50,6 +50,44 @@ class VideoLabel:
     frames: int | None = None
     frames_per_s: float | None = None
     ambiguous: tuple[tuple[float, float], ...] = ()
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How the group of a video is told: by a column of the CSV of labels, or from the video's id.
+
+    Attributes:
+        pattern: a regular expression, of which the one group in parentheses is the name.
+
+    Raises:
+        UserError: it is not one of both, or the pattern is none.
+    """
+
+    column: str | None = None
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.column is None) == (self.pattern is None):
+            raise UserError("give --group-column or --group-pattern, not both")
+        if self.pattern is None:
+            return
+        try:
+            names = re.compile(self.pattern).groups
+        except re.error as error:
+            raise UserError(f"{self}: is no regular expression: {error}") from error
+        if names != 1:
+            raise UserError(
+                f"{self}: has {names} pairs of parentheses; put one around what names the group, as in (.*)_c"
+            )
+
+    @staticmethod
+    def of(column: str | None, pattern: str | None) -> Grouping | None:
+        """None where neither is given. Raises UserError as above."""
+        return None if column is None and pattern is None else Grouping(column, pattern)
+
+    def __str__(self) -> str:
+        return f"--group-column {self.column}" if self.pattern is None else f"--group-pattern {self.pattern}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +96,7 @@ class LabelSet:
 
     Attributes:
         notes: what the user should know about the files, a line each.
+        grouping: how the videos' groups were told; None where they have none.
         classes: every class that is a label, sorted.
         multi_label: whether some video has more than one class.
     """
@@ -65,6 +104,7 @@ class LabelSet:
     source: Path
     videos: tuple[VideoLabel, ...]
     notes: tuple[str, ...] = ()
+    grouping: Grouping | None = None
 
     def __post_init__(self) -> None:
         ids: set[str] = set()
@@ -90,31 +130,6 @@ class LabelSet:
     def undivided(self) -> bool:
         """Whether nothing says which videos to train on, and which to judge."""
         return len(self.subsets) == 1
-
-    def divided(self, fraction: float, seed: int) -> LabelSet:
-        """The same videos as subsets "train" and "val", which has a share of each class.
-
-        Raises:
-            LabelError: the videos are divided already, or no video would be in "val".
-        """
-        if not self.undivided:
-            raise LabelError(
-                f"{self.source}: has subsets already ({', '.join(self.subsets)}); leave --val-fraction out, which "
-                "divides labels without"
-            )
-        labelled = [video for video in self.videos if video.labels]
-        aside = set_aside(((video.video_id, video.labels) for video in labelled), fraction, seed)
-        if not aside:
-            raise LabelError(
-                f"{self.source}: --val-fraction {fraction:g} sets none of {len(labelled):,} videos aside without "
-                "taking the last one of a class; use a larger one"
-            )
-        note = (
-            f"{self.source}: {len(aside):,} of {len(labelled):,} videos, {fraction:g} of each class, are set "
-            f"aside as subset {VAL!r}, drawn with seed {seed} (--split N draws others)"
-        )
-        videos = (replace(video, subset=VAL if video.video_id in aside else TRAIN) for video in self.videos)
-        return LabelSet(self.source, tuple(videos), (*self.notes, note))
 
     def usual_subset(self, names: Sequence[str]) -> str | None:
         """The first of the names, in small or capital letters, that has labels; None: none has."""
@@ -158,29 +173,6 @@ class LabelSet:
         if not chosen:
             raise LabelError(f"{self.source}: the videos of subset {name!r} have no labels")
         return chosen
-
-
-def set_aside(videos: Iterable[tuple[str, Sequence[str]]], fraction: float, seed: int = 0) -> set[str]:
-    """Ids of a share of the videos, of each class about the same; which ones, their ids and the seed alone decide.
-
-    Every 1/fraction-th of the videos in the order of their classes is taken, but none that is the last of a class.
-
-    Args:
-        videos: ids and classes.
-    """
-    salt = f"{seed} " if seed else ""
-    listed = [
-        (labels[0], hashlib.sha256(f"{salt}{name}".encode()).digest(), name, labels)
-        for name, labels in videos
-    ]
-    left = Counter(label for *_, labels in listed for label in labels)
-    taken: set[str] = set()
-    for i, (_, _, name, labels) in enumerate(sorted(listed)):
-        due = int((i + 1) * fraction + 0.5) > len(taken)
-        if due and all(left[label] > 1 for label in labels):
-            left.subtract(labels)
-            taken.add(name)
-    return taken
 
 
 class Entry(NamedTuple):

@@ -73,6 +73,11 @@ def start_of(path: Path, size: int = 4096) -> str:
         return ""
 
 
+def first_line(path: Path) -> str:
+    """The first line of a file, whatever its lines end with; empty where it cannot be read."""
+    return re.split(r"[\r\n]", start_of(path), maxsplit=1)[0]
+
+
 def encoding_of(path: Path) -> str:
     """UTF-8, or UTF-16 where a file begins as spreadsheets begin one. Raises OSError where it cannot be read."""
     with path.open("rb") as file:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache_schema.annotations.published import encoding_of, start_of
+from cache_schema.annotations.published import encoding_of, first_line, start_of
 from cache_schema.errors import LabelError
 
 _DELIMITERS = ",;\t"
@@ -57,7 +57,7 @@ def open_table(path: Path) -> Iterator[Table]:
             text; two columns have the same name.
     """
     with path.open(encoding=encoding_of(path), newline="") as file:
-        first = start_of(path).partition("\n")[0].strip("\r")
+        first = first_line(path)
         stated = _SEPARATOR_LINE.fullmatch(first)
         if stated:
             file.readline()
@@ -86,9 +86,9 @@ def open_table(path: Path) -> Iterator[Table]:
 
 def columns_of(path: Path) -> Mapping[str, str]:
     """The names of a table's columns as they stand in its first line, by `plain` name; empty: it has none."""
-    first, _, second = start_of(path).partition("\n")
-    if stated := _SEPARATOR_LINE.fullmatch(first.strip("\r")):
-        first = second.partition("\n")[0]
+    first, *more = re.split(r"\r\n?|\n", start_of(path), maxsplit=2)
+    if (stated := _SEPARATOR_LINE.fullmatch(first)) and more:
+        first = more[0]
     delimiter = stated[1] if stated else delimiter_of(first)
     try:
         names = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])

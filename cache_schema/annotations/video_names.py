@@ -13,7 +13,7 @@ _FOLDERS = 8  # above a file, of which a collection's folders are part of an id
 def without_ending(name: str) -> str:
     """A path with "/" between its folders, without the ending of a video: "walk.in.the.park" has none."""
     path = name.replace("\\", "/")
-    return _stripped(path.removeprefix("./") or path)
+    return listed_id(path.removeprefix("./") or path)
 
 
 def ids_of(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -31,10 +31,11 @@ def ids_of(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     of_tail = Counter(tail for path in paths if of_stem[path.rpartition("/")[2]] > 1 for tail in _tails(path))
     for name, path in zip(names, paths, strict=True):
         tails = (tail for tail in _tails(path) if of_tail[tail] <= 1)
-        yield tuple(dict.fromkeys((_stripped(name), *tails, name)))
+        yield tuple(dict.fromkeys((listed_id(name), *tails, name)))
 
 
-def _stripped(path: str) -> str:
+def listed_id(path: str) -> str:
+    """A name as it is listed, without the ending of a video: the first of its ids."""
     stem, ending = split_ending(path)
     return stem if ending in VIDEO_SUFFIXES and stem[-1:] not in {"", "/", "\\"} else path
 

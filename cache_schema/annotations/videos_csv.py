@@ -39,8 +39,13 @@ def read(path: Path) -> LabelSet:
     Raises:
         LabelError: a line is wrong; the message names it.
     """
-    files = {"": path} if _has_subsets(path) else subset_files(path, fits)
+    files = table_files(path)
     return label_set(path, [entry for subset, file in files.items() for entry in entries(file, subset)])
+
+
+def table_files(path: Path) -> dict[str, Path]:
+    """The table, or the tables of each subset, by subset; empty where a column says it, or nothing does."""
+    return {"": path} if _has_subsets(path) else subset_files(path, fits)
 
 
 def entries(path: Path, subset: str = "", folder: str = "") -> Iterator[Entry]:

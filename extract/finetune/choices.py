@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cache_schema import UserError
+from cache_schema.annotations import Grouping
 
 Optimizer = Literal["adamw", "sgd"]
 BatchNorm = Literal["auto", "frozen", "trained"]
@@ -23,6 +24,7 @@ class Choices:
         weights: "pretrained", "random:SEED" or a file: what training starts from.
         train_subset, val_subset: of the label file; None takes the usual names (`collection`).
         val_fraction: share of the training videos that are set aside for validation; None: a subset is.
+        group_column, group_pattern: which videos belong together (`Grouping`): a share is of whole groups.
         multi_label: False trains on each video's first class; None asks the labels.
         epochs: times that every training video is visited.
         frames_per_video: frames (clips) of a video in each visit, one in each of as many equal parts of it.
@@ -45,6 +47,8 @@ class Choices:
     train_subset: str | None = None
     val_subset: str | None = None
     val_fraction: float | None = None
+    group_column: str | None = None
+    group_pattern: str | None = None
     multi_label: bool | None = None
     epochs: int = 10
     frames_per_video: int = 3
@@ -81,6 +85,11 @@ class Choices:
             raise UserError(
                 "validate on a --val-subset or on a --val-fraction of the training videos, not both"
             )
+
+    @property
+    def grouping(self) -> Grouping | None:
+        """None where nothing says which videos belong together. Raises UserError where both options do."""
+        return Grouping.of(self.group_column, self.group_pattern)
 
     @property
     def learning_rate(self) -> float:

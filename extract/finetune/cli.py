@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from cache_schema import UserError
+from cache_schema.annotations.dividing import divided
 from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, given_labels, label_options, tells_mistakes
 from extract import options
 from extract.backbones import BUILT_IN, parse_stream
@@ -187,9 +188,9 @@ def finetune_backbone(
     choices = Choices(stream=request.name, **settings)
     choices.check()
     sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
-    read = given_labels(labels, divides=False)
+    read = given_labels(click.get_current_context().params, divides=False)
     if read.undivided and choices.val_fraction is not None:  # as train-policy divides them
-        read = read.divided(choices.val_fraction, split or 0)
+        read = divided(read, choices.val_fraction, split or 0)
         choices = replace(choices, val_fraction=None)
     for note in (*sources.notes, *read.notes):
         click.echo(note, err=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from cache_schema.annotations import LabelSet, VideoLabel
-from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS, set_aside
-from cache_schema.errors import LabelError
+from cache_schema.annotations.dividing import set_aside
+from cache_schema.annotations.groups import groups_of, held_out_groups, in_both, onehot
+from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
+from cache_schema.errors import LabelError, UserError
 from extract.finetune.choices import Choices
 from extract.sources import Sources, SourceVideo, fingerprint
 
@@ -103,7 +105,11 @@ def divide(
         subset = labels.usual_subset(VAL_SUBSETS)
         fraction = VAL_FRACTION if subset is None else None
     if fraction is not None:
-        train, validation = _split(train, fraction)
+        try:
+            groups = _groups(train, labels)
+            train, validation = _split_groups(train, groups, fraction) if groups else _split(train, fraction)
+        except UserError as error:
+            raise LabelError(f"{labels.source}, subset {train_subset!r}: {error}") from error
         notes.append(
             f"{len(validation)} of the {len(train) + len(validation)} videos of subset {train_subset!r} set aside "
             "for validation"
@@ -126,6 +132,10 @@ def divide(
             f"{labels.source}: {_some(sorted(both), 'videos')} both for training and for validation; choose "
             "other subsets"
         )
+    (_, first), (_, judged) = train[0], validation[0]
+    groups, others = (_groups(part, labels) for part in (train, validation))
+    if crossing := in_both(groups, others, (first.subset, judged.subset)):
+        notes.append(crossing)
     if classes_present:
         train, validation = _of_present_classes(train, validation, several, notes)
     return _collection(labels, files, train, validation, several, notes)
@@ -222,6 +232,19 @@ def _split(part: _Part, fraction: float) -> tuple[_Part, _Part]:
     """Set a share of the videos aside (`set_aside`)."""
     taken = set_aside(((id_, video.labels) for id_, video in part), fraction)
     return [p for p in part if p[0] not in taken], [p for p in part if p[0] in taken]
+
+
+def _groups(part: _Part, labels: LabelSet) -> tuple[str, ...]:
+    return groups_of([video for _, video in part], labels.source)
+
+
+def _split_groups(part: _Part, groups: Sequence[str], fraction: float) -> tuple[_Part, _Part]:
+    """The same by whole groups."""
+    held = held_out_groups(groups, onehot([video for _, video in part]), fraction, seed=0)
+    kept, taken = (
+        [p for p, out in zip(part, held, strict=True) if out == is_held] for is_held in (False, True)
+    )
+    return kept, taken
 
 
 def _content(video: SourceVideo) -> int | str:

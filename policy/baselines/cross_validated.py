@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 
+from policy.data.groups import random_folds
 from policy.method import LEAST_PROBABILITY, IntArray
 
 Floats = npt.NDArray[np.floating]
@@ -21,7 +24,13 @@ _ITERATIONS = 200
 
 
 def fit(
-    features: Floats, video: IntArray, targets: BoolArray, *, multi_label: bool, seed: int
+    features: Floats,
+    video: IntArray,
+    targets: BoolArray,
+    *,
+    multi_label: bool,
+    seed: int,
+    groups: Sequence[str] = (),
 ) -> tuple[Floats, Floats, float]:
     """Weights (C, D), bias (C,) and the penalty that was chosen.
 
@@ -32,9 +41,13 @@ def fit(
         features: (N, D) of all frames, standardised.
         video: (N,) which of the M videos each is of.
         targets: (M, C), the classes of each video; exactly one of them unless `multi_label`.
+        groups: M, equal for videos that are held out together; empty where each is on its own.
+
+    Raises:
+        UserError: all videos are of one group.
     """
     fitted = _each_class if multi_label else _softmax
-    fold = np.random.default_rng(seed).permutation(len(targets)) % min(FOLDS, len(targets))
+    fold = random_folds(len(targets), FOLDS, seed, groups)
     best, least = PENALTIES[0], np.inf
     for penalty in PENALTIES if fold.max() else ():
         loss = 0.0

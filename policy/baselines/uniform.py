@@ -163,11 +163,6 @@ class Uniform(Method):
             return
         rows = [self.rows(videos.length(index)) for index in range(len(videos))]
         video = np.repeat(np.arange(len(videos)), [len(places) for places in rows])
-        targets = (
-            videos.labels
-            if videos.multi_label
-            else videos.first[:, None] == np.arange(videos.labels.shape[1])
-        )
         for role, frames in self.model.items():
             assert isinstance(frames, FrameClassifier)
             features = np.concatenate(
@@ -175,7 +170,12 @@ class Uniform(Method):
             )
             scaled = frames.scale(torch.from_numpy(features).to(device)).cpu().numpy()
             weights, bias, _ = cross_validated.fit(
-                scaled, video, targets, multi_label=videos.multi_label, seed=self.config.seed
+                scaled,
+                video,
+                videos.trained_labels,
+                multi_label=videos.multi_label,
+                seed=self.config.seed,
+                groups=videos.groups,
             )
             frames.classifier.weight.copy_(torch.from_numpy(weights))
             frames.classifier.bias.copy_(torch.from_numpy(bias))

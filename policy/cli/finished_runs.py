@@ -98,7 +98,7 @@ def evaluate(run: Path, **given: Any) -> None:
     done = evaluate_run(
         run,
         FeatureCache(given["cache"]),
-        given_labels(given["labels"]),
+        given_labels(given),
         config=DataConfig(**given_settings()),
         target=target,
         calibrate_subset=given["calibrate_subset"],
@@ -155,11 +155,10 @@ def predict(run: Path, **given: Any) -> None:
 
     if given["out"].is_dir():
         raise UserError(f"{given['out']}: is a folder; --out is the name of a CSV file")
-    labels = given["labels"]
     done = predict_run(
         run,
         FeatureCache(given["cache"]),
-        labels=given_labels(labels) if labels else None,
+        labels=given_labels(given) if given["labels"] else None,
         target=_target(given),
         calibrate_subset=given["calibrate_subset"],
         device=choose_device(given["device"]),

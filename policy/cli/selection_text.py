@@ -135,9 +135,10 @@ def _sentences(details: Mapping[str, Any]) -> Iterator[str]:
         yield f"On average from {low} to {high} GFLOPs {verdict}."
     if main == "map":
         yield "The oracle takes the cheapest model whose best-scored class is right, which need not raise mAP."
+    drawn = f"{details['groups']:,} groups of videos" if "groups" in details else "videos"
     yield (
         "Controls are shown at the selector's cost, on the line between their points around it. Area: mean height "
-        "above random selection over those budgets. In brackets: 95 % intervals, bootstrap over videos."
+        f"above random selection over those budgets. In brackets: 95 % intervals, bootstrap over {drawn}."
     )
 
 

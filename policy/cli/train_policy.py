@@ -155,7 +155,7 @@ def affinity(alphas: tuple[float, ...], as_json: bool, **given: Any) -> None:
     config = with_schedule(SelectorConfig(decisions="perceptron", **given_settings()), given_options())
     for alpha in alphas:
         replace(config, alpha=alpha).check()
-    data = open_data(config, FeatureCache(given["cache"]), given_labels(given["labels"]))
+    data = open_data(config, FeatureCache(given["cache"]), given_labels(given))
     for note in data.notes:
         click.echo(note, err=True)
     pool = Pool.of(config, data)
@@ -263,7 +263,7 @@ def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
         return
     config.check()
     cache = FeatureCache(given["cache"])
-    labels = given_labels(given["labels"])
+    labels = given_labels(given)
     if not ranks.leads:
         assist(config, cache, labels, given["out"], device=given["device"], ranks=ranks)
         return

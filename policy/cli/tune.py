@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.command import AS_JSON, DEVICE, check_scheduler, given_labels, jobs_options, tells_mistakes
+from cache_schema.command import (
+    AS_JSON,
+    DEVICE,
+    check_scheduler,
+    given_labels,
+    jobs_options,
+    tells_mistakes,
+)
 from cache_schema.run_folder import write_atomically
 from policy.options import command_words, given_settings, option_words, options
 from policy.registry import CONFIGS
@@ -168,7 +175,7 @@ def _search(method: str, given: dict[str, Any]) -> None:
     config = completed(method, values, given.get("recipe"))
     config.check()
     ranges = ranges_of(config, given["tuned"], values)
-    cache, labels = FeatureCache(given["cache"]), given_labels(given["labels"])
+    cache, labels = FeatureCache(given["cache"]), given_labels(given)
     subset = config.train_subset or usual_subset(labels, TRAIN_SUBSETS)
     folds = None if given["validation"] else given["tune_folds"] or _FOLDS
     parts = fold_labels(labels, subset, folds=folds or 1, validation=given["validation"], seed=config.seed)

@@ -134,6 +134,7 @@ class VideoSet:
             which all have rows. Only these are used.
         segments: M, of a set for evaluation; empty ones for a video whose labels give none. A set to train on has
             none of them.
+        groups: M, equal for videos that belong together; empty where nothing is known of that.
     """
 
     subset: str
@@ -146,6 +147,7 @@ class VideoSet:
     pool: Mapping[str, Stream] = field(default_factory=dict)
     pairs: Mapping[str, Pairs] = field(default_factory=dict)
     segments: Sequence[Segments] = ()
+    groups: tuple[str, ...] = ()
     _checked: set[tuple[str, int, str]] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -160,6 +162,7 @@ class VideoSet:
             labels=self.labels[places],
             first=self.first[places],
             segments=tuple(self.segments[place] for place in places) if self.segments else (),
+            groups=tuple(self.groups[place] for place in places) if self.groups else (),
         )
 
     def length(self, index: int) -> int:
@@ -227,6 +230,13 @@ class VideoSet:
         if self.multi_label:
             return torch.from_numpy(self.labels[places].astype(np.float32))
         return torch.from_numpy(self.first[places])
+
+    @property
+    def trained_labels(self) -> npt.NDArray[np.bool_]:
+        """(M, C): the classes that videos are trained to have: all, or without `multi_label` the first."""
+        if self.multi_label:
+            return self.labels
+        return np.asarray(np.arange(self.labels.shape[1]) == self.first[:, None])
 
     def trained_classes(self) -> npt.NDArray[np.bool_]:
         """(C,): the classes that occur in what `targets` gives."""

@@ -6,15 +6,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cache_schema import FeatureCache, Stream
-from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.annotations import Grouping, LabelSet, VideoLabel
+from cache_schema.annotations.groups import groups_of, in_both
 from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
 from cache_schema.errors import CacheError, LabelError
 from policy.config import DataConfig
@@ -22,6 +24,9 @@ from policy.data.batches import Pairs, Role, Segments, VideoSet
 from policy.data.coverage import differing_lengths, paired_rows, segments_beyond_the_end
 
 EVAL_SUBSETS = (*VAL_SUBSETS, "testing", "test")
+
+GROUPS = "groups"
+"""Their name among the digests of a dataset."""
 
 _NAMED = 3  # how many videos or classes a message names
 
@@ -37,6 +42,7 @@ class Dataset:
             videos in it.
         judges_training: whether the videos for evaluation are training videos that are held out, which `held_out`
             has scores of, too.
+        grouping: how it is told which videos belong together; None where it is not.
     """
 
     train: VideoSet
@@ -45,13 +51,24 @@ class Dataset:
     notes: tuple[str, ...]
     held_out: Mapping[str, Stream] = field(default_factory=dict)
     judges_training: bool = False
+    grouping: Grouping | None = None
 
     @property
     def multi_label(self) -> bool:
         return self.train.multi_label
 
+    def describe_groups(self) -> dict[str, Any]:
+        """For config.json: how the groups were told, how many there are, and those that are in both subsets."""
+        parts = self.train.groups, self.evaluation.groups
+        return {
+            "told_by": None if self.grouping is None else asdict(self.grouping),
+            "train": len(set(parts[0])),
+            "evaluation": len(set(parts[1])),
+            "in_both": sorted(set(parts[0]).intersection(parts[1])),
+        }
+
     def digest(self) -> dict[str, str]:
-        """SHA-256 of the labels used and, per stream, of the features used."""
+        """SHA-256 of the labels used, of the groups of videos if there are any, and per stream of the features."""
         return dict(self._digest)
 
     @cached_property
@@ -64,8 +81,10 @@ class Dataset:
             content[part] = [[video, np.flatnonzero(row).tolist()] for video, row in pairs]
         if not self.multi_label and (self.train.labels.sum(axis=1) > 1).any():
             content["first"] = self.train.first.tolist()
+        groups = [self.train.groups, self.evaluation.groups]
         return {
             "labels": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+            **({GROUPS: hashlib.sha256(json.dumps(groups).encode()).hexdigest()} if any(groups) else {}),
             **{stream.name: stream.digest(ids) for stream in self.train.streams.values()},
             **{name: stream.digest(ids) for name, stream in self.train.pool.items()},
             **{
@@ -139,10 +158,10 @@ def open_dataset(
         found = [_of_classes(*matched, classes, notes) for matched in found]
     parts = []
     for purpose, (ids, videos) in zip(("training", "evaluation"), found, strict=True):
-        subset = videos[0].subset
-        segments = () if purpose == "training" else segments_of(videos, classes)
+        subset, trains = videos[0].subset, purpose == "training"
         of_labels = _onehot(videos, classes)
-        parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments))
+        held = () if trains else segments_of(videos, classes), groups_of(videos, labels.source)
+        parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, *held))
         notes.append(f"{_counted(len(ids))} of subset {subset!r} for {purpose}")
     matches = [pair for matched in found for pair in zip(*matched, strict=True)]
     train, evaluation = parts
@@ -165,8 +184,11 @@ def open_dataset(
     if differing := differing_lengths(next(iter(by_role.values())), labels, matches):
         notes.append(differing)
     notes += _on_segments(evaluation, labels)
-    notes += _on_classes(train, evaluation, labels, classes)
-    return Dataset(train, evaluation, classes, tuple(notes), others)
+    notes += [
+        *_on_classes(train, evaluation, labels, classes),
+        *_on_groups(labels, classes, train, evaluation),
+    ]
+    return Dataset(train, evaluation, classes, tuple(notes), others, grouping=labels.grouping)
 
 
 def open_videos(
@@ -218,12 +240,14 @@ def open_videos(
             raise LabelError(f"{labels.source}: no video of subset {subset!r} has a class that the run knows")
     _check_videos([*by_role.values()], [*by_name.values()], ids, pairs)
     of_labels, segments = _onehot(videos, classes), segments_of(videos, classes)
-    found = VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments)
+    groups = groups_of(videos, labels.source)
+    found = VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, segments, groups)
     if differing := differing_lengths(
         next(iter(by_role.values())), labels, list(zip(ids, videos, strict=True))
     ):
         notes.append(differing)
     notes += _on_segments(found, labels)
+    notes += _on_groups(labels, classes, found)
     return found, notes
 
 
@@ -330,6 +354,36 @@ def _on_segments(evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
     )
     if beyond:
         yield f"{labels.source}: {beyond}"
+
+
+def _on_groups(labels: LabelSet, classes: Sequence[str], *parts: VideoSet) -> Iterator[str]:
+    """What to know of the groups of videos, if there are any.
+
+    Args:
+        parts: the videos for training, where there are some, and those for evaluation.
+    """
+    if counts := [f"{len(set(part.groups)):,} in subset {part.subset!r}" for part in parts if part.groups]:
+        yield f"groups of videos ({labels.grouping or 'as labelled'}): {', '.join(counts)}"
+    if len(set(parts[-1].groups)) == 1:
+        yield f"all videos of subset {parts[-1].subset!r} are of one group: their intervals have no width"
+    if len(parts) == 1:
+        return
+    train, evaluation = parts
+    if crossing := in_both(train.groups, evaluation.groups, (train.subset, evaluation.subset)):
+        yield crossing
+    if one := _of_one_group(train):
+        which = _some(_quoted(classes[c] for c in one), "class", "classes")
+        yield f"{which}, with all training videos in one group: what is fitted without that has no example of it"
+
+
+def _of_one_group(videos: VideoSet) -> list[int]:
+    """The classes of which all videos are of one group, unless all others are, too."""
+    if len(set(videos.groups)) < 2:
+        return []
+    group, labels = np.unique(videos.groups, return_inverse=True)[1], videos.trained_labels
+    return [
+        c for c in np.flatnonzero(labels.any(axis=0)).tolist() if len(np.unique(group[labels[:, c]])) == 1
+    ]
 
 
 def segments_digest(videos: VideoSet) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -83,15 +84,25 @@ class Interval:
     high: float
 
 
-def resampled_weights(videos: int, resamples: int, seed: int) -> npt.NDArray[np.float32]:
+def resampled_weights(
+    videos: int, resamples: int, seed: int, groups: Sequence[str] = ()
+) -> npt.NDArray[np.float32]:
     """(M, B): how often each of M videos is in each of B bootstrap samples of M, drawn with replacement.
+
+    Of videos that belong together a sample has all, or none: as many groups are drawn as there are (the cluster
+    bootstrap: Davison and Hinkley, 1997, Sec. 3.8). A sample then has more videos than there are, or fewer.
 
     The functions below take samples as weights, because then scores need not be sorted again for every sample.
     `scipy.stats.bootstrap` passes the observations themselves to its statistic instead (and refuses a single one):
     for mAP that is a sort per class and sample, a hundred times slower.
+
+    Args:
+        groups: M, equal for videos that belong together; empty where each is on its own.
     """
-    counts = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), size=resamples)
-    return np.ascontiguousarray(counts.T, np.float32)
+    group = np.unique(groups, return_inverse=True)[1] if len(groups) else np.arange(videos)
+    drawn = int(group.max()) + 1
+    counts = np.random.default_rng(seed).multinomial(drawn, np.full(drawn, 1 / drawn), size=resamples)
+    return np.ascontiguousarray(counts.T[group], np.float32)
 
 
 def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:

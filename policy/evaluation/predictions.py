@@ -31,7 +31,7 @@ DETECTIONS = ("detections.json", "detections.csv")
 _MACS = "macs/"
 """Before a name of the ledger, in a file."""
 _NAMES = {"row_counts": "seen"}
-_COMMON = ("video_ids", "ledger")
+_COMMON = ("video_ids", "ledger", "groups")
 """Of fields that have another name in a file."""
 
 
@@ -42,11 +42,13 @@ class Judged(ABC):
         video_ids: M.
         offsets: (M+1,) int64; the rows of video m are offsets[m]:offsets[m+1].
         ledger: (R, M), in R draws (1 where nothing is drawn).
+        groups: M, equal for videos that belong together; empty where nothing is known of that.
     """
 
     video_ids: tuple[str, ...]
     offsets: IntArray
     ledger: Ledger
+    groups: tuple[str, ...] = ()
 
     @property
     def lengths(self) -> IntArray:
@@ -87,9 +89,9 @@ class Judged(ABC):
     def intervals(cls, runs: Sequence[Any], *, resamples: int) -> Mapping[str, Interval]:
         """95 % bootstrap intervals over the videos, of means over several runs of this class (one for each seed).
 
-        By default of "gflops" per video. A sample has the same videos for all runs and methods.
+        By default of "gflops" per video. A sample has the same videos for all runs and methods, and whole groups.
         """
-        weights = resampled_weights(len(runs[0].video_ids), resamples, 0)
+        weights = resampled_weights(len(runs[0].video_ids), resamples, 0, runs[0].groups)
         gflops = np.mean([run.gflops.mean(axis=0) for run in runs], axis=0)
         return {"gflops": percentile_interval(float(gflops.mean()), weighted_mean(gflops, weights))}
 
@@ -125,6 +127,7 @@ class Predictions(Judged):
     gates: npt.NDArray[np.uint8]
     row_counts: IntArray
     ledger: Ledger
+    groups: tuple[str, ...] = ()
 
     @property
     def fine_rows(self) -> IntArray:
@@ -198,7 +201,9 @@ class Predictions(Judged):
 
 
 def write_arrays(path: Path, judged: Judged, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write arrays, ids and ledger as an .npz that needs no pickle. Raises UserError where that cannot be."""
+    """Write arrays, ids, groups and ledger as an .npz without pickles. Raises UserError where that cannot be."""
+    if judged.groups:
+        arrays = {**arrays, "groups": np.array(judged.groups)}
     macs = {_MACS + name: spent for name, spent in judged.ledger.items()}
     content = io.BytesIO()
     np.savez_compressed(content, video_ids=np.array(judged.video_ids), **arrays, **macs)  # type: ignore[arg-type]
@@ -206,16 +211,19 @@ def write_arrays(path: Path, judged: Judged, arrays: Mapping[str, npt.NDArray[An
 
 
 @contextmanager
-def read_arrays(path: Path) -> Iterator[tuple[tuple[str, ...], Ledger, dict[str, npt.NDArray[Any]]]]:
-    """Ids, ledger and the other arrays that `write_arrays` wrote, for a block that makes an object of them.
+def read_arrays(path: Path) -> Iterator[tuple[tuple[str, ...], Ledger, dict[str, Any]]]:
+    """Ids, ledger and the other arrays that `write_arrays` wrote, for a block that makes an object of them; among
+    these, where there are any, the groups, as a tuple.
 
     Raises:
         UserError: the file is missing or damaged, or the block found something missing or of another kind.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            arrays: dict[str, Any] = {name: file[name] for name in file.files}
         video_ids = tuple(map(str, arrays.pop("video_ids")))
+        if "groups" in arrays:
+            arrays["groups"] = tuple(map(str, arrays["groups"]))
         macs = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_MACS)}
         ledger = Ledger({name.removeprefix(_MACS): spent for name, spent in macs.items()})
         yield video_ids, ledger, arrays
@@ -228,9 +236,9 @@ def intervals(
 ) -> dict[str, Interval]:
     """Bootstrap intervals of mean_average_precision, top1, gflops, usage and fine_features (means over videos).
 
-    Videos are resampled with replacement, the same ones for every run, and each figure is averaged over the runs
-    (and their draws): the interval shows how much it depends on which videos happen to be in the evaluation
-    subset, not on the seeds, which are too few to be resampled.
+    Videos are resampled with replacement, the same ones for every run, and whole groups of them; each figure is
+    averaged over the runs (and their draws): the interval shows how much it depends on which videos happen to be
+    in the evaluation subset, not on the seeds, which are too few to be resampled.
 
     Args:
         runs: one method's predictions of the same videos; several for several seeds.
@@ -245,7 +253,7 @@ def intervals(
     for other in runs[1:]:
         if other.video_ids != runs[0].video_ids or not np.array_equal(other.labels, labels):
             raise ValueError("the runs have different videos or labels")
-    weights = resampled_weights(len(labels), resamples, seed)
+    weights = resampled_weights(len(labels), resamples, seed, runs[0].groups)
     mean_ap = float(np.mean([run.mean_average_precision() for run in runs]))
     resampled = [
         np.mean([weighted_mean_average_precision(draw, labels, weights) for draw in run.scores], axis=0)

@@ -67,6 +67,7 @@ class Localizations(Judged):
     appearance: npt.NDArray[np.float16] | None = None
     motion: npt.NDArray[np.float16] | None = None
     spans: FloatArray | None = None
+    groups: tuple[str, ...] = ()
 
     @property
     def class_probabilities(self) -> npt.NDArray[np.float32]:
@@ -95,7 +96,7 @@ class Localizations(Judged):
         found = {**super().intervals(runs, resamples=resamples)}
         if not len(runs[0].truth.videos):
             return found
-        weights = resampled_weights(len(runs[0].video_ids), resamples, 0)
+        weights = resampled_weights(len(runs[0].video_ids), resamples, 0, runs[0].groups)
         values = [run.metrics() for run in runs]
         for protocol in PROTOCOLS:
             # (I, B), the mean over the runs.

@@ -24,7 +24,7 @@ from policy.localization.judged import Localizations
 from policy.localization.localize import Activations, localize, video_probabilities
 from policy.localization.loss import Clips, class_logits, co_activity_loss, mil_loss, padded
 from policy.localization.network import WTALCNetwork
-from policy.localization.sampling import check_clips, crop, draw_batches, trained_labels
+from policy.localization.sampling import check_clips, crop, draw_batches
 from policy.localization.session import NETWORK, WTALCSession
 from policy.method import Losses, Method, Moment, Prediction, row_offsets
 from policy.networks.packing import lengths_of, split_videos, video_of_row
@@ -112,7 +112,7 @@ class WTALC(LocalizationMethod):
 
     def epoch_order(self, videos: VideoSet, generator: torch.Generator) -> Tensor:
         config = self.config
-        return draw_batches(trained_labels(videos), config.epoch_steps, config.batch, config.pairs, generator)
+        return draw_batches(videos.trained_labels, config.epoch_steps, config.batch, config.pairs, generator)
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         config = self.config
@@ -173,6 +173,7 @@ class WTALC(LocalizationMethod):
             self.detections(videos, activations),
             ground_truth_of(videos.segments),
             spans=np.concatenate(clip_spans(videos)),
+            groups=videos.groups,
         )
 
     def _clips(self, batch: Batch) -> tuple[Tensor, Clips]:

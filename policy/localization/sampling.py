@@ -13,15 +13,6 @@ from policy.data.batches import VideoSet
 from policy.localization.loss import Clips
 
 
-def trained_labels(videos: VideoSet) -> npt.NDArray[np.bool_]:
-    """(M, C): the classes that videos are trained on: all, or with one label a video the first."""
-    if videos.multi_label:
-        return videos.labels
-    labels = np.zeros_like(videos.labels)
-    labels[np.arange(len(videos)), videos.first] = True
-    return labels
-
-
 def draw_batches(
     labels: npt.NDArray[np.bool_], steps: int, batch: int, pairs: int, generator: torch.Generator
 ) -> Tensor:

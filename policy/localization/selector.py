@@ -15,6 +15,7 @@ from cache_schema import UserError
 from cache_schema.costs import stream_cost
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet
+from policy.data.groups import random_folds
 from policy.data.opening import Dataset
 from policy.evaluation.annotated import ground_truth_of
 from policy.evaluation.detection import FloatArray
@@ -35,7 +36,6 @@ from policy.localization.levels import activation_levels
 from policy.localization.localize import localize, video_probabilities
 from policy.localization.method import WTALC, LocalizationMethod, clip_spans
 from policy.localization.motion_affinity import BoolArray, affinity, disparity, pseudo_labels, top_clips
-from policy.localization.sampling import trained_labels
 from policy.method import Calibration, Losses, Method, Moment, Prediction, row_offsets
 from policy.session import Session, TrainedRun
 from policy.training.checkpoint import read_weights
@@ -120,7 +120,7 @@ class LocalizationSelector(LocalizationMethod):
         self.model.to(device).eval()
         if config.budget is not None:
             self._check_budget(videos, config.budget)
-        labels = trained_labels(videos)
+        labels = videos.trained_labels
         activations = {
             role: [self.model.activations(role, videos.features(role, i)) for i in range(len(videos))]
             for role in self.roles
@@ -141,9 +141,9 @@ class LocalizationSelector(LocalizationMethod):
                 for i, appearance in enumerate(activations["appearance"])
             )
         if config.budget is not None:
-            folds = min(config.folds, len(videos))
-            self.model.folds = nn.ModuleList(deepcopy(self.model.selector) for _ in range(folds))
-            self._fold_of = np.random.default_rng(config.seed).permutation(len(videos)) % folds
+            self._fold_of = random_folds(len(videos), config.folds, config.seed, videos.groups)
+            folds = range(int(self._fold_of.max()) + 1)
+            self.model.folds = nn.ModuleList(deepcopy(self.model.selector) for _ in folds)
 
     def _check_budget(self, videos: VideoSet, budget: float) -> None:
         """Raises UserError for a budget that not even the cheap model keeps."""
@@ -281,6 +281,7 @@ class LocalizationSelector(LocalizationMethod):
             np.concatenate([one.appearance for one in answered]).astype(np.float16),
             np.concatenate([one.motion for one in answered]).astype(np.float16),
             np.concatenate(spans),
+            videos.groups,
         )
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:

@@ -26,7 +26,7 @@ from policy.evaluation.metrics import (
     weighted_mean_average_precision,
 )
 from policy.selection.curve import SelectionCurve
-from policy.selection.pool import FloatArray
+from policy.selection.pool import FloatArray, PoolTable
 
 Metric = Literal["top1", "map"]
 Drawn = SelectionCurve | Sequence[SelectionCurve]
@@ -121,7 +121,7 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Points of curves for a table's videos and for bootstrap samples of them.
+    """Points of curves for a table's videos and for bootstrap samples of them, of whole groups if they have any.
 
     Args:
         curves: on one table.
@@ -145,7 +145,7 @@ def compare(
         resamples = min(resamples, affordable) if affordable >= FEWEST_RESAMPLES else 0
     parts = {name: [_points(each, metric)] for name, each in draws.items()}
     dearest = [table.mean_macs.max(keepdims=True) / 1e9]
-    for weights in _samples(len(table), resamples, seed):
+    for weights in _samples(table, resamples, seed):
         dearest.append(weighted_mean(table.macs.T / 1e9, weights).max(axis=0))
         for name, each in draws.items():
             parts[name].append(_resampled(each, metric, weights))
@@ -161,13 +161,13 @@ def draws_of(curve: Drawn) -> list[SelectionCurve]:
     return [curve] if isinstance(curve, SelectionCurve) else list(curve)
 
 
-def _samples(videos: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.float32]]:
+def _samples(table: PoolTable, resamples: int, seed: int) -> Iterator[npt.NDArray[np.float32]]:
     """Weights (M, ·) of all samples, in parts that fit into memory."""
-    most = max(1, _WEIGHTS_AT_A_TIME // videos)
+    most = max(1, _WEIGHTS_AT_A_TIME // len(table))
     parts = [min(most, resamples - start) for start in range(0, resamples, most)]
     seeds = np.random.SeedSequence(seed).generate_state(len(parts)).tolist()
     for part, seed_of_part in zip(parts, seeds, strict=True):
-        yield resampled_weights(videos, part, seed_of_part)
+        yield resampled_weights(len(table), part, seed_of_part, table.groups)
 
 
 def _points(draws: Sequence[SelectionCurve], metric: Metric) -> Points:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cache_schema import CacheError, Stream, UserError
 from policy.data.batches import RowChoice, VideoSet
+from policy.data.groups import stratified_folds
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
 from policy.selection.least_squares import (
@@ -114,7 +115,7 @@ def fit_linear_head(
     scale.fit(features[start : start + _PART] for start in range(0, len(features), _PART))
     features = scaled(scale, features)
     targets = class_targets(videos)
-    fold = assign_folds(targets, folds, seed)
+    fold = assign_folds(targets, folds, seed, videos.groups)
     parts = [moments(features[fold == k], targets[fold == k]) for k in range(folds)]
     whole = sum(parts[1:], parts[0])
     if folds == 1:
@@ -160,22 +161,26 @@ def _by_fold(heads: Sequence[Linear], fold: IntArray, features: Floats) -> Float
     return predicted
 
 
-def assign_folds(targets: BoolArray, folds: int, seed: int) -> IntArray:
+def assign_folds(targets: BoolArray, folds: int, seed: int, groups: Sequence[str] = ()) -> IntArray:
     """(M,): a fold for each video, drawn at random: folds of equal size, with equally many videos of each class.
 
-    Both hold up to one video. A video of several classes counts for the rarest of them. The only video of a class
-    is judged by a head fitted on no example: to it the class is as likely as one that no video has.
+    Both hold up to one video; with groups, as nearly as these allow. A video of several classes counts for the
+    rarest of them. The only video, or group, of a class is judged by a head fitted on no example: to it the class
+    is as likely as one that no video has.
 
     Args:
         targets: (M, C).
+        groups: M, equal for videos that are in the same fold; empty where each is on its own.
 
     Raises:
-        UserError: there are fewer videos than folds.
+        UserError: there are fewer videos, or groups, than folds.
     """
     if len(targets) < folds:
         raise UserError(f"--folds {folds}: there are only {len(targets)} videos to train on")
     counts = targets.sum(axis=0)
     rarest = np.where(targets, counts, len(targets) + 1).argmin(axis=1)
+    if groups and folds > 1:
+        return stratified_folds(groups, rarest, folds, seed)
     shuffled = np.random.default_rng(seed).permutation(len(targets))
     by_class = shuffled[np.argsort(rarest[shuffled], kind="stable")]
     fold = np.empty(len(targets), np.int64)
@@ -185,9 +190,7 @@ def assign_folds(targets: BoolArray, folds: int, seed: int) -> IntArray:
 
 def class_targets(videos: VideoSet) -> BoolArray:
     """(M, C): the classes that a video is trained to have; without `multi_label` only its first."""
-    if videos.multi_label:
-        return videos.labels
-    return np.asarray(np.arange(videos.labels.shape[1]) == videos.first[:, None])
+    return videos.trained_labels
 
 
 def mean_features(

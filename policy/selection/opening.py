@@ -79,6 +79,7 @@ class CacheTable(PoolTable):
             first=videos.first,
             multi_label=videos.multi_label,
             macs=np.stack([member.macs(videos) for member in members], axis=1),
+            groups=videos.groups,
             _members=members,
             _videos=videos,
             _is_small=4 * np.prod(shape, dtype=np.int64) <= _KEPT_BYTES,

@@ -108,6 +108,7 @@ class PoolTable:
         multi_label: whether losses are binary cross-entropy over all classes, or cross-entropy.
         probabilities: (M, N, C) float32, mean over the rows of a video.
         macs: (M, N), what each model costs on each video, its classifier included.
+        groups: M, equal for videos that belong together; empty where nothing is known of that.
     """
 
     models: tuple[str, ...]
@@ -117,6 +118,7 @@ class PoolTable:
     multi_label: bool
     probabilities: Floats
     macs: IntArray
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.video_ids)

@@ -16,6 +16,7 @@ from torch import Tensor
 from cache_schema import FeatureCache
 from policy.config import RunConfig
 from policy.data.batches import Role, VideoSet
+from policy.data.groups import random_folds
 from policy.data.opening import Dataset
 from policy.evaluation.operating import OperatingTarget, TargetKind
 from policy.method import Calibration, IntArray, Method
@@ -159,6 +160,8 @@ class PoolMethod(Method):
 
     def held_out_folds(self, videos: VideoSet) -> IntArray:
         """(M,): of training videos, for the held-out predictions of regressions."""
+        if videos.groups:  # whose classes need not be spread evenly, where a fold is so small a part
+            return random_folds(len(videos), FOLDS, self.config.seed, videos.groups)
         return assign_folds(class_targets(videos), min(FOLDS, len(videos)), self.config.seed)
 
     @abstractmethod

@@ -45,6 +45,7 @@ def describe(
     and random selection, `selector_above`: between the selector's and another, both over the `budgets`
     (`policy.selection.area`); `equal_cost`: the point above each curve at equal cost. All with bootstrap intervals
     over videos, null where these would have taken too long.
+    groups: of these videos, how many; samples have whole ones. Not there where nothing is known of them.
 
     Args:
         input_model: shown as `own`.
@@ -76,6 +77,7 @@ def describe(
         "point": {name: values[0] for name, values in _points(point, ranked=True).items()},
         "curves": {name: _points(drawn, ranked=table.multi_label) for name, drawn in curves.items()},
         "comparisons": comparisons,
+        **({"groups": len(set(table.groups))} if table.groups else {}),
     }
 
 

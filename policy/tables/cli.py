@@ -21,6 +21,7 @@ from cache_schema.command import (
     VAL_FRACTION,
     given_labels,
     label_options,
+    reading_options,
     tells_mistakes,
 )
 from policy.baselines.config import FrameClassifierConfig, FramesConfig, GlimpsesConfig, JumpsConfig
@@ -192,6 +193,7 @@ def costs(out: Path | None, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--annotations",
+    "labels",
     required=True,
     type=click.Path(path_type=Path),
     help="Annotations with segments: a file, or the folder of a benchmark's own files.",
@@ -224,14 +226,13 @@ def detections(
     context: click.Context,
     /,
     file: Path,
-    annotations: Path,
     subset: str | None,
     ious: str | None,
     per_class: bool,
     resamples: int,
     out: Path | None,
     as_json: bool,
-    **_: Any,
+    **of_labels: Any,
 ) -> None:
     """Anybody's detections: mAP by three protocols, on every set of videos that papers evaluate. Needs no cache.
 
@@ -251,7 +252,7 @@ def detections(
         output.check_folder(out)
     judgement = judge(
         file,
-        given_labels(annotations),
+        given_labels(of_labels),
         subset=subset,
         ious=None if ious is None else parse_ious(ious),
         resamples=resamples,
@@ -273,7 +274,7 @@ def detections(
     "--cache", type=_PATH, help="Feature cache of a wtalc run, whose activations it needs to be drawn."
 )
 @click.option("--labels", type=_PATH, help="Its labels, with --cache.")
-@label_options
+@reading_options
 @options(VAL_FRACTION, DEVICE, AS_JSON)
 @click.pass_context
 @tells_mistakes
@@ -306,7 +307,7 @@ def timeline(
         raise UserError("--cache and --labels: give both, or none of them")
     run = timelines.read_run(run_folder)
     if cache is not None and labels is not None:
-        run = timelines.with_activations(run, FeatureCache(cache), given_labels(labels), device)
+        run = timelines.with_activations(run, FeatureCache(cache), given_labels(context.params), device)
     videos = timelines.choose(run, video_ids)
     output.check_folder(out)
     content = timelines.document(run, videos, _command(context))
@@ -612,7 +613,7 @@ def _setting(values: dict[str, Any]) -> Setting:
         of_methods=of_methods,
         models=values.get("models", ()),
         cache=FeatureCache(values["cache"]),
-        labels=given_labels(values["labels"]),
+        labels=given_labels(values),
         dataset=None if values["dataset"] == "none" else values["dataset"],
         seeds=range(values["seeds"]),
         runs=values["runs"],

@@ -141,9 +141,11 @@ def judge(
     if not judged[truth.videos].any():
         raise UserError(f"{labels.source}: subset {subset!r} has no segments, by which detections are judged")
     thresholds = np.array(ious or _usual_ious(labels))
+    groups = np.array([video.group for video in videos])
     weights = {name: np.zeros((len(videos), resamples), np.float32) for name in sets}
     for name, chosen in sets.items():
-        weights[name][chosen] = resampled_weights(int(chosen.sum()), resamples, _SEED)
+        drawn = groups[chosen].tolist() if labels.grouping else ()
+        weights[name][chosen] = resampled_weights(int(chosen.sum()), resamples, _SEED, drawn)
     scores: dict[str, dict[str, Score]] = {}
     for protocol in PROTOCOLS:
         matching = match(detections, truth, thresholds.tolist(), protocol)
@@ -155,6 +157,10 @@ def judge(
             for name, chosen in sets.items()
         }
     notes = _notes(labels, subset, sets, detections, truth)
+    if resamples and labels.grouping:
+        notes.append(
+            f"Intervals are over {len(np.unique(groups[judged])):,} groups of videos ({labels.grouping})."
+        )
     return Judgement(path, labels, subset, thresholds, sets, detections, truth, scores, resamples, notes)
 
 

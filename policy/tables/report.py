@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from cache_schema import StreamSpec
+from cache_schema.annotations.groups import in_both
 from cache_schema.costs import cost_table, stream_cost
 from policy.config import StepTrainingConfig
 from policy.data.opening import Dataset
@@ -156,6 +157,7 @@ def make_report(
     }
     state = (
         _videos(data, labels_name),
+        *_groups(data),
         *(_stream(role, spec) for role, by_paper in specs.items() for spec in _unique(by_paper)),
         *_replaced(streams),
         *_trained_alike(order),
@@ -176,6 +178,18 @@ def _videos(data: Dataset, labels_name: str) -> str:
         f"Ours: {labels_name}, {len(train):,} videos for training ({train.subset}) and {len(evaluation):,} for "
         f"evaluation ({evaluation.subset}) in {len(data.classes)} classes, {kind}."
     )
+
+
+def _groups(data: Dataset) -> Iterable[str]:
+    """Which videos belong together, if that is known, and which groups are in both subsets."""
+    train, evaluation = data.train, data.evaluation
+    if data.grouping is not None:
+        counts = f"{len(set(train.groups)):,} for training and {len(set(evaluation.groups)):,} for evaluation"
+        yield (
+            f"Groups of videos ({data.grouping}): {counts}; held out, and drawn for intervals, as a whole."
+        )
+    if crossing := in_both(train.groups, evaluation.groups, (train.subset, evaluation.subset)):
+        yield f"{crossing}."
 
 
 def _unique(specs: Mapping[str, StreamSpec]) -> Iterable[StreamSpec]:

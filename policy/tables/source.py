@@ -50,7 +50,8 @@ class Source:
             more = len(matched[0] - common)
             if more:
                 notes.append(f"{more:,} more left out, which other streams of the table lack")
-            labels = LabelSet(labels.source, tuple(v for v in labels.videos if v.video_id in common))
+            kept = tuple(v for v in labels.videos if v.video_id in common)
+            labels = replace(labels, videos=kept, notes=())
             datasets = {kind: open_data(skipping(config), cache, labels) for kind, config in kinds.items()}
         return Source(cache, labels, tuple(notes), datasets)
 

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from cache_schema.annotations import LabelSet, VideoLabel
-from cache_schema.errors import LabelError
+from cache_schema.annotations.groups import groups_of, held_out_groups, onehot
+from cache_schema.errors import LabelError, UserError
 from policy.data.batches import IntArray
+from policy.data.groups import stratified_folds
+
+BoolArray = npt.NDArray[np.bool_]
 
 HELD_OUT = "held out"
 """The subset of the videos that a fold is judged on."""
@@ -22,18 +27,21 @@ def fold_labels(
     """The labels of each fold: some videos of a subset are of subset `HELD_OUT` there, the others as they were.
 
     Videos of other subsets lose labels and segments, so that nothing can depend on them. Classes are spread evenly
-    over the folds, by each video's first class.
+    over the folds, by each video's first class. Where videos have groups, these stay together.
 
     Args:
         folds: in how many parts the subset is divided, each held out once.
         validation: the share of the subset that is held out instead, in a single fold.
 
     Raises:
-        LabelError: there are fewer videos than folds, or a class has no video outside of a fold.
+        LabelError: there are fewer videos, or groups, than folds, or a class has no video outside of a fold.
     """
     videos = [video for video in labels.subset(subset) if video.subset == subset]
     place = _places([video.labels[0] for video in videos], seed)
-    if validation is None:
+    groups = groups_of(videos, labels.source)
+    if groups:
+        held = _held_groups(labels, videos, groups, folds=folds, validation=validation, seed=seed)
+    elif validation is None:
         if len(videos) < folds:
             raise LabelError(f"{labels.source}: {len(videos)} videos of subset {subset!r} for {folds} folds")
         held = [place % folds == fold for fold in range(folds)]
@@ -49,6 +57,8 @@ def fold_labels(
         kept = {label for video, out in zip(videos, part, strict=True) if not out for label in video.labels}
         if lacking := sorted(count.keys() - kept):
             only = "its only video" if count[lacking[0]] == 1 else f"all its {count[lacking[0]]} videos"
+            of_class = {v.group for v in videos if lacking[0] in v.labels}
+            only += ", of one group," if groups and count[lacking[0]] > len(of_class) == 1 else ""
             more = f" (and {len(lacking) - 1:,} more classes)" if len(lacking) > 1 else ""
             raise LabelError(
                 f"{labels.source}: class {lacking[0]!r}{more} of subset {subset!r} cannot be learned where {only} "
@@ -58,6 +68,26 @@ def fold_labels(
         _relabelled(labels, {v.video_id for v, out in zip(videos, part, strict=True) if out}, subset)
         for part in held
     )
+
+
+def _held_groups(
+    labels: LabelSet,
+    videos: Sequence[VideoLabel],
+    groups: Sequence[str],
+    *,
+    folds: int,
+    validation: float | None,
+    seed: int,
+) -> list[BoolArray]:
+    """(M,) of each fold: which videos are held out."""
+    try:
+        if validation is not None:
+            return [held_out_groups(groups, onehot(videos), validation, seed)]
+        _, classes = np.unique([video.labels[0] for video in videos], return_inverse=True)
+        fold = stratified_folds(groups, classes, folds, seed)
+        return [fold == number for number in range(folds)]
+    except UserError as error:
+        raise LabelError(f"{labels.source}, subset {videos[0].subset!r}: {error}") from error
 
 
 def _places(classes: Sequence[str], seed: int) -> IntArray:
@@ -75,4 +105,4 @@ def _relabelled(labels: LabelSet, held: set[str], subset: str) -> LabelSet:
             return VideoLabel(video.video_id, (), video.subset, aliases=video.aliases)
         return replace(video, subset=HELD_OUT) if video.video_id in held else video
 
-    return LabelSet(labels.source, tuple(map(video_of, labels.videos)), labels.notes)
+    return replace(labels, videos=tuple(map(video_of, labels.videos)))

@@ -102,8 +102,8 @@ def _area(
     value = float(np.mean([_clipped_area(curve.gflops, 100 * curve.top1, budgets) for curve in curves]))
     if not resamples:
         return value, None, None
-    videos = len(curves[0].points[0].predictions.video_ids)
-    weights = resampled_weights(videos, resamples, 0)
+    of_first = curves[0].points[0].predictions
+    weights = resampled_weights(len(of_first.video_ids), resamples, 0, of_first.groups)
     areas = np.zeros(resamples)
     for curve in curves:
         predictions = [point.predictions for point in curve.points]
