@@ -6,6 +6,7 @@ Exit codes: 0: done. 1: done, but some videos failed, each named with its reason
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import signal
@@ -31,11 +32,22 @@ R = TypeVar("R")
 C = TypeVar("C", bound=Callable[..., Any])
 
 
+class FormatName(click.Choice[str]):
+    """A format of labels; of a wrong name the closest are told, not all."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices:
+            close = " or ".join(difflib.get_close_matches(str(value), self.choices))
+            hint = f"{close}? " if close else ""
+            self.fail(f"no format of labels is called {value!r}; {hint}docs/labels.md shows all", param, ctx)
+        return str(value)
+
+
 _READING_OPTIONS = (
     click.option(
         "--format",
         "labels_format",
-        type=click.Choice(sorted(FORMATS)),
+        type=FormatName(sorted(FORMATS)),
         metavar="NAME",
         help="Format of the labels (docs/labels.md); by default what names and first lines say.",
     ),

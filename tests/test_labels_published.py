@@ -346,6 +346,20 @@ def test_json_of_openmmlab_2(tmp_path: Path) -> None:
     )
 
 
+def test_json_of_activitynet_in_mmaction2(tmp_path: Path) -> None:
+    def entry(label: str) -> dict[str, Any]:
+        annotations = [{"segment": [1.5, 4.0], "label": label}]
+        return {"duration_second": 30.5, "duration_frame": 900, "annotations": annotations, "fps": 30.0}
+
+    train, val = {"v_abc": entry("Polo"), "v_v_d": entry("BMX")}, {"v_-x": entry("Polo")}
+    write(tmp_path, {"anet_anno_train.json": json.dumps(train), "anet_anno_val.json": json.dumps(val)})
+    labels = read_labels(tmp_path)
+    assert shown(labels) == [("v_abc", "Polo", "train"), ("v_v_d", "BMX", "train"), ("v_-x", "Polo", "val")]
+    assert [video.aliases for video in labels.videos] == [("abc",), ("v_d",), ("-x",)]
+    assert labels.videos == read_labels(tmp_path / "anet_anno_train.json").videos
+    assert labels.videos[0].segments[0].end_s == 4.0
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -73,7 +73,7 @@ FORMATS: Mapping[str, Format] = {
     "class-folders": Format(class_folders.read, class_folders.fits, True, "CLASS/VIDEO.mp4"),
     "ucf101": Format(ucf101.read, ucf101.fits, example="trainlist01.txt"),
     "hmdb51": Format(hmdb51.read, hmdb51.fits, example="brush_hair_test_split1.txt"),
-    "activitynet": Format(activitynet.read_json, example="activity_net.v1-3.min.json"),
+    "activitynet": Format(activitynet.read_json, activitynet.fits_json, example="activity_net.v1-3.min.json"),
     "activitynet-lists": Format(activitynet.read_txt, activitynet.fits_txt, example="anet_train_video.txt"),
     "mini-kinetics": Format(mini_kinetics.read, mini_kinetics.fits, example="mini_kinetics_train.txt"),
     "kinetics": Format(kinetics.read, kinetics.fits),

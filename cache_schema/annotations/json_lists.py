@@ -24,10 +24,7 @@ from cache_schema.errors import LabelError
 
 PATH_KEYS = ("filename", "framedir", "videopath", "video", "path", "filepath", "videoid", "id")
 _LABEL_KEYS = ("label", "labels", "gtlabel", "class", "category", "action")
-_START = re.compile(
-    r'\s*(\[\s*\{[^{}\[\]]*"(filename|frame_dir|file_name|video_path|video|path)"|\{.{0,4000}"data_list"\s*:\s*\[)',
-    re.DOTALL,
-)
+_START = re.compile(r'\s*(\[\s*\{|\{.{0,4000}"data_list"\s*:\s*\[)', re.DOTALL)
 _FORM = 'an object with "filename" or "frame_dir", and "label"'
 
 
