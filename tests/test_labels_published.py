@@ -517,7 +517,10 @@ def test_tables_without_a_subset_are_called_after_theirs(tmp_path: Path) -> None
         {"my_train.csv": "video,label\na,x\n", "my_test.csv": "video,label\nb,x\n", "other.csv": "q\n"},
     )
     expected = [("a", "x", "train"), ("b", "x", "test")]
-    assert shown(read_labels(tmp_path)) == shown(read_labels(tmp_path / "my_train.csv")) == expected
+    assert shown(read_labels(tmp_path)) == expected
+    alone = read_labels(tmp_path / "my_train.csv")
+    assert shown(alone) == expected
+    assert alone.notes == (f"{tmp_path / 'my_train.csv'}: read with my_test.csv beside it",)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def read_labels(
             f"{error.filename or path}: cannot read the labels: {error.strerror or error}"
         ) from error
     except UnicodeError as error:
-        raise LabelError(f"{path}: not a text file in UTF-8") from error
+        raise LabelError(f"{path}: not a text file in UTF-8 (Excel saves one as 'CSV UTF-8')") from error
     return divided(labels, val_fraction, split or 0) if divides and val_fraction is not None else labels
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from cache_schema.annotations.class_names import NumberedClasses, check_unused
 from cache_schema.annotations.labels import Entry, LabelSet, label_set
-from cache_schema.annotations.list_files import subset_files, subset_of
+from cache_schema.annotations.list_files import siblings_note, subset_files, subset_of
 from cache_schema.annotations.published import lines, start_of
 from cache_schema.annotations.table import plain
 from cache_schema.errors import LabelError
@@ -56,29 +56,32 @@ def read(path: Path, *, split: int | None = None, class_file: Path | None = None
         LabelError: an object is of another form, a class has no name, or a video occurs twice.
     """
     listed: list[Listed] = []
-    for subset, file in subset_files(path, fits, split).items():
+    files = subset_files(path, fits, split)
+    for subset, file in files.items():
         before = len(listed)
         listed += _objects(file, subset)
         if len(listed) == before:
             raise LabelError(f"{file}: no videos in it")
-    return named_set(path, listed, class_file)
+    return named_set(path, listed, class_file, siblings_note(path, files))
 
 
-def named_set(path: Path, listed: Sequence[Listed], class_file: Path | None) -> LabelSet:
+def named_set(
+    path: Path, listed: Sequence[Listed], class_file: Path | None, notes: Sequence[str] = ()
+) -> LabelSet:
     """The listed videos with names for their classes. Raises LabelError as `read` does."""
     kinds = {type(label) for one in listed for label in one.labels}
     if len(kinds) > 1:
         raise LabelError(f"{path}: has classes by number and classes by name")
     if kinds == {str}:
         check_unused(class_file, path)
-        return label_set(path, [Entry(*one) for one in listed])  # type: ignore[arg-type]
+        return label_set(path, [Entry(*one) for one in listed], notes)  # type: ignore[arg-type]
     classes = NumberedClasses.of(path, class_file, (int(label) for one in listed for label in one.labels))
     entries = []
     for one in listed:
         place = f"{one.file}, line {one.line}" if one.line else f"{one.file}, video {one.name!r}"
         names = classes.names(tuple(map(int, one.labels)), place)
         entries.append(Entry(one.name, names, one.subset, one.file, one.line, one.frames))
-    return label_set(path, entries, classes.notes)
+    return label_set(path, entries, (*notes, *classes.notes))
 
 
 def read_json_lines(file: Path, subset: str, folder: str = "") -> Iterator[Listed]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cache_schema.annotations.published import start_of
@@ -70,6 +70,12 @@ def subset_files(path: Path, fits: Callable[[Path], bool], split: int | None = N
             else f"{path}: no files called after train, val or test"
         )
     return _ordered(found)
+
+
+def siblings_note(path: Path, files: Mapping[str, Path]) -> tuple[str, ...]:
+    """What to tell where files were read that are called as the given one (`subset_files`)."""
+    others = ", ".join(file.name for file in files.values() if file != path)
+    return (f"{path}: read with {others} beside it",) if others and not path.is_dir() else ()
 
 
 def _siblings(path: Path, fits: Callable[[Path], bool]) -> dict[str, Path]:

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 
 from cache_schema.annotations.class_names import CLASS_FILES, NumberedClasses, check_unused
 from cache_schema.annotations.labels import Entry, LabelSet, label_set
-from cache_schema.annotations.list_files import subset_files, subset_of
+from cache_schema.annotations.list_files import siblings_note, subset_files, subset_of
 from cache_schema.annotations.published import lines, number_in, start_of, wrong
 from cache_schema.errors import LabelError
 from cache_schema.names import LIST_SUFFIXES, VIDEO_SUFFIXES, ending
@@ -85,13 +85,13 @@ def read(
         listed += _lines(file, subset)
         if len(listed) == before:
             raise LabelError(f"{file}: no videos in it")
-    others = [file.name for file in files.values() if file != path]
-    notes = [f"{path}: read with {', '.join(others)} beside it"] if others and not path.is_dir() else []
+    notes = [*siblings_note(path, files)]
     if odd := next((line for line in listed if bool(line.name) is not bool(listed[0].name)), None):
         raise LabelError(f"{odd.place}: has a {_kind(odd)}, where lines before have a {_kind(listed[0])}")
     if listed[0].name:
         check_unused(class_file, path)
-        return label_set(path, [Entry(o.path, (o.name,), o.subset, o.file, o.number) for o in listed], notes)
+        entries = [Entry(line.path, (line.name,), line.subset, line.file, line.number) for line in listed]
+        return label_set(path, entries, notes)
     frames = form == "frames" or (form is None and _has_frames(listed))
     if form is None and len(listed[0].numbers) > 1:
         other = "list-labels" if frames else "list-frames"
@@ -106,14 +106,14 @@ def read(
     classes = NumberedClasses.of(path, class_file, (n for line in listed for n in line.numbers[frames:]))
     entries = [
         Entry(
-            o.path,
-            classes.names(o.numbers[frames:], o.place),
-            o.subset,
-            o.file,
-            o.number,
-            o.numbers[0] if frames else None,
+            line.path,
+            classes.names(line.numbers[frames:], line.place),
+            line.subset,
+            line.file,
+            line.number,
+            line.numbers[0] if frames else None,
         )
-        for o in listed
+        for line in listed
     ]
     return label_set(path, entries, (*notes, *classes.notes))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cache_schema.annotations.labels import Entry, LabelSet, label_set
-from cache_schema.annotations.list_files import subset_files, subset_of
+from cache_schema.annotations.list_files import siblings_note, subset_files, subset_of
 from cache_schema.annotations.published import shortened
 from cache_schema.annotations.table import VIDEO_COLUMNS, columns_of, open_table
 from cache_schema.errors import LabelError
@@ -40,7 +40,8 @@ def read(path: Path) -> LabelSet:
         LabelError: a line is wrong; the message names it.
     """
     files = table_files(path)
-    return label_set(path, [entry for subset, file in files.items() for entry in entries(file, subset)])
+    listed = [entry for subset, file in files.items() for entry in entries(file, subset)]
+    return label_set(path, listed, siblings_note(path, files))
 
 
 def table_files(path: Path) -> dict[str, Path]:
