@@ -154,7 +154,8 @@ def evaluate_run(
     run = _Finished(folder, cache, labels, config, note)
     subset = config.eval_subset or run.usual_subset()
     videos = run.videos(subset, "for evaluation")
-    if crossing := in_both(run.training_groups, videos.groups, (run.train_subset, subset)):
+    crossing = in_both(run.training_groups, videos.groups, (run.train_subset, subset))
+    if crossing and subset != run.train_subset:
         note(crossing)
     compared = METHODS[run.config.method].describes_training and (described or out is not None)
     on_training = _on_training(run, target, calibrate_subset)

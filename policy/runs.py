@@ -475,9 +475,13 @@ def _streams_of_other(
 
 def read_grouping(folder: Path) -> Grouping | None:
     """How it was told which videos of a run belong together; None where it was not. Raises UserError where the
-    folder holds no run."""
-    told = read_json(folder / CONFIG).get(GROUPS, {}).get("told_by")
-    return None if told is None else Grouping(**told)
+    folder holds no run, or one of another version."""
+    content = read_json(folder / CONFIG)
+    try:
+        told = content[GROUPS]["told_by"] if GROUPS in content else None
+        return None if told is None else Grouping(**told)
+    except (KeyError, TypeError) as error:
+        raise not_ours(folder / CONFIG) from error
 
 
 def read_config(folder: Path) -> RunConfig:

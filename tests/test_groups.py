@@ -18,7 +18,7 @@ from policy.baselines import cross_validated
 from policy.baselines.config import UniformConfig
 from policy.data.groups import random_folds, stratified_folds
 from policy.data.opening import Dataset, open_dataset
-from policy.evaluation.metrics import resampled_weights
+from policy.evaluation.metrics import percentile_interval, resampled_weights, weighted_mean
 from policy.evaluation.predictions import Predictions, intervals
 from policy.method import Method
 from policy.selection.area import compare
@@ -420,3 +420,20 @@ def test_groups_are_kept_with_predictions(tmp_path: Path) -> None:
     assert Predictions.load(tmp_path / "bare.npz").groups == ()
     replace(run, groups=tuple("abcd" * 10)).save(tmp_path / "grouped.npz")
     assert Predictions.load(tmp_path / "grouped.npz").groups == tuple("abcd" * 10)
+
+
+def test_intervals_cover_what_new_groups_would_give() -> None:
+    """Of 200 evaluations on 30 new persons, each of whom a policy finds easy or hard, with 8 videos of each."""
+    random, covered = np.random.default_rng(0), {"by group": 0, "by video": 0}
+    groups = [f"p{place // 8:02d}" for place in range(240)]
+    weights = {
+        "by group": resampled_weights(240, 400, 0, groups),
+        "by video": resampled_weights(240, 400, 0),
+    }
+    for _ in range(200):
+        right = (random.random(240) < np.repeat(random.choice([0.3, 0.9], 30), 8)).astype(np.float64)
+        for name, drawn in weights.items():
+            interval = percentile_interval(right.mean(), weighted_mean(right, drawn))
+            covered[name] += interval.low <= 0.6 <= interval.high
+    assert 0.9 <= covered["by group"] / 200 <= 0.98
+    assert covered["by video"] / 200 <= 0.8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def train(cache: Path, method: str, out: Path, *words: object) -> Result:
     return call(train_policy.commands[method], cache, *STREAMS, *SMALL, "--out", out, *words)
 
 
-def told(result: Result) -> str:
+def line_of(result: Result) -> str:
     """The one line on standard error of a mistake."""
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
@@ -95,8 +96,8 @@ def test_groups_are_part_of_a_run(cache: Path, run: Path) -> None:
     assert again.exit_code == 0 and "had already been finished" in again.stderr
     # Another option that groups them in the same way is the same run.
     again = train(cache, "liteeval", run, *words, "--group-column", "room")
-    assert "holds a run with another content of groups" in told(again)
-    assert "holds a run with another content of groups" in told(train(cache, "liteeval", run, *words))
+    assert "holds a run with another content of groups" in line_of(again)
+    assert "holds a run with another content of groups" in line_of(train(cache, "liteeval", run, *words))
 
 
 def test_groups_in_both_subsets(cache: Path, tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_groups_in_both_subsets(cache: Path, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(words: list[object], message: str, cache: Path, tmp_path: Path) -> None:
-    assert message in told(train(cache, "liteeval", tmp_path / "run", *words))
+    assert message in line_of(train(cache, "liteeval", tmp_path / "run", *words))
 
 
 def evaluate(run: Path, cache: Path, *words: object, labels: Path | None = None) -> Result:
@@ -160,7 +161,13 @@ def test_a_finished_run_keeps_its_groups(cache: Path, run: Path, tmp_path: Path)
     assert "bare.csv: no column 'person' for --group-column person" in result.stderr
     assert "here each video is on its own, intervals are over videos" in result.stderr
     assert Predictions.load(tmp_path / "bare" / "predictions.npz").groups == ()
-    assert "no column 'person'" in told(evaluate(run, cache, "--group-column", "person", labels=bare))
+    assert "no column 'person'" in line_of(evaluate(run, cache, "--group-column", "person", labels=bare))
+    spoilt = shutil.copytree(run, tmp_path / "spoilt")
+    damaged: tuple[object, ...] = ([], {"told_by": 3}, {"told_by": {"colour": "red"}})
+    for told in damaged:
+        config = json.loads((run / "config.json").read_text()) | {"groups": told}
+        (spoilt / "config.json").write_text(json.dumps(config))
+        assert "config.json: not a config of this version" in line_of(evaluate(spoilt, cache))
     result = evaluate(run, cache, "--group-column", "who", labels=bare)
     assert "groups of videos (--group-column who): 3" in result.stderr
 
@@ -185,7 +192,7 @@ def test_tuning_by_group(cache: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "fold 1 of 2: groups of videos (--group-column person): 3 in subset 'train', 3 in" in result.stderr
     assert "--group-column person" in (tmp_path / "study" / "best.txt").read_text()
-    line = told(call(command, cache, *words, "--folds", 7, "--out", tmp_path / "other"))
+    line = line_of(call(command, cache, *words, "--folds", 7, "--out", tmp_path / "other"))
     assert "7 folds need as many groups of videos, and there are 6: ask for fewer" in line
 
 
