@@ -48,7 +48,7 @@ from rich.table import Table
 from benchmarks.plain import NoVideo, Showing
 from benchmarks.tables import as_written
 from benchmarks.videos import media_data, noisy_frames, write_video
-from cache_schema.names import printable
+from cache_schema.files import printable
 from extract.decode import Video, VideoError, read_video
 from extract.sampling import sample_times
 

@@ -15,8 +15,8 @@ from cache_schema.cache import FeatureCache, shard_paths
 from cache_schema.command import AS_JSON, SOME_FAILED, count, progress, size, tells_mistakes
 from cache_schema.costs import cost_table
 from cache_schema.errors import CacheError, UserError
+from cache_schema.files import printable
 from cache_schema.importers.cli import import_command
-from cache_schema.importers.rows import printable
 from cache_schema.index import shard_files
 from cache_schema.tools import drop as dropping
 from cache_schema.tools import export as exporting

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 import click
 
@@ -134,6 +134,10 @@ class Interrupted(click.ClickException):
 
     def __init__(self) -> None:
         super().__init__("interrupted; run the same command again to finish")
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Without click's "Error:", which it is not."""
+        click.echo(self.message, file=file, err=file is None)
 
 
 def tells_mistakes(command: Callable[P, R]) -> Callable[P, R]:

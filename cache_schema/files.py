@@ -103,3 +103,8 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def printable(name: str | Path) -> str:
+    """A name or path as one line of text that can be printed and stored, whatever bytes it is made of."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace").replace("\n", "\\n").replace("\r", "\\r")

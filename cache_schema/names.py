@@ -1,9 +1,6 @@
-"""Names of files: what a file is taken for by its ending, and how a name is printed."""
+"""Names of files: what a file is taken for by its ending."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 # Of files with moving pictures: what libav's muxers and demuxers of video call theirs, and recorders do. Not of
 # what mostly holds something else (.ogg and .m4a sound, .avif and .webp single pictures, .dat anything), nor of
@@ -41,8 +38,3 @@ def split_ending(name: str) -> tuple[str, str]:
 def ending(name: str) -> str:
     """The ending of a file's name in small letters, with its dot; empty where there is none."""
     return split_ending(name)[1]
-
-
-def printable(name: str | Path) -> str:
-    """A name or path as one line of text that can be printed and stored, whatever bytes it is made of."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace").replace("\n", "\\n").replace("\r", "\\r")

@@ -6,7 +6,6 @@ import contextlib
 import platform
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from extract.backbones.backbone import Backbone
 from extract.claims import Claim, Claims, clear_dead, wait_for
 from extract.jobs import Recipe, extract_by_jobs
 from extract.pipeline import Progress, Settings, Work, extract_shards
-from extract.planning import Plan, added_since, make_plan
+from extract.planning import Outcome, Plan, added_since, make_plan
 from extract.sources import Sources, SourceVideo
 
 _TOOLS = ("thriftvid", "torch", "torchvision", "timm", "decord2", "decord", "av", "pillow", "h5py")
@@ -25,29 +24,6 @@ _TOOLS = ("thriftvid", "torch", "torchvision", "timm", "decord2", "decord", "av"
 Written = Callable[[Sequence[SourceVideo]], None]
 # Extracts all of some work.
 Round = Callable[[Iterator[Work], Progress, Written], None]
-
-
-@dataclass
-class Outcome:
-    """What became of a request.
-
-    Attributes:
-        extracted: videos that this run added to at least one stream.
-        present: videos that every stream had already, or got from another run meanwhile.
-        failed: reason by video, those refused or known from an earlier run included.
-        partial: reason by video, of which there are rows but not all, those known from an earlier run included.
-        remarks: of this run, by video, what is odd about the file and harmless.
-        decoders: of this run, how many videos each decoder decoded.
-        frames: how many were decoded.
-    """
-
-    extracted: int = 0
-    present: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    partial: dict[str, str] = field(default_factory=dict)
-    remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    decoders: dict[str, int] = field(default_factory=dict)
-    frames: int = 0
 
 
 def extract(
@@ -185,9 +161,7 @@ def run_rounds(
     while videos:
         plan = make_plan(videos, specs, cache, retry_failed=retry_failed)
         retry_failed = False  # in a later round: what another run has just tried
-        outcome.present += plan.present
-        outcome.failed.update(plan.failed | plan.refused)
-        outcome.partial.update(plan.partial)
+        outcome.add(plan)
         progress.videos_total += sum(map(len, plan.missing.values()))
         if not plan.missing:
             clear_dead(cache)

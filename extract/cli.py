@@ -17,11 +17,12 @@ from cache_schema.command import (
     DEVICE,
     SOME_FAILED,
     check_scheduler,
+    count,
     group_reasons,
     jobs_options,
     tells_mistakes,
 )
-from cache_schema.names import printable
+from cache_schema.files import printable
 from extract import options
 from extract.backbones import (
     BUILT_IN,
@@ -31,7 +32,8 @@ from extract.backbones import (
     parse_stream,
     weights_by_stream,
 )
-from extract.sources import Ids, find_videos
+from extract.planning import Outcome, nothing_to_do
+from extract.sources import Ids, Sources, find_videos
 from extract.video_arguments import VideosCommand, takes_videos
 
 
@@ -85,7 +87,8 @@ from extract.video_arguments import VideosCommand, takes_videos
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Only say what would be done and, from a few seconds of it, about how long it would take.",
+    help="Only say what would be done and, from a few seconds of it, about how long it would take. Pretrained "
+    "weights need not be there.",
 )
 @AS_JSON
 @click.pass_context
@@ -145,13 +148,20 @@ def batch_extract(
     chosen = weights_by_stream(weights, dict(zip(names, streams, strict=True)))
     for note in sources.notes:
         click.echo(note, err=True)
+    pairs = {request.name: (request, chosen[text]) for text, request in zip(streams, requests, strict=True)}
+
+    if not dry_run and not retry_failed:  # networks and decoders take seconds, for nothing perhaps
+        done = nothing_to_do(sources, [*pairs.values()], cache, precision=precision)
+        if done is not None:
+            _finish(context, done, sources, names)
+            return
 
     import torch
 
     from extract.backbones.backbone import Backbone
     from extract.batch import extract, extract_by_many, tool_versions
     from extract.devices import choose_precision, find_device
-    from extract.dry_run import foresee
+    from extract.dry_run import foresee, specs_of, stand_in
     from extract.jobs import Recipe
     from extract.pipeline import Settings
     from extract.progress import show_progress
@@ -164,7 +174,6 @@ def batch_extract(
         torch.set_num_threads(threads)
     where = find_device(device)
     precision = choose_precision(precision, where, _warn)
-    pairs = {request.name: (request, chosen[text]) for text, request in zip(streams, requests, strict=True)}
     settings = Settings(
         decode_workers=workers or cores,
         batch=batch or (128 if where.type == "cuda" else 16),
@@ -175,15 +184,22 @@ def batch_extract(
 
     def backbones() -> dict[str, Backbone]:
         return {
-            name: Backbone(request, weights=weights, device=where, precision=precision)
+            name: Backbone(
+                request,
+                weights=stand_in(weights) if dry_run else weights,
+                device=where,
+                precision=precision,
+            )
             for name, (request, weights) in pairs.items()
         }
 
     if dry_run:
         with Console(stderr=True).status("opening some of the videos, and extracting a few"):
+            built = backbones()
             forecast = foresee(
                 sources,
-                backbones(),
+                built,
+                specs_of(built, pairs, cache),
                 cache,
                 settings,
                 retry_failed=retry_failed,
@@ -209,11 +225,17 @@ def batch_extract(
             )
         else:
             outcome = extract(sources, backbones(), cache, settings, **common)
+    _finish(context, outcome, sources, names)
+
+
+def _finish(context: click.Context, outcome: Outcome, sources: Sources, streams: Sequence[str]) -> None:
+    """Print what became of the running command's request, and end it."""
+    cache, videos = context.params["cache"], len(sources.videos) + len(sources.refused)
     _remark(outcome.remarks, outcome.partial)
     summary = {
         "cache": printable(cache),
-        "streams": list(pairs),
-        "videos": len(sources.videos) + len(sources.refused),
+        "streams": list(streams),
+        "videos": videos,
         "extracted": outcome.extracted,
         "already_there": outcome.present,
         "failed": outcome.failed,
@@ -224,13 +246,13 @@ def batch_extract(
         "left_out": dict(sources.left_out),
     }
     line = (
-        f"{summary['videos']} videos: {outcome.extracted} extracted ({outcome.frames} frames), "
+        f"{count(videos, 'videos')}: {outcome.extracted} extracted ({count(outcome.frames, 'frames')}), "
         f"{outcome.present} already there, {len(outcome.failed)} failed"
         f"{f', {len(outcome.partial)} partial' * bool(outcome.partial)}; "
-        f"cache {cache} has {' and '.join(pairs)}"
+        f"cache {cache} has {' and '.join(streams)}"
     )
-    _tell("failed", outcome.failed, summary, line, as_json=as_json)
-    if outcome.failed or (outcome.partial and damaged == "refuse"):
+    _tell("failed", outcome.failed, summary, line, as_json=context.params["as_json"])
+    if outcome.failed or (outcome.partial and context.params["damaged"] == "refuse"):
         context.exit(SOME_FAILED)
 
 

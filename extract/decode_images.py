@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cache_schema.names import printable
+from cache_schema.files import printable
 from extract.decode_index import complaints, heard
 from extract.decode_packets import Findings, VideoError
 from extract.decode_video import Video

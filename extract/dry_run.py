@@ -7,15 +7,16 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cache_schema import StreamSpec
 from cache_schema.command import count, size
+from extract.backbones import StreamRequest
 from extract.backbones.backbone import Backbone
 from extract.pipeline import Progress, Settings, Work, extract_shards
-from extract.planning import Plan, make_plan
+from extract.planning import Plan, make_plan, streams_there
 from extract.sources import Sources, SourceVideo
 from extract.views import View
 from extract.workers import DecodeJob, Finished, Opened, decode_all
@@ -130,6 +131,7 @@ class _Opened:
 def foresee(
     sources: Sources,
     backbones: Mapping[str, Backbone],
+    specs: Mapping[str, StreamSpec],
     cache: Path,
     settings: Settings,
     *,
@@ -141,10 +143,12 @@ def foresee(
     Of many videos some are drawn and opened, always the same ones. How long it takes is measured on those, in this
     process and its decoders, and divided by `jobs`.
 
+    Args:
+        specs: of the streams that would be extracted; the backbones may have other weights, by `stand_in`.
+
     Raises:
         CacheError: as `extract` does.
     """
-    specs = {name: backbone.spec for name, backbone in backbones.items()}
     plan = make_plan(sources.videos, specs, cache, retry_failed=retry_failed, read_only=True)
     missing = _drawn(plan)
     opened = _open(missing, {name: backbone.view for name, backbone in backbones.items()}, settings)
@@ -166,6 +170,32 @@ def foresee(
         seconds=frames / frames_per_s / jobs if frames_per_s else None,
         worked_s=worked_s,
     )
+
+
+def stand_in(weights: str) -> str:
+    """Weights with which a network is as quick and gives as many numbers: pretrained ones may not be there."""
+    return "random:0" if weights == "pretrained" else weights
+
+
+def specs_of(
+    backbones: Mapping[str, Backbone], requests: Mapping[str, tuple[StreamRequest, str]], cache: Path
+) -> dict[str, StreamSpec]:
+    """What backbones with weights by `stand_in` would be with those of the requests.
+
+    Raises:
+        CacheError: the cache is damaged.
+    """
+    there = streams_there([*requests.values()], cache, precision="auto")
+    specs = {name: backbone.spec for name, backbone in backbones.items()}
+    for name, (_, weights) in requests.items():
+        if weights != stand_in(weights):
+            spec = specs[name]
+            specs[name] = (
+                replace(there[name].spec, precision=spec.precision)
+                if name in there
+                else replace(spec, weights=weights, weights_digest="")
+            )
+    return specs
 
 
 def _drawn(plan: Plan) -> list[_Missing]:

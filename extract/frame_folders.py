@@ -6,7 +6,8 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
-from cache_schema.names import PICTURE_SUFFIXES, printable, split_ending
+from cache_schema.files import printable
+from cache_schema.names import PICTURE_SUFFIXES, split_ending
 from extract.decode_packets import VideoError
 
 _DIGITS = re.compile(r"[0-9]+")

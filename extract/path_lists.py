@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schema.annotations.table import plain
-from cache_schema.names import VIDEO_SUFFIXES, ending, printable, split_ending
+from cache_schema.files import printable
+from cache_schema.names import VIDEO_SUFFIXES, ending, split_ending
 
 # What a table may call its column of paths (`plain`), the likeliest first.
 _PATH_COLUMNS = (

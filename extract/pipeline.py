@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cache_schema import StreamSpec, VideoRecord, to_float16, write_shard
-from cache_schema.names import printable
+from cache_schema.files import printable
 from cache_schema.schema import Float16Array, Float64Array
 from extract.backbones.backbone import Backbone
 from extract.batcher import Batcher, Rows

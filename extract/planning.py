@@ -10,10 +10,12 @@ from pathlib import Path
 
 from cache_schema import CacheError, FeatureCache, Stream, StreamSpec
 from cache_schema.cache import shard_paths
-from cache_schema.names import printable
+from cache_schema.files import printable
 from cache_schema.schema import differences
 from cache_schema.shard import Shard, prepare_folder
-from extract.sources import SourceVideo, fingerprint
+from extract.backbones import StreamRequest
+from extract.claims import clear_dead
+from extract.sources import Sources, SourceVideo, fingerprint
 
 _EARLIER = "known from an earlier run; --retry-failed tries again"
 
@@ -39,6 +41,35 @@ class Plan:
     refused: dict[str, str] = field(default_factory=dict)
     shards: dict[str, set[str]] = field(default_factory=dict)
     arrived: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Outcome:
+    """What became of a request.
+
+    Attributes:
+        extracted: videos that this run added to at least one stream.
+        present: videos that every stream had already, or got from another run meanwhile.
+        failed: reason by video, those refused or known from an earlier run included.
+        partial: reason by video, of which there are rows but not all, those known from an earlier run included.
+        remarks: of this run, by video, what is odd about the file and harmless.
+        decoders: of this run, how many videos each decoder decoded.
+        frames: how many were decoded.
+    """
+
+    extracted: int = 0
+    present: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    decoders: dict[str, int] = field(default_factory=dict)
+    frames: int = 0
+
+    def add(self, plan: Plan) -> None:
+        """What needs not be done."""
+        self.present += plan.present
+        self.failed.update(plan.failed | plan.refused)
+        self.partial.update(plan.partial)
 
 
 def make_plan(
@@ -75,6 +106,58 @@ def make_plan(
         elif video.id not in plan.failed:
             plan.present += 1
     return plan
+
+
+def streams_there(
+    requests: Iterable[tuple[StreamRequest, str]], cache: Path, *, precision: str
+) -> dict[str, Stream]:
+    """Those of some streams that a cache has, as far as can be told without their networks and weights.
+
+    Args:
+        requests: with the weights of each. Of a file only its content says whether they are the same.
+        precision: "fp32", "bf16", or "auto", which is either.
+
+    Raises:
+        CacheError: the cache is damaged.
+    """
+    opened = FeatureCache(cache, read_only=True) if cache.is_dir() else {}
+    there = {}
+    for request, weights in requests:
+        if request.name not in opened:
+            continue
+        spec = opened[request.name].spec
+        alike = (request.network, request.sampling, request.size)
+        if (
+            (spec.backbone, spec.sampling, spec.preprocessing.crop) == alike
+            and weights in (spec.weights, spec.weights.partition(":")[0])
+            and weights != "file"
+            and precision in ("auto", spec.precision)
+        ):
+            there[request.name] = opened[request.name]
+    return there
+
+
+def nothing_to_do(
+    sources: Sources, requests: Sequence[tuple[StreamRequest, str]], cache: Path, *, precision: str
+) -> Outcome | None:
+    """What a run would come to that has nothing to extract; None where there is something, or it is not certain.
+
+    Raises:
+        CacheError: the cache is damaged.
+    """
+    streams = streams_there(requests, cache, precision=precision)
+    if len(streams) < len(requests):
+        return None
+    if not all(video.id in s or video.id in s.failures for video in sources.videos for s in streams.values()):
+        return None  # before files are looked at, which takes long of many
+    specs = {name: stream.spec for name, stream in streams.items()}
+    plan = make_plan(sources.videos, specs, cache, retry_failed=False, read_only=True)
+    if plan.missing:
+        return None
+    clear_dead(cache)
+    outcome = Outcome(failed=dict(sources.refused))
+    outcome.add(plan)
+    return outcome
 
 
 def added_since(plan: Plan, cache: Path, specs: Mapping[str, StreamSpec]) -> set[str]:

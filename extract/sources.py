@@ -13,14 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from cache_schema.errors import UserError
-from cache_schema.names import (
-    ARCHIVE_SUFFIXES,
-    LIST_SUFFIXES,
-    PICTURE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    ending,
-    printable,
-)
+from cache_schema.files import printable
+from cache_schema.names import ARCHIVE_SUFFIXES, LIST_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES, ending
 from extract.decode_packets import VideoError
 from extract.frame_folders import frame_names, is_numbered_picture, numbered_pictures
 from extract.path_lists import address, parse_list, why_not

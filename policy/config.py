@@ -167,6 +167,15 @@ class RunConfig(TrainingConfig, DataConfig):
     def check_together(self) -> None:
         """Raises UserError, one line, where values contradict each other."""
 
+    def stream_names(self) -> tuple[str, ...]:
+        """The streams that the configuration names."""
+        texts: list[str] = []
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.metadata["metavar"] in ("STREAM", "STREAM[:ROWS]") and value is not None:
+                texts += value if isinstance(value, tuple) else [value]
+        return tuple(text.partition(":")[0] for text in texts)
+
     def decisive(self) -> dict[str, Any]:
         """What decides whether two runs are the same, by name, ready for JSON."""
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
@@ -226,6 +235,7 @@ class StepTrainingConfig(ReadoutConfig):
         0.0,
         "Share of the features, and of what the classifier reads, left out at random in training.",
         PART,
+        search=(0.0, 0.5),
         added=True,
     )
     validation: float = option(

@@ -510,7 +510,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # which "meta", having no values, cannot
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
+        raise UserError(f"--device {name}: not to be had here ({str(error).splitlines()[0]})") from error
     return device
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -239,12 +239,16 @@ class AlignedSession(Session):
 
     def begin(self, spans_s: Mapping[str, FloatArray], *, video_id: str = "") -> None:
         """As any session does. Raises ValueError, too, where streams have other numbers of rows."""
-        lengths = {name: len(spans_s[name]) for name in self.streams if name in spans_s}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(
-                f"streams have as many rows as each other, not {' and '.join(map(str, lengths.values()))}"
-            )
+        check_lengths(self.streams, spans_s)
         super().begin(spans_s, video_id=video_id)
+
+
+def check_lengths(streams: Iterable[str], spans_s: Mapping[str, FloatArray]) -> None:
+    """Raises ValueError where a video has more rows in one of the streams than in another."""
+    lengths = {name: len(spans_s[name]) for name in streams if name in spans_s}
+    if len(set(lengths.values())) > 1:
+        found = " and ".join(f"{length} of {name}" for name, length in lengths.items())
+        raise ValueError(f"a video has as many rows in each of the streams, not {found}")
 
 
 def checked_rows(rows: Rows, shape: tuple[int, ...], what: str, place: str = "") -> Tensor:

@@ -852,7 +852,7 @@ def test_interrupted_is_one_line_and_resumable(videos: Path, tmp_path: Path) -> 
     out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (130, "")
     told = [line for line in err.splitlines() if " frames/s, " not in line]  # progress, every half minute
-    assert told == ["Error: interrupted; run the same command again to finish"]
+    assert told == ["interrupted; run the same command again to finish"]
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert 0 < len(FeatureCache(tmp_path / "cache")[NAME]) <= 3

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from policy.sheets.page import render
-from policy.sheets.sheet import Column, Document, Picture, Sheet, Thumbnail, Thumbnails
+from policy.sheets.sheet import Column, Document, Picture, Sheet, Spread, Thumbnail, Thumbnails
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = [
@@ -73,6 +73,14 @@ def picture(kind: str, width: int = 6, height: int = 4) -> bytes:
     content = io.BytesIO()
     Image.fromarray(np.full((height, width, 3), 200, np.uint8)).save(content, format=kind)
     return content.getvalue()
+
+
+def test_an_interval_is_apart_from_its_number() -> None:
+    """So that it can go below it in a narrow window."""
+    sheet = Sheet("", [Column("m"), Column("x")], [["a [1, 2]", Spread(1.0, 0.5, 0.2, 2.0)], ["b", "c"]])
+    text = render("title", [Document("one", "title", [sheet])])
+    assert '<td dir="auto">1.0 ± 0.5 <span class="interval">[0.2, 2.0]</span></td>' in text
+    assert '<td dir="auto">c</td>' in text and ">a [1, 2]</th>" in text
 
 
 def page(words: Sequence[str]) -> str:

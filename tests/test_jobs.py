@@ -24,11 +24,12 @@ from cache_schema import command as cluster_module
 from cache_schema.cli import feature_cache
 from extract import claims as claims_module
 from extract.backbones import parse_stream
-from extract.batch import Outcome, extract_by_many
+from extract.batch import extract_by_many
 from extract.claims import STALE_S, Claims, clear_dead, wait_for
 from extract.cli import batch_extract
 from extract.jobs import Recipe
 from extract.pipeline import Progress, Settings
+from extract.planning import Outcome
 from extract.sources import find_videos
 from tests.clusters import dask
 

@@ -578,5 +578,5 @@ def test_configurations_that_make_no_sense(
 
 @pytest.mark.parametrize("device", ["abacus", "meta"])
 def test_devices_that_are_not_there(device: str, planted: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"no device '{device}'"):
+    with pytest.raises(UserError, match=f"--device {device}: not to be had here"):
         run_method(CONFIG, *opened(planted), tmp_path / "run", device=device)

@@ -871,4 +871,7 @@ def test_what_cannot_be_run(collection: Collection, liteeval: Run, tmp_path: Pat
     assert "finds no segments" in command(liteeval, videos, out, "--detections", tmp_path / "a.csv").error
     assert not out.exists()
     assert "no such file" in command(liteeval, tmp_path / "none", out).error
-    assert "no device" in command(liteeval, videos, out, "--device", "nonsense").error
+    assert (
+        "--device nonsense: not to be had here"
+        in command(liteeval, videos, out, "--device", "nonsense").error
+    )

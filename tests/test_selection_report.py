@@ -186,6 +186,14 @@ def figures(value: float, low: float | None, high: float | None) -> Mapping[str,
         ),
         (figures(-0.004, -0.011, 0.003), "by 0.4 points of HIT@1 [−0.3, 1.1], which may be chance."),
         (figures(0.004, -0.003, 0.011), "by 0.4 points of HIT@1 [−0.3, 1.1], which may be chance."),
+        (
+            figures(-0.0002, -0.0011, 0.0),
+            "the selector is level with the confidence cascade, to a tenth of a point of HIT@1 [−0.1, 0.0].",
+        ),
+        (
+            figures(0.0, None, None),
+            "to a tenth of a point of HIT@1 (no interval: it would have taken too long).",
+        ),
         (figures(0.004, None, None), "by 0.4 points of HIT@1 (no interval: it would have taken too long)."),
     ],
 )

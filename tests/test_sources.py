@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache_schema import UserError
-from cache_schema.names import printable
+from cache_schema.files import printable
 from extract.sources import Sources, find_videos, fingerprint
 
 

@@ -361,8 +361,15 @@ GOOD = {
         ({"lstm-cf": (0.82, 200.0)}, ["within 2 points of LSTM+CF: mAP 79.0 to 82.0"]),
         ({"lstm-cf": (0.8, 100.0)}, ["costs no more than 50% of LSTM+CF's GFLOPs: 90% of them"]),
         ({"random-gating": (0.78, 91.0)}, ["random as often: by 1.0 points of mAP"]),
-        ({"coarse-only": (0.79, 10.0)}, ["as good for no more are Coarse only (79.0 at 10.1 GFLOPs)"]),
-        ({"random-gating": (0.8, 91.0)}, ["by -1.0 points", "as good for no more are Random gating"]),
+        ({"coarse-only": (0.79, 10.0)}, ["as good for no more are Coarse only (79.0 at 10.10 GFLOPs)"]),
+        (
+            {"random-gating": (0.8, 91.0)},
+            ["it is below them by 1.0 points of mAP", "as good for no more are Random gating"],
+        ),
+        (
+            {"random-gating": (0.79, 91.0)},
+            ["they are level to a tenth of a point of mAP", "as good for no more are Random gating"],
+        ),
     ],
 )
 def test_a_table_says_where_liteeval_is_no_better(
@@ -501,7 +508,7 @@ def test_help_shows_a_full_example() -> None:
         (["--cache", "nowhere"], "nowhere: no such cache folder"),
         (["--labels", "nowhere.csv"], "nowhere.csv: cannot read the labels"),
         (["--eval-subset", "val"], "no subset 'val'; it has: train, test"),
-        (["--device", "abacus"], "no device 'abacus'"),
+        (["--device", "abacus"], "--device abacus: not to be had here"),
         (["--runs", "/proc/no"], "cannot be used as a run folder"),
         (["--out", "/proc/no"], "/proc/no: cannot write the table there"),
         (["--seeds", "0"], "0 is not in the range"),

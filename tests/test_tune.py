@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
@@ -29,10 +30,11 @@ from policy.cli.train_policy import train_policy
 from policy.cli.tune import tune
 from policy.registry import CONFIGS, METHODS, configure
 from policy.runs import run_method
+from policy.sheets import terminal
 from policy.tuning.folds import HELD_OUT, fold_labels
 from policy.tuning.problem import Measured, Problem
 from policy.tuning.report import Findings, Tried
-from policy.tuning.space import ranges_of
+from policy.tuning.space import Range, ranges_of, values_of
 from tests.caches import make_spec
 from tests.clusters import ROOT, dask
 from tests.planted import write_planted, write_planted_labels
@@ -434,7 +436,10 @@ def test_minutes(planted: Path, tmp_path: Path) -> None:
         (["--tune", "lr=1:0.1"], "--tune lr=1:0.1: 1.0 is not below 0.1"),
         (["--tune", "input-norm=l3"], "--tune input-norm must be one of standard, l2, none, not l3"),
         (["--tune", "input-norm=a:b"], "--tune input-norm=a:b: give values"),
-        (["--lr", "1", "--weight-decay", "0"], "all of lr, weight_decay are given"),
+        (
+            ["--lr", "1", "--weight-decay", "0", "--readout", "mean", "--dropout", "0"],
+            "all of lr, weight_decay, readout, dropout are given",
+        ),
         (["--folds", "37"], "36 videos of subset 'train' for 37 folds"),
         (["--validation", "0.01"], "leaves none to judge"),
         (["--folds", "2", "--validation", "0.1"], "give --folds or --validation"),
@@ -442,7 +447,7 @@ def test_minutes(planted: Path, tmp_path: Path) -> None:
         (["--scheduler", "tcp://x"], "--backend dask and --scheduler ADDRESS go together"),
         (["--train-subset", "val"], "no subset 'val'; it has: train, test"),
         (["--fine", "medium"], "no stream 'medium'"),
-        (["--device", "abacus"], "no device 'abacus'"),
+        (["--device", "abacus"], "--device abacus: not to be had here"),
         (["--epochs", "0"], "epochs must be positive"),
     ],
 )
@@ -474,7 +479,7 @@ def test_folders_and_journals(planted: Path, tmp_path: Path) -> None:
     found(planted, *options, "--validation", "0.3")
     assert "holds a run with another value of folds (null, not 3)" in told(run(planted, *options))
     ranges = ["--validation", "0.3", "--tune", "lr"]
-    assert "with another range of weight-decay" in told(run(planted, *options, *ranges))
+    assert "with another range of dropout" in told(run(planted, *options, *ranges))
     labels = tmp_path / "labels.csv"
     labels.write_text(
         (planted / "labels.csv").read_text().replace("video_0000,class 0", "video_0000,class 1")
@@ -580,9 +585,10 @@ def test_every_training_video_is_held_out_once_and_no_other_is_known(
         assert max(firsts) - min(firsts) <= 1
 
 
-def problem(gamma: float = 0.1) -> Problem:
+def problem(gamma: float = 0.1, ranges: Sequence[Range] = ()) -> Problem:
     config = configure("liteeval", {"gamma": gamma})
-    return Problem("liteeval", {"gamma": gamma}, None, ranges_of(config, ("lr",), ()), (), "train")
+    ranges = tuple(ranges or ranges_of(config, ("lr",), ()))
+    return Problem("liteeval", {"gamma": gamma}, None, ranges, (), "train")
 
 
 MEASURED = st.builds(Measured, st.just("top-1"), st.floats(0, 1), st.floats(0, 1), st.floats(0, 9))
@@ -616,3 +622,36 @@ def test_the_best_keeps_the_cost_and_the_front_shows_all() -> None:
     assert [trial.number for trial in findings.front] == [4, 2, 1]
     with pytest.raises(UserError, match="no trial could be completed: give it more time"):
         assert Findings(asked, (pruned,), 10).best
+
+
+def tried(number: int, usage: float, ranges: Sequence[Range]) -> Tried:
+    """One of three folds, with the longest values of its ranges."""
+    measured = (Measured("top-1", 0.8123, usage, 194.5),) * 3
+    numbers = {"lr": 0.000123, "warmup": 0.346}
+    values = {
+        one.name: max(one.choices, key=lambda one: len(str(one)))
+        if one.choices
+        else numbers.get(one.name, 0.123)
+        for one in ranges
+    }
+    asked = problem(ranges=ranges)
+    rank_by = asked.values_for_optuna(measured[0])
+    return Tried(number, "complete", values, measured, asked.keeps_cost(measured[0]), 1.0, "", rank_by)
+
+
+def test_the_table_fits_a_terminal_and_parts_what_exceeds_the_cost() -> None:
+    ranges = ranges_of(configure("liteeval", {}), (), ())
+    trials = tuple(tried(number, usage, ranges) for number, usage in enumerate((0.3, 0.1)))
+    shown = terminal.render(Findings(problem(ranges=ranges), trials, 10).document("", drawn=False), width=100)
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 100
+    kept, exceeds = (next(n for n, line in enumerate(lines) if line.split()[:1] == [one]) for one in "10")
+    assert kept < lines.index("too dear") < exceeds
+
+
+def test_searched_numbers_are_short_and_the_command_has_them_exactly() -> None:
+    lr = problem().ranges[0]
+    value = lr.short(0.00034567891234)
+    assert value == 0.000346 and str(value) == "0.000346"
+    assert (lr.short(lr.low * 0.9999), lr.short(lr.high * 1.0001)) == (lr.low, lr.high)
+    assert values_of({"lr": 0.00034567891234}, [lr]) == {"lr": value}

@@ -93,7 +93,8 @@ def say(text: str) -> None:
 def run(*command: str | Path, read: bool = False) -> str:
     """Run one of our commands, shown as one would type it. Returns what it prints, where that is to be read."""
     words = [str(word) for word in command]
-    click.echo(f"$ {shlex.join(words)}")
+    if words[0] != "paper-tables":  # which prints its command itself, below the table
+        click.echo(f"$ {shlex.join(words)}")
     # The policies are small: one thread each, and tables train as many side by side as there are cores.
     policies = words[0] in ("paper-tables", "train-policy")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} if policies else None

@@ -111,7 +111,9 @@ def judge(table: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["at"]]
     for row in rows:
         for other, name in (("random", "random selection"), ("cascade", "the confidence cascade")):
-            value, low, high = (float(row[f"above_{other}{end}"]) for end in ("", "_low", "_high"))
+            value, low, high = (
+                round(float(row[f"above_{other}{end}"]), 1) + 0.0 for end in ("", "_low", "_high")
+            )
             verdict = "above" if low > 0 else "below" if high < 0 else "as good as"
             click.echo(f"{row['method']}: {verdict} {name}, {value:+.1f} points [{low:+.1f}, {high:+.1f}]")
 

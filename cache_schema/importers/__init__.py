@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cache_schema.errors import UserError
+from cache_schema.files import printable
 from cache_schema.importers.hdf5 import SUFFIXES as HDF5
 from cache_schema.importers.importing import Imported, import_stream, looks_like
 from cache_schema.importers.instants import Timing
@@ -17,7 +18,7 @@ from cache_schema.importers.layouts import LAYOUTS, Opened, open_folder, open_hd
 from cache_schema.importers.lists import read_ids
 from cache_schema.importers.matrix import open_npy, open_npz_file
 from cache_schema.importers.planning import PlannedStream, StreamOptions, plan_streams
-from cache_schema.importers.rows import Source, What, printable
+from cache_schema.importers.rows import Source, What
 from cache_schema.importers.table import ScoreTable
 from cache_schema.importers.wtalc import has_objects, open_wtalc
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.errors import UserError
-from cache_schema.importers.rows import printable
+from cache_schema.files import printable
 
 _NPY, _ZIP, _PICKLE = b"\x93NUMPY", b"PK", b"\x80"
 _REFUSED = (

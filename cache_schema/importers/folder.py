@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from cache_schema.errors import UserError
+from cache_schema.files import printable
 from cache_schema.importers.arrays import map_npy, open_npz
-from cache_schema.importers.rows import Rows, Source, What, check_ids, place_of, printable, rows_of
+from cache_schema.importers.rows import Rows, Source, What, check_ids, place_of, rows_of
 from cache_schema.schema import Array, Float64Array, numbers_of
 from cache_schema.tools.export import LIST_COLUMNS, LIST_NAME
 

@@ -18,8 +18,9 @@ import h5py
 import numpy as np
 
 from cache_schema.errors import UserError
+from cache_schema.files import printable
 from cache_schema.importers.parts import RGB_AND_FLOW
-from cache_schema.importers.rows import Rows, Source, check_ids, place_of, printable, rows_of
+from cache_schema.importers.rows import Rows, Source, check_ids, place_of, rows_of
 from cache_schema.schema import Array
 
 SUFFIXES = frozenset({".h5", ".hdf5", ".hdf"})

@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from cache_schema.errors import UserError
+from cache_schema.files import printable
 from cache_schema.importers.folder import KINDS, Folder, files_below
 from cache_schema.importers.hdf5 import SUFFIXES as HDF5
 from cache_schema.importers.hdf5 import hdf5_parts
 from cache_schema.importers.instants import dense
 from cache_schema.importers.parts import RGB_AND_FLOW
-from cache_schema.importers.rows import Source, What, printable
+from cache_schema.importers.rows import Source, What
 from cache_schema.importers.video_features import is_instants, video_features_parts
 from cache_schema.schema import Sampling
 

@@ -9,10 +9,11 @@ from statistics import median
 
 from cache_schema.command import count
 from cache_schema.errors import UserError
+from cache_schema.files import printable
 from cache_schema.importers.instants import spans_of, usual_spans
 from cache_schema.importers.lists import Lengths
 from cache_schema.importers.parts import Changed
-from cache_schema.importers.rows import Rows, Source, printable, some_of
+from cache_schema.importers.rows import Rows, Source, some_of
 from cache_schema.schema import Float64Array, Sampling, numbers_without
 
 _USUAL_FPS = (10, 12, 12.5, 15, 20, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60)

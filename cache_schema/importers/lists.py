@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from cache_schema.errors import UserError
+from cache_schema.files import printable
 from cache_schema.importers.arrays import map_npy
-from cache_schema.importers.rows import ID_COLUMN, check_ids, printable, texts_of
+from cache_schema.importers.rows import ID_COLUMN, check_ids, texts_of
 
 # Of W-TALC's folder of annotations.
 NAMES, DURATIONS, RATES = "videoname.npy", "duration.npy", "extracted_fps.npy"

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from cache_schema.errors import UserError
+from cache_schema.files import printable
 from cache_schema.importers.arrays import map_npy, open_npz
-from cache_schema.importers.rows import Rows, Source, What, check_ids, place_of, printable, rows_of, texts_of
+from cache_schema.importers.rows import Rows, Source, What, check_ids, place_of, rows_of, texts_of
 from cache_schema.schema import Array
 
 IDS, CLASSES = "ids", "classes"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cache_schema.command import count
 from cache_schema.errors import UserError
-from cache_schema.importers.rows import Rows, Source, printable, some_of
+from cache_schema.files import printable
+from cache_schema.importers.rows import Rows, Source, some_of
 
 RGB_AND_FLOW = ("rgb", "flow")
 # Released features of RGB and flow differ by the frame that the last flow would need, or by a clip at the end.

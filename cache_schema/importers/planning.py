@@ -9,12 +9,13 @@ from typing import TypeVar
 
 from cache_schema.command import count
 from cache_schema.errors import UserError
+from cache_schema.files import printable
 from cache_schema.importers.instants import Timing
 from cache_schema.importers.layouts import LAYOUTS, Opened
 from cache_schema.importers.lengths import check_lengths, with_lengths
 from cache_schema.importers.lists import Lengths, read_lengths
 from cache_schema.importers.parts import sources_of
-from cache_schema.importers.rows import Source, printable
+from cache_schema.importers.rows import Source
 from cache_schema.importers.stream import like_stream, macs_per_row, make_spec
 from cache_schema.schema import StreamSpec
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from cache_schema.errors import UserError
+from cache_schema.files import printable
 from cache_schema.schema import Array, Float64Array
 
 What = Literal["features", "scores"]
@@ -94,11 +94,6 @@ def some_of(ids: Iterable[str], most: int = 5) -> str:
     quoted = [repr(video_id) for video_id in ids]
     more = len(quoted) - most
     return ", ".join(quoted[:most]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def printable(path: Path) -> str:
-    """A path as text that can be printed and stored: bytes that are not UTF-8 become \\xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def texts_of(array: Array, name: str, path: Path) -> tuple[str, ...]:

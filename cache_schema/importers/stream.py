@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cache_schema.costs import Cost, built_in_cost, cost_table
 from cache_schema.errors import UserError
-from cache_schema.importers.rows import Rows, printable
+from cache_schema.files import printable
+from cache_schema.importers.rows import Rows
 from cache_schema.schema import IMPORTED, UNKNOWN_PREPROCESSING, Sampling, StreamSpec, check_stream_name
 
 # A figure of three digits, as papers print it, is the same cost.

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cache_schema.errors import UserError
-from cache_schema.importers.rows import ID_COLUMN, Rows, Source, check_ids, place_of, printable
+from cache_schema.files import printable
+from cache_schema.importers.rows import ID_COLUMN, Rows, Source, check_ids, place_of
 from cache_schema.schema import Float64Array
 
 

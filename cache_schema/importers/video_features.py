@@ -17,11 +17,12 @@ import numpy as np
 
 from cache_schema.command import count
 from cache_schema.errors import UserError
+from cache_schema.files import printable
 from cache_schema.importers.arrays import map_npy
 from cache_schema.importers.folder import Folder, files_below
 from cache_schema.importers.instants import TOLERANCE_S, dense
 from cache_schema.importers.parts import Changed
-from cache_schema.importers.rows import Rows, Source, printable, some_of
+from cache_schema.importers.rows import Rows, Source, some_of
 from cache_schema.schema import Float64Array, Sampling
 
 _FPS, _TIMESTAMPS = "_fps", "_timestamps_ms"

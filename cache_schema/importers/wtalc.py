@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from cache_schema.errors import UserError
+from cache_schema.files import printable
 from cache_schema.importers.layouts import Opened
 from cache_schema.importers.lists import DURATIONS, NAMES, read_ids
-from cache_schema.importers.rows import Rows, Source, What, place_of, printable, rows_of
+from cache_schema.importers.rows import Rows, Source, What, place_of, rows_of
 from cache_schema.object_arrays import read_object_array
 
 _OBJECTS = re.compile(rb"'descr': *'\|?O\d?'")

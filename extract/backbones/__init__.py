@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -193,7 +195,7 @@ def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dic
             understood, too.
 
     Raises:
-        UserError: a STREAM is none of them.
+        UserError: a STREAM is none of them, or WEIGHTS are a file that is not there.
     """
     names = tuple(streams.values())
     chosen: dict[str, str] = {}
@@ -209,7 +211,11 @@ def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dic
             )
         else:
             rest = dict.fromkeys(names, value)
-    return {**rest, **chosen}
+    found = {**rest, **chosen}
+    for value in found.values():  # before torch is imported for it
+        if value not in ("pretrained", "random") and ":" not in value and not Path(value).exists():
+            raise UserError(f"{value}: cannot read the weights: {os.strerror(errno.ENOENT)}")
+    return found
 
 
 def absolute_weights(weights: str) -> str:

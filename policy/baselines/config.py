@@ -91,6 +91,7 @@ class FineLSTMConfig(StepTrainingConfig, FineHiddenConfig, FramesConfig, FineCon
     """
 
     method = "lstm"
+    tuned = ("lr", "weight_decay", "readout", "dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ class CoarseFineLSTMConfig(
     """
 
     method = "lstm-cf"
+    tuned = ("lr", "weight_decay", "readout", "dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,7 @@ class CoarseOnlyConfig(StepTrainingConfig, FineHiddenConfig, CoarseConfig, RunCo
     """
 
     method = "coarse-only"
+    tuned = ("lr", "weight_decay", "readout", "dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +136,7 @@ class FrameGlimpseConfig(ReadoutConfig, FineHiddenConfig, GlimpsesConfig, FineCo
     """
 
     method = "frame-glimpse"
-    tuned = ("lr", "weight_decay", "location_std")
+    tuned = ("lr", "weight_decay", "location_std", "readout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,4 +152,4 @@ class FastForwardConfig(ReadoutConfig, FineHiddenConfig, JumpsConfig, FineConfig
     """
 
     method = "fast-forward"
-    tuned = ("lr", "weight_decay", "frame_price")
+    tuned = ("lr", "weight_decay", "frame_price", "readout")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
-from sklearn.linear_model import LogisticRegression
 
 from policy.data.groups import random_folds
 from policy.method import LEAST_PROBABILITY, IntArray
@@ -90,7 +90,9 @@ def _each_class(features: Floats, targets: BoolArray, penalty: float) -> tuple[F
     return weights, bias
 
 
-def _regression(penalty: float, frames: int) -> LogisticRegression:
+def _regression(penalty: float, frames: int) -> Any:
+    from sklearn.linear_model import LogisticRegression  # half a second, for those that train alone
+
     return LogisticRegression(C=1 / (penalty * frames), max_iter=_ITERATIONS)
 
 

@@ -27,6 +27,7 @@ from cache_schema.command import (
     jobs_options,
     tells_mistakes,
 )
+from cache_schema.files import printable
 from cache_schema.run_folder import CONFIG, read_json
 from policy.deploy.arguments import (
     Ids,
@@ -37,7 +38,6 @@ from policy.deploy.arguments import (
     find_videos,
     fingerprint,
     options,
-    printable,
     takes_videos,
     weights_by_stream,
 )
@@ -149,6 +149,7 @@ def run_policy(
       run-policy runs/liteeval VIDEOS/ --out predictions.csv --jobs 4
     """
     check_scheduler(backend, scheduler)
+    run_key = str(read_json(run / CONFIG).get("key", ""))
     sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
     for note in sources.notes:
         _warn(note)
@@ -194,7 +195,7 @@ def run_policy(
     backbones = recipe.backbones(session.streams, where, _warn)
     file = PredictionsFile(
         out,
-        run_key=str(read_json(run / CONFIG).get("key", "")),
+        run_key=run_key,
         classes=session.classes,
         top=top,
         trace=trace,

@@ -14,6 +14,7 @@ from policy.selection.config import SelectorConfig
 from policy.selection.pool import PoolTable
 from policy.sheets.sheet import NO_VALUE, Column, Sheet, Value
 from policy.sheets.terminal import LONGEST_LINE, print_sheets, terminal_width, wrapped
+from policy.sheets.words import gflops_text
 
 _METRICS = {"top1": "HIT@1", "map": "mAP"}
 _FIELDS = {"top1": "top1", "map": "mean_average_precision"}
@@ -64,9 +65,9 @@ def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int)
         "videos": f"{result.videos} of {result.classes} classes",
         "HIT@1": f"{100 * result.metrics['top1']:.1f} %",
         "mAP": f"{100 * result.metrics['mean_average_precision']:.1f} %",
-        "GFLOPs per video": f"{_gflops(result.gflops_mean)} ± {_gflops(result.gflops_std)}  (the model that "
-        f"always runs, {first['model']}{where} {_gflops(first['gflops'])}, others {_gflops(others)}, its "
-        f"network {first['network_gflops']:.2g}; 10⁹ multiply-accumulates)",
+        "GFLOPs per video": f"{gflops_text(result.gflops_mean)} ± {gflops_text(result.gflops_std)}  (the model "
+        f"that always runs, {first['model']}{where} {gflops_text(first['gflops'])}, others {gflops_text(others)}, "
+        f"its network {first['network_gflops']:.2g}; 10⁹ multiply-accumulates)",
         answering: _shares(models, models.values()),
     }
     if affinity:
@@ -101,7 +102,7 @@ def _sheet(details: Mapping[str, Any]) -> Sheet:
     def row(name: str, at: Mapping[str, Any], area: str = "") -> list[Value]:
         shares = (at[_FIELDS[metric]] for metric in comparisons)
         percents = (None if share is None else float(100 * share) for share in shares)
-        return [name, _gflops(at["gflops"]), *percents, area]
+        return [name, gflops_text(at["gflops"]), *percents, area]
 
     ensemble = {name: values[-1] for name, values in details["curves"]["ensemble"].items()}
     rows = [
@@ -122,14 +123,14 @@ def _sheet(details: Mapping[str, Any]) -> Sheet:
 def _sentences(details: Mapping[str, Any]) -> Iterator[str]:
     main = _main(details)
     comparison, metric = details["comparisons"][main], _METRICS[main]
-    cost = _gflops(details["point"]["gflops"])
+    cost = gflops_text(details["point"]["gflops"])
     for name, other in _OPPONENTS.items():
         if comparison["equal_cost"][name] is not None:
             yield f"At {cost} GFLOPs {_verdict(comparison['equal_cost'][name], other, metric)}."
     if comparison["budgets"] is None:
         yield "No areas: at no budget below the dearest model's cost have all curves a point."
         return
-    low, high = map(_gflops, comparison["budgets"])
+    low, high = map(gflops_text, comparison["budgets"])
     for name in ("cascade", "committee"):  # the table has that above random selection
         verdict = _verdict(comparison["selector_above"][name], _OPPONENTS[name], metric)
         yield f"On average from {low} to {high} GFLOPs {verdict}."
@@ -146,13 +147,16 @@ def _verdict(figure: Mapping[str, Any], other: str, metric: str) -> str:
     """Which of the two is better, and whether that is more than chance."""
     value, low, high = figure["value"], figure["low"], figure["high"]
     ahead, behind, sign = ("the selector", other, 100) if value >= 0 else (other, "the selector", -100)
-    verdict = f"{ahead} is better than {behind} by {sign * value:.1f} points of {metric}"
+    points = round(sign * value, 1)
+    if points:
+        verdict = f"{ahead} is better than {behind} by {points:.1f} points of {metric}"
+    else:
+        verdict, sign = f"the selector is level with {other}, to a tenth of a point of {metric}", 100
     if low is None or high is None:
         return f"{verdict} (no interval: it would have taken too long)"
     low, high = sorted((sign * low, sign * high))
-    if round(low, 1) == round(high, 1) == 0:
-        return f"the selector is level with {other}"
-    return f"{verdict} [{_number(low)}, {_number(high)}]{', which may be chance' if low <= 0 else ''}"
+    chance = ", which may be chance" if points and low <= 0 else ""
+    return f"{verdict} [{_number(low)}, {_number(high)}]{chance}"
 
 
 def _main(details: Mapping[str, Any]) -> str:
@@ -174,11 +178,6 @@ def _number(value: float) -> str:
 
 def _shares(names: Iterable[str], shares: Iterable[float]) -> str:
     return ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(names, shares, strict=True))
-
-
-def _gflops(value: float) -> str:
-    """Two decimals, of small networks more."""
-    return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.3g}"
 
 
 def render_affinities(

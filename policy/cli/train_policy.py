@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cache_schema import FeatureCache, UserError
+from cache_schema.annotations import LabelSet
 from cache_schema.command import AS_JSON, DEVICE, given_labels, tells_mistakes
 from policy.cli.export import export
 from policy.cli.finished_runs import evaluate, predict
@@ -237,15 +239,18 @@ def _run(method: str, given: dict[str, Any], **more: Any) -> None:
     Args:
         more: fields that no option sets.
     """
+    config = completed(method, {**given_settings(), **more}, given.get("recipe"))
+    # Before torch is imported, which takes seconds; of several processes the first will do it.
+    opened = None if "TORCHELASTIC_RUN_ID" in os.environ else _open(config, given)
+
     from policy.training.distributed import PeerLost, joined
     from policy.training.stopping import Terminated, exit_code, terminable
 
-    config = completed(method, {**given_settings(), **more}, given.get("recipe"))
     leads = True
     try:
         with terminable(), joined() as ranks:
             leads = ranks.leads
-            _train(config, given, ranks)
+            _train(config, given, ranks, opened)
     except (Terminated, KeyboardInterrupt) as stop:
         if leads:
             click.echo("stopped; give the same command again to go on", err=True)
@@ -254,16 +259,25 @@ def _run(method: str, given: dict[str, Any], **more: Any) -> None:
         raise SystemExit(1) from lost
 
 
-def _train(config: RunConfig, given: dict[str, Any], ranks: Ranks) -> None:
+def _open(config: RunConfig, given: dict[str, Any]) -> tuple[FeatureCache, LabelSet]:
+    """What a configuration is to be trained on. Raises UserError for what is wrong at first sight."""
+    config.check()
+    cache = FeatureCache(given["cache"])
+    for name in config.stream_names():
+        cache[name]
+    return cache, given_labels(given)
+
+
+def _train(
+    config: RunConfig, given: dict[str, Any], ranks: Ranks, opened: tuple[FeatureCache, LabelSet] | None
+) -> None:
     from policy.runs import Listener, assist, run_method
     from policy.training.tensorboard import Scalars
 
     # The others wait until the first process has checked everything, so that a mistake is reported once.
     if not ranks.leads and not ranks.broadcast():
         return
-    config.check()
-    cache = FeatureCache(given["cache"])
-    labels = given_labels(given)
+    cache, labels = opened or _open(config, given)
     if not ranks.leads:
         assist(config, cache, labels, given["out"], device=given["device"], ranks=ranks)
         return

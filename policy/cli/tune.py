@@ -197,9 +197,11 @@ def _search(method: str, given: dict[str, Any]) -> None:
 
     def tried(trial: Any, trials: Sequence[Any]) -> None:
         found = findings(trials)
-        best = (
-            f"; best so far: {found.line(found.ranked[0])}" if found.ranked and not problem.has_front else ""
-        )
+        best = ""
+        if found.ranked and not problem.has_front:
+            first = found.ranked[0]
+            word = "best so far" if first.keeps_cost else "none keeps the cost so far, nearest to it"
+            best = f"; {word}: {found.line(first)}"
         place = f"{sum(map(is_finished, trials))}" + (f"/{budget.trials}" if budget.trials else "")
         _say(f"[{place}] {found.line(found.trials[trial.number])}{best}")
 

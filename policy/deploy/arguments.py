@@ -3,7 +3,6 @@
 Of `policy`, this folder alone may import it.
 """
 
-from cache_schema.names import printable
 from extract import options
 from extract.backbones import absolute_weights, weights_by_stream
 from extract.sources import Ids, Sources, SourceVideo, find_videos, fingerprint
@@ -18,7 +17,6 @@ __all__ = [
     "find_videos",
     "fingerprint",
     "options",
-    "printable",
     "takes_videos",
     "weights_by_stream",
 ]

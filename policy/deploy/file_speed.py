@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from cache_schema import StreamSpec, UserError
+from cache_schema.command import count
 from policy.data.batches import VideoSet
 from policy.deploy.engine import Answer, Engine, Failure, Settings
 from policy.deploy.frames import find_videos
@@ -135,12 +136,13 @@ def measure_files(
     """
     times: dict[str, list[FileSeconds]] = {}
     reasons: dict[str, str] = {}
-    for _ in range(REPEATS):
+    for turn in range(1, REPEATS + 1):
         for name, run in runs.items():
             long = name in times and times[name][0].clock_s * len(videos.sources) > _LONG_S
             if name in reasons or long:
                 continue
-            report(f"timing {name}: {len(videos.sources)} videos, {device.type}, batches of {batch}")
+            how = f"{count(len(videos.sources), 'videos')}, {device.type}, batches of {batch}"
+            report(f"timing {name}, round {turn} of {REPEATS}: {how}")
             try:
                 seconds = seconds_from_files(
                     run, videos, device=device, precision=precision, batch=batch, note=report
@@ -194,13 +196,13 @@ def seconds_from_files(
         started_s = time.perf_counter()
         answers = _answers(engine, videos.sources)
         clock_s = time.perf_counter() - started_s
-    count = len(answers)
+    videos_done = len(answers)
     return FileSeconds(
-        gflops=sum(sum(answer.gflops.values()) for answer in answers) / count,
-        decoding_s=sum(answer.spent.decoding_s for answer in answers) / count,
-        streams_s={name: backbones.seconds[name] / count for name in session.streams},
-        policy_s=sum(answer.spent.policy_s for answer in answers) / count,
-        clock_s=clock_s / count,
+        gflops=sum(sum(answer.gflops.values()) for answer in answers) / videos_done,
+        decoding_s=sum(answer.spent.decoding_s for answer in answers) / videos_done,
+        streams_s={name: backbones.seconds[name] / videos_done for name in session.streams},
+        policy_s=sum(answer.spent.policy_s for answer in answers) / videos_done,
+        clock_s=clock_s / videos_done,
     )
 
 

@@ -28,7 +28,7 @@ def find_videos(places: Sequence[Path], video_ids: Iterable[str]) -> dict[str, P
     Raises:
         UserError: no such place, or none of the videos is there.
     """
-    from cache_schema.names import printable
+    from cache_schema.files import printable
     from extract.sources import find_videos as find_sources
 
     requested = list(video_ids)
@@ -67,7 +67,7 @@ def thumbnails(
     Raises:
         UserError: the file cannot be read, is damaged, or is too short to be the video that was extracted.
     """
-    from cache_schema.names import printable
+    from cache_schema.files import printable
     from extract.decode import VideoError, read_video
 
     times_s = instants_s.mean(axis=1) if instants_s.ndim == 2 else instants_s

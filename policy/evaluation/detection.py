@@ -206,11 +206,14 @@ def _overlapping(
     index = np.repeat(np.arange(len(groups)), counts)
     nth = np.arange(len(index)) - np.repeat(counts.cumsum() - counts, counts)
     other = order[np.repeat(begin, counts) + nth]
-    overlap = np.minimum(spans[index, 1], other_spans[other, 1]) - np.maximum(
-        spans[index, 0], other_spans[other, 0]
-    )
+    overlap = shared_s(spans[index], other_spans[other])
     is_pair = overlap > 0
     return index[is_pair], other[is_pair], overlap[is_pair]
+
+
+def shared_s(spans: FloatArray, others: FloatArray) -> FloatArray:
+    """(...,): how long spans (..., 2) and others of the same shape overlap; below 0: how far apart they are."""
+    return np.asarray(np.minimum(spans[..., 1], others[..., 1]) - np.maximum(spans[..., 0], others[..., 0]))
 
 
 def _take_turns(takers: IntArray, taken: IntArray) -> IntArray:

@@ -136,7 +136,7 @@ class LiteEvalConfig(
     RunConfig,
 ):
     method = "liteeval"
-    tuned = ("lr", "usage_loss", "lam", "warmup", "step_loss")
+    tuned = ("lr", "usage_loss", "lam", "warmup", "step_loss", "readout", "dropout")
 
     def check_together(self) -> None:
         super().check_together()
@@ -153,7 +153,7 @@ class LiteEvalRLConfig(
     NetworkConfig, StepTrainingConfig, WarmupConfig, PenaltyConfig, FineConfig, CoarseConfig, RunConfig
 ):
     method = "liteeval-rl"
-    tuned = ("lr", "lam", "warmup")
+    tuned = ("lr", "lam", "warmup", "readout", "dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ class RandomGatingConfig(
     NetworkConfig, StepTrainingConfig, WarmupConfig, RandomUsageConfig, FineConfig, CoarseConfig, RunConfig
 ):
     method = "random-gating"
-    tuned = ("lr", "weight_decay", "warmup")
+    tuned = ("lr", "weight_decay", "warmup", "readout", "dropout")
 
 
 GatedConfig: TypeAlias = LiteEvalConfig | LiteEvalRLConfig | RandomGatingConfig

@@ -18,7 +18,7 @@ from policy.liteeval.graphs import step_graphs
 from policy.liteeval.model import LiteEval
 from policy.liteeval.steps import Steps, Watched
 from policy.networks.gated import rows_of
-from policy.session import FloatArray, Graph, Rows, Session, Wanted, checked_rows
+from policy.session import FloatArray, Graph, Rows, Session, Wanted, check_lengths, checked_rows
 
 NETWORK = "LiteEval networks"
 """Their name in a ledger."""
@@ -86,10 +86,7 @@ class LiteEvalSession(Session):
             self._spans_s, self.video_id = {}, video_id
             self._restart()
             return
-        lengths = {name: len(spans_s[name]) for name in self.streams if name in spans_s}
-        if len(set(lengths.values())) > 1:
-            both = " and ".join(f"{length} of {name}" for name, length in lengths.items())
-            raise ValueError(f"a video has as many coarse rows as fine ones, not {both}")
+        check_lengths(self.streams, spans_s)
         super().begin(spans_s, video_id=video_id)
 
     def _restart(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from policy.evaluation.detection import Detections, FloatArray, IntArray
+from policy.evaluation.detection import Detections, FloatArray, IntArray, shared_s
 
 SIGMA = 0.3
 """Of the Gaussian; CO2-Net's (Hong et al., ACM MM 2021). Bodla et al. take 0.5 for boxes in pictures."""
@@ -56,8 +56,7 @@ def soft_nms(detections: Detections, *, sigma: float = SIGMA, least: float = LEA
 
 def span_iou(spans: FloatArray, others: FloatArray) -> FloatArray:
     """(...,): intersection over union of spans (..., 2) with others of the same shape; 0 where both are empty."""
-    shared = np.minimum(spans[..., 1], others[..., 1]) - np.maximum(spans[..., 0], others[..., 0])
-    shared = np.maximum(shared, 0.0)
+    shared = np.maximum(shared_s(spans, others), 0.0)
     union = (spans[..., 1] - spans[..., 0]) + (others[..., 1] - others[..., 0]) - shared
     return np.asarray(shared / np.where(union > 0, union, 1.0))
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
 from policy.selection.config import SelectorAnswer
@@ -68,6 +67,8 @@ def _fitted_weights(table: PoolTable, members: Sequence[int]) -> Floats:
 
     start = np.append(np.full(len(members), 1 / len(members)), 0.0)
     bounds = [(0.0, None)] * len(members) + [(None, None)]
+    from scipy.optimize import minimize  # a quarter of a second, for those that train alone
+
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     weights = np.zeros(len(table.models) + 1, np.float32)
     weights[[*members, -1]] = found

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.linalg import solve
-from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 from torch import Tensor
 
@@ -97,6 +96,8 @@ class Calibration:
 
         Targets are a little less than certain, as Platt's (1999): scores that are right throughout stay finite.
         """
+        from scipy.optimize import minimize  # a quarter of a second, for those that train alone
+
         start = [np.log(5.0)]
         if multi_label:
             share = np.clip(targets.mean(), 1e-6, 1 - 1e-6)

@@ -13,7 +13,6 @@ from itertools import combinations
 import numpy as np
 import torch
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -179,6 +178,8 @@ def _fit(
     if right.all() or not right.any():  # there is nothing to tell apart
         chance = (right.sum() + 1) / (len(right) + 2)
         return np.zeros(inputs.shape[1]), float(logit(chance)), np.full(len(right), chance)
+    from sklearn.linear_model import LogisticRegression  # half a second, for those that train alone
+
     fitted = LogisticRegression(C=strength, solver="newton-cholesky").fit(inputs, right)
     rows = np.column_stack([inputs, np.ones(len(inputs))])
     weights = np.append(fitted.coef_[0], fitted.intercept_)

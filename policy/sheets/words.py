@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -20,6 +21,13 @@ def _replacement(match: re.Match[str]) -> str:
 def one_line(text: str) -> str:
     """`valid` text without line breaks."""
     return valid(" ".join(text.split()))
+
+
+def gflops_text(gflops: float) -> str:
+    """With two decimals, as tables have them; of small networks with three digits. Never with an exponent."""
+    if gflops >= 0.1 or gflops <= 0:
+        return f"{gflops:.2f}"
+    return f"{gflops:.{2 - math.floor(math.log10(gflops))}f}"
 
 
 def shorten(text: str, limit: int) -> str:

@@ -46,6 +46,7 @@ from policy.registry import configure
 from policy.selection.config import SelectorConfig, check_given
 from policy.tables.catalogue import (
     EXHIBITS,
+    EXPERIMENTS,
     KNOWN,
     LOCALIZATION,
     PAPERS,
@@ -444,14 +445,7 @@ def run(context: click.Context, /, folder: Path, **values: Any) -> None:
     Example:
       paper-tables run my-table --cache CACHE --labels labels.csv --seeds 3 --out table
     """
-    from policy.tables.reading import read_table
-
-    table = read_table(folder)
-    if values["videos"] and not table.videos:
-        raise UserError("--videos: for a table that says videos = true in its table.toml")
-    if values["weights"] and table.exhibit != "runtime":
-        raise UserError('--weights: for a table that says exhibit = "runtime" in its table.toml')
-    _make(table, context, values)
+    _make(folder, context, values)
 
 
 def _add(name: str, taken: Callable[[C], C], help_text: str) -> None:
@@ -459,9 +453,7 @@ def _add(name: str, taken: Callable[[C], C], help_text: str) -> None:
     @click.pass_context
     @tells_mistakes
     def command(context: click.Context, /, **values: Any) -> None:
-        from policy.tables.reading import EXPERIMENTS, read_table
-
-        _make(read_table(EXPERIMENTS / name), context, values)
+        _make(EXPERIMENTS / name, context, values)
 
     paper_tables.command(name, help=help_text, short_help=KNOWN[name])(command)
 
@@ -525,15 +517,6 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **v
         --substitute dpn107_224=resnet101_224 --substitute slowfast_8x8_256=resnet101_224
       paper-tables all --paper selection --cache CACHE --labels labels.csv --out report
     """
-    from policy.sheets import page
-    from policy.tables import output
-    from policy.tables.documents import document
-    from policy.tables.making import fill
-    from policy.tables.pool_rows import of_dataset
-    from policy.tables.reading import EXPERIMENTS, read_table
-    from policy.tables.requests import Order, order
-    from policy.tables.streams import MissingStreamsError, for_each
-
     out: Path | None = values["out"]
     if out is None:
         raise UserError("--out FOLDER: say where the tables go")
@@ -546,6 +529,16 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **v
     if unknown:
         raise UserError(f"--only {unknown[0]}: of --paper {paper} there are: {', '.join(names)}")
     setting = _setting(values)
+
+    from policy.sheets import page
+    from policy.tables import output
+    from policy.tables.documents import document
+    from policy.tables.making import fill
+    from policy.tables.pool_rows import of_dataset
+    from policy.tables.reading import read_table
+    from policy.tables.requests import Order, order
+    from policy.tables.streams import MissingStreamsError, for_each
+
     output.check_folder(out)
     tables = [of_dataset(read_table(EXPERIMENTS / name), setting.dataset) for name in names]
     ordered: list[tuple[Order, tuple[str, ...]]] = []
@@ -578,21 +571,31 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **v
         _say(f"wrote {path}")
 
 
-def _make(table: PaperTable, context: click.Context, values: dict[str, Any]) -> None:
-    # Imported late: torch and matplotlib take a second or two, and --help does not need them.
-    from policy.sheets import terminal
-    from policy.sheets.markup import as_json
+def _make(folder: Path, context: click.Context, values: dict[str, Any]) -> None:
+    """The table of a folder."""
+    setting, out = _setting(values), values["out"]
+
+    # Imported late: torch and matplotlib take a second or two, which a mistake should not.
     from policy.tables import output
-    from policy.tables.documents import document
-    from policy.tables.making import fill
+    from policy.tables.reading import read_table
     from policy.tables.requests import order
 
-    setting, out = _setting(values), values["out"]
+    table = read_table(folder)
+    if values.get("videos") and not table.videos:
+        raise UserError("--videos: for a table that says videos = true in its table.toml")
+    if values.get("weights") and table.exhibit != "runtime":
+        raise UserError('--weights: for a table that says exhibit = "runtime" in its table.toml')
     if out is not None:
         output.check_folder(out)
     checked = order(
         table, setting, values["substitute"], coarse=values.get("coarse"), fine=values.get("fine")
     )
+
+    from policy.sheets import terminal
+    from policy.sheets.markup import as_json
+    from policy.tables.documents import document
+    from policy.tables.making import fill
+
     for line in _overridden(checked.table):
         _say(line)
     content = document(fill(checked, _command(context), _say), drawn=out is not None)
@@ -603,17 +606,23 @@ def _make(table: PaperTable, context: click.Context, values: dict[str, Any]) -> 
 
 def _setting(values: dict[str, Any]) -> Setting:
     """Raises UserError for settings that are wrong for every table."""
+    common, of_pools, of_methods = _common(values)
+    cache = FeatureCache(values["cache"])
+    substitutes = [text.partition("=")[2] for text in values["substitute"]]
+    for stream in filter(None, (values.get("coarse"), values.get("fine"), *substitutes)):
+        cache[stream]
+    labels = given_labels(values)
+
     from policy.tables.requests import Setting
     from policy.tables.workers import Workers
 
-    common, of_pools, of_methods = _common(values)
     setting = Setting(
         values=common,
         of_pools=of_pools,
         of_methods=of_methods,
         models=values.get("models", ()),
-        cache=FeatureCache(values["cache"]),
-        labels=given_labels(values),
+        cache=cache,
+        labels=labels,
         dataset=None if values["dataset"] == "none" else values["dataset"],
         seeds=range(values["seeds"]),
         runs=values["runs"],

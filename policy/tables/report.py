@@ -13,6 +13,7 @@ from policy.config import StepTrainingConfig
 from policy.data.opening import Dataset
 from policy.runs import Result, Run
 from policy.sheets.sheet import INTERVALS, Spread
+from policy.sheets.words import gflops_text
 from policy.tables.datasets import DATASETS, dataset_title
 from policy.tables.experiment import DETECTION, MEASURES, Experiment, Measure, PaperTable
 from policy.tables.requests import Order
@@ -220,7 +221,7 @@ def _stream(role: str, spec: StreamSpec) -> str:
     cost = stream_cost(spec)
     title = spec.name if cost.title == spec.name else f"{spec.name} ({cost.title})"
     row = _ROWS.get(spec.sampling.kind, "frame") if role in ("model", "appearance", "motion") else "frame"
-    return f"{role.capitalize()}: {title}, weights {spec.weights}, {_figure(cost.gflops())} GFLOPs per {row}."
+    return f"{role.capitalize()}: {title}, weights {spec.weights}, {gflops_text(cost.gflops())} GFLOPs per {row}."
 
 
 def _replaced(streams: Substitution) -> Iterable[str]:
@@ -275,8 +276,3 @@ def _differences(
     )
     reasons.append(f"their backbones are {backbones}; the weights here are {weights}")
     return [f"The paper's values ({table.source}) are for another setting: {'; '.join(reasons)}."]
-
-
-def _figure(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    return f"{value:.3g}" if value >= 0.001 else f"{value:.6f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from policy.sheets.words import gflops_text
 from policy.tables.experiment import MEASURES
 from policy.tables.report import Report, Row
 
@@ -64,18 +65,26 @@ def _verdicts(report: Report, ours: Row, others: list[Row]) -> Iterator[Verdict]
         above = accuracy(ours) - accuracy(chance)
         yield Verdict(
             above >= MARGIN_POINTS,
-            f"{title} is clearly above gates that open at random as often: by {above:.1f} points of {name}",
+            f"{title} is clearly above gates that open at random as often: {_apart(above)} of {name}",
         )
     as_good = [
-        f"{row.title} ({accuracy(row):.1f} at {gflops(row):.4g} GFLOPs)"
+        f"{row.title} ({accuracy(row):.1f} at {gflops_text(gflops(row))} GFLOPs)"
         for row in others
         # LiteEval-RL is the same network, its gates learned in another way.
         if row.experiment.method != "liteeval-rl"
         and gflops(row) <= SAME_COST * gflops(ours)
         and accuracy(row) >= accuracy(ours)
     ]
-    at = f"{accuracy(ours):.1f} at {gflops(ours):.4g} GFLOPs"
+    at = f"{accuracy(ours):.1f} at {gflops_text(gflops(ours))} GFLOPs"
     found = f"; as good for no more are {', '.join(as_good)}" if as_good else ""
     yield Verdict(
         not as_good, f"No baseline or control is as good as {title} ({at}) for no more GFLOPs{found}"
     )
+
+
+def _apart(points: float) -> str:
+    """By how much one is above the other, in words."""
+    apart = round(points, 1)
+    if not apart:
+        return "they are level to a tenth of a point"
+    return f"by {apart:.1f} points" if apart > 0 else f"it is below them by {-apart:.1f} points"

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cache_schema import UserError
 from cache_schema.command import count
 from policy.sheets.sheet import Column, Document, Picture, Sheet, Spread, Value
+from policy.sheets.words import gflops_text
 from policy.tables.plots.curves import COST, Line, draw_against_cost
 from policy.tuning.problem import ALLOWED, FOLDS, REPORTS, Measured, Problem
 from policy.tuning.space import shown, values_of
@@ -120,9 +121,9 @@ class Findings:
         """A trial in a line, "trial 3: top-1 81.2 %, usage 5.1 %"."""
         if trial.state != "complete":
             return f"trial {trial.number}: {trial.state} {trial.note}"
-        cost = (
-            f"usage {100 * trial.mean.cost:.1f} %" if self.problem.costs_usage else _gflops(trial.mean.cost)
-        )
+        cost = f"{gflops_text(trial.mean.cost)} GFLOPs"
+        if self.problem.costs_usage:
+            cost = f"usage {100 * trial.mean.cost:.1f} %"
         over = "" if trial.keeps_cost else " (exceeds the cost)"
         return f"trial {trial.number}: {self.metric} {100 * trial.mean.accuracy:.1f} %, {cost}{over}"
 
@@ -132,7 +133,7 @@ class Findings:
         target = self.problem.target
         if target is None:
             return ""
-        return f"usage {100 * target.value:g} %" if self.problem.costs_usage else _gflops(target.value)
+        return f"usage {100 * target.value:g} %" if self.problem.costs_usage else f"{target.value:g} GFLOPs"
 
     def document(self, command: str, *, drawn: bool) -> Document:
         """All of it for `policy.sheets`; `drawn`: with the picture."""
@@ -208,8 +209,16 @@ class Findings:
         ]
         best = {trial.number for trial in self.best}
         rows = [self._row(trial, exact) for trial in trials]
+        groups = {}
+        if not (detail or exact):  # for terminals, which are narrow
+            elsewhere = {"state", "minutes", "note"} | ({"gflops"} if usage else set())
+            kept = [place for place, one in enumerate(columns) if one.key not in elsewhere]
+            columns = [columns[place] for place in kept]
+            rows = [[row[place] for place in kept] for row in rows]
+            over = [place for place, trial in enumerate(trials) if not trial.keeps_cost]
+            groups = {over[0]: "too dear"} if over else {}
         bold = frozenset(place for place, trial in enumerate(trials) if trial.number in best)
-        return Sheet(title, columns, rows, detail=detail, emphasised=bold)
+        return Sheet(title, columns, rows, detail=detail, groups=groups, emphasised=bold)
 
     def _row(self, trial: Tried, exact: bool) -> list[Value]:
         usage = self.problem.costs_usage
@@ -265,7 +274,3 @@ def _record(trial: Tried) -> dict[str, Any]:
             "folds": [vars(one) for one in trial.folds],
         }
     return {**record, "minutes": trial.minutes, "note": trial.note}
-
-
-def _gflops(value: float) -> str:
-    return f"{value:.4g} GFLOPs"

@@ -54,7 +54,13 @@ class Range:
             return chosen
         if self.whole:
             return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log)
-        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
+        return self.short(trial.suggest_float(self.name, self.low, self.high, log=self.log))
+
+    def short(self, value: Choice) -> Choice:
+        """A number of three digits, so that the command that repeats a trial can be read, and is exact."""
+        if not isinstance(value, float):
+            return value
+        return min(max(float(f"{value:.3g}"), self.low), self.high)
 
     def nearest(self, value: Choice | None) -> Choice:
         """The value in the range that is nearest to another, or the first of it."""
@@ -115,7 +121,7 @@ def describe(config: type[RunConfig]) -> str:
 
 def values_of(params: Mapping[str, Choice], ranges: Sequence[Range]) -> dict[str, Choice]:
     """A trial's parameters in the order of the ranges."""
-    return {one.name: params[one.name] for one in ranges if one.name in params}
+    return {one.name: one.short(params[one.name]) for one in ranges if one.name in params}
 
 
 def _flag(field: Field[Any]) -> str:
