@@ -6,16 +6,18 @@ Exit codes: 0: done. 1: done, but some videos failed, each named with its reason
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
 
 import click
 
-from cache_schema.annotations import READERS, Grouping, LabelSet, read_labels
+from cache_schema.annotations import FORMATS, Grouping, LabelSet, read_labels
 from cache_schema.errors import UserError, needs_extra
 
 SOME_FAILED = 1
@@ -25,42 +27,98 @@ _NUMBER = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for scripts.")
-LABELS_FORMAT = click.option(
-    "--format",
-    "labels_format",
-    type=click.Choice(sorted(READERS)),
-    help="Format of the labels; by default what names and first lines say.",
-)
-_GROUP_COLUMN = click.option(
-    "--group-column",
-    metavar="NAME",
-    help="Column of the CSV of labels that says which videos belong together, such as the person or the source: "
-    "they are held out, and drawn for intervals, together.",
-)
-_GROUP_PATTERN = click.option(
-    "--group-pattern",
-    metavar="REGEX",
-    help="The same from the videos' ids, by what the parentheses match: v_(.*_g\\d+)_c of UCF-101's.",
-)
-
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=Callable[..., Any])
 
 
+class FormatName(click.Choice[str]):
+    """A format of labels; of a wrong name the closest are told, not all."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices:
+            close = " or ".join(difflib.get_close_matches(str(value), self.choices))
+            hint = f"{close}? " if close else ""
+            self.fail(f"no format of labels is called {value!r}; {hint}docs/labels.md shows all", param, ctx)
+        return str(value)
+
+
+_READING_OPTIONS = (
+    click.option(
+        "--format",
+        "labels_format",
+        type=FormatName(sorted(FORMATS)),
+        metavar="NAME",
+        help="Format of the labels (docs/labels.md); by default what names and first lines say.",
+    ),
+    click.option(
+        "--split",
+        type=click.IntRange(0),
+        metavar="N",
+        help="Which of several published splits, as of UCF-101, HMDB-51 and Breakfast; of --val-fraction the "
+        "seed.  [default: 1; as seed 0]",
+    ),
+    click.option(
+        "--class-file",
+        type=click.Path(path_type=Path),
+        help="Names the classes of lists that number them; by default classInd.txt, label_map.txt and the like "
+        "beside them.",
+    ),
+)
+_GROUP_OPTIONS = (
+    click.option(
+        "--group-column",
+        metavar="NAME",
+        help="Column of the CSV of labels that says which videos belong together, such as the person or the "
+        "source: they are held out, and drawn for intervals, together.",
+    ),
+    click.option(
+        "--group-pattern",
+        metavar="REGEX",
+        help="The same from the videos' ids, by what the parentheses match: v_(.*_g\\d+)_c of UCF-101's.",
+    ),
+)
+VAL_FRACTION = click.option(
+    "--val-fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Of labels without subsets: set this share of the videos of each class aside, to judge on.",
+)
+
+
+def reading_options(command: C) -> C:
+    """--format, --split and --class-file: in which format labels are, and what else a reader takes."""
+    for option in reversed(_READING_OPTIONS):
+        command = option(command)
+    return command
+
+
 def label_options(command: C) -> C:
-    """--format, --group-column and --group-pattern: how a command reads its --labels."""
-    return LABELS_FORMAT(_GROUP_COLUMN(_GROUP_PATTERN(command)))
+    """Those of `reading_options`, --group-column and --group-pattern: how a command reads its --labels."""
+    for option in reversed(_GROUP_OPTIONS):
+        command = option(command)
+    return reading_options(command)
 
 
-def given_labels(given: Mapping[str, Any]) -> LabelSet:
-    """Read the --labels of a command with `label_options`, from its parameters by name.
+def given_labels(given: Mapping[str, Any], *, divides: bool = True) -> LabelSet:
+    """Read the --labels of a command with `label_options` or `reading_options`, and VAL_FRACTION if it has that.
+
+    Args:
+        given: the command's parameters by name.
+        divides: as of `read_labels`.
 
     Raises:
         UserError: as `read_labels`, or the options contradict each other.
     """
-    grouping = Grouping.of(given["group_column"], given["group_pattern"])
-    return read_labels(given["labels"], given["labels_format"], grouping)
+    return read_labels(
+        given["labels"],
+        given["labels_format"],
+        Grouping.of(given.get("group_column"), given.get("group_pattern")),
+        split=given["split"],
+        class_file=given["class_file"],
+        val_fraction=given.get("val_fraction"),
+        divides=divides,
+    )
 
 
 class RequestError(click.ClickException):

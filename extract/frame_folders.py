@@ -7,8 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from cache_schema.files import printable
+from cache_schema.names import PICTURE_SUFFIXES, split_ending
 from extract.decode_packets import VideoError
-from extract.names import PICTURE_SUFFIXES, split_ending
 
 _DIGITS = re.compile(r"[0-9]+")
 _FLOW = re.compile(r"(?:^|[^a-z])flow(?:[^a-z]|$)")

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache_schema.annotations.table import plain
 from cache_schema.files import printable
-from extract.names import VIDEO_SUFFIXES, ending, split_ending
+from cache_schema.names import VIDEO_SUFFIXES, ending, split_ending
 
-# What a table may call its column of paths (in small letters, without blanks and lines), the likeliest first.
+# What a table may call its column of paths (`plain`), the likeliest first.
 _PATH_COLUMNS = (
     "path",
     "filepath",
@@ -117,9 +118,7 @@ def _readings(line: str) -> list[str]:
 def _path_column(header: str) -> tuple[int, str] | None:
     """Which column of a table holds paths, and what divides its columns; None where the line is no such header."""
     for delimiter in _DELIMITERS:
-        names = [
-            re.sub("[ _-]", "", name.lower()) for name in next(csv.reader([header], delimiter=delimiter))
-        ]
+        names = [plain(name) for name in next(csv.reader([header], delimiter=delimiter))]
         for name in _PATH_COLUMNS:
             if name in names:
                 return names.index(name), delimiter

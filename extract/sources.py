@@ -15,9 +15,9 @@ from typing import Literal
 from cache_schema.command import count
 from cache_schema.errors import UserError
 from cache_schema.files import printable
+from cache_schema.names import ARCHIVE_SUFFIXES, LIST_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES, ending
 from extract.decode_packets import VideoError
 from extract.frame_folders import frame_names, is_numbered_picture, numbered_pictures
-from extract.names import ARCHIVE_SUFFIXES, LIST_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES, ending
 from extract.path_lists import address, parse_list, why_not
 
 Ids = Literal["stem", "path"]

@@ -107,6 +107,11 @@ class DataConfig:
         "Subset that is judged after each epoch; it must be neither trained nor evaluated on.",
         metavar="NAME",
     )
+    classes_present: bool = option(
+        False,
+        "Leave out classes that do not have a video in the cache both for training and for evaluation, as in a "
+        "pilot on a part of a benchmark.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

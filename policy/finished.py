@@ -258,6 +258,8 @@ class _Finished:
         for name in names:
             if any(video.subset == name for video in self.labels.videos):
                 return name
+        if self.labels.subsets == ("",):
+            raise self.labels.no_subset(names, "--eval-subset")
         raise UserError(
             f"{self.labels.source}: no subset {names[0]!r}, on which the run was judged; say which of "
             f"{', '.join(self.labels.subsets)} to use with --eval-subset"
@@ -313,7 +315,11 @@ class _Finished:
             labels,
             subset,
             self.trained.classes,
-            replace(self.data_config, whole_only=self.data_config.whole_only or self.of_run.whole_only),
+            replace(
+                self.data_config,
+                whole_only=self.data_config.whole_only or self.of_run.whole_only,
+                classes_present=self.data_config.classes_present or self.of_run.classes_present,
+            ),
             multi_label=self.trained.multi_label,
             l2=self.config.input_norm == "l2",
             pool=self.pool,

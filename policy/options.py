@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from cache_schema import UserError
-from cache_schema.command import RequestError, label_options
+from cache_schema.command import VAL_FRACTION, RequestError, label_options
 from cache_schema.run_folder import CONFIG, read_json
 from policy.config import DataConfig, TrainingConfig, types_of
 from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES
@@ -117,9 +117,10 @@ DATA = options(
         "--labels",
         required=True,
         type=click.Path(path_type=Path),
-        help="Annotation file, or the folder of a benchmark's own files.",
+        help="Annotation file, or a folder of annotation files or of videos (docs/labels.md).",
     ),
     label_options,
+    VAL_FRACTION,
     settings(DataConfig),
 )
 

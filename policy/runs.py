@@ -545,7 +545,7 @@ def read_config(folder: Path) -> RunConfig:
     content = read_json(folder / CONFIG)
     try:
         values = {**content["config"], "multi_label": content["multi_label"], "skip_missing": True}
-        values["whole_only"] = content.get("whole_only", False)
+        values |= {name: content.get(name, False) for name in ("whole_only", "classes_present")}
         values |= {name: content["data"][name] for name in ("train_subset", "eval_subset")}
         values["validation_subset"] = content["data"].get("validation_subset")
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
@@ -616,6 +616,7 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
         "classes": list(data.classes),
         "multi_label": data.multi_label,
         "whole_only": config.whole_only,
+        "classes_present": config.classes_present,
         **({GROUPS: data.describe_groups()} if data.train.groups or data.evaluation.groups else {}),
         "skip_missing": config.skip_missing,
         "videos": {

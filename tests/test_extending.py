@@ -47,7 +47,8 @@ def test_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toy = module("cache_schema.annotations.toy", CODE["data-set"], monkeypatch)
-    monkeypatch.setattr(labels_of, "READERS", {**labels_of.READERS, "toy": toy.read})
+    line: dict[str, labels_of.Format] = eval("{" + CODE["formats"] + "}", {**vars(labels_of), "toy": toy})
+    monkeypatch.setattr(labels_of, "FORMATS", {**labels_of.FORMATS, **line})
     path = tmp_path / "lists.txt"
     path.write_text("train a beach\ntest b forest\n")
     found = read_labels(path, "toy").videos

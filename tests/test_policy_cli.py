@@ -168,7 +168,7 @@ def test_help_shows_a_full_example(method: str) -> None:
         (["--coarse-hidden", "16"], "coarse-hidden (16) must not exceed fine-hidden (12)"),
         (["--cache", "nowhere"], "nowhere: no such cache folder"),
         (["--labels", "nowhere.csv"], "nowhere.csv: cannot read the labels"),
-        (["--labels", "labels.txt"], "cannot tell its format"),
+        (["--labels", "labels.txt"], "labels.txt: cannot read the labels: No such file"),
         (["--out", "/proc/no/run"], "cannot be used as a run folder"),
         (["--lr", "fast"], "not a valid float"),
     ],

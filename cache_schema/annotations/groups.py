@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from cache_schema.annotations import videos_csv
 from cache_schema.annotations.labels import Grouping, LabelSet, VideoLabel
+from cache_schema.annotations.table import VIDEO_COLUMNS, Table, columns_of, open_table, plain
+from cache_schema.annotations.video_names import listed_id
 from cache_schema.errors import LabelError, UserError
 
 _NAMED = 3  # how many videos or groups a message names
@@ -27,48 +29,50 @@ def grouped(labels: LabelSet, grouping: Grouping) -> LabelSet:
         groups = _of_column(labels.source, grouping)
     else:
         groups = _of_ids([video.video_id for video in labels.videos], labels.source, grouping)
-    videos = tuple(replace(video, group=groups[video.video_id]) for video in labels.videos)
+    videos = tuple(replace(video, group=groups.get(video.video_id, "")) for video in labels.videos)
+    groups_of(videos, labels.source)
     return replace(labels, videos=videos, grouping=grouping)
 
 
 def _of_column(path: Path, grouping: Grouping) -> dict[str, str]:
     """By id of a video."""
-    header = _header(path)
-    if "video_id" not in header:
-        raise LabelError(
-            f"{path}: {grouping} is for a CSV with a column video_id; --group-pattern takes groups from the ids"
-        )
-    if (count := header.count(str(grouping.column))) != 1:
-        found = "two columns" if count else "no column"
-        raise LabelError(f"{path}: {found} {grouping.column!r} for {grouping}; it has: {', '.join(header)}")
-    places = header.index("video_id"), header.index(str(grouping.column))
-    lines: dict[str, tuple[str, int]] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, strict=True)
-        next(rows)
-        for row in filter(None, rows):
-            video_id, group = (row[place].strip() if place < len(row) else "" for place in places)
-            if not group:
-                raise LabelError(
-                    f"{path}, line {rows.line_num}: no {grouping.column} for video {video_id!r}; of one that "
-                    "belongs to no other, its id will do"
-                )
-            first, line = lines.setdefault(video_id, (group, rows.line_num))
-            if first != group:
-                raise LabelError(
-                    f"{path}, line {rows.line_num}: video {video_id!r} is of {grouping.column} {group!r}, but of "
-                    f"{first!r} in line {line}"
-                )
+    lines: dict[str, tuple[str, str]] = {}
+    if path.is_dir() and not videos_csv.fits(path):
+        raise _no_table(path, grouping)
+    for file in videos_csv.table_files(path).values():
+        if columns_of(file).keys().isdisjoint(VIDEO_COLUMNS):
+            raise _no_table(file, grouping)
+        with open_table(file) as table:
+            for place, video_id, group in _rows(file, table, grouping):
+                if not group:
+                    raise LabelError(
+                        f"{place}: no {grouping.column} for video {video_id!r}; of one that belongs to no other, "
+                        "its id will do"
+                    )
+                first, line = lines.setdefault(video_id, (group, place))
+                if first != group:
+                    raise LabelError(
+                        f"{place}: video {video_id!r} is of {grouping.column} {group!r}, but of {first!r} in "
+                        f"{line.rpartition(', ')[2]}"
+                    )
     return {video_id: group for video_id, (group, _) in lines.items()}
 
 
-def _header(path: Path) -> list[str]:
-    """The first line of a CSV; empty for a folder, or what is no CSV."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            return [name.strip() for name in next(csv.reader(file), [])]
-    except (OSError, csv.Error):
-        return []
+def _rows(file: Path, table: Table, grouping: Grouping) -> Iterator[tuple[str, str, str]]:
+    """Place, id and group of each row of a table."""
+    name = str(grouping.column)
+    videos, groups = table.column(VIDEO_COLUMNS), table.column([plain(name)])
+    if videos is None or groups is None:
+        found = ", ".join(filter(None, table.columns))
+        raise LabelError(f"{file}: no column {name!r} for {grouping}; it has: {found}")
+    for line, row in table.rows:
+        yield f"{file}, line {line}", listed_id(row[videos]), row[groups]
+
+
+def _no_table(path: Path, grouping: Grouping) -> LabelError:
+    return LabelError(
+        f"{path}: {grouping} is for a CSV with a column video_id; --group-pattern takes groups from the ids"
+    )
 
 
 def _of_ids(ids: Sequence[str], path: Path, grouping: Grouping) -> dict[str, str]:

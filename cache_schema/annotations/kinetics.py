@@ -8,7 +8,6 @@ alone; both are looked for, the id alone only where it means one clip. The subse
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import Any
 
 from cache_schema.annotations.labels import LabelSet, VideoLabel
 from cache_schema.annotations.published import start_of
+from cache_schema.annotations.table import columns_of, open_table, plain
 from cache_schema.errors import LabelError
 
 COLUMNS = ("youtube_id", "time_start", "time_end", "split")
@@ -98,10 +98,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _is_csv(path: Path) -> bool:
-    if path.suffix.lower() != ".csv":
-        return False
-    header = start_of(path).partition("\n")[0]
-    return set(COLUMNS) <= {column.strip().strip('"') for column in header.split(",")}
+    return path.suffix.lower() == ".csv" and columns_of(path).keys() >= {*map(plain, COLUMNS)}
 
 
 def _is_json(path: Path) -> bool:
@@ -109,40 +106,27 @@ def _is_json(path: Path) -> bool:
 
 
 def _csv(path: Path) -> Iterator[Clip]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        # Strict, or a quote that is never closed would swallow the lines after it.
-        reader = csv.DictReader(file, strict=True)
-        try:
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-            if missing:
-                raise LabelError(
-                    f"{path}: not a CSV of Kinetics: no column {missing[0]!r} in the first line; expected "
-                    f"label,{','.join(COLUMNS)}"
-                )
-            clips = 0
-            for row in reader:
-                yield _row(f"{path}, line {reader.line_num}", row)
-                clips += 1
-        except csv.Error as error:
-            raise LabelError(f"{path}, line {reader.line_num + 1}: not CSV ({error})") from error
-        except UnicodeDecodeError as error:
-            raise LabelError(f"{path}: not a text file in UTF-8") from error
+    with open_table(path) as table:
+        places = {name: table.column([plain(name)]) for name in ("label", *COLUMNS)}
+        if missing := next((name for name in COLUMNS if places[name] is None), None):
+            raise LabelError(
+                f"{path}: not a CSV of Kinetics: no column {missing!r} in the first line; expected "
+                f"label,{','.join(COLUMNS)}"
+            )
+        clips = 0
+        for line, row in table.rows:
+            values = {name: row[place] for name, place in places.items() if place is not None}
+            yield _row(f"{path}, line {line}", values)
+            clips += 1
     if not clips:
         raise LabelError(f"{path}: no clips in it")
 
 
-def _row(place: str, row: dict[str, str | None]) -> Clip:
-    for column in (*COLUMNS, *(["label"] if "label" in row else [])):
-        if not (row[column] or "").strip():
-            raise LabelError(f"{place}: no {column} for clip {row['youtube_id'] or '(unnamed)'!r}")
-    label = row.get("label")
-    return _clip(
-        place,
-        str(row["youtube_id"]).strip(),
-        (str(row["time_start"]), str(row["time_end"])),
-        None if label is None else label.strip(),
-        str(row["split"]).strip(),
-    )
+def _row(place: str, values: dict[str, str]) -> Clip:
+    if lacking := next((name for name, value in values.items() if not value), None):
+        raise LabelError(f"{place}: no {lacking} for clip {values['youtube_id'] or '(unnamed)'!r}")
+    times = values["time_start"], values["time_end"]
+    return _clip(place, values["youtube_id"], times, values.get("label"), values["split"])
 
 
 def _json(path: Path) -> Iterator[Clip]:

@@ -1,16 +1,20 @@
-"""What every annotation format comes down to: a LabelSet, and the CSV that holds one."""
+"""What every annotation format comes down to: a LabelSet."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from cache_schema.annotations.video_names import ids_of, without_ending
 from cache_schema.errors import LabelError, UserError
 
-COLUMNS = ("video_id", "label", "subset")
+TRAIN, VAL = "train", "val"
+TRAIN_SUBSETS = ("training", TRAIN)
+VAL_SUBSETS = ("validation", VAL, "valid", "dev")
+"""What label files call the videos to train on, and those to choose by."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,14 @@ class Segment:
     end_s: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoLabel:
     """One annotated video.
 
     Attributes:
         video_id: the id that the cache is expected to have.
         labels: its classes without repeats, in the order of the file; empty where the benchmark withholds them.
+        subset: empty where the file does not say.
         segments: where they are shown, in the order of the file.
         ambiguous: spans in which the benchmark judges nothing, of no class: start and end in seconds.
         group: equal for videos that belong together, of one person or source; empty where that is not known.
@@ -121,6 +126,33 @@ class LabelSet:
         """Names of the subsets, in the order of the file."""
         return tuple(dict.fromkeys(video.subset for video in self.videos))
 
+    @property
+    def undivided(self) -> bool:
+        """Whether nothing says which videos to train on, and which to judge."""
+        return len(self.subsets) == 1
+
+    def usual_subset(self, names: Sequence[str]) -> str | None:
+        """The first of the names, in small or capital letters, that has labels; None: none has."""
+        labelled = dict.fromkeys(video.subset for video in self.videos if video.labels)
+        return next((subset for name in names for subset in labelled if subset.lower() == name), None)
+
+    def no_subset(self, names: Sequence[str], option: str) -> LabelError:
+        """The error where `usual_subset` finds none.
+
+        Args:
+            option: says which subset is meant.
+        """
+        if self.subsets == ("",):
+            return LabelError(
+                f"{self.source}: does not say which videos to train on and which to judge (no column "
+                "'subset'); --val-fraction 0.2 sets a fifth of the videos of each class aside"
+            )
+        more = "; or divide its videos with --val-fraction 0.2" if self.undivided else ""
+        return LabelError(
+            f"{self.source}: no subset named {' or '.join(names)} with labels; say with {option} which of "
+            f"{', '.join(subset or '(none)' for subset in self.subsets)} to use{more}"
+        )
+
     def subset(self, name: str) -> Sequence[VideoLabel]:
         """The labelled videos of a subset, in the order of the file.
 
@@ -143,43 +175,49 @@ class LabelSet:
         return chosen
 
 
-def read_csv(path: Path) -> LabelSet:
-    """Read a CSV (UTF-8) with the header video_id,label,subset; several labels of a video are joined by ';'.
+class Entry(NamedTuple):
+    """A video as a file lists it.
+
+    Attributes:
+        name: a path with or without folders and ending.
+        line: of the file, from 1; 0: it has no lines.
+        frames: as of a VideoLabel.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    subset: str
+    file: Path
+    line: int
+    frames: int | None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}, line {self.line}" if self.line else str(self.file)
+
+
+def label_set(source: Path, entries: Sequence[Entry], notes: Sequence[str] = ()) -> LabelSet:
+    """The listed videos, each with all the ids that it may have in a cache.
 
     Raises:
-        LabelError: a line is wrong; the message names it.
+        LabelError: a video is listed twice, or there is none.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        # Strict, or a quote that is never closed would swallow the lines after it.
-        reader = csv.DictReader(file, strict=True)
-        try:
-            return LabelSet(path, _videos(path, reader))
-        except csv.Error as error:
-            raise LabelError(f"{path}, line {reader.line_num + 1}: not CSV ({error})") from error
-
-
-def _videos(path: Path, reader: csv.DictReader[str]) -> tuple[VideoLabel, ...]:
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise LabelError(
-            f"{path}: no column {missing[0]!r}; the first line must be {','.join(COLUMNS)} "
-            "(several labels of a video are joined by ';')"
-        )
-    videos = tuple(_video(path, reader.line_num, row) for row in reader)
-    if not videos:
-        raise LabelError(f"{path}: no videos in it")
-    return videos
-
-
-def _video(path: Path, line: int, row: dict[str, str | None]) -> VideoLabel:
-    for column in COLUMNS:
-        if not (row[column] or "").strip():
-            raise LabelError(f"{path}, line {line}: no {column} for video {row['video_id'] or '(unnamed)'!r}")
-    labels = [label.strip() for label in (row["label"] or "").split(";")]
-    if not all(labels):
-        raise LabelError(f"{path}, line {line}: an empty label between ';' for video {row['video_id']!r}")
-    return VideoLabel(
-        video_id=(row["video_id"] or "").strip(),
-        labels=tuple(dict.fromkeys(labels)),
-        subset=(row["subset"] or "").strip(),
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        before = first.setdefault(without_ending(entry.name), entry)
+        if before is not entry:
+            where = f"line {before.line}" if before.line else repr(before.name)
+            where = where if before.file == entry.file else f"{before.file.name}, {where}"
+            other = "" if before.labels == entry.labels else f", of class {';'.join(before.labels)!r} there"
+            raise LabelError(f"{entry.place}: video {entry.name!r} occurs twice, first in {where}{other}")
+    if not entries:
+        raise LabelError(f"{source}: no videos in it")
+    ids = ids_of([entry.name for entry in entries])
+    return LabelSet(
+        source,
+        tuple(
+            VideoLabel(video_id, entry.labels, entry.subset, aliases=tuple(aliases), frames=entry.frames)
+            for (video_id, *aliases), entry in zip(ids, entries, strict=True)
+        ),
+        tuple(notes),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import lzma
 import re
@@ -67,9 +68,21 @@ def start_of(path: Path, size: int = 4096) -> str:
     """The first bytes of a file as text; empty where it cannot be read, which is left to the reader to report."""
     try:
         with path.open("rb") as file:
-            return file.read(size).decode("utf-8-sig", errors="ignore")
+            return file.read(size).decode(encoding_of(path), errors="ignore")
     except OSError:
         return ""
+
+
+def first_line(path: Path) -> str:
+    """The first line of a file, whatever its lines end with; empty where it cannot be read."""
+    return re.split(r"[\r\n]", start_of(path), maxsplit=1)[0]
+
+
+def encoding_of(path: Path) -> str:
+    """UTF-8, or UTF-16 where a file begins as spreadsheets begin one. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        is_wide = file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
+    return "utf-16" if is_wide else "utf-8-sig"
 
 
 def open_zipped(path: Path, suffix: str) -> TextIO:
@@ -107,7 +120,7 @@ def open_zipped(path: Path, suffix: str) -> TextIO:
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number, from 1, and text of each line that is not blank. Raises LabelError where the file is not UTF-8."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open(encoding=encoding_of(path)) as file:
             for number, line in enumerate(file, 1):
                 stripped = line.strip()
                 if stripped:
@@ -118,8 +131,12 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def wrong(place: str, line: str, expected: str) -> LabelError:
     """The error for a line that is not of the expected form."""
-    shown = line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
-    return LabelError(f"{place}: {shown!r} is not {expected}")
+    return LabelError(f"{place}: {shortened(line)!r} is not {expected}")
+
+
+def shortened(line: str) -> str:
+    """A line as a message shows it."""
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
 def read_lists(
@@ -145,7 +162,7 @@ def read_lists(
             name, *fields = line.split(separator)
             name = name.strip()
             try:
-                values = [_number(field) for field in fields]
+                values = [number_in(field) for field in fields]
             except ValueError:
                 values = []
             if not name or len(values) < 1 + frames:
@@ -168,7 +185,8 @@ def read_lists(
     return listed
 
 
-def _number(text: str) -> int:
+def number_in(text: str) -> int:
+    """The number, not negative and without sign, that a text is. Raises ValueError where it is none."""
     # int() alone is kind to "1_000", "-1" and "²", and slow with a million digits.
     stripped = text.strip()
     if not (stripped.isascii() and stripped.isdigit() and len(stripped) < 10):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cache_schema.annotations.labels import LabelSet, Segment, VideoLabel
-from cache_schema.annotations.published import start_of
 from cache_schema.annotations.published_segments import finite
+from cache_schema.annotations.table import VIDEO_COLUMNS, columns_of, open_table, plain
+from cache_schema.annotations.video_names import ids_of
 from cache_schema.errors import LabelError
 
 COLUMNS = ("video_id", "start_s", "end_s", "label")
@@ -28,15 +28,12 @@ class _Video:
 
 
 def fits(path: Path) -> bool:
-    """Whether the first line of a .csv has the columns of segments."""
-    if path.suffix.lower() != ".csv":
-        return False
-    header = start_of(path).partition("\n")[0].split(",")
-    return {"start_s", "end_s"} <= {name.strip(' "\r') for name in header}
+    """Whether the first line of a .csv or .tsv has the columns of segments."""
+    return path.suffix.lower() in {".csv", ".tsv"} and columns_of(path).keys() >= {"starts", "ends"}
 
 
 def read(path: Path) -> LabelSet:
-    """Read a CSV (UTF-8) with the columns video_id, start_s, end_s, label and, to train on it, subset.
+    """Read a CSV (`table`) with the columns video_id, start_s, end_s, label and, to train on it, subset.
 
     A video may have any number of lines, all with the same subset. A line without times says that the video has a
     class, but not where.
@@ -45,50 +42,34 @@ def read(path: Path) -> LabelSet:
         LabelError: a line is wrong; the message names it.
     """
     videos: dict[str, _Video] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        # Strict, or a quote that is never closed would swallow the lines after it.
-        rows = csv.reader(file, strict=True)
-        before = 0
-        try:
-            header = [name.strip() for name in next(rows, [])]
-            _check_header(path, header)
-            before = rows.line_num
-            for row in rows:
-                if row:
-                    _add(videos, header, row, path, rows.line_num)
-                before = rows.line_num
-        except csv.Error as error:
-            raise LabelError(f"{path}, line {before + 1}: not CSV ({error})") from error
+    with open_table(path) as table:
+        places = {
+            "video_id": table.column(VIDEO_COLUMNS),
+            **{name: table.column([plain(name)]) for name in COLUMNS[1:]},
+            SUBSET: table.column([SUBSET]),
+        }
+        if missing := next((name for name in COLUMNS if places[name] is None), None):
+            raise LabelError(
+                f"{path}: no column {missing!r}; the first line must be {','.join(COLUMNS)},{SUBSET} (without "
+                f"{SUBSET}, all videos are of subset {DEFAULT_SUBSET!r})"
+            )
+        for line, row in table.rows:
+            values = {name: row[place] for name, place in places.items() if place is not None}
+            if table.delimiter == ";":  # where a comma stands for the point
+                values |= {name: values[name].replace(",", ".") for name in ("start_s", "end_s")}
+            _add(videos, values, f"{path}, line {line}", line)
     if not videos:
         raise LabelError(f"{path}: no videos in it")
     return LabelSet(
         path,
         tuple(
-            VideoLabel(video_id, tuple(video.labels), video.subset, tuple(video.segments))
-            for video_id, video in videos.items()
+            VideoLabel(video_id, tuple(video.labels), video.subset, tuple(video.segments), tuple(aliases))
+            for (video_id, *aliases), video in zip(ids_of([*videos]), videos.values(), strict=True)
         ),
     )
 
 
-def _check_header(path: Path, header: list[str]) -> None:
-    missing = [name for name in COLUMNS if name not in header]
-    twice = [name for name in header if header.count(name) > 1]
-    if missing or twice:
-        problem = f"no column {missing[0]!r}" if missing else f"two columns {twice[0]!r}"
-        raise LabelError(
-            f"{path}: {problem}; the first line must be {','.join(COLUMNS)},{SUBSET} (without {SUBSET}, all "
-            f"videos are of subset {DEFAULT_SUBSET!r})"
-        )
-
-
-def _add(videos: dict[str, _Video], header: list[str], row: list[str], path: Path, line: int) -> None:
-    place = f"{path}, line {line}"
-    if len(row) != len(header):
-        raise LabelError(
-            f"{place}: {len(row)} fields, not the {len(header)} of the first line; a field with a comma needs "
-            "quotes around it"
-        )
-    values = {name: value.strip() for name, value in zip(header, row, strict=True)}
+def _add(videos: dict[str, _Video], values: dict[str, str], place: str, line: int) -> None:
     video_id, label, subset = values["video_id"], values["label"], values.get(SUBSET, DEFAULT_SUBSET)
     for name, value in (("video_id", video_id), ("label", label), (SUBSET, subset)):
         if not value:

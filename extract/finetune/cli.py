@@ -14,8 +14,16 @@ import click
 from rich.console import Console
 
 from cache_schema import UserError
-from cache_schema.annotations import read_labels
-from cache_schema.command import AS_JSON, DEVICE, SOME_FAILED, count, label_options, tells_mistakes
+from cache_schema.annotations.dividing import divided
+from cache_schema.command import (
+    AS_JSON,
+    DEVICE,
+    SOME_FAILED,
+    count,
+    given_labels,
+    label_options,
+    tells_mistakes,
+)
 from extract import options
 from extract.backbones import BUILT_IN, parse_stream
 from extract.finetune.choices import LEARNING_RATES, Choices
@@ -41,7 +49,7 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
     "--labels",
     required=True,
     type=click.Path(path_type=Path),
-    help="Annotation file, or the folder of a benchmark's own files.",
+    help="Annotation file, or a folder of annotation files or of videos (docs/labels.md).",
 )
 @click.option(
     "--stream",
@@ -62,7 +70,8 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
 @setting(
     "--val-fraction",
     "Instead, set this share of the training videos aside, the same for every seed; better where results are to "
-    "be reported on the validation subset. [default: 0.1 where there is no such subset]",
+    "be reported on the validation subset. Needed where labels have no subsets at all (docs/labels.md). [default: "
+    "0.1 where there is no such subset]",
     type=float,
 )
 @setting(
@@ -73,6 +82,12 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
 )
 @click.option(
     "--skip-missing", is_flag=True, help="Leave out videos without labels and labels without videos."
+)
+@click.option(
+    "--classes-present",
+    is_flag=True,
+    help="Leave out classes that do not have a video both for training and for validation, as in a pilot "
+    "on a part of a benchmark.",
 )
 @click.option(
     "--flow",
@@ -143,7 +158,10 @@ def finetune_backbone(
     stream: str,
     out: Path,
     labels_format: str | None,
+    split: int | None,
+    class_file: Path | None,
     skip_missing: bool,
+    classes_present: bool,
     ids: Ids,
     frames_fps: float | None,
     root: Path | None,
@@ -178,7 +196,10 @@ def finetune_backbone(
     choices = Choices(stream=request.name, **settings)
     choices.check()
     sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
-    read = read_labels(labels, labels_format, choices.grouping)
+    read = given_labels(click.get_current_context().params, divides=False)
+    if read.undivided and choices.val_fraction is not None:  # as train-policy divides them
+        read = divided(read, choices.val_fraction, split or 0)
+        choices = replace(choices, val_fraction=None)
     for note in (*sources.notes, *read.notes):
         click.echo(note, err=True)
     for file, reason in sources.refused:
@@ -199,7 +220,17 @@ def finetune_backbone(
     machine = Machine(where, workers or os.cpu_count() or 1, deadline, decoder)
     several = read.multi_label if choices.multi_label is None else choices.multi_label
     with show_training(Console(stderr=True), metric="mAP" if several else "top-1") as listener:
-        run = fine_tune(choices, request, sources, read, out, machine, listener, skip_missing=skip_missing)
+        run = fine_tune(
+            choices,
+            request,
+            sources,
+            read,
+            out,
+            machine,
+            listener,
+            skip_missing=skip_missing,
+            classes_present=classes_present,
+        )
     result = {
         **run.result,
         "folder": str(run.folder),

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.annotations.dividing import set_aside
 from cache_schema.annotations.groups import groups_of, held_out_groups, in_both, onehot
+from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
 from cache_schema.command import count
 from cache_schema.errors import LabelError, UserError
 from extract.finetune.choices import Choices
 from extract.sources import Sources, SourceVideo, fingerprint
 
-TRAIN_SUBSETS = ("training", "train")
-# Not the test subset: what the epoch is chosen on must not be what is reported.
-VAL_SUBSETS = ("validation", "val")
 VAL_FRACTION = 0.1
 
 _NAMED = 3  # how many videos a message names before it only counts
@@ -72,12 +70,20 @@ class Collection:
         return hashlib.sha256(json.dumps([self.classes, self.multi_label, parts]).encode()).hexdigest()
 
 
-def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing: bool = False) -> Collection:
+def divide(
+    sources: Sources,
+    labels: LabelSet,
+    choices: Choices,
+    *,
+    skip_missing: bool = False,
+    classes_present: bool = False,
+) -> Collection:
     """Match labels and files, and divide them for training and validation.
 
     A label's video is looked for among the files by its id, then by its aliases. Videos of other subsets, and
     videos whose labels the benchmark keeps back, are passed over; anything else that lacks its counterpart is an
-    error unless `skip_missing`, which leaves it out and says so in the notes.
+    error unless `skip_missing`, which leaves it out and says so in the notes. `classes_present` leaves out the
+    classes that do not have a video both for training and for validation.
 
     Raises:
         LabelError: labels and files do not fit each other, or a part is empty.
@@ -90,16 +96,14 @@ def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing
     if unlabelled:
         _tell(f"{labels.source}: no label for {_some(unlabelled, 'of the videos')}", skip_missing, notes)
 
-    train_subset = choices.train_subset or _usual_subset(labels, TRAIN_SUBSETS)
+    train_subset = choices.train_subset or labels.usual_subset(TRAIN_SUBSETS)
     if train_subset is None:
-        raise LabelError(
-            f"{labels.source}: no subset named {' or '.join(TRAIN_SUBSETS)} with labels; say with --train-subset "
-            f"which of {', '.join(labels.subsets)} to train on"
-        )
+        raise labels.no_subset(TRAIN_SUBSETS, "--train-subset")
     train = _found(files, labels, train_subset, skip_missing, notes)
     fraction, subset = choices.val_fraction, choices.val_subset
     if fraction is None and subset is None:
-        subset = _usual_subset(labels, VAL_SUBSETS)
+        # Not the test subset: what the epoch is chosen on must not be what is reported.
+        subset = labels.usual_subset(VAL_SUBSETS)
         fraction = VAL_FRACTION if subset is None else None
     if fraction is not None:
         try:
@@ -133,10 +137,34 @@ def divide(sources: Sources, labels: LabelSet, choices: Choices, *, skip_missing
     groups, others = (_groups(part, labels) for part in (train, validation))
     if crossing := in_both(groups, others, (first.subset, judged.subset)):
         notes.append(crossing)
+    if classes_present:
+        train, validation = _of_present_classes(train, validation, several, notes)
     return _collection(labels, files, train, validation, several, notes)
 
 
 _Part = list[tuple[str, VideoLabel]]  # id of the file, and its label
+
+
+def _of_present_classes(
+    train: _Part, validation: _Part, several: bool, notes: list[str]
+) -> tuple[_Part, _Part]:
+    """The videos of the classes that have some in both parts, and no other classes of theirs."""
+    learned, judged = (
+        {name for _, video in part for name in (video.labels if several else video.labels[:1])}
+        for part in (train, validation)
+    )
+    kept = learned & judged
+    parts = []
+    for part in (train, validation):
+        of_kept = [(id_, tuple(name for name in video.labels if name in kept), video) for id_, video in part]
+        parts.append([(id_, replace(video, labels=names)) for id_, names, video in of_kept if names])
+    if left_out := sorted((learned | judged) - kept):
+        counts = [len(part) - len(rest) for part, rest in zip((train, validation), parts, strict=True)]
+        notes.append(
+            f"without a video in both parts, so not among the classes: {_some(left_out, 'classes')}; {counts[0]} "
+            f"videos to train on and {counts[1]} to validate on left out"
+        )
+    return parts[0], parts[1]
 
 
 def _collection(
@@ -153,7 +181,10 @@ def _collection(
     classes = tuple(sorted(shown(train)))
     untrained = sorted(shown(validation) - set(classes))
     if untrained:
-        raise LabelError(f"{labels.source}: {_some(untrained, 'classes')} to validate, but not to train on")
+        raise LabelError(
+            f"{labels.source}: {_some(untrained, 'classes')} to validate, but not to train on; "
+            "--classes-present leaves such classes out"
+        )
     left_out = sorted(set(labels.classes) - set(classes))
     if left_out:
         notes.append(f"without a video to train on, so not among the classes: {_some(left_out, 'classes')}")
@@ -179,10 +210,6 @@ def _labelled(files: Mapping[str, SourceVideo], part: _Part, place: Mapping[str,
     return LabelledVideos(tuple(files[id_] for id_, _ in part), labels, np.array(first, np.int64))
 
 
-def _usual_subset(labels: LabelSet, names: Sequence[str]) -> str | None:
-    return next((n for n in names if any(v.subset == n and v.labels for v in labels.videos)), None)
-
-
 def _found(
     files: Mapping[str, SourceVideo], labels: LabelSet, subset: str, skip_missing: bool, notes: list[str]
 ) -> _Part:
@@ -203,18 +230,8 @@ def _found(
 
 
 def _split(part: _Part, fraction: float) -> tuple[_Part, _Part]:
-    """Set a share of the videos aside, of each class about the same; which ones, their ids alone decide.
-
-    Every 1/fraction-th of the videos in the order of their classes is taken, but none that is the last of a class.
-    """
-    left = Counter(label for _, video in part for label in video.labels)
-    order = sorted(part, key=lambda p: (p[1].labels[0], hashlib.sha256(p[0].encode()).digest()))
-    taken: set[str] = set()
-    for i, (id_, video) in enumerate(order):
-        due = int((i + 1) * fraction + 0.5) > len(taken)
-        if due and all(left[label] > 1 for label in video.labels):
-            left.subtract(video.labels)
-            taken.add(id_)
+    """Set a share of the videos aside (`set_aside`)."""
+    taken = set_aside(((id_, video.labels) for id_, video in part), fraction)
     return [p for p in part if p[0] not in taken], [p for p in part if p[0] in taken]
 
 

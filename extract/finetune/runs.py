@@ -69,6 +69,7 @@ def fine_tune(
     listener: Listener | None = None,
     *,
     skip_missing: bool = False,
+    classes_present: bool = False,
 ) -> Run:
     """Fine-tune a backbone; go on with what the folder holds of the same run, or reuse it if finished.
 
@@ -78,7 +79,7 @@ def fine_tune(
     """
     listener = listener or Listener()
     choices.check()
-    collection = divide(sources, labels, choices, skip_missing=skip_missing)
+    collection = divide(sources, labels, choices, skip_missing=skip_missing, classes_present=classes_present)
     for note in collection.notes:
         listener.note(note)
     start = build(request, choices.weights, collection.classes, seed=choices.seed)

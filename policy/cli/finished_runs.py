@@ -15,6 +15,7 @@ from cache_schema.command import (
     AS_JSON,
     DEVICE,
     SOME_FAILED,
+    VAL_FRACTION,
     count,
     given_labels,
     label_options,
@@ -67,7 +68,8 @@ _TARGET = options(
     _CACHE,
     click.option("--labels", required=True, type=_PATH, help="Labels of the videos to judge it on."),
     label_options,
-    settings(DataConfig, "eval_subset", "skip_missing", "whole_only"),
+    VAL_FRACTION,
+    settings(DataConfig, "eval_subset", "skip_missing", "whole_only", "classes_present"),
     _TARGET,
     click.option(
         "--out",
@@ -134,6 +136,7 @@ def evaluate(run: Path, **given: Any) -> None:
         "--labels", type=_PATH, help="Of the videos on which --usage or --budget is found; else not needed."
     ),
     label_options,
+    VAL_FRACTION,
     DEVICE,
     AS_JSON,
 )

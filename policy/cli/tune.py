@@ -162,7 +162,8 @@ def _tune(method: str, given: dict[str, Any]) -> None:
 
 
 def _search(method: str, given: dict[str, Any]) -> None:
-    from policy.data.opening import TRAIN_SUBSETS, usual_subset
+    from cache_schema.annotations.labels import TRAIN_SUBSETS
+    from policy.data.opening import usual_subset
     from policy.registry import METHODS, completed
     from policy.sheets import terminal
     from policy.tables import output

@@ -17,14 +17,14 @@ import numpy.typing as npt
 from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import Grouping, LabelSet, VideoLabel
 from cache_schema.annotations.groups import groups_of, in_both
+from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
 from cache_schema.command import count
 from cache_schema.errors import CacheError, LabelError
 from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
 from policy.data.coverage import differing_lengths, paired_rows, segments_beyond_the_end
 
-TRAIN_SUBSETS = ("training", "train")
-EVAL_SUBSETS = ("validation", "val", "testing", "test")
+EVAL_SUBSETS = (*VAL_SUBSETS, "testing", "test")
 
 GROUPS = "groups"
 """Their name among the digests of a dataset."""
@@ -156,37 +156,33 @@ def open_dataset(
             f"{_of(count, len(labelled), 'videos')} several classes: trained as multi-label, on all of them; "
             "--single-label trains on each video's first class instead"
         )
-    labelled_ids = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
-    cached_ids = {video for stream in all_streams.values() for video in stream}
-    unlabelled = sorted(cached_ids - labelled_ids)
-    if unlabelled and labels.videos and len(unlabelled) == len(cached_ids):
-        raise LabelError(
-            f"{labels.source}: none of its {len(labels.videos):,} videos is in the cache: ids are "
-            f"{labels.videos[0].video_id!r}, … here and {unlabelled[0]!r}, … there"
-        )
-    if unlabelled:
-        _leave_out(
-            f"{labels.source}: no label for {_some(_quoted(unlabelled), 'cached video', 'cached videos')}",
-            config.skip_missing,
-            notes,
-        )
-
+    _check_labelled(labels, all_streams.values(), config.skip_missing, notes)
     classes = labels.classes
     partial = frozenset(v for s in (*all_streams.values(), *others.values()) for v in s.partial)
     pairs = {} if config.whole_only else paired_rows(by_role, partial)
     left_out = partial if config.whole_only else frozenset[str]()
-    parts = []
-    matches: list[tuple[str, VideoLabel]] = []
+    found: list[tuple[str, str, tuple[str, ...], list[VideoLabel]]] = []
     for purpose, requested, usual in (
         ("training", config.train_subset, TRAIN_SUBSETS),
         ("evaluation", config.eval_subset, EVAL_SUBSETS),
         *([("validation", config.validation_subset, ())] if config.validation_subset else ()),
     ):
         subset = requested or usual_subset(labels, [n for n in usual if n != config.validation_subset])
-        trains = purpose == "training"  # which sees labels alone
         of_subset = labels.judged(subset) if purpose == "evaluation" else labels.subset(subset)
-        ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
+        matched = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
+        found.append((purpose, subset, *matched))
+    if config.classes_present:
+        (_, _, _, learned), (_, _, _, judged_videos), *_ = found
+        classes = _present(learned, judged_videos, labels, multi_label, notes)
+        found = [
+            (purpose, subset, *_of_classes(ids, videos, classes, notes))
+            for purpose, subset, ids, videos in found
+        ]
+    parts: list[VideoSet] = []
+    matches: list[tuple[str, VideoLabel]] = []
+    for purpose, subset, ids, videos in found:
         matches += zip(ids, videos, strict=True)
+        trains = purpose == "training"  # which sees labels alone
         of_labels = _onehot(videos, classes)
         held = () if trains else segments_of(videos, classes), groups_of(videos, labels.source)
         parts.append(VideoSet(subset, by_role, ids, *of_labels, multi_label, l2, by_name, pairs, *held))
@@ -211,7 +207,7 @@ def open_dataset(
     if differing := differing_lengths(next(iter(by_role.values())), labels, matches):
         notes.append(differing)
     notes += _on_segments(evaluation, labels)
-    notes += [*_on_classes(train, judged, labels), *_on_groups(labels, judged, train)]
+    notes += [*_on_classes(train, judged, labels, classes), *_on_groups(labels, classes, judged, train)]
     return Dataset(
         train,
         evaluation,
@@ -254,14 +250,22 @@ def open_videos(
     if any(video.labels for video in labels.videos):
         of_subset = list(labels.judged(subset))
     named = {name for video in of_subset for name in video.labels}
-    if unknown := _quoted(sorted(named.difference(classes))):
+    unknown = _quoted(sorted(named.difference(classes)))
+    if unknown and not config.classes_present:
         which = _some(unknown, "class", "classes")
-        raise LabelError(f"{labels.source}: {which} of subset {subset!r} that the run does not know")
+        raise LabelError(
+            f"{labels.source}: {which} of subset {subset!r} that the run does not know; --classes-present leaves "
+            "them out"
+        )
     partial = frozenset(video for stream in all_streams.values() for video in stream.partial)
     pairs = {} if config.whole_only else paired_rows(by_role, partial)
     left_out = partial if config.whole_only else frozenset[str]()
     notes = list(labels.notes)
     ids, videos = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
+    if unknown:
+        ids, videos = _of_classes(ids, videos, classes, notes)
+        if not ids:
+            raise LabelError(f"{labels.source}: no video of subset {subset!r} has a class that the run knows")
     _check_videos([*by_role.values()], [*by_name.values()], ids, pairs)
     of_labels, segments = _onehot(videos, classes), segments_of(videos, classes)
     groups = groups_of(videos, labels.source)
@@ -271,8 +275,25 @@ def open_videos(
     ):
         notes.append(differing)
     notes += _on_segments(found, labels)
-    notes += _on_groups(labels, [found])
+    notes += _on_groups(labels, classes, [found])
     return found, notes
+
+
+def _check_labelled(
+    labels: LabelSet, streams: Iterable[Stream], skip_missing: bool, notes: list[str]
+) -> None:
+    """Cached videos without labels are left out, which becomes a note, or raise LabelError."""
+    labelled_ids = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
+    cached_ids = {video for stream in streams for video in stream}
+    unlabelled = sorted(cached_ids - labelled_ids)
+    if unlabelled and labels.videos and len(unlabelled) == len(cached_ids):
+        raise LabelError(
+            f"{labels.source}: none of its {len(labels.videos):,} videos is in the cache: ids are "
+            f"{labels.videos[0].video_id!r}, … here and {unlabelled[0]!r}, … there"
+        )
+    if unlabelled:
+        which = _some(_quoted(unlabelled), "cached video", "cached videos")
+        _leave_out(f"{labels.source}: no label for {which}", skip_missing, notes)
 
 
 def _check_apart(parts: Mapping[str, VideoSet], labels: LabelSet) -> None:
@@ -285,9 +306,51 @@ def _check_apart(parts: Mapping[str, VideoSet], labels: LabelSet) -> None:
             )
 
 
-def _on_classes(train: VideoSet, judged: Sequence[VideoSet], labels: LabelSet) -> Iterator[str]:
+def _present(
+    train: Sequence[VideoLabel],
+    evaluation: Sequence[VideoLabel],
+    labels: LabelSet,
+    multi_label: bool,
+    notes: list[str],
+) -> tuple[str, ...]:
+    """The classes that are trained and judged; a note has the others. Raises LabelError where there are none."""
+    learned = {name for video in train for name in (video.labels if multi_label else video.labels[:1])}
+    classes = learned.intersection(name for video in evaluation for name in video.labels)
+    left_out = sorted(set(labels.classes) - classes)
+    if not classes:
+        raise LabelError(
+            f"{labels.source}: no class has videos in the cache both for training and for evaluation"
+        )
+    if left_out:
+        notes.append(
+            f"{len(classes):,} of {len(labels.classes):,} classes have videos in the cache both for training and "
+            f"for evaluation; left out: {_some(_quoted(left_out), 'class', 'classes')}"
+        )
+    return tuple(sorted(classes))
+
+
+def _of_classes(
+    ids: Sequence[str], videos: Sequence[VideoLabel], classes: Sequence[str], notes: list[str]
+) -> tuple[tuple[str, ...], list[VideoLabel]]:
+    """Videos with their labels and segments of some classes; those that have none are left out, as a note says."""
+    kept = frozenset(classes)
+    chosen = []
+    for video_id, video in zip(ids, videos, strict=True):
+        names = tuple(name for name in video.labels if name in kept)
+        if names or not video.labels:
+            segments = tuple(segment for segment in video.segments if segment.label in kept)
+            chosen.append((video_id, replace(video, labels=names, segments=segments)))
+    if len(chosen) < len(videos):
+        notes.append(
+            f"{_counted(len(videos) - len(chosen))} of subset {videos[0].subset!r} of other classes left out"
+        )
+    return tuple(video_id for video_id, _ in chosen), [video for _, video in chosen]
+
+
+def _on_classes(
+    train: VideoSet, judged: Sequence[VideoSet], labels: LabelSet, classes: tuple[str, ...]
+) -> Iterator[str]:
     """Notes on the classes. Raises LabelError where some cannot be learned."""
-    classes = labels.classes
     first_of = int((train.labels.sum(axis=1) > 1).sum()) if not train.multi_label else 0
     if first_of:
         yield f"{_of(first_of, len(train), 'training videos')} several classes: trained on the first"
@@ -297,7 +360,8 @@ def _on_classes(train: VideoSet, judged: Sequence[VideoSet], labels: LabelSet) -
             names = _quoted(classes[c] for c in np.flatnonzero(untrained))
             raise LabelError(
                 f"{labels.source}: {_some(names, 'class', 'classes')} of subset {part.subset!r} without a "
-                f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}"
+                f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}; "
+                "--classes-present leaves such classes out"
             )
         unseen = _quoted(classes[c] for c in np.flatnonzero(~part.labels.any(axis=0)))
         if unseen:
@@ -324,7 +388,9 @@ def _on_segments(evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
         yield f"{labels.source}: {beyond}"
 
 
-def _on_groups(labels: LabelSet, judged: Sequence[VideoSet], train: VideoSet | None = None) -> Iterator[str]:
+def _on_groups(
+    labels: LabelSet, classes: Sequence[str], judged: Sequence[VideoSet], train: VideoSet | None = None
+) -> Iterator[str]:
     """What to know of the groups of videos, if there are any."""
     parts = [*([train] if train else []), *judged]
     if counts := [f"{len(set(part.groups)):,} in subset {part.subset!r}" for part in parts if part.groups]:
@@ -335,7 +401,7 @@ def _on_groups(labels: LabelSet, judged: Sequence[VideoSet], train: VideoSet | N
         if train and (crossing := in_both(train.groups, part.groups, (train.subset, part.subset))):
             yield crossing
     if train and (one := _of_one_group(train)):
-        which = _some(_quoted(labels.classes[c] for c in one), "class", "classes")
+        which = _some(_quoted(classes[c] for c in one), "class", "classes")
         yield f"{which}, with all training videos in one group: what is fitted without that has no example of it"
 
 
@@ -363,13 +429,10 @@ def segments_digest(videos: VideoSet) -> str:
 
 def usual_subset(labels: LabelSet, names: Sequence[str]) -> str:
     """The first of the names that has labels. Raises LabelError where none does."""
-    for name in names:
-        if any(video.subset == name and video.labels for video in labels.videos):
-            return name
-    raise LabelError(
-        f"{labels.source}: no subset named {' or '.join(names)} with labels; say which of "
-        f"{', '.join(labels.subsets)} to use"
-    )
+    found = labels.usual_subset(names)
+    if found is None:
+        raise labels.no_subset(names, "--train-subset" if names == TRAIN_SUBSETS else "--eval-subset")
+    return found
 
 
 def _match(

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import read_labels
 from cache_schema.command import (
     AS_JSON,
     DEVICE,
-    LABELS_FORMAT,
     SOME_FAILED,
+    VAL_FRACTION,
     count,
     given_labels,
     label_options,
+    reading_options,
     tells_mistakes,
 )
 from policy.baselines.config import FrameClassifierConfig, FramesConfig, GlimpsesConfig, JumpsConfig
@@ -276,8 +276,8 @@ def detections(
     "--cache", type=_PATH, help="Feature cache of a wtalc run, whose activations it needs to be drawn."
 )
 @click.option("--labels", type=_PATH, help="Its labels, with --cache.")
-@LABELS_FORMAT
-@options(DEVICE, AS_JSON)
+@reading_options
+@options(VAL_FRACTION, DEVICE, AS_JSON)
 @click.pass_context
 @tells_mistakes
 def timeline(
@@ -288,9 +288,9 @@ def timeline(
     out: Path,
     cache: Path | None,
     labels: Path | None,
-    labels_format: str | None,
     device: str,
     as_json: bool,
+    **_: Any,
 ) -> None:
     """What a run that localizes found in a video, when it is there, and which model answered each clip.
 
@@ -309,7 +309,7 @@ def timeline(
         raise UserError("--cache and --labels: give both, or none of them")
     run = timelines.read_run(run_folder)
     if cache is not None and labels is not None:
-        run = timelines.with_activations(run, FeatureCache(cache), read_labels(labels, labels_format), device)
+        run = timelines.with_activations(run, FeatureCache(cache), given_labels(context.params), device)
     videos = timelines.choose(run, video_ids)
     output.check_folder(out)
     content = timelines.document(run, videos, _command(context))
