@@ -15,6 +15,7 @@ from cache_schema.schema import check_stream_name
 
 FAMILIES: Mapping[str, str] = {
     "timm": "timm2d",
+    "torchvision": "torchvision_models",
     **dict.fromkeys(("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"), "lite"),
     **dict.fromkeys(("x3d_xs", "x3d_s", "x3d_m", "x3d_l"), "video3d"),
     **dict.fromkeys(("slowfast_8x8", "i3d_rgb", "i3d_flow"), "video3d"),
@@ -100,6 +101,15 @@ BUILT_IN: Mapping[str, StreamRequest] = {
     }.items()
 }
 
+# Of torchvision's networks of clips: frames, how many a second, the size of the input and the short side before,
+# as its weights were tested (https://docs.pytorch.org/vision/stable/models.html#video-classification).
+_TORCHVISION_CLIPS: Mapping[str, tuple[int, float, int, int]] = {
+    **dict.fromkeys(("mvit_v1_b", "mvit_v2_s"), (16, 7.5, 224, 256)),
+    **dict.fromkeys(("swin3d_t", "swin3d_s", "swin3d_b"), (32, 15.0, 224, 256)),
+    **dict.fromkeys(("r3d_18", "mc3_18", "r2plus1d_18"), (16, 15.0, 112, 128)),
+    "s3d": (128, 15.0, 224, 256),
+}
+
 FLOWS = ("tvl1", "dis", "raft_large", "raft_small")
 
 MAX_FPS = 1000.0
@@ -107,6 +117,7 @@ SIZES = range(32, 1025)
 """Pixels; below, the last layers of these networks have nothing left to see."""
 
 _TIMM = re.compile(r"(timm:|(?=hf-hub:))(?P<name>(?P<hub>hf-hub:([^/]+/)?)?.+)@(?P<size>[1-9]\d*)")
+_TORCHVISION = re.compile(r"torchvision:(?P<name>\w+)(@(?P<size>[1-9]\d*))?")
 
 
 def parse_stream(
@@ -118,10 +129,10 @@ def parse_stream(
     flow: str | None = None,
     size: int | None = None,
 ) -> StreamRequest:
-    """The stream that a user names: a built-in one, or timm:NAME@SIZE.
+    """The stream that a user names: a built-in one, timm:NAME@SIZE or torchvision:NAME[@SIZE].
 
     The stream of timm:NAME@SIZE is called NAME_SIZE, as that of timm:hf-hub:OWNER/NAME@SIZE, a repository of the
-    hub that timm can read.
+    hub that timm can read; that of torchvision:NAME is torchvision_NAME_SIZE.
     Where something else than usual is asked for, the name says so: resnet101_224@2fps, x3d_m@3clips, x3d_m@3crops,
     i3d_flow_dense16@dis, i3d_flow_dense16@112px.
 
@@ -142,9 +153,13 @@ def parse_stream(
     elif match := _TIMM.fullmatch(text):
         short = match["name"].removeprefix(match["hub"] or "")
         request = StreamRequest(f"{short}_{match['size']}", f"timm:{match['name']}", int(match["size"]))
+    elif match := _TORCHVISION.fullmatch(text):
+        request = _of_torchvision(text, match["name"], int(match["size"] or 0))
     else:
         raise UserError(
-            f"unknown stream {text!r}: use {', '.join(BUILT_IN)}, or timm:NAME@SIZE such as timm:resnet18@224"
+            f"unknown stream {text!r}: use {', '.join(BUILT_IN)}, timm:NAME@SIZE such as timm:resnet18@224, or "
+            f"torchvision:NAME of {', '.join(_TORCHVISION_CLIPS)}, torchvision:NAME@SIZE of its networks of "
+            "frames"
         )
     request = _at_size(request, size)
     request = _at_rate(request, fps)
@@ -156,6 +171,19 @@ def parse_stream(
     except ValueError as error:
         raise UserError(f"unknown stream {text!r}: {error}") from error
     return request
+
+
+def _of_torchvision(text: str, name: str, size: int) -> StreamRequest:
+    if name in _TORCHVISION_CLIPS:
+        frames, fps, usual, resize = _TORCHVISION_CLIPS[name]
+        size = size or usual
+        sampling = Sampling("clips", fps=fps, frames=frames, window=frames, clips=10)
+        short_side: int | None = resize * size // usual
+    elif size:
+        sampling, short_side = Sampling(), None
+    else:
+        raise UserError(f"unknown stream {text!r}: say at which size, as in {text}@224")
+    return StreamRequest(f"torchvision_{name}_{size}", f"torchvision:{name}", size, sampling, short_side)
 
 
 def _at_size(request: StreamRequest, size: int | None) -> StreamRequest:
