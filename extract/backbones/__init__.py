@@ -16,6 +16,7 @@ from cache_schema.schema import check_stream_name
 FAMILIES: Mapping[str, str] = {
     "timm": "timm2d",
     "torchvision": "torchvision_models",
+    "transformers": "hugging_face",
     **dict.fromkeys(("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"), "lite"),
     **dict.fromkeys(("x3d_xs", "x3d_s", "x3d_m", "x3d_l"), "video3d"),
     **dict.fromkeys(("slowfast_8x8", "i3d_rgb", "i3d_flow"), "video3d"),
@@ -129,7 +130,8 @@ def parse_stream(
     flow: str | None = None,
     size: int | None = None,
 ) -> StreamRequest:
-    """The stream that a user names: a built-in one, timm:NAME@SIZE or torchvision:NAME[@SIZE].
+    """The stream that a user names: a built-in one, timm:NAME@SIZE, torchvision:NAME[@SIZE] or
+    transformers:REPOSITORY.
 
     The stream of timm:NAME@SIZE is called NAME_SIZE, as that of timm:hf-hub:OWNER/NAME@SIZE, a repository of the
     hub that timm can read; that of torchvision:NAME is torchvision_NAME_SIZE.
@@ -153,13 +155,15 @@ def parse_stream(
     elif match := _TIMM.fullmatch(text):
         short = match["name"].removeprefix(match["hub"] or "")
         request = StreamRequest(f"{short}_{match['size']}", f"timm:{match['name']}", int(match["size"]))
+    elif text.startswith("transformers:"):
+        request = import_module(f"{__name__}.hugging_face").request_for(text.partition(":")[2])
     elif match := _TORCHVISION.fullmatch(text):
         request = _of_torchvision(text, match["name"], int(match["size"] or 0))
     else:
         raise UserError(
             f"unknown stream {text!r}: use {', '.join(BUILT_IN)}, timm:NAME@SIZE such as timm:resnet18@224, or "
             f"torchvision:NAME of {', '.join(_TORCHVISION_CLIPS)}, torchvision:NAME@SIZE of its networks of "
-            "frames"
+            "frames, or transformers:REPOSITORY"
         )
     request = _at_size(request, size)
     request = _at_rate(request, fps)
