@@ -160,6 +160,8 @@ def test_macs_by_hand(tmp_path: Path) -> None:
         ("not json", r"its config\.json cannot be had"),
         ("no weights", r"the weights of .* cannot be had"),
         ("other weights", r"its weights lack \S+ and \d+ more"),
+        ("odd preprocessing", r"its preprocessing is not understood \(KeyError\('image_mean'\)\)"),
+        ("not square", r"its pictures are not square \(image_size \[32, 64\]\)"),
         ("no preprocessing", r"its video_preprocessor_config\.json cannot be had"),
     ],
 )
@@ -172,6 +174,10 @@ def test_folders_that_hold_no_network(change: str, message: str, tmp_path: Path)
         (folder / "config.json").write_text('{"model_type": "bert"}')
     elif change == "not json":
         (folder / "config.json").write_text("[1,")
+    elif change == "odd preprocessing":
+        (folder / "preprocessor_config.json").write_text("{}")
+    elif change == "not square":
+        (folder / "config.json").write_text('{"model_type": "videomae", "image_size": [32, 64]}')
     elif change == "no weights":
         (folder / "model.safetensors").unlink()
     elif change == "other weights":

@@ -47,19 +47,27 @@ def require_connection(url: str) -> None:
 
 @contextmanager
 def quick_hub() -> Iterator[None]:
-    """Within it, the client of Hugging Face's hub looks only into its folder of downloads where the hub is out of
-    reach."""
+    """Within it, where Hugging Face's hub is out of reach its client looks into its folder of downloads alone.
+
+    Raises:
+        OSError: what is wanted is not there, and why the hub cannot be reached.
+    """
     from huggingface_hub import constants
 
     # Of every retry it tells; one line at the end is enough.
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     offline = constants.HF_HUB_OFFLINE
+    out_of_reach: OSError | None = None
     if not offline:
         try:
             require_connection(constants.ENDPOINT)
-        except OSError:
-            constants.HF_HUB_OFFLINE = True
+        except OSError as error:
+            constants.HF_HUB_OFFLINE, out_of_reach = True, error
     try:
         yield
+    except OSError as error:  # of the client, too: a file that is not there
+        if out_of_reach is None:
+            raise
+        raise out_of_reach from error
     finally:
         constants.HF_HUB_OFFLINE = offline

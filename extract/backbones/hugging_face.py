@@ -30,15 +30,15 @@ class _Family:
     tower: transformers' class without a classifier; classifying: that with one.
     features: what the classifier sees, or without one what stands for the input: of a network and its input, clips
         (B, T, 3, S, S) or frames (B, 3, S, S).
-    frames, size: keys of the configuration.
+    frames, size: keys of the configuration, and what is meant where it has none.
     rate: of frames in a clip of so many, a second, as released.
     """
 
     tower: str
     features: Callable[[Any, Tensor], Tensor]
     classifying: str = ""
-    frames: str = ""
-    size: str = "image_size"
+    frames: tuple[str, int] | None = None
+    size: tuple[str, int] = ("image_size", 224)
     rate: Callable[[int], float] = lambda frames: 0.0
 
 
@@ -63,21 +63,25 @@ def _vjepa2(model: Any, x: Tensor) -> Tensor:
 # 8×32, HR 16×16, L 96×4. V-JEPA 2 (https://arxiv.org/abs/2506.09985): 4 frames a second.
 _FAMILIES: Mapping[str, _Family] = {
     "videomae": _Family(
-        "VideoMAEModel", _videomae, "VideoMAEForVideoClassification", "num_frames", rate=lambda frames: 7.5
+        "VideoMAEModel",
+        _videomae,
+        "VideoMAEForVideoClassification",
+        ("num_frames", 16),
+        rate=lambda frames: 7.5,
     ),
     "timesformer": _Family(
         "TimesformerModel",
         _timesformer,
         "TimesformerForVideoClassification",
-        "num_frames",
+        ("num_frames", 8),
         rate=lambda frames: 30 / {96: 4}.get(frames, max(1, 256 // frames)),
     ),
     "vjepa2": _Family(
         "VJEPA2Model",
         _vjepa2,
         "VJEPA2ForVideoClassification",
-        "frames_per_clip",
-        "crop_size",
+        ("frames_per_clip", 64),
+        ("crop_size", 256),
         rate=lambda frames: 4.0,
     ),
     "clip": _Family("CLIPVisionModelWithProjection", lambda model, x: model(x).image_embeds),
@@ -97,11 +101,12 @@ def request_for(repository: str) -> StreamRequest:
     repository = str(folder.resolve()) if folder.is_dir() else repository
     config, family = _config(repository), _family(repository)
     vision = config.get("vision_config") or config
-    size, frames = int(vision.get(family.size, 224)), int(config.get(family.frames, 0))
-    sampling = Sampling()
+    size, sampling = vision.get(*family.size), Sampling()
+    if not isinstance(size, int):
+        raise UserError(f"{_PREFIX}{repository}: its pictures are not square ({family.size[0]} {size})")
     if family.frames:
-        rate = family.rate(frames)
-        sampling = Sampling("clips", fps=rate, frames=frames, window=frames, clips=10)
+        frames = int(config.get(*family.frames))
+        sampling = Sampling("clips", fps=family.rate(frames), frames=frames, window=frames, clips=10)
     return StreamRequest(f"{Path(repository).name}_{size}", f"{_PREFIX}{repository}", size, sampling)
 
 
@@ -226,15 +231,18 @@ def _preprocessing(repository: str, size: int) -> Preprocessing:
         seen = _read(repository, "preprocessor_config.json")
     except UserError:
         seen = _read(repository, "video_preprocessor_config.json")
-    given = seen.get("size", size)
-    resize = given.get("shortest_edge", given.get("height", size)) if isinstance(given, dict) else given
-    return Preprocessing(
-        resize=int(resize),
-        crop=size,
-        interpolation={0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}[seen.get("resample", 2)],
-        mean=tuple(seen["image_mean"]),
-        std=tuple(seen["image_std"]),
-    )
+    given: Any = seen.get("size", size)
+    resize: Any = given.get("shortest_edge", given.get("height", size)) if isinstance(given, dict) else given
+    try:
+        return Preprocessing(
+            resize=int(resize),
+            crop=size,
+            interpolation={0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}[seen.get("resample", 2)],
+            mean=tuple(seen["image_mean"]),
+            std=tuple(seen["image_std"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{_PREFIX}{repository}: its preprocessing is not understood ({error!r})") from error
 
 
 @cache
