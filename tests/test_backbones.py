@@ -6,9 +6,12 @@ import json
 import os
 import pickle
 import socket
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -23,11 +26,12 @@ from torch import Tensor
 
 from cache_schema import Preprocessing, Sampling, UserError
 from cache_schema.costs import cost_table, gflops
-from extract.backbones import BUILT_IN, StreamRequest, parse_stream
+from extract.backbones import BUILT_IN, StreamRequest, downloads, names_of, parse_stream, weights_by_stream
 from extract.backbones.backbone import Backbone, count_macs
 from extract.backbones.weights import weights_digest
 from extract.batcher import Batcher
 from extract.transform import resize_and_crop
+from tests.caches import make_spec
 
 CPU = torch.device("cpu")
 TINY = "timm:test_resnet@96"
@@ -155,7 +159,7 @@ def test_costs(stream: str) -> None:
     cost = cost_table()[stream]
     assert counted == cost.macs
     if cost.paper is None:  # no paper has these
-        assert stream in ("x3d_xs_dense16", "x3d_s_dense16", "x3d_l_dense16")
+        assert stream in ("x3d_xs_dense16", "x3d_s_dense16", "x3d_l_dense16") or "_lite" in stream
         return
     # The paper has 56 for both kinds of I3D, of two operations per multiply-accumulate: 2·27.8 and 2·25.6.
     tolerance = 0.1 if stream.startswith("i3d") else 0.015
@@ -243,10 +247,15 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file(timm.create_model("test_convnext").state_dict(), path)
     with pytest.raises(
-        UserError, match=r"other\.safetensors: weights of another network: lacks conv1.* and \d+ more"
+        UserError,
+        match=r"other\.safetensors: .* other names: it has head\.\S+, .* and \d+ more; conv1\.\S+, .* and "
+        r"\d+ more are wanted; docs/extracting\.md#weights-by-other-names",
     ):
         build(weights=str(path))
     state = trained().state_dict()
+    save_file({name: tensor for name, tensor in state.items() if not name.startswith("conv1.")}, path)
+    with pytest.raises(UserError, match=r"weights of another network: lacks conv1\.\S+"):
+        build(weights=str(path))
     extra = {**state, "alien.weight": torch.zeros(3)}
     save_file(extra, path)
     with pytest.raises(UserError, match=r"has unknown alien\.weight"):
@@ -304,6 +313,17 @@ def test_files_that_hold_no_weights(tmp_path: Path, name: str, content: str) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    names = ["a", "crane", "b", "crane", "c", "d", "a"]
+    save_file(trained().state_dict(), path, metadata={"classes": json.dumps(names)})
+    cranes = ("crane (column 1)", "crane (column 3)")
+    assert build(weights=str(path)).spec.classes == (
+        *("a (column 0)", cranes[0], "b", cranes[1], "c", "d"),
+        "a (column 6)",
+    )
+
+
 @pytest.mark.parametrize("classes", ["not json", '["too", "few"]', '"word"', "[1, 2, 3, 4, 5, 6, 7]", "3"])
 def test_class_names_that_do_not_fit(tmp_path: Path, classes: str) -> None:
     path = tmp_path / "mine.safetensors"
@@ -327,6 +347,75 @@ def test_pretrained_without_network_is_one_line(monkeypatch: pytest.MonkeyPatch,
     ) as caught:
         build(weights="pretrained")
     assert "\n" not in str(caught.value) and "touched" not in str(caught.value)
+
+
+def test_weights_of_a_repository_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From the hub's folder of downloads, as its client lays it out."""
+    import huggingface_hub.constants
+
+    torch.manual_seed(9)
+    model = timm.create_model("test_resnet", num_classes=5)
+    folder = tmp_path / "models--somebody--test_resnet.mine"
+    snapshot = folder / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs/main").write_text("0" * 40)
+    save_file(model.state_dict(), snapshot / "model.safetensors")
+    config = {"architecture": "test_resnet", "num_classes": 5, "pretrained_cfg": {"mean": [0.1, 0.2, 0.3]}}
+    (snapshot / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    stream = "timm:hf-hub:somebody/test_resnet.mine@64"
+    assert parse_stream(stream) == parse_stream(stream.removeprefix("timm:"))
+    spec = build(stream, "pretrained").spec
+    assert (spec.name, spec.weights) == ("test_resnet.mine_64", "pretrained:hf-hub:somebody/test_resnet.mine")
+    assert (spec.weights_digest, spec.num_classes) == (weights_digest(model), 5)
+    assert spec.preprocessing.mean == (0.1, 0.2, 0.3)
+    with pytest.raises(
+        UserError, match=r"hf-hub:nobody/nothing cannot be had \(.*config\.json of a network of timm"
+    ) as caught:
+        build("timm:hf-hub:nobody/nothing@64", "pretrained")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_out_of_reach_is_told_without_retries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub.constants
+
+    tries: list[object] = []
+
+    def no_network(*place: object, **_: object) -> None:
+        tries.append(place[0])
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits for another try"))
+    reason = r"cannot be had \(huggingface\.co cannot be reached: Name or service not known\)"
+    with pytest.raises(UserError, match=f"pretrained weights of test_resnet {reason}"):
+        build(weights="pretrained")
+    assert len(tries) == 1
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is False  # it may be back when it is tried again
+
+
+def test_a_firewall_that_swallows_packets_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(*_: object, **__: object) -> list[object]:
+        Event().wait(1)
+        return []
+
+    monkeypatch.setattr(downloads, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(socket, "getaddrinfo", no_answer)
+    with pytest.raises(OSError, match=r"weights\.test cannot be reached: no answer within 0\.05 s"):
+        downloads.require_connection("https://weights.test/a.pth")
+
+
+def test_behind_a_proxy_it_is_the_proxy_that_must_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        downloads.require_connection("https://weights.test/a.pth")
+    with pytest.raises(OSError, match=r"127\.0\.0\.1 cannot be reached"):
+        downloads.require_connection("https://weights.test/a.pth")
 
 
 # -------------------------------------------------------------------------------------------------- the registry
@@ -353,6 +442,27 @@ def test_stream_names() -> None:
     for fps in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UserError, match="--fps"):
             parse_stream("resnet101_224", fps=fps)
+
+
+def test_the_names_that_a_stream_goes_by() -> None:
+    seen = Preprocessing(73, 64, "bicubic", (0.5,) * 3, (0.5,) * 3)
+    specs = {
+        name: make_spec(name, backbone=f"timm:{network}", preprocessing=replace(seen, crop=size))
+        for name, network, size in (
+            ("a_64", "a", 64),
+            ("a_64@2fps", "a", 64),
+            ("b_64@2fps", "b", 64),
+            ("c", "c", 32),
+        )
+    }
+    names = names_of(specs)
+    assert names == {
+        **{name: name for name in specs},  # not timm:a@64, which could be either
+        **{"b_64": "b_64@2fps", "timm:b@64": "b_64@2fps", "timm:c@32": "c"},
+    }
+    assert weights_by_stream(["x", "b_64=y", "timm:c@32=z"], names) == {
+        **{"a_64": "x", "a_64@2fps": "x", "b_64@2fps": "y", "c": "z"}
+    }
 
 
 @pytest.mark.parametrize(

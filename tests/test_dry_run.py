@@ -66,6 +66,9 @@ def test_it_says_what_a_run_then_does(videos: Path, tmp_path: Path) -> None:
                 for rows in (record.features, record.scores, record.spans)
                 if rows is not None
             ),
+            "gflops": pytest.approx(
+                sum(len(record.spans) for record in records) * opened[name].spec.macs_per_row / 1e9
+            ),
         }
     expected = {"videos": 4, "to_extract": 4, "opened": 4, "already_there": 0, "cache": str(cache)}
     assert {key: told[key] for key in expected} == expected
@@ -81,7 +84,7 @@ def test_nothing_is_left_to_do(videos: Path, tmp_path: Path, monkeypatch: pytest
     assert files(tmp_path) == before and dry.code == 0
     told = answer(dry)
     assert (told["already_there"], told["to_extract"], told["seconds"]) == (4, 0, None)
-    assert told["streams"][NAME] == {"there": 4, "videos": 0, "rows": 0, "bytes": 0}
+    assert told["streams"][NAME] == {"there": 4, "videos": 0, "rows": 0, "bytes": 0, "gflops": 0}
     assert run(videos, cache, "--dry-run").out.splitlines() == [
         "videos          4",
         "in the cache    4",
@@ -141,7 +144,7 @@ def test_a_wrong_request_ends_as_a_run_would(videos: Path, tmp_path: Path) -> No
 
 
 def test_large_numbers_fit_80_columns() -> None:
-    stream = StreamForecast(there=1_000_000, videos=900_000, rows=156_000_000, bytes=10**14)
+    stream = StreamForecast(there=1_000_000, videos=900_000, rows=156_000_000, bytes=10**14, gflops=1e12)
     reasons: dict[str, Any] = {str(number): "damaged" for number in range(12_345)}
     forecast = Forecast(
         videos=10_000_000,

@@ -227,6 +227,17 @@ def test_notes_on_segments(tmp_path: Path) -> None:
         open_dataset(cache, unknown, {"fine": "fine"})
 
 
+def test_coarse_features_that_cost_more_than_fine_ones_are_a_warning(tmp_path: Path) -> None:
+    for name, macs in (("small", 10**8), ("large", 2 * 10**9)):
+        write_stream(tmp_path, make_spec(name, dim=2, macs_per_row=macs), dict.fromkeys("abcd", 9), seed=0)
+    cache, labels = FeatureCache(tmp_path), annotated()
+    roles = {"coarse": "small", "fine": "large"}
+    assert not any("warning" in note for note in open_dataset(cache, labels, roles).notes)
+    roles = {"coarse": "large", "fine": "small"}
+    warning = "warning: the coarse stream large costs 2 GFLOPs a row, the fine one, small, 0.1: "
+    assert f"{warning}are they the wrong way round?" in open_dataset(cache, labels, roles).notes
+
+
 def test_a_video_with_ambiguous_spans_alone_is_judged_and_not_trained_on(tmp_path: Path) -> None:
     write_stream(tmp_path, make_spec("fine", dim=2), dict.fromkeys("abcdef", 9), seed=0)
     bare = [

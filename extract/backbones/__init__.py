@@ -5,19 +5,42 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
-from cache_schema import Sampling, UserError
+from cache_schema import Sampling, StreamSpec, UserError
 from cache_schema.schema import check_stream_name
+
+FAMILIES: Mapping[str, str] = {
+    "timm": "timm2d",
+    "torchvision": "torchvision_models",
+    "transformers": "hugging_face",
+    **dict.fromkeys(("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"), "lite"),
+    **dict.fromkeys(("x3d_xs", "x3d_s", "x3d_m", "x3d_l"), "video3d"),
+    **dict.fromkeys(("slowfast_8x8", "i3d_rgb", "i3d_flow"), "video3d"),
+}
+"""By network (or what stands before its colon) the module of this folder that has it."""
+
+
+def is_known(network: str) -> bool:
+    """Whether there is a family for such a network."""
+    return network.partition(":")[0] in FAMILIES
+
+
+def family_of(network: str) -> ModuleType:
+    """The module that has a network: its `build` and `count_macs` take a StreamRequest."""
+    return import_module(f"{__name__}.{FAMILIES[network.partition(':')[0]]}")
 
 
 @dataclass(frozen=True)
 class StreamRequest:
     """A network, its input and its sampling, by the name that their stream has in the cache.
 
-    network: "timm:NAME", "x3d_xs" … "x3d_l", "slowfast_8x8", "i3d_rgb" or "i3d_flow".
+    network: one of FAMILIES, such as "timm:NAME" or "x3d_xs".
     size: pixels along each side of the network's input.
     resize: pixels of the short side before that is cut out; None: as the network's own configuration says.
     flow: how optical flow is estimated, where it is the input.
@@ -58,6 +81,9 @@ BUILT_IN: Mapping[str, StreamRequest] = {
         "resnet101_224": _frames("resnet101", 224),
         "dpn107_224": _frames("dpn107", 224),
         "efficientnet_b0_224": _frames("efficientnet_b0", 224),
+        "efficientnet_lite0_112": StreamRequest("", "efficientnet_lite0", 112, resize=128),
+        "efficientnet_lite1_240": StreamRequest("", "efficientnet_lite1", 240, resize=272),
+        "efficientnet_lite2_260": StreamRequest("", "efficientnet_lite2", 260, resize=292),
         "slowfast_8x8_256": StreamRequest(
             "",
             "slowfast_8x8",
@@ -78,13 +104,23 @@ BUILT_IN: Mapping[str, StreamRequest] = {
     }.items()
 }
 
+# Of torchvision's networks of clips: frames, how many a second, the size of the input and the short side before,
+# as its weights were tested (https://docs.pytorch.org/vision/stable/models.html#video-classification).
+_TORCHVISION_CLIPS: Mapping[str, tuple[int, float, int, int]] = {
+    **dict.fromkeys(("mvit_v1_b", "mvit_v2_s"), (16, 7.5, 224, 256)),
+    **dict.fromkeys(("swin3d_t", "swin3d_s", "swin3d_b"), (32, 15.0, 224, 256)),
+    **dict.fromkeys(("r3d_18", "mc3_18", "r2plus1d_18"), (16, 15.0, 112, 128)),
+    "s3d": (128, 15.0, 224, 256),
+}
+
 FLOWS = ("tvl1", "dis", "raft_large", "raft_small")
 
 MAX_FPS = 1000.0
 SIZES = range(32, 1025)
 """Pixels; below, the last layers of these networks have nothing left to see."""
 
-_TIMM = re.compile(r"timm:(?P<name>.+)@(?P<size>[1-9]\d*)")
+_TIMM = re.compile(r"(timm:|(?=hf-hub:))(?P<name>(?P<hub>hf-hub:([^/]+/)?)?.+)@(?P<size>[1-9]\d*)")
+_TORCHVISION = re.compile(r"torchvision:(?P<name>\w+)(@(?P<size>[1-9]\d*))?")
 
 
 def parse_stream(
@@ -96,11 +132,13 @@ def parse_stream(
     flow: str | None = None,
     size: int | None = None,
 ) -> StreamRequest:
-    """The stream that a user names: a built-in one, or timm:NAME@SIZE.
+    """The stream that a user names: a built-in one, timm:NAME@SIZE, torchvision:NAME[@SIZE] or
+    transformers:REPOSITORY.
 
-    The stream of timm:NAME@SIZE is called NAME_SIZE. Where something else than usual is asked for, the name says
-    so: resnet101_224@2fps, x3d_m@3clips, x3d_m@3crops, i3d_flow_dense16@dis,
-    i3d_flow_dense16@112px.
+    The stream of timm:NAME@SIZE is called NAME_SIZE, as that of timm:hf-hub:OWNER/NAME@SIZE, a repository of the
+    hub that timm can read; that of torchvision:NAME is torchvision_NAME_SIZE.
+    Where something else than usual is asked for, the name says so: resnet101_224@2fps, x3d_m@3clips, x3d_m@3crops,
+    i3d_flow_dense16@dis, i3d_flow_dense16@112px.
 
     Args:
         fps: rows a second, of frames and snippets; 1 where not given.
@@ -117,12 +155,17 @@ def parse_stream(
     if text in BUILT_IN:
         request = BUILT_IN[text]
     elif match := _TIMM.fullmatch(text):
-        request = StreamRequest(
-            f"{match['name']}_{match['size']}", f"timm:{match['name']}", int(match["size"])
-        )
+        short = match["name"].removeprefix(match["hub"] or "")
+        request = StreamRequest(f"{short}_{match['size']}", f"timm:{match['name']}", int(match["size"]))
+    elif text.startswith("transformers:"):
+        request = import_module(f"{__name__}.hugging_face").request_for(text.partition(":")[2])
+    elif match := _TORCHVISION.fullmatch(text):
+        request = _of_torchvision(text, match["name"], int(match["size"] or 0))
     else:
         raise UserError(
-            f"unknown stream {text!r}: use {', '.join(BUILT_IN)}, or timm:NAME@SIZE such as timm:resnet18@224"
+            f"unknown stream {text!r}: use {', '.join(BUILT_IN)}, timm:NAME@SIZE such as timm:resnet18@224, or "
+            f"torchvision:NAME of {', '.join(_TORCHVISION_CLIPS)}, torchvision:NAME@SIZE of its networks of "
+            "frames, or transformers:REPOSITORY"
         )
     request = _at_size(request, size)
     request = _at_rate(request, fps)
@@ -134,6 +177,19 @@ def parse_stream(
     except ValueError as error:
         raise UserError(f"unknown stream {text!r}: {error}") from error
     return request
+
+
+def _of_torchvision(text: str, name: str, size: int) -> StreamRequest:
+    if name in _TORCHVISION_CLIPS:
+        frames, fps, usual, resize = _TORCHVISION_CLIPS[name]
+        size = size or usual
+        sampling = Sampling("clips", fps=fps, frames=frames, window=frames, clips=10)
+        short_side: int | None = resize * size // usual
+    elif size:
+        sampling, short_side = Sampling(), None
+    else:
+        raise UserError(f"unknown stream {text!r}: say at which size, as in {text}@224")
+    return StreamRequest(f"torchvision_{name}_{size}", f"torchvision:{name}", size, sampling, short_side)
 
 
 def _at_size(request: StreamRequest, size: int | None) -> StreamRequest:
@@ -197,7 +253,7 @@ def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dic
     Raises:
         UserError: a STREAM is none of them, or WEIGHTS are a file that is not there.
     """
-    names = tuple(streams.values())
+    names = tuple(dict.fromkeys(streams.values()))
     chosen: dict[str, str] = {}
     rest: dict[str, str] = {}
     for value in weights:
@@ -216,6 +272,22 @@ def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dic
         if value not in ("pretrained", "random") and ":" not in value and not Path(value).exists():
             raise UserError(f"{value}: cannot read the weights: {os.strerror(errno.ENOENT)}")
     return found
+
+
+def names_of(streams: Mapping[str, StreamSpec]) -> dict[str, str]:
+    """By all names that a stream goes by, the one that it has in `streams`.
+
+    Besides that one they are its name without what is unusual (resnet101_224 of resnet101_224@2fps) and, of timm
+    and torchvision, that of --stream (timm:resnet18@224). A name that several streams go by is that of the one so
+    called, or of none.
+    """
+    others = [
+        (other, name)
+        for name, spec in streams.items()
+        for other in {name.partition("@")[0], f"{spec.backbone}@{spec.preprocessing.crop}"}
+    ]
+    times = Counter(other for other, _ in others)
+    return {other: name for other, name in others if times[other] == 1} | {name: name for name in streams}
 
 
 def absolute_weights(weights: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from cache_schema import StreamSpec, UserError
 from cache_schema.command import count
-from extract.backbones import StreamRequest
+from extract.backbones import StreamRequest, family_of
 from extract.backbones.folding import fold_batch_norms
-from extract.backbones.network import Network
+from extract.backbones.network import Network, told_apart
 from extract.backbones.pointwise import convolve_by_onednn
 from extract.backbones.weights import weights_digest
 from extract.flow import BOUND_PX, clip_flow
@@ -53,7 +55,9 @@ class Backbone:
             fold_batch_norms(model, (1, channels, *clip, preprocessing.crop, preprocessing.crop))
             if precision == "fp32":  # in bf16 torch has oneDNN do it itself
                 convolve_by_onednn(model)
-        self._model = model.to(device, self.dtype).to(memory_format=layout)
+        self._model = model.to(device, self.dtype)
+        if frames or all(parameter.ndim != 4 for parameter in model.parameters()):
+            self._model.to(memory_format=layout)  # not of networks that see clips frame by frame
         self._flow = None if network.flow is None else network.flow.to(device)
         self.parameters = network.parameters
         if self.view.flow_here:  # now, not in the decoders: is what it needs installed?
@@ -109,22 +113,16 @@ def stream_of(request: StreamRequest, network: Network, *, precision: str) -> St
 
 def build_network(request: StreamRequest, weights: str) -> Network:
     """The network that a request asks for, on the CPU. Raises UserError as Backbone does."""
-    if request.network.startswith("timm:"):
-        from extract.backbones import timm2d
-
-        network = timm2d.build(request, weights)
-    else:
-        from extract.backbones import video3d
-
-        network = video3d.build(request, weights)
+    network: Network = family_of(request.network).build(request, weights)
     classes = network.classes
     if classes is not None and len(classes) != network.num_classes:
         raise UserError(
             f"{weights}: names {count(len(classes), 'classes')}, but its classifier has {network.num_classes}"
         )
+    classes = classes and told_apart(classes)
     if classes is not None and len(set(classes)) != len(classes):
-        raise UserError(f"{weights}: a class name occurs twice in its metadata")
-    return network
+        raise UserError(f"{weights}: a class name occurs twice in its metadata, and again with its column")
+    return replace(network, classes=classes)
 
 
 def count_macs(request: StreamRequest) -> int:
@@ -132,10 +130,5 @@ def count_macs(request: StreamRequest) -> int:
 
     Flow estimation is not in it, as in the papers.
     """
-    if request.network.startswith("timm:"):
-        from extract.backbones import timm2d
-
-        return timm2d.count_macs(request)
-    from extract.backbones import video3d
-
-    return video3d.count_macs(request)
+    macs: int = family_of(request.network).count_macs(request)
+    return macs

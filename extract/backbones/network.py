@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ class Network:
         feature_dim, num_classes: D and C; C = 0 without a classifier.
         classes: names of the C scores, where they are known.
         flow: pixels (B, T + 1, 3, R, R), 0 to 255, to flow (B, T, 2, R, R), where a network estimates it.
+        classifier: the name in `parameters` of a classifier that can be replaced, where there is one.
     """
 
     model: nn.Module
@@ -33,6 +35,18 @@ class Network:
     num_classes: int
     classes: tuple[str, ...] | None = None
     flow: nn.Module | None = None
+    classifier: str | None = None
+
+
+def told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Class names, each with its column where it occurs several times: ImageNet has two kinds of "crane".
+
+    A label "crane" is then neither, for which of them it means is not known.
+    """
+    times = Counter(names)
+    return tuple(
+        f"{name} (column {column})" if times[name] > 1 else name for column, name in enumerate(names)
+    )
 
 
 def count(model: Any, *inputs: Tensor) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from cache_schema import Preprocessing, UserError
 from extract.backbones import StreamRequest
+from extract.backbones.downloads import quick_hub
 from extract.backbones.network import Network, count
 from extract.backbones.weights import classes_of, first_line, load_into, random_seed, read_weights
+
+_HUB = "hf-hub:"
 
 
 class _FeaturesAndScores(nn.Module):
@@ -33,45 +36,44 @@ class _FeaturesAndScores(nn.Module):
 
 def build(request: StreamRequest, weights: str) -> Network:
     """The network with its weights. Raises UserError: no such network or weights, or weights that do not fit."""
-    model, chosen, classes = _create(request, weights)
+    return network_of(request, *_create(request, weights))
+
+
+def network_of(request: StreamRequest, model: Any, weights: str, classes: tuple[str, ...] | None) -> Network:
+    """What must be known of timm's network with its weights. Raises UserError: it cannot take such an input."""
     model.eval()
     feature_dim, num_classes = _output_sizes(model, request)
     return Network(
         model=_FeaturesAndScores(model, num_classes),
         parameters=model,
-        weights=chosen,
+        weights=weights,
         preprocessing=_preprocessing(model, request.size),
         feature_dim=feature_dim,
         num_classes=num_classes,
         classes=classes,
+        classifier=_classifier(model),
     )
 
 
 def count_macs(request: StreamRequest) -> int:
     """Multiply-accumulates for one frame up to the features, counted on a network without memory."""
     with torch.device("meta"):
-        model = _new_model(request, num_classes=0).eval()
+        model = new_model(request, num_classes=0).eval()
         frame = torch.empty(1, 3, request.size, request.size)
     return count(model, frame)
 
 
 def _create(request: StreamRequest, weights: str) -> tuple[Any, str, tuple[str, ...] | None]:
     """The network with its weights, what to call them, and the names of its classes where known."""
-    name = _timm_name(request)
-    if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('_')[0]}*")[:3]
-        hint = f"; did you mean {', '.join(close)}?" if close else ""
-        raise UserError(f"timm {timm.__version__} has no network {name!r}{hint}")
     if weights == "pretrained":
         return *_pretrained(request), None
     if weights.partition(":")[0] == "random":
         with random_seed(weights):
-            return _new_model(request), weights, None
+            return new_model(request), weights, None
     path = Path(weights)
     state, classes = read_weights(path)
-    model = _new_model(request)
-    head = model.pretrained_cfg.get("classifier")
-    if isinstance(head, str):
+    model = new_model(request)
+    if head := _classifier(model):
         model.reset_classifier(classes_of(state, f"{head}.weight", path) or 0)
     load_into(model, state, path)
     # Not the file's name: the digest tells weights apart, and the same ones may be called otherwise tomorrow.
@@ -79,27 +81,59 @@ def _create(request: StreamRequest, weights: str) -> tuple[Any, str, tuple[str, 
 
 
 def _pretrained(request: StreamRequest) -> tuple[Any, str]:
-    # Without a network the hub's client tells of every retry; one line at the end is enough.
-    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     try:
-        model = _new_model(request, pretrained=True)
+        with quick_hub():
+            model = new_model(request, pretrained=True)
+    except UserError:
+        raise
     except Exception as error:  # the hub's client raises many kinds; each means that there are no weights
         raise UserError(
             f"the pretrained weights of {_timm_name(request)} cannot be had ({first_line(error)}); connect to "
             "the network once, or give a file with --weights FILE, or ask for --weights random:SEED"
         ) from error
-    return model, f"pretrained:{model.pretrained_cfg.get('tag') or 'default'}"
+    name = _timm_name(request)
+    return (
+        model,
+        f"pretrained:{name if name.startswith(_HUB) else model.pretrained_cfg.get('tag') or 'default'}",
+    )
 
 
-def _new_model(request: StreamRequest, **options: Any) -> Any:
-    # Networks made for one resolution (transformers) must be told another; convolutional ones take any.
-    config = timm.get_pretrained_cfg(_timm_name(request))
-    if config is not None and config.fixed_input_size:
+def new_model(request: StreamRequest, **options: Any) -> Any:
+    """timm's network for such an input. Raises UserError: there is none of that name, or it cannot take one."""
+    name = _timm_name(request)
+    if name.startswith(_HUB):
+        config, name, of_repository = _hub_config(name.removeprefix(_HUB))
+        options = {**of_repository, "pretrained_cfg": config, **options}
+        fixed_size = config.get("fixed_input_size", False)
+    elif timm.is_model(name):
+        known = timm.get_pretrained_cfg(name)
+        fixed_size = known is not None and known.fixed_input_size
+    else:
+        close = timm.list_models(f"*{name.split('_')[0]}*")[:3]
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise UserError(f"timm {timm.__version__} has no network {name!r}{hint}")
+    if (
+        fixed_size
+    ):  # made for one resolution (transformers), and must be told another; convolutional ones take any
         options["img_size"] = request.size
     try:
-        return timm.create_model(_timm_name(request), **options)
+        return timm.create_model(name, **options)
     except AssertionError as error:  # transformers whose patches do not fill the picture
         raise _unusable(request, error) from error
+
+
+@cache
+def _hub_config(repository: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """What a repository of the hub says of its weights, the name of the network, and how it is made."""
+    try:
+        with quick_hub():
+            config, name, more = timm.models.load_model_config_from_hf(repository)
+    except Exception as error:  # the hub's client raises many kinds
+        raise UserError(
+            f"{_HUB}{repository} cannot be had ({first_line(error)}); connect to the network once; it must be a "
+            "repository with the config.json of a network of timm"
+        ) from error
+    return config, name, more or {}
 
 
 def _unusable(request: StreamRequest, error: Exception) -> UserError:
@@ -110,6 +144,11 @@ def _unusable(request: StreamRequest, error: Exception) -> UserError:
 
 def _timm_name(request: StreamRequest) -> str:
     return request.network.removeprefix("timm:")
+
+
+def _classifier(model: Any) -> str | None:
+    name = model.pretrained_cfg.get("classifier")
+    return name if isinstance(name, str) else None
 
 
 def _preprocessing(model: Any, size: int) -> Preprocessing:

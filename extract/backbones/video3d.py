@@ -13,6 +13,7 @@ from torch import nn
 
 from cache_schema import Preprocessing, UserError
 from extract.backbones import StreamRequest
+from extract.backbones.downloads import require_connection
 from extract.backbones.i3d import I3D, I3D_FLOW_URL, I3D_RGB_URL
 from extract.backbones.network import Network, count
 from extract.backbones.raft import RaftFlow, create_raft
@@ -136,6 +137,7 @@ def _released(network: str, family: _Family) -> Path:
     if path.exists():
         return path
     try:
+        require_connection(family.url)
         folder.mkdir(parents=True, exist_ok=True)
         # Downloads to a temporary name of its own, and renames: a killed download leaves no half file.
         torch.hub.download_url_to_file(family.url, os.fspath(path), progress=False)

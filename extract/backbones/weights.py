@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -121,11 +121,19 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None
         for name, tensor in expected.items()
         if name in state and state[name].shape != tensor.shape
     ]
+    if missing and unexpected:
+        raise UserError(
+            f"{path}: weights of another network, or by other names: it has {_some(unexpected)}; {_some(missing)} "
+            "are wanted; docs/extracting.md#weights-by-other-names shows how to rename them"
+        )
     for problem, names in (("lacks", missing), ("has unknown", unexpected), ("does not fit:", shapes)):
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise UserError(f"{path}: weights of another network: {problem} {', '.join(names[:3])}{more}")
+            raise UserError(f"{path}: weights of another network: {problem} {_some(names)}")
     model.load_state_dict(state)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def weights_digest(model: nn.Module) -> str:

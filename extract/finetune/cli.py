@@ -55,7 +55,8 @@ def setting(flag: str, help_text: str, **more: Any) -> Callable[[C], C]:
     "--stream",
     required=True,
     metavar="NAME",
-    help=f"Which backbone, on what part of a video: {', '.join(BUILT_IN)}, or timm:NAME@SIZE.",
+    help=f"Which backbone, on what part of a video: {', '.join(BUILT_IN)}, timm:NAME@SIZE, "
+    "or torchvision:NAME[@SIZE].",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
 @setting(

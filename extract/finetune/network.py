@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cache_schema import UserError
-from extract.backbones import StreamRequest
+from extract.backbones import FAMILIES, StreamRequest
 from extract.backbones.backbone import build_network
+from extract.backbones.network import Network
 from extract.backbones.weights import weights_digest
 from extract.flow import BOUND_PX
 from extract.views import View
@@ -98,28 +99,34 @@ def build(request: StreamRequest, weights: str, classes: tuple[str, ...], *, see
         keep = network.weights == "file" and network.num_classes == len(classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if request.network.startswith("timm:"):
-            trainee = _timm(network.parameters, request, view, None if keep else len(classes))
-        else:
-            trainee = _video3d(network.parameters, request, view, None if keep else len(classes))
+        make = _video3d if FAMILIES[request.network.partition(":")[0]] == "video3d" else _replaceable
+        trainee = make(network, request, view, None if keep else len(classes))
     return Start(trainee, network.weights, digest, not keep)
 
 
-def _timm(model: Any, request: StreamRequest, view: View, classes: int | None) -> Trainee:
-    name = model.pretrained_cfg.get("classifier")
-    if not isinstance(name, str):
+def _replaceable(network: Network, request: StreamRequest, view: View, classes: int | None) -> Trainee:
+    model: Any = network.parameters
+    name = network.classifier
+    if name is None:
         raise UserError(
-            f"{request.network.removeprefix('timm:')} has no single classifier that could be trained"
+            f"{request.network.rpartition(':')[2]} has no single classifier that could be trained"
         )
-    if classes is not None:
+    if classes is not None and hasattr(model, "reset_classifier"):  # timm's
         model.reset_classifier(classes)
+    elif classes is not None:
+        before = model.get_submodule(name)
+        if not isinstance(before, nn.Linear):
+            raise UserError(
+                f"{request.network}: its classifier, {type(before).__name__}, cannot be trained anew"
+            )
+        model.set_submodule(name, nn.Linear(before.in_features, classes))
     return Trainee(model, model, _below(model, name), view)
 
 
-def _video3d(model: nn.Module, request: StreamRequest, view: View, classes: int | None) -> Trainee:
-    from extract.backbones.video3d import FAMILIES
+def _video3d(network: Network, request: StreamRequest, view: View, classes: int | None) -> Trainee:
+    from extract.backbones import video3d
 
-    family = FAMILIES[request.network]
+    model, family = network.parameters, video3d.FAMILIES[request.network]
     head = _below(model, family.classifier.rpartition(".")[0])
     if classes is not None:
         before, model = model.state_dict(), family.make(classes)

@@ -37,6 +37,7 @@ from policy.deploy.arguments import (
     absolute_weights,
     find_videos,
     fingerprint,
+    names_of,
     options,
     takes_videos,
     weights_by_stream,
@@ -175,7 +176,7 @@ def run_policy(
     session = open_session(run, device=torch.device("cpu") if many else where)
     if detections is not None and not isinstance(session, Localizer):
         raise UserError(f"--detections {detections}: {run} is a policy that finds no segments")
-    chosen = weights_by_stream(weights, {name: name for name in session.streams})
+    chosen = weights_by_stream(weights, names_of(session.streams))
     recipe = Recipe(
         run=run.absolute(),
         weights=tuple((stream, absolute_weights(value)) for stream, value in chosen.items()),

@@ -19,6 +19,7 @@ from cache_schema.annotations import Grouping, LabelSet, VideoLabel
 from cache_schema.annotations.groups import groups_of, in_both
 from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
 from cache_schema.command import count
+from cache_schema.costs import stream_cost
 from cache_schema.errors import CacheError, LabelError
 from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
@@ -148,7 +149,7 @@ def open_dataset(
     all_streams = {**by_name, **{stream.name: stream for stream in by_role.values()}}
     _check_sampling(by_role)
     multi_label = labels.multi_label if config.multi_label is None else config.multi_label
-    notes = list(labels.notes)
+    notes = [*labels.notes, *_on_prices(by_role)]
     if config.multi_label is None and multi_label:
         labelled = [video for video in labels.videos if video.labels]
         count = sum(len(video.labels) > 1 for video in labelled)
@@ -533,6 +534,17 @@ def _check_sampling(streams: Mapping[Role, Stream]) -> None:
             raise CacheError(
                 f"streams {first.name!r} and {other.name!r} look at different instants "
                 f"({_rate(first)} and {_rate(other)}): choose two that are sampled alike"
+            )
+
+
+def _on_prices(streams: Mapping[Role, Stream]) -> Iterator[str]:
+    """A warning where the coarse features cost more than the fine ones: no gate saves anything then."""
+    if streams.keys() >= {"coarse", "fine"}:
+        coarse, fine = (stream_cost(streams[role].spec) for role in ("coarse", "fine"))
+        if coarse.macs > fine.macs:
+            yield (
+                f"warning: the coarse stream {coarse.stream} costs {coarse.gflops():.3g} GFLOPs a row, the fine "
+                f"one, {fine.stream}, {fine.gflops():.3g}: are they the wrong way round?"
             )
 
 

@@ -87,7 +87,7 @@ def videos_to_time(
     Raises:
         UserError: a video has no file, or the weights of a stream are not known.
     """
-    from extract.backbones import weights_by_stream
+    from extract.backbones import names_of, weights_by_stream
     from extract.sources import SourceVideo
 
     found = find_videos(paths, videos.ids)
@@ -98,7 +98,7 @@ def videos_to_time(
             f"{missing[0]!r} for example; --skip-missing leaves them out"
         )
     specs = {spec.name: spec for spec in streams}
-    chosen = weights_by_stream(weights, {name: name for name in specs})
+    chosen = weights_by_stream(weights, names_of(specs))
     for name, spec in specs.items():
         with contextlib.suppress(CannotRunError):  # that row has no time
             Backbones({name: spec}, weights=_of({name}, chosen), device=torch.device("cpu"))

@@ -149,10 +149,9 @@ def request_of(spec: StreamSpec) -> StreamRequest:
     Raises:
         UserError: its backbone is not one of ours.
     """
-    from extract.backbones import StreamRequest
-    from extract.backbones.video3d import FAMILIES
+    from extract.backbones import StreamRequest, is_known
 
-    if not spec.backbone.startswith("timm:") and spec.backbone not in FAMILIES:
+    if not is_known(spec.backbone):
         raise UserError(f"no backbone {spec.backbone!r} to time")
     view = spec.preprocessing
     flow = None if view.flow is None else view.flow.partition(" ")[0]  # the weights follow it
