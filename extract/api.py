@@ -13,13 +13,11 @@ from cache_schema import FeatureCache, UserError
 from cache_schema.command import check_scheduler, count
 from extract.backbones import StreamRequest, absolute_weights, parse_stream, weights_by_stream
 from extract.names import printable
-from extract.sources import Ids, find_videos
+from extract.sources import Ids, StrPath, find_videos
 
 if TYPE_CHECKING:  # they import torch, for which the first mistakes have no time
     from extract.batch import Outcome
     from extract.dry_run import Forecast
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -151,16 +149,10 @@ def extract(
             to none of the streams.
         CacheError: the cache cannot be written, is damaged, or holds other streams under these names.
     """
-    videos = [videos] if isinstance(videos, (str, os.PathLike)) else videos
     texts = tuple(dict.fromkeys([streams] if isinstance(streams, str) else streams))
     if not texts:
         raise UserError("no stream to extract: name at least one")
-    sources = find_videos(
-        [Path(video) for video in videos],
-        ids=ids,
-        frames_fps=frames_fps,
-        root=None if root is None else Path(root),
-    )
+    sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
     unusual: dict[str, Any] = {"fps": fps, "clips": clips, "crops": crops, "flow": flow, "size": size}
     requests = [parse_stream(text, **unusual) for text in texts]
     check_scheduler(backend, scheduler)

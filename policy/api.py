@@ -18,8 +18,8 @@ from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, read_labels
 from policy import runs
 from policy.config import DataConfig, RunConfig, types_of
-from policy.deploy.applying import Answers, apply_policy
-from policy.deploy.arguments import Ids
+from policy.deploy.applying import Answers, answers_to, prepare
+from policy.deploy.arguments import Ids, find_videos
 from policy.deploy.trained import TrainedPolicy, open_run
 from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget
 from policy.evaluation.predictions import Predictions
@@ -69,6 +69,7 @@ class Run(runs.Run):
         threshold: float | None = None,
         calibrate_subset: str | None = None,
         out: StrPath | None = None,
+        described: bool = True,
         device: str = "auto",
         note: Note = print,
     ) -> Evaluated:
@@ -80,6 +81,7 @@ class Run(runs.Run):
                 mean GFLOPs per video, or what it decides by.
             calibrate_subset: the videos on which a usage or a budget is found; by default the training videos.
             out: a run folder for what comes of it.
+            described: with the method's details, which may take longer than the rest.
             note: is called with each line that the user should know.
 
         Raises:
@@ -96,6 +98,7 @@ class Run(runs.Run):
             calibrate_subset=calibrate_subset,
             device=choose_device(device),
             out=None if out is None else Path(out),
+            described=described,
             note=note,
         )
 
@@ -173,16 +176,18 @@ class Run(runs.Run):
         noted: dict[str, None] = {}  # once for all points
         for target in targets:
             lines: list[str] = []
-            found = evaluate_run(
-                self.folder,
+            point: dict[str, Any] = {kind: target.value}
+            found = self.evaluate(
                 opened,
                 label_set,
-                config=DataConfig(eval_subset=eval_subset, skip_missing=skip_missing, whole_only=whole_only),
-                target=target,
+                eval_subset=eval_subset,
+                skip_missing=skip_missing,
+                whole_only=whole_only,
                 calibrate_subset=calibrate_subset,
-                device=choose_device(device),
                 described=False,
+                device=device,
                 note=lines.append,
+                **point,
             )
             if not isinstance(found.outcome.judged, Predictions):
                 raise UserError(
@@ -221,21 +226,21 @@ class Run(runs.Run):
         Raises:
             UserError: there are no videos, or the policy does not work on videos or with these weights.
         """
-        return apply_policy(
+        sources = find_videos(videos, ids=ids, frames_fps=frames_fps, root=root)
+        for line in sources.notes:
+            note(line)
+        ready = prepare(
             self.folder,
-            videos,
-            weights=weights,
-            ids=ids,
-            frames_fps=frames_fps,
-            root=root,
+            weights=[f"{stream}={os.fspath(value)}" for stream, value in (weights or {}).items()],
             device=device,
             precision=precision,
             batch=batch,
             in_flight=in_flight,
-            damaged=damaged,
             decoder=decoder,
+            damaged=damaged,
             note=note,
         )
+        return answers_to(sources, ready)
 
 
 def train(

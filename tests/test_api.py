@@ -24,10 +24,14 @@ from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from extract import extract
 from extract.cli import batch_extract
+from extract.sources import SourceVideo
 from policy.api import _converted, configured
 from policy.cli.train_policy import train_policy
 from policy.config import types_of
 from policy.data.padded import Item
+from policy.deploy.applying import Answers
+from policy.deploy.engine import Answer, Spent
+from policy.finished import ClassProbabilities
 from policy.liteeval.config import LiteEvalConfig
 from policy.registry import CONFIGS
 from tests.caches import make_partial, make_record, make_spec, write_stream
@@ -245,16 +249,22 @@ def test_an_import_is_quick(name: str) -> None:
     assert ran.stderr.splitlines()[-1] == f"AttributeError: module '{name}' has no attribute 'nothing'"
 
 
-def test_reprs_are_a_line(tmp_path: Path) -> None:
+def three_videos(folder: Path) -> list[VideoRecord]:
+    """In stream tiny_8: one whole, one in part, one failed."""
     spec = make_spec(classes=3)
     records = [
         make_record("a", 4, classes=3),
         make_partial("p", 6, [0, 3], classes=3),
         VideoRecord.failed(spec, "f", "no frames", source="f.mp4", fingerprint="x"),
     ]
-    write_shard(tmp_path / spec.name, spec, records, tools={})
+    write_shard(folder / spec.name, spec, records, tools={})
+    return records
+
+
+def test_reprs_are_a_line(tmp_path: Path) -> None:
+    records = three_videos(tmp_path)
     cache = FeatureCache(tmp_path)
-    stream = cache[spec.name]
+    stream = cache["tiny_8"]
     assert repr(cache) == f"FeatureCache({str(tmp_path)!r}: tiny_8)"
     assert repr(stream) == "Stream('tiny_8': videos 2 (1 failed), rows 8, features 8, scores 3)"
     assert repr(stream["a"]) == "VideoRecord('a': rows 4, features 8, scores 3, duration_s 4)"
@@ -276,14 +286,8 @@ def test_a_cache_goes_to_other_processes_without_its_rows(tmp_path: Path) -> Non
 
 def test_tables(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
-    spec = make_spec(classes=2)
-    records = [
-        make_record("a", 4, classes=2),
-        make_partial("p", 6, [0, 3], classes=2),
-        VideoRecord.failed(spec, "f", "no frames", source="f.mp4", fingerprint="x"),
-    ]
-    write_shard(tmp_path / spec.name, spec, records, tools={})
-    stream = FeatureCache(tmp_path)[spec.name]
+    three_videos(tmp_path)
+    stream = FeatureCache(tmp_path)["tiny_8"]
     videos = stream.to_frame()
     assert list(videos.index) == ["a", "p", "f"] and list(videos["rows"]) == [4, 4, 0]
     assert list(videos["status"]) == ["ok", "partial", "failed"]
@@ -293,7 +297,7 @@ def test_tables(tmp_path: Path) -> None:
     assert list(rows.loc["p"].index) == [1, 2, 4, 5] and rows.index.names == ["video_id", "row"]
     assert np.array_equal(rows.loc["a"].iloc[:, 2:].to_numpy().astype(np.float16), stream["a"].features)
     assert np.array_equal(rows.loc["p"][["start_s", "end_s"]].to_numpy(), stream["p"].spans)
-    assert list(stream.to_frame("scores", ["p"]).columns) == ["start_s", "end_s", 0, 1]
+    assert list(stream.to_frame("scores", ["p"]).columns) == ["start_s", "end_s", 0, 1, 2]
     with pytest.raises(UserError, match="'x' is not in stream 'tiny_8'"):
         stream.to_frame("videos", ["x"])
     with pytest.raises(UserError, match="could not be read when it was extracted: no frames"):
@@ -309,6 +313,27 @@ def test_without_pandas_a_line_says_what_to_install(tmp_path: Path, monkeypatch:
     write_stream(tmp_path, make_spec(), {"a": 2})
     with pytest.raises(UserError, match=r"a table needs pandas: pip install 'thriftvid\[pandas\]'"):
         FeatureCache(tmp_path)["tiny_8"].to_frame()
+
+
+def test_tables_of_predictions() -> None:
+    pytest.importorskip("pandas")
+    probabilities = np.array([[0.2, 0.8], [0.6, 0.4]], np.float32)
+    found = ClassProbabilities(("a", "b"), ("x", "y"), probabilities, {}, None).to_frame(1)
+    assert found.reset_index().values[:, :3].tolist() == [["a", 1, "y"], ["b", 1, "x"]]
+    video = SourceVideo("a", Path("a.mp4"))
+    answer = Answer(video, 3.0, np.array([0.25, 0.75]), {"s": 1.0, "t": 0.5}, (1, 4), None, (), 9, 2, Spent())
+    answers = Answers(("x", "y"), {"a": answer}, {"b": "no frames"})
+    assert list(answers) == ["a"] and answers.probabilities.tolist() == [[0.25, 0.75]]
+    line = answers.to_frame(2).loc["a"]
+    assert (line["label_1"], line["probability_1"], line["label_2"], line["gflops"]) == ("y", 0.75, "x", 1.5)
+    assert (line["expensive_share"], line["duration_s"], line["damage"]) == (0.25, 3.0, "")
+    assert repr(answers).splitlines() == [
+        "Answers(1 video of 2 classes, 1 failed)",
+        "  a: y (0.750), 1.500 GFLOPs",
+    ]
+    assert repr(answer) == "Answer('a': 3 s, 1 of 4 expensive rows, 1.500 GFLOPs)"
+    nothing = Answers(("x", "y"), {}, {})
+    assert nothing.probabilities.shape == (0, 2) and not len(nothing.to_frame())
 
 
 # ---- networks of one's own

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cache_schema import UserError
+from cache_schema import FeatureCache, UserError
+from cache_schema.annotations import read_labels
 from cache_schema.command import AS_JSON, DEVICE, LABELS_FORMAT, SOME_FAILED, tells_mistakes
 from cache_schema.run_folder import write_atomically
 from policy.config import DataConfig
-from policy.options import options, settings
+from policy.options import given_settings, options, settings
 
 if TYPE_CHECKING:  # they import torch, for which --help has no time
+    from policy.evaluation.operating import OperatingTarget
     from policy.finished import MovedPoint
 
 
@@ -80,12 +82,23 @@ def evaluate(run: Path, **given: Any) -> None:
       train-policy evaluate runs/liteeval --cache CACHE --labels labels.csv \\
         --eval-subset test --usage 0.1 --calibrate-subset val --out runs/liteeval-10
     """
-    from policy.api import Run
     from policy.cli.result_text import result_text
+    from policy.finished import evaluate_run
+    from policy.runs import choose_device
 
-    as_json = given.pop("as_json")
-    done = Run.load(run).evaluate(**given, note=_note)
-    if as_json:
+    target = _target(given)
+    done = evaluate_run(
+        run,
+        FeatureCache(given["cache"]),
+        read_labels(given["labels"], given["labels_format"]),
+        config=DataConfig(**given_settings()),
+        target=target,
+        calibrate_subset=given["calibrate_subset"],
+        device=choose_device(given["device"]),
+        out=given["out"],
+        note=_note,
+    )
+    if given["as_json"]:
         shown = {**done.outcome.result.as_json(), "folder": str(done.folder), "subset": done.subset}
         shown |= {"operating_point": done.point.as_json()} if done.point else {}
         shown |= {"details": done.outcome.details} if done.outcome.details else {}
@@ -128,21 +141,30 @@ def predict(run: Path, **given: Any) -> None:
     Example:
       train-policy predict runs/liteeval --cache CACHE --out predictions.csv --top 5
     """
-    from policy.api import Run
+    from policy.finished import predict_run
+    from policy.runs import choose_device
 
-    out, top, as_json = given.pop("out"), given.pop("top"), given.pop("as_json")
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder; --out is the name of a CSV file")
-    done = Run.load(run).predict(**given, note=_note)
-    rows = done.best(top)
+    if given["out"].is_dir():
+        raise UserError(f"{given['out']}: is a folder; --out is the name of a CSV file")
+    labels = given["labels"]
+    done = predict_run(
+        run,
+        FeatureCache(given["cache"]),
+        labels=read_labels(labels, given["labels_format"]) if labels else None,
+        target=_target(given),
+        calibrate_subset=given["calibrate_subset"],
+        device=choose_device(given["device"]),
+        note=_note,
+    )
+    rows = done.best(given["top"])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["video_id", "rank", "class", "probability"])
     writer.writerows((*row, f"{probability:.6g}") for *row, probability in rows)
-    write_atomically(out, text.getvalue().encode())
+    write_atomically(given["out"], text.getvalue().encode())
     for video, reason in done.failed.items():
         _note(f"no prediction for {video!r}: {reason}")
-    if as_json:
+    if given["as_json"]:
         shown: dict[str, Any] = {
             "predictions": {video: {} for video in done.video_ids},
             "failed": done.failed,
@@ -152,11 +174,20 @@ def predict(run: Path, **given: Any) -> None:
         shown |= {"operating_point": done.point.as_json()} if done.point else {}
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
-        click.echo(f"{out}: {len(done.video_ids):,} videos, {min(top, len(done.classes))} classes of each")
+        top = min(given["top"], len(done.classes))
+        click.echo(f"{given['out']}: {len(done.video_ids):,} videos, {top} classes of each")
         if done.point:
             click.echo(_described(done.point))
     if done.failed:
         click.get_current_context().exit(SOME_FAILED)
+
+
+def _target(given: dict[str, Any]) -> OperatingTarget | None:
+    """The operating point that was asked for, if one was."""
+    from policy.evaluation.operating import OperatingTarget
+
+    names = ("usage", "budget", "threshold", "calibrate_subset")
+    return OperatingTarget.chosen(**{name: given[name] for name in names})
 
 
 def _described(point: MovedPoint) -> str:

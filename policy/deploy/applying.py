@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import torch
 
 from cache_schema.command import count
 from cache_schema.frames import table_of
-from policy.deploy.arguments import Ids, absolute_weights, find_videos, weights_by_stream
+from policy.deploy.arguments import Sources, absolute_weights, weights_by_stream
 from policy.deploy.engine import Answer, Failure, Settings, run_policy
 from policy.deploy.jobs import Recipe
 from policy.deploy.network import Backbones, choose_precision
@@ -24,8 +24,6 @@ from policy.session import Session
 
 if TYPE_CHECKING:
     import pandas as pd
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -156,51 +154,8 @@ class Answers(Mapping[str, Answer]):
 _SHOWN = 10  # videos in a repr
 
 
-def apply_policy(
-    run: Path,
-    videos: StrPath | Sequence[StrPath],
-    *,
-    weights: Mapping[str, StrPath] | None = None,
-    ids: Ids = "stem",
-    frames_fps: float | None = None,
-    root: StrPath | None = None,
-    device: str = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    batch: int | None = None,
-    in_flight: int | None = None,
-    damaged: Literal["refuse", "keep"] = "refuse",
-    decoder: Literal["auto", "decord", "pyav"] = "auto",
-    note: Callable[[str], None] = print,
-) -> Answers:
-    """As run-policy does, in this process and with the answers in memory; the arguments are its options.
-
-    Args:
-        videos: files, folders, or lists of paths (.txt, .csv).
-        weights: by stream, where they are not those of the extraction.
-
-    Raises:
-        UserError: there are no videos, or as `prepare`.
-    """
-    videos = [videos] if isinstance(videos, (str, os.PathLike)) else videos
-    sources = find_videos(
-        [Path(video) for video in videos],
-        ids=ids,
-        frames_fps=frames_fps,
-        root=None if root is None else Path(root),
-    )
-    for line in sources.notes:
-        note(line)
-    ready = prepare(
-        run,
-        weights=[f"{stream}={os.fspath(value)}" for stream, value in (weights or {}).items()],
-        device=device,
-        precision=precision,
-        batch=batch,
-        in_flight=in_flight,
-        decoder=decoder,
-        damaged=damaged,
-        note=note,
-    )
+def answers_to(sources: Sources, ready: Prepared) -> Answers:
+    """What a policy says of videos, in this process."""
     settings = ready.recipe.settings
     settings = replace(settings, in_flight=max(1, min(settings.in_flight, len(sources.videos))))
     found: dict[str, Answer] = {}
