@@ -31,8 +31,11 @@ from policy.config import types_of
 from policy.data.padded import Item
 from policy.deploy.applying import Answers
 from policy.deploy.engine import Answer, Spent
+from policy.evaluation.detection import Detections, GroundTruth
+from policy.evaluation.ledger import Ledger
 from policy.finished import ClassProbabilities
 from policy.liteeval.config import LiteEvalConfig
+from policy.localization.judged import Localizations
 from policy.registry import CONFIGS
 from tests.caches import make_partial, make_record, make_spec, write_stream
 from tests.planted import write_planted, write_planted_labels
@@ -273,6 +276,23 @@ def test_reprs_are_a_line(tmp_path: Path) -> None:
         repr(records[2])
         == "VideoRecord('f': rows 0, features 8, scores 3, duration_s nan, failed: no frames)"
     )
+
+
+def test_reprs_of_what_was_found() -> None:
+    none, places = np.zeros(0, np.int64), np.array([0, 0, 1])
+    found = Detections(places, places, np.zeros((3, 2)), np.zeros(3))
+    assert repr(found) == "Detections(3 in 2 videos)"
+    judged = Localizations(
+        ("a", "b"),
+        ("x", "y", "z"),
+        np.zeros((2, 3), np.bool_),
+        np.zeros((2, 3), np.float32),
+        np.array([0, 4, 6]),
+        Ledger({"s": np.array([1_000_000_000, 2_000_000_000])}),
+        found,
+        GroundTruth(none, none, np.zeros((0, 2)), none, np.zeros((0, 2))),
+    )
+    assert repr(judged) == "Localizations(videos 2, classes 3: detections 3, 1.500 GFLOPs per video)"
 
 
 def test_a_cache_goes_to_other_processes_without_its_rows(tmp_path: Path) -> None:

@@ -68,6 +68,12 @@ class Localizations(Judged):
     motion: npt.NDArray[np.float16] | None = None
     spans: FloatArray | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"Localizations(videos {len(self.video_ids):,}, classes {len(self.classes):,}: "
+            f"detections {len(self.detections):,}, {self.gflops.mean():.3f} GFLOPs per video)"
+        )
+
     @property
     def class_probabilities(self) -> npt.NDArray[np.float32]:
         return self.scores
