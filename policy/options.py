@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from cache_schema.command import LABELS_FORMAT
 from policy.config import DataConfig, TrainingConfig, types_of
-from policy.recipes import RECIPES
+from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -85,12 +85,19 @@ DATA = options(
     LABELS_FORMAT,
     settings(DataConfig),
 )
-RECIPE = click.option(
-    "--recipe",
-    type=click.Choice(sorted(RECIPES)),
-    help="Set what is not given as the paper's text or its authors' released code has it (docs/recipes.md), or as "
-    "was best on tasks of several kinds (docs/robust.md).",
-)
+
+
+def recipe(default: str | None = DEFAULT_RECIPE, note: str = "") -> Callable[[C], C]:
+    """--recipe. Of a default that depends on other options (None) `note` says what it is."""
+    values = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in RECIPES["robust"].items())
+    return click.option(
+        "--recipe",
+        type=click.Choice([*sorted(RECIPES), NO_RECIPE]),
+        default=default,
+        show_default=True,
+        help=f"Sets what is not given. robust: what needs no tuning ({values}; docs/robust.md); paper: its text; "
+        f"released: its authors' code (docs/recipes.md); {NO_RECIPE}: the defaults that stand here.{note}",
+    )
 
 
 def given_options() -> frozenset[str]:

@@ -49,11 +49,14 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "multi_label": False,
     },
     "robust": {
+        "coarse_projection": 64,
         "usage_loss": "constrained",
         "warmup": 0.5,
         "readout": "attention",
         "dropout": 0.3,
         "classifier": "cross-validated",
+        "batch": 32,
+        "lr": 1e-3,
     },
 }
 """What each recipe sets; docs/recipes.md has the first two side by side, docs/robust.md the third. Sources: the
@@ -61,13 +64,22 @@ paper, Sec. 3 and 4.1, which leaves τ's values open (5 is AR-Net's and AdaMML's
 released in 2022, for FCVID; `benchmarks.robust`."""
 
 
+DEFAULT_RECIPE = "robust"
+"""What the commands train with where neither a recipe nor the paper's data set is given."""
+NO_RECIPE = "none"
+"""Stands for the defaults of the options themselves."""
+
+
 def with_recipe(config: R, name: str | None, given: Collection[str] = ()) -> R:
     """A configuration with a recipe's values for all its fields except the `given` ones.
+
+    Args:
+        name: `NO_RECIPE`, like None, changes nothing.
 
     Raises:
         KeyError: no such recipe.
     """
-    if name is None:
+    if name is None or name == NO_RECIPE:
         return config
     names = names_of(type(config)) - set(given)
     return replace(config, **{field: value for field, value in RECIPES[name].items() if field in names})

@@ -6,11 +6,13 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from policy.cli.train_policy import train_policy
+from policy.recipes import RECIPES
 from policy.registry import METHODS
 from tests.planted import write_planted, write_planted_labels
 
@@ -92,6 +94,24 @@ def test_liteeval(planted: Path, tmp_path: Path) -> None:
     assert json.loads(random.stdout)["method"] == "random-gating"
     used = json.loads((tmp_path / "random" / "config.json").read_text())["config"]["usage"]
     assert used == said["usage"]
+
+
+def test_the_recipe_is_the_robust_one_unless_another_is_given(planted: Path, tmp_path: Path) -> None:
+    def trained(*words: object) -> dict[str, Any]:
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        assert liteeval(planted, out, *words).exit_code == 0
+        values: dict[str, Any] = json.loads((out / "config.json").read_bytes())["config"]
+        return values
+
+    robust = trained()
+    assert all(
+        robust[name] == value
+        for name, value in RECIPES["robust"].items()
+        if name in robust and name != "batch"
+    )
+    assert trained("--dropout", "0.1", "--readout", "last")["dropout"] == 0.1
+    plain = trained("--recipe", "none")
+    assert plain["usage_loss"] == "video" and plain["lr"] == 1e-4
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from policy.data.opening import Dataset
 from policy.liteeval.calibration import calibrated_threshold, usage_of
 from policy.liteeval.config import LiteEvalConfig, UsageLoss
 from policy.liteeval.loss import ascend, distillation_loss, liteeval_loss
-from policy.liteeval.method import LiteEvalMethod
+from policy.liteeval.method import LiteEvalMethod, decided_usage
 from policy.liteeval.model import LiteEval
 from policy.method import Moment
 from policy.registry import configure
@@ -211,6 +211,27 @@ def test_only_the_constrained_loss_moves_the_multiplier(data: Dataset) -> None:
         assert float(method.model.multiplier) == 0
         method.finish(data.train, CPU)
         assert float(method.model.threshold) == 0
+
+
+def test_a_constrained_usage_is_that_of_gates_without_noise(data: Dataset) -> None:
+    batch = data.train.batch(range(10))
+    method = method_of(CONSTRAINED, data)
+    out = method.model(
+        batch.inputs["coarse"], batch.inputs["fine"], generator=torch.Generator().manual_seed(3)
+    )
+    decided = decided_usage(out, batch)
+    of_video = [float((odds > 0).double().mean()) for odds in out.split(out.log_odds)]
+    np.testing.assert_allclose(decided.detach().numpy(), of_video, rtol=1e-6)
+    drawn = [float(gates.mean()) for gates in out.split(out.gates)]
+    np.testing.assert_allclose(out.usage.detach().numpy(), drawn, rtol=1e-6)
+    assert of_video != pytest.approx(drawn)  # noise made a difference
+    for usage in (decided, out.usage):  # and the gradient is that of the gates which were drawn
+        usage.sum().backward(retain_graph=True)
+    gradient = method.model.gate.weight.grad
+    assert gradient is not None
+    method.model.gate.weight.grad = None
+    out.usage.sum().backward()
+    torch.testing.assert_close(gradient, 2 * method.model.gate.weight.grad)
 
 
 def model_of(videos: VideoSet, seed: int) -> LiteEval:

@@ -206,7 +206,7 @@ def test_the_robust_recipe_is_of_all_that_are_compared(planted: Data) -> None:
         == "cross-validated"
     )
     for name in (*RECURRENT, "uniform", "uniform-cf", "frame-glimpse", "fast-forward"):
-        assert "--recipe" in CliRunner().invoke(train_policy, [name, "--help"]).output
+        assert "[default: robust]" in CliRunner().invoke(train_policy, [name, "--help"]).output
 
 
 # --- videos that are held out ---

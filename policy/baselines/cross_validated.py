@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from policy.method import LEAST_PROBABILITY, IntArray
@@ -57,7 +61,7 @@ def _softmax(features: Floats, targets: BoolArray, penalty: float) -> tuple[Floa
     if len(present) == 1:
         bias[present] = 0.0
         return weights, bias
-    model = _regression(penalty, len(features)).fit(features, label)
+    model = _regression(features, label, penalty)
     if len(present) == 2:  # scikit-learn has the difference of the two
         weights[present] = np.concatenate([-model.coef_, model.coef_]) / 2
         bias[present] = np.concatenate([-model.intercept_, model.intercept_]) / 2
@@ -72,13 +76,17 @@ def _each_class(features: Floats, targets: BoolArray, penalty: float) -> tuple[F
         if of_class.all():
             bias[index] = -_NEVER
         elif of_class.any():
-            model = _regression(penalty, len(features)).fit(features, of_class)
+            model = _regression(features, of_class, penalty)
             weights[index], bias[index] = model.coef_[0], model.intercept_[0]
     return weights, bias
 
 
-def _regression(penalty: float, frames: int) -> LogisticRegression:
-    return LogisticRegression(C=1 / (penalty * frames), max_iter=_ITERATIONS)
+def _regression(features: Floats, label: npt.NDArray[Any], penalty: float) -> LogisticRegression:
+    with warnings.catch_warnings():
+        # With the weakest penalties the last iterations hardly move the probabilities: what has come about by then
+        # is what is compared on the videos held out, and what is kept.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=1 / (penalty * len(features)), max_iter=_ITERATIONS).fit(features, label)
 
 
 def _loss(logits: Floats, video: IntArray, targets: BoolArray, multi_label: bool) -> float:

@@ -23,10 +23,10 @@ from policy.cli.tune import add_tuning, tune
 from policy.config import RunConfig, method_options
 from policy.options import (
     DATA,
-    RECIPE,
     given_options,
     given_settings,
     options,
+    recipe,
     setting,
     settings,
     training,
@@ -76,7 +76,7 @@ def _trains(method: str, **after: Callable[[Any], Any]) -> Callable[[Callable[..
     return decorate
 
 
-@_trains("liteeval", fine=RECIPE)
+@_trains("liteeval", fine=recipe())
 def liteeval(**given: Any) -> None:
     """LiteEval: coarse features of every frame, fine ones where a learned gate opens.
 
@@ -90,7 +90,7 @@ def liteeval(**given: Any) -> None:
     _run("liteeval", given)
 
 
-@_trains("liteeval-rl", fine=RECIPE)
+@_trains("liteeval-rl", fine=recipe())
 def liteeval_rl(**given: Any) -> None:
     """LiteEval-RL: LiteEval with gates learned by REINFORCE instead of Gumbel-softmax.
 
@@ -105,7 +105,7 @@ def liteeval_rl(**given: Any) -> None:
 LIKE = click.option("--like", type=click.Path(path_type=Path), help="A finished run whose usage to match.")
 
 
-@_trains("random-gating", usage=LIKE, gate_draws=RECIPE)
+@_trains("random-gating", usage=LIKE, gate_draws=recipe())
 def random_gating(like: Path | None, **given: Any) -> None:
     """Null control: LiteEval's network, trained and evaluated with gates that open at random.
 
@@ -220,7 +220,7 @@ def add_commands() -> None:
             command.__name__, command.__doc__ = method, CONFIGS[method].__doc__
             streams = [role for role in ("coarse", "fine") if role in method_options(CONFIGS[method])]
             # Of those that LiteEval is compared with: what is trained alike shares a recipe.
-            _trains(method, **({streams[-1]: RECIPE} if streams else {}))(command)
+            _trains(method, **({streams[-1]: recipe()} if streams else {}))(command)
         if method not in tune.commands:
             add_tuning(method, train_policy.commands[method])
 

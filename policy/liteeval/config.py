@@ -73,7 +73,7 @@ class GumbelConfig:
     usage_loss: UsageLoss = option(
         "video",
         "video: Eq. 7; batch: for the mean of a batch; constrained: a learned multiplier, and a gate threshold "
-        "that makes the usage of the training videos γ.",
+        "that makes the usage of the training videos γ; both count gates without noise.",
     )
     # As in `StepTrainingConfig`, but not added: runs of all versions have it.
     step_loss: float = option(

@@ -10,8 +10,7 @@ The last term is the damping of the differential multiplier method (Platt and Ba
 Optimization", NIPS 1987): without it descent in θ and ascent in μ circle around their saddle point.
 
 It is an inequality: γ is a limit, and a multiplier below 0 would reward opening gates that do not help. At the end
-the rest of the budget is used up by the threshold at which the training videos use γ (:mod:`.calibration`): gates
-sampled in training do not open as often as those of evaluation.
+the rest of the budget is used up by the threshold at which the training videos use γ (:mod:`.calibration`).
 """
 
 from __future__ import annotations

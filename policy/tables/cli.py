@@ -24,16 +24,16 @@ from policy.liteeval.config import GumbelConfig, NetworkConfig, PenaltyConfig, W
 from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.options import (
     DATA,
-    RECIPE,
     C,
     command_words,
     given_options,
     given_settings,
     options,
+    recipe,
     settings,
     training,
 )
-from policy.recipes import RECIPES
+from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES
 from policy.registry import configure
 from policy.selection.config import SelectorConfig, check_given
 from policy.tables.catalogue import (
@@ -382,7 +382,7 @@ _LITEEVAL = options(
     DATA,
     ROLES,
     SUBSTITUTE,
-    RECIPE,
+    recipe(None, f"  [default: {DEFAULT_RECIPE}; with --dataset: {NO_RECIPE}]"),
     *map(
         settings,
         (PenaltyConfig, WarmupConfig, GumbelConfig, FramesConfig, GlimpsesConfig, JumpsConfig, NetworkConfig),
@@ -636,15 +636,16 @@ def _common(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], 
     if "models" not in values and "epoch_steps" in values:  # no row is of another family
         return {}, {}, {method: _of_localization(method, users, values) for method in _LOCALIZERS}
     users.pop("models", None)  # `Setting.models`
-    recipe = RECIPES.get(values.get("recipe") or "", {})
     paper = DATASETS.get(values["dataset"], PaperDataset("none"))
+    name = values.get("recipe") or (DEFAULT_RECIPE if values["dataset"] == "none" else NO_RECIPE)
+    recipe_values = RECIPES.get(name, {}) if "recipe" in values else {}
     config = configure("selector", users)
     assert isinstance(config, SelectorConfig)
     check_given(config, users)
     # All rows must treat the labels in the same way.
-    labels = {name: value for name, value in recipe.items() if name == "multi_label"}
+    labels = {name: value for name, value in recipe_values.items() if name == "multi_label"}
     of_methods = {method: {**labels, **_of_localization(method, users, values)} for method in _LOCALIZERS}
-    return {**recipe, **paper.settings, **users}, {**labels, **paper.of_pools, **users}, of_methods
+    return {**recipe_values, **paper.settings, **users}, {**labels, **paper.of_pools, **users}, of_methods
 
 
 _LOCALIZERS = ("wtalc", "localization-selector")
