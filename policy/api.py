@@ -24,7 +24,7 @@ from policy.deploy.trained import TrainedPolicy, open_run
 from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget
 from policy.evaluation.predictions import Predictions
 from policy.finished import ClassProbabilities, Evaluated, evaluate_run, predict_run
-from policy.registry import CONFIGS, completed
+from policy.registry import CONFIGS, completed, usual_recipe
 from policy.runs import choose_device, read_config, read_result, run_method
 from policy.training.loop import Epoch
 
@@ -264,7 +264,7 @@ def train(
         method: a name, as "liteeval" (`policy.registry.CONFIGS`), or its configuration.
         labels: a file, the folder of a benchmark, or what `cache_schema.annotations.read_labels` has read.
         out: the run folder.
-        recipe: sets what is not given; of a name only.
+        recipe: sets what is not given, as --recipe; by default that of the command. Of a name only.
         note: is called with each line that the user should know.
         on_epoch: is called with the losses of each epoch.
         options: of train-policy METHOD, with "_" for "-"; of a name only.
@@ -316,7 +316,7 @@ def configured(method: str, options: Mapping[str, Any], recipe: str | None = Non
     for name, option in by_name.items():
         if option.metadata["required"] and values.get(name) in (None, ()):
             raise UserError(f"{method} needs {name}: {option.metadata['help']}")
-    return completed(method, values, recipe)
+    return completed(method, values, recipe or usual_recipe(method))
 
 
 def _converted(name: str, value: Any, kind: Any) -> Any:

@@ -34,9 +34,8 @@ from policy.deploy.engine import Answer, Spent
 from policy.evaluation.detection import Detections, GroundTruth
 from policy.evaluation.ledger import Ledger
 from policy.finished import ClassProbabilities
-from policy.liteeval.config import LiteEvalConfig
 from policy.localization.judged import Localizations
-from policy.registry import CONFIGS
+from policy.registry import CONFIGS, usual_recipe
 from tests.caches import make_partial, make_record, make_spec, write_stream
 from tests.planted import write_planted, write_planted_labels
 
@@ -81,7 +80,9 @@ def test_train_and_train_policy_make_the_same_run(planted: Path, tmp_path: Path)
     assert (ours.folder / "model.safetensors").read_bytes() == (
         theirs.folder / "model.safetensors"
     ).read_bytes()
-    again = policy.train(LiteEvalConfig(**LITEEVAL), planted / "cache", planted / "labels.csv", ours.folder)
+    again = policy.train(
+        configured("liteeval", LITEEVAL), planted / "cache", planted / "labels.csv", ours.folder
+    )
     assert again.reused and again.result == ours.result
     assert repr(ours).startswith(f"Run({str(ours.folder)!r}: LiteEval, videos 12, classes 4: mAP ")
 
@@ -189,6 +190,12 @@ def test_every_default_is_a_value_of_its_option(method: str) -> None:
     config = CONFIGS[method]
     for option in fields(config):
         assert _converted(option.name, option.default, types_of(config)[option.name]) == option.default
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+def test_a_method_has_the_recipe_of_its_command(method: str) -> None:
+    defaults = [option.default for option in train_policy.commands[method].params if option.name == "recipe"]
+    assert usual_recipe(method) == (defaults[0] if defaults and isinstance(defaults[0], str) else None)
 
 
 def test_options_may_be_lists_paths_and_numbers_of_numpy() -> None:
