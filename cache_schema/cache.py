@@ -9,15 +9,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from cache_schema.errors import CacheError, MissingVideoError
+from cache_schema.errors import CacheError, MissingVideoError, UserError
+from cache_schema.frames import table_of, table_of_rows
 from cache_schema.index import keep_index, open_table
 from cache_schema.schema import StreamSpec, VideoRecord
 from cache_schema.shard import Shard
 from cache_schema.table import Strings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SHARDS = "shard-*.h5"
 # So many shards of a stream stay open: their headers in memory, and which of their rows have been checked.
@@ -68,6 +73,13 @@ class FeatureCache(Mapping[str, "Stream"]):
 
     def __len__(self) -> int:
         return len(self.streams)
+
+    def __repr__(self) -> str:
+        try:
+            names = ", ".join(self.streams) or "empty"
+        except CacheError:
+            names = "cannot be read"
+        return f"FeatureCache({str(self.folder)!r}: {names})"
 
 
 class StreamShard:
@@ -181,6 +193,73 @@ class Stream(Mapping[str, VideoRecord]):
 
     def __len__(self) -> int:
         return len(self._readable)
+
+    def __repr__(self) -> str:
+        spec = self.spec
+        columns = (("features", spec.feature_dim), ("scores", spec.num_classes))
+        failed = f" ({len(self.failures):,} failed)" if self.failures else ""
+        return (
+            f"Stream({self.name!r}: videos {len(self):,}{failed}, "
+            f"rows {self.total_rows():,}{''.join(f', {name} {number:,}' for name, number in columns if number)})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to open it: no rows, which a pickle would copy."""
+        return {"folder": self.folder, "_read_only": self._read_only}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._read()
+
+    def to_frame(
+        self,
+        what: Literal["videos", "features", "scores"] = "videos",
+        video_ids: Iterable[str] | None = None,
+    ) -> pd.DataFrame:
+        """As a table of pandas.
+
+        Args:
+            what: videos: a line for each, those that failed too, with their rows, seconds, rate, source and what
+                is wrong. features, scores: a line for each row, by video and number, with the seconds that it saw
+                and a column of float32 for each feature, or class; all of it is in memory then.
+            video_ids: only these, in this order.
+
+        Raises:
+            UserError: pandas is not installed, or the stream has no features, or scores.
+            MissingVideoError: the stream does not hold one of them.
+        """
+        ids = [*self, *self.failures] if video_ids is None else list(video_ids)
+        if what == "videos":
+            return table_of(self._of_videos(ids), index=("video_id",))
+        spec = self.spec
+        number = spec.feature_dim if what == "features" else spec.num_classes
+        if not number:
+            raise UserError(f"{self.folder}: this stream has no {what}")
+        names = spec.classes if what == "scores" else None
+        ids = list(self) if video_ids is None else ids
+        return table_of_rows([self[video_id] for video_id in ids], what, names or range(number))
+
+    def _of_videos(self, ids: Sequence[str]) -> dict[str, Any]:
+        """What the table of videos has of some, by column."""
+        for video_id in ids:
+            if video_id not in self.failures and video_id not in self:
+                self[video_id]  # which raises the error that says so
+        with_rows = [video_id for video_id in ids if video_id in self]
+        lengths = dict(zip(with_rows, self.source_lengths(with_rows).tolist(), strict=True))
+        columns: dict[str, Any] = {
+            "video_id": ids,
+            "rows": [self.rows(video_id) if video_id in lengths else 0 for video_id in ids],
+        }
+        for place, name in enumerate(("duration_s", "fps")):
+            columns[name] = [lengths.get(video_id, (np.nan, np.nan))[place] for video_id in ids]
+        columns["source"] = [self.source(video_id) if video_id in lengths else "" for video_id in ids]
+        columns["status"] = [
+            "failed" if video_id in self.failures else "partial" if video_id in self.partial else "ok"
+            for video_id in ids
+        ]
+        reasons = {**self.failures, **self.partial}
+        columns["reason"] = [reasons.get(video_id, "") for video_id in ids]
+        return columns
 
     def __contains__(self, video_id: object) -> bool:
         return isinstance(video_id, str) and self._entry(video_id) is not None

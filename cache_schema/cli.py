@@ -12,12 +12,14 @@ from typing import Any
 import click
 
 from cache_schema.cache import FeatureCache, shard_paths
+from cache_schema.columns import What
 from cache_schema.command import AS_JSON, SOME_FAILED, count, progress, size, tells_mistakes
 from cache_schema.costs import cost_table
 from cache_schema.errors import CacheError, UserError
 from cache_schema.files import printable
 from cache_schema.importers.cli import import_command
 from cache_schema.index import shard_files
+from cache_schema.tools import datasets
 from cache_schema.tools import drop as dropping
 from cache_schema.tools import export as exporting
 from cache_schema.tools import merge as merging
@@ -208,11 +210,24 @@ def merge(sources: tuple[Path, ...], into: Path, link: bool, as_json: bool) -> N
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the files."
 )
-@click.option("--format", "form", type=click.Choice(["npy", "npz"]), default="npz", show_default=True)
 @click.option(
-    "--what", type=click.Choice(["features", "scores"]), help="Only these.  [default: features; npz: both]"
+    "--format",
+    "form",
+    type=click.Choice([*exporting.FORMS, *datasets.FORMS]),
+    default="npz",
+    show_default=True,
+    help="npy, npz, csv: a file for each video. parquet: one table. hf: a data set of Hugging Face's datasets.",
 )
-@click.option("--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True)
+@click.option(
+    "--what",
+    type=click.Choice(["features", "scores"]),
+    help="Only these.  [default: npz, hf: both; npy: features; csv, parquet: scores, where the stream has them]",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    help="Of the numbers; none of a CSV.  [default: float16; parquet: float32]",
+)
 @_VIDEO
 @_LIST
 @click.option("--overwrite", is_flag=True, help="Write files that are there already, too.")
@@ -225,45 +240,59 @@ def export(
     stream: str,
     out: Path,
     form: str,
-    what: str | None,
-    dtype: str,
+    what: What | None,
+    dtype: str | None,
     videos: tuple[str, ...],
     listed: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write the videos of a stream as one file each, for other tools, and videos.csv that lists them.
+    """Write the videos of a stream for other tools: a file each, and videos.csv that lists them, or a data set.
 
     An npz file has features, scores (where the stream has them), spans (first and last second that a row saw),
-    duration_s and fps; an npy file is the features alone. "/" in an id makes a sub-folder. Files that are there
-    stay. Partial videos have the rows that there are; videos.csv says why they are partial and which rows they
-    lack. Videos that have no rows are named on standard error, with exit code 1.
+    duration_s and fps; an npy file is the features alone; a CSV has a line for each row, with its seconds and a
+    column for each class, or feature. "/" in an id makes a sub-folder. Files that are there stay. Partial videos
+    have the rows that there are; videos.csv says why they are partial and which rows they lack. Videos that have
+    no rows are named on standard error, with exit code 1.
+
+    \b
+    --format parquet  OUT/scores.parquet (or features.parquet), a line for each row; and videos.csv
+    --format hf       OUT/, a line for each video, which datasets.load_from_disk reads
+    The folder OUT is written as a whole then, and must not be there yet.
 
     \b
     Example:
       feature-cache export CACHE --stream resnet101_224 --out features --format npy --dtype float32
+      feature-cache export CACHE --stream x3d_m --out x3d_m --format parquet
+      feature-cache export CACHE --stream resnet101_224 --out resnet101 --format hf
     """
+    chosen = _chosen_ids(videos, listed)
+    if form == "csv" and dtype is not None:
+        raise UserError("--dtype: a CSV has digits, which say the cache's numbers exactly: leave it out")
+    if form in datasets.FORMS and overwrite:
+        raise UserError(f"--overwrite: --format {form} writes a folder as a whole: choose another --out")
     with progress("exporting") as report:
-        exported = exporting.export(
-            FeatureCache(cache)[stream],
-            out,
-            video_ids=_chosen_ids(videos, listed),
-            form=form,
-            what=what,
-            dtype=dtype,
-            overwrite=overwrite,
-            report=report,
-        )
+        common: dict[str, Any] = {"video_ids": chosen, "form": form, "what": what, "report": report}
+        opened = FeatureCache(cache)[stream]
+        if form in datasets.FORMS:
+            exported = datasets.export_dataset(opened, out, dtype=dtype, **common)
+        else:
+            exported = exporting.export(opened, out, dtype=dtype or "float16", overwrite=overwrite, **common)
     for video_id, reason in exported.failed.items():
         click.echo(f"{video_id!r}: {reason}", err=True)
     if as_json:
         click.echo(json.dumps(asdict(exported), indent=2, ensure_ascii=False))
     else:
-        click.echo(
-            f"{out}: {count(exported.written, 'files')} written, {exported.present:,} there already, "
-            f"{f'{len(exported.partial):,} of them partial, ' * bool(exported.partial)}"
-            f"{len(exported.failed):,} without; listed in {exporting.LIST_NAME}"
-        )
+        of_them = f"{len(exported.partial):,} of them partial, " * bool(exported.partial)
+        if form in datasets.FORMS:
+            click.echo(
+                f"{out}: {count(exported.written, 'videos')}, {of_them}{len(exported.failed):,} without rows"
+            )
+        else:
+            click.echo(
+                f"{out}: {count(exported.written, 'files')} written, {exported.present:,} there already, {of_them}"
+                f"{len(exported.failed):,} without; listed in {exporting.LIST_NAME}"
+            )
     if exported.failed:
         context.exit(SOME_FAILED)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import socket
 import threading
 import time
@@ -25,9 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Readers see the old file or the complete new one, even after a crash: close, fsync, rename, fsync of the
     folder. After an error the temporary file is deleted. OSError is passed on.
     """
-    # The thread, because two of one process may be at the same file; the process, to tell who has died.
-    writer = f"{threading.get_ident()}.{_mark()}-{os.getpid()}"
-    temporary = path.with_name(f".{path.name[:120]}.{writer}.tmp")
+    temporary = _temporary(path)
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(temporary.unlink, missing_ok=True)
         yield temporary
@@ -35,6 +34,31 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         on_failure.pop_all()
     fsync(path.parent)
+
+
+@contextlib.contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder to fill; it becomes `path` when the block ends without an error.
+
+    As `replacing`, of a folder that is not there yet, or is empty: OSError where it is neither.
+    """
+    temporary = _temporary(path)
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(shutil.rmtree, temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        for part in (*temporary.rglob("*"), temporary):
+            fsync(part)
+        temporary.replace(path)
+        on_failure.pop_all()
+    fsync(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    """The thread is in its name, because two of one process may be at the same file; the process, to tell who has
+    died."""
+    writer = f"{threading.get_ident()}.{_mark()}-{os.getpid()}"
+    return path.with_name(f".{path.name[:120]}.{writer}.tmp")
 
 
 @contextlib.contextmanager
@@ -53,13 +77,16 @@ def replacing_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Delete temporary files whose writers have ended, or that are a day old where that cannot be told."""
+    """Delete temporary files and folders of writers that have ended, or a day old where that cannot be told."""
     mine = f".{_mark()}-"
     for path in folder.glob(".*.tmp"):
         _, found, pid = path.name.removesuffix(".tmp").rpartition(mine)
         is_dead = found and machine() and pid.isdigit() and not started(int(pid))
         if is_dead or (not found and _is_old(path)):
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _mark() -> str:

@@ -238,6 +238,14 @@ class VideoRecord:
     decoder: str = ""
     remarks: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        scores = "" if self.scores is None else f", scores {self.scores.shape[1]:,}"
+        return (
+            f"VideoRecord({self.id!r}: rows {len(self.spans):,}, features {self.features.shape[1]:,}{scores}, "
+            f"duration_s {self.duration_s:g}"
+            f"{f', failed: {self.error}' * bool(self.error)}{f', partial: {self.damage}' * bool(self.damage)})"
+        )
+
     @property
     def numbers(self) -> npt.NDArray[np.int64]:
         """(T,): the number of each row among those the sampling gives: 0, 1, … unless the video is partial."""

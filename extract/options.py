@@ -29,6 +29,7 @@ THREADS = click.option(
 )
 DEADLINE = click.option(
     "--deadline",
+    "deadline_s",
     type=click.FloatRange(0, min_open=True),
     default=120.0,
     show_default=True,

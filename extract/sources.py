@@ -21,6 +21,7 @@ from extract.frame_folders import frame_names, is_numbered_picture, numbered_pic
 from extract.path_lists import address, parse_list, why_not
 
 Ids = Literal["stem", "path"]
+StrPath = str | os.PathLike[str]
 
 _FINGERPRINT_BYTES = 64 * 1024
 _FINGERPRINT_PICTURES = 8
@@ -62,7 +63,11 @@ class Sources:
 
 
 def find_videos(
-    arguments: Sequence[Path], *, ids: Ids = "stem", frames_fps: float | None = None, root: Path | None = None
+    arguments: StrPath | Sequence[StrPath],
+    *,
+    ids: Ids = "stem",
+    frames_fps: float | None = None,
+    root: StrPath | None = None,
 ) -> Sources:
     """Expand files, folders (recursively) and lists of paths (`path_lists.parse_list`).
 
@@ -79,16 +84,18 @@ def find_videos(
     if frames_fps is not None and not (math.isfinite(frames_fps) and frames_fps > 0):
         raise UserError(f"--frames-fps {frames_fps:g}: must be positive and finite")
     search = _Search(ids, frames_fps)
-    for argument in arguments:
+    named = [arguments] if isinstance(arguments, (str, os.PathLike)) else arguments
+    paths = [Path(name) for name in named]
+    for argument in paths:
         if os.path.isdir(argument):  # noqa: PTH112 - Path.is_dir raises where a name is too long
             search.add_folder(argument)
         elif not os.path.lexists(argument):
             raise UserError(_nothing_there(argument))
         elif ending(argument.name) in LIST_SUFFIXES:
-            search.add_list(argument, root or argument.parent)
+            search.add_list(argument, argument.parent if root is None else Path(root))
         else:
             search.add(argument, argument.parent)
-    return search.result(arguments)
+    return search.result(paths)
 
 
 class _Search:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from cache_schema.annotations.groups import grouped, in_both
 from cache_schema.command import count
 from cache_schema.errors import LabelError
 from cache_schema.files import remove_stale_temporaries
+from cache_schema.frames import table_of
 from cache_schema.run_folder import CONFIG, alone, not_ours, read_json
 from cache_schema.schema import differences
 from policy.config import DataConfig, RunConfig
@@ -43,6 +44,7 @@ from policy.runs import (
     DETAILS,
     WEIGHTS,
     Outcome,
+    Result,
     claim_folder,
     judge,
     load_method,
@@ -55,6 +57,9 @@ from policy.session import TrainedRun
 from policy.training.checkpoint import read_weights, write_weights
 from policy.training.cross_fitting import FOLDS, cross_fitted
 from policy.training.validation import calibration_videos
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ALL = "all"
 """The subset that the videos of a cache without labels are in."""
@@ -104,6 +109,15 @@ class Evaluated:
     class_scores: str
     point: MovedPoint | None
 
+    @property
+    def result(self) -> Result:
+        """The summary, as that of a run."""
+        return self.outcome.result
+
+    def __repr__(self) -> str:
+        moved = "" if self.point is None else f", moved to {self.point.target}"
+        return f"Evaluated({str(self.folder)!r} on {self.subset!r}{moved}: {self.result})"
+
 
 @dataclass(frozen=True)
 class ClassProbabilities:
@@ -119,6 +133,29 @@ class ClassProbabilities:
     probabilities: npt.NDArray[np.float32]
     failed: dict[str, str]
     point: MovedPoint | None
+
+    def best(self, top: int) -> list[tuple[str, int, str, float]]:
+        """The likeliest classes of each video: its id, the rank from 1 on, the class and its probability."""
+        places = (-self.probabilities).argsort(axis=1, kind="stable")[:, :top]
+        return [
+            (video, rank, self.classes[place], float(self.probabilities[v, place]))
+            for v, video in enumerate(self.video_ids)
+            for rank, place in enumerate(places[v].tolist(), 1)
+        ]
+
+    def to_frame(self, top: int = 5) -> pd.DataFrame:
+        """`best` as a table of pandas. Raises UserError where that is not installed."""
+        columns = zip(*self.best(top), strict=True)
+        return table_of(
+            dict(zip(("video_id", "rank", "class", "probability"), columns, strict=True)),
+            index=("video_id", "rank"),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"ClassProbabilities(videos {len(self.video_ids):,}, classes {len(self.classes):,}, "
+            f"failed {len(self.failed):,})"
+        )
 
 
 def evaluate_run(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cache_schema import UserError
 from policy.config import RunConfig, names_of
-from policy.recipes import with_recipe
+from policy.recipes import DEFAULT_RECIPE, with_recipe
 
 if TYPE_CHECKING:  # it imports torch, for which --help has no time
     from policy.method import Method
@@ -83,6 +83,15 @@ def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
     if unknown and (unknown := unknown - names_of(*CONFIGS.values())):
         raise TypeError(f"no method reads {', '.join(sorted(unknown))}")
     return config(**{name: value for name, value in values.items() if name in options})
+
+
+def usual_recipe(method: str) -> str | None:
+    """What a method is trained with where no recipe is named: those that take streams of frames share one."""
+    from policy.selection.config import SelectionConfig
+
+    config = CONFIGS[method]
+    of_frames = names_of(config) & {"coarse", "fine"} and not issubclass(config, SelectionConfig)
+    return DEFAULT_RECIPE if of_frames else None
 
 
 def completed(method: str, values: Mapping[str, Any], recipe: str | None = None) -> RunConfig:

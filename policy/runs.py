@@ -120,6 +120,13 @@ class Result:
             trained=method.trains,
         )
 
+    def __str__(self) -> str:
+        cost = {"GFLOPs per video": f"{self.gflops_mean:.2f}"}
+        judged = METHODS[self.method].judged
+        figures = judged.summary(self.metrics, self.rows_mean, cost).items()
+        figures_text = ", ".join(f"{name} {value}" for name, value in figures)
+        return f"{self.title}, videos {self.videos:,}, classes {self.classes:,}: {figures_text}"
+
     def as_json(self) -> dict[str, Any]:
         """As commands print it: the metrics are among the other fields."""
         flat: dict[str, Any] = {}
@@ -183,6 +190,9 @@ class Run:
     result: Result
     reused: bool
     class_scores: str = ""
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}: {self.result})"
 
     def judged(self) -> Judged:
         """What the method said of the videos. Raises UserError where it cannot be read."""

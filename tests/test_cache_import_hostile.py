@@ -103,7 +103,7 @@ OBJECTS = np.array([[1.0], [1.0, 2.0]], dtype=object)
         ("a.npy", cut(npy_of(GOOD), 30), "not a readable npy file"),
         ("a.npy", npy_of(GOOD[:6]), "6 videos, but 7 ids"),
         ("a.npy", npy_of(GOOD[0, 0]), "an array of shape ()"),
-        ("a.pkl", csv_of(b"\x80\x04\x95\x05"), "neither npy, npz, HDF5 nor csv"),
+        ("a.pkl", csv_of(b"\x80\x04\x95\x05"), "neither npy, npz, HDF5, parquet nor csv"),
         ("a.h5", csv_of(""), "a.h5: not readable HDF5, cut or damaged"),
     ],
 )  # fmt: skip
@@ -152,7 +152,7 @@ def test_folders(name: str, make: Make, told: str, tmp_path: Path) -> None:
     ("words", "told"),
     [
         (("none",), "none: no such file or folder"),
-        (("empty",), "no npy or npz files below this folder"),
+        (("empty",), "no npy, npz or CSV files below this folder"),
         (("a.npy",), "give --ids FILE"),
         (("a.npy", "--ids", "none.txt"), "none.txt: cannot be read as a list of ids: No such file"),
         (("a.npy", "--ids", "gap.txt"), "gap.txt: id 2 of 3 is empty"),

@@ -40,7 +40,7 @@ PICTURES = {
 @cache
 def trained(stream: str) -> Backbone:
     if packaged_file(package_of(BUILT_IN[stream].network)) is None:
-        pytest.skip("thriftvid[lite] is not installed")
+        pytest.skip("the extra lite is not installed")
     return Backbone(parse_stream(stream), weights="pretrained", device=CPU)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cache_schema.errors import UserError
 from cache_schema.files import printable
+from cache_schema.importers.arrow import DATASET_DICT, PARQUET, ParquetTable, SavedDataset
 from cache_schema.importers.hdf5 import SUFFIXES as HDF5
 from cache_schema.importers.importing import Imported, import_stream, looks_like
 from cache_schema.importers.instants import Timing
@@ -21,6 +22,7 @@ from cache_schema.importers.planning import PlannedStream, StreamOptions, plan_s
 from cache_schema.importers.rows import Source, What
 from cache_schema.importers.table import ScoreTable
 from cache_schema.importers.wtalc import has_objects, open_wtalc
+from cache_schema.tools.datasets import STATE, TABLES
 
 
 def open_source(
@@ -51,7 +53,13 @@ def open_source(
         raise UserError(f"--array names an array of npz or HDF5 files, and {printable(path)} is none")
     if ids is not None and (path.is_dir() or suffix not in (".npy", ".npz")):
         raise UserError(f"--ids is for npy and npz files; {printable(path)} says itself whose rows are whose")
-    if path.is_dir():
+    if path.is_dir() and (path / DATASET_DICT).exists():
+        raise UserError(f"{printable(path)}: several data sets in one: give one of its folders, as train")
+    if path.is_dir() and (path / STATE).exists():
+        opened = Opened({"": SavedDataset(path, what, array=array)})
+    elif table := next((file for file in (path / name for name in TABLES) if file.exists()), None):
+        opened = Opened({"": ParquetTable(table, what)})
+    elif path.is_dir():
         opened = open_folder(path, what, array, layout)
     else:
         opened = _open_file(path, suffix, stream, what, ids, array)
@@ -78,13 +86,15 @@ def _open_file(
         if what == "scores":
             raise UserError(f"{printable(path)}: HDF5 is read as features; save class scores as npz or CSV")
         return open_hdf5([path], array)
+    if suffix == PARQUET:
+        return Opened({"": ParquetTable(path, what)})
     if suffix == ".csv":
         if what == "features":
             raise UserError(f"{printable(path)}: a CSV is read as class scores; save features as npy or npz")
         return Opened({"": ScoreTable(path)})
     raise UserError(
-        f"{printable(path)}: neither npy, npz, HDF5 nor csv, nor a folder of such files; other formats are not "
-        "read: save the arrays with numpy"
+        f"{printable(path)}: neither npy, npz, HDF5, parquet nor csv, nor a folder of such files; other formats "
+        "are not read: save the arrays with numpy"
     )
 
 

@@ -179,7 +179,9 @@ def import_command(
       scores.npy   (videos, classes) or (videos, clips, classes), with --ids
       scores.npz   such an array and ids; or an array per video, under its id
       scores.csv   video_id,CLASS,CLASS,… and a line for each video, or clip
-      FOLDER/      VIDEO.npy of (rows, dimension), or npz files of an export
+      x.parquet    the same in parquet
+      FOLDER/      VIDEO.npy of (rows, dimension), or npz or CSV files of an export
+      FOLDER/      a data set that Hugging Face's datasets saved
       FOLDER/      {train,test}/{rgb,flow}/VIDEO.npy as of BaS-Net
       FOLDER/      VIDEO_rgb.npy, VIDEO_flow.npy, … as video_features writes
       FILE.h5      a dataset for each video, as ActivityNet's C3D, TSP, G-TAD

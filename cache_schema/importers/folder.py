@@ -1,15 +1,17 @@
-"""A folder with a file for each video: npy, or npz as `feature-cache export` writes it."""
+"""A folder with a file for each video: npy, or npz or CSV as `feature-cache export` writes them."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from cache_schema.columns import SECONDS, meaning, of_digits
 from cache_schema.errors import UserError
 from cache_schema.files import printable
 from cache_schema.importers.arrays import map_npy, open_npz
@@ -18,6 +20,7 @@ from cache_schema.schema import Array, Float64Array, numbers_of
 from cache_schema.tools.export import LIST_COLUMNS, LIST_NAME
 
 KINDS = frozenset({".npy", ".npz"})
+TEXT_KINDS = frozenset({".csv"})
 _NUMBERS = ("duration_s", "fps")
 _FEATS = "feats"  # as ActionFormer and others call features
 # Of lists that were exported when no video could be partial.
@@ -25,7 +28,7 @@ _COLUMNS_BEFORE = tuple(column for column in LIST_COLUMNS if column not in {"par
 
 
 class Folder(Source):
-    """The npy and npz files below a folder, in order of id; hidden files are left out.
+    """The npy and npz files below a folder, or where there are none the CSVs, in order of id; no hidden files.
 
     A video's id is its file's path below the folder without its ending. The `videos.csv` of an export goes before
     that, and has what an npy file has no room for: duration, rate, source and fingerprint.
@@ -48,13 +51,15 @@ class Folder(Source):
         id_of: Callable[[Path], str | None] | None = None,
     ) -> None:
         self._folder, self._what, self._array = folder, what, array
-        self._listed = _read_list(folder / LIST_NAME)
+        self._listed = read_list(folder / LIST_NAME, key="file")
         found: dict[str, Path] = {}
         names = set()
-        for path in sorted(files_below(folder)):
+        files = sorted(files_below(folder))
+        kinds = KINDS if any(file.suffix.lower() in KINDS for file in files) else TEXT_KINDS
+        for path in files:
             below = path.relative_to(folder)
             name = printable(below)
-            if path.suffix.lower() in KINDS:
+            if path.suffix.lower() in kinds and not (name == LIST_NAME and self._listed):
                 names.add(name)
                 usual = id_of(below) if id_of else name[: -len(path.suffix)]
                 video_id = self._listed.get(name, {"id": usual})["id"]
@@ -73,9 +78,13 @@ class Folder(Source):
                 "the line"
             )
         if not found:
-            raise UserError(f"{printable(folder)}: no npy or npz files below this folder")
+            raise UserError(f"{printable(folder)}: no npy, npz or CSV files below this folder")
         self._videos = sorted(found.items())
         check_ids([video_id for video_id, _ in self._videos], folder)
+        if kinds is TEXT_KINDS:
+            first = self._videos[0][1]
+            self._columns = _csv_columns(first)
+            self._what, self.classes = meaning(self._columns, what)
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -85,23 +94,25 @@ class Folder(Source):
             place = place_of(video_id, path)
             name = printable(path.relative_to(self._folder))
             listed = self._listed.get(name, {})
-            npy = path.suffix.lower() == ".npy"
-            arrays = self._npy(path, place, listed) if npy else self._npz(path, place)
-            yield Rows(
-                video_id,
-                place,
-                **arrays,
-                source=listed.get("source", name),
-                fingerprint=listed.get("fingerprint", ""),
-                **_partial(listed, place),
-            )
+            read = {".npy": self._npy, ".csv": self._csv}.get(path.suffix.lower(), self._npz)
+            arrays = read(path, place)
+            yield Rows(video_id, place, **{**described(listed, place, name), **arrays})
 
-    def _npy(self, path: Path, place: str, listed: Mapping[str, str]) -> dict[str, Any]:
+    def _csv(self, path: Path, place: str) -> dict[str, Any]:
+        what = self._what or "features"
+        columns, spans, values = _read_csv(path, place)
+        if columns != self._columns:
+            raise UserError(f"{place}: other columns than {printable(self._videos[0][1])} has")
+        return {
+            what: rows_of(values, what, place),
+            "spans": spans_in_order(spans, len(values), place),
+        }
+
+    def _npy(self, path: Path, place: str) -> dict[str, Any]:
         what = self._what or "features"
         if self._array is not None:
             raise UserError(f"{place}: an npy file has one array, without a name: leave out --array")
-        seconds = {column: _number(listed.get(column), place) for column in _NUMBERS}
-        return {what: rows_of(map_npy(path), what, place), **seconds}
+        return {what: rows_of(map_npy(path), what, place)}
 
     def _npz(self, path: Path, place: str) -> dict[str, Any]:
         wanted: dict[What, str] = {"features": "features", "scores": "scores"}
@@ -124,7 +135,7 @@ class Folder(Source):
             if len({len(values) for values in arrays.values()}) > 1:
                 raise UserError(f"{place}: as many rows of features as of scores are expected")
             rows = len(next(iter(arrays.values())))
-            spans = _spans(file["spans"], rows, place) if "spans" in file.names else None
+            spans = spans_in_order(file["spans"], rows, place) if "spans" in file.names else None
             seconds = {name: _number(file[name] if name in file.names else None, place) for name in _NUMBERS}
         return {**arrays, "spans": spans, **seconds}
 
@@ -146,14 +157,54 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(root, name) for name in names if not name.startswith("."))
 
 
-def _read_list(path: Path) -> dict[str, dict[str, str]]:
-    """The lines of an export's list by file name; empty where there is no list, or it is not an export's."""
+def _csv_columns(path: Path) -> list[str]:
+    """The columns of a video's CSV, but for its seconds. Raises UserError where it is none."""
+    with _reading_csv(path) as lines:
+        header = next(lines, [])
+    if tuple(header[:2]) != SECONDS or len(header) < 3:
+        raise UserError(
+            f"{printable(path)}: the first line of a video's CSV must be {','.join(SECONDS)},NAME,…; a CSV of all "
+            "videos is imported as a file"
+        )
+    return header[2:]
+
+
+def _read_csv(path: Path, place: str) -> tuple[list[str], Float64Array, Float64Array]:
+    """The columns of a video's CSV, (T, 2) seconds, and (T, D) numbers."""
+    columns = _csv_columns(path)
+    with _reading_csv(path) as lines:
+        next(lines)
+        cells = [line for line in lines if line]
+    if other := next((n for n, line in enumerate(cells, 2) if len(line) != len(columns) + 2), None):
+        raise UserError(
+            f"{place}, line {other}: {len(cells[other - 2])} cells, but {len(columns) + 2} in the first"
+        )
+    try:
+        numbers = np.array(of_digits(cells), np.float64).reshape(-1, len(columns) + 2)
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from error
+    return columns, numbers[:, :2], numbers[:, 2:]
+
+
+@contextlib.contextmanager
+def _reading_csv(path: Path) -> Iterator[Iterator[list[str]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield csv.reader(file, strict=True)
+    except OSError as error:
+        raise UserError(f"{printable(path)}: cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{printable(path)}: not CSV in UTF-8: {error}") from error
+
+
+def read_list(path: Path, *, key: Literal["file", "id"]) -> dict[str, dict[str, str]]:
+    """The lines of an export's list by file name, or id; empty where there is none, or it is not an export's."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             table = csv.DictReader(file)
             if tuple(table.fieldnames or ()) not in {LIST_COLUMNS, _COLUMNS_BEFORE}:
                 return {}
-            listed = {line["file"]: line for line in table}
+            listed = {line[key]: line for line in table}
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -164,7 +215,8 @@ def _read_list(path: Path) -> dict[str, dict[str, str]]:
     return listed
 
 
-def _spans(spans: Array, rows: int, place: str) -> Float64Array:
+def spans_in_order(spans: Array, rows: int, place: str) -> Float64Array:
+    """Seconds that a file gives, or NaN for all. Raises UserError where they are neither."""
     if spans.shape != (rows, 2) or spans.dtype.kind != "f":
         raise UserError(
             f"{place}: its spans are {spans.dtype} of shape {spans.shape}, not seconds of shape {(rows, 2)}"
@@ -177,9 +229,9 @@ def _spans(spans: Array, rows: int, place: str) -> Float64Array:
     return seconds
 
 
-def _partial(listed: Mapping[str, str], place: str) -> dict[str, Any]:
+def _partial(listed: Mapping[str, Any], place: str) -> dict[str, Any]:
     """The `damage` and `lost` of a video in an export's list."""
-    damage, text = listed.get("partial") or None, listed.get("lost", "")
+    damage, text = listed.get("partial") or None, listed.get("lost") or ""
     try:
         lost = numbers_of(text)
     except ValueError as error:
@@ -189,7 +241,22 @@ def _partial(listed: Mapping[str, str], place: str) -> dict[str, Any]:
     return {"damage": damage, "lost": lost}
 
 
+def described(listed: Mapping[str, Any], place: str, source: str) -> dict[str, Any]:
+    """What a list, or a table, says of a video beside its rows, as fields of `Rows`.
+
+    Args:
+        source: used where it says none.
+    """
+    return {
+        **{name: _number(listed.get(name), place) for name in _NUMBERS},
+        "source": listed.get("source", source) or "",
+        "fingerprint": listed.get("fingerprint") or "",
+        **_partial(listed, place),
+    }
+
+
 def _number(value: Array | str | None, place: str) -> float:
+    """A duration or rate; NaN where there is none. Raises UserError where it is something else."""
     try:
         return float("nan") if value is None else float(value)
     except (TypeError, ValueError) as error:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.cache import Stream
+from cache_schema.columns import SECONDS, What, column_names, digits
 from cache_schema.errors import CacheError, UserError
 from cache_schema.files import remove_stale_temporaries, replacing
 from cache_schema.schema import VideoRecord, ranges
 
+FORMS = ("npy", "npz", "csv")
 LIST_NAME = "videos.csv"
 LIST_COLUMNS = (
     "id",
@@ -37,6 +39,9 @@ LIST_COLUMNS = (
 
 # File systems take 255 bytes in a name; what temporary names and the ending add has to fit too.
 _LONGEST = 150
+
+Layout = dict[str, tuple[object, object]]
+"""By array, its shape and type; of a CSV, how many rows and which columns it has."""
 
 
 @dataclass
@@ -58,7 +63,7 @@ def export(
     *,
     video_ids: Iterable[str] | None = None,
     form: str = "npz",
-    what: str | None = None,
+    what: What | None = None,
     dtype: str = "float16",
     overwrite: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -69,18 +74,22 @@ def export(
 
     An npy file is the features, or the scores, (T, D). An npz file has `features` (T, D), `scores` (T, C) where
     the stream has them, `spans` (T, 2) in seconds, `duration_s` and `fps`; `what` keeps only one of the first two.
+    A csv file has a line for each row: start_s, end_s, and the scores, or where there are none the features, in
+    the fewest digits that say them exactly.
     A file that is there already is complete, and stays if its arrays have the same shapes and types.
 
     Raises:
         UserError: the stream has no scores, or no features, or the folder cannot be written to.
     """
-    what = what or ("features" if form == "npy" else None)
-    if what == "scores" and not stream.spec.num_classes:
-        raise UserError(f"{stream.folder}: this stream has no scores; use --what features")
-    if what == "features" and not stream.spec.feature_dim:
-        raise UserError(f"{stream.folder}: this stream has no features; use --what scores")
+    if form == "npy":
+        what = what or "features"
+    elif form == "csv":
+        what = what or usual_columns(stream)
+    if what is not None:
+        check_has(stream, what)
+    columns = column_names(stream.spec, what) if form == "csv" and what else ()
     exported = Exported()
-    ids = sorted(set(stream) | set(stream.failures) if video_ids is None else set(video_ids))
+    ids = chosen_ids(stream, video_ids)
     try:
         out.mkdir(parents=True, exist_ok=True)
         root = out.resolve()
@@ -91,26 +100,55 @@ def export(
         ):
             table = csv.writer(file)
             table.writerow(LIST_COLUMNS)
-            for count, video_id in enumerate(ids):
-                report(count, len(ids))
-                try:
-                    record = stream[video_id]
-                except CacheError as error:
-                    exported.failed[video_id] = stream.failures.get(video_id, str(error))
-                    continue
+            for record in readable(stream, ids, exported, report):
+                video_id = record.id
                 name = file_name(video_id, form)
                 arrays = _arrays(record, what, dtype, form)
-                reason = _write(root / name, root, arrays, form, overwrite=overwrite, exported=exported)
+                reason = _write(
+                    root / name, root, arrays, form, columns, overwrite=overwrite, exported=exported
+                )
                 if reason is None:
                     if record.damage is not None:
                         exported.partial[video_id] = record.damage
-                    table.writerow(_line(record, name, next(iter(arrays.values())).shape[1]))
+                    table.writerow(list_line(record, name, next(iter(arrays.values())).shape[1]))
                 else:
                     exported.failed[video_id] = reason
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
-    report(len(ids), len(ids))
     return exported
+
+
+def readable(
+    stream: Stream, ids: Sequence[str], exported: Exported, report: Callable[[int, int], None]
+) -> Iterator[VideoRecord]:
+    """The videos that have rows; the others are noted as failed."""
+    for number, video_id in enumerate(ids):
+        report(number, len(ids))
+        try:
+            record = stream[video_id]
+        except CacheError as error:
+            exported.failed[video_id] = stream.failures.get(video_id, str(error))
+        else:
+            yield record
+    report(len(ids), len(ids))
+
+
+def chosen_ids(stream: Stream, video_ids: Iterable[str] | None) -> list[str]:
+    """In order: those that are wanted, or all that the stream has or has failed at."""
+    return sorted(set(stream) | set(stream.failures) if video_ids is None else set(video_ids))
+
+
+def usual_columns(stream: Stream) -> What:
+    """Of formats that have one kind of columns: scores where there are any."""
+    return "scores" if stream.spec.num_classes else "features"
+
+
+def check_has(stream: Stream, what: What) -> None:
+    """Raise UserError where a stream has none of these."""
+    if what == "scores" and not stream.spec.num_classes:
+        raise UserError(f"{stream.folder}: this stream has no scores; use --what features")
+    if what == "features" and not stream.spec.feature_dim:
+        raise UserError(f"{stream.folder}: this stream has no features; use --what scores")
 
 
 def _arrays(record: VideoRecord, what: str | None, dtype: str, form: str) -> dict[str, npt.NDArray[Any]]:
@@ -122,6 +160,8 @@ def _arrays(record: VideoRecord, what: str | None, dtype: str, form: str) -> dic
     }
     if form == "npy":
         return {"": next(iter(chosen.values()))}
+    if form == "csv":
+        return {"": next(iter(chosen.values())), "spans": record.spans}
     rest = {"spans": record.spans, "duration_s": np.float64(record.duration_s), "fps": np.float64(record.fps)}
     return {**chosen, **{name: np.asarray(value) for name, value in rest.items()}}
 
@@ -131,6 +171,7 @@ def _write(
     root: Path,
     arrays: dict[str, npt.NDArray[Any]],
     form: str,
+    columns: tuple[str, ...],
     *,
     overwrite: bool,
     exported: Exported,
@@ -138,31 +179,51 @@ def _write(
     """Write a video's file, unless it is there. Returns why that failed, or None."""
     try:
         if path.exists() and not overwrite:
-            if _layout(path, form) != {name: (values.shape, values.dtype) for name, values in arrays.items()}:
+            expected: Layout = {name: (values.shape, values.dtype) for name, values in arrays.items()}
+            if form == "csv":
+                expected = {"": (len(arrays[""]), [*SECONDS, *columns])}
+            if _layout(path, form) != expected:
                 return f"{path} is there and is something else: use --overwrite, or another --out"
             exported.present += 1
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.parent.resolve().is_relative_to(root):
             return f"{path.parent} is a link that leads out of {root}"
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            if form == "npy":
-                np.save(file, next(iter(arrays.values())), allow_pickle=False)
+        with replacing(path) as temporary:
+            if form == "csv":
+                _write_csv(temporary, arrays, columns)
+            elif form == "npy":
+                with temporary.open("wb") as file:
+                    np.save(file, next(iter(arrays.values())), allow_pickle=False)
             else:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
+                with temporary.open("wb") as file:
+                    np.savez(file, **arrays)  # type: ignore[arg-type]
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         return f"{error.filename or path} is in the way: use another --out"
     exported.written += 1
     return None
 
 
-def _layout(path: Path, form: str) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]] | None:
-    """Shapes and types of the arrays in a file; None if it is not an export's."""
+def _write_csv(path: Path, arrays: dict[str, npt.NDArray[Any]], columns: tuple[str, ...]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow([*SECONDS, *columns])
+        seconds, values = digits(arrays["spans"]), digits(arrays[""])
+        table.writerows([*two, *row] for two, row in zip(seconds, values, strict=True))
+
+
+def _layout(path: Path, form: str) -> Layout | None:
+    """What is in a file; None if it is not an export's."""
     try:
+        if form == "csv":
+            with path.open(encoding="utf-8", newline="") as text:
+                lines = csv.reader(text, strict=True)
+                header = next(lines)
+                return {"": (sum(len(line) == len(header) for line in lines), header)}
         if form == "npy":
             kept = np.load(path, mmap_mode="r", allow_pickle=False)
             return {"": (kept.shape, kept.dtype)}
-        layout = {}
+        layout: Layout = {}
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 with archive.open(name) as member:
@@ -173,7 +234,7 @@ def _layout(path: Path, form: str) -> dict[str, tuple[tuple[int, ...], np.dtype[
                     shape, _, dtype = read(member)
                     layout[name.removesuffix(".npy")] = shape, dtype
         return layout
-    except (ValueError, zipfile.BadZipFile, EOFError):
+    except (ValueError, zipfile.BadZipFile, EOFError, csv.Error, StopIteration):
         return None
 
 
@@ -186,6 +247,10 @@ def file_name(video_id: str, form: str) -> str:
     *folders, name = (_safe(part) for part in video_id.split("/"))
     # A folder "a.npz" would be in the way of the video "a", and "videos.csv" of the list.
     folders = [re.sub(r"\.(?=(npy|npz|csv)$)", "%2E", folder) for folder in folders]
+    if (
+        not folders and f"{name}.{form}".lower() == LIST_NAME
+    ):  # on some file systems small letters are large ones
+        name = f"%{ord(name[0]):02X}{name[1:]}"
     return "/".join([*folders, f"{name}.{form}"])
 
 
@@ -197,7 +262,8 @@ def _safe(part: str) -> str:
     return escaped or "%"
 
 
-def _line(record: VideoRecord, name: str, columns: int) -> list[object]:
+def list_line(record: VideoRecord, name: str, columns: int) -> list[object]:
+    """A video's line in the list, of its LIST_COLUMNS."""
     first, last = float(record.spans[0, 0]), float(record.spans[-1, 1])
     seconds = [record.duration_s, record.fps, first, last]
     origin = [record.source, record.fingerprint, record.damage or "", ranges(record.lost)]

@@ -1,4 +1,4 @@
-"""Networks of Hugging Face's transformers, from its hub or a folder: the extra thriftvid[transformers].
+"""Networks of Hugging Face's transformers, from its hub or a folder: the extra `transformers`.
 
 VideoMAE, TimeSformer and V-JEPA 2 see clips, the image towers of CLIP and SigLIP frames.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache_schema import Preprocessing, Sampling, UserError
+from cache_schema.extras import need
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -202,12 +203,7 @@ def _network(model: Any, repository: str) -> nn.Module:
 
 def _maker(repository: str) -> tuple[Any, Any]:
     """The class of transformers, and its configuration."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise UserError(
-            f"{_PREFIX}{repository} needs a package that is not installed: pip install 'thriftvid[transformers]'"
-        ) from error
+    transformers = need("transformers", "transformers", _PREFIX + repository)
     family, raw = _family(repository), _config(repository)
     classifies = family.classifying in raw.get("architectures", ())
     make = getattr(transformers, family.classifying if classifies else family.tower)

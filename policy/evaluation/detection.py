@@ -38,6 +38,9 @@ class Detections:
     def __len__(self) -> int:
         return len(self.videos)
 
+    def __repr__(self) -> str:
+        return f"Detections({len(self):,} in {len(np.unique(self.videos)):,} videos)"
+
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:

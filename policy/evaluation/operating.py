@@ -45,6 +45,32 @@ class OperatingTarget:
     def __str__(self) -> str:
         return f"--{self.kind} {self.value:g}"
 
+    @staticmethod
+    def chosen(
+        *,
+        usage: float | None = None,
+        budget: float | None = None,
+        threshold: float | None = None,
+        calibrate_subset: str | None = None,
+    ) -> OperatingTarget | None:
+        """The one that was given, if one was.
+
+        Args:
+            calibrate_subset: on which it is to be found.
+
+        Raises:
+            UserError: several were given; or there is nothing to find on the subset.
+        """
+        given: dict[TargetKind, float | None] = {"usage": usage, "budget": budget, "threshold": threshold}
+        targets = [OperatingTarget(kind, value) for kind, value in given.items() if value is not None]
+        if len(targets) > 1:
+            raise UserError(f"give one of {' and '.join(map(str, targets))}: each sets the operating point")
+        if calibrate_subset is not None and (not targets or targets[0].kind == "threshold"):
+            raise UserError(
+                "--calibrate-subset says on which videos --usage or --budget is found: give one of them"
+            )
+        return targets[0] if targets else None
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
@@ -85,3 +111,12 @@ class Curve:
     def mean_average_precision(self) -> npt.NDArray[np.float64]:
         """(P,), in [0, 1]."""
         return np.array([point.predictions.mean_average_precision() for point in self.points])
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  at {point.value:g}: {gflops:.3f} GFLOPs, top-1 {100 * top1:.1f} %, mAP {100 * mean_ap:.1f} %"
+            for point, gflops, top1, mean_ap in zip(
+                self.points, self.gflops, self.top1, self.mean_average_precision, strict=True
+            )
+        ]
+        return "\n".join([f"Curve({self.name})", *lines])

@@ -148,6 +148,13 @@ class Predictions(Judged):
     def class_probabilities(self) -> npt.NDArray[np.float32]:
         return np.asarray(self.scores.mean(axis=0), np.float32)
 
+    def __repr__(self) -> str:
+        return (
+            f"Predictions(videos {len(self.video_ids):,}, classes {self.labels.shape[1]:,}: "
+            f"mAP {100 * self.mean_average_precision():.1f} %, top-1 {100 * self.top1():.1f} %, "
+            f"{self.gflops.mean():.3f} GFLOPs per video)"
+        )
+
     def mean_average_precision(self) -> float:
         """mAP, averaged over the draws."""
         return float(np.mean([mean_average_precision(draw, self.labels) for draw in self.scores]))

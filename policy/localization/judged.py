@@ -69,6 +69,12 @@ class Localizations(Judged):
     spans: FloatArray | None = None
     groups: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return (
+            f"Localizations(videos {len(self.video_ids):,}, classes {len(self.classes):,}: "
+            f"detections {len(self.detections):,}, {self.gflops.mean():.3f} GFLOPs per video)"
+        )
+
     @property
     def class_probabilities(self) -> npt.NDArray[np.float32]:
         return self.scores

@@ -334,6 +334,8 @@ def with_given(config: S, recipe: str | None, given: Container[str]) -> S:
     """
     if recipe:
         config = replace(config, **{name: value for name, value in PAPER.items() if name not in given})
+    if isinstance(config, SelectorCascadeConfig) and "threshold" in given and "budget" in given:
+        raise UserError("give --price or --budget, which sets the price")
     check_read(config, given)
     return with_schedule(config, given)
 
