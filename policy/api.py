@@ -64,6 +64,7 @@ class Run(runs.Run):
         eval_subset: str | None = None,
         skip_missing: bool = False,
         whole_only: bool = False,
+        classes_present: bool = False,
         usage: float | None = None,
         budget: float | None = None,
         threshold: float | None = None,
@@ -91,7 +92,12 @@ class Run(runs.Run):
             self.folder,
             _opened(cache),
             _read(labels, labels_format),
-            config=DataConfig(eval_subset=eval_subset, skip_missing=skip_missing, whole_only=whole_only),
+            config=DataConfig(
+                eval_subset=eval_subset,
+                skip_missing=skip_missing,
+                whole_only=whole_only,
+                classes_present=classes_present,
+            ),
             target=OperatingTarget.chosen(
                 usage=usage, budget=budget, threshold=threshold, calibrate_subset=calibrate_subset
             ),
@@ -147,6 +153,7 @@ class Run(runs.Run):
         eval_subset: str | None = None,
         skip_missing: bool = False,
         whole_only: bool = False,
+        classes_present: bool = False,
         calibrate_subset: str | None = None,
         device: str = "auto",
         note: Note = print,
@@ -183,6 +190,7 @@ class Run(runs.Run):
                 eval_subset=eval_subset,
                 skip_missing=skip_missing,
                 whole_only=whole_only,
+                classes_present=classes_present,
                 calibrate_subset=calibrate_subset,
                 described=False,
                 device=device,
@@ -262,7 +270,8 @@ def train(
 
     Args:
         method: a name, as "liteeval" (`policy.registry.CONFIGS`), or its configuration.
-        labels: a file, the folder of a benchmark, or what `cache_schema.annotations.read_labels` has read.
+        labels: a file, the folder of a benchmark, or what `cache_schema.annotations.read_labels` has read, which
+            takes splits and groups, too.
         out: the run folder.
         recipe: sets what is not given, as --recipe; by default that of the command. Of a name only.
         note: is called with each line that the user should know.
