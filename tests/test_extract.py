@@ -76,9 +76,9 @@ class Ran:
 
     @property
     def lines(self) -> list[str]:
-        """What went to standard error, line by line."""
+        """What went to standard error, line by line, but for what streams cost."""
         assert "Traceback" not in self.err + self.out
-        return self.err.splitlines()
+        return [line for line in self.err.splitlines() if " GFLOPs a row, " not in line]
 
     @property
     def error(self) -> str:
