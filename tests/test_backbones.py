@@ -460,8 +460,8 @@ def test_the_names_that_a_stream_goes_by() -> None:
         **{name: name for name in specs},  # not timm:a@64, which could be either
         **{"b_64": "b_64@2fps", "timm:b@64": "b_64@2fps", "timm:c@32": "c"},
     }
-    assert weights_by_stream(["x", "b_64=y", "timm:c@32=z"], names) == {
-        **{"a_64": "x", "a_64@2fps": "x", "b_64@2fps": "y", "c": "z"}
+    assert weights_by_stream(["random:1", "b_64=random:2", "timm:c@32=random:3"], names) == {
+        **{"a_64": "random:1", "a_64@2fps": "random:1", "b_64@2fps": "random:2", "c": "random:3"}
     }
 
 

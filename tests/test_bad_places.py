@@ -225,7 +225,7 @@ def test_reading_needs_no_room(tmp_path: Path) -> None:
             mount("-o", f"remount,size={used + room}", full)
             for command in ("info", "verify"):
                 ran = run_apart("feature-cache", command, full / "cache")
-                assert (ran.code, ran.err) == (0, ""), ran.err[-2000:]
+                assert (ran.code, ran.lines) == (0, []), ran.err[-2000:]
                 assert files_in(full) == before
 
 
@@ -253,7 +253,7 @@ def test_a_read_only_cache_is_read_and_not_written(videos: Path, tmp_path: Path,
         assert "cannot write to the cache" in extract(videos, folder / "new").error
         for command in ("info", "verify"):
             ran = check(command, cache)
-            assert (ran.code, ran.err) == (0, ""), ran.err
+            assert (ran.code, ran.lines) == (0, []), ran.err
         assert train(cache, labels, tmp_path / "run").code == 0
         assert files_in(folder) == {f"cache/{name}" for name in before}
         mount("-o", "remount,rw", folder)
@@ -478,7 +478,7 @@ def test_rows_are_right_though_decord_lies(
     write_video(path, numbered_frames(80), fps=25, options=B_FRAMES)
     lying.lie = staticmethod(lie)
     ran = extract(path, tmp_path / "cache", "--decoder", "decord")
-    assert (ran.code, ran.err, len(recwarn)) == (0, "", 0)
+    assert (ran.code, ran.lines, len(recwarn)) == (0, [], 0)
     assert (lying.asked, lying.frames) == (1, 0)  # it was asked, and not trusted with a frame
     record = FeatureCache(tmp_path / "cache")[NAME]["a"]
     assert_rows(record, path, [0, 25, 50, 75])

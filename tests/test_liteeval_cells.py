@@ -520,7 +520,7 @@ def test_a_network_keeps_its_sizes(name: str) -> None:
 def test_errors_are_clear() -> None:
     with pytest.raises(ValueError, match="cell state of a GRU"):
         LiteEval(**SIZES, cell="gru", gate_state="hidden+cell")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="projection"):
+    with pytest.raises(ValueError, match="learned layer"):
         LiteEval(**SIZES, coarse_projection=-1)  # type: ignore[arg-type]
 
 
