@@ -66,6 +66,9 @@ PARTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "… but dropout 0.5": ("liteeval", {**ROBUST, "dropout": 0.5}),
     "… but warm-up 0.8": ("liteeval", {**ROBUST, "warmup": 0.8}),
     "… but no warm-up": ("liteeval", {**ROBUST, "warmup": 0.0}),
+    "… but no hidden layer of the gate": ("liteeval", {**ROBUST, "gate_hidden": 0}),
+    "… but batch 128, lr 1e-4": ("liteeval", {**ROBUST, "batch": 128, "lr": 1e-4}),
+    "… and a learned layer of 64 before both networks": ("liteeval", {**ROBUST, "coarse_projection": 64}),
     "… and step loss 0.5": ("liteeval", {**ROBUST, "step_loss": 0.5}),
     "… and validation 0.2": ("liteeval", {**ROBUST, "validation": 0.2}),
     "… and weight decay 0.001": ("liteeval", {**ROBUST, "weight_decay": 1e-3}),
@@ -142,7 +145,7 @@ def outcomes(
 def table(task: str, rows: Sequence[Outcome]) -> str:
     """One task's: means over seeds, and the gain of each."""
     of = {(row.setting, row.seed): row for row in rows if row.task == task}
-    settings = list(dict.fromkeys(setting for setting, _ in of))
+    settings = [setting for setting in {**SETTINGS, **PARTS} if any(setting == name for name, _ in of)]
     seeds = sorted({seed for _, seed in of})
 
     def mean(setting: str, measure: str = "top1") -> float:
