@@ -79,7 +79,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     words = [
         *("lstm", "--cache", tmp_path / "cache", "--labels", tmp_path / "labels.csv", "--fine", "fine_224"),
         *("--epochs", 4, "--batch", 8, "--lr", 1e-2, "--fine-hidden", 8, "--grad-clip", 0.5),
-        *("--weight-decay", 0.01, "--lr-drop", 2, "--device", "cpu", "--out", two),
+        *("--weight-decay", 0.01, "--lr-drop", 2, "--recipe", "none", "--device", "cpu", "--out", two),
     ]
     done = torchrun(*words)
     assert done.returncode == 0, done.stderr
