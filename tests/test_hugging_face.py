@@ -195,5 +195,5 @@ def test_without_transformers_one_line_says_what_to_install(
 ) -> None:
     _, folder = saved("clip", tmp_path)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UserError, match=r"pip install 'thriftvid\[transformers\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[transformers\]'"):
         Backbone(parse_stream(f"transformers:{folder}"), weights="random:0", device=CPU)

@@ -119,13 +119,19 @@ def run_by_many(
     )
 
 
+def without_costs(notes: list[str]) -> list[str]:
+    """But for the lines that say what streams cost."""
+    return [note for note in notes if " GFLOPs a row, " not in note]
+
+
 @pytest.mark.slow
 def test_a_job_that_dies_has_its_shards_done_by_others(videos: Path, tmp_path: Path) -> None:
     for name in ("fatal", "part_lost30-55_odd"):
         shutil.copy(videos / "v5.mp4", videos / f"{name}.mp4")
     notes: list[str] = []
     outcome = run_by_many(videos, tmp_path / "cache", target="killing_job", notes=notes)
-    assert len(notes) == 1 and notes[0].startswith("a process that extracts has died")
+    (note,) = without_costs(notes)
+    assert note.startswith("a process that extracts has died")
     assert (outcome.extracted, list(outcome.failed), list(outcome.partial)) == (
         8,
         ["broken"],
@@ -142,7 +148,7 @@ def test_jobs_that_always_die_are_given_up_in_one_line(videos: Path, tmp_path: P
     notes: list[str] = []
     with pytest.raises(UserError, match="die again and again") as caught:
         run_by_many(videos, tmp_path / "cache", target="always_killing_job", notes=notes)
-    assert "\n" not in str(caught.value) and len(notes) == 2
+    assert "\n" not in str(caught.value) and len(without_costs(notes)) == 2
     assert not (tmp_path / "cache" / ".claims").exists()
 
 
@@ -152,7 +158,7 @@ def test_failures_are_tried_again_though_a_job_dies(videos: Path, tmp_path: Path
     run_by_many(videos, tmp_path / "cache", target="recording", notes=notes)
     shutil.copy(videos / "v5.mp4", videos / "fatal.mp4")
     outcome = run_by_many(videos, tmp_path / "cache", target="killing_job", notes=notes, retry_failed=True)
-    assert len(notes) == 1 and outcome.extracted == 1
+    assert len(without_costs(notes)) == 1 and outcome.extracted == 1
     assert "known from an earlier run" not in outcome.failed["broken"]
 
 

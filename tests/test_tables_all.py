@@ -282,7 +282,9 @@ def test_a_missing_stream_is_told_with_what_to_give(cache: Path, tmp_path: Path)
     words[1] = elsewhere
     line = told(CliRunner().invoke(paper_tables, ["liteeval-8", *map(str, words)]))
     assert line.endswith("--substitute mobilenetv2_112=coarse_112 --substitute resnet101_224=fine_224")
-    nowhere = call("liteeval-7", cache, "--runs", tmp_path / "runs", "--substitute", "resnet101_224=nowhere")
+    nowhere = call(
+        "liteeval-7", cache, "--runs", tmp_path / "runs", "--substitute", "resnet101_224=coarse_112"
+    )
     assert "resnet101_224 is replaced twice" in told(nowhere)
     given = [*map(str, words), "--coarse", "coarse_112", "--fine", "nowhere"]
     assert "no stream 'nowhere' in this cache" in told(

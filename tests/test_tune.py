@@ -43,8 +43,9 @@ from tests.planted_actions import plant_actions
 from tests.test_policy_cli import told
 
 SMALL = ["--epochs", "3", "--batch", "8", "--device", "cpu", "--fine-hidden", "8"]
-LSTM = ["lstm", "--fine", "fine_224", *SMALL]
-LITEEVAL = ["liteeval", "--coarse", "coarse_112", "--fine", "fine_224", "--coarse-hidden", "4", *SMALL]
+LSTM = ["lstm", "--recipe", "none", "--fine", "fine_224", *SMALL]
+LITEEVAL = ["liteeval", "--recipe", "none", "--coarse", "coarse_112", "--fine", "fine_224"]
+LITEEVAL += ["--coarse-hidden", "4", *SMALL]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

@@ -178,7 +178,7 @@ def _search(method: str, given: dict[str, Any]) -> None:
     config.check()
     ranges = ranges_of(config, given["tuned"], values)
     cache, labels = FeatureCache(given["cache"]), given_labels(given)
-    subset = config.train_subset or usual_subset(labels, TRAIN_SUBSETS)
+    subset = config.train_subset or usual_subset(labels, TRAIN_SUBSETS, "--train-subset")
     folds = None if given["validation"] else given["tune_folds"] or _FOLDS
     parts = fold_labels(labels, subset, folds=folds or 1, validation=given["validation"], seed=config.seed)
     problem = Problem(method, values, given.get("recipe"), ranges, parts, subset)

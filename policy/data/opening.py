@@ -168,7 +168,11 @@ def open_dataset(
         ("evaluation", config.eval_subset, EVAL_SUBSETS),
         *([("validation", config.validation_subset, ())] if config.validation_subset else ()),
     ):
-        subset = requested or usual_subset(labels, [n for n in usual if n != config.validation_subset])
+        subset = requested or usual_subset(
+            labels,
+            [name for name in usual if name != config.validation_subset],
+            "--train-subset" if purpose == "training" else "--eval-subset",
+        )
         of_subset = labels.judged(subset) if purpose == "evaluation" else labels.subset(subset)
         matched = _match(all_streams, of_subset, labels, config.skip_missing, notes, pairs, left_out)
         found.append((purpose, subset, *matched))
@@ -428,11 +432,11 @@ def segments_digest(videos: VideoSet) -> str:
     return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
 
-def usual_subset(labels: LabelSet, names: Sequence[str]) -> str:
-    """The first of the names that has labels. Raises LabelError where none does."""
+def usual_subset(labels: LabelSet, names: Sequence[str], option: str = "--eval-subset") -> str:
+    """The first of the names that has labels. Raises LabelError, which names the option, where none does."""
     found = labels.usual_subset(names)
     if found is None:
-        raise labels.no_subset(names, "--train-subset" if names == TRAIN_SUBSETS else "--eval-subset")
+        raise labels.no_subset(names, option)
     return found
 
 
