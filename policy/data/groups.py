@@ -51,14 +51,16 @@ def stratified_folds(groups: Sequence[str], classes: IntArray, folds: int, seed:
 
     if (count := len(set(groups))) < folds:
         raise UserError(f"{folds} folds need as many groups of videos, and there are {count}: ask for fewer")
-    splitter = GroupKFold(folds)
+    splitters = [GroupKFold(folds)]
     if np.bincount(classes).max() >= folds:  # or there is nothing to spread, which scikit-learn refuses
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    fold = np.empty(len(classes), np.int64)
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="The least populated class"
-        )  # it is spread as far as it goes
-        for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(classes)), classes, groups)):
-            fold[held_out] = number
+        splitters.insert(0, StratifiedGroupKFold(folds, shuffle=True, random_state=seed))
+    for splitter in splitters:
+        fold = np.empty(len(classes), np.int64)
+        with warnings.catch_warnings():
+            # A rare class is spread as far as it goes.
+            warnings.filterwarnings("ignore", message="The least populated class")
+            for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(classes)), classes, groups)):
+                fold[held_out] = number
+        if len(np.unique(fold)) == folds:  # spreading classes may leave a fold without any group
+            break
     return fold
