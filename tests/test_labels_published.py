@@ -115,7 +115,8 @@ def test_what_is_wrong_with_ucf101(changed: dict[str, Any], expected: str, tmp_p
 
 
 def test_a_split_that_there_is_not(tmp_path: Path) -> None:
-    assert "trainlist03.txt: no such file" in message(write(tmp_path, UCF), split=3)
+    for split in (0, 3):
+        assert f"trainlist0{split}.txt: no such file" in message(write(tmp_path, UCF), split=split)
     table = write(tmp_path / "t", {"labels.csv": "video_id,label,subset\na,x,train\n"}) / "labels.csv"
     assert "csv has no splits to choose from; leave --split out" in message(table, split=1)
     assert "csv names its classes itself; leave --class-file out" in message(table, class_file=table)

@@ -38,7 +38,8 @@ def read(path: Path, *, split: int | None = None) -> LabelSet:
     """
     given = _FILE.fullmatch(path.name)
     folder = path.parent if given else _files(path)
-    split = split or int(given["split"] if given else 1)
+    if split is None:
+        split = int(given["split"] if given else 1)
     entries: list[Entry] = []
     for file in sorted(folder.iterdir()):
         named = _FILE.fullmatch(file.name)

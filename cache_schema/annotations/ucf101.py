@@ -37,7 +37,8 @@ def read(path: Path, *, split: int | None = None) -> LabelSet:
     """
     named = _LIST.fullmatch(path.name)
     folder = path.parent if named else _lists(path)
-    split = split or int(named["split"] if named else 1)
+    if split is None:
+        split = int(named["split"] if named else 1)
     numbers = _numbers(folder / CLASSES)
     entries: list[Entry] = []
     for subset in ("train", "test"):
