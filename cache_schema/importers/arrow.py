@@ -124,12 +124,12 @@ class SavedDataset(Source):
         if array is not None:
             self._columns = {what or "features": array} if array in schema.names else {}
         self._id = next((name for name in (ID, "id") if name in schema.names), "")
-        if not self._columns or not self._id:
+        names = f"it has: {', '.join(schema.names)}"
+        if not self._columns:
             wanted = f"column {array!r}" if array else f"columns {ID} and features, or scores"
-            names = ", ".join(schema.names)
-            raise UserError(
-                f"{printable(folder)}: no {wanted}; it has: {names}; --array NAME says which is meant"
-            )
+            raise UserError(f"{printable(folder)}: no {wanted}; {names}; --array NAME says which is meant")
+        if not self._id:
+            raise UserError(f"{printable(folder)}: no column {ID!r}, or 'id', of the videos' ids; {names}")
         if "scores" in self._columns and CLASSES in (schema.metadata or {}):
             self.classes = _classes(schema.metadata[CLASSES], folder)
         ids: list[str] = []
