@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.errors import CacheError, MissingVideoError, UserError
+from cache_schema.files import StrPath
 from cache_schema.frames import table_of, table_of_rows
 from cache_schema.index import keep_index, open_table
 from cache_schema.schema import StreamSpec, VideoRecord
@@ -41,7 +41,7 @@ class FeatureCache(Mapping[str, "Stream"]):
         CacheError: there is no such folder; from `cache[name]`: no such stream, or a damaged shard.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, read_only: bool = False) -> None:
+    def __init__(self, folder: StrPath, *, read_only: bool = False) -> None:
         self.folder = Path(folder)
         self._read_only = read_only
         if not self.folder.is_dir():

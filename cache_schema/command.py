@@ -18,7 +18,8 @@ from typing import IO, Any, ParamSpec, TypeVar
 import click
 
 from cache_schema.annotations import FORMATS, Grouping, LabelSet, read_labels
-from cache_schema.errors import UserError, needs_extra
+from cache_schema.errors import UserError
+from cache_schema.extras import needs_extra
 
 SOME_FAILED = 1
 
@@ -32,6 +33,17 @@ R = TypeVar("R")
 C = TypeVar("C", bound=Callable[..., Any])
 
 
+def options(*decorators: Callable[[Any], Any]) -> Callable[[C], C]:
+    """Several options as one decorator, in the order in which --help shows them."""
+
+    def decorate(command: C) -> C:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
 class FormatName(click.Choice[str]):
     """A format of labels; of a wrong name the closest are told, not all."""
 
@@ -43,7 +55,7 @@ class FormatName(click.Choice[str]):
         return str(value)
 
 
-_READING_OPTIONS = (
+reading_options = options(
     click.option(
         "--format",
         "labels_format",
@@ -65,7 +77,9 @@ _READING_OPTIONS = (
         "beside them.",
     ),
 )
-_GROUP_OPTIONS = (
+"""--format, --split and --class-file: in which format labels are, and what else a reader takes."""
+label_options = options(
+    reading_options,
     click.option(
         "--group-column",
         metavar="NAME",
@@ -78,26 +92,13 @@ _GROUP_OPTIONS = (
         help="The same from the videos' ids, by what the parentheses match: v_(.*_g\\d+)_c of UCF-101's.",
     ),
 )
+"""Those, --group-column and --group-pattern: how a command reads its --labels."""
 VAL_FRACTION = click.option(
     "--val-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
     help="Of labels without subsets: set this share of the videos of each class aside, to judge on.",
 )
-
-
-def reading_options(command: C) -> C:
-    """--format, --split and --class-file: in which format labels are, and what else a reader takes."""
-    for option in reversed(_READING_OPTIONS):
-        command = option(command)
-    return command
-
-
-def label_options(command: C) -> C:
-    """Those of `reading_options`, --group-column and --group-pattern: how a command reads its --labels."""
-    for option in reversed(_GROUP_OPTIONS):
-        command = option(command)
-    return reading_options(command)
 
 
 def given_labels(given: Mapping[str, Any], *, divides: bool = True) -> LabelSet:
@@ -215,28 +216,22 @@ def jobs_options(number: str, who: str, shared: str) -> Callable[[C], C]:
         who: is chosen by --backend, "runs the jobs".
         shared: what must have the same path on every machine.
     """
-
-    def decorate(command: C) -> C:
-        for option in (
-            click.option(
-                "--scheduler",
-                metavar="ADDRESS",
-                help="With --backend dask: the scheduler's address, such as tcp://10.0.0.1:8786. "
-                f"{shared} must have the same paths on every machine.",
-            ),
-            click.option(
-                "--backend",
-                type=click.Choice(["loky", "dask"]),
-                default="loky",
-                show_default=True,
-                help=f"Who {who}: processes of this machine, or the workers of a Dask cluster.",
-            ),
-            click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help=number),
-        ):
-            command = option(command)
-        return command
-
-    return decorate
+    return options(
+        click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help=number),
+        click.option(
+            "--backend",
+            type=click.Choice(["loky", "dask"]),
+            default="loky",
+            show_default=True,
+            help=f"Who {who}: processes of this machine, or the workers of a Dask cluster.",
+        ),
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="With --backend dask: the scheduler's address, such as tcp://10.0.0.1:8786. "
+            f"{shared} must have the same paths on every machine.",
+        ),
+    )
 
 
 def check_scheduler(backend: str, scheduler: str | None) -> None:

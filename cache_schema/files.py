@@ -18,6 +18,8 @@ import h5py
 # Writing a file takes seconds.
 _OLD_S = 24 * 3600.0
 
+StrPath = str | os.PathLike[str]
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:

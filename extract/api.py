@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.command import check_scheduler, count
-from cache_schema.files import printable
+from cache_schema.files import StrPath, printable
 from extract.backbones import StreamRequest, absolute_weights, parse_stream, weights_by_stream
 from extract.planning import Outcome, nothing_to_do
-from extract.sources import Ids, StrPath, find_videos
+from extract.sources import Ids, find_videos
 
 if TYPE_CHECKING:  # they import torch, for which the first mistakes have no time
     from extract.dry_run import Forecast

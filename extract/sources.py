@@ -14,14 +14,13 @@ from typing import Literal
 
 from cache_schema.command import count
 from cache_schema.errors import UserError
-from cache_schema.files import printable
+from cache_schema.files import StrPath, printable
 from cache_schema.names import ARCHIVE_SUFFIXES, LIST_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES, ending
 from extract.decode_packets import VideoError
 from extract.frame_folders import frame_names, is_numbered_picture, numbered_pictures
 from extract.path_lists import address, parse_list, why_not
 
 Ids = Literal["stem", "path"]
-StrPath = str | os.PathLike[str]
 
 _FINGERPRINT_BYTES = 64 * 1024
 _FINGERPRINT_PICTURES = 8

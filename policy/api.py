@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, read_labels
+from cache_schema.files import StrPath
 from policy import runs
 from policy.config import DataConfig, RunConfig, types_of
 from policy.deploy.applying import Answers, answers_to, prepare
@@ -28,7 +29,6 @@ from policy.registry import CONFIGS, completed, usual_recipe
 from policy.runs import choose_device, read_config, read_result, run_method
 from policy.training.loop import Epoch
 
-StrPath = str | os.PathLike[str]
 Cache = StrPath | FeatureCache
 Labels = StrPath | LabelSet
 Note = Callable[[str], None]
@@ -351,4 +351,4 @@ def _opened(cache: Cache) -> FeatureCache:
 
 
 def _read(labels: Labels, labels_format: str | None) -> LabelSet:
-    return labels if isinstance(labels, LabelSet) else read_labels(Path(labels), labels_format)
+    return labels if isinstance(labels, LabelSet) else read_labels(labels, labels_format)

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from cache_schema import FeatureCache, StreamSpec, UserError
-from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.annotations import LabelSet
 from cache_schema.annotations.groups import grouped, in_both
 from cache_schema.command import count
 from cache_schema.errors import LabelError
@@ -35,7 +35,7 @@ from cache_schema.schema import differences
 from policy.config import DataConfig, RunConfig
 from policy.data.batches import Role, VideoSet
 from policy.data.groups import independent
-from policy.data.opening import EVAL_SUBSETS, Dataset, open_videos
+from policy.data.opening import ALL, EVAL_SUBSETS, Dataset, open_videos, unlabelled
 from policy.deploy.session import read_trained
 from policy.evaluation.operating import OperatingTarget
 from policy.method import Method, Note
@@ -61,8 +61,6 @@ from policy.training.validation import calibration_videos
 if TYPE_CHECKING:
     import pandas as pd
 
-_ALL = "all"
-"""The subset that the videos of a cache without labels are in."""
 _HARMLESS = ("name", "weights", "macs_per_row", "precision")
 """Fields of a stream that may differ from the run's where its weights and its input do not."""
 
@@ -241,8 +239,7 @@ def predict_run(
     if not ids:
         names = " and ".join(run.stream_names)
         raise UserError(f"no video of the cache has rows in {names}, which the run reads")
-    unlabelled = LabelSet(cache.folder, tuple(VideoLabel(video, (), _ALL) for video in ids))
-    videos = run.videos(_ALL, "for prediction", unlabelled)
+    videos = run.videos(ALL, "for prediction", unlabelled(cache, ids))
     method, data = run.method(videos, training=_on_training(run, target, calibrate_subset))
     method.model.to(device).eval()
     point = None

@@ -13,23 +13,12 @@ import click
 from click.core import ParameterSource
 
 from cache_schema import UserError
-from cache_schema.command import VAL_FRACTION, RequestError, label_options
+from cache_schema.command import VAL_FRACTION, RequestError, label_options, options
 from cache_schema.run_folder import CONFIG, read_json
 from policy.config import DataConfig, TrainingConfig, types_of
 from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES
 
 C = TypeVar("C", bound=Callable[..., Any])
-
-
-def options(*decorators: Callable[[Any], Any]) -> Callable[[C], C]:
-    """Several options as one decorator, in the order in which --help shows them."""
-
-    def decorate(command: C) -> C:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
 
 
 class Setting(click.Option):

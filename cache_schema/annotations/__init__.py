@@ -38,6 +38,7 @@ from cache_schema.annotations.dividing import divided
 from cache_schema.annotations.labels import Grouping, LabelSet, Segment, VideoLabel
 from cache_schema.annotations.unknown import unknown
 from cache_schema.errors import LabelError
+from cache_schema.files import StrPath
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ _BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".json": "activitynet"}
 
 
 def read_labels(
-    path: Path,
+    path: StrPath,
     format_name: str | None = None,
     grouping: Grouping | None = None,
     *,
@@ -115,6 +116,7 @@ def read_labels(
     Raises:
         LabelError: a file cannot be read, is not in that format, or contradicts itself; a video has no group.
     """
+    path = Path(path)
     try:
         name = format_name or _format_of(path)
         read = FORMATS[name].read

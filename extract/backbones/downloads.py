@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from threading import Thread
 from urllib.parse import urlsplit
 
+from cache_schema import UserError
+from extract.backbones.weights import first_line
+
 PATIENCE_S = 5.0
 
 
@@ -43,6 +46,33 @@ def require_connection(url: str) -> None:
     error = outcome[0] if outcome else TimeoutError(f"no answer within {PATIENCE_S:g} s")
     if error is not None:
         raise OSError(f"{place.hostname} cannot be reached: {error}") from error
+
+
+@contextmanager
+def fetching(what: str, otherwise: str) -> Iterator[None]:
+    """For a block that fetches something. Sockets, proxies, disks and clients raise errors of many kinds, and each
+    means that it is not there.
+
+    Args:
+        what: the beginning of the message.
+        otherwise: the end of it: what can be done beside connecting to the network once.
+
+    Raises:
+        UserError: for any of them.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{what} cannot be had ({first_line(error)}); connect to the network once{otherwise}"
+        ) from error
+
+
+def otherwise_a_file(url: str) -> str:
+    """The same for weights of a stream that are released at an address."""
+    return f", or fetch {url} and give it with --weights FILE, or ask for --weights random:SEED"
 
 
 @contextmanager

@@ -114,24 +114,17 @@ def request_for(repository: str) -> StreamRequest:
 def build(request: StreamRequest, weights: str) -> Network:
     """The network with its weights. Raises UserError: no such network or weights, or weights that do not fit."""
     from extract.backbones.network import Network
-    from extract.backbones.weights import first_line, load_into, random_seed, read_weights
+    from extract.backbones.weights import load_into, random_seed, read_weights
 
     repository = request.network.removeprefix(_PREFIX)
     make, config = _maker(repository)
     classes = None
     if weights == "pretrained":
-        from extract.backbones.downloads import quick_hub
+        from extract.backbones.downloads import fetching, quick_hub
 
-        try:
-            with quick_hub():
-                model, report = make.from_pretrained(
-                    repository, use_safetensors=True, output_loading_info=True
-                )
-        except Exception as error:  # the hub's client and transformers raise many kinds
-            raise UserError(
-                f"the weights of {repository} cannot be had ({first_line(error)}); connect to the network once, "
-                "or give a folder, or a file with --weights FILE, or ask for --weights random:SEED"
-            ) from error
+        otherwise = ", or give a folder, or a file with --weights FILE, or ask for --weights random:SEED"
+        with fetching(f"the weights of {repository}", otherwise), quick_hub():
+            model, report = make.from_pretrained(repository, use_safetensors=True, output_loading_info=True)
         if missing := sorted(report["missing_keys"]):
             raise UserError(f"{repository}: its weights lack {missing[0]} and {len(missing) - 1} more")
         chosen = f"pretrained:{Path(repository).name}"

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
 from cache_schema import UserError
-from extract.backbones.weights import first_line, load_into, random_seed, read_weights
+from extract.backbones.downloads import fetching
+from extract.backbones.weights import load_into, random_seed, read_weights
 
 RAFT_NAMES = ("raft_large", "raft_small")
 MIN_SIZE = 128
@@ -100,13 +101,8 @@ def _pretrained(name: str, wanted: str) -> tuple[nn.Module, str]:
     wanted = wanted or "DEFAULT"
     if wanted not in known.__members__:
         raise UserError(f"{name} has no weights {wanted!r}: use {', '.join(w.name for w in known)}")
-    try:
+    with fetching(f"the pretrained weights of {name}", f", or give the file {known[wanted].url}"):
         raft = get_model(name, weights=known[wanted])
-    except Exception as error:  # no network, a proxy's page instead of a file, a full disk: no weights
-        raise UserError(
-            f"the pretrained weights of {name} cannot be had ({first_line(error)}); connect to the network "
-            f"once, or give the file {known[wanted].url}"
-        ) from error
     return raft, f"pretrained:{known[wanted].name}"
 
 

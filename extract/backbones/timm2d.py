@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cache_schema import Preprocessing, UserError
 from extract.backbones import StreamRequest
-from extract.backbones.downloads import quick_hub
+from extract.backbones.downloads import fetching, quick_hub
 from extract.backbones.network import Network, count
 from extract.backbones.weights import classes_of, first_line, load_into, random_seed, read_weights
 
@@ -81,16 +81,9 @@ def _create(request: StreamRequest, weights: str) -> tuple[Any, str, tuple[str, 
 
 
 def _pretrained(request: StreamRequest) -> tuple[Any, str]:
-    try:
-        with quick_hub():
-            model = new_model(request, pretrained=True)
-    except UserError:
-        raise
-    except Exception as error:  # the hub's client raises many kinds; each means that there are no weights
-        raise UserError(
-            f"the pretrained weights of {_timm_name(request)} cannot be had ({first_line(error)}); connect to "
-            "the network once, or give a file with --weights FILE, or ask for --weights random:SEED"
-        ) from error
+    otherwise = ", or give a file with --weights FILE, or ask for --weights random:SEED"
+    with fetching(f"the pretrained weights of {_timm_name(request)}", otherwise), quick_hub():
+        model = new_model(request, pretrained=True)
     name = _timm_name(request)
     return (
         model,
@@ -125,14 +118,9 @@ def new_model(request: StreamRequest, **options: Any) -> Any:
 @cache
 def _hub_config(repository: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """What a repository of the hub says of its weights, the name of the network, and how it is made."""
-    try:
-        with quick_hub():
-            config, name, more = timm.models.load_model_config_from_hf(repository)
-    except Exception as error:  # the hub's client raises many kinds
-        raise UserError(
-            f"{_HUB}{repository} cannot be had ({first_line(error)}); connect to the network once; it must be a "
-            "repository with the config.json of a network of timm"
-        ) from error
+    otherwise = "; it must be a repository with the config.json of a network of timm"
+    with fetching(f"{_HUB}{repository}", otherwise), quick_hub():
+        config, name, more = timm.models.load_model_config_from_hf(repository)
     return config, name, more or {}
 
 

@@ -13,7 +13,7 @@ from torchvision import models
 
 from cache_schema import Preprocessing, UserError
 from extract.backbones import StreamRequest
-from extract.backbones.downloads import require_connection
+from extract.backbones.downloads import fetching, otherwise_a_file, require_connection
 from extract.backbones.network import Network, count
 from extract.backbones.weights import classes_of, first_line, load_into, random_seed, read_weights
 
@@ -102,20 +102,10 @@ def _released(request: StreamRequest) -> Any:
 
 def _pretrained(request: StreamRequest, released: Any) -> nn.Module:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    try:
+    with fetching(f"the pretrained weights of {_name(request)}", otherwise_a_file(released.url)):
         if not (folder / Path(released.url).name).exists():
             require_connection(released.url)
         return _new_model(request, weights=released)
-    except UserError:
-        raise
-    except (
-        Exception
-    ) as error:  # sockets, proxies and disks raise many kinds: each means that there are no weights
-        raise UserError(
-            f"the pretrained weights of {_name(request)} cannot be had ({first_line(error)}); connect to the "
-            f"network once, or fetch {released.url} and give it with --weights FILE, or ask for --weights "
-            "random:SEED"
-        ) from error
 
 
 def _new_model(request: StreamRequest, **options: Any) -> nn.Module:

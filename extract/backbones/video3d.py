@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from cache_schema import Preprocessing, UserError
+from cache_schema import Preprocessing
 from extract.backbones import StreamRequest
-from extract.backbones.downloads import require_connection
+from extract.backbones.downloads import fetching, otherwise_a_file, require_connection
 from extract.backbones.i3d import I3D, I3D_FLOW_URL, I3D_RGB_URL
 from extract.backbones.network import Network, count
 from extract.backbones.raft import RaftFlow, create_raft
 from extract.backbones.slowfast import SLOWFAST_8X8_R50, SlowFast
-from extract.backbones.weights import classes_of, first_line, load_into, random_seed, read_weights
+from extract.backbones.weights import classes_of, load_into, random_seed, read_weights
 from extract.backbones.x3d import X3D, X3D_VARIANTS
 
 _Triple = tuple[float, float, float]
@@ -136,16 +136,9 @@ def _released(network: str, family: _Family) -> Path:
     path = folder / f"{network}-{Path(family.url).name}"
     if path.exists():
         return path
-    try:
+    with fetching(f"the pretrained weights of {network}", otherwise_a_file(family.url)):
         require_connection(family.url)
         folder.mkdir(parents=True, exist_ok=True)
         # Downloads to a temporary name of its own, and renames: a killed download leaves no half file.
         torch.hub.download_url_to_file(family.url, os.fspath(path), progress=False)
-    except (
-        Exception
-    ) as error:  # urllib, sockets and disks raise many kinds: each means that there are no weights
-        raise UserError(
-            f"the pretrained weights of {network} cannot be had ({first_line(error)}); connect to the network "
-            f"once, or fetch {family.url} and give it with --weights FILE, or ask for --weights random:SEED"
-        ) from error
     return path

@@ -19,11 +19,15 @@ from cache_schema.command import (
     count,
     given_labels,
     label_options,
+    options,
     tells_mistakes,
 )
 from cache_schema.run_folder import write_atomically
 from policy.config import DataConfig
-from policy.options import given_settings, options, settings
+from policy.options import (
+    given_settings,
+    settings,
+)
 
 if TYPE_CHECKING:  # they import torch, for which --help has no time
     from policy.evaluation.operating import OperatingTarget

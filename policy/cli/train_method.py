@@ -18,9 +18,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
-from cache_schema.command import AS_JSON, DEVICE, given_labels
+from cache_schema.command import (
+    AS_JSON,
+    DEVICE,
+    given_labels,
+    options,
+)
 from policy.config import RunConfig
-from policy.options import command_words, given_options, given_settings, options
+from policy.options import (
+    command_words,
+    given_options,
+    given_settings,
+)
 from policy.registry import completed, repeated
 
 if TYPE_CHECKING:

@@ -12,7 +12,12 @@ from typing import Any
 import click
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.command import AS_JSON, given_labels, tells_mistakes
+from cache_schema.command import (
+    AS_JSON,
+    given_labels,
+    options,
+    tells_mistakes,
+)
 from policy.cli.export import export
 from policy.cli.finished_runs import evaluate, predict
 from policy.cli.train_method import RUN, train_method
@@ -23,7 +28,6 @@ from policy.options import (
     REPEATED,
     given_options,
     given_settings,
-    options,
     recipe,
     setting,
     settings,

@@ -18,11 +18,16 @@ from cache_schema.command import (
     check_scheduler,
     given_labels,
     jobs_options,
+    options,
     tells_mistakes,
 )
-from cache_schema.errors import needs_extra
+from cache_schema.extras import needs_extra
 from cache_schema.run_folder import write_atomically
-from policy.options import command_words, given_settings, option_words, options
+from policy.options import (
+    command_words,
+    given_settings,
+    option_words,
+)
 from policy.registry import CONFIGS
 from policy.tuning.space import describe, ranges_of
 

@@ -27,6 +27,8 @@ from policy.data.coverage import differing_lengths, paired_rows, segments_beyond
 
 EVAL_SUBSETS = (*VAL_SUBSETS, "testing", "test")
 
+ALL = "all"
+"""The subset that the videos of a cache without labels are in."""
 GROUPS = "groups"
 """Their name among the digests of a dataset."""
 
@@ -222,6 +224,11 @@ def open_dataset(
         grouping=labels.grouping,
         validation=validation[0] if validation else None,
     )
+
+
+def unlabelled(cache: FeatureCache, ids: Iterable[str]) -> LabelSet:
+    """What stands for the labels of videos that have none: all are of subset `ALL`."""
+    return LabelSet(cache.folder, tuple(VideoLabel(video, (), ALL) for video in ids))
 
 
 def open_videos(

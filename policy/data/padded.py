@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.annotations import LabelSet, VideoLabel, read_labels
+from cache_schema.annotations import LabelSet, read_labels
+from cache_schema.files import StrPath
 from policy.config import DataConfig
-from policy.data.opening import open_videos
-
-StrPath = str | os.PathLike[str]
-_ALL = "all"
-"""The subset that the videos of a cache without labels are in."""
+from policy.data.opening import ALL, open_videos, unlabelled
 
 
 class Item(NamedTuple):
@@ -105,13 +100,13 @@ class PaddedDataset(Dataset[Item]):
                 raise UserError(f"subset {subset!r}: of which labels? Give them, too")
             shared = set.intersection(*(set(cache[name]) for name in self._names))
             ids = [video for video in cache[self._names[0]] if video in shared]
-            labels = LabelSet(cache.folder, tuple(VideoLabel(video, (), _ALL) for video in ids))
+            labels = unlabelled(cache, ids)
         elif not isinstance(labels, LabelSet):
-            labels = read_labels(Path(labels), labels_format)
+            labels = read_labels(labels, labels_format)
         if subset is None:
             if len(labels.subsets) > 1:
                 raise UserError(f"{labels.source}: which subset? It has: {', '.join(labels.subsets)}")
-            subset = next(iter(labels.subsets), _ALL)
+            subset = next(iter(labels.subsets), ALL)
         self.classes = labels.classes
         first, *others = self._names
         self._videos, notes = open_videos(

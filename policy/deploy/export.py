@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cache_schema import UserError
-from cache_schema.errors import how_to_install
+from cache_schema.extras import how_to_install
 from cache_schema.run_folder import write_atomically, write_json
 from policy.deploy.backbone_graph import backbone_graph
 from policy.deploy.network import Backbones

@@ -70,9 +70,8 @@ def calibrated_threshold(
         threshold = _quantile(measured, usage)
         if not low < threshold < high:
             between = measured.log_odds[(measured.log_odds > low) & (measured.log_odds < high)]
-            edges = np.unique(
-                between
-            )  # a threshold that is a row's own log-odds would be decided by rounding
+            # Between rows: by a threshold that is a row's log-odds rounding would decide.
+            edges = np.unique(between)
             if low == -np.inf:
                 edges = np.concatenate([edges[:1] - 1, edges])
             if high == np.inf:

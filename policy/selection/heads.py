@@ -19,7 +19,6 @@ from cache_schema.scores import kind_of
 from policy.data.batches import RowChoice, VideoSet, batched
 from policy.networks.macs import linear_macs
 from policy.selection.least_squares import Calibration, calibration_sample
-from policy.selection.linear_head import class_targets
 from policy.selection.pool import Floats, IntArray
 
 _VIDEOS_AT_A_TIME = 128
@@ -117,7 +116,7 @@ class CalibratedHead:
 def calibrated_head(head: ScoreHead | HeldOutHead, videos: VideoSet, rows: RowChoice) -> CalibratedHead:
     """With the temperature (for several classes per video: slope and shift) that makes the classes of the training
     videos most likely. It is one number, or two: fitted without a fold of the videos it would be the same."""
-    targets = class_targets(videos)
+    targets = videos.trained_labels
     sample = calibration_sample(targets)
     scores = head.scores(videos, sample.tolist(), rows)
     plain = Calibration(1.0, 0.0, videos.multi_label)

@@ -115,7 +115,7 @@ def fit_linear_head(
     scale = Standardize(features.shape[1])
     scale.fit(features[start : start + _PART] for start in range(0, len(features), _PART))
     features = scaled(scale, features)
-    targets = class_targets(videos)
+    targets = videos.trained_labels
     fold = assign_folds(targets, folds, seed, videos.groups)
     parts = [moments(features[fold == k], targets[fold == k]) for k in range(folds)]
     whole = sum(parts[1:], parts[0])
@@ -187,11 +187,6 @@ def assign_folds(targets: BoolArray, folds: int, seed: int, groups: Sequence[str
     fold = np.empty(len(targets), np.int64)
     fold[by_class] = np.arange(len(targets)) % folds
     return fold
-
-
-def class_targets(videos: VideoSet) -> BoolArray:
-    """(M, C): the classes that a video is trained to have; without `multi_label` only its first."""
-    return videos.trained_labels
 
 
 def mean_features(

@@ -10,7 +10,6 @@ from cache_schema.command import count
 from policy.data.opening import Dataset
 from policy.selection.config import PoolConfig
 from policy.selection.heads import CalibratedHead, parse_held_out
-from policy.selection.linear_head import class_targets
 from policy.selection.opening import Pool, unnamed_streams
 from policy.selection.pool import PoolTable, parse_models
 
@@ -56,7 +55,7 @@ def _how_opened(config: PoolConfig, data: Dataset) -> Iterator[str]:
             "videos are optimistic"
         )
     elif config.heads == "linear":
-        single = int((class_targets(data.train).sum(axis=0) == 1).sum())
+        single = int((data.train.trained_labels.sum(axis=0) == 1).sum())
         if single:
             have = "has" if single == 1 else "have"
             yield (

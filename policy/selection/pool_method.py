@@ -32,7 +32,7 @@ from policy.selection.config import (
 from policy.selection.controls import POINTS
 from policy.selection.curve import SelectionCurve
 from policy.selection.heads import CalibratedHead, parse_held_out
-from policy.selection.linear_head import LinearHead, assign_folds, class_targets, mean_features
+from policy.selection.linear_head import LinearHead, assign_folds, mean_features
 from policy.selection.logistic import FOLDS
 from policy.selection.network import SelectorNetwork
 from policy.selection.notes import pool_notes
@@ -165,7 +165,7 @@ class PoolMethod(Method):
         """(M,): of training videos, for the held-out predictions of regressions."""
         if videos.groups:  # whose classes need not be spread evenly, where a fold is so small a part
             return random_folds(len(videos), FOLDS, self.config.seed, videos.groups)
-        return assign_folds(class_targets(videos), min(FOLDS, len(videos)), self.config.seed)
+        return assign_folds(videos.trained_labels, min(FOLDS, len(videos)), self.config.seed)
 
     @abstractmethod
     def within(self, budget: float, calibration: Calibration, device: torch.device) -> float:

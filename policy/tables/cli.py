@@ -22,6 +22,7 @@ from cache_schema.command import (
     count,
     given_labels,
     label_options,
+    options,
     reading_options,
     tells_mistakes,
 )
@@ -37,7 +38,6 @@ from policy.options import (
     command_words,
     given_options,
     given_settings,
-    options,
     recipe,
     settings,
     training,

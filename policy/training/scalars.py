@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from cache_schema import UserError
-from cache_schema.errors import needs_extra
+from cache_schema.extras import needs_extra
 from cache_schema.run_folder import CONFIG, read_json
 from policy.training.loop import Epoch
 
