@@ -188,8 +188,8 @@ def test_a_data_set_that_another_program_has_saved(tmp_path: Path) -> None:
     )
     nameless = datasets.Dataset(table.rename_columns(["file", "embedding", "mean", "note"]), fingerprint="1")
     nameless.save_to_disk(str(tmp_path / "nameless"))
-    options = ("--array", "embedding", *AGAIN[:-2], "--into", tmp_path / "cache")
-    code, _, err = run("import", tmp_path / "nameless", *options)
+    into = ("--into", tmp_path / "cache")
+    code, _, err = run("import", tmp_path / "nameless", "--array", "embedding", *AGAIN[:-2], *into)
     assert code == 2 and "no column 'video_id', or 'id', of the videos' ids; it has: file, embedding" in err
     for array, counts in (("embedding", [2, 3]), ("mean", [1, 1])):
         options = ("--array", array, "--stream", array, *AGAIN[2:-2])
