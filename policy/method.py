@@ -18,7 +18,7 @@ from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, batched, every_row, fed
 from policy.data.opening import Dataset
 from policy.evaluation.ledger import Ledger, charge
-from policy.evaluation.operating import OperatingTarget, TargetKind
+from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind
 from policy.evaluation.predictions import Judged, Predictions
 from policy.session import Session, TrainedRun
 
@@ -96,6 +96,8 @@ class Method(ABC):
         splits_batches: whether several processes can each compute the loss of a part of a batch.
         operating_targets: the kinds of operating point that it can be moved to once it is trained.
         direct_target: the kind of them whose value is itself what decides, so that no videos are needed.
+        is_incremental: whether a point of its `operating_curve` computes all that the cheaper ones do, and more,
+            so that who goes on to it pays the difference.
         cross_fits: whether `refitted` can train what decides again on a part of the training videos.
         describes_training: whether its details need the training videos.
         teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
@@ -109,6 +111,7 @@ class Method(ABC):
     splits_batches: ClassVar[bool] = True
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ()
     direct_target: ClassVar[TargetKind] = "threshold"
+    is_incremental: ClassVar[bool] = False
     cross_fits: ClassVar[bool] = False
     describes_training: ClassVar[bool] = False
 
@@ -255,6 +258,21 @@ class Method(ABC):
     def set_value(self, value: float, target: OperatingTarget) -> None:
         """Decide by a value from now on, which a target has set."""
         raise NotImplementedError
+
+    def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
+        """The trained method at several budgets, without training it again; at its own alone, if it has no others.
+
+        It is left as it was.
+
+        Args:
+            calibration: videos on which values are found that have a usage; not those that are judged.
+
+        Returns:
+            Points of class scores, by rising mean cost.
+        """
+        judged = self.evaluate(videos, device=device)
+        assert isinstance(judged, Predictions), f"{self.title} says something else than class scores"
+        return Curve(self.title, (OperatingPoint(float(judged.gflops.mean()), judged),))
 
     @classmethod
     def keeps_spending(cls, config: RunConfig) -> bool:
