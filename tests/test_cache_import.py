@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as arrays
 from cache_schema import FeatureCache, Sampling, Stream, write_shard
 from cache_schema.costs import cost_table, stream_cost
 from cache_schema.importers.instants import Timing, spans_of
+from cache_schema.importers.lists import read_lengths
 from cache_schema.importers.rows import Rows
 from extract.backbones import BUILT_IN
 from extract.sampling import clip_times
@@ -108,6 +109,50 @@ def test_every_form_of_the_same_scores_is_the_same_stream(tmp_path: Path) -> Non
         assert record.features.shape == (1, 0) and record.scores is not None
         assert np.array_equal(record.scores, row.astype(np.float16)[None])
         assert np.isnan(record.spans).all() and np.isnan(record.duration_s)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("excel.csv", "\ufeffVideo ID;cat ; dog;ant;;\r\na;0,5;-1,25;2\r\nb ;1;2;3;;\r\n;;;;;\r\n"),
+        ("stated.csv", "sep=;\r\nvideo_id;cat;dog;ant\r\na;0,5;-1,25;2\r\nb;1;2;3\r\n"),
+        ("tabs.tsv", "filename\tcat\tdog\tant\na\t0,5\t-1.25\t2e0\nb\t1\t2\t3\n"),
+        ("quoted.csv", '"video_id","cat","dog","ant"\n"a","0.5","-1.25","2"\n"b","1","2","3"\n'),
+        ("pandas.csv", ",cat,dog,ant\na,0.5,-1.25,2\nb,1,2,3\n"),
+        ("numbered.csv", ",video_id,cat,dog,ant\n0,a,0.5,-1.25,2\n1,b,1,2,3\n"),
+        ("write.csv", '"","cat","dog","ant"\n"a",0.5,-1.25,2\n"b",1,2,3\n'),
+        ("write.table.txt", '"cat" "dog" "ant"\n"a" 0.5 -1.25 2\n"b" 1 2 3\n'),
+        ("rows.txt", '"video_id" "cat" "dog" "ant"\n"1" "a" 0.5 -1.25 2\n"2" "b" 1 2 3\n'),
+        ("csv2.csv", '"video_id";"cat";"dog";"ant"\n"1";"a";0,5;-1,25;2\n"2";"b";1;2;3\n'),
+    ],
+)
+def test_scores_as_spreadsheets_pandas_and_r_write_them(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    stream = imported(tmp_path / "cache", tmp_path / name, *COST)
+    assert list(stream) == ["a", "b"] and stream.spec.classes == tuple(CLASSES)
+    for video_id, expected in {"a": [0.5, -1.25, 2], "b": [1, 2, 3]}.items():
+        found = stream[video_id].scores
+        assert found is not None and found.tolist() == [expected]
+
+
+def test_ids_and_lengths_are_in_tables_of_spreadsheets(tmp_path: Path) -> None:
+    values = scores(2, 4, 3)
+    np.save(tmp_path / "a.npy", values)
+    tables = {
+        "labels.csv": "\ufeffVideo ID;Label;Subset\r\nb;swim, freestyle;train\r\na;run;test\r\n",
+        "labels.tsv": "subset\tvideo\ntrain\tb\ntest\ta\n",
+        "labels.txt": "video_id\tlabel\nb\tswim\na\trun\n",
+        "rows.txt": '"id" "label"\n"1" "b" "swim"\n"2" "a" "run"\n',
+        "plain.txt": "b\na\n",
+    }
+    for number, (name, text) in enumerate(tables.items()):
+        (tmp_path / name).write_bytes(text.encode())
+        words = (tmp_path / "a.npy", "--ids", tmp_path / name, *COST)
+        stream = imported(tmp_path / f"cache{number}", *words)
+        assert np.array_equal(stream["b"].scores, values[0].astype(np.float16)), name  # type: ignore[arg-type]
+    (tmp_path / "lengths.csv").write_text("Video ID;Duration\na;4,25\nb;3,5\n")
+    lengths = read_lengths(tmp_path / "lengths.csv")
+    assert (lengths.of("a"), lengths.of("b")) == (4.25, 3.5)
 
 
 def test_clips_of_each_video(tmp_path: Path) -> None:

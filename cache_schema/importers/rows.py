@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -82,6 +83,17 @@ def rows_of(values: Array, what: str, place: str) -> Array:
         expected = "(rows, columns) is expected" if values.size else "no rows in it: leave the video out"
         raise UserError(f"{place}: its {what} have shape {values.shape}; {expected}")
     return values if values.ndim == 2 else values[None]
+
+
+@contextmanager
+def reading_table(path: Path) -> Iterator[None]:
+    """For reading a CSV. Raises UserError where the file cannot be read, or is no text."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{printable(path)}: cannot be read: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise UserError(f"{printable(path)}: not CSV in UTF-8: {error}") from error
 
 
 def place_of(video_id: str, path: Path) -> str:
