@@ -14,6 +14,7 @@ import numpy as np
 
 from cache_schema.annotations.published import shortened
 from cache_schema.annotations.table import VIDEO_COLUMNS, columns_of, number_in_cell, open_table, plain
+from cache_schema.annotations.video_names import listed_id
 from cache_schema.errors import UserError
 from cache_schema.files import printable
 from cache_schema.importers.arrays import map_npy
@@ -53,7 +54,7 @@ class Lengths:
 
 def _listed(values: Mapping[str, float], video_id: str) -> float:
     # ActivityNet's lists leave out the v_ of its files.
-    names = video_id, video_id.removeprefix("v_"), f"v_{video_id}"
+    names = video_id, listed_id(video_id), video_id.removeprefix("v_"), f"v_{video_id}"
     return next((values[name] for name in names if name in values), math.nan)
 
 
@@ -102,8 +103,10 @@ def read_lengths(path: Path) -> Lengths:
             found = next((entry[key] for key in _LENGTH_KEYS if key in entry), None)
             if found is not None:
                 seconds[video_id] = _seconds(found, video_id, path)
+                seconds.setdefault(listed_id(video_id), seconds[video_id])
             if isinstance(entry.get("fps"), float | int):
                 fps[video_id] = float(entry["fps"])
+                fps.setdefault(listed_id(video_id), fps[video_id])
     if not seconds:
         raise UserError(f"{printable(path)}: no lengths in it: {' or '.join(_LENGTH_KEYS[:2])} of videos")
     return Lengths(path, seconds, fps, path)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from cache_schema.errors import UserError
 from cache_schema.files import printable
-from cache_schema.schema import Array, Float64Array
+from cache_schema.schema import Array, Float64Array, StreamSpec
 
 What = Literal["features", "scores"]
 
@@ -53,15 +53,19 @@ class Source(ABC):
     """Videos to import. Every iteration reads them from the start, never all into memory at once.
 
     Attributes:
+        ids: of the videos, in order.
         classes: names of the scores' columns, if the file has them.
+        spec: of the stream that an export is of, which has these rows; None: it is none, or does not say.
         ignored: how many files of a folder are of kinds that are not read.
     """
 
+    ids: Sequence[str]
     classes: tuple[str, ...] | None = None
+    spec: StreamSpec | None = None
     ignored: int = 0
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.ids)
 
     @abstractmethod
     def __iter__(self) -> Iterator[Rows]: ...

@@ -30,7 +30,7 @@ class ScoreTable(Source):
         self._rows: dict[str, list[Float64Array]] = {}
         with reading_table(path), open_table(path, distinct=False) as table:
             self._read(table)
-        check_ids(tuple(self._rows), path)
+        self.ids = check_ids(tuple(self._rows), path)
 
     def _read(self, table: Table) -> None:
         place = self._id_column(table.columns)
@@ -84,9 +84,6 @@ class ScoreTable(Source):
 
     def _wrong(self, line: int, what: str) -> UserError:
         return UserError(f"{printable(self._path)}, line {line}: {what}")
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def __iter__(self) -> Iterator[Rows]:
         source = printable(Path(self._path.name))
