@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cache_schema import Sampling, StreamSpec, UserError
+from cache_schema.files import StrPath
 from cache_schema.schema import check_stream_name
 
 FAMILIES: Mapping[str, str] = {
@@ -241,6 +242,19 @@ def _with_flow(request: StreamRequest, flow: str | None) -> StreamRequest:
     if flow not in FLOWS:
         raise UserError(f"--flow {flow}: use {', '.join(FLOWS)}")
     return replace(request, name=f"{request.name}@{flow}", flow=flow)
+
+
+Weights = StrPath | Sequence[StrPath] | Mapping[str, StrPath]
+"""Of all streams, or by stream: "pretrained", "random:SEED" or a file."""
+
+
+def weight_words(weights: Weights) -> list[str]:
+    """Weights as --weights takes them."""
+    if isinstance(weights, Mapping):
+        return [f"{stream}={os.fspath(value)}" for stream, value in weights.items()]
+    if isinstance(weights, (str, os.PathLike)):
+        return [os.fspath(weights)]
+    return [os.fspath(value) for value in weights]
 
 
 def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dict[str, str]:
