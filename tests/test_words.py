@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cache_schema import Sampling
 from cache_schema.command import count
 
 
@@ -23,3 +24,18 @@ from cache_schema.command import count
 )
 def test_one_thing_is_in_the_singular(number: int, things: str, words: str) -> None:
     assert count(number, things) == words
+
+
+@pytest.mark.parametrize(
+    ("sampling", "word"),
+    [
+        (Sampling(), "frame"),
+        (Sampling("snippets", 30, 8, 64, rows_per_s=1), "snippet"),
+        (Sampling("clips", 30, 16, 80, clips=10), "clip"),
+        (Sampling("clips", 0, 0, 0, clips=1), "row"),  # imported: of the whole video, for all that is known
+        (Sampling("dense", 25, 16, 16), "clip"),
+        (Sampling("dense", 0, 0, 1), "frame"),  # imported: every frame, at each video's own rate
+    ],
+)
+def test_what_a_row_is_of(sampling: Sampling, word: str) -> None:
+    assert sampling.row == word
