@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from cache_schema import StreamSpec
-from cache_schema.annotations.groups import in_both
+from cache_schema.annotations.groups import in_both, uninformative
 from cache_schema.command import count
 from cache_schema.costs import cost_table, stream_cost
 from policy.config import StepTrainingConfig
@@ -202,8 +202,12 @@ def _groups(data: Dataset) -> Iterable[str]:
         yield (
             f"Groups of videos ({data.grouping}): {counts}; held out, and drawn for intervals, as a whole."
         )
-    if crossing := in_both(train.groups, evaluation.groups, (train.subset, evaluation.subset)):
-        yield f"{crossing}."
+    warnings = (
+        uninformative(train.groups, train.subset),
+        uninformative(evaluation.groups, evaluation.subset),
+        in_both(train.groups, evaluation.groups, (train.subset, evaluation.subset)),
+    )
+    yield from (f"{warning}." for warning in warnings if warning)
 
 
 def _unique(specs: Mapping[str, StreamSpec]) -> Iterable[StreamSpec]:
