@@ -6,6 +6,7 @@ import pytest
 
 from cache_schema import Sampling
 from cache_schema.command import count
+from cache_schema.names import did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,19 @@ def test_one_thing_is_in_the_singular(number: int, things: str, words: str) -> N
 )
 def test_what_a_row_is_of(sampling: Sampling, word: str) -> None:
     assert sampling.row == word
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("litevall", "; did you mean liteeval or liteeval-rl?"),
+        ("LSTM_cf", "; did you mean lstm-cf or lstm?"),
+        ("resnet_101", "; did you mean resnet101_224?"),
+        ("resnet101_224", "; did you mean resnet101_224?"),
+        ("quantum", ""),
+        ("", ""),
+    ],
+)
+def test_a_misspelt_name_is_like_some_that_are_known(name: str, meant: str) -> None:
+    assert did_you_mean(name, ("liteeval", "liteeval-rl", "lstm", "lstm-cf", "resnet101_224")) == meant
+    assert did_you_mean(name, ()) == ""

@@ -15,6 +15,7 @@ from cache_schema.annotations.labels import Grouping, LabelSet, VideoLabel
 from cache_schema.annotations.table import VIDEO_COLUMNS, Table, columns_of, open_table, plain
 from cache_schema.annotations.video_names import listed_id, tails
 from cache_schema.errors import LabelError, UserError
+from cache_schema.names import did_you_mean
 
 _NAMED = 3  # how many videos or groups a message names
 
@@ -63,7 +64,7 @@ def _rows(file: Path, table: Table, grouping: Grouping) -> Iterator[tuple[str, s
     name = str(grouping.column)
     videos, groups = table.column(VIDEO_COLUMNS), table.column([plain(name)])
     if videos is None or groups is None:
-        found = ", ".join(filter(None, table.columns))
+        found = ", ".join(filter(None, table.columns)) + did_you_mean(name, filter(None, table.columns))
         raise LabelError(f"{file}: no column {name!r} for {grouping}; it has: {found}")
     for line, row in table.rows:
         yield f"{file}, line {line}", listed_id(row[videos]), row[groups]
