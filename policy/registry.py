@@ -13,6 +13,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cache_schema import UserError
+from cache_schema.names import did_you_mean
 from policy.config import RunConfig, names_of
 from policy.recipes import DEFAULT_RECIPE, with_recipe
 
@@ -113,6 +114,14 @@ CONFIGS: Mapping[str, type[RunConfig]] = _Registry(1)
 METHODS: Mapping[str, type[Method]] = _Registry(2)
 
 
+def config_of(method: str) -> type[RunConfig]:
+    """The options of a method. Raises UserError, which names those most like it, where there is no such method."""
+    if method not in CONFIGS:
+        close = did_you_mean(method, CONFIGS)
+        raise UserError(f"no method {method!r}; there are: {', '.join(CONFIGS)}{close}")
+    return CONFIGS[method]
+
+
 def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
     """A method's configuration from those values that it reads; `more` takes precedence over `values`.
 
@@ -120,9 +129,7 @@ def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
         UserError: there is no such method.
         TypeError: one of the values is not an option of any method.
     """
-    if method not in CONFIGS:
-        raise UserError(f"no method {method!r}; there are: {', '.join(CONFIGS)}")
-    config, values = CONFIGS[method], {**values, **more}
+    config, values = config_of(method), {**values, **more}
     options = names_of(config)
     unknown = values.keys() - options
     if unknown and (unknown := unknown - names_of(*CONFIGS.values())):
