@@ -33,6 +33,7 @@ PLACES: Mapping[str, tuple[str, str, str]] = {
     "liteeval-rl": ("liteeval", "config:LiteEvalRLConfig", "liteeval_rl:LiteEvalRL"),
     "coarse-only": ("baselines", "config:CoarseOnlyConfig", "lstm:CoarseOnly"),
     "random-gating": ("liteeval", "config:RandomGatingConfig", "random_gating:RandomGating"),
+    "frame-exit": ("samplers", "exit_config:FrameExitConfig", "frame_exit:FrameExit"),
     "selector": ("selection", "config:SelectorConfig", "method:Selector"),
     "selector-cascade": ("selection", "config:SelectorCascadeConfig", "sequential:SelectorCascade"),
     "localization-selector": (

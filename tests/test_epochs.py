@@ -37,7 +37,15 @@ EPOCHS = 3
 RECURRENT = ("liteeval", "liteeval-rl", "random-gating", "lstm", "lstm-cf", "coarse-only")
 FRAMES = {
     **{"coarse": "coarse_112", "fine": "fine_224", "coarse_hidden": 6, "fine_hidden": 12, "usage": 0.3},
-    **{"usage_loss": "constrained", "frames": 5, "glimpses": 3, "lr": 1e-2, "batch": 8, "epochs": EPOCHS},
+    **{
+        "usage_loss": "constrained",
+        "row_hidden": 12,
+        "frames": 5,
+        "glimpses": 3,
+        "lr": 1e-2,
+        "batch": 8,
+        "epochs": EPOCHS,
+    },
 }
 POOL = {
     **{"models": ("m0", "m1", "m2"), "decisions": "perceptron", "budget": 8.0, "selector_hidden": 8},
