@@ -295,8 +295,8 @@ def _about(stream: PlannedStream, into: Path, kind: Kind, *, cost_given: bool) -
         notes.append(
             "without class names nothing says which column is which class: model selection takes them for the "
             "labels' classes in sorted order, other methods do not use such scores. To name them, `feature-cache "
-            f"drop {into} --stream {spec.name} --yes`, then this command again with --classes FILE, a name a line in "
-            "the order of the columns"
+            f"drop {into} --stream {spec.name} --yes`, then this command again with --classes FILE, a name a line "
+            "in the order of the columns"
         )
     if ignored := stream.videos.ignored:
         notes.append(f"{count(ignored, 'files')} in the folder neither npy nor npz: not read")
