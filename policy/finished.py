@@ -369,6 +369,9 @@ class _Finished:
         if self.labels is None:
             self.lack = "there are no labels"
             return None
+        if self.train_subset not in self.labels.subsets:
+            self.lack = f"{self.labels.source} has no subset {self.train_subset!r}, which it was trained on"
+            return None
         try:
             data = open_data(self.of_run, self.cache, self.labels)
         except UserError as error:
