@@ -175,7 +175,19 @@ def test_help_shows_a_full_example(method: str) -> None:
     ],
 )
 def test_mistakes(words: list[str], said: str, planted: Path, tmp_path: Path) -> None:
-    assert said in told(liteeval(planted, tmp_path / "run", *words))
+    assert said in told(liteeval(planted, tmp_path / "deep" / "run", *words))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refusal_takes_nothing_of_what_was_there(planted: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    wrong = ("--coarse-hidden", "16")
+    assert "must not exceed" in told(liteeval(planted, tmp_path / "run", *wrong))
+    assert not list((tmp_path / "run").iterdir())
+    assert liteeval(planted, tmp_path / "run").exit_code == 0
+    files = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert "holds a run with another value" in told(liteeval(planted, tmp_path / "run", *wrong))
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == files
 
 
 def test_labels_that_do_not_fit_the_cache(planted: Path, tmp_path: Path) -> None:
