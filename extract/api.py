@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cache_schema import FeatureCache, UserError
+from cache_schema.arguments import checks_arguments
 from cache_schema.command import check_scheduler, count
 from cache_schema.files import StrPath, printable
-from extract.backbones import StreamRequest, absolute_weights, parse_stream, weights_by_stream
+from extract.backbones import (
+    StreamRequest,
+    Weights,
+    absolute_weights,
+    parse_stream,
+    weight_words,
+    weights_by_stream,
+)
 from extract.planning import Outcome, nothing_to_do
 from extract.sources import Ids, find_videos
 
@@ -94,12 +102,13 @@ class Extraction:
     __repr__ = __str__
 
 
+@checks_arguments
 def extract(
     videos: StrPath | Sequence[StrPath],
     cache: StrPath,
     streams: str | Sequence[str],
     *,
-    weights: StrPath | Sequence[StrPath] | Mapping[str, StrPath] = "pretrained",
+    weights: Weights = "pretrained",
     fps: float | None = None,
     clips: int | None = None,
     crops: int | None = None,
@@ -158,7 +167,7 @@ def extract(
     check_scheduler(backend, scheduler)
     _all_apply(requests, **unusual)
     names = tuple(request.name for request in requests)
-    by_text = weights_by_stream(["pretrained", *_words(weights)], dict(zip(names, texts, strict=True)))
+    by_text = weights_by_stream(["pretrained", *weight_words(weights)], dict(zip(names, texts, strict=True)))
     chosen = {name: by_text[text] for name, text in zip(names, texts, strict=True)}
     pairs = {request.name: (request, chosen[request.name]) for request in requests}
     cache = Path(cache)
@@ -238,15 +247,6 @@ def extract(
             with _threads(threads):
                 outcome = extract_here(sources, backbones(), cache, settings, **common)
     return Extraction(cache, outcome=outcome, **about)
-
-
-def _words(weights: StrPath | Sequence[StrPath] | Mapping[str, StrPath]) -> list[str]:
-    """Weights as --weights takes them."""
-    if isinstance(weights, Mapping):
-        return [f"{stream}={os.fspath(value)}" for stream, value in weights.items()]
-    if isinstance(weights, (str, os.PathLike)):
-        return [os.fspath(weights)]
-    return [os.fspath(value) for value in weights]
 
 
 @contextmanager

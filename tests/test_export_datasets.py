@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache_schema import FeatureCache, StreamSpec, VideoRecord, write_shard
+from cache_schema import FeatureCache, Sampling, StreamSpec, VideoRecord, write_shard
 from cache_schema.columns import digits, of_digits
-from cache_schema.tools.export import file_name
+from cache_schema.costs import stream_cost
+from cache_schema.tools.export import SPEC_NAME, file_name
 from tests.cache_commands import files_of, killed_at_random, run
 from tests.caches import make_partial, make_record, make_spec, without_rows, write_stream
 
@@ -118,6 +119,63 @@ def test_back_and_forth(form: str, given_stream: tuple[StreamSpec, list[VideoRec
 def test_no_csv_stands_in_the_way_of_the_list(ids: set[str]) -> None:
     names = [file_name(video_id, "csv") for video_id in {*ids, "videos", "Videos", "%76ideos"}]
     assert len(set(names)) == len(names) and "videos.csv" not in {name.lower() for name in names}
+
+
+SAMPLINGS = {
+    "frames": Sampling(fps=2.0),
+    "snippets": Sampling("snippets", fps=30.0, frames=32, window=64, rows_per_s=1.0),
+    "clips": Sampling("clips", fps=30.0, frames=16, window=80, clips=2, crops=3),
+    "dense": Sampling("dense", fps=25.0, frames=16, window=16, stride=8),
+}
+
+
+@pytest.mark.parametrize("kind", SAMPLINGS)
+@pytest.mark.parametrize("form", ("npy", "npz", *FORMS))
+def test_an_export_says_what_its_stream_is(form: str, kind: str, tmp_path: Path) -> None:
+    spec = replace(make_spec(SPEC.name, classes=3, sampling=SAMPLINGS[kind]), classes=("b", "a", "c"))
+    seconds = {"frames": 3.0, "dense": 2.24}  # as long as six rows are
+    record = replace(make_record("a.mp4", 6, classes=3), duration_s=seconds.get(kind, 6.0))
+    if kind == "frames":
+        record = replace(record, spans=record.spans / 2)
+    write_shard(tmp_path / "cache" / spec.name, spec, [record], tools={})
+    for what in ("features", "scores"):
+        words = ("--what", what)
+        assert exported(form, tmp_path / "cache", tmp_path / what, *words)[0] == 0
+        code, out, err = run("import", tmp_path / what, *words, "--into", tmp_path / f"{what} again")
+        assert code == 0 and f"note: an export of stream {spec.name}, whose sampling is taken" in out, err
+        again = FeatureCache(tmp_path / f"{what} again")[spec.name]
+        assert list(again) == ["a.mp4"] and again.spec.sampling == spec.sampling
+        assert again.spec.classes == (spec.classes if what == "scores" else None)
+        # Alone, scores cost what the classifier does, too, so that nothing is cheaper after than before.
+        assert stream_cost(again.spec).macs == spec.macs_per_row + (8 * 3 if what == "scores" else 0)
+    if form != "npy":
+        assert np.array_equal(again["a.mp4"].spans, record.spans)
+    code, _, err = run("import", tmp_path / "scores", *words, "--fps", "7", "--into", tmp_path / "other")
+    assert (code == 2 and "according to the options" in err) or form == "npy"
+    crops = ("--stream", "x3d_m@3crops", "--into", tmp_path / "other")
+    if kind == "clips":  # three crops are larger ones, which the table's cost is not of
+        assert run("import", tmp_path / "features", *crops)[0] == 0
+        assert stream_cost(FeatureCache(tmp_path / "other")["x3d_m@3crops"].spec).macs == spec.macs_per_row
+    other = ("--stream", "other", "--gflops-per-row", "2", "--into", tmp_path / "other")
+    assert run("import", tmp_path / "scores", *words, *other)[0] == 0
+    assert FeatureCache(tmp_path / "other")["other"].spec.macs_per_row == 2_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{}", "does not say what its stream is"),
+        (b"[1", "does not say what its stream is"),
+        (b"\xff", "does not say what its stream is"),
+        (make_spec(dim=9).to_json().encode(), "not 9 features a row, as the export says of its stream"),
+    ],
+)
+def test_an_export_that_says_something_else(content: bytes, message: str, tmp_path: Path) -> None:
+    write_stream(tmp_path / "cache", make_spec(SPEC.name), {"a": 3})
+    assert run("export", tmp_path / "cache", "--stream", SPEC.name, "--out", tmp_path / "out")[0] == 0
+    (tmp_path / "out" / SPEC_NAME).write_bytes(content)
+    code, _, err = run("import", tmp_path / "out", *AGAIN[:-2], "--into", tmp_path / "again")
+    assert code == 2 and message in err and err.count("\n") == 1
 
 
 def test_seconds_that_are_not_known_stay_so(tmp_path: Path) -> None:

@@ -497,6 +497,8 @@ TABLES: dict[str, str | bytes] = {
     "index of pandas": ',video_id,label,subset\n0,1,"swim, freestyle",train\n1,2,run,test\n',
     "index of R": '"","video.id","video_id","label","subset"\n"1","x","1","swim, freestyle","train"\n'
     '"2","y","2","run","test"\n',
+    "row names of R": '"video_id","label","subset"\n"1","1","swim, freestyle","train"\n"2","2","run","test"\n',
+    "write.table of R": '"video_id" "label" "subset"\n"1" "1" "swim, freestyle" "train"\n"2" "2" "run" "test"\n',
     "empty columns": 'video_id,label,subset,,\n1,"swim, freestyle",train,,\n2,run,test,,\n',
     "empty columns that the first line lacks": 'video_id,label,subset\n1,"swim, freestyle",train,,\n2,run,test\n',
     "empty rows": 'video_id,label,subset\n1,"swim, freestyle",train\n,,\n2,run,test\n,,\n\n',
@@ -508,8 +510,8 @@ TABLES: dict[str, str | bytes] = {
 
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_as_spreadsheets_and_libraries_write_them(name: str, tmp_path: Path) -> None:
-    labels = read_labels(write(tmp_path, {"labels.csv": TABLES[name]}) / "labels.csv")
-    assert shown(labels) == EXPECTED
+    for file in ("labels.csv", "labels.txt"):
+        assert shown(read_labels(write(tmp_path, {file: TABLES[name]}) / file)) == EXPECTED
 
 
 def test_tables_without_a_subset_are_called_after_theirs(tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ def test_help_shows_a_full_example(method: str) -> None:
         (["--gamma", "1.2"], "gamma must be between 0 and 1, not 1.2"),
         (["--epochs", "0"], "epochs must be positive"),
         (["--coarse", "mobilenet"], "no stream 'mobilenet' in this cache; it has: coarse_112, fine_224"),
+        (["--coarse", "coarse112"], "it has: coarse_112, fine_224; did you mean coarse_112?"),
         (["--device", "abacus"], "--device abacus: not to be had here"),
         (["--device", "meta"], "--device meta: not to be had here"),
         (["--eval-subset", "val"], "no subset 'val'; it has: train, test"),

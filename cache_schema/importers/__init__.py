@@ -88,7 +88,7 @@ def _open_file(
         return open_hdf5([path], array)
     if suffix == PARQUET:
         return Opened({"": ParquetTable(path, what)})
-    if suffix == ".csv":
+    if suffix in (".csv", ".tsv", ".txt"):
         if what == "features":
             raise UserError(f"{printable(path)}: a CSV is read as class scores; save features as npy or npz")
         return Opened({"": ScoreTable(path)})

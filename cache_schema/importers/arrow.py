@@ -19,10 +19,10 @@ from cache_schema.columns import ID, NUMBER, SECONDS, meaning
 from cache_schema.errors import UserError
 from cache_schema.extras import need
 from cache_schema.files import printable
-from cache_schema.importers.folder import described, read_list, spans_in_order
+from cache_schema.importers.folder import described, read_list, spans_in_order, spec_of
 from cache_schema.importers.rows import Rows, Source, What, check_ids, place_of, rows_of
 from cache_schema.schema import Array, Float64Array
-from cache_schema.tools.datasets import CLASSES, STATE
+from cache_schema.tools.datasets import CLASSES, SPEC, STATE
 from cache_schema.tools.export import LIST_NAME
 
 PARQUET = ".parquet"
@@ -49,6 +49,9 @@ class ParquetTable(Source):
             if ID not in names:
                 raise UserError(f"{printable(path)}: no column {ID!r}; it has: {', '.join(names[:10])}")
             ids = self._file.read(columns=[ID])[ID].to_pylist()
+        metadata = self._file.schema_arrow.metadata or {}
+        if SPEC in metadata:
+            self.spec = spec_of(metadata[SPEC], path)
         self._columns = [name for name in names if name not in (ID, NUMBER, *SECONDS)]
         self._seconds = all(name in names for name in SECONDS)
         if not self._columns or len(set(names)) < len(names):
@@ -60,14 +63,11 @@ class ParquetTable(Source):
         self._ends = [*starts, len(ids)]
         if any(not isinstance(ids[start], str) for start in starts):
             raise UserError(f"{printable(path)}: its {ID} are no texts")
-        self._ids = check_ids([ids[start] for start in starts], path)  # lines of a video that are apart, too
+        self.ids = check_ids([ids[start] for start in starts], path)  # lines of a video that are apart, too
         self._listed = read_list(path.parent / LIST_NAME, key="id")
 
-    def __len__(self) -> int:
-        return len(self._ids)
-
     def __iter__(self) -> Iterator[Rows]:
-        for video_id, columns in zip(self._ids, self._videos(), strict=True):
+        for video_id, columns in zip(self.ids, self._videos(), strict=True):
             place = place_of(video_id, self._path)
             values = np.stack([columns[name] for name in self._columns], axis=1)
             spans = None
@@ -130,8 +130,11 @@ class SavedDataset(Source):
             raise UserError(f"{printable(folder)}: no {wanted}; {names}; --array NAME says which is meant")
         if not self._id:
             raise UserError(f"{printable(folder)}: no column {ID!r}, or 'id', of the videos' ids; {names}")
-        if "scores" in self._columns and CLASSES in (schema.metadata or {}):
-            self.classes = _classes(schema.metadata[CLASSES], folder)
+        metadata = schema.metadata or {}
+        if "scores" in self._columns and CLASSES in metadata:
+            self.classes = _classes(metadata[CLASSES], folder)
+        if array is None and SPEC in metadata:
+            self.spec = spec_of(metadata[SPEC], folder)
         ids: list[str] = []
         for path in self._files:
             with _readable(path):
@@ -139,7 +142,7 @@ class SavedDataset(Source):
                     ids += batch.column(self._id).to_pylist()
         if any(not isinstance(video_id, str) for video_id in ids):
             raise UserError(f"{printable(folder)}: its {self._id} are no texts")
-        self._ids = check_ids(ids, folder)
+        self.ids = check_ids(ids, folder)
 
     @staticmethod
     def _schema(path: Path) -> Any:
@@ -156,9 +159,6 @@ class SavedDataset(Source):
             for batch in stream:
                 for start in range(0, batch.num_rows, _VIDEOS):
                     yield batch.slice(start, _VIDEOS)
-
-    def __len__(self) -> int:
-        return len(self._ids)
 
     def __iter__(self) -> Iterator[Rows]:
         for path in self._files:

@@ -235,7 +235,7 @@ def import_command(
             imported = import_stream(
                 stream.videos, stream.spec, into, kind=score_kind, shard_size=shard_size, report=report
             )
-        about = _about(stream, score_kind, cost_given=bool(macs or gflops_per_row))
+        about = _about(stream, into, score_kind, cost_given=bool(macs or gflops_per_row))
         notes = list(dict.fromkeys([*notes, *about["notes"]]))
         answers.append({"stream": stream.spec.name, **asdict(imported), **about})
         if not as_json:
@@ -253,7 +253,7 @@ def _kind(source: Path, planned: Sequence[PlannedStream], kind: Kind | None) -> 
     with_scores = [stream for stream in planned if stream.spec.num_classes]
     if kind is not None and not with_scores:
         raise UserError("--kind is about scores, but there are none, only features")
-    for stream in with_scores if kind is None else ():
+    for stream in (one for one in with_scores if kind is None and not one.exported):
         with progress("looking at the scores") as report:
             likely_kind = looks_like(stream.videos, report)
         if likely_kind != "logits":
@@ -283,7 +283,7 @@ def _show(into: Path, spec: StreamSpec, imported: Imported, kind: Kind) -> None:
     click.echo(f"sampling: {sampling_in_words(spec.sampling)}")
 
 
-def _about(stream: PlannedStream, kind: Kind, *, cost_given: bool) -> dict[str, Any]:
+def _about(stream: PlannedStream, into: Path, kind: Kind, *, cost_given: bool) -> dict[str, Any]:
     spec = stream.spec
     notes = []
     if spec.sampling.clips == 1 and spec.sampling.frames == 0 and not cost_given:
@@ -293,8 +293,10 @@ def _about(stream: PlannedStream, kind: Kind, *, cost_given: bool) -> dict[str, 
         )
     if spec.num_classes and spec.classes is None:
         notes.append(
-            "without class names (--classes FILE) nothing says which column is which class: model selection takes "
-            "them for the labels' classes in sorted order, other methods do not use such scores"
+            "without class names nothing says which column is which class: model selection takes them for the "
+            "labels' classes in sorted order, other methods do not use such scores. To name them, `feature-cache "
+            f"drop {into} --stream {spec.name} --yes`, then this command again with --classes FILE, a name a line "
+            "in the order of the columns"
         )
     if ignored := stream.videos.ignored:
         notes.append(f"{count(ignored, 'files')} in the folder neither npy nor npz: not read")

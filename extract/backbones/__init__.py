@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 from cache_schema import Sampling, StreamSpec, UserError
+from cache_schema.files import StrPath
+from cache_schema.names import did_you_mean
 from cache_schema.schema import check_stream_name
 
 FAMILIES: Mapping[str, str] = {
@@ -165,7 +167,7 @@ def parse_stream(
         raise UserError(
             f"unknown stream {text!r}: use {', '.join(BUILT_IN)}, timm:NAME@SIZE such as timm:resnet18@224, or "
             f"torchvision:NAME of {', '.join(_TORCHVISION_CLIPS)}, torchvision:NAME@SIZE of its networks of "
-            "frames, or transformers:REPOSITORY"
+            f"frames, or transformers:REPOSITORY{did_you_mean(text, BUILT_IN)}"
         )
     request = _at_size(request, size)
     request = _at_rate(request, fps)
@@ -243,6 +245,19 @@ def _with_flow(request: StreamRequest, flow: str | None) -> StreamRequest:
     return replace(request, name=f"{request.name}@{flow}", flow=flow)
 
 
+Weights = StrPath | Sequence[StrPath] | Mapping[str, StrPath]
+"""Of all streams, or by stream: "pretrained", "random:SEED" or a file."""
+
+
+def weight_words(weights: Weights) -> list[str]:
+    """Weights as --weights takes them."""
+    if isinstance(weights, Mapping):
+        return [f"{stream}={os.fspath(value)}" for stream, value in weights.items()]
+    if isinstance(weights, (str, os.PathLike)):
+        return [os.fspath(weights)]
+    return [os.fspath(value) for value in weights]
+
+
 def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dict[str, str]:
     """STREAM=WEIGHTS for that stream, a plain WEIGHTS for the rest; streams for which none are given are left out.
 
@@ -264,6 +279,7 @@ def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dic
         elif equals and not Path(value).exists():
             raise UserError(
                 f"--weights {value}: {stream!r} is none of the streams asked for ({', '.join(names)})"
+                f"{did_you_mean(stream, streams)}"
             )
         else:
             rest = dict.fromkeys(names, value)

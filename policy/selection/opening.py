@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -154,6 +154,16 @@ class Pool:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(member.name.stream for member in self.members)
+
+    def calibrated(self, train: VideoSet) -> Pool:
+        """The same models, with the temperature of each one's class scores fitted to training videos."""
+        members = (
+            replace(member, head=calibrated_head(member.head.head, train, member.rows))
+            if isinstance(member.head, CalibratedHead)
+            else member  # linear heads are fitted already
+            for member in self.members
+        )
+        return Pool(tuple(members))
 
     def table(self, videos: VideoSet) -> PoolTable:
         """The models' predictions. When it is read, class scores that are not finite, or a damaged shard, raise

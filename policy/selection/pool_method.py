@@ -7,6 +7,7 @@ import io
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -212,6 +213,17 @@ class PoolMethod(Method):
             self._looks[id(videos)] = videos, table, self.inputs(videos, table)
         return self._looks[id(videos)][1:]
 
+    @cached_property
+    def _calibrated_pool(self) -> Pool:
+        return self.pool_of_models.calibrated(self.data.train)
+
+    def calibrated(self, videos: VideoSet) -> PoolTable:
+        """The pool's predictions with fitted temperatures, whatever the network looks at: for the cascades and
+        averages that it is compared with, which take the confidence of all models alike."""
+        if self.config.fits_temperature:
+            return self.look(videos)[0]
+        return self._calibrated_pool.table(videos)
+
     @abstractmethod
     def inputs(self, videos: VideoSet, table: PoolTable) -> Tensor:
         """(M, D) float32: what the network sees of videos beside the pool's table, which it may see as well."""
@@ -256,7 +268,7 @@ class PoolMethod(Method):
         return text.getvalue()
 
     def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
-        (training, _), (_, inputs) = self.look(data.train), self.look(data.evaluation)
+        _, inputs = self.look(data.evaluation)
         return describe(
             self.config,
             input_model={
@@ -268,7 +280,8 @@ class PoolMethod(Method):
             },
             point=self.at_threshold(data.evaluation, device),
             curve=self.curve(data.evaluation, device),
-            training=training,
+            calibrated=self.calibrated(data.evaluation),
+            training=self.calibrated(data.train),
             affinities=self.affinities,
         )
 
