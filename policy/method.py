@@ -333,6 +333,13 @@ class Method(ABC):
         """
         return torch.randperm(len(videos), generator=generator)
 
+    def prepare(self, videos: VideoSet, device: torch.device) -> None:  # noqa: B027  # most need nothing
+        """Called once before the first step, with the training videos: for what losses need of all of them.
+
+        The model is on the device. Also where a stopped training goes on: what this changes in the model is then
+        replaced by what was saved.
+        """
+
     @abstractmethod
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         """The loss of a training batch, differentiable, and further values for the log.

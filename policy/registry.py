@@ -33,7 +33,13 @@ PLACES: Mapping[str, tuple[str, str, str]] = {
     "liteeval-rl": ("liteeval", "config:LiteEvalRLConfig", "liteeval_rl:LiteEvalRL"),
     "coarse-only": ("baselines", "config:CoarseOnlyConfig", "lstm:CoarseOnly"),
     "random-gating": ("liteeval", "config:RandomGatingConfig", "random_gating:RandomGating"),
-    "frame-exit": ("samplers", "exit_config:FrameExitConfig", "frame_exit:FrameExit"),
+    "frame-exit": ("samplers", "rows_config:FrameExitConfig", "frame_exit:FrameExit"),
+    "scsampler": ("samplers", "rows_config:SCSamplerConfig", "scsampler:SCSampler"),
+    "motion-difference": (
+        "samplers",
+        "rows_config:MotionDifferenceConfig",
+        "motion_difference:MotionDifference",
+    ),
     "selector": ("selection", "config:SelectorConfig", "method:Selector"),
     "selector-cascade": ("selection", "config:SelectorCascadeConfig", "sequential:SelectorCascade"),
     "localization-selector": (

@@ -8,8 +8,7 @@ computes is computed at a lower one, too.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -30,7 +29,7 @@ from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, 
 from policy.evaluation.predictions import Predictions
 from policy.method import Calibration, IntArray, Method, Prediction
 from policy.networks.packing import lengths_of, packed_rows
-from policy.samplers.exit_config import FurtherStreamsConfig
+from policy.samplers.shared import further_streams, held_at
 from policy.session import AlignedSession, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 
@@ -147,16 +146,6 @@ class Spending:
         return computed | (self.network.macs(rows, len(plan)) if plan else {})
 
 
-def streams_of(config: RunConfig, names: dict[Role, str]) -> dict[Role, str]:
-    """With the further streams of a configuration. Raises UserError where a stream is named twice."""
-    assert isinstance(config, FurtherStreamsConfig)
-    names = names | {f"stream {number}": name for number, name in enumerate(config.further_streams, 1)}
-    every = list(names.values())
-    if twice := next((name for name in every if every.count(name) > 1), None):
-        raise UserError(f"stream {twice!r} is named twice, and would be read twice: leave one out")
-    return names
-
-
 class ExitMethod(Method):
     """Reads a video step by step until it is sure."""
 
@@ -175,7 +164,7 @@ class ExitMethod(Method):
 
     @classmethod
     def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
-        return streams_of(config, super().streams(config, cache))
+        return further_streams(config, super().streams(config, cache))
 
     def rows(self, length: int) -> IntArray:
         return uniform_rows(length, int(self.model.rows))
@@ -253,7 +242,7 @@ class ExitMethod(Method):
         between = {sale.threshold(float(budget)) for budget in budgets}
         points = []
         for value in (FORCED, *sorted(between, reverse=True), -FORCED):
-            with threshold_of(self.model, value):
+            with held_at(self.model.threshold, value):
                 predictions = self.evaluate(videos, device=device)
             assert isinstance(predictions, Predictions)
             points.append(OperatingPoint(value, predictions))
@@ -288,17 +277,6 @@ class _Sale(NamedTuple):
             return float(last) - 1
         middle = np.float32((last + prices[affordable]) / 2)
         return float(middle if middle > prices[affordable] else last)
-
-
-@contextmanager
-def threshold_of(network: ExitNetwork, value: float) -> Iterator[None]:
-    """Within it the threshold is this; afterwards it is the one before."""
-    before = network.threshold.clone()
-    network.threshold.fill_(value)
-    try:
-        yield
-    finally:
-        network.threshold.copy_(before)
 
 
 def in_reading_order(packed: PackedSequence, lengths: Tensor) -> Tensor:

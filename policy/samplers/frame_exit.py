@@ -31,8 +31,8 @@ from policy.networks.macs import linear_macs
 from policy.networks.projection import batch_norm
 from policy.networks.readout import dropped
 from policy.networks.standardize import Standardize, fit_scale
-from policy.samplers.exit_config import FrameExitConfig
 from policy.samplers.exits import ExitMethod, ExitNetwork, Exits, ExitSession
+from policy.samplers.rows_config import FrameExitConfig
 from policy.session import Session, TrainedRun
 from policy.training.losses import classification_losses
 
