@@ -267,17 +267,21 @@ class ReadoutConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepTrainingConfig(ReadoutConfig):
-    """What recurrent classifiers may be trained with, whether they have gates or not: none of it is in the papers.
-    Methods that are compared should have the same."""
-
-    step_loss: float = option(
-        0.0, "Weight of the classification loss averaged over all steps.", NOT_NEGATIVE, added=True
-    )
+class DropoutConfig:
     dropout: float = option(
         0.0,
         "Share of the features, and of what the classifier reads, left out at random in training.",
         PART,
         search=(0.0, 0.5),
         added=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTrainingConfig(DropoutConfig, ReadoutConfig):
+    """What recurrent classifiers may be trained with, whether they have gates or not: none of it is in the papers.
+    Methods that are compared should have the same."""
+
+    step_loss: float = option(
+        0.0, "Weight of the classification loss averaged over all steps.", NOT_NEGATIVE, added=True
     )
