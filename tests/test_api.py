@@ -123,7 +123,7 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
         ),
         (lambda run, cache, labels: run.evaluate(cache, labels, out=run.folder), "is the run itself"),
         (lambda run, cache, labels: run.apply("nowhere.mp4"), "no such file or folder"),
-        (lambda run, cache, labels: policy.Run.load("nowhere"), "not a finished run"),
+        (lambda run, cache, labels: policy.Run.load("nowhere"), "no run folder of train-policy"),
         (
             lambda run, cache, labels: policy.train("litevall", cache, labels, "x"),
             "; did you mean liteeval or liteeval-rl?",
