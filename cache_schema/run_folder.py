@@ -118,10 +118,9 @@ def _no_run(path: Path) -> UserError:
         return UserError(
             f"{folder}: not a finished run: it has no {path.name}; the command that began it goes on with it"
         )
+    why = f"it has no {CONFIG}"
     if not folder.is_dir():
         why = "a file" if folder.exists() else "no such folder"
-    else:
-        why = f"it has no {CONFIG}"
     inside = sorted(str(run.parent) for run in folder.glob(f"*/{CONFIG}"))[:_NAMED]
     which = f"there are {', '.join(inside)}" if inside else "give the one that its --out names"
     return UserError(f"{folder}: no run folder of train-policy ({why}); {which}")

@@ -396,7 +396,9 @@ def test_folders_that_are_no_run_folders(planted: Path, tmp_path: Path) -> None:
     (tmp_path / "first" / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"\(it has no config.json\); there are .*/first"):
         read_result(tmp_path)
-    with pytest.raises(UserError, match="not a finished run: it has no result.json; the command that began it"):
+    with pytest.raises(
+        UserError, match=r"not a finished run: it has no result\.json; the command that began it"
+    ):
         read_result(tmp_path / "first")
 
 
