@@ -38,6 +38,7 @@ RECURRENT = ("liteeval", "liteeval-rl", "random-gating", "lstm", "lstm-cf", "coa
 FRAMES = {
     **{"coarse": "coarse_112", "fine": "fine_224", "coarse_hidden": 6, "fine_hidden": 12, "usage": 0.3},
     **{"usage_loss": "constrained", "frames": 5, "glimpses": 3, "lr": 1e-2, "batch": 8, "epochs": EPOCHS},
+    **{"streams": ("coarse_112", "fine_224"), "policy_hidden": 6},
 }
 POOL = {
     **{"models": ("m0", "m1", "m2"), "decisions": "perceptron", "budget": 8.0, "selector_hidden": 8},
