@@ -47,6 +47,7 @@ PLACES: Mapping[str, tuple[str, str, str]] = {
         "config:LocalizationSelectorConfig",
         "selector:LocalizationSelector",
     ),
+    "ar-net": ("samplers", "ar_net_config:ARNetConfig", "ar_net:ARNet"),
     "wtalc": ("localization", "config:WTALCConfig", "method:WTALC"),
 }
 """By name: the family, and in it the places of the configuration and of the method."""
@@ -150,7 +151,7 @@ def usual_recipe(method: str) -> str | None:
     from policy.selection.config import SelectionConfig
 
     config = CONFIGS[method]
-    of_frames = names_of(config) & {"coarse", "fine"} and not issubclass(config, SelectionConfig)
+    of_frames = names_of(config) & {"coarse", "fine", "streams"} and not issubclass(config, SelectionConfig)
     return DEFAULT_RECIPE if of_frames else None
 
 
