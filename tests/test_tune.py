@@ -108,7 +108,9 @@ def test_a_study_and_the_command_that_repeats_the_best(planted: Path, tmp_path: 
     assert len((out / "table.csv").read_text().splitlines()) == 1 + 4
     assert not (out / "trials").exists()
 
-    answer = found(planted, *LITEEVAL, "--gamma", "0.95", "--trials", "4", "--validation", "0.3", "--out", out)
+    answer = found(
+        planted, *LITEEVAL, "--gamma", "0.95", "--trials", "4", "--validation", "0.3", "--out", out
+    )
     (best,) = answer["best"]
     assert best["command"] == command and len(answer["trials"]) == 4
     name, *arguments = shlex.split(command)
