@@ -35,6 +35,7 @@ PLACES: Mapping[str, tuple[str, str, str]] = {
     "random-gating": ("liteeval", "config:RandomGatingConfig", "random_gating:RandomGating"),
     "frame-exit": ("samplers", "rows_config:FrameExitConfig", "frame_exit:FrameExit"),
     "scsampler": ("samplers", "rows_config:SCSamplerConfig", "scsampler:SCSampler"),
+    "confidence-exit": ("samplers", "rows_config:ConfidenceExitConfig", "confidence_exit:ConfidenceExit"),
     "motion-difference": (
         "samplers",
         "rows_config:MotionDifferenceConfig",

@@ -116,6 +116,7 @@ DECISIVE = {
     "random-gating": "69ba3141b566",
     "frame-exit": "bb2d79be85f8",
     "scsampler": "a69cdbdfdbda",
+    "confidence-exit": "59346e62d225",
     "motion-difference": "b6c674a91c12",
     "selector": "0bbd8ed45530",
     "selector-cascade": "72deaf945853",

@@ -120,3 +120,29 @@ class MotionDifferenceConfig(TopRowsConfig):
 
     method = "motion-difference"
     tuned = ("top_rows", "input_norm=standard,l2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidenceExitConfig(ExitRowsConfig, FurtherStreamsConfig, FineConfig, RunConfig):
+    """Training-free: rows in FrameExit's order, until the largest class probability is high enough.
+
+    With further streams (--stream) all rows of the cheapest one are read first, then those of the next dearer one.
+    Class scores are the streams', where the cache has them for the classes of the labels; else linear classifiers
+    are fitted, which is all that is, with a temperature for each step.
+
+    \b
+    Example:
+      train-policy confidence-exit --cache CACHE --labels labels.csv --fine resnet101_224 \\
+        --stream mobilenetv2_112 --confidence 0.9 --out runs/confidence-exit
+    """
+
+    method = "confidence-exit"
+    tuned = ("confidence", "frames", "input_norm=standard,l2")
+
+    confidence: float = option(
+        0.9,
+        "It stops where the largest class probability is higher.",
+        PART,
+        search=(0.5, 0.99),
+        sets_cost=True,
+    )
