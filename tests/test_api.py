@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 import policy
 from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel, read_labels
+from cache_schema.arguments import in_python
 from extract import extract
 from extract.cli import batch_extract
 from extract.sources import SourceVideo
@@ -98,7 +99,7 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
     assert sum("was trained on" in note for note in notes) == 1 and not capsys.readouterr().out
     alone = run.evaluate(cache, labels, usage=1.0, note=notes.append)
     assert alone.result.gflops_mean == curve.gflops[2] and alone.result.metrics["top1"] == curve.top1[2]
-    assert "at 0.5: " in repr(curve) and "moved to --usage 1" in repr(alone)
+    assert "at 0.5: " in repr(curve) and "moved to usage 1" in repr(alone)
     found = run.predict(cache)
     assert found.probabilities.shape == (28, 4) and not found.failed and "videos 28" in repr(found)
     [first, second] = found.best(2)[:2]
@@ -128,7 +129,7 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
         (lambda run, cache, labels: run.apply("nowhere.mp4"), "no such file or folder"),
         (
             lambda run, cache, labels: run.apply(__file__, weights={"x3d_m": "random:0"}),
-            "--weights x3d_m=random:0: 'x3d_m' is none of the streams",
+            "weights x3d_m=random:0: 'x3d_m' is none of the streams",
         ),
         (lambda run, cache, labels: run.apply(__file__, weights=7), "weights: str or Path or a list of str"),
         (
@@ -202,7 +203,7 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
             lambda run, cache, labels: policy.train(
                 "selector-cascade", cache, labels, "x", models=["coarse_112"], budget=1.0, threshold=0.1
             ),
-            "give --price or --budget",
+            "give threshold or budget",
         ),
     ],
 )
@@ -263,7 +264,8 @@ def test_extract_and_batch_extract_say_the_same(tmp_path: Path) -> None:
         assert told.exit_code == 2
         with pytest.raises(UserError) as caught:
             extract(str(tmp_path / "v.mp4"), str(tmp_path / "cache"), **options)
-        assert f"Error: {caught.value}\n" in told.output
+        words_of_command = in_python(told.output, {"stream": "streams", "deadline": "deadline_s"})
+        assert f"Error: {caught.value}\n" in words_of_command
     with pytest.raises(UserError, match="no stream to extract"):
         extract(tmp_path / "v.mp4", tmp_path / "cache", [])
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -315,6 +317,37 @@ def three_videos(folder: Path) -> list[VideoRecord]:
     ]
     write_shard(folder / spec.name, spec, records, tools={})
     return records
+
+
+def test_lines_name_arguments_and_commands_keep_their_options(
+    planted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, places = policy.Run.load(planted / "runs/liteeval"), (planted / "cache", planted / "labels.csv")
+    run.evaluate(*places, usage=0.5)
+    told = capsys.readouterr().out
+    assert "usage 0.5 is set on " in told and "; calibrate_subset names a subset" in told and "--" not in told
+    with pytest.raises(UserError, match=r"^calibrate_subset says on which videos usage or budget is found"):
+        run.evaluate(*places, calibrate_subset="test")
+    undivided, lines = planted / "undivided.csv", (planted / "labels.csv").read_text().splitlines()
+    undivided.write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    with pytest.raises(UserError, match=r"; read_labels' val_fraction 0\.2 sets a fifth"):
+        policy.train("liteeval", planted / "cache", undivided, planted / "none", **LITEEVAL)
+    options = [run.folder, "--cache", places[0], "--labels", places[1], "--usage", "0.5"]
+    done = CliRunner().invoke(train_policy, ["evaluate", *map(str, options)])
+    assert "--usage 0.5 is set on " in done.output and "; --calibrate-subset names" in done.output
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--skip-missing leaves them out", "skip_missing leaves them out"),
+        ("give --model A (--model, repeated)", "give models A (models, repeated)"),
+        ("`feature-cache drop C --all-streams`, or --out", "`feature-cache drop C --all-streams`, or out"),
+        ("a--b, x --- y -- z --1", "a--b, x --- y -- z --1"),
+    ],
+)
+def test_a_line_in_python(line: str, words: str) -> None:
+    assert in_python(line, {"model": "models"}) == words
 
 
 def test_reprs_are_a_line(tmp_path: Path) -> None:

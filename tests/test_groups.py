@@ -71,7 +71,7 @@ def test_groups_in_ids(tmp_path: Path) -> None:
         (
             CSV,
             Grouping("persn"),
-            "no column 'persn' for --group-column persn; it has: video_id, label, subset, person",
+            "no column 'persn' for Grouping's column persn; it has: video_id, label, subset, person",
         ),
         (CSV.replace("bob", " "), PERSON, "line 4: no person for video 'b1'"),
         (CSV.replace(",cleo", ""), PERSON, "line 5: no person for video 'c1'"),
