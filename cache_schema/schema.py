@@ -112,6 +112,15 @@ class Sampling:
         """Ticks from one dense window's start to the next."""
         return self.stride or self.window
 
+    @property
+    def row(self) -> str:
+        """What a row is of, in a word: a frame, a snippet or a clip; "row" where it may be the whole video."""
+        if self.kind == "frames" or (self.kind == "dense" and self.window == self.step == 1):
+            return "frame"
+        if self.kind == "clips" and not self.frames:
+            return "row"
+        return "snippet" if self.kind == "snippets" else "clip"
+
 
 @dataclass(frozen=True)
 class StreamSpec:

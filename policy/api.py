@@ -5,7 +5,6 @@ Each function calls what the command of its name calls; docs/python.md goes thro
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -18,6 +17,7 @@ from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, read_labels
 from cache_schema.arguments import checks_arguments, speaks_python
 from cache_schema.files import StrPath
+from cache_schema.names import did_you_mean
 from policy import runs
 from policy.config import DataConfig, RunConfig, types_of
 from policy.deploy.applying import Answers, answers_to, prepare
@@ -26,7 +26,7 @@ from policy.deploy.trained import TrainedPolicy, open_run
 from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget
 from policy.evaluation.predictions import Predictions
 from policy.finished import ClassProbabilities, Evaluated, evaluate_run, predict_run
-from policy.registry import CONFIGS, completed, usual_recipe
+from policy.registry import completed, config_of, usual_recipe
 from policy.runs import choose_device, read_config, read_result, run_method
 from policy.training.loop import Epoch
 
@@ -330,15 +330,12 @@ def configured(method: str, options: Mapping[str, Any], recipe: str | None = Non
         UserError: there is no such method or option, one that is needed is missing, or a value is of another type
             or contradicts others.
     """
-    if method not in CONFIGS:
-        raise UserError(f"no method {method!r}; there are: {', '.join(CONFIGS)}")
-    config = CONFIGS[method]
+    config = config_of(method)
     by_name = {option.name: option for option in fields(config)}
     for name in options:
         if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(by_name)}"
-            raise UserError(f"{method} has no option {name!r}; {hint}")
+            close = did_you_mean(name, by_name) or f"; it has: {', '.join(by_name)}"
+            raise UserError(f"{method} has no option {name!r}{close}")
     values = {}
     for name, value in options.items():
         parse = by_name[name].metadata["parse"]

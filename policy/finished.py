@@ -281,8 +281,7 @@ class _Finished:
         self.of_run = read_config(folder)
         self.data_config = config
         self.streams, self.pool = self._streams()
-        named: dict[str, Any] = {**self.streams}
-        self.config = replace(self.of_run, **named)
+        self.config = self.of_run.reading(self.streams)
         self.lack = ""
 
     def usual_subset(self) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from cache_schema.annotations.video_names import ids_of, without_ending
 from cache_schema.errors import LabelError, UserError
+from cache_schema.names import did_you_mean
 
 TRAIN, VAL = "train", "val"
 TRAIN_SUBSETS = ("training", TRAIN)
@@ -171,7 +172,8 @@ class LabelSet:
     def _of_subset(self, name: str, is_chosen: Callable[[VideoLabel], bool]) -> Sequence[VideoLabel]:
         videos = [video for video in self.videos if video.subset == name]
         if not videos:
-            raise LabelError(f"{self.source}: no subset {name!r}; it has: {self._named_subsets()}")
+            known = self._named_subsets() + did_you_mean(name, self.subsets)
+            raise LabelError(f"{self.source}: no subset {name!r}; it has: {known}")
         chosen = [video for video in videos if is_chosen(video)]
         if not chosen:
             raise LabelError(f"{self.source}: the videos of subset {name!r} have no labels")

@@ -10,6 +10,7 @@ from cache_schema.costs import Cost, built_in_cost, cost_table, gflops_digits
 from cache_schema.errors import UserError
 from cache_schema.files import printable
 from cache_schema.importers.rows import Rows
+from cache_schema.names import did_you_mean
 from cache_schema.schema import IMPORTED, UNKNOWN_PREPROCESSING, Sampling, StreamSpec, check_stream_name
 from cache_schema.tools.export import exported_spec
 
@@ -20,10 +21,11 @@ _MOST_MACS = 1e18
 
 def like_stream(name: str) -> Cost:
     """The built-in stream of this name in the cost table. Raises UserError if there is none."""
-    try:
-        return cost_table()[name]
-    except KeyError:
-        raise UserError(f"--like {name}: no built-in stream; there are: {', '.join(cost_table())}") from None
+    known = cost_table()
+    if name not in known:
+        close = did_you_mean(name, known)
+        raise UserError(f"--like {name}: no built-in stream; there are: {', '.join(known)}{close}")
+    return known[name]
 
 
 def kept_of(spec: StreamSpec, first: Rows) -> StreamSpec:

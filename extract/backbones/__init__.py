@@ -14,6 +14,7 @@ from types import ModuleType
 
 from cache_schema import Sampling, StreamSpec, UserError
 from cache_schema.files import StrPath
+from cache_schema.names import did_you_mean
 from cache_schema.schema import check_stream_name
 
 FAMILIES: Mapping[str, str] = {
@@ -183,7 +184,7 @@ def parse_stream(
         raise UserError(
             f"unknown stream {text!r}: use {', '.join(BUILT_IN)}, timm:NAME@SIZE such as timm:resnet18@224, or "
             f"torchvision:NAME of {', '.join(_TORCHVISION_CLIPS)}, torchvision:NAME@SIZE of its networks of "
-            "frames, or transformers:REPOSITORY"
+            f"frames, or transformers:REPOSITORY{did_you_mean(text, BUILT_IN)}"
         )
     request = _at_size(request, size)
     request = _at_rate(request, fps)
@@ -295,6 +296,7 @@ def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dic
         elif equals and not Path(value).exists():
             raise UserError(
                 f"--weights {value}: {stream!r} is none of the streams asked for ({', '.join(names)})"
+                f"{did_you_mean(stream, streams)}"
             )
         else:
             rest = dict.fromkeys(names, value)

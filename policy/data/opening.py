@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import Grouping, LabelSet, VideoLabel
-from cache_schema.annotations.groups import groups_of, in_both
+from cache_schema.annotations.groups import groups_of, in_both, uninformative
 from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
 from cache_schema.command import count
 from cache_schema.costs import gflops_digits, stream_cost
@@ -408,9 +408,8 @@ def _on_groups(
     parts = [*([train] if train else []), *judged]
     if counts := [f"{len(set(part.groups)):,} in subset {part.subset!r}" for part in parts if part.groups]:
         yield f"groups of videos ({labels.grouping or 'as labelled'}): {', '.join(counts)}"
+    yield from filter(None, (uninformative(part.groups, part.subset) for part in parts))
     for part in judged:
-        if len(set(part.groups)) == 1:
-            yield f"all videos of subset {part.subset!r} are of one group: their intervals have no width"
         if train and (crossing := in_both(train.groups, part.groups, (train.subset, part.subset))):
             yield crossing
     if train and (one := _of_one_group(train)):
@@ -496,8 +495,11 @@ def _reason(streams: Mapping[str, Stream], names: Sequence[str]) -> str:
         for name in names:
             if name in stream.failures:
                 return f"failed in extraction: {stream.failures[name]}"
-    absent = [s.name for s in streams.values() if not any(n in s for n in names)]
-    return f"not in {' nor '.join(absent)}"
+    spellings = {s.name: next((n for n in names if n in s), None) for s in streams.values()}
+    if absent := [stream for stream, spelling in spellings.items() if spelling is None]:
+        return f"not in {' nor '.join(absent)}"
+    of_streams = ", ".join(f"{spelling!r} in {stream}" for stream, spelling in spellings.items())
+    return f"its id differs between streams: {of_streams}; extract or import them with ids spelled alike"
 
 
 def _onehot(

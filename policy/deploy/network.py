@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from cache_schema import StreamSpec, UserError
+from cache_schema.names import did_you_mean
 from cache_schema.schema import differences
 from policy.deploy.session import spans_of
 from policy.deploy.speed import request_of
@@ -68,7 +69,8 @@ class Backbones:
         self._streams, self._device, self._precision = streams, device, precision
         self._batch, self._note = batch, note
         if unknown := [name for name in weights if name not in streams]:
-            raise UserError(f"weights for {unknown[0]!r}, which is none of the streams: {', '.join(streams)}")
+            known = ", ".join(streams) + did_you_mean(unknown[0], streams)
+            raise UserError(f"weights for {unknown[0]!r}, which is none of the streams: {known}")
         self._requests: dict[str, StreamRequest] = {}
         self._weights: dict[str, str] = {}
         for name, spec in streams.items():
