@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,7 +20,14 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 import policy
-from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
+from cache_schema import (
+    FeatureCache,
+    UserError,
+    VideoRecord,
+    export_features,
+    import_features,
+    write_shard,
+)
 from cache_schema.annotations import LabelSet, VideoLabel, read_labels
 from cache_schema.arguments import in_python
 from extract import extract
@@ -297,7 +304,7 @@ def test_what_cannot_be_read_is_named_and_not_raised(
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("name", ["policy", "extract"])
+@pytest.mark.parametrize("name", ["policy", "extract", "cache_schema"])
 def test_an_import_is_quick(name: str) -> None:
     code = (
         f"import sys, {name}; assert {{*{name}.__all__}} <= {{*dir({name})}}; "
@@ -379,6 +386,34 @@ def test_reprs_of_what_was_found() -> None:
         GroundTruth(none, none, np.zeros((0, 2)), none, np.zeros((0, 2))),
     )
     assert repr(judged) == "Localizations(videos 2, classes 3: detections 3, 1.500 GFLOPs per video)"
+
+
+def test_features_go_out_of_a_cache_and_into_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three_videos(tmp_path / "cache")
+    stream = FeatureCache(tmp_path / "cache")["tiny_8"]
+    done = export_features(stream, str(tmp_path / "out"), video_ids=["a", "f"])
+    assert (done.written, done.failed) == (1, {"f": "no frames"})
+    [made] = import_features(str(tmp_path / "out"), str(tmp_path / "other"))
+    again = FeatureCache(tmp_path / "other")["tiny_8"]
+    assert np.array_equal(again["a"].features, stream["a"].features) and list(again) == ["a"]
+    assert made.spec == again.spec and (made.imported.videos, made.imported.rows) == (1, 4)
+    assert "an export of stream tiny_8, whose sampling is taken" in capsys.readouterr().out
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(2, 3)))
+    how: dict[str, Any] = {"ids": ["a", "b"], "classes": ["x", "y", "z"], "gflops_per_row": np.float32(2)}
+    [made] = import_features(tmp_path / "x.npy", tmp_path / "more", "x", note=print, **how)
+    assert made.spec.classes == ("x", "y", "z") and made.spec.macs_per_row == 2_000_000_000
+    with pytest.raises(UserError, match=r"^say what a row costs, .*: gflops_per_row 4\.73"):
+        import_features(tmp_path / "x.npy", tmp_path / "more", "y", ids=["a", "b"])
+    with pytest.raises(
+        UserError, match=r"^overwrite: form hf writes a folder as a whole: choose another out$"
+    ):
+        export_features(stream, tmp_path / "hf", form="hf", overwrite=True)
+    with pytest.raises(
+        UserError, match="form: 'npy' or 'npz' or 'csv' or 'parquet' or 'hf' is taken, not 'h5'"
+    ):
+        export_features(stream, tmp_path / "h5", form=cast(Any, "h5"))
 
 
 def test_predictions_and_curves_as_tables(planted: Path) -> None:
