@@ -6,7 +6,7 @@ import pytest
 
 from cache_schema import Sampling
 from cache_schema.command import count
-from cache_schema.names import did_you_mean
+from cache_schema.names import did_you_mean, some
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,10 @@ def test_what_a_row_is_of(sampling: Sampling, word: str) -> None:
 def test_a_misspelt_name_is_like_some_that_are_known(name: str, meant: str) -> None:
     assert did_you_mean(name, ("liteeval", "liteeval-rl", "lstm", "lstm-cf", "resnet101_224")) == meant
     assert did_you_mean(name, ()) == ""
+
+
+def test_the_first_of_many_names() -> None:
+    assert some([]) == ""
+    assert some(iter("abc")) == "'a', 'b', 'c'"
+    assert some("abcd") == "'a', 'b', 'c', …"
+    assert some(["a b", "c"], str) == "a b, c"
