@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from cache_schema.arguments import checks_arguments
 from cache_schema.errors import CacheError, MissingVideoError, UserError
 from cache_schema.files import StrPath
 from cache_schema.frames import table_of, table_of_rows
@@ -42,6 +43,7 @@ class FeatureCache(Mapping[str, "Stream"]):
         CacheError: there is no such folder; from `cache[name]`: no such stream, or a damaged shard.
     """
 
+    @checks_arguments
     def __init__(self, folder: StrPath, *, read_only: bool = False) -> None:
         self.folder = Path(folder)
         self._read_only = read_only

@@ -15,7 +15,7 @@ from cache_schema import UserError
 from cache_schema.command import VAL_FRACTION, RequestError, label_options, options
 from cache_schema.names import did_you_mean
 from cache_schema.run_folder import CONFIG, read_json
-from policy.config import DataConfig, TrainingConfig, types_of
+from policy.config import DataConfig, RunConfig, TrainingConfig, types_of
 from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -270,6 +270,23 @@ def command_words(names: Container[str], **changed: Any) -> list[str]:
         default = context.get_parameter_source(name) is not ParameterSource.COMMANDLINE
         if name in names and not default and value is not None:
             words += option_words(parameter, value)
+    return words
+
+
+def config_words(config: RunConfig, usual: RunConfig) -> list[str]:
+    """What a configuration has otherwise than another of its method, as words of the method's command line."""
+    words: list[str] = []
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if value == getattr(usual, option.name):
+            continue
+        on, _, off = (option.metadata["flag"] or f"--{option.name.replace('_', '-')}").partition("/")
+        if isinstance(value, bool):
+            words.append(on if value else off)
+        elif value is not None:
+            words += [
+                word for one in (value if isinstance(value, tuple) else [value]) for word in (on, str(one))
+            ]
     return words
 
 

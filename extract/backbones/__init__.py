@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cache_schema import Sampling, StreamSpec, UserError
+from cache_schema.files import StrPath
 from cache_schema.names import did_you_mean
 from cache_schema.schema import check_stream_name
 
@@ -45,6 +46,7 @@ class StreamRequest:
     size: pixels along each side of the network's input.
     resize: pixels of the short side before that is cut out; None: as the network's own configuration says.
     flow: how optical flow is estimated, where it is the input.
+    folder: of a network of transformers from a folder that is not where `network` says any more: where it is.
     """
 
     name: str
@@ -53,6 +55,22 @@ class StreamRequest:
     sampling: Sampling = field(default_factory=Sampling)
     resize: int | None = None
     flow: str | None = None
+    folder: str | None = None
+
+
+def moved(request: StreamRequest, backbone: str) -> StreamRequest:
+    """The request for a network from a folder, of which a stream says that it was elsewhere, as that stream's.
+
+    Whether it is the same network its weights say.
+
+    Args:
+        backbone: of the stream.
+    """
+    there, here = Path(backbone), Path(request.network)
+    is_folder = backbone.startswith("transformers:/") and request.network.startswith("transformers:/")
+    if not is_folder or there == here or there.name != here.name:
+        return request
+    return replace(request, network=backbone, folder=request.network.partition(":")[2])
 
 
 def _frames(timm_name: str, size: int) -> StreamRequest:
@@ -242,6 +260,19 @@ def _with_flow(request: StreamRequest, flow: str | None) -> StreamRequest:
     if flow not in FLOWS:
         raise UserError(f"--flow {flow}: use {', '.join(FLOWS)}")
     return replace(request, name=f"{request.name}@{flow}", flow=flow)
+
+
+Weights = StrPath | Sequence[StrPath] | Mapping[str, StrPath]
+"""Of all streams, or by stream: "pretrained", "random:SEED" or a file."""
+
+
+def weight_words(weights: Weights) -> list[str]:
+    """Weights as --weights takes them."""
+    if isinstance(weights, Mapping):
+        return [f"{stream}={os.fspath(value)}" for stream, value in weights.items()]
+    if isinstance(weights, (str, os.PathLike)):
+        return [os.fspath(weights)]
+    return [os.fspath(value) for value in weights]
 
 
 def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from cache_schema.command import (
     reading_options,
     tells_mistakes,
 )
+from cache_schema.names import did_you_mean
 from policy.baselines.config import FrameClassifierConfig, FramesConfig, GlimpsesConfig, JumpsConfig
 from policy.config import RunConfig, StepTrainingConfig, TrainingConfig, method_options, names_of
 from policy.deploy.arguments import Ids, VideosCommand, find_videos
@@ -49,6 +50,7 @@ from policy.tables.catalogue import (
     EXHIBITS,
     EXPERIMENTS,
     KNOWN,
+    LEADERBOARD,
     LOCALIZATION,
     PAPERS,
     RUNTIME,
@@ -502,6 +504,22 @@ for _name, _set in (*EXHIBITS.items(), *SELECTION.items(), *LOCALIZATION.items()
     _add(_name, options(_taken, *_more), _exhibit_help(_name, _set, _videos))
 
 
+_add(
+    LEADERBOARD,
+    OF_LITEEVAL,
+    f"""Every policy that takes streams of frames, on one cache at many budgets: a leaderboard.
+
+    Each is trained once for each seed and judged at other thresholds, prices or numbers of rows. Methods of other
+    packages take part (docs/extending.md). --out gets the picture, the numbers and a page, report.html.
+
+    \b
+    Example:
+      paper-tables {LEADERBOARD} --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --validation 0.2 --seeds 3 --out policies
+    """,
+)
+
+
 @paper_tables.command("all")
 @options(OF_ALL, VIDEOS, WEIGHTS)
 @_shown("--paper", type=click.Choice([*PAPERS]), default="liteeval", help="Whose tables.")
@@ -529,7 +547,8 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **v
     names = [name for name in KNOWN if name in PAPERS[paper]]
     unknown = [name for name in only if name not in names]
     if unknown:
-        raise UserError(f"--only {unknown[0]}: of --paper {paper} there are: {', '.join(names)}")
+        known = ", ".join(names) + did_you_mean(unknown[0], names)
+        raise UserError(f"--only {unknown[0]}: of --paper {paper} there are: {known}")
     setting = _setting(values)
 
     from policy.sheets import page

@@ -53,6 +53,7 @@ _FLAGS = (
     "rows_within_cache",
     "verdicts",
     "streams_within_cache",
+    "of_packages",
 )
 _EXHIBITS: tuple[ExhibitName, ...] = get_args(ExhibitName)
 _READS: Mapping[ExhibitName, tuple[str, ...]] = {

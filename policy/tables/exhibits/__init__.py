@@ -13,6 +13,7 @@ MAKERS: Mapping[ExhibitName, str] = {
     "localization-methods": "localization_methods:make",
     "localization-table": "localization_table:make",
     "online": "liteeval_online:at_budgets",
+    "policies": "policies:make",
     "runtime": "liteeval_runtime:make",
     "selection-alpha": "selection_alpha:make",
     "selection-budgets": "selection_budgets:make",
