@@ -26,6 +26,7 @@ from cache_schema.command import (
     reading_options,
     tells_mistakes,
 )
+from cache_schema.names import did_you_mean
 from policy.baselines.config import FrameClassifierConfig, FramesConfig, GlimpsesConfig, JumpsConfig
 from policy.config import RunConfig, StepTrainingConfig, TrainingConfig, method_options, names_of
 from policy.deploy.arguments import Ids, VideosCommand, find_videos
@@ -555,7 +556,8 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **v
     names = [name for name in KNOWN if name in PAPERS[paper]]
     unknown = [name for name in only if name not in names]
     if unknown:
-        raise UserError(f"--only {unknown[0]}: of --paper {paper} there are: {', '.join(names)}")
+        known = ", ".join(names) + did_you_mean(unknown[0], names)
+        raise UserError(f"--only {unknown[0]}: of --paper {paper} there are: {known}")
     setting = _setting(values)
 
     from policy.sheets import page
