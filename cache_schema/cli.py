@@ -393,7 +393,7 @@ def _drop_stream(cache: Path, name: str, *, dry_run: bool, yes: bool, as_json: b
     opened = FeatureCache(cache)
     folder = cache / name
     if name not in opened and not (name == Path(name).name and folder.is_dir() and not any(folder.iterdir())):
-        raise CacheError(f"{cache}: no stream {name!r} in this cache; it has: {', '.join(opened) or 'none'}")
+        raise opened.no_stream(name)
     files = shard_files(folder)
     total = sum(file[1] for file in files)
     what = f"stream {name} of {cache}: {count(len(files), 'shards')}, {size(total)}"

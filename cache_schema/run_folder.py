@@ -14,23 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from cache_schema.errors import UserError
-from cache_schema.files import replacing
+from cache_schema.files import missing_folders, remove_empty, replacing
 
 CONFIG = "config.json"
 """Which run it is. Written first."""
+_LOCK = ".lock"
 
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Make the folder and lock it, so that no two programs write to it.
 
+    After a UserError in the block nothing is left of a run that had not begun: neither its config.json nor a
+    folder that was made for it.
+
     Raises:
         UserError: it cannot be made or written to, or another program holds it.
     """
+    missing = missing_folders(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        there = {*folder.iterdir()}
+        lock = (folder / _LOCK).open("w")
     except OSError as error:
+        remove_empty(missing)
         raise UserError(f"{folder}: cannot be used as a run folder: {error.strerror or error}") from error
     with lock:
         try:
@@ -39,7 +46,15 @@ def alone(folder: Path) -> Iterator[None]:
             raise UserError(f"{folder}: another program is at work in this run folder") from error
         except OSError:
             pass  # a file system without locks
-        yield
+        try:
+            yield
+        except UserError:
+            new = {*folder.iterdir()} - there
+            if new <= {folder / _LOCK, folder / CONFIG}:
+                for path in new:
+                    path.unlink(missing_ok=True)
+                remove_empty(missing)
+            raise
 
 
 def claim(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -18,7 +18,6 @@ import click
 from cache_schema import UserError
 
 T = TypeVar("T")
-C = TypeVar("C", bound="RunConfig")
 
 # Here because networks use these types, too, and know no family's configuration.
 InputNorm = Literal["standard", "l2", "none"]
@@ -211,11 +210,6 @@ class RunConfig(TrainingConfig, DataConfig):
     def check_together(self) -> None:
         """Raises UserError, one line, where values contradict each other."""
 
-    def reading(self: C, streams: Mapping[str, str]) -> C:
-        """The same with other names of its streams, by role."""
-        named: dict[str, Any] = {**streams}
-        return replace(self, **named)
-
     def stream_names(self) -> tuple[str, ...]:
         """The streams that the configuration names."""
         texts: list[str] = []
@@ -273,17 +267,21 @@ class ReadoutConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepTrainingConfig(ReadoutConfig):
-    """What recurrent classifiers may be trained with, whether they have gates or not: none of it is in the papers.
-    Methods that are compared should have the same."""
-
-    step_loss: float = option(
-        0.0, "Weight of the classification loss averaged over all steps.", NOT_NEGATIVE, added=True
-    )
+class DropoutConfig:
     dropout: float = option(
         0.0,
         "Share of the features, and of what the classifier reads, left out at random in training.",
         PART,
         search=(0.0, 0.5),
         added=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTrainingConfig(DropoutConfig, ReadoutConfig):
+    """What recurrent classifiers may be trained with, whether they have gates or not: none of it is in the papers.
+    Methods that are compared should have the same."""
+
+    step_loss: float = option(
+        0.0, "Weight of the classification loss averaged over all steps.", NOT_NEGATIVE, added=True
     )

@@ -73,7 +73,7 @@ def plant(
         place: the part of a video, from 0 to 1, within which its detail is on screen.
     """
     random = np.random.default_rng(seed)
-    coarse_scene, fine_scene = (_directions(random, classes + 2, dim) * signal for _ in range(2))
+    coarse_scene, fine_scene = (directions(random, classes + 2, dim) * signal for _ in range(2))
     readable = classes // 2
     if readable_signal is not None:
         coarse_scene[:readable] *= readable_signal / signal
@@ -153,7 +153,7 @@ def oracle(config: LiteEvalConfig, planted: Planted, folder: Path) -> Prediction
     return evaluate(method, data.evaluation, device=cpu)
 
 
-def _directions(random: np.random.Generator, count: int, dim: int) -> Rows:
+def directions(random: np.random.Generator, count: int, dim: int) -> Rows:
     """(count, dim) unit vectors."""
     vectors = random.standard_normal((count, dim))
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

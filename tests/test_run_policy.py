@@ -361,6 +361,7 @@ def test_what_is_written(collection: Collection, liteeval: Run, tmp_path: Path) 
         assert float(row["expensive_share"]) == pytest.approx(fine / SECONDS[video], abs=1e-6)
         assert float(row["gflops"]) == pytest.approx(steps[video]["steps"][-1]["gflops"], abs=1e-6)
         assert read_trace(trace)[video].answer == {CLASSES[best]: float(row["probability_1"])}
+        assert [*read_trace(trace)[video].streams] == [CHEAP, DEAR]  # whether a gate has opened or not
     assert summary["expensive_share"] == pytest.approx(
         sum(float(row["expensive_share"]) * SECONDS[video] for video, row in rows.items())
         / sum(SECONDS.values()),

@@ -172,7 +172,8 @@ def test_outputs_that_are_no_files(collection: Collection, liteeval: Run, tmp_pa
     same = command(liteeval, videos, out, "--trace", out)
     assert "predictions, trace and detections are different files" in same.error
     assert "Is a directory" in command(liteeval, videos, out, "--trace", tmp_path / "folder").error
-    assert out.read_bytes() == b""  # no call has begun with it
+    command(liteeval, videos, out, "--trace", tmp_path / "t.jsonl", "--weights", "other=random:1")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]  # nothing of what was refused
 
 
 @pytest.mark.parametrize("room", [*range(4096, 5 * 4096, 4096)])

@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("line", "message"),
     [
         *((f"{name} --help", "Example:") for name in COMMANDS),
-        (EXTRACT.replace("mobilenetv2_112", "mobilenetv2_11"), "unknown stream 'mobilenetv2_11'"),
+        (EXTRACT.replace("mobilenetv2_112", "mobilenetv2_11"), "; did you mean mobilenetv2_112?"),
         (EXTRACT.replace("random:0", "weights.pt"), "weights.pt: cannot read the weights"),
         (TRAIN.replace("resnet10t_64", "resnet10t_65"), "no stream 'resnet10t_65' in this cache"),
         (TRAIN.replace("labels.csv", "wrong.csv"), "wrong.csv: no column 'label'"),

@@ -12,6 +12,7 @@ from cache_schema import CacheError, FeatureCache, Stream, UserError
 from cache_schema.costs import stream_cost
 from policy.data.batches import VideoSet
 from policy.data.opening import Dataset
+from policy.networks.temperature import Calibration
 from policy.selection.config import PoolConfig, SelectionConfig
 from policy.selection.heads import (
     CalibratedHead,
@@ -24,7 +25,6 @@ from policy.selection.heads import (
     score_columns,
     score_head,
 )
-from policy.selection.least_squares import Calibration
 from policy.selection.linear_head import LinearHead, WholeHead, fit_linear_head
 from policy.selection.pool import Floats, IntArray, ModelName, PoolTable, parse_models
 from policy.session import TrainedRun
