@@ -17,6 +17,7 @@ from extract.backbones import (
     StreamRequest,
     Weights,
     absolute_weights,
+    moved,
     parse_stream,
     weight_words,
     weights_by_stream,
@@ -166,11 +167,12 @@ def extract(
     requests = [parse_stream(text, **unusual) for text in texts]
     check_scheduler(backend, scheduler)
     _all_apply(requests, **unusual)
+    cache = Path(cache)
+    requests = [_as_there(request, cache) for request in requests]
     names = tuple(request.name for request in requests)
     by_text = weights_by_stream(["pretrained", *weight_words(weights)], dict(zip(names, texts, strict=True)))
     chosen = {name: by_text[text] for name, text in zip(names, texts, strict=True)}
     pairs = {request.name: (request, chosen[request.name]) for request in requests}
-    cache = Path(cache)
     for line in sources.notes:
         note(line)
     about: dict[str, Any] = {
@@ -260,6 +262,14 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _as_there(request: StreamRequest, cache: Path) -> StreamRequest:
+    """A request for a network from a folder as the cache's stream of that name has it, if there is one."""
+    if not request.network.startswith("transformers:/") or not cache.is_dir():
+        return request
+    opened = FeatureCache(cache, read_only=True)
+    return moved(request, opened[request.name].spec.backbone) if request.name in opened else request
 
 
 def _all_apply(requests: Sequence[StreamRequest], **values: object) -> None:

@@ -32,7 +32,7 @@ from cache_schema.files import remove_stale_temporaries
 from cache_schema.frames import table_of
 from cache_schema.run_folder import CONFIG, alone, not_ours, read_json
 from cache_schema.schema import differences
-from policy.config import DataConfig, RunConfig, names_of
+from policy.config import DataConfig, RunConfig
 from policy.data.batches import Role, VideoSet
 from policy.data.groups import independent
 from policy.data.opening import ALL, EVAL_SUBSETS, Dataset, open_videos, unlabelled
@@ -280,9 +280,7 @@ class _Finished:
         self.of_run = read_config(folder)
         self.data_config = config
         self.streams, self.pool = self._streams()
-        options = names_of(type(self.of_run))  # streams of a list of any length have no option of their own
-        named: dict[str, Any] = {role: name for role, name in self.streams.items() if role in options}
-        self.config = replace(self.of_run, **named)
+        self.config = self.of_run.reading(self.streams)
         self.lack = ""
 
     def usual_subset(self) -> str:
@@ -368,6 +366,9 @@ class _Finished:
         """What the run was trained and judged on, if cache and labels hold it; else `lack` says why not."""
         if self.labels is None:
             self.lack = "there are no labels"
+            return None
+        if self.train_subset not in self.labels.subsets:
+            self.lack = f"{self.labels.source} has no subset {self.train_subset!r}, which it was trained on"
             return None
         try:
             data = open_data(self.of_run, self.cache, self.labels)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -96,12 +97,13 @@ class Method(ABC):
     Attributes:
         title: its name in the paper's tables.
         roles: the method's names of the streams that it reads; each is also a field of its configuration. Their
-            backbones run on all rows that it looks at.
+            backbones run on all rows that it looks at, unless it has other `stream_rows`.
         gated: the role of the stream whose backbone runs only where the gates of its predictions are open, if any.
         judged: what `evaluate` returns, and what a run's folder keeps of it.
         splits_batches: whether several processes can each compute the loss of a part of a batch.
         operating_targets: the kinds of operating point that it can be moved to once it is trained.
         direct_target: the kind of them whose value is itself what decides, so that no videos are needed.
+        trained_for_cost: whether options of its training decide what it costs, though it can be moved afterwards.
         is_incremental: whether a point of its `operating_curve` computes all that the cheaper ones do, and more,
             so that who goes on to it pays the difference.
         cross_fits: whether `refitted` can train what decides again on a part of the training videos.
@@ -117,6 +119,7 @@ class Method(ABC):
     splits_batches: ClassVar[bool] = True
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ()
     direct_target: ClassVar[TargetKind] = "threshold"
+    trained_for_cost: ClassVar[bool] = False
     is_incremental: ClassVar[bool] = False
     cross_fits: ClassVar[bool] = False
     describes_training: ClassVar[bool] = False
@@ -389,6 +392,14 @@ class Method(ABC):
             generator: on the CPU; the only source of randomness. Its initial seed is another for each repetition.
         """
 
+    def stream_rows(self, role: Role, row_counts: IntArray, gated_counts: IntArray) -> IntArray:
+        """(M,): on how many rows of each video the backbone of a stream runs.
+
+        Args:
+            row_counts, gated_counts: as in `network_macs`.
+        """
+        return gated_counts if role == self.gated else row_counts
+
     @abstractmethod
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> Mapping[str, IntArray]:
         """(M,) MACs by name (`Ledger`) of the method's networks, for M videos. Under a stream's name: of a
@@ -470,6 +481,17 @@ def curve_of_rows(method: Method, videos: VideoSet, *, device: torch.device) -> 
     return Curve(method.title, tuple(points))
 
 
+@contextmanager
+def moved(threshold: Tensor, value: float) -> Iterator[None]:
+    """Within it a model decides by this threshold, one of its buffers; afterwards by the one before."""
+    before = threshold.clone()
+    threshold.fill_(value)
+    try:
+        yield
+    finally:
+        threshold.copy_(before)
+
+
 def log_loss(predictions: Predictions, videos: VideoSet) -> float:
     """The first term of Eq. 7 of class probabilities, mean over videos and draws: −log p of the class or, with
     several per video, the binary cross-entropies summed over classes."""
@@ -509,7 +531,11 @@ def with_costs(
     for gates_of_draw in gates:
         gated_counts = np.add.reduceat(gates_of_draw.astype(np.int64), offsets[:-1])
         charged = [
-            (stream.name, gated_counts if role == method.gated else row_counts, stream_cost(stream.spec).macs)
+            (
+                stream.name,
+                method.stream_rows(role, row_counts, gated_counts),
+                stream_cost(stream.spec).macs,
+            )
             for role, stream in streams.items()
         ]
         draws.append(charge(charged, method.network_macs(row_counts, gated_counts)))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cache_schema import UserError
 from cache_schema.names import did_you_mean
 from policy.config import RunConfig, names_of
-from policy.recipes import DEFAULT_RECIPE, with_recipe
+from policy.recipes import DEFAULT_RECIPE, halved, with_recipe
 
 if TYPE_CHECKING:  # it imports torch, for which --help has no time
     from policy.method import Method
@@ -48,6 +48,7 @@ PLACES: Mapping[str, tuple[str, str, str]] = {
         "config:LocalizationSelectorConfig",
         "selector:LocalizationSelector",
     ),
+    "ar-net": ("samplers", "ar_net_config:ARNetConfig", "ar_net:ARNet"),
     "wtalc": ("localization", "config:WTALCConfig", "method:WTALC"),
 }
 """By name: the family, and in it the places of the configuration and of the method."""
@@ -142,7 +143,8 @@ def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
     unknown = values.keys() - options
     if unknown and (unknown := unknown - names_of(*CONFIGS.values())):
         raise TypeError(f"no method reads {', '.join(sorted(unknown))}")
-    return config(**{name: value for name, value in values.items() if name in options})
+    taken = {name: value for name, value in values.items() if name in options}
+    return config(**halved(taken, config, {}))
 
 
 def usual_recipe(method: str) -> str | None:
@@ -150,7 +152,7 @@ def usual_recipe(method: str) -> str | None:
     from policy.selection.config import SelectionConfig
 
     config = CONFIGS[method]
-    of_frames = names_of(config) & {"coarse", "fine"} and not issubclass(config, SelectionConfig)
+    of_frames = names_of(config) & {"coarse", "fine", "streams"} and not issubclass(config, SelectionConfig)
     return DEFAULT_RECIPE if of_frames else None
 
 

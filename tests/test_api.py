@@ -155,7 +155,7 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
             lambda run, cache, labels: policy.train("liteeval", WRONG, labels, "x"),
             "cache: str or Path or Feature",
         ),
-        (lambda run, cache, labels: policy.Run.load("nowhere"), "not a finished run"),
+        (lambda run, cache, labels: policy.Run.load("nowhere"), "no run folder of train-policy"),
         (
             lambda run, cache, labels: policy.train("litevall", cache, labels, "x"),
             "; did you mean liteeval or liteeval-rl?",

@@ -17,11 +17,11 @@ from policy.evaluation.curves import upper_hull
 from policy.evaluation.ledger import Ledger
 from policy.evaluation.operating import Curve, OperatingPoint
 from policy.evaluation.predictions import Predictions
-from policy.liteeval.budgets import gate_threshold, oracle_curves, random_curve, threshold_curve
+from policy.liteeval.budgets import oracle_curves, random_curve, threshold_curve
 from policy.liteeval.config import LiteEvalConfig, RandomGatingConfig
 from policy.liteeval.method import LiteEvalMethod
 from policy.liteeval.random_gating import RandomGating
-from policy.method import evaluate
+from policy.method import evaluate, moved
 from policy.registry import configure
 from policy.runs import open_data
 from tests.planted import write_planted
@@ -67,7 +67,7 @@ def test_threshold_curve(method: LiteEvalMethod, data: Dataset) -> None:
     assert values == sorted(values, reverse=True)
     step = 1 / sum(data.train.length(i) for i in range(len(data.train)))
     for usage, point in zip(usages, curve.points, strict=True):
-        with gate_threshold(method.model, point.value):
+        with moved(method.model.threshold, point.value):
             reached = evaluate(method, data.train, device=CPU).usage.mean()
             said = evaluate(method, data.evaluation, device=CPU)
         # One row of one video is the least that a threshold can change, and may change others behind it.
@@ -80,7 +80,7 @@ def test_threshold_curve(method: LiteEvalMethod, data: Dataset) -> None:
 
 def test_the_threshold_comes_back_whatever_happens(method: LiteEvalMethod) -> None:
     method.model.threshold.fill_(0.25)
-    with pytest.raises(KeyError), gate_threshold(method.model, 7.0):
+    with pytest.raises(KeyError), moved(method.model.threshold, 7.0):
         assert float(method.model.threshold) == 7
         raise KeyError
     assert float(method.model.threshold) == 0.25
@@ -102,7 +102,7 @@ def test_random_curve(method: LiteEvalMethod, data: Dataset) -> None:
     assert (np.diff(curve.gflops) > 0).all()
     # Draws differ, and the gates say what the network did: all closed is what an infinite threshold gives.
     assert not np.array_equal(seldom.gates[0], seldom.gates[1])
-    with gate_threshold(method.model, np.inf):
+    with moved(method.model.threshold, np.inf):
         closed = evaluate(method, data.evaluation, device=CPU)
     assert np.allclose(never.scores, closed.scores, atol=1e-6)
     assert same_costs(Ledger({name: spent[:1] for name, spent in never.ledger.items()}), closed.ledger)

@@ -116,6 +116,7 @@ def test_files_with_all_videos(name: str, make: Make, told: str, tmp_path: Path)
     ids = ("--ids", write_ids(tmp_path)) if name == "a.npy" else ()
     err = refused(tmp_path / name, *ids, *COST, into=tmp_path / "cache")
     assert told in err and name in err, err
+    assert not (tmp_path / "cache").exists()
 
 
 ROWS = np.ones((4, 3), np.float32)

@@ -211,7 +211,7 @@ def test_agents(
     with torch.no_grad():
         for parameter in agent.parameters():
             parameter.mul_(3)
-    sessions = [AgentSession(agent, spec, CLASSES, l2=False, multi_label=False) for _ in range(2)]
+    sessions = [AgentSession(agent, spec, classes=CLASSES, l2=False, multi_label=False) for _ in range(2)]
     camera = Camera(sessions[0], {}, DURATION_S, CPU)
     assert len(check_camera(camera, sessions[1], videos, rows)) > 1 and camera.done
     with pytest.raises(UserError, match="looks at a whole video before it chooses: give duration_s"):

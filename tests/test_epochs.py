@@ -50,6 +50,7 @@ FRAMES = {
         "batch": 8,
         "epochs": EPOCHS,
     },
+    **{"streams": ("coarse_112", "fine_224"), "policy_hidden": 6},
 }
 POOL = {
     **{"models": ("m0", "m1", "m2"), "decisions": "perceptron", "budget": 8.0, "selector_hidden": 8},

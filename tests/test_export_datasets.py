@@ -244,11 +244,15 @@ def test_a_data_set_that_another_program_has_saved(tmp_path: Path) -> None:
     assert (
         code == 2 and "no columns video_id and features, or scores; it has: id, embedding, mean, note" in err
     )
-    nameless = datasets.Dataset(table.rename_columns(["file", "embedding", "mean", "note"]), fingerprint="1")
+    nameless = datasets.Dataset(
+        table.rename_columns(["subject", "embedding", "mean", "note"]), fingerprint="1"
+    )
     nameless.save_to_disk(str(tmp_path / "nameless"))
     into = ("--into", tmp_path / "cache")
     code, _, err = run("import", tmp_path / "nameless", "--array", "embedding", *AGAIN[:-2], *into)
-    assert code == 2 and "no column 'video_id', or 'id', of the videos' ids; it has: file, embedding" in err
+    assert (
+        code == 2 and "no column 'video_id', or 'id', of the videos' ids; it has: subject, embedding" in err
+    )
     for array, counts in (("embedding", [2, 3]), ("mean", [1, 1])):
         options = ("--array", array, "--stream", array, *AGAIN[2:-2])
         code, _, err = run("import", tmp_path / "saved", *options, "--into", tmp_path / "cache")
@@ -266,6 +270,37 @@ def test_a_data_set_that_another_program_has_saved(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": saved}).save_to_disk(str(tmp_path / "dict"))
     code, _, err = run("import", tmp_path / "dict", *AGAIN[:-2], "--into", tmp_path / "cache")
     assert code == 2 and "several data sets in one: give one of its folders" in err
+
+
+def test_parquet_of_lists_and_of_pandas(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    random = np.random.default_rng(0)
+    rows = {"x": random.standard_normal((2, 4)), "y": random.standard_normal((3, 4))}
+    lists = [one.astype(np.float32).tolist() for one in rows.values()]
+    table = pa.table({"file_name": ["x.mp4", "y.mp4"], "features": lists, "mean": [one[0] for one in lists]})
+    pq.write_table(table, tmp_path / "one.parquet")
+    (tmp_path / "many/data").mkdir(parents=True)
+    for number in range(2):
+        pq.write_table(table.slice(number, 1), tmp_path / f"many/data/train-0000{number}-of-00002.parquet")
+    for name in ("one.parquet", "many"):
+        code, _, err = run("import", tmp_path / name, *AGAIN[:-2], "--into", tmp_path / f"of {name}")
+        assert code == 0, err
+        stream = FeatureCache(tmp_path / f"of {name}")["again"]
+        for video, expected in rows.items():
+            assert np.array_equal(stream[video].features, expected.astype(np.float32).astype(np.float16))
+    words = ("--array", "mean", "--stream", "mean", *AGAIN[2:-2], "--into", tmp_path / "mean")
+    assert run("import", tmp_path / "one.parquet", *words)[0] == 0
+    found = FeatureCache(tmp_path / "mean")["mean"]["y"].features
+    assert np.array_equal(found, rows["y"][:1].astype(np.float32).astype(np.float16))
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"cat": [1.5, -2.0], "dog": [0.0, 3.0]}, index=["x", "y"])
+    frame.to_parquet(tmp_path / "scores.parquet")
+    assert run("import", tmp_path / "scores.parquet", *AGAIN, "--into", tmp_path / "pandas")[0] == 0
+    stream = FeatureCache(tmp_path / "pandas")["again"]
+    assert stream.spec.classes == ("cat", "dog")
+    assert np.array_equal(stream["y"].scores, [[-2.0, 3.0]])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("form", ["parquet", "hf"])

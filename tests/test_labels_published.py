@@ -476,8 +476,25 @@ def test_what_is_wrong_with_metadata(tmp_path: Path) -> None:
     write(tmp_path, {"metadata.jsonl": HF_LINES + "{\n"})
     assert "metadata.jsonl, line 3: not JSON" in message(tmp_path)
     (tmp_path / "metadata.jsonl").unlink()
+    pytest.importorskip("pyarrow")
     write(tmp_path, {"metadata.parquet": b"PAR1"})
-    assert "metadata.parquet: is Parquet, which is not read; write metadata.csv" in message(tmp_path)
+    assert "metadata.parquet: not a readable file of parquet" in message(tmp_path)
+
+
+@pytest.mark.parametrize("names", [None, ["cat", "dog"]])
+def test_metadata_in_parquet(names: list[str] | None, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    labels: list[Any] = ["dog", "cat"] if names is None else [1, 0]
+    about = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+    table = pa.table({"file_name": ["0001.mp4", "sub/0002.mp4"], "label": labels, "fps": [25, 30]})
+    (tmp_path / "train").mkdir()
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps(about)}) if names else table,
+        tmp_path / "train/metadata.parquet",
+    )
+    expected = [("train/0001", "dog", "train"), ("train/sub/0002", "cat", "train")]
+    assert shown(read_labels(tmp_path)) == expected
 
 
 # ------------------------------------------------------------------------------------------------------ tables

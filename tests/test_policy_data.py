@@ -286,6 +286,14 @@ def test_streams_of_different_sampling(tmp_path: Path) -> None:
         open_dataset(cache, LABELS, PAIR)
 
 
+def test_clips_are_at_no_rate(tmp_path: Path) -> None:
+    write_stream(tmp_path, make_spec("coarse"), {"a": 4, "b": 4})
+    clips = Sampling("clips", fps=0.0, frames=0, window=0, clips=4)
+    write_stream(tmp_path, make_spec("fine", sampling=clips), {"a": 4, "b": 4})
+    with pytest.raises(CacheError, match=r"\(frames at 1 fps and 4 rows a video, of unknown instants\)"):
+        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)
+
+
 def test_streams_of_different_files(tmp_path: Path) -> None:
     write_stream(tmp_path, make_spec("coarse"), {"a": 4, "b": 4})
     records = [make_record("a", 4), replace(make_record("b", 4), fingerprint="of another file")]

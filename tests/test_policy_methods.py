@@ -47,6 +47,8 @@ CONFIG: dict[str, Any] = {
     "usage": 0.3,
     "gate_draws": 4,
     "models": ("small", "large"),
+    "streams": ("coarse_112", "fine_224"),
+    "policy_hidden": 6,
 }
 LSTM = 4 * HIDDEN * (DIM + HIDDEN)
 HEAD = HIDDEN * CLASSES
@@ -119,6 +121,7 @@ DECISIVE = {
     "selector": "0bbd8ed45530",
     "selector-cascade": "72deaf945853",
     "localization-selector": "1be15565c6d9",
+    "ar-net": "75cbe334f059",
     "wtalc": "1bdf0a215400",
 }
 """Digests of what decides the key of a run with every option at its default. Where one changes, runs that people

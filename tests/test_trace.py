@@ -216,7 +216,15 @@ def test_colours_tell_streams_apart_as_long_as_there_are_enough() -> None:
 
 @pytest.mark.parametrize(
     ("gflops", "text"),
-    [(0.0, "0.00"), (0.01234, "0.0123"), (9.0, "9.00"), (11.68, "11.7"), (99.96, "100"), (12345.6, "12,346")],
+    [
+        (0.0, "0.00"),
+        (0.01234, "0.0123"),
+        (1.2e-8, "0.000000012"),
+        (9.0, "9.00"),
+        (11.68, "11.7"),
+        (99.96, "100"),
+        (12345.6, "12,346"),
+    ],
 )
 def test_gflops_have_three_digits(gflops: float, text: str) -> None:
     assert plot.gflops_text(gflops) == f"{text} GFLOPs"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cache_schema import Sampling
 from cache_schema.command import count
+from cache_schema.costs import gflops_digits
 from cache_schema.names import did_you_mean
 
 
@@ -56,3 +59,15 @@ def test_what_a_row_is_of(sampling: Sampling, word: str) -> None:
 def test_a_misspelt_name_is_like_some_that_are_known(name: str, meant: str) -> None:
     assert did_you_mean(name, ("liteeval", "liteeval-rl", "lstm", "lstm-cf", "resnet101_224")) == meant
     assert did_you_mean(name, ()) == ""
+
+
+@given(st.floats(1e-12, 1e12), st.integers(1, 6))
+def test_gflops_are_never_written_with_an_exponent(gflops: float, digits: int) -> None:
+    text = gflops_digits(gflops, digits)
+    assert "e" not in text and float(text) == pytest.approx(gflops, rel=0.51 * 10 ** (1 - digits), abs=0)
+    assert len(text.replace(".", "").strip("0")) <= digits
+
+
+def test_small_and_large_gflops() -> None:
+    assert gflops_digits(1.2e-8, 2) == "0.000000012" and gflops_digits(27_790, 3) == "27800"
+    assert gflops_digits(4.7324) == "4.732" and gflops_digits(12) == "12" and gflops_digits(0) == "0"

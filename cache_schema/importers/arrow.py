@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cache_schema.annotations.table import VIDEO_COLUMNS, plain
 from cache_schema.columns import ID, NUMBER, SECONDS, meaning
 from cache_schema.errors import UserError
 from cache_schema.extras import need
@@ -27,6 +28,7 @@ from cache_schema.tools.export import LIST_NAME
 
 PARQUET = ".parquet"
 DATASET_DICT = "dataset_dict.json"
+_INDEX = "__index_level_0__"  # pandas' name of an index without one
 _LINES = 4096  # of a parquet table, read at once
 _VIDEOS = 64  # of a data set, likewise
 
@@ -46,23 +48,24 @@ class ParquetTable(Source):
         with _readable(path):
             self._file = parquet.ParquetFile(path)
             names = list(self._file.schema_arrow.names)
-            if ID not in names:
+            id_column = _id_column(names)
+            if not id_column:
                 raise UserError(f"{printable(path)}: no column {ID!r}; it has: {', '.join(names[:10])}")
-            ids = self._file.read(columns=[ID])[ID].to_pylist()
+            ids = self._file.read(columns=[id_column])[id_column].to_pylist()
         metadata = self._file.schema_arrow.metadata or {}
         if SPEC in metadata:
             self.spec = spec_of(metadata[SPEC], path)
-        self._columns = [name for name in names if name not in (ID, NUMBER, *SECONDS)]
+        self._columns = [name for name in names if name not in (id_column, _INDEX, NUMBER, *SECONDS)]
         self._seconds = all(name in names for name in SECONDS)
         if not self._columns or len(set(names)) < len(names):
             raise UserError(
-                f"{printable(path)}: beside {ID} a column for each class, or feature, is expected"
+                f"{printable(path)}: beside {id_column} a column for each class, or feature, is expected"
             )
         self._what, self.classes = meaning(self._columns, what)
         starts = [n for n, video in enumerate(ids) if n == 0 or video != ids[n - 1]]
         self._ends = [*starts, len(ids)]
         if any(not isinstance(ids[start], str) for start in starts):
-            raise UserError(f"{printable(path)}: its {ID} are no texts")
+            raise UserError(f"{printable(path)}: its {id_column} are no texts")
         self.ids = check_ids([ids[start] for start in starts], path)  # lines of a video that are apart, too
         self._listed = read_list(path.parent / LIST_NAME, key="id")
 
@@ -99,22 +102,30 @@ class ParquetTable(Source):
 
 
 class SavedDataset(Source):
-    """What `Dataset.save_to_disk` of Hugging Face's datasets, or an export, has written: a line for each video.
+    """A line for each video: what `Dataset.save_to_disk` of Hugging Face's datasets, or an export, has written, or
+    parquet files of such a data set.
 
-    Columns: video_id, or id; features, scores or both, lists of T rows, or one row; perhaps spans, duration_s,
-    fps, source, fingerprint, partial and lost.
+    Columns: video_id, or called alike (`VIDEO_COLUMNS`); features, scores or both, lists of T rows, or one row;
+    perhaps spans, duration_s, fps, source, fingerprint, partial and lost.
 
     Args:
+        files: of parquet; None: those of Arrow in the folder.
         array: name of the column to take, in place of features and scores.
 
     Raises:
         UserError: pyarrow is not installed, or the folder is no such data set.
     """
 
-    def __init__(self, folder: Path, what: What | None, *, array: str | None = None) -> None:
-        need("pyarrow", "hf", f"{printable(folder)}: a data set")
-        self._folder = folder
-        self._files = [folder / name for name in _data_files(folder)]
+    def __init__(
+        self,
+        folder: Path,
+        what: What | None,
+        *,
+        files: Sequence[Path] | None = None,
+        array: str | None = None,
+    ) -> None:
+        need("pyarrow", "hf" if files is None else "parquet", f"{printable(folder)}: a data set")
+        self._files = files or [folder / name for name in _data_files(folder)]
         with _readable(self._files[0]):
             schema = self._schema(self._files[0])
         usual: tuple[What, ...] = ("features", "scores")
@@ -123,7 +134,7 @@ class SavedDataset(Source):
         }
         if array is not None:
             self._columns = {what or "features": array} if array in schema.names else {}
-        self._id = next((name for name in (ID, "id") if name in schema.names), "")
+        self._id = _id_column(schema.names)
         names = f"it has: {', '.join(schema.names)}"
         if not self._columns:
             wanted = f"column {array!r}" if array else f"columns {ID} and features, or scores"
@@ -147,14 +158,21 @@ class SavedDataset(Source):
     @staticmethod
     def _schema(path: Path) -> Any:
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
+        if path.suffix == PARQUET:
+            return pq.read_schema(path)
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
             return stream.schema
 
     @staticmethod
     def _batches(path: Path) -> Iterator[Any]:
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
+        if path.suffix == PARQUET:
+            yield from pq.ParquetFile(path).iter_batches(batch_size=_VIDEOS)
+            return
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
             for batch in stream:
                 for start in range(0, batch.num_rows, _VIDEOS):
@@ -189,6 +207,28 @@ class SavedDataset(Source):
                 {name: column[number] for name, column in texts.items()}, place, printable(Path(path.name))
             )
             yield Rows(video_id, place, **arrays, spans=spans, **about)
+
+
+def open_parquet(path: Path, what: What | None, array: str | None) -> Source:
+    """A parquet file with a line for each row, or for each video, whose rows are lists then.
+
+    Raises:
+        UserError: as these.
+    """
+    parquet: Any = need("pyarrow.parquet", "parquet", f"{printable(path)}: a parquet file")
+    with _readable(path):
+        schema = parquet.read_schema(path)
+    wanted = [array] if array else ["features", "scores"]
+    kinds = [str(field.type) for field in schema if field.name in wanted]
+    if array or any("list" in kind for kind in kinds):
+        return SavedDataset(path, what, files=[path], array=array)
+    return ParquetTable(path, what)
+
+
+def _id_column(names: Sequence[str]) -> str:
+    """Which column has the videos' ids, in tables without another the index of pandas; empty: none."""
+    known = {plain(name): name for name in reversed(names)}
+    return next((known[name] for name in VIDEO_COLUMNS if name in known), _INDEX if _INDEX in names else "")
 
 
 def _data_files(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ import click
 
 from cache_schema.annotations.class_names import read_class_names
 from cache_schema.command import count, progress, tells_mistakes
-from cache_schema.costs import gflops
+from cache_schema.costs import gflops, gflops_digits
 from cache_schema.errors import UserError
 from cache_schema.importers import (
     LAYOUTS,
@@ -276,7 +276,7 @@ def _show(into: Path, spec: StreamSpec, imported: Imported, kind: Kind) -> None:
     )
     features = f"{spec.feature_dim:,} features" if spec.feature_dim else "no features"
     scores = f"scores of {count(spec.num_classes, 'classes')}" if spec.num_classes else "no scores"
-    click.echo(f"row: {features}, {scores}, {gflops(spec.macs_per_row):.4g} GFLOPs")
+    click.echo(f"row: {features}, {scores}, {gflops_digits(gflops(spec.macs_per_row))} GFLOPs")
     if spec.num_classes:
         noun = "logits" if kind == "logits" else f"{kind} probabilities"
         click.echo(f"scores: {noun}, {_KEPT_AS[kind]}")
@@ -288,8 +288,9 @@ def _about(stream: PlannedStream, into: Path, kind: Kind, *, cost_given: bool) -
     notes = []
     if spec.sampling.clips == 1 and spec.sampling.frames == 0 and not cost_given:
         notes.append(
-            f"a video costs one row, {gflops(spec.macs_per_row):.4g} GFLOPs; where that is the mean of several "
-            "clips or crops, say what all of them cost (--gflops-per-row, under a name that is not built in)"
+            f"a video costs one row, {gflops_digits(gflops(spec.macs_per_row))} GFLOPs; where that is the mean of "
+            "several clips or crops, say what all of them cost (--gflops-per-row, under a name that is not built "
+            "in)"
         )
     if spec.num_classes and spec.classes is None:
         notes.append(

@@ -95,9 +95,11 @@ def import_stream(
 
 
 def _open(cache: Path, spec: StreamSpec) -> Stream | None:
-    """The stream that the cache has already, if any; its folder is made and can be written to."""
+    """The stream that the cache has already, if any; its folder can be written to."""
     folder = cache / spec.name
     prepare_folder(folder)
+    if not cache.exists():
+        return None
     opened = FeatureCache(cache)
     if spec.name not in opened:
         return None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from cache_schema.costs import Cost, built_in_cost, cost_table
+from cache_schema.costs import Cost, built_in_cost, cost_table, gflops_digits
 from cache_schema.errors import UserError
 from cache_schema.files import printable
 from cache_schema.importers.rows import Rows
@@ -89,8 +89,9 @@ def macs_per_row(
         return round(cost)
     if abs(cost - built_in.macs) > _SAME_COST * built_in.macs:
         raise UserError(
-            f"stream {name!r} has the name of a built-in one, a row of which costs {built_in.gflops():.4g} "
-            f"GFLOPs, not {cost / 1e9:.4g}: give it another name, or leave the cost out"
+            f"stream {name!r} has the name of a built-in one, a row of which costs "
+            f"{gflops_digits(built_in.gflops())} GFLOPs, not {gflops_digits(cost / 1e9)}: give it another "
+            "name, or leave the cost out"
         )
     return built_in.macs
 

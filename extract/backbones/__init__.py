@@ -46,6 +46,7 @@ class StreamRequest:
     size: pixels along each side of the network's input.
     resize: pixels of the short side before that is cut out; None: as the network's own configuration says.
     flow: how optical flow is estimated, where it is the input.
+    folder: of a network of transformers from a folder that is not where `network` says any more: where it is.
     """
 
     name: str
@@ -54,6 +55,22 @@ class StreamRequest:
     sampling: Sampling = field(default_factory=Sampling)
     resize: int | None = None
     flow: str | None = None
+    folder: str | None = None
+
+
+def moved(request: StreamRequest, backbone: str) -> StreamRequest:
+    """The request for a network from a folder, of which a stream says that it was elsewhere, as that stream's.
+
+    Whether it is the same network its weights say.
+
+    Args:
+        backbone: of the stream.
+    """
+    there, here = Path(backbone), Path(request.network)
+    is_folder = backbone.startswith("transformers:/") and request.network.startswith("transformers:/")
+    if not is_folder or there == here or there.name != here.name:
+        return request
+    return replace(request, network=backbone, folder=request.network.partition(":")[2])
 
 
 def _frames(timm_name: str, size: int) -> StreamRequest:

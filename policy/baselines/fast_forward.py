@@ -14,23 +14,24 @@ here:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from policy.baselines.agent import Agent, AgentMethod
+from policy.baselines.agent import Agent, AgentMethod, stopping_thresholds
 from policy.baselines.config import FastForwardConfig
 from policy.config import ReadoutKind, RunConfig
-from policy.data.batches import Batch, VideoSet
+from policy.data.batches import Batch, Role, VideoSet, batched, fed
 from policy.evaluation.predictions import Judged, Predictions
-from policy.method import IntArray, Losses, Moment, Prediction, class_probabilities
+from policy.method import IntArray, Losses, Moment, Prediction, class_probabilities, moved
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
 from policy.networks.readout import Reading, Readout
 from policy.networks.standardize import Standardize
+from policy.session import FloatArray
 from policy.training.losses import classification_loss, policy_gradient, recognition_reward
 
 STOP = 0
@@ -47,6 +48,7 @@ class Journey:
         steps: (M,) int64, how many frames of the video were visited before.
         log_probabilities: (M,) of the decision at each frame.
         values: (M,) the reward expected there.
+        log_odds: (M,) of stopping there.
     """
 
     logits: Tensor
@@ -55,6 +57,7 @@ class Journey:
     steps: Tensor
     log_probabilities: Tensor
     values: Tensor
+    log_odds: Tensor
 
 
 class JumpAgent(Agent):
@@ -75,6 +78,7 @@ class JumpAgent(Agent):
         self.value = nn.Linear(hidden, 1)
         self.readout = Readout(readout, hidden)
         self.classifier = nn.Linear(hidden, num_classes)
+        self.register_buffer("threshold", torch.zeros(()))
 
     def forward(self, features: PackedSequence, generator: torch.Generator | None = None) -> Journey:
         """Jump through B videos, (N, D) features packed; only visited rows are read.
@@ -90,19 +94,20 @@ class JumpAgent(Agent):
         last = reading.value  # what is read of the videos that have ended
         steps: list[tuple[Tensor, ...]] = []
         while len(videos):
-            inputs = features.data[packed_rows(features, videos, rows)]
+            inputs = self.scale(features.data[packed_rows(features, videos, rows)])
             h, c = self.visit(inputs, _place(rows, lengths[videos]).to(h), h, c)
             reading = self.readout.step(reading, h)
             log_probabilities = self.decision(h).log_softmax(1)
-            logits = log_probabilities.detach()
-            if generator is not None:
+            if generator is None:
+                decision = self.best(log_probabilities)
+            else:
                 # The largest of logits with Gumbel noise is a sample from their softmax.
-                exponential = torch.empty(logits.shape).exponential_(generator=generator)
-                logits = logits - exponential.log().to(logits)
-            decision = logits.argmax(1)
+                exponential = torch.empty(log_probabilities.shape).exponential_(generator=generator)
+                decision = (log_probabilities.detach() - exponential.log().to(h)).argmax(1)
             log_probability = log_probabilities.gather(1, decision[:, None]).squeeze(1)
             value = self.value(h.detach()).squeeze(1)
-            steps.append((videos, rows, torch.full_like(rows, len(steps)), log_probability, value))
+            log_odds = stopping_log_odds(log_probabilities)
+            steps.append((videos, rows, torch.full_like(rows, len(steps)), log_probability, value, log_odds))
 
             landing = _landing(rows, decision)
             running = (decision != STOP) & (landing < lengths[videos])
@@ -111,10 +116,17 @@ class JumpAgent(Agent):
             reading = Reading(*(part[running] for part in reading))
         return Journey(self.classifier(last), *(torch.cat(parts) for parts in zip(*steps, strict=True)))
 
-    def following(self, visited: Sequence[int], length: int, h: Tensor) -> tuple[int, Tensor] | None:
+    def best(self, log_probabilities: Tensor) -> Tensor:
+        """(n,) int64: the decisions of evaluation, the most likely where the threshold is 0."""
+        jump = 1 + log_probabilities[:, STOP + 1 :].argmax(1)
+        return torch.where(stopping_log_odds(log_probabilities) >= self.threshold, STOP, jump)
+
+    def following(
+        self, visited: Sequence[int], length: int, h: Tensor, *context: Tensor
+    ) -> tuple[int, Tensor] | None:
         row = torch.zeros(1, dtype=torch.int64, device=h.device)
         if visited:
-            decision = self.decision(h).log_softmax(1).argmax(1)
+            decision = self.best(self.decision(h).log_softmax(1))
             row = _landing(row + visited[-1], decision)
             if decision == STOP or row >= length:
                 return None
@@ -129,6 +141,11 @@ class JumpAgent(Agent):
         return {"FastForward agent": steps * step + classifier}
 
 
+def stopping_log_odds(log_probabilities: Tensor) -> Tensor:
+    """(n,): of stopping against the likeliest jump."""
+    return log_probabilities[:, STOP] - log_probabilities[:, STOP + 1 :].amax(1)
+
+
 def _place(rows: Tensor, lengths: Tensor) -> Tensor:
     """(n,), between 0 and 1: the middle of a frame's part of the video."""
     return (rows + 0.5) / lengths
@@ -140,7 +157,11 @@ def _landing(rows: Tensor, decision: Tensor) -> Tensor:
 
 
 class FastForward(AgentMethod):
-    """Trained by the classification loss, and REINFORCE for the jumps."""
+    """Trained by the classification loss, and REINFORCE for the jumps.
+
+    Its threshold is on the log-odds of stopping against the likeliest jump: 0 is the likeliest decision, a higher
+    one stops later.
+    """
 
     title = "FastForward"
 
@@ -148,9 +169,9 @@ class FastForward(AgentMethod):
     model: JumpAgent
 
     @classmethod
-    def agent(cls, config: RunConfig, dim: int, num_classes: int) -> JumpAgent:
+    def agent(cls, config: RunConfig, dims: Mapping[Role, int], num_classes: int) -> JumpAgent:
         assert isinstance(config, FastForwardConfig)
-        return JumpAgent(dim, config.fine_hidden, num_classes, config.strides, config.readout)
+        return JumpAgent(dims["fine"], config.fine_hidden, num_classes, config.strides, config.readout)
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         fine = batch.inputs["fine"]
@@ -185,3 +206,14 @@ class FastForward(AgentMethod):
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         return self.model.macs(gated_counts)
+
+    @torch.no_grad()
+    def thresholds(self, videos: VideoSet, device: torch.device) -> FloatArray:
+        scores = []
+        with moved(self.model.threshold, torch.inf):
+            for batch in fed(videos, batched(range(len(videos)), self.config.batch), device):
+                out: Journey = self.model(batch.inputs["fine"])
+                videos_of, log_odds = out.videos.cpu().numpy(), out.log_odds.double().cpu().numpy()
+                # The last frame ends the video by itself.
+                scores += [log_odds[videos_of == video][:-1] for video in range(len(out.logits))]
+        return stopping_thresholds(scores)

@@ -13,11 +13,14 @@ What the LiteEval paper leaves open, and what is done here:
 - The agent knows its location: it is an input beside the features.
 - The reward is `recognition_reward` after the last glimpse; the baseline is learned from the state in which
   each location was chosen. No gradient flows from it to the state.
+
+Once trained it may take fewer glimpses, the first of the K, and say the class then. It was trained to say it after
+the last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,15 +29,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from policy.baselines.agent import Agent, AgentMethod
+from cache_schema import UserError
+from policy.baselines.agent import Agent, AgentMethod, drawn_location, row_at
 from policy.baselines.config import FrameGlimpseConfig
 from policy.config import ReadoutKind, RunConfig
-from policy.data.batches import Batch
+from policy.data.batches import Batch, Role, VideoSet
+from policy.evaluation.operating import OperatingTarget
 from policy.method import IntArray, Losses, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
 from policy.networks.readout import Readout
 from policy.networks.standardize import Standardize
+from policy.session import FloatArray
 from policy.training.losses import classification_loss, policy_gradient, recognition_reward
 
 
@@ -82,8 +88,13 @@ class GlimpseAgent(Agent):
         self.value = nn.Linear(hidden, 1)
         self.readout = Readout(readout, hidden)
         self.classifier = nn.Linear(hidden, num_classes)
-        self.glimpses = glimpses
+        self.register_buffer("threshold", torch.tensor(float(glimpses)))
         self.std = std
+
+    @property
+    def looks(self) -> int:
+        """How many of the K glimpses it takes: the threshold."""
+        return int(self.threshold)
 
     def forward(self, features: PackedSequence, noise: Tensor | None = None) -> Glimpses:
         """Look at B videos, (N, D) features packed; only rows of glimpses are read.
@@ -96,15 +107,15 @@ class GlimpseAgent(Agent):
         h = c = self.value.weight.new_zeros(len(lengths), self.cell.hidden_size)
         reading = self.readout.start(h, len(lengths))
         rows, log_probabilities, values = [], [], []
-        for k in range(self.glimpses):
-            mean = self.location(h, k)
-            location = mean.detach() if noise is None else mean.detach() + self.std * noise[:, k]
-            # The density is that of the location before clipping; the clipping is part of the environment.
-            log_probabilities.append(-0.5 * ((location - mean) / self.std) ** 2)
+        for k in range(self.looks):
+            place, log_probability = drawn_location(
+                self.location(h, k), self.std, None if noise is None else noise[:, k]
+            )
+            log_probabilities.append(log_probability)
             values.append(self.value(h.detach()).squeeze(1))
-            inside = location.clamp(0, 1)
-            row = _row_at(inside, lengths)
-            h, c = self.visit(features.data[packed_rows(features, videos, row)], inside, h, c)
+            row = row_at(place, lengths)
+            inputs = self.scale(features.data[packed_rows(features, videos, row)])
+            h, c = self.visit(inputs, place, h, c)
             reading = self.readout.step(reading, h)
             rows.append(row)
         return Glimpses(
@@ -117,11 +128,13 @@ class GlimpseAgent(Agent):
         location: Tensor = (self.locate(h).squeeze(1) + self.start[k]).sigmoid()
         return location
 
-    def following(self, visited: Sequence[int], length: int, h: Tensor) -> tuple[int, Tensor] | None:
-        if len(visited) == self.glimpses:
+    def following(
+        self, visited: Sequence[int], length: int, h: Tensor, *context: Tensor
+    ) -> tuple[int, Tensor] | None:
+        if len(visited) == self.looks:
             return None
         place = self.location(h, len(visited))
-        return int(_row_at(place, torch.tensor([length], device=place.device))), place
+        return int(row_at(place, torch.tensor([length], device=place.device))), place
 
     def macs(self, steps: IntArray) -> dict[str, IntArray]:
         # The value is for training only.
@@ -131,13 +144,9 @@ class GlimpseAgent(Agent):
         return {"FrameGlimpse agent": steps * step + classifier}
 
 
-def _row_at(location: Tensor, lengths: Tensor) -> Tensor:
-    """(n,) int64: of T equal parts of a video, a frame each, the one of a location in [0, 1]."""
-    return (location * lengths).long().clamp_max(lengths - 1)
-
-
 class FrameGlimpse(AgentMethod):
-    """Trained by the classification loss, and REINFORCE for the locations."""
+    """Trained by the classification loss, and REINFORCE for the locations. Its threshold is the number of
+    glimpses."""
 
     title = "FrameGlimpse"
 
@@ -145,10 +154,15 @@ class FrameGlimpse(AgentMethod):
     model: GlimpseAgent
 
     @classmethod
-    def agent(cls, config: RunConfig, dim: int, num_classes: int) -> GlimpseAgent:
+    def agent(cls, config: RunConfig, dims: Mapping[Role, int], num_classes: int) -> GlimpseAgent:
         assert isinstance(config, FrameGlimpseConfig)
         return GlimpseAgent(
-            dim, config.fine_hidden, num_classes, config.glimpses, config.location_std, config.readout
+            dims["fine"],
+            config.fine_hidden,
+            num_classes,
+            config.glimpses,
+            config.location_std,
+            config.readout,
         )
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
@@ -170,11 +184,22 @@ class FrameGlimpse(AgentMethod):
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         fine = batch.inputs["fine"]
         out: Glimpses = self.model(fine)
-        videos = torch.arange(len(out.rows), device=out.rows.device).repeat_interleave(self.config.glimpses)
+        videos = torch.arange(len(out.rows), device=out.rows.device).repeat_interleave(out.rows.shape[1])
         # A frame that is looked at again is not computed again.
         gates = marked(lengths_of(fine), videos, out.rows.flatten())
         return Prediction(class_probabilities(out.logits, self.multi_label), gates)
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
-        # K steps even if glimpses are of the same frame.
-        return self.model.macs(np.full_like(row_counts, self.config.glimpses))
+        # A step for each glimpse, even if several are of the same frame.
+        return self.model.macs(np.full_like(row_counts, self.model.looks))
+
+    def thresholds(self, videos: VideoSet, device: torch.device) -> FloatArray:
+        return np.arange(1, self.config.glimpses + 1, dtype=np.float64)
+
+    def check_target(self, target: OperatingTarget) -> None:
+        super().check_target(target)
+        if target.kind == "threshold" and target.value not in range(1, self.config.glimpses + 1):
+            raise UserError(
+                f"{target}: of frame-glimpse it is how many glimpses it takes, from 1 to the "
+                f"{self.config.glimpses} that it was trained for"
+            )

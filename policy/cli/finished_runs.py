@@ -42,8 +42,8 @@ _TARGET = options(
         "--usage",
         type=float,
         metavar="SHARE",
-        help="Move LiteEval, its variants or a localization-selector to this share of rows, or clips, for which "
-        "the expensive backbone runs.",
+        help="Move LiteEval, its variants, an agent such as FrameGlimpse or a localization-selector to this share "
+        "of rows, or clips, for which the expensive backbone runs.",
     ),
     click.option(
         "--budget",
@@ -55,7 +55,8 @@ _TARGET = options(
         "--threshold",
         type=float,
         help="Move the policy to this threshold: of LiteEval on the log-odds that the gate opens (0 is Algorithm "
-        "1), of selectors on the confidence, or the price of a GFLOP.",
+        "1), of selectors on the confidence, or the price of a GFLOP; of FrameGlimpse the number of glimpses, of "
+        "FastForward on the log-odds of stopping.",
     ),
     click.option(
         "--calibrate-subset",

@@ -217,7 +217,7 @@ def add_commands() -> None:
                 train_method(method, given)
 
             command.__name__, command.__doc__ = method, config.__doc__
-            streams = [role for role in ("coarse", "fine") if role in method_options(config)]
+            streams = [name for name in ("coarse", "fine", "streams") if name in method_options(config)]
             # Of those that LiteEval is compared with: what is trained alike shares a recipe.
             _trains(method, **({streams[-1]: recipe()} if streams else {}))(command)
         if method not in tune.commands:

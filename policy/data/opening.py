@@ -19,8 +19,9 @@ from cache_schema.annotations import Grouping, LabelSet, VideoLabel
 from cache_schema.annotations.groups import groups_of, in_both, uninformative
 from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
 from cache_schema.command import count
-from cache_schema.costs import stream_cost
+from cache_schema.costs import gflops_digits, stream_cost
 from cache_schema.errors import CacheError, LabelError
+from cache_schema.tools.describe import sampling_in_words
 from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
 from policy.data.coverage import differing_lengths, paired_rows, segments_beyond_the_end
@@ -556,8 +557,9 @@ def _on_prices(streams: Mapping[Role, Stream]) -> Iterator[str]:
         coarse, fine = (stream_cost(streams[role].spec) for role in ("coarse", "fine"))
         if coarse.macs > fine.macs:
             yield (
-                f"warning: the coarse stream {coarse.stream} costs {coarse.gflops():.3g} GFLOPs a row, the fine "
-                f"one, {fine.stream}, {fine.gflops():.3g}: are they the wrong way round?"
+                f"warning: the coarse stream {coarse.stream} costs {gflops_digits(coarse.gflops(), 3)} GFLOPs a "
+                f"row, the fine one, {fine.stream}, {gflops_digits(fine.gflops(), 3)}: are they the wrong "
+                "way round?"
             )
 
 
@@ -577,6 +579,8 @@ def grid(stream: Stream) -> Hashable:
 
 def _rate(stream: Stream) -> str:
     sampling = stream.spec.sampling
+    if sampling.kind not in ("frames", "snippets"):  # whose rows are at no rate
+        return sampling_in_words(sampling)
     rate = sampling.rows_per_s if sampling.kind == "snippets" else sampling.fps
     return f"{sampling.kind} at {rate:g} fps"
 

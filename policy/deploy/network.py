@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FloatRows = npt.NDArray[np.float32]
 
+_FROM_TRANSFORMERS = "transformers:"
+
 
 class CannotRunError(UserError):
     """A stream is of a kind that cannot be computed from raw video."""
@@ -84,6 +86,9 @@ class Backbones:
                     "raw video needs streams that batch-extract has extracted"
                 ) from error
             self._weights[name] = str(weights.get(name) or _usual_weights(name, spec))
+            if spec.backbone.startswith(_FROM_TRANSFORMERS) and Path(self._weights[name]).is_dir():
+                self._requests[name] = replace(self._requests[name], folder=self._weights[name])
+                self._weights[name] = "pretrained"
         self.views: Mapping[str, View] = {
             name: View(spec.sampling, spec.preprocessing) for name, spec in streams.items()
         }
@@ -191,6 +196,12 @@ def _usual_weights(name: str, spec: StreamSpec) -> str:
     kind = spec.weights.partition(":")[0]
     if kind == "random":
         return spec.weights
+    folder = Path(spec.backbone.removeprefix(_FROM_TRANSFORMERS))
+    if spec.backbone.startswith(_FROM_TRANSFORMERS) and folder.is_absolute() and not folder.is_dir():
+        raise UserError(
+            f"stream {name!r}: the folder of its network is not at {folder} any more: say where it is, by "
+            f"--weights {name}=FOLDER or weights={{{name!r}: FOLDER}}"
+        )
     if kind == "pretrained":
         return kind
     raise UserError(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from cache_schema import StreamSpec, UserError
@@ -183,8 +184,14 @@ def forward_pass(backbone: Backbone, batch: int) -> Callable[[], object]:
 def _rows_per_video(subject: Subject) -> dict[Role, float]:
     """How many rows each backbone computes for a video, mean over videos (and draws)."""
     method, predictions = subject.method, subject.predictions
-    gated, others = float(predictions.fine_rows.mean()), float(predictions.row_counts.mean())
-    return {role: gated if role == method.gated else others for role in method.roles}
+    return {
+        role: float(
+            np.mean(
+                [method.stream_rows(role, predictions.row_counts, rows) for rows in predictions.fine_rows]
+            )
+        )
+        for role in method.roles
+    }
 
 
 def _spec(subject: Subject, role: Role) -> StreamSpec:

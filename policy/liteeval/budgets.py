@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,14 +15,17 @@ from policy.evaluation.ledger import Ledger
 from policy.evaluation.operating import Curve, OperatingPoint
 from policy.evaluation.predictions import Predictions
 from policy.liteeval.calibration import calibrated_threshold
-from policy.liteeval.method import GatedMethod
-from policy.liteeval.model import LiteEval
-from policy.liteeval.random_gating import with_drawn_gates
-from policy.method import Prediction, evaluate
+from policy.liteeval.gate import DrawnGates
+from policy.liteeval.model import LiteEval, LiteEvalOutput
+from policy.method import Method, Prediction, class_probabilities, evaluate, moved
+from policy.networks.packing import lengths_of, packed_rows
+
+USAGES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+"""Usages of an operating curve, on the calibration videos."""
 
 
 def threshold_curve(
-    method: GatedMethod,
+    method: Method,
     videos: VideoSet,
     usages: Sequence[float],
     calibration: VideoSet,
@@ -37,6 +39,7 @@ def threshold_curve(
     is left as it was.
 
     Args:
+        method: of LiteEval's network.
         usages: means over the calibration videos, each in [0, 1].
         calibration: the training videos; thresholds fitted to the evaluation videos would look too good.
 
@@ -44,28 +47,17 @@ def threshold_curve(
         ValueError: a usage is not in [0, 1].
     """
     _check_usages(usages)
-    model = method.model.to(device)
+    model = _network(method).to(device)
     points = []
     for usage in usages:
         threshold = calibrated_threshold(model, calibration, usage, batch=method.config.batch, device=device)
-        with gate_threshold(method.model, threshold):
+        with moved(model.threshold, threshold):
             points.append(OperatingPoint(threshold, evaluate(method, videos, device=device)))
     return Curve(method.title, tuple(points))
 
 
-@contextmanager
-def gate_threshold(model: LiteEval, value: float) -> Iterator[None]:
-    """Within it the gate opens above this value; afterwards above the one before."""
-    before = model.threshold.clone()
-    model.threshold.fill_(value)
-    try:
-        yield
-    finally:
-        model.threshold.copy_(before)
-
-
 def random_curve(
-    method: GatedMethod,
+    method: Method,
     videos: VideoSet,
     usages: Sequence[float],
     *,
@@ -90,11 +82,37 @@ def random_curve(
 
     def at(usage: float) -> Predictions:
         def predict(batch: Batch, generator: torch.Generator) -> Prediction:
-            return method.prediction(with_drawn_gates(method.model, batch, usage, generator))
+            out = with_drawn_gates(_network(method), batch, usage, generator)
+            return predicted(out, method.multi_label)
 
         return evaluate(method, videos, device=device, predict=predict, draws=draws)
 
     return Curve("Random gates", tuple(OperatingPoint(usage, at(usage)) for usage in usages))
+
+
+def with_drawn_gates(
+    model: LiteEval, batch: Batch, usage: float, generator: torch.Generator
+) -> LiteEvalOutput:
+    """Run a batch that was read from a set, in evaluation mode, with gates that are open with probability `usage`.
+
+    Args:
+        generator: its initial seed is that of the draw.
+    """
+    coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
+    assert batch.videos is not None, "gates are drawn by a video's id"
+    drawn = DrawnGates(usage, generator.initial_seed())
+    gates = torch.empty(len(coarse.data))
+    for number, (index, length) in enumerate(zip(batch.indices, lengths_of(coarse).tolist(), strict=True)):
+        drawn.begin(batch.videos.ids[index])
+        places = packed_rows(coarse, torch.full((length,), number), torch.arange(length))
+        gates[places] = torch.from_numpy(drawn.next(length)).float()
+    out: LiteEvalOutput = model(coarse, fine, gates=gates.to(coarse.data.device))
+    return out
+
+
+def predicted(out: LiteEvalOutput, multi_label: bool) -> Prediction:
+    """Class probabilities and gates of a forward pass."""
+    return Prediction(class_probabilities(out.logits, multi_label), out.split(out.gates))
 
 
 def oracle_curves(curves: Sequence[Curve], *, points: int = 20) -> list[Curve]:
@@ -151,3 +169,9 @@ def _combined(options: Sequence[Predictions], choice: npt.NDArray[np.int64]) -> 
         row_counts=np.stack([option.row_counts for option in options])[choice, videos],
         ledger=Ledger(macs),
     )
+
+
+def _network(method: Method) -> LiteEval:
+    model = method.model
+    assert isinstance(model, LiteEval), f"{method.title} has no gates"
+    return model

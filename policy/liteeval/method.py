@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -10,14 +11,15 @@ import torch
 from torch import Tensor
 
 from cache_schema import UserError
-from cache_schema.costs import stream_cost
+from cache_schema.costs import gflops_digits, stream_cost
 from policy.baselines.lstm import step_loss
 from policy.config import RunConfig, names_of
 from policy.data.batches import Batch, Role, VideoSet
 from policy.data.opening import Dataset
 from policy.evaluation.ledger import charge
-from policy.evaluation.operating import OperatingTarget, TargetKind
+from policy.evaluation.operating import Curve, OperatingTarget, TargetKind
 from policy.evaluation.predictions import Judged, Predictions
+from policy.liteeval.budgets import USAGES, predicted, threshold_curve
 from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.config import GatedConfig, LiteEvalConfig, LiteEvalRLConfig, NetworkConfig
 from policy.liteeval.gate import DrawnGates
@@ -31,7 +33,6 @@ from policy.method import (
     Method,
     Moment,
     Prediction,
-    class_probabilities,
     log_loss,
     row_offsets,
 )
@@ -101,11 +102,7 @@ class GatedMethod(Method):
         return progress >= self.config.warmup
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
-        return self.prediction(self.model(batch.inputs["coarse"], batch.inputs["fine"]))
-
-    def prediction(self, out: LiteEvalOutput) -> Prediction:
-        """Class probabilities and gates of a forward pass."""
-        return Prediction(class_probabilities(out.logits, self.multi_label), out.split(out.gates))
+        return predicted(self.model(batch.inputs["coarse"], batch.inputs["fine"]), self.multi_label)
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         return {NETWORK: self.model.cost.total(steps=row_counts, opened=gated_counts)}
@@ -129,8 +126,8 @@ class GatedMethod(Method):
         least, most = gflops(np.zeros_like(lengths)), gflops(lengths)
         if budget < least:
             raise UserError(
-                f"--budget {budget:g}: the least that is possible is {least:.4g} GFLOPs per video, of the coarse "
-                "stream and the gate, which see all rows"
+                f"--budget {budget:g}: the least that is possible is {gflops_digits(least)} GFLOPs per video, of "
+                "the coarse stream and the gate, which see all rows"
             )
         return float(min((budget - least) / (most - least), 1.0) * lengths.mean())
 
@@ -174,6 +171,12 @@ class LearnedGating(GatedMethod):
 
     def set_value(self, value: float, target: OperatingTarget) -> None:
         self.model.threshold.fill_(value)
+
+    def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
+        curve = threshold_curve(self, videos, USAGES, calibration, device=device)
+        # A gate that opens changes those after it: on other videos a higher usage may come to a lower one.
+        points = sorted(curve.points, key=lambda point: float(point.predictions.gflops.mean()))
+        return replace(curve, points=tuple(points))
 
     def validation_loss(self, judged: Judged, videos: VideoSet, device: torch.device) -> float:
         """Eq. 7 with the gates of evaluation and the final γ and λ."""

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from cache_schema import UserError
 from policy.config import RunConfig
-from policy.data.batches import Batch
+from policy.data.batches import Batch, VideoSet
 from policy.data.opening import Dataset
-from policy.evaluation.operating import OperatingTarget, TargetKind
+from policy.evaluation.operating import Curve, OperatingTarget, TargetKind
+from policy.liteeval.budgets import USAGES, predicted, random_curve, with_drawn_gates
 from policy.liteeval.config import RandomGatingConfig
 from policy.liteeval.gate import DrawnGates
 from policy.liteeval.method import GatedMethod
-from policy.liteeval.model import LiteEval, LiteEvalOutput
+from policy.liteeval.model import LiteEvalOutput
 from policy.method import Calibration, Losses, Moment, Prediction, draw_seed, row_offsets
-from policy.networks.packing import lengths_of, packed_rows
 from policy.training.losses import classification_loss
 
 
@@ -80,24 +80,8 @@ class RandomGating(GatedMethod):
         return self.with_step_loss(losses, out, batch)
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
-        return self.prediction(with_drawn_gates(self.model, batch, self.final_usage, generator))
+        return predicted(with_drawn_gates(self.model, batch, self.final_usage, generator), self.multi_label)
 
-
-def with_drawn_gates(
-    model: LiteEval, batch: Batch, usage: float, generator: torch.Generator
-) -> LiteEvalOutput:
-    """Run a batch that was read from a set, in evaluation mode, with gates that are open with probability `usage`.
-
-    Args:
-        generator: its initial seed is that of the draw.
-    """
-    coarse, fine = batch.inputs["coarse"], batch.inputs["fine"]
-    assert batch.videos is not None, "gates are drawn by a video's id"
-    drawn = DrawnGates(usage, generator.initial_seed())
-    gates = torch.empty(len(coarse.data))
-    for number, (index, length) in enumerate(zip(batch.indices, lengths_of(coarse).tolist(), strict=True)):
-        drawn.begin(batch.videos.ids[index])
-        places = packed_rows(coarse, torch.full((length,), number), torch.arange(length))
-        gates[places] = torch.from_numpy(drawn.next(length)).float()
-    out: LiteEvalOutput = model(coarse, fine, gates=gates.to(coarse.data.device))
-    return out
+    def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
+        curve = random_curve(self, videos, USAGES, device=device, draws=self.draws)
+        return replace(curve, name=self.title)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -175,6 +175,32 @@ class PoolMethod(Method):
         Raises:
             UserError: none keeps it.
         """
+
+    @abstractmethod
+    def costs(self, videos: VideoSet, device: torch.device) -> Callable[[float], IntArray]:
+        """From a threshold or price to the MACs (M,) of videos."""
+
+    def expected_cost(self, calibration: Calibration, device: torch.device) -> Callable[[float], float]:
+        """From a threshold or price to mean GFLOPs per video, as new videos would cost it.
+
+        The methods that `cross_fitted` has trained on parts have learned from fewer videos, and spend some per
+        cent more at the same price. How much more is counted on the videos that each of them was trained on, as
+        this one was, too; it is taken off what they spend on the calibration videos.
+        """
+        parts = [(method, videos) for method, videos in calibration if isinstance(method, PoolMethod)]
+        others = [method for method, _ in parts if method is not self]
+        held_out = [method.costs(videos, device) for method, videos in parts]
+        trained_on = [method.costs(method.data.train, device) for method in others]
+        ours = [self.costs(self.data.train, device)] if others else []
+
+        def mean(costs: Sequence[Callable[[float], IntArray]], value: float) -> float:
+            return float(np.concatenate([cost(value) for cost in costs]).mean() / 1e9)
+
+        def cost(value: float) -> float:
+            more = mean(trained_on, value) - mean(ours, value) if others else 0.0
+            return mean(held_out, value) - more
+
+        return cost
 
     def session_tensors(self) -> Mapping[str, Tensor]:
         """The linear heads, or the calibrations of class scores."""

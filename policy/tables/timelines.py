@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from cache_schema.command import count
+from cache_schema.costs import gflops_digits
 from cache_schema.names import did_you_mean
 from cache_schema.run_folder import CONFIG, read_json
 from policy.evaluation.detection import THUMOS14_IOUS, Detections, FloatArray, GroundTruth, match
@@ -280,7 +281,7 @@ def _drawn(run: LocalizationRun, place: int, rank: str, judged: _Judged, alone: 
     parts = [run.title]
     if gates is not None:
         parts.append(f"motion in {gates.sum()} of {len(gates)} clips ({100 * gates.mean():.0f} %)")
-    parts.append(f"{gflops:.3g} GFLOPs")
+    parts.append(f"{gflops_digits(gflops, 3)} GFLOPs")
     if precision_alone is not None:
         parts.append(f"appearance alone: average precision {100 * precision_alone:.1f} %")
     of_all = f"{rank} of {int((~np.isnan(judged.precisions)).sum())} videos"

@@ -100,14 +100,16 @@ class Problem:
         """Whether accuracy and cost are both optimised, as no option says what a policy is to cost."""
         if any(one.sets_cost for one in self.ranges):
             return True
-        return bool(METHODS[self.method].operating_targets) and self.target is None
+        method = METHODS[self.method]
+        return bool(method.operating_targets) and not method.trained_for_cost and self.target is None
 
     @property
     def costs_usage(self) -> bool:
         """Whether costs are usages rather than GFLOPs."""
         if self.target is not None:
             return self.target.kind == "usage"
-        return "usage" in METHODS[self.method].operating_targets
+        method = METHODS[self.method]
+        return "usage" in method.operating_targets and not method.trained_for_cost
 
     def keeps_cost(self, measured: Measured) -> bool:
         return self.target is None or measured.cost <= ALLOWED * self.target.value

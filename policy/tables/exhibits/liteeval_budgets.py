@@ -9,7 +9,7 @@ import numpy as np
 from policy.evaluation.curves import FloatArray, common_budgets, hull_area
 from policy.evaluation.metrics import percentile_interval, resampled_weights, weighted_mean
 from policy.evaluation.operating import Curve
-from policy.liteeval.budgets import oracle_curves, random_curve, threshold_curve
+from policy.liteeval.budgets import USAGES, oracle_curves, random_curve
 from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.method import LiteEvalMethod
 from policy.sheets.sheet import Column, Picture, Sheet, Value, with_ends
@@ -17,9 +17,6 @@ from policy.tables.exhibits.averaged import COLUMNS, Averaged, averaged
 from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.plots.curves import Kind, draw_against_cost
 from policy.training.validation import calibration_videos
-
-USAGES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
-"""Usages on the training videos at which the gate's threshold is set."""
 
 AREAS = (
     Column("method", "method"),
@@ -46,7 +43,7 @@ def make(material: Material) -> Exhibit:
             material.say(f"{row.title}, seed {one.config.seed}: evaluating {len(USAGES)} gate thresholds")
             method = one.method_of(LiteEvalMethod)
             videos = calibration_videos(method, one.data)
-            by_seed.append(threshold_curve(method, one.evaluation, USAGES, videos, device=device))
+            by_seed.append(method.operating_curve(one.evaluation, videos, device=device))
         curves.append(by_seed)
         kind: Kind = "proposed" if row.experiment.emphasised else "baseline"
         lines.append(averaged(row.title, kind, by_seed, point="threshold {:.3g}".format))

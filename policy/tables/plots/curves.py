@@ -86,7 +86,7 @@ class Line:
             raise ValueError(f"{self.name}: not a finite number")
 
 
-_COLOURS = (BLUE, PURPLE, ORANGE, SKY, INDIGO, OLIVE, WINE, YELLOW, BROWN)
+_COLOURS = (BLUE, PURPLE, ORANGE, SKY, INDIGO, OLIVE, WINE, BROWN, YELLOW)
 _MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "p", "H")
 """Of baselines: one more than colours, so that only the ninetieth looks like the first."""
 _CONTROLS: Sequence[tuple[str, str]] = ((LIGHT, "D"), (INK, "v"), (SLATE, "^"), (TAUPE, "p"))
