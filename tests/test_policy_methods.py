@@ -114,7 +114,7 @@ DECISIVE = {
     "liteeval-rl": "0954dd69dad2",
     "coarse-only": "ca2dfc7c9a37",
     "random-gating": "69ba3141b566",
-    "frame-exit": "bb2d79be85f8",
+    "frame-exit": "7f022b2e7b93",
     "scsampler": "a69cdbdfdbda",
     "confidence-exit": "59346e62d225",
     "motion-difference": "b6c674a91c12",
