@@ -25,6 +25,7 @@ _PLACES = {
     "fast-forward": ("baselines", "config:FastForwardConfig", "fast_forward:FastForward"),
     "liteeval-rl": ("liteeval", "config:LiteEvalRLConfig", "liteeval_rl:LiteEvalRL"),
     "coarse-only": ("baselines", "config:CoarseOnlyConfig", "lstm:CoarseOnly"),
+    "adaframe": ("samplers", "adaframe_config:AdaFrameConfig", "adaframe:AdaFrame"),
     "random-gating": ("liteeval", "config:RandomGatingConfig", "random_gating:RandomGating"),
     "selector": ("selection", "config:SelectorConfig", "method:Selector"),
     "selector-cascade": ("selection", "config:SelectorCascadeConfig", "sequential:SelectorCascade"),

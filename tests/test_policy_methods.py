@@ -108,6 +108,7 @@ DECISIVE = {
     "fast-forward": "dd7175f7128a",
     "liteeval-rl": "0954dd69dad2",
     "coarse-only": "ca2dfc7c9a37",
+    "adaframe": "8f8b7fbb64fe",
     "random-gating": "69ba3141b566",
     "selector": "0bbd8ed45530",
     "selector-cascade": "72deaf945853",
