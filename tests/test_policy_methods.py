@@ -113,6 +113,7 @@ DECISIVE = {
     "fast-forward": "dd7175f7128a",
     "liteeval-rl": "0954dd69dad2",
     "coarse-only": "ca2dfc7c9a37",
+    "adaframe": "8f8b7fbb64fe",
     "random-gating": "69ba3141b566",
     "frame-exit": "7f022b2e7b93",
     "scsampler": "a69cdbdfdbda",
