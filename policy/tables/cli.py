@@ -686,7 +686,7 @@ def _common(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], 
     users.pop("models", None)  # `Setting.models`
     paper = DATASETS.get(values["dataset"], PaperDataset("none"))
     name = values.get("recipe") or (DEFAULT_RECIPE if values["dataset"] == "none" else NO_RECIPE)
-    recipe_values = RECIPES.get(name, {}) if "recipe" in values else {}
+    recipe_values = RECIPES.get(name, {})
     config = configure("selector", users)
     assert isinstance(config, SelectorConfig)
     check_given(config, users)
