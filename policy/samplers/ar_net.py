@@ -18,8 +18,7 @@ that are not skipped. What is done here where the paper has something else, or l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import ClassVar, NamedTuple
 
@@ -51,6 +50,7 @@ from policy.networks.packing import mean_per_video, split_steps, split_videos
 from policy.networks.readout import dropped
 from policy.networks.standardize import Standardize, fit_scale
 from policy.samplers.ar_net_config import ARNetConfig
+from policy.samplers.shared import held_at
 from policy.session import AlignedSession, FloatArray, Session, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 from policy.training.losses import classification_loss
@@ -349,20 +349,10 @@ class ARNet(Method):
         nearest = np.abs(costs - wanted[:, None]).argmin(axis=1)
         points = []
         for price in {*prices[nearest].tolist(), float(self.model.price)}:
-            with self.at_price(price):
+            with held_at(self.model.price, price):
                 points.append(OperatingPoint(price, evaluate(self, videos, device=device)))
         by_cost = {float(point.predictions.gflops.mean()): point for point in points}
         return Curve(self.title, tuple(by_cost[cost] for cost in sorted(by_cost)))
-
-    @contextmanager
-    def at_price(self, value: float) -> Iterator[None]:
-        """Within it a GFLOP has this price; afterwards the one before."""
-        before = self.model.price.clone()
-        self.model.price.fill_(value)
-        try:
-            yield
-        finally:
-            self.model.price.copy_(before)
 
     @torch.no_grad()
     def prices(self, videos: VideoSet, device: torch.device) -> FloatArray:
@@ -380,7 +370,7 @@ class ARNet(Method):
 
     def _gflops(self, price: float, videos: VideoSet, device: torch.device) -> float:
         """Mean per video."""
-        with self.at_price(price):
+        with held_at(self.model.price, price):
             return float(evaluate(self, videos, device=device).gflops.mean())
 
 

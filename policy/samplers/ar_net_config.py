@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cache_schema import UserError
 from policy.config import NOT_NEGATIVE, PART, POSITIVE, SHARE, RunConfig, option
@@ -76,9 +75,6 @@ class ARNetConfig(RunConfig):
     epochs: int = option(60, "Passes over the training videos.", POSITIVE)
     lr: float = option(1e-3, "Learning rate of Adam.", POSITIVE, search=(1e-4, 1e-2))
     weight_decay: float = option(1e-4, "Of Adam.", NOT_NEGATIVE, search=(1e-6, 1e-2))
-
-    def reading(self, streams: Mapping[str, str]) -> ARNetConfig:
-        return replace(self, streams=tuple(streams.values()))
 
     def check_together(self) -> None:
         if len(self.streams) < 2:

@@ -84,6 +84,15 @@ SUBSTITUTE = click.option(
 )
 
 
+FURTHER = click.option(
+    "--stream",
+    "further",
+    metavar="STREAM",
+    multiple=True,
+    help="Further stream, for the rows that take any number of them; repeat it.",
+)
+
+
 def _dataset(names: Iterable[str], what: str) -> Callable[[C], C]:
     return _shown(
         "--dataset",
@@ -506,7 +515,7 @@ for _name, _set in (*EXHIBITS.items(), *SELECTION.items(), *LOCALIZATION.items()
 
 _add(
     LEADERBOARD,
-    OF_LITEEVAL,
+    options(OF_LITEEVAL, FURTHER),
     f"""Every policy that takes streams of frames, on one cache at many budgets: a leaderboard.
 
     Each is trained once for each seed and judged at other thresholds, prices or numbers of rows. Methods of other
@@ -609,7 +618,12 @@ def _make(folder: Path, context: click.Context, values: dict[str, Any]) -> None:
     if out is not None:
         output.check_folder(out)
     checked = order(
-        table, setting, values["substitute"], coarse=values.get("coarse"), fine=values.get("fine")
+        table,
+        setting,
+        values["substitute"],
+        coarse=values.get("coarse"),
+        fine=values.get("fine"),
+        further=values.get("further", ()),
     )
 
     from policy.sheets import terminal
@@ -630,7 +644,8 @@ def _setting(values: dict[str, Any]) -> Setting:
     common, of_pools, of_methods = _common(values)
     cache = FeatureCache(values["cache"])
     substitutes = [text.partition("=")[2] for text in values["substitute"]]
-    for stream in filter(None, (values.get("coarse"), values.get("fine"), *substitutes)):
+    streams = (values.get("coarse"), values.get("fine"), *values.get("further", ()), *substitutes)
+    for stream in filter(None, streams):
         cache[stream]
     labels = given_labels(values)
 
