@@ -29,7 +29,13 @@ from cache_schema.cache import Stream
 from cache_schema.columns import ID, NUMBER, SECONDS, What, column_names
 from cache_schema.errors import UserError
 from cache_schema.extras import need
-from cache_schema.files import StrPath, making_folder, remove_stale_temporaries
+from cache_schema.files import (
+    StrPath,
+    making_folder,
+    missing_folders,
+    remove_empty,
+    remove_stale_temporaries,
+)
 from cache_schema.schema import Array, StreamSpec, VideoRecord, ranges
 from cache_schema.tools.export import (
     LIST_COLUMNS,
@@ -132,6 +138,7 @@ def export_dataset(
         check_has(stream, what)
     exported = Exported()
     write = _write_parquet if form == "parquet" else _write_hf
+    missing = missing_folders(out.parent)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(
@@ -148,6 +155,8 @@ def export_dataset(
                 )
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
+    finally:
+        remove_empty(missing)  # of what was refused; else the last holds what was written
     return exported
 
 
