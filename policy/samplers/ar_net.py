@@ -267,7 +267,8 @@ class ARNet(Method):
         config, model = self.config, self.model
         cheapest, *others = batch.inputs.values()
         rows, pretrains = [packed.data for packed in others], moment.progress < config.pretraining
-        tau = config.tau_start * (config.tau_end / config.tau_start) ** moment.progress
+        start, end = config.temperature_start, config.temperature_end
+        tau = start * (end / start) ** moment.progress
         dropout = config.dropout
         chosen = model.choose(
             cheapest, temperature=tau, generator=generator, dropout=dropout, skipping=not pretrains
