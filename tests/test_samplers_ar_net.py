@@ -432,10 +432,13 @@ def test_it_takes_the_stream_that_tells(seed: int, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_takes_the_fine_stream_in_the_rows_that_tell(tmp_path: Path) -> None:
-    """Of half of the classes the fine features of 2 to 4 rows alone tell which it is; the coarse ones say where."""
+    """Of half of the classes the fine features of 2 to 4 rows alone tell which it is; the coarse ones say where.
+    An oracle takes these rows, and is right everywhere."""
     planted = plant(tmp_path / "cache", dim=64)
     config = completed("ar-net", {"streams": ("coarse_112", "fine_224"), "policy_hidden": 64}, "robust")
-    predicted = run_method(config, planted.cache, planted.labels, tmp_path / "run", device="cpu").predictions()
+    predicted = run_method(
+        config, planted.cache, planted.labels, tmp_path / "run", device="cpu"
+    ).predictions()
     informative = np.concatenate([planted.informative[video] for video in predicted.video_ids])
     chosen = predicted.gates[0] > 0
     assert predicted.correct[0].mean() > 0.95
