@@ -265,6 +265,7 @@ def test_the_loss_is_that_of_plain_loops(small: Resolutions, several: bool) -> N
     assert found["tau"] == pytest.approx(0.5)
 
 
+@torch.no_grad()
 def test_at_first_each_classifier_is_trained_on_all_rows(small: Resolutions) -> None:
     method = method_of(small)
     sets(network(4).train(), method)
