@@ -19,6 +19,7 @@ from cache_schema.files import missing_folders, remove_empty, replacing
 CONFIG = "config.json"
 """Which run it is. Written first."""
 _LOCK = ".lock"
+_NAMED = 3  # runs in a message
 
 
 @contextlib.contextmanager
@@ -102,12 +103,27 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path.parent}: not a finished run: it has no {path.name}") from error
+        raise _no_run(path) from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read; delete the run folder to start again") from error
     if not isinstance(read, dict):
         raise not_ours(path)
     return read
+
+
+def _no_run(path: Path) -> UserError:
+    """The error for a folder that lacks a file which every finished run has."""
+    folder = path.parent
+    if (folder / CONFIG).exists():
+        return UserError(
+            f"{folder}: not a finished run: it has no {path.name}; the command that began it goes on with it"
+        )
+    why = f"it has no {CONFIG}"
+    if not folder.is_dir():
+        why = "a file" if folder.exists() else "no such folder"
+    inside = sorted(str(run.parent) for run in folder.glob(f"*/{CONFIG}"))[:_NAMED]
+    which = f"there are {', '.join(inside)}" if inside else "give the one that its --out names"
+    return UserError(f"{folder}: no run folder of train-policy ({why}); {which}")
 
 
 def not_ours(path: Path) -> UserError:

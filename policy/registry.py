@@ -32,9 +32,11 @@ PLACES: Mapping[str, tuple[str, str, str]] = {
     "fast-forward": ("baselines", "config:FastForwardConfig", "fast_forward:FastForward"),
     "liteeval-rl": ("liteeval", "config:LiteEvalRLConfig", "liteeval_rl:LiteEvalRL"),
     "coarse-only": ("baselines", "config:CoarseOnlyConfig", "lstm:CoarseOnly"),
+    "adaframe": ("samplers", "adaframe_config:AdaFrameConfig", "adaframe:AdaFrame"),
     "random-gating": ("liteeval", "config:RandomGatingConfig", "random_gating:RandomGating"),
     "frame-exit": ("samplers", "rows_config:FrameExitConfig", "frame_exit:FrameExit"),
     "scsampler": ("samplers", "rows_config:SCSamplerConfig", "scsampler:SCSampler"),
+    "confidence-exit": ("samplers", "rows_config:ConfidenceExitConfig", "confidence_exit:ConfidenceExit"),
     "motion-difference": (
         "samplers",
         "rows_config:MotionDifferenceConfig",

@@ -61,6 +61,8 @@ def plant(
     readable_signal: float | None = None,
     lengths: tuple[int, int] = (8, 20),
     place: tuple[float, float] = (0.0, 1.0),
+    readable: int | None = None,
+    shown: tuple[int, int] = (2, 4),
 ) -> Planted:
     """Write streams coarse_112 and fine_224.
 
@@ -71,10 +73,12 @@ def plant(
             features only; of a weak signal it takes many frames to be sure.
         lengths: least and largest number of rows of a video.
         place: the part of a video, from 0 to 1, within which its detail is on screen.
+        readable: how many of the classes can be read from the coarse features; by default half of them.
+        shown: for how many rows a detail is on screen, at least and at most.
     """
     random = np.random.default_rng(seed)
     coarse_scene, fine_scene = (directions(random, classes + 2, dim) * signal for _ in range(2))
-    readable = classes // 2
+    readable = classes // 2 if readable is None else readable
     if readable_signal is not None:
         coarse_scene[:readable] *= readable_signal / signal
         fine_scene[:readable] = 0
@@ -91,7 +95,7 @@ def plant(
             coarse += coarse_scene[label]
             fine += fine_scene[label]
         else:
-            on = int(random.integers(2, 5))
+            on = int(random.integers(shown[0], shown[1] + 1))
             first, last = int(place[0] * length), int(place[1] * length) - on
             start = int(random.integers(first, max(first, last) + 1))
             detail = slice(start, start + on)

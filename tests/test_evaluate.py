@@ -508,7 +508,7 @@ def test_mistakes_on_the_command_line(frames: Trained, words: list[object], mess
 def test_the_run_itself_is_no_place_to_write(frames: Trained, tmp_path: Path) -> None:
     run = frames.run("liteeval")
     assert "is the run itself" in command("evaluate", run, *data_of(frames), "--out", run).stderr
-    assert "not a finished run" in command("evaluate", tmp_path, *data_of(frames)).stderr
+    assert "no run folder of train-policy" in command("evaluate", tmp_path, *data_of(frames)).stderr
 
 
 @pytest.mark.parametrize(("trained", "name"), FAMILIES, indirect=["trained"])

@@ -42,8 +42,10 @@ CONFIG: dict[str, Any] = {
     "glimpses": 5,
     "strides": 2,
     "frame_price": 0.0,
+    "looks": 5,
+    "memory_rows": 6,
 }
-AGENTS = ("frame-glimpse", "fast-forward")
+AGENTS = ("frame-glimpse", "fast-forward", "adaframe")
 METHOD_NAMES = ("liteeval", "liteeval-rl", "random-gating", "coarse-only", *AGENTS)
 Data = tuple[FeatureCache, LabelSet]
 
@@ -167,15 +169,15 @@ def test_an_agent_is_moved_to_a_usage_or_a_budget(
     """The nearest usage, and the most that a budget pays for, of all that there are."""
     method, data = loaded(name, runs, planted)
     assert isinstance(method, AgentMethod)
-    spent = {}
-    for value in np.unique(method.thresholds(data.train, CPU)).tolist():
+    videos, spent = data.train.part(range(8)), {}
+    for value in np.unique(method.thresholds(videos, CPU)).tolist():
         with moved(method.model.threshold, value):
-            judged = method.evaluate(data.train, device=CPU)
+            judged = method.evaluate(videos, device=CPU)
         assert isinstance(judged, Predictions)
         spent[value] = float((judged.usage if kind == "usage" else judged.gflops).mean())
     low, high = min(spent.values()), max(spent.values())
     target = OperatingTarget(kind, low + 0.4 * (high - low))
-    value = method.move_to(target, [(method, data.train)], CPU)
+    value = method.move_to(target, [(method, videos)], CPU)
     assert float(method.model.threshold) == pytest.approx(value)
     if kind == "budget":
         assert spent[value] == max(cost for cost in spent.values() if cost <= target.value)
@@ -183,13 +185,15 @@ def test_an_agent_is_moved_to_a_usage_or_a_budget(
         assert abs(spent[value] - target.value) == min(abs(cost - target.value) for cost in spent.values())
     least = f"{low:.4g} {'GFLOPs per video' if kind == 'budget' else 'of the rows'}"
     with pytest.raises(UserError, match=f"the least that {name} comes to is {least}"):
-        method.value_at(OperatingTarget(kind, 0.5 * low), [(method, data.train)], CPU)
+        method.value_at(OperatingTarget(kind, 0.5 * low), [(method, videos)], CPU)
     if kind == "usage":
         with pytest.raises(UserError, match=f"the most that {name} comes to is {high:.4g} of the rows"):
-            method.value_at(OperatingTarget("usage", 1.0), [(method, data.train)], CPU)
+            method.value_at(OperatingTarget("usage", 1.0), [(method, videos)], CPU)
 
 
-@pytest.mark.parametrize(("name", "value", "fewest"), [("frame-glimpse", 2, 1), ("fast-forward", -0.5, 1)])
+@pytest.mark.parametrize(
+    ("name", "value", "fewest"), [("frame-glimpse", 2, 1), ("fast-forward", -0.5, 1), ("adaframe", -0.75, 1)]
+)
 def test_a_moved_agent_is_kept_and_its_session_follows(
     name: str, value: float, fewest: int, runs: Path, planted: Data, tmp_path: Path
 ) -> None:
@@ -273,7 +277,7 @@ def test_fast_forward_stops_by_its_log_odds(runs: Path, planted: Data) -> None:
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_tuning_an_agent_weighs_no_cost_that_its_options_set(name: str) -> None:
-    streams = {"fine": "fine_224"}
+    streams = {"coarse": "coarse_112", "fine": "fine_224"} if name == "adaframe" else {"fine": "fine_224"}
     problem = Problem(name, streams, None, (), (), "train")
     assert not problem.has_front and not problem.costs_usage
     gated = Problem("random-gating", {**streams, "coarse": "coarse_112"}, None, (), (), "train")

@@ -238,4 +238,4 @@ def test_random_gating_asks_how_often(planted: Path, tmp_path: Path) -> None:
     assert "either --usage or --like" in told(
         run(planted, "random-gating", *words, "--usage", "0.1", "--like", tmp_path)
     )
-    assert "not a finished run" in told(run(planted, "random-gating", *words, "--like", tmp_path))
+    assert "no run folder of train-policy" in told(run(planted, "random-gating", *words, "--like", tmp_path))

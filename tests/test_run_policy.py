@@ -867,7 +867,9 @@ def test_other_weights_are_refused(collection: Collection, liteeval: Run, tmp_pa
 
 def test_what_cannot_be_run(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
     out, videos = tmp_path / "out.csv", collection.videos
-    assert "not a finished run" in command(tmp_path / "nothing", videos, out).error
+    assert (
+        "no run folder of train-policy (no such folder)" in command(tmp_path / "nothing", videos, out).error
+    )
     unfinished = Path(shutil.copytree(liteeval.folder, tmp_path / "unfinished"))
     (unfinished / "result.json").unlink()
     assert "not a finished run" in command(unfinished, videos, out).error

@@ -99,7 +99,10 @@ def test_a_run_that_is_not_of_this_version(
 
 def test_a_run_that_is_a_file(collection: Collection, tmp_path: Path) -> None:
     video = collection.videos / "v00.mp4"
-    assert f"{video}: not a finished run" in command(video, video, tmp_path / "out.csv").error
+    assert (
+        f"{video}: no run folder of train-policy (a file); give"
+        in command(video, video, tmp_path / "out.csv").error
+    )
 
 
 # ------------------------------------------------------------------------------------------------ outputs

@@ -19,7 +19,7 @@ from cache_schema import FeatureCache, UserError, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.data.batches import uniform_rows
 from policy.deploy.session import open_session
-from policy.evaluation.operating import OperatingTarget
+from policy.evaluation.operating import OperatingTarget, doubled_up_to
 from policy.evaluation.predictions import Predictions
 from policy.finished import evaluate_run
 from policy.method import Method, Moment
@@ -27,7 +27,7 @@ from policy.registry import configure
 from policy.runs import Listener, load_method, open_data, run_method
 from policy.samplers.motion_difference import Changes
 from policy.samplers.rows_config import MotionDifferenceConfig
-from policy.samplers.salient_rows import SalientRowsMethod, doubled_up_to
+from policy.samplers.salient_rows import SalientRowsMethod
 from policy.samplers.scsampler import SCSampler, drawn_partners
 from policy.training.loop import Epoch
 from tests.caches import make_record, make_spec
@@ -345,13 +345,6 @@ def test_one_training_has_many_budgets(name: str, small: Data, tmp_path: Path) -
         predictions = point.predictions
         assert np.array_equal(predictions.fine_rows[0], np.minimum(predictions.lengths, point.value))
     assert gates[-1].all()
-
-
-@given(st.integers(1, 5000))
-def test_budgets_are_doubled(most: int) -> None:
-    counts = doubled_up_to(most)
-    assert counts[0] == 1 and counts[-1] == most and len(counts) <= 14
-    assert all(less < more <= 2 * less for less, more in pairwise(counts))
 
 
 @pytest.mark.parametrize("kind", ["usage", "budget"])

@@ -68,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (f"{TRAIN} --gamma 7", "gamma must be between 0 and 1"),
         (TABLE.replace("resnet10t_64", "resnet10t_65"), "no stream 'resnet10t_65' in this cache"),
         (TABLE.replace("labels.csv", "wrong.csv"), "wrong.csv: no column 'label'"),
-        ("run-policy no-run videos --out predictions.csv", "no-run: not a finished run"),
+        ("run-policy no-run videos --out predictions.csv", "no-run: no run folder of train-policy"),
     ],
 )
 def test_help_and_mistakes_import_no_network(line: str, message: str, folder: Path) -> None:

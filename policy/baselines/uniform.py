@@ -17,7 +17,8 @@ from policy.baselines.cross_validated import BoolArray, Floats
 from policy.baselines.session import FixedRowsSession, graph_facts
 from policy.data.batches import Batch, Role, RowChoice, VideoSet, uniform_rows
 from policy.data.opening import Dataset
-from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
+from policy.evaluation.operating import Curve
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities, curve_of_rows
 from policy.networks.macs import linear_macs
 from policy.networks.packing import mean_per_video, video_of_row
 from policy.networks.standardize import Standardize, fit_scale, unit_rows
@@ -173,6 +174,10 @@ class Uniform(Method):
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         return {CLASSIFIER: row_counts * self.classifier_macs}
+
+    def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
+        """At other numbers K of frames; the classifier is that of the K with which it was fitted."""
+        return curve_of_rows(self, videos, device=device)
 
 
 @torch.no_grad()

@@ -56,7 +56,7 @@ _TARGET = options(
         type=float,
         help="Move the policy to this threshold: of LiteEval on the log-odds that the gate opens (0 is Algorithm "
         "1), of selectors on the confidence, or the price of a GFLOP; of FrameGlimpse the number of glimpses, of "
-        "FastForward on the log-odds of stopping.",
+        "FastForward on the log-odds of stopping, of AdaFrame the margin μ.",
     ),
     click.option(
         "--calibrate-subset",

@@ -76,6 +76,11 @@ class OperatingTarget:
         return targets[0] if targets else None
 
 
+def doubled_up_to(most: int) -> list[int]:
+    """1, 2, 4, … below a number, and the number: budgets of so many rows."""
+    return [*(1 << power for power in range((most - 1).bit_length())), most]
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     """One budget.

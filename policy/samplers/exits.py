@@ -7,6 +7,7 @@ computes is computed at a lower one, too.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from policy.data.batches import Batch, Role, VideoSet, batched, fed, uniform_row
 from policy.data.opening import Dataset
 from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind
 from policy.evaluation.predictions import Predictions
-from policy.method import Calibration, IntArray, Method, Prediction
+from policy.method import LEAST_PROBABILITY, Calibration, IntArray, Method, Prediction
 from policy.networks.packing import lengths_of, packed_rows
 from policy.samplers.shared import further_streams, held_at
 from policy.session import AlignedSession, TrainedRun, Wanted
@@ -120,6 +121,13 @@ class ExitNetwork(nn.Module):
         """Of the networks by name, for a video of so many rows that stops after so many steps."""
 
 
+def unsure(probabilities: Tensor, confidence: float) -> Tensor:
+    """(…,) log-odds of going on, below 0 where the largest of class probabilities (…, C) is above a confidence."""
+    least, most = LEAST_PROBABILITY, 1 - LEAST_PROBABILITY
+    sure = min(max(confidence, least), most)
+    return math.log(sure / (1 - sure)) - probabilities.detach().amax(-1).clamp(least, most).logit()
+
+
 class Spending:
     """What a video costs after each step, by its number of rows.
 
@@ -168,6 +176,11 @@ class ExitMethod(Method):
 
     def rows(self, length: int) -> IntArray:
         return uniform_rows(length, int(self.model.rows))
+
+    def cap_rows(self, videos: VideoSet) -> None:
+        """Read no more rows than the longest training video has: what comes after more has learned nothing."""
+        longest = max(map(videos.length, range(len(videos))))
+        self.model.rows.clamp_(max=longest)
 
     def inputs(self, batch: Batch) -> tuple[Tensor, dict[Role, Tensor]]:
         """How many rows (B,) of each video may be read, and these in order, as `ExitNetwork` takes them."""
@@ -235,10 +248,10 @@ class ExitMethod(Method):
         self.model.threshold.fill_(value)
 
     def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
-        """At thresholds between one step for each video and all steps, with mean costs on the calibration videos
-        that are evenly spread."""
+        """At thresholds from one step for each video to all steps. Their mean costs on the calibration videos are
+        closer to each other where they are low, as more is gained there."""
         sale = self._steps_for_sale(calibration, device, gflops=True)
-        budgets = np.linspace(sale.base, sale.base + sale.costs.sum(), CURVE_POINTS)[1:-1]
+        budgets = sale.base + np.linspace(0, 1, CURVE_POINTS)[1:-1] ** 2 * sale.costs.sum()
         between = {sale.threshold(float(budget)) for budget in budgets}
         points = []
         for value in (FORCED, *sorted(between, reverse=True), -FORCED):

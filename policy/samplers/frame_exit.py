@@ -17,8 +17,8 @@ What is other on a cache, and what was left open:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +26,12 @@ from torch.nn import functional as F
 
 from policy.data.batches import Batch, Role
 from policy.data.opening import Dataset
-from policy.method import LEAST_PROBABILITY, Losses, Moment, class_probabilities
+from policy.method import Losses, Moment, class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.projection import batch_norm
 from policy.networks.readout import dropped
 from policy.networks.standardize import Standardize, fit_scale
-from policy.samplers.exits import ExitMethod, ExitNetwork, Exits, ExitSession
+from policy.samplers.exits import ExitMethod, ExitNetwork, Exits, ExitSession, unsure
 from policy.samplers.rows_config import FrameExitConfig
 from policy.session import Session, TrainedRun
 from policy.training.losses import classification_losses
@@ -131,28 +131,21 @@ class FrameExitNetwork(ExitNetwork):
         is_row = torch.arange(count, device=lengths.device) < lengths[:, None]
         rows = self.layer(dropped(scaled[is_row], dropout, generator))
         # Zero where there is no row, which is no maximum of what a ReLU has left.
-        pooled = rows.new_zeros(videos, count, rows.shape[1]).masked_scatter(is_row[:, :, None], rows)
-        pooled = pooled.cummax(1).values
-        read = dropped(pooled.flatten(0, 1), dropout, generator).view_as(pooled)
-        pairs = zip(self.classifiers, read.unbind(1), strict=False)
+        by_place = rows.new_zeros(videos, count, rows.shape[1]).masked_scatter(is_row[:, :, None], rows)
+        pooled = [*accumulate(by_place.unbind(1), torch.maximum)]  # several times as quick as cummax
+        read = torch.split(dropped(torch.cat(pooled), dropout, generator), videos)
+        pairs = zip(self.classifiers, read, strict=False)
         logits = torch.stack([classifier(features) for classifier, features in pairs], 1)
-        going_on = [self._unsure(logits[:, 0])]
+        going_on = [unsure(class_probabilities(logits[:, 0], self.multi_label), self.first_confidence)]
         for place, gate in zip(range(1, count), self.gates, strict=False):
             chooses = lengths > place + 1
             log_odds = logits.new_zeros(videos)
             if chooses.any():
-                decided = gate(pooled[chooses, place], pooled[chooses, place - 1])
+                decided = gate(pooled[place][chooses], pooled[place - 1][chooses])
                 log_odds = log_odds.masked_scatter(chooses, decided)
             going_on.append(log_odds)
         going_on += [logits.new_zeros(videos)] * (count - len(going_on))
         return logits, torch.stack(going_on, 1)
-
-    def _unsure(self, logits: Tensor) -> Tensor:
-        """(B,): below 0 where the largest class probability is above `first_confidence`."""
-        largest = class_probabilities(logits.detach(), self.multi_label).amax(1)
-        least, most = LEAST_PROBABILITY, 1 - LEAST_PROBABILITY
-        threshold = min(max(self.first_confidence, least), most)
-        return math.log(threshold / (1 - threshold)) - largest.clamp(least, most).logit()
 
     def macs(self, rows: int, steps: int) -> dict[str, int]:
         gates = max(0, min(steps, rows - 1) - 1)
@@ -175,8 +168,7 @@ class FrameExit(ExitMethod):
         dims = {role: data.train.feature_dim(role) for role in data.train.streams}
         network = frame_exit_network(config, dims, len(data.classes), multi_label=data.multi_label)
         super().__init__(config, data, network)
-        # An exit that no training video comes to has learned nothing.
-        network.rows.fill_(min(config.frames, max(map(data.train.length, range(len(data.train))))))
+        self.cap_rows(data.train)
         if config.input_norm == "standard":
             for role, scale in network.scales.items():
                 assert isinstance(scale, Standardize)

@@ -16,7 +16,7 @@ from policy.baselines.uniform import CLASSIFIER, score_columns, source_of_scores
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, unit_length
 from policy.data.opening import Dataset
-from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind
+from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind, doubled_up_to
 from policy.evaluation.predictions import Predictions
 from policy.method import Calibration, IntArray, Method, Prediction
 from policy.networks.packing import lengths_of, marked, packed_rows, split_videos
@@ -181,11 +181,6 @@ class SalientRowsMethod(Method):
             assert isinstance(predictions, Predictions)
             points.append(OperatingPoint(count, predictions))
         return Curve(self.title, tuple(points))
-
-
-def doubled_up_to(most: int) -> list[int]:
-    """1, 2, 4, … below the number, and the number."""
-    return [*(1 << power for power in range((most - 1).bit_length())), most]
 
 
 class SalientRowsSession(AlignedSession):
