@@ -122,7 +122,7 @@ DECISIVE = {
     "selector": "0bbd8ed45530",
     "selector-cascade": "72deaf945853",
     "localization-selector": "1be15565c6d9",
-    "ar-net": "75cbe334f059",
+    "ar-net": "973a462568ab",
     "wtalc": "1bdf0a215400",
 }
 """Digests of what decides the key of a run with every option at its default. Where one changes, runs that people

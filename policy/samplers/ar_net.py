@@ -203,8 +203,7 @@ class ARNetNetwork(nn.Module):
             packed: any rows, laid out alike.
         """
         shares = chosen.actions[:, : self.streams]
-        of_rows = sum(shares[:, n, None] * each for n, each in enumerate(logits))
-        assert isinstance(of_rows, Tensor)
+        of_rows = (shares[:, :, None] * torch.stack([*logits], 1)).sum(1)
         classified = mean_per_video(shares.sum(1, keepdim=True), packed)  # shares of a video's rows
         looked = chosen.looked[:, None].to(of_rows)
         looks = mean_per_video(torch.cat([looked * logits[0], looked], 1), packed)
@@ -267,7 +266,8 @@ class ARNet(Method):
         config, model = self.config, self.model
         cheapest, *others = batch.inputs.values()
         rows, pretrains = [packed.data for packed in others], moment.progress < config.pretraining
-        tau = config.tau_start * (config.tau_end / config.tau_start) ** moment.progress
+        start, end = config.temperature_start, config.temperature_end
+        tau = start * (end / start) ** moment.progress
         dropout = config.dropout
         chosen = model.choose(
             cheapest, temperature=tau, generator=generator, dropout=dropout, skipping=not pretrains
@@ -356,12 +356,15 @@ class ARNet(Method):
 
     @torch.no_grad()
     def prices(self, videos: VideoSet, device: torch.device) -> FloatArray:
-        """Descending: prices at which some choice turns, evenly by rank. No labels are looked at."""
+        """Descending: prices at which some choice turns, evenly by rank. No labels are looked at.
+
+        One, of 0, where all choices cost the same.
+        """
         model = self.model.to(device).eval()
         some = range(0, len(videos), -(-len(videos) // _MOST_VIDEOS))
         gflops = model.gflops.cpu().numpy()
         pairs = [(a, b) for a, b in combinations(range(len(gflops)), 2) if gflops[a] != gflops[b]]
-        turning = []
+        turning = [] if pairs else [np.zeros(1)]
         for batch in fed(videos, batched(some, self.config.batch), device):
             chosen = model.choose(next(iter(batch.inputs.values())))
             odds = chosen.log_odds[chosen.looked].double().cpu().numpy()
