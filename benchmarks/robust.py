@@ -178,6 +178,7 @@ def table(task: str, rows: Sequence[Outcome]) -> str:
 @click.option("--seeds", default=5, show_default=True)
 @click.option("--first-seed", default=0, show_default=True)
 @click.option("--task", "tasks", multiple=True, type=click.Choice([*TASKS]), help="Only this one; repeat it.")
+@click.option("--setting", "chosen", multiple=True, help="Only this row of the tables; repeat it.")
 @click.option(
     "--parts", is_flag=True, help="Also the recipe without each of its parts, and with further ones."
 )
@@ -192,6 +193,7 @@ def main(
     seeds: int,
     first_seed: int,
     tasks: tuple[str, ...],
+    chosen: tuple[str, ...],
     parts: bool,
     test_videos: int,
     large: bool,
@@ -204,6 +206,9 @@ def main(
     # Of 5,000 videos an epoch is as many steps as 17 of 300.
     shared = {"epochs": 1} if quick else {"epochs": BASE.epochs} if large else {}
     settings = {**SETTINGS, **PARTS} if parts else SETTINGS
+    if unknown := set(chosen) - set(settings):
+        raise click.BadParameter(f"no row {', '.join(sorted(unknown))}; there are: {', '.join(settings)}")
+    settings = {name: how for name, how in settings.items() if not chosen or name in chosen}
     names, numbers = tasks or tuple(TASKS), range(first_seed, first_seed + (1 if quick else seeds))
     rows: list[Outcome] = []
     if results is not None and results.exists():

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from cache_schema.arguments import checks_arguments
 from cache_schema.errors import CacheError, MissingVideoError, UserError
 from cache_schema.files import StrPath
 from cache_schema.frames import table_of, table_of_rows
 from cache_schema.index import keep_index, open_table
+from cache_schema.names import did_you_mean
 from cache_schema.schema import StreamSpec, VideoRecord
 from cache_schema.shard import Shard
 from cache_schema.table import Strings
@@ -41,6 +43,7 @@ class FeatureCache(Mapping[str, "Stream"]):
         CacheError: there is no such folder; from `cache[name]`: no such stream, or a damaged shard.
     """
 
+    @checks_arguments
     def __init__(self, folder: StrPath, *, read_only: bool = False) -> None:
         self.folder = Path(folder)
         self._read_only = read_only
@@ -60,10 +63,15 @@ class FeatureCache(Mapping[str, "Stream"]):
     def __getitem__(self, name: str) -> Stream:
         if name not in self._opened:
             if name not in self.streams:
-                known = ", ".join(self.streams) or "none"
-                raise CacheError(f"{self.folder}: no stream {name!r} in this cache; it has: {known}")
+                raise self.no_stream(name)
             self._opened[name] = Stream(self.folder / name, read_only=self._read_only)
         return self._opened[name]
+
+    def no_stream(self, name: str) -> CacheError:
+        """The error for a stream that the cache does not have."""
+        known = ", ".join(self.streams) or "none"
+        close = did_you_mean(name, self.streams)
+        return CacheError(f"{self.folder}: no stream {name!r} in this cache; it has: {known}{close}")
 
     def __contains__(self, name: object) -> bool:
         return name in self.streams

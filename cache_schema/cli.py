@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import click
 from cache_schema.cache import FeatureCache, shard_paths
 from cache_schema.columns import What
 from cache_schema.command import AS_JSON, SOME_FAILED, count, progress, size, tells_mistakes
-from cache_schema.costs import cost_table
+from cache_schema.costs import Cost, cost_table, stream_cost
 from cache_schema.errors import CacheError, UserError
 from cache_schema.files import printable
 from cache_schema.importers.cli import import_command
@@ -88,26 +88,43 @@ def info(cache: Path, as_json: bool) -> None:
 
 
 @feature_cache.command()
+@click.option("--cache", type=click.Path(path_type=Path), help="The streams of this cache, built in or not.")
 @AS_JSON
 @tells_mistakes
-def costs(as_json: bool) -> None:
+def costs(cache: Path | None, as_json: bool) -> None:
     """Print what one row of each built-in stream costs: counted, in both conventions, and in the papers.
 
     \b
     Example:
       feature-cache costs
+      feature-cache costs --cache CACHE
     """
-    table = cost_table().values()
+    table: list[Cost] = list(cost_table().values())
+    rows_a_video: dict[str, float] = {}
+    if cache is not None:
+        streams = list(FeatureCache(cache).values())
+        if not streams:
+            raise CacheError(f"{cache}: no streams here, so nothing that costs")
+        table = [
+            replace(stream_cost(one.spec), stream=one.name, sampling=one.spec.sampling) for one in streams
+        ]
+        rows_a_video = {one.name: one.total_rows() / max(1, len(one)) for one in streams}
     if as_json:
-        click.echo(json.dumps([asdict(cost) for cost in table], indent=2, ensure_ascii=False))
+        rows = [{"rows_a_video": rows_a_video[one.stream]} if rows_a_video else {} for one in table]
+        records = [asdict(cost) | more for cost, more in zip(table, rows, strict=True)]
+        click.echo(json.dumps(records, indent=2, ensure_ascii=False))
         return
+    width = max(20, *(len(cost.stream) + 1 for cost in table))
     click.echo("GFLOPs for one row up to its features, counting a multiply-accumulate as one or as two\n")
-    click.echo(f"{'stream':20}{'one':>8}{'two':>8}{'papers':>9}  what")
+    click.echo(f"{'stream':{width}}{'one':>8}{'two':>8}{'papers':>9}  what")
     for cost in table:
         paper = "–" if cost.paper is None else f"{cost.paper:.2f}"
         remark = "; the paper's figure counts two" if cost.paper_unit == "flop" else ""
         one, two = cost.gflops("mac"), cost.gflops("flop")
-        click.echo(f"{cost.stream:20}{one:8.3f}{two:8.3f}{paper:>9}  {cost.title}{remark}")
+        if rows_a_video:
+            number = rows_a_video[cost.stream]
+            remark += f"; {number:.1f} rows a video, {number * one:.2f} GFLOPs"
+        click.echo(f"{cost.stream:{width}}{one:8.3f}{two:8.3f}{paper:>9}  {cost.title}{remark}")
 
 
 @feature_cache.command()
@@ -393,7 +410,7 @@ def _drop_stream(cache: Path, name: str, *, dry_run: bool, yes: bool, as_json: b
     opened = FeatureCache(cache)
     folder = cache / name
     if name not in opened and not (name == Path(name).name and folder.is_dir() and not any(folder.iterdir())):
-        raise CacheError(f"{cache}: no stream {name!r} in this cache; it has: {', '.join(opened) or 'none'}")
+        raise opened.no_stream(name)
     files = shard_files(folder)
     total = sum(file[1] for file in files)
     what = f"stream {name} of {cache}: {count(len(files), 'shards')}, {size(total)}"

@@ -6,7 +6,6 @@ Exit codes: 0: done. 1: done, but some videos failed, each named with its reason
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 import signal
@@ -20,6 +19,7 @@ import click
 from cache_schema.annotations import FORMATS, Grouping, LabelSet, read_labels
 from cache_schema.errors import UserError
 from cache_schema.extras import needs_extra
+from cache_schema.names import did_you_mean
 
 SOME_FAILED = 1
 
@@ -49,9 +49,8 @@ class FormatName(click.Choice[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value not in self.choices:
-            close = " or ".join(difflib.get_close_matches(str(value), self.choices))
-            hint = f"{close}? " if close else ""
-            self.fail(f"no format of labels is called {value!r}; {hint}docs/labels.md shows all", param, ctx)
+            close = did_you_mean(str(value), self.choices)
+            self.fail(f"no format of labels is called {value!r}: docs/labels.md shows all{close}", param, ctx)
         return str(value)
 
 

@@ -15,6 +15,8 @@ from functools import cache
 from importlib import resources
 from typing import Literal
 
+import numpy as np
+
 from cache_schema.schema import Sampling, StreamSpec
 
 if sys.version_info >= (3, 11):
@@ -29,6 +31,11 @@ OPERATIONS_PER_MAC: Mapping[Convention, int] = {"mac": 1, "flop": 2}
 def gflops(macs: float, convention: Convention = "mac") -> float:
     """10⁹ operations: the papers' unit with "mac", two operations per multiply-accumulate with "flop"."""
     return macs * OPERATIONS_PER_MAC[convention] / 1e9
+
+
+def gflops_digits(gflops: float, digits: int = 4) -> str:
+    """GFLOPs for people: so many significant digits at most, and never an exponent."""
+    return np.format_float_positional(gflops, digits, unique=False, fractional=False, trim="-")
 
 
 _SIZE = re.compile(r"\d+px")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import shutil
 import socket
+import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
@@ -76,6 +78,29 @@ def replacing_hdf5(path: Path) -> Iterator[h5py.File]:
         yield file
     with replacing(path) as temporary:
         temporary.write_bytes(content.getbuffer())
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OSError where a folder takes no files; a missing one is made for that, and removed again."""
+    missing = missing_folders(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    finally:
+        remove_empty(missing)
+
+
+def missing_folders(folder: Path) -> tuple[Path, ...]:
+    """A folder and those above it as far as they are not there, the deepest first."""
+    return tuple(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the deepest first, up to one that something is in."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def remove_stale_temporaries(folder: Path) -> None:

@@ -1,6 +1,9 @@
-"""Names of files: what a file is taken for by its ending."""
+"""Names: what a file is taken for by its ending, and which known name a misspelt one may stand for."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 # Of files with moving pictures: what libav's muxers and demuxers of video call theirs, and recorders do. Not of
 # what mostly holds something else (.ogg and .m4a sound, .avif and .webp single pictures, .dat anything), nor of
@@ -38,3 +41,17 @@ def split_ending(name: str) -> tuple[str, str]:
 def ending(name: str) -> str:
     """The ending of a file's name in small letters, with its dot; empty where there is none."""
     return split_ending(name)[1]
+
+
+def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The known names that are the most like a wrong one, as the end of a message: "; did you mean lstm?".
+
+    Args:
+        cutoff: how alike they must be, by difflib's ratio, whatever their capitals.
+
+    Returns:
+        Empty where none is alike.
+    """
+    by_small = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), by_small, cutoff=cutoff)
+    return f"; did you mean {' or '.join(by_small[one] for one in close)}?" if close else ""

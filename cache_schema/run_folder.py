@@ -14,23 +14,31 @@ from pathlib import Path
 from typing import Any
 
 from cache_schema.errors import UserError
-from cache_schema.files import replacing
+from cache_schema.files import missing_folders, remove_empty, replacing
 
 CONFIG = "config.json"
 """Which run it is. Written first."""
+_LOCK = ".lock"
+_NAMED = 3  # runs in a message
 
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Make the folder and lock it, so that no two programs write to it.
 
+    After a UserError in the block nothing is left of a run that had not begun: neither its config.json nor a
+    folder that was made for it.
+
     Raises:
         UserError: it cannot be made or written to, or another program holds it.
     """
+    missing = missing_folders(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        there = {*folder.iterdir()}
+        lock = (folder / _LOCK).open("w")
     except OSError as error:
+        remove_empty(missing)
         raise UserError(f"{folder}: cannot be used as a run folder: {error.strerror or error}") from error
     with lock:
         try:
@@ -39,7 +47,15 @@ def alone(folder: Path) -> Iterator[None]:
             raise UserError(f"{folder}: another program is at work in this run folder") from error
         except OSError:
             pass  # a file system without locks
-        yield
+        try:
+            yield
+        except UserError:
+            new = {*folder.iterdir()} - there
+            if new <= {folder / _LOCK, folder / CONFIG}:
+                for path in new:
+                    path.unlink(missing_ok=True)
+                remove_empty(missing)
+            raise
 
 
 def claim(
@@ -87,12 +103,27 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path.parent}: not a finished run: it has no {path.name}") from error
+        raise _no_run(path) from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read; delete the run folder to start again") from error
     if not isinstance(read, dict):
         raise not_ours(path)
     return read
+
+
+def _no_run(path: Path) -> UserError:
+    """The error for a folder that lacks a file which every finished run has."""
+    folder = path.parent
+    if (folder / CONFIG).exists():
+        return UserError(
+            f"{folder}: not a finished run: it has no {path.name}; the command that began it goes on with it"
+        )
+    why = f"it has no {CONFIG}"
+    if not folder.is_dir():
+        why = "a file" if folder.exists() else "no such folder"
+    inside = sorted(str(run.parent) for run in folder.glob(f"*/{CONFIG}"))[:_NAMED]
+    which = f"there are {', '.join(inside)}" if inside else "give the one that its --out names"
+    return UserError(f"{folder}: no run folder of train-policy ({why}); {which}")
 
 
 def not_ours(path: Path) -> UserError:

@@ -112,6 +112,15 @@ class Sampling:
         """Ticks from one dense window's start to the next."""
         return self.stride or self.window
 
+    @property
+    def row(self) -> str:
+        """What a row is of, in a word: a frame, a snippet or a clip; "row" where it may be the whole video."""
+        if self.kind == "frames" or (self.kind == "dense" and self.window == self.step == 1):
+            return "frame"
+        if self.kind == "clips" and not self.frames:
+            return "row"
+        return "snippet" if self.kind == "snippets" else "clip"
+
 
 @dataclass(frozen=True)
 class StreamSpec:
@@ -178,10 +187,13 @@ class StreamSpec:
 
 def differences(ours: StreamSpec, theirs: StreamSpec) -> str:
     """The first two fields in which two specifications differ, in words; empty where they are equal."""
-    return ", ".join(
-        f"{name} {_short(value)} is not {_short(other)}"
-        for name, value, other in [*_differing(theirs, ours)][:2]
-    )
+    return ", ".join(_in_words(name, value, other) for name, value, other in [*_differing(theirs, ours)][:2])
+
+
+def _in_words(name: str, value: object, other: object) -> str:
+    if name == "macs_per_row":
+        return f"a row of {value:,} multiply-accumulates is not one of {other:,}"
+    return f"{name} {_short(value)} is not {_short(other)}"
 
 
 def _differing(one: object, other: object, prefix: str = "") -> Iterator[tuple[str, object, object]]:
@@ -195,7 +207,8 @@ def _differing(one: object, other: object, prefix: str = "") -> Iterator[tuple[s
 
 
 def _short(value: object) -> str:
-    text = str(value) or "unknown"
+    text = ", ".join(value) if isinstance(value, tuple) else str("" if value is None else value)
+    text = text or "unknown"
     if len(text) <= 60:
         return text
     # A digest is told from another by its beginning.

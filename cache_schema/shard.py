@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import resource
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.errors import CacheError
-from cache_schema.files import remove_stale_temporaries, replacing_hdf5
+from cache_schema.files import check_writable, remove_stale_temporaries, replacing_hdf5
 from cache_schema.schema import SCHEMA_VERSION, StreamSpec, VideoRecord, numbers_of, ranges
 
 _STRING_COLUMNS = ("id", "source", "fingerprint", "status", "error")
@@ -62,16 +61,14 @@ def write_shard(
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make a stream's folder, check that it can be written to, and delete what killed writers left there.
+    """Check that a stream's folder can be made and written to, and delete what killed writers left there.
 
     Raises:
         CacheError: it cannot be written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder)
         remove_stale_temporaries(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
     except OSError as error:
         raise CacheError(f"{folder}: cannot write to the cache: {error.strerror or error}") from error
 

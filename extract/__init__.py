@@ -18,6 +18,10 @@ __all__ = ["Extraction", "extract"]
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     if name in __all__:
         from extract import api

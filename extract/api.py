@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cache_schema import FeatureCache, UserError
+from cache_schema.arguments import checks_arguments
 from cache_schema.command import check_scheduler, count
 from cache_schema.files import StrPath, printable
-from extract.backbones import StreamRequest, absolute_weights, parse_stream, weights_by_stream
+from extract.backbones import (
+    StreamRequest,
+    Weights,
+    absolute_weights,
+    moved,
+    parse_stream,
+    weight_words,
+    weights_by_stream,
+)
 from extract.planning import Outcome, nothing_to_do
 from extract.sources import Ids, find_videos
 
@@ -94,12 +103,13 @@ class Extraction:
     __repr__ = __str__
 
 
+@checks_arguments
 def extract(
     videos: StrPath | Sequence[StrPath],
     cache: StrPath,
     streams: str | Sequence[str],
     *,
-    weights: StrPath | Sequence[StrPath] | Mapping[str, StrPath] = "pretrained",
+    weights: Weights = "pretrained",
     fps: float | None = None,
     clips: int | None = None,
     crops: int | None = None,
@@ -157,11 +167,12 @@ def extract(
     requests = [parse_stream(text, **unusual) for text in texts]
     check_scheduler(backend, scheduler)
     _all_apply(requests, **unusual)
+    cache = Path(cache)
+    requests = [_as_there(request, cache) for request in requests]
     names = tuple(request.name for request in requests)
-    by_text = weights_by_stream(["pretrained", *_words(weights)], dict(zip(names, texts, strict=True)))
+    by_text = weights_by_stream(["pretrained", *weight_words(weights)], dict(zip(names, texts, strict=True)))
     chosen = {name: by_text[text] for name, text in zip(names, texts, strict=True)}
     pairs = {request.name: (request, chosen[request.name]) for request in requests}
-    cache = Path(cache)
     for line in sources.notes:
         note(line)
     about: dict[str, Any] = {
@@ -240,15 +251,6 @@ def extract(
     return Extraction(cache, outcome=outcome, **about)
 
 
-def _words(weights: StrPath | Sequence[StrPath] | Mapping[str, StrPath]) -> list[str]:
-    """Weights as --weights takes them."""
-    if isinstance(weights, Mapping):
-        return [f"{stream}={os.fspath(value)}" for stream, value in weights.items()]
-    if isinstance(weights, (str, os.PathLike)):
-        return [os.fspath(weights)]
-    return [os.fspath(value) for value in weights]
-
-
 @contextmanager
 def _threads(number: int | None) -> Iterator[None]:
     """Within it torch uses so many threads; None: as before."""
@@ -260,6 +262,14 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _as_there(request: StreamRequest, cache: Path) -> StreamRequest:
+    """A request for a network from a folder as the cache's stream of that name has it, if there is one."""
+    if not request.network.startswith("transformers:/") or not cache.is_dir():
+        return request
+    opened = FeatureCache(cache, read_only=True)
+    return moved(request, opened[request.name].spec.backbone) if request.name in opened else request
 
 
 def _all_apply(requests: Sequence[StreamRequest], **values: object) -> None:

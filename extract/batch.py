@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cache_schema import StreamSpec
 from cache_schema.command import cluster, count
-from cache_schema.costs import stream_cost
+from cache_schema.costs import gflops_digits, stream_cost
 from cache_schema.tools.describe import sampling_in_words
 from extract.backbones.backbone import Backbone
 from extract.claims import Claim, Claims, clear_dead, wait_for
@@ -172,7 +172,9 @@ def run_rounds(
         for name in sorted({name for streams in plan.missing for name in streams} - priced):
             priced.add(name)
             gflops = stream_cost(specs[name]).gflops()
-            warn(f"{name}: {gflops:.3g} GFLOPs a row, {sampling_in_words(specs[name].sampling)}")
+            warn(
+                f"{name}: {gflops_digits(gflops, 3)} GFLOPs a row, {sampling_in_words(specs[name].sampling)}"
+            )
         with Claims(cache) as claims:
             if claims.unlocked:
                 warn(f"{cache}: its file system has no locks: start no second run on it at the same time")

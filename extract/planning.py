@@ -80,7 +80,7 @@ def make_plan(
     retry_failed: bool,
     read_only: bool = False,
 ) -> Plan:
-    """Compare what is asked for with what a cache has. Makes the folders of streams that are new.
+    """Compare what is asked for with what a cache has, and check that it can be written to.
 
     Args:
         read_only: make and change nothing; a cache that is not there is an empty one.

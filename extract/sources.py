@@ -127,12 +127,15 @@ class _Search:
             raise UserError(f"{printable(path)}: cannot read the list: {error.strerror or error}") from error
         except ValueError as error:
             raise UserError(f"{printable(path)}: {error}") from error
-        if named.missing and not named.found:
-            (first, reason), count = named.missing[0], len(named.missing)
-            raise UserError(
-                f"{printable(path)}: nothing there of the {count} it names, the first: {first}: {reason}; its "
-                f"paths are taken to be relative to {printable(root.absolute())} (--root FOLDER)"
-            )
+        if named.missing:
+            (first, reason), missing = named.missing[0], len(named.missing)
+            lacking = f"nothing there of the {missing:,} it names"
+            if named.found:
+                lacking = f"missing: {missing:,} of the {missing + len(named.found):,} it names"
+            problem = f"{printable(path)}: {lacking}, the first: {first}: {reason}{_about_root(first, root)}"
+            if not named.found:
+                raise UserError(problem)
+            self._notes.append(problem)
         if not named.found:
             self._notes.append(f"{printable(path)}: an empty list")
         if named.labelled:
@@ -301,6 +304,22 @@ def _nothing_there(path: Path) -> str:
             "the folder"
         )
     return f"{printable(path)}: no such file or folder"
+
+
+def _about_root(missing: str, root: Path) -> str:
+    """What a list's paths are relative to, and the folder that they may be meant from.
+
+    Args:
+        missing: a path of the list, below `root` unless it is an absolute one, or an address.
+    """
+    taken = f"; its paths are taken to be relative to {printable(root.absolute())} (--root FOLDER)"
+    if not Path(missing).is_relative_to(root):
+        return ""
+    text = Path(missing).relative_to(root)
+    for folder in (Path(), *root.absolute().parents):
+        if os.path.lexists(folder / text):
+            return f"{taken}; it is there with --root {printable(folder)}"
+    return taken
 
 
 def _split_ambiguous(

@@ -26,6 +26,10 @@ _PLACES = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
         return resolve_name(f"{_PLACES[name]}:{name}")

@@ -5,7 +5,6 @@ Each function calls what the command of its name calls; docs/python.md goes thro
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -16,16 +15,18 @@ from typing import Any, Literal, get_args, get_origin
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, read_labels
+from cache_schema.arguments import checks_arguments
 from cache_schema.files import StrPath
+from cache_schema.names import did_you_mean
 from policy import runs
 from policy.config import DataConfig, RunConfig, types_of
 from policy.deploy.applying import Answers, answers_to, prepare
-from policy.deploy.arguments import Ids, find_videos
+from policy.deploy.arguments import Ids, Weights, find_videos, weight_words
 from policy.deploy.trained import TrainedPolicy, open_run
 from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget
 from policy.evaluation.predictions import Predictions
 from policy.finished import ClassProbabilities, Evaluated, evaluate_run, predict_run
-from policy.registry import CONFIGS, completed, usual_recipe
+from policy.registry import completed, config_of, usual_recipe
 from policy.runs import choose_device, read_config, read_result, run_method
 from policy.training.loop import Epoch
 
@@ -42,6 +43,7 @@ class Run(runs.Run):
     """
 
     @staticmethod
+    @checks_arguments
     def load(folder: StrPath) -> Run:
         """Open a run folder. Raises UserError where it holds no finished run."""
         return Run(Path(folder), read_result(Path(folder)), reused=True)
@@ -55,6 +57,7 @@ class Run(runs.Run):
         """For videos whose frames, or rows, come from you: sessions, cameras, ONNX."""
         return open_run(self.folder)
 
+    @checks_arguments
     def evaluate(
         self,
         cache: Cache,
@@ -108,6 +111,7 @@ class Run(runs.Run):
             note=note,
         )
 
+    @checks_arguments
     def predict(
         self,
         cache: Cache,
@@ -141,6 +145,7 @@ class Run(runs.Run):
             note=note,
         )
 
+    @checks_arguments
     def curve(
         self,
         cache: Cache,
@@ -207,11 +212,12 @@ class Run(runs.Run):
             note(line)
         return Curve(self.result.title, tuple(points))
 
+    @checks_arguments
     def apply(
         self,
         videos: StrPath | Sequence[StrPath],
         *,
-        weights: Mapping[str, StrPath] | None = None,
+        weights: Weights | None = None,
         ids: Ids = "stem",
         frames_fps: float | None = None,
         root: StrPath | None = None,
@@ -229,7 +235,8 @@ class Run(runs.Run):
 
         Args:
             videos: files, folders, or lists of paths (.txt, .csv).
-            weights: by stream; of streams that were extracted with the weights of a file they are needed.
+            weights: of all streams, or by stream, as `extract` takes them; of streams that were extracted with
+                the weights of a file they are needed.
 
         Raises:
             UserError: there are no videos, or the policy does not work on videos or with these weights.
@@ -239,7 +246,7 @@ class Run(runs.Run):
             note(line)
         ready = prepare(
             self.folder,
-            weights=[f"{stream}={os.fspath(value)}" for stream, value in (weights or {}).items()],
+            weights=weight_words(weights or ()),
             device=device,
             precision=precision,
             batch=batch,
@@ -251,6 +258,7 @@ class Run(runs.Run):
         return answers_to(sources, ready)
 
 
+@checks_arguments
 def train(
     method: str | RunConfig,
     cache: Cache,
@@ -306,15 +314,12 @@ def configured(method: str, options: Mapping[str, Any], recipe: str | None = Non
         UserError: there is no such method or option, one that is needed is missing, or a value is of another type
             or contradicts others.
     """
-    if method not in CONFIGS:
-        raise UserError(f"no method {method!r}; there are: {', '.join(CONFIGS)}")
-    config = CONFIGS[method]
+    config = config_of(method)
     by_name = {option.name: option for option in fields(config)}
     for name in options:
         if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(by_name)}"
-            raise UserError(f"{method} has no option {name!r}; {hint}")
+            close = did_you_mean(name, by_name) or f"; it has: {', '.join(by_name)}"
+            raise UserError(f"{method} has no option {name!r}{close}")
     values = {}
     for name, value in options.items():
         parse = by_name[name].metadata["parse"]

@@ -280,8 +280,7 @@ class _Finished:
         self.of_run = read_config(folder)
         self.data_config = config
         self.streams, self.pool = self._streams()
-        named: dict[str, Any] = {**self.streams}
-        self.config = replace(self.of_run, **named)
+        self.config = self.of_run.reading(self.streams)
         self.lack = ""
 
     def usual_subset(self) -> str:
@@ -367,6 +366,9 @@ class _Finished:
         """What the run was trained and judged on, if cache and labels hold it; else `lack` says why not."""
         if self.labels is None:
             self.lack = "there are no labels"
+            return None
+        if self.train_subset not in self.labels.subsets:
+            self.lack = f"{self.labels.source} has no subset {self.train_subset!r}, which it was trained on"
             return None
         try:
             data = open_data(self.of_run, self.cache, self.labels)

@@ -16,10 +16,16 @@ from torch import Tensor, nn
 from cache_schema import FeatureCache, UserError
 from cache_schema.costs import stream_cost
 from policy.config import RunConfig
-from policy.data.batches import Batch, Role, VideoSet, batched, every_row, fed
+from policy.data.batches import Batch, Role, VideoSet, batched, every_row, fed, uniform_rows
 from policy.data.opening import Dataset
 from policy.evaluation.ledger import Ledger, charge
-from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind
+from policy.evaluation.operating import (
+    Curve,
+    OperatingPoint,
+    OperatingTarget,
+    TargetKind,
+    doubled_up_to,
+)
 from policy.evaluation.predictions import Judged, Predictions
 from policy.session import Session, TrainedRun
 
@@ -336,6 +342,13 @@ class Method(ABC):
         """
         return torch.randperm(len(videos), generator=generator)
 
+    def prepare(self, videos: VideoSet, device: torch.device) -> None:  # noqa: B027  # most need nothing
+        """Called once before the first step, with the training videos: for what losses need of all of them.
+
+        The model is on the device. Also where a stopped training goes on: what this changes in the model is then
+        replaced by what was saved.
+        """
+
     @abstractmethod
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
         """The loss of a training batch, differentiable, and further values for the log.
@@ -454,6 +467,18 @@ def evaluate(
                     gates[draw, places] = method.gated is not None
             start = stop
     return with_costs(method, videos, scores, offsets, gates, row_counts, further_macs)
+
+
+def curve_of_rows(method: Method, videos: VideoSet, *, device: torch.device) -> Curve:
+    """A trained method on fewer uniformly spaced rows than it was trained on, and on more: 1, 2, 4, … and all.
+
+    Of a video that has fewer, all rows. Rows of a point are not among those of the next: who goes on pays anew.
+    """
+    lengths, points = np.diff(row_offsets(videos)).tolist(), []
+    for count in doubled_up_to(max(lengths)):
+        rows = [uniform_rows(length, count) for length in lengths]
+        points.append(OperatingPoint(count, evaluate(method, videos, device=device, rows=rows)))
+    return Curve(method.title, tuple(points))
 
 
 @contextmanager

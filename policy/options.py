@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -14,8 +13,9 @@ from click.core import ParameterSource
 
 from cache_schema import UserError
 from cache_schema.command import VAL_FRACTION, RequestError, label_options, options
+from cache_schema.names import did_you_mean
 from cache_schema.run_folder import CONFIG, read_json
-from policy.config import DataConfig, TrainingConfig, types_of
+from policy.config import DataConfig, RunConfig, TrainingConfig, types_of
 from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -163,8 +163,8 @@ def _settings_of(context: click.Context) -> dict[str, Setting]:
 
 
 def _no_field(name: str, fields: Mapping[str, Setting], where: str) -> RequestError:
-    near = get_close_matches(name, fields, cutoff=0.5) or sorted(fields)
-    return RequestError(f"{where}: there is no field {name!r}; did you mean {', '.join(near)}?")
+    close = did_you_mean(name, fields, cutoff=0.5) or f"; there are: {', '.join(sorted(fields))}"
+    return RequestError(f"{where}: there is no field {name!r}{close}")
 
 
 def _supply(context: click.Context, values: Mapping[str, Any]) -> None:
@@ -270,6 +270,23 @@ def command_words(names: Container[str], **changed: Any) -> list[str]:
         default = context.get_parameter_source(name) is not ParameterSource.COMMANDLINE
         if name in names and not default and value is not None:
             words += option_words(parameter, value)
+    return words
+
+
+def config_words(config: RunConfig, usual: RunConfig) -> list[str]:
+    """What a configuration has otherwise than another of its method, as words of the method's command line."""
+    words: list[str] = []
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if value == getattr(usual, option.name):
+            continue
+        on, _, off = (option.metadata["flag"] or f"--{option.name.replace('_', '-')}").partition("/")
+        if isinstance(value, bool):
+            words.append(on if value else off)
+        elif value is not None:
+            words += [
+                word for one in (value if isinstance(value, tuple) else [value]) for word in (on, str(one))
+            ]
     return words
 
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from policy.config import RunConfig, names_of
 
 R = TypeVar("R", bound=RunConfig)
+
+
+@dataclass(frozen=True)
+class HalfOf:
+    """Stands for half of another option's value."""
+
+    option: str
+
+    def __str__(self) -> str:
+        return f"half of {self.option.replace('_', '-')}"
+
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "paper": {
@@ -49,6 +60,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "multi_label": False,
     },
     "robust": {
+        "coarse_hidden": HalfOf("fine_hidden"),
         "gate_hidden": 64,
         "usage_loss": "constrained",
         "warmup": 0.5,
@@ -82,4 +94,14 @@ def with_recipe(config: R, name: str | None, given: Collection[str] = ()) -> R:
     if name is None or name == NO_RECIPE:
         return config
     names = names_of(type(config)) - set(given)
-    return replace(config, **{field: value for field, value in RECIPES[name].items() if field in names})
+    values = {field: value for field, value in RECIPES[name].items() if field in names}
+    return replace(config, **halved(values, type(config), vars(config)))
+
+
+def halved(values: Mapping[str, Any], config: type[RunConfig], others: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without a `HalfOf`, which is taken of `values`, `others` or the configuration's default."""
+    fields = {**{name: getattr(config, name) for name in names_of(config)}, **others, **values}
+    return {
+        name: max(1, fields[value.option] // 2) if isinstance(value, HalfOf) else value
+        for name, value in values.items()
+    }

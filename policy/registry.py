@@ -1,21 +1,28 @@
-"""The methods by their name on the command line; the only module that knows every family."""
+"""The methods by their name on the command line; the only module that knows every family.
+
+Other packages add methods by entry points (docs/extending.md): those of the group `GROUPS[0]` are configurations,
+which import no torch, those of `GROUPS[1]` the methods, both by the method's name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cache_schema import UserError
+from cache_schema.names import did_you_mean
 from policy.config import RunConfig, names_of
-from policy.recipes import DEFAULT_RECIPE, with_recipe
+from policy.recipes import DEFAULT_RECIPE, halved, with_recipe
 
 if TYPE_CHECKING:  # it imports torch, for which --help has no time
     from policy.method import Method
 
 T = TypeVar("T")
 
-_PLACES = {
+PLACES: Mapping[str, tuple[str, str, str]] = {
     "liteeval": ("liteeval", "config:LiteEvalConfig", "method:LiteEvalMethod"),
     "uniform": ("baselines", "config:UniformConfig", "uniform:Uniform"),
     "uniform-cf": ("baselines", "config:UniformCFConfig", "uniform:UniformCF"),
@@ -27,6 +34,14 @@ _PLACES = {
     "coarse-only": ("baselines", "config:CoarseOnlyConfig", "lstm:CoarseOnly"),
     "adaframe": ("samplers", "adaframe_config:AdaFrameConfig", "adaframe:AdaFrame"),
     "random-gating": ("liteeval", "config:RandomGatingConfig", "random_gating:RandomGating"),
+    "frame-exit": ("samplers", "rows_config:FrameExitConfig", "frame_exit:FrameExit"),
+    "scsampler": ("samplers", "rows_config:SCSamplerConfig", "scsampler:SCSampler"),
+    "confidence-exit": ("samplers", "rows_config:ConfidenceExitConfig", "confidence_exit:ConfidenceExit"),
+    "motion-difference": (
+        "samplers",
+        "rows_config:MotionDifferenceConfig",
+        "motion_difference:MotionDifference",
+    ),
     "selector": ("selection", "config:SelectorConfig", "method:Selector"),
     "selector-cascade": ("selection", "config:SelectorCascadeConfig", "sequential:SelectorCascade"),
     "localization-selector": (
@@ -34,39 +49,87 @@ _PLACES = {
         "config:LocalizationSelectorConfig",
         "selector:LocalizationSelector",
     ),
+    "ar-net": ("samplers", "ar_net_config:ARNetConfig", "ar_net:ARNet"),
     "wtalc": ("localization", "config:WTALCConfig", "method:WTALC"),
 }
 """By name: the family, and in it the places of the configuration and of the method."""
+
+
+GROUPS = ("thriftvid.configurations", "thriftvid.methods")
+
+
+@cache
+def from_packages() -> Mapping[str, tuple[EntryPoint, EntryPoint]]:
+    """Configuration and method of other packages, by the method's name.
+
+    Raises:
+        UserError: a package names one without the other, or as a method that there is.
+    """
+    configs, methods = ({point.name: point for point in entry_points(group=group)} for group in GROUPS)
+    for name, point in {**configs, **methods}.items():
+        if name in PLACES:
+            raise UserError(
+                f"{_package(point)} adds the method {name}, which there is: it must rename its own"
+            )
+        if name not in configs or name not in methods:
+            missing = GROUPS[name in configs]
+            raise UserError(f"{_package(point)} adds the method {name} without an entry point in {missing}")
+    return {name: (point, methods[name]) for name, point in configs.items()}
+
+
+def _package(point: EntryPoint) -> str:
+    return f"the package {point.dist.name if point.dist else point.module}"
 
 
 class _Registry(Mapping[str, T]):
     """Knows the names, and imports a class when it is asked for.
 
     Args:
-        part: of `_PLACES`.
+        part: of `PLACES`, and one more than that of `GROUPS`.
     """
 
     def __init__(self, part: int) -> None:
         self._part = part
 
     def __getitem__(self, name: str) -> T:
-        place = _PLACES[name]
+        place = PLACES.get(name)
+        if place is None:
+            return self._loaded(from_packages()[name][self._part - 1])
         resolved: T = resolve_name(f"policy.{place[0]}.{place[self._part]}")
         return resolved
 
+    @staticmethod
+    def _loaded(point: EntryPoint) -> T:
+        try:
+            loaded: T = point.load()
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"{_package(point)}: its method {point.name} cannot be imported: {error}; repair or uninstall it"
+            ) from error
+        return loaded
+
     def __contains__(self, name: object) -> bool:  # without an import
-        return name in _PLACES
+        return name in PLACES or name in from_packages()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_PLACES)
+        yield from PLACES
+        yield from from_packages()
 
     def __len__(self) -> int:
-        return len(_PLACES)
+        return len(PLACES) + len(from_packages())
 
 
 CONFIGS: Mapping[str, type[RunConfig]] = _Registry(1)
 """The options of each method; these need no torch."""
 METHODS: Mapping[str, type[Method]] = _Registry(2)
+
+
+def config_of(method: str) -> type[RunConfig]:
+    """The options of a method. Raises UserError, which names those most like it, where there is no such method."""
+    if method not in CONFIGS:
+        close = did_you_mean(method, CONFIGS)
+        raise UserError(f"no method {method!r}; there are: {', '.join(CONFIGS)}{close}")
+    return CONFIGS[method]
 
 
 def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
@@ -76,14 +139,13 @@ def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
         UserError: there is no such method.
         TypeError: one of the values is not an option of any method.
     """
-    if method not in CONFIGS:
-        raise UserError(f"no method {method!r}; there are: {', '.join(CONFIGS)}")
-    config, values = CONFIGS[method], {**values, **more}
+    config, values = config_of(method), {**values, **more}
     options = names_of(config)
     unknown = values.keys() - options
     if unknown and (unknown := unknown - names_of(*CONFIGS.values())):
         raise TypeError(f"no method reads {', '.join(sorted(unknown))}")
-    return config(**{name: value for name, value in values.items() if name in options})
+    taken = {name: value for name, value in values.items() if name in options}
+    return config(**halved(taken, config, {}))
 
 
 def usual_recipe(method: str) -> str | None:
@@ -91,7 +153,7 @@ def usual_recipe(method: str) -> str | None:
     from policy.selection.config import SelectionConfig
 
     config = CONFIGS[method]
-    of_frames = names_of(config) & {"coarse", "fine"} and not issubclass(config, SelectionConfig)
+    of_frames = names_of(config) & {"coarse", "fine", "streams"} and not issubclass(config, SelectionConfig)
     return DEFAULT_RECIPE if of_frames else None
 
 

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from cache_schema import FeatureCache, Stream, UserError
 from cache_schema.annotations import Grouping, LabelSet
+from cache_schema.command import count
 from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
 from policy.config import RunConfig
@@ -358,6 +359,12 @@ def _carry_out(
     elif not method.by_descent and (config.validation or config.validation_subset):
         listener.note(f"{config.method} is not trained in epochs here: nothing is validated")
     elif method.by_descent:
+        trained_on, held_out = split(method, data.train)
+        if len(held_out):
+            listener.note(
+                f"--validation {config.validation:g}: {len(held_out):,} of these "
+                f"{count(len(data.train), 'training videos')} held out, {len(trained_on):,} trained on"
+            )
         _set_teacher(method, data, device)
         _hand_over_runs(method, data, device)
         history = _train(

@@ -77,7 +77,7 @@ def plant(
         shown: for how many rows a detail is on screen, at least and at most.
     """
     random = np.random.default_rng(seed)
-    coarse_scene, fine_scene = (_directions(random, classes + 2, dim) * signal for _ in range(2))
+    coarse_scene, fine_scene = (directions(random, classes + 2, dim) * signal for _ in range(2))
     readable = classes // 2 if readable is None else readable
     if readable_signal is not None:
         coarse_scene[:readable] *= readable_signal / signal
@@ -157,7 +157,7 @@ def oracle(config: LiteEvalConfig, planted: Planted, folder: Path) -> Prediction
     return evaluate(method, data.evaluation, device=cpu)
 
 
-def _directions(random: np.random.Generator, count: int, dim: int) -> Rows:
+def directions(random: np.random.Generator, count: int, dim: int) -> Rows:
     """(count, dim) unit vectors."""
     vectors = random.standard_normal((count, dim))
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

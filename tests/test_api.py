@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 import policy
 from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
-from cache_schema.annotations import LabelSet, VideoLabel
+from cache_schema.annotations import LabelSet, VideoLabel, read_labels
 from extract import extract
 from extract.cli import batch_extract
 from extract.sources import SourceVideo
@@ -41,6 +41,7 @@ from tests.planted import write_planted, write_planted_labels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+WRONG: Any = 7
 LITEEVAL: dict[str, Any] = {
     "coarse": "coarse_112",
     "fine": "fine_224",
@@ -103,6 +104,8 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
     [first, second] = found.best(2)[:2]
     assert first[:2] == (found.video_ids[0], 1) and second[1] == 2 and first[3] >= second[3]
     assert first[2] == found.classes[found.probabilities[0].argmax()]
+    for weights in ("random:0", ["random:0"], {"fine_224": "random:0"}):
+        assert list(run.apply(__file__, weights=weights).failed) == ["test_api"]
     assert "top-1" in repr(run.predictions()) and "fine_224" in repr(run.open())
 
 
@@ -123,10 +126,39 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
         ),
         (lambda run, cache, labels: run.evaluate(cache, labels, out=run.folder), "is the run itself"),
         (lambda run, cache, labels: run.apply("nowhere.mp4"), "no such file or folder"),
-        (lambda run, cache, labels: policy.Run.load("nowhere"), "not a finished run"),
+        (
+            lambda run, cache, labels: run.apply(__file__, weights={"x3d_m": "random:0"}),
+            "--weights x3d_m=random:0: 'x3d_m' is none of the streams",
+        ),
+        (lambda run, cache, labels: run.apply(__file__, weights=7), "weights: str or Path or a list of str"),
+        (
+            lambda run, cache, labels: run.apply([pickle]),
+            "videos: str or Path or a list of str or Path is taken",
+        ),
+        (
+            lambda run, cache, labels: run.evaluate(cache, labels, usage="0.1"),
+            "usage: float or None is taken",
+        ),
+        (
+            lambda run, cache, labels: run.curve(cache, labels, usages=["0.1"]),
+            "usages: a list of float or None",
+        ),
+        (lambda run, cache, labels: run.predict(7), "cache: str or Path or FeatureCache is taken, not 7"),
+        (lambda run, cache, labels: policy.Run.load(WRONG), "folder: str or Path is taken, not 7"),
+        (lambda run, cache, labels: FeatureCache(WRONG), "folder: str or Path is taken, not 7"),
+        (lambda run, cache, labels: read_labels(WRONG), "path: str or Path is taken, not 7"),
+        (
+            lambda run, cache, labels: policy.PaddedDataset(cache, [WRONG], labels),
+            "streams: str or a list of str is taken, not [7]",
+        ),
+        (
+            lambda run, cache, labels: policy.train("liteeval", WRONG, labels, "x"),
+            "cache: str or Path or Feature",
+        ),
+        (lambda run, cache, labels: policy.Run.load("nowhere"), "no run folder of train-policy"),
         (
             lambda run, cache, labels: policy.train("litevall", cache, labels, "x"),
-            "no method 'litevall'; there are: liteeval",
+            "; did you mean liteeval or liteeval-rl?",
         ),
         (
             lambda run, cache, labels: policy.train("liteeval", cache, labels, "x", gama=1),
@@ -234,6 +266,17 @@ def test_extract_and_batch_extract_say_the_same(tmp_path: Path) -> None:
         assert f"Error: {caught.value}\n" in told.output
     with pytest.raises(UserError, match="no stream to extract"):
         extract(tmp_path / "v.mp4", tmp_path / "cache", [])
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"streams": [pickle]}, "streams: str or a list of str is taken, not [<module 'pickle'"),
+        ({"fps": "2"}, "fps: float or None is taken, not '2'"),
+        ({"fps": True}, "fps: float or None is taken, not True"),
+        ({"damaged": "kept"}, "damaged: 'refuse' or 'keep' is taken, not 'kept'"),
+        ({"weights": {"x3d_m": 0}}, "weights: str or Path or a list of str or Path or a dict of"),
+    ]
+    for given_wrongly, message in wrong:
+        with pytest.raises(UserError) as caught:
+            extract(tmp_path / "v.mp4", tmp_path / "cache", **{"streams": "x3d_m", **given_wrongly})
+        assert str(caught.value).startswith(message)
 
 
 def test_what_cannot_be_read_is_named_and_not_raised(
@@ -254,7 +297,10 @@ def test_what_cannot_be_read_is_named_and_not_raised(
 
 @pytest.mark.parametrize("name", ["policy", "extract"])
 def test_an_import_is_quick(name: str) -> None:
-    code = f"import sys, {name}; assert not {{'torch', 'pandas', 'av'}} & set(sys.modules); {name}.nothing"
+    code = (
+        f"import sys, {name}; assert {{*{name}.__all__}} <= {{*dir({name})}}; "
+        f"assert not {{'torch', 'pandas', 'av'}} & set(sys.modules); {name}.nothing"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.stderr.splitlines()[-1] == f"AttributeError: module '{name}' has no attribute 'nothing'"
 
@@ -300,6 +346,27 @@ def test_reprs_of_what_was_found() -> None:
         GroundTruth(none, none, np.zeros((0, 2)), none, np.zeros((0, 2))),
     )
     assert repr(judged) == "Localizations(videos 2, classes 3: detections 3, 1.500 GFLOPs per video)"
+
+
+def test_predictions_and_curves_as_tables(planted: Path) -> None:
+    pytest.importorskip("pandas")
+    run = policy.Run.load(planted / "runs/liteeval")
+    found = run.predictions()
+    table = found.to_frame()
+    assert table.index.tolist() == list(found.video_ids) and table["rows"].tolist() == found.lengths.tolist()
+    for number, video in enumerate(found.video_ids):
+        start, end = found.offsets[number : number + 2]
+        line, scores = table.loc[video], found.scores[:, number].mean(axis=0)
+        assert line["fine_rows"] == found.gates[:, start:end].sum() / len(found.gates)
+        assert np.isclose(line["usage"], found.gates[:, start:end].mean())
+        assert line["class"] == scores.argmax() and np.isclose(line["probability"], scores.max())
+        assert line["correct"] == found.labels[number, found.scores[:, number].argmax(axis=1)].mean()
+    assert np.isclose(table["gflops"].mean(), run.result.gflops_mean)
+    curve = run.curve(planted / "cache", planted / "labels.csv", usages=[0.5, 0.0], note=lambda line: None)
+    points = curve.to_frame()
+    assert points.index.tolist() == [0.5, 0.0] and points["top1"].tolist() == curve.top1.tolist()
+    assert list(points.columns) == ["gflops", "top1", "mean_average_precision"]
+    assert points["gflops"].tolist() == curve.gflops.tolist()
 
 
 def test_a_cache_goes_to_other_processes_without_its_rows(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache_schema import FeatureCache, VideoRecord, write_shard
-from cache_schema.tools.export import LIST_COLUMNS, file_name
+from cache_schema.tools.export import LIST_COLUMNS, SPEC_NAME, file_name
 from tests.cache_commands import files_of, run
 from tests.caches import make_partial, make_record, make_spec, write_stream
 
@@ -49,7 +49,7 @@ def test_npz_holds_everything(tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, told, _ = run("export", tmp_path / "cache", "--stream", SPEC.name, "--out", out, "--json")
     assert code == 0 and json.loads(told) == {"written": 2, "present": 0, "partial": {}, "failed": {}}
-    assert sorted(files_of(out)) == ["a.npz", "b/c.npz", "videos.csv"]
+    assert sorted(files_of(out)) == ["a.npz", "b/c.npz", SPEC_NAME, "videos.csv"]
     record = FeatureCache(tmp_path / "cache")[SPEC.name]["b/c"]
     with np.load(out / "b/c.npz", allow_pickle=False) as kept:
         assert sorted(kept) == ["duration_s", "features", "fps", "scores", "spans"]
@@ -128,7 +128,7 @@ def test_npy_of_scores_in_float32(tmp_path: Path) -> None:
     scores = np.load(tmp_path / "out/a.npy", allow_pickle=False)
     expected = FeatureCache(tmp_path / "cache")[SPEC.name]["a"].scores
     assert expected is not None and scores.dtype == np.float32 and np.array_equal(scores, expected)
-    assert sorted(files_of(tmp_path / "out")) == ["a.npy", "videos.csv"]
+    assert sorted(files_of(tmp_path / "out")) == ["a.npy", SPEC_NAME, "videos.csv"]
     write_stream(tmp_path / "cache", make_spec("other_8"), {"a": 1})
     code, _, err = run(*command[:3], "other_8", *command[4:], "--what", "scores")
     assert code == 2 and "no scores" in err
@@ -172,7 +172,7 @@ def test_hostile_ids_stay_below_the_folder(form: str, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
     table = listed(out)
     assert sorted(line["id"] for line in table) == sorted(HOSTILE)
-    assert sorted(line["file"] for line in table) == sorted(set(files_of(out)) - {"videos.csv"})
+    assert sorted(line["file"] for line in table) == sorted(set(files_of(out)) - {"videos.csv", SPEC_NAME})
     assert f"0 files written, {len(HOSTILE)} there already" in run(*command)[1]
 
 

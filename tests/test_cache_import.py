@@ -18,7 +18,9 @@ from hypothesis.extra import numpy as arrays
 from cache_schema import FeatureCache, Sampling, Stream, write_shard
 from cache_schema.costs import cost_table, stream_cost
 from cache_schema.importers.instants import Timing, spans_of
+from cache_schema.importers.lists import read_lengths
 from cache_schema.importers.rows import Rows
+from cache_schema.tools.export import SPEC_NAME
 from extract.backbones import BUILT_IN
 from extract.sampling import clip_times
 from tests.cache_commands import files_of, killed_at_random, run
@@ -108,6 +110,50 @@ def test_every_form_of_the_same_scores_is_the_same_stream(tmp_path: Path) -> Non
         assert record.features.shape == (1, 0) and record.scores is not None
         assert np.array_equal(record.scores, row.astype(np.float16)[None])
         assert np.isnan(record.spans).all() and np.isnan(record.duration_s)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("excel.csv", "\ufeffVideo ID;cat ; dog;ant;;\r\na;0,5;-1,25;2\r\nb ;1;2;3;;\r\n;;;;;\r\n"),
+        ("stated.csv", "sep=;\r\nvideo_id;cat;dog;ant\r\na;0,5;-1,25;2\r\nb;1;2;3\r\n"),
+        ("tabs.tsv", "filename\tcat\tdog\tant\na\t0,5\t-1.25\t2e0\nb\t1\t2\t3\n"),
+        ("quoted.csv", '"video_id","cat","dog","ant"\n"a","0.5","-1.25","2"\n"b","1","2","3"\n'),
+        ("pandas.csv", ",cat,dog,ant\na,0.5,-1.25,2\nb,1,2,3\n"),
+        ("numbered.csv", ",video_id,cat,dog,ant\n0,a,0.5,-1.25,2\n1,b,1,2,3\n"),
+        ("write.csv", '"","cat","dog","ant"\n"a",0.5,-1.25,2\n"b",1,2,3\n'),
+        ("write.table.txt", '"cat" "dog" "ant"\n"a" 0.5 -1.25 2\n"b" 1 2 3\n'),
+        ("rows.txt", '"video_id" "cat" "dog" "ant"\n"1" "a" 0.5 -1.25 2\n"2" "b" 1 2 3\n'),
+        ("csv2.csv", '"video_id";"cat";"dog";"ant"\n"1";"a";0,5;-1,25;2\n"2";"b";1;2;3\n'),
+    ],
+)
+def test_scores_as_spreadsheets_pandas_and_r_write_them(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    stream = imported(tmp_path / "cache", tmp_path / name, *COST)
+    assert list(stream) == ["a", "b"] and stream.spec.classes == tuple(CLASSES)
+    for video_id, expected in {"a": [0.5, -1.25, 2], "b": [1, 2, 3]}.items():
+        found = stream[video_id].scores
+        assert found is not None and found.tolist() == [expected]
+
+
+def test_ids_and_lengths_are_in_tables_of_spreadsheets(tmp_path: Path) -> None:
+    values = scores(2, 4, 3)
+    np.save(tmp_path / "a.npy", values)
+    tables = {
+        "labels.csv": "\ufeffVideo ID;Label;Subset\r\nb;swim, freestyle;train\r\na;run;test\r\n",
+        "labels.tsv": "subset\tvideo\ntrain\tb\ntest\ta\n",
+        "labels.txt": "video_id\tlabel\nb\tswim\na\trun\n",
+        "rows.txt": '"id" "label"\n"1" "b" "swim"\n"2" "a" "run"\n',
+        "plain.txt": "b\na\n",
+    }
+    for number, (name, text) in enumerate(tables.items()):
+        (tmp_path / name).write_bytes(text.encode())
+        words = (tmp_path / "a.npy", "--ids", tmp_path / name, *COST)
+        stream = imported(tmp_path / f"cache{number}", *words)
+        assert np.array_equal(stream["b"].scores, values[0].astype(np.float16)), name  # type: ignore[arg-type]
+    (tmp_path / "lengths.csv").write_text("Video ID;Duration\na;4,25\nb;3,5\n")
+    lengths = read_lengths(tmp_path / "lengths.csv")
+    assert (lengths.of("a"), lengths.of("b")) == (4.25, 3.5)
 
 
 def test_clips_of_each_video(tmp_path: Path) -> None:
@@ -288,7 +334,9 @@ def test_export_import_export_changes_no_byte(form: str, classes: int, tmp_path:
     def export(cache: str, stream: str, out: str) -> dict[str, bytes]:
         words = ("--stream", stream, "--out", tmp_path / out, "--format", form)
         assert run("export", tmp_path / cache, *words)[0] == 0
-        return files_of(tmp_path / out)
+        files = files_of(tmp_path / out)
+        assert json.loads(files.pop(SPEC_NAME))["name"] == stream
+        return files
 
     first = export("cache", spec.name, "first")
     stream = imported(tmp_path / "again", tmp_path / "first", "--fps", "1", *COST)
@@ -321,6 +369,30 @@ def test_spans_of_the_file_stay_and_must_fit(tmp_path: Path) -> None:
     ]
     err = refused(tmp_path / "out", *COST, "--fps", "1", into=tmp_path / "other")
     assert "row 0 saw second 0 to 2.6 according to its spans, but a frame at 0" in err
+
+
+def test_ids_are_as_those_of_labels(tmp_path: Path) -> None:
+    values = scores(3, 3)
+    np.save(tmp_path / "a.npy", values)
+    (tmp_path / "ids.txt").write_text("run/a.mp4\nb.AVI\nwalk.in.the.park\n")
+    (tmp_path / "lengths.csv").write_text("video_id,duration_s\nrun/a.mp4,4.5\n")
+    words = ("--ids", tmp_path / "ids.txt", *COST, "--into", tmp_path / "cache", "--stream", "mine")
+    code, out, _ = run("import", tmp_path / "a.npy", *words, "--lengths", tmp_path / "lengths.csv")
+    assert code == 0 and "note: ids are without the videos' endings, run/a for run/a.mp4" in out
+    stream = FeatureCache(tmp_path / "cache")["mine"]
+    assert list(stream) == ["b", "run/a", "walk.in.the.park"] and stream["run/a"].duration_s == 4.5
+    assert np.array_equal(stream["b"].scores, values[1:2].astype(np.float16))  # type: ignore[arg-type]
+    (tmp_path / "ids.txt").write_text("a.mp4\na.avi\nb.mp4\n")
+    words = (*words[:-3], tmp_path / "both", *words[-2:])
+    code, out, _ = run("import", tmp_path / "a.npy", *words)
+    assert code == 0 and "note: ids keep the videos' endings, without which two would be the same" in out
+    assert list(FeatureCache(tmp_path / "both")["mine"]) == ["a.avi", "a.mp4", "b.mp4"]
+    for cache in ("cache", "both"):  # of an export they are those of a cache
+        out_folder = tmp_path / f"out of {cache}"
+        assert run("export", tmp_path / cache, "--stream", "mine", "--out", out_folder)[0] == 0
+        assert run("import", out_folder, "--into", tmp_path / f"{cache} again")[0] == 0
+        again, kept = (FeatureCache(tmp_path / name)["mine"] for name in (f"{cache} again", cache))
+        assert list(again) == list(kept) and again.digest() == kept.digest()
 
 
 # What a row costs
@@ -370,7 +442,10 @@ def test_again_nothing_is_done_and_more_is_added(tmp_path: Path) -> None:
     assert code == 2 and "v3.npy: video 'v3': stream mine has other rows of it already" in err
     for others, told in (
         (("--fps", "2"), "sampling.fps 1.0 is not 2.0"),
-        (("--gflops-per-row", "5"), "macs_per_row 4730000000 is not 5000000000"),
+        (
+            ("--gflops-per-row", "5"),
+            "a row of 4,730,000,000 multiply-accumulates is not one of 5,000,000,000",
+        ),
         (("--what", "scores"), "feature_dim 4 is not 0, num_classes 0 is not 4"),
     ):
         code, _, err = run(*(words if "--gflops-per-row" not in others else words[:-2]), *others)
@@ -389,6 +464,35 @@ def test_another_stream_of_that_name_is_not_added_to(tmp_path: Path) -> None:
         code == 2 and "another (backbone timm:tiny is not imported, weights random:0 is not imported)" in err
     )
     assert files_of(tmp_path / "cache") == before
+
+
+def test_names_that_come_later_need_another_import(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", scores(7, 3))
+    (tmp_path / "names.txt").write_text("\n".join(CLASSES))
+    cache = tmp_path / "cache"
+    words = (
+        "import",
+        tmp_path / "a.npy",
+        "--ids",
+        write_ids(tmp_path),
+        *COST,
+        "--into",
+        cache,
+        "--stream",
+        "mine",
+    )
+    remedy = f"`feature-cache drop {cache} --stream mine --yes`, then"
+    code, out, _ = run(*words)
+    assert code == 0 and f"To name them, {remedy} this command again with --classes FILE" in out
+    named = (*words, "--classes", tmp_path / "names.txt")
+    before = files_of(cache)
+    code, _, err = run(*named)
+    assert code == 2 and "without class names" in err and f"{remedy} this command again" in err
+    assert files_of(cache) == before
+    assert run("drop", cache, "--stream", "mine", "--yes")[0] == run(*named)[0] == 0
+    assert FeatureCache(cache)["mine"].spec.classes == tuple(CLASSES)
+    code, _, err = run(*words)
+    assert code == 2 and "another (classes cat, dog, ant is not unknown)" in err
 
 
 def test_merge_tells_other_rows_of_the_same_video(tmp_path: Path) -> None:
@@ -416,9 +520,9 @@ def test_the_other_commands_on_scores_alone(tmp_path: Path) -> None:
     words = ("export", cache, "--stream", "mine", "--out", tmp_path / "out", "--format", "npy")
     code, _, err = run(*words)
     assert code == 2 and "this stream has no features; use --what scores" in err
-    assert run(*words, "--what", "scores")[0] == 0 and len(files_of(tmp_path / "out")) == 8
+    assert run(*words, "--what", "scores")[0] == 0 and len(files_of(tmp_path / "out")) == 9
     again = imported(tmp_path / "again", tmp_path / "out", *COST, "--what", "scores")
-    assert again.spec.num_classes == 3 and again.spec.classes is None
+    assert again.spec.num_classes == 3 and again.spec.classes == tuple(CLASSES)
     assert run("drop", cache, "--stream", "mine", "--video", "v3")[0] == 0
     assert len(FeatureCache(cache)["mine"]) == 6 and run("verify", cache)[0] == 0
 

@@ -55,15 +55,19 @@ OBJECTS = np.array([[1.0], [1.0, 2.0]], dtype=object)
         ("a.csv", csv_of(""), "the first line must be video_id,CLASS"),
         ("a.csv", csv_of("name,cat\na,1\n"), "the first line must be video_id,CLASS"),
         ("a.csv", csv_of("video_id,cat\n"), "no videos in it"),
-        ("a.csv", csv_of("video_id,cat,dog\na,1,2\nb,1\n"), "line 3: 2 cells, but 3 in the first line"),
+        ("a.csv", csv_of("video_id,cat,dog\na,1,2\nb,1\n"), "line 3: nothing in column 'dog', where"),
         ("a.csv", csv_of("video_id,cat,dog\na,1,2\nb,1,\n"), "line 3: nothing in column 'dog'"),
         ("a.csv", csv_of("video_id,cat,dog\na,1,x\n"), "line 2: 'x' in column 'dog', where a number"),
         ("a.csv", csv_of("video_id,cat,dog\na,nan,1\n"), "line 2: 'nan' in column 'cat'"),
         ("a.csv", csv_of("video_id,cat\na,1\nb,2\na,3\n"), "line 4: video 'a' again, with others between"),
         ("a.csv", csv_of("video_id,cat\n,1\n"), "id 1 of 1 is empty"),
         ("a.csv", csv_of("video_id,cat,cat\na,1,2\n"), "a class name occurs twice"),
-        ("a.csv", csv_of("video_id,cat,\na,1,2\n"), "class 2 of 2 has no name"),
-        ("a.csv", csv_of('video_id,cat\n"a,1\nb,2\n'), "not CSV in UTF-8"),
+        ("a.csv", csv_of("video_id,cat,\na,1,2\n"), "line 2: '2' in a column without a class's name"),
+        ("a.csv", csv_of("video_id,cat,,dog\na,1,3,2\n"), "class 2 of 3 has no name"),
+        ("a.csv", csv_of("video_id,cat\na,1,2\n"), "line 2: 3 fields, not the 2 of the first line"),
+        ("a.csv", csv_of("video_id;cat\na;1.234,5\n"), "line 2: '1.234,5' in column 'cat'"),
+        ("a.csv", csv_of('video_id,cat\na,"1,5"\n'), "line 2: '1,5' in column 'cat'"),
+        ("a.csv", csv_of('video_id,cat\n"a,1\nb,2\n'), "line 2: not CSV ("),
         ("a.csv", csv_of(b"video_id,caf\xe9\na,1\n"), "not CSV in UTF-8"),
         ("a.csv", csv_of("video_id,cat\na,7e4\n"), "a.csv: video 'a': its scores reach 7e+04, beyond"),
         ("a.csv", csv_of("video_id,cat,dog\na,9,2\nb,1,1\nb,1,1\n"), "video 'b': it has 2 rows, where 1 a video"),
@@ -112,6 +116,7 @@ def test_files_with_all_videos(name: str, make: Make, told: str, tmp_path: Path)
     ids = ("--ids", write_ids(tmp_path)) if name == "a.npy" else ()
     err = refused(tmp_path / name, *ids, *COST, into=tmp_path / "cache")
     assert told in err and name in err, err
+    assert not (tmp_path / "cache").exists()
 
 
 ROWS = np.ones((4, 3), np.float32)

@@ -450,6 +450,11 @@ def test_training_videos_that_are_not_there(frames: Trained, pool: Trained, tmp_
     labels = LabelSet(frames.labels.source, tuple(v for v in frames.labels.videos if v.subset == "test"))
     with pytest.raises(UserError, match=r"--calibrate-subset names others; they are not here: .*'train'"):
         evaluate_run(frames.run("liteeval"), few, labels, target=OperatingTarget("usage", 0.1))
+    undivided = LabelSet(Path("l.csv"), tuple(replace(v, subset="") for v in frames.labels.videos))
+    with pytest.raises(UserError, match=r"not here: l\.csv has no subset 'train', which it was trained on$"):
+        predict_run(
+            frames.run("liteeval"), frames.cache, labels=undivided, target=OperatingTarget("usage", 0.1)
+        )
     other = copied(pool.cache, tmp_path / "pool", held_out_ids(pool))
     with pytest.raises(UserError, match="--out: a run of selector is described with its training videos"):
         evaluate_run(pool.run("selector"), other, pool.labels, config=TEST, out=tmp_path / "out")
@@ -503,7 +508,7 @@ def test_mistakes_on_the_command_line(frames: Trained, words: list[object], mess
 def test_the_run_itself_is_no_place_to_write(frames: Trained, tmp_path: Path) -> None:
     run = frames.run("liteeval")
     assert "is the run itself" in command("evaluate", run, *data_of(frames), "--out", run).stderr
-    assert "not a finished run" in command("evaluate", tmp_path, *data_of(frames)).stderr
+    assert "no run folder of train-policy" in command("evaluate", tmp_path, *data_of(frames)).stderr
 
 
 @pytest.mark.parametrize(("trained", "name"), FAMILIES, indirect=["trained"])

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache_schema import FeatureCache, StreamSpec, VideoRecord, write_shard
+from cache_schema import FeatureCache, Sampling, StreamSpec, VideoRecord, write_shard
 from cache_schema.columns import digits, of_digits
-from cache_schema.tools.export import file_name
+from cache_schema.costs import stream_cost
+from cache_schema.tools.export import SPEC_NAME, file_name
 from tests.cache_commands import files_of, killed_at_random, run
 from tests.caches import make_partial, make_record, make_spec, without_rows, write_stream
 
@@ -120,6 +121,63 @@ def test_no_csv_stands_in_the_way_of_the_list(ids: set[str]) -> None:
     assert len(set(names)) == len(names) and "videos.csv" not in {name.lower() for name in names}
 
 
+SAMPLINGS = {
+    "frames": Sampling(fps=2.0),
+    "snippets": Sampling("snippets", fps=30.0, frames=32, window=64, rows_per_s=1.0),
+    "clips": Sampling("clips", fps=30.0, frames=16, window=80, clips=2, crops=3),
+    "dense": Sampling("dense", fps=25.0, frames=16, window=16, stride=8),
+}
+
+
+@pytest.mark.parametrize("kind", SAMPLINGS)
+@pytest.mark.parametrize("form", ("npy", "npz", *FORMS))
+def test_an_export_says_what_its_stream_is(form: str, kind: str, tmp_path: Path) -> None:
+    spec = replace(make_spec(SPEC.name, classes=3, sampling=SAMPLINGS[kind]), classes=("b", "a", "c"))
+    seconds = {"frames": 3.0, "dense": 2.24}  # as long as six rows are
+    record = replace(make_record("a.mp4", 6, classes=3), duration_s=seconds.get(kind, 6.0))
+    if kind == "frames":
+        record = replace(record, spans=record.spans / 2)
+    write_shard(tmp_path / "cache" / spec.name, spec, [record], tools={})
+    for what in ("features", "scores"):
+        words = ("--what", what)
+        assert exported(form, tmp_path / "cache", tmp_path / what, *words)[0] == 0
+        code, out, err = run("import", tmp_path / what, *words, "--into", tmp_path / f"{what} again")
+        assert code == 0 and f"note: an export of stream {spec.name}, whose sampling is taken" in out, err
+        again = FeatureCache(tmp_path / f"{what} again")[spec.name]
+        assert list(again) == ["a.mp4"] and again.spec.sampling == spec.sampling
+        assert again.spec.classes == (spec.classes if what == "scores" else None)
+        # Alone, scores cost what the classifier does, too, so that nothing is cheaper after than before.
+        assert stream_cost(again.spec).macs == spec.macs_per_row + (8 * 3 if what == "scores" else 0)
+    if form != "npy":
+        assert np.array_equal(again["a.mp4"].spans, record.spans)
+    code, _, err = run("import", tmp_path / "scores", *words, "--fps", "7", "--into", tmp_path / "other")
+    assert (code == 2 and "according to the options" in err) or form == "npy"
+    crops = ("--stream", "x3d_m@3crops", "--into", tmp_path / "other")
+    if kind == "clips":  # three crops are larger ones, which the table's cost is not of
+        assert run("import", tmp_path / "features", *crops)[0] == 0
+        assert stream_cost(FeatureCache(tmp_path / "other")["x3d_m@3crops"].spec).macs == spec.macs_per_row
+    other = ("--stream", "other", "--gflops-per-row", "2", "--into", tmp_path / "other")
+    assert run("import", tmp_path / "scores", *words, *other)[0] == 0
+    assert FeatureCache(tmp_path / "other")["other"].spec.macs_per_row == 2_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{}", "does not say what its stream is"),
+        (b"[1", "does not say what its stream is"),
+        (b"\xff", "does not say what its stream is"),
+        (make_spec(dim=9).to_json().encode(), "not 9 features a row, as the export says of its stream"),
+    ],
+)
+def test_an_export_that_says_something_else(content: bytes, message: str, tmp_path: Path) -> None:
+    write_stream(tmp_path / "cache", make_spec(SPEC.name), {"a": 3})
+    assert run("export", tmp_path / "cache", "--stream", SPEC.name, "--out", tmp_path / "out")[0] == 0
+    (tmp_path / "out" / SPEC_NAME).write_bytes(content)
+    code, _, err = run("import", tmp_path / "out", *AGAIN[:-2], "--into", tmp_path / "again")
+    assert code == 2 and message in err and err.count("\n") == 1
+
+
 def test_seconds_that_are_not_known_stay_so(tmp_path: Path) -> None:
     scores = tmp_path / "scores.csv"
     scores.write_text("video_id,cat,dog\na,1,-2\na,3,4\nb,5,6\nb,-1,0\n")
@@ -186,11 +244,15 @@ def test_a_data_set_that_another_program_has_saved(tmp_path: Path) -> None:
     assert (
         code == 2 and "no columns video_id and features, or scores; it has: id, embedding, mean, note" in err
     )
-    nameless = datasets.Dataset(table.rename_columns(["file", "embedding", "mean", "note"]), fingerprint="1")
+    nameless = datasets.Dataset(
+        table.rename_columns(["subject", "embedding", "mean", "note"]), fingerprint="1"
+    )
     nameless.save_to_disk(str(tmp_path / "nameless"))
     into = ("--into", tmp_path / "cache")
     code, _, err = run("import", tmp_path / "nameless", "--array", "embedding", *AGAIN[:-2], *into)
-    assert code == 2 and "no column 'video_id', or 'id', of the videos' ids; it has: file, embedding" in err
+    assert (
+        code == 2 and "no column 'video_id', or 'id', of the videos' ids; it has: subject, embedding" in err
+    )
     for array, counts in (("embedding", [2, 3]), ("mean", [1, 1])):
         options = ("--array", array, "--stream", array, *AGAIN[2:-2])
         code, _, err = run("import", tmp_path / "saved", *options, "--into", tmp_path / "cache")
@@ -208,6 +270,37 @@ def test_a_data_set_that_another_program_has_saved(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": saved}).save_to_disk(str(tmp_path / "dict"))
     code, _, err = run("import", tmp_path / "dict", *AGAIN[:-2], "--into", tmp_path / "cache")
     assert code == 2 and "several data sets in one: give one of its folders" in err
+
+
+def test_parquet_of_lists_and_of_pandas(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    random = np.random.default_rng(0)
+    rows = {"x": random.standard_normal((2, 4)), "y": random.standard_normal((3, 4))}
+    lists = [one.astype(np.float32).tolist() for one in rows.values()]
+    table = pa.table({"file_name": ["x.mp4", "y.mp4"], "features": lists, "mean": [one[0] for one in lists]})
+    pq.write_table(table, tmp_path / "one.parquet")
+    (tmp_path / "many/data").mkdir(parents=True)
+    for number in range(2):
+        pq.write_table(table.slice(number, 1), tmp_path / f"many/data/train-0000{number}-of-00002.parquet")
+    for name in ("one.parquet", "many"):
+        code, _, err = run("import", tmp_path / name, *AGAIN[:-2], "--into", tmp_path / f"of {name}")
+        assert code == 0, err
+        stream = FeatureCache(tmp_path / f"of {name}")["again"]
+        for video, expected in rows.items():
+            assert np.array_equal(stream[video].features, expected.astype(np.float32).astype(np.float16))
+    words = ("--array", "mean", "--stream", "mean", *AGAIN[2:-2], "--into", tmp_path / "mean")
+    assert run("import", tmp_path / "one.parquet", *words)[0] == 0
+    found = FeatureCache(tmp_path / "mean")["mean"]["y"].features
+    assert np.array_equal(found, rows["y"][:1].astype(np.float32).astype(np.float16))
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"cat": [1.5, -2.0], "dog": [0.0, 3.0]}, index=["x", "y"])
+    frame.to_parquet(tmp_path / "scores.parquet")
+    assert run("import", tmp_path / "scores.parquet", *AGAIN, "--into", tmp_path / "pandas")[0] == 0
+    stream = FeatureCache(tmp_path / "pandas")["again"]
+    assert stream.spec.classes == ("cat", "dog")
+    assert np.array_equal(stream["y"].scores, [[-2.0, 3.0]])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("form", ["parquet", "hf"])

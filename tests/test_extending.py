@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import sys
 import types
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,9 @@ from policy import registry
 from policy.cli.train_policy import add_commands, train_policy
 from policy.deploy.session import open_session
 from policy.runs import run_method
-from policy.tables.reading import read_table
-from tests.planted import write_planted
+from policy.tables.cli import paper_tables
+from policy.tables.reading import EXPERIMENTS, read_table
+from tests.planted import write_planted, write_planted_labels
 
 PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text(encoding="utf-8")
 CODE = dict(re.findall(r"^```(?:python|toml) ([\w-]+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
@@ -64,7 +68,7 @@ def test_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert policy.baselines
     module("policy.baselines.mean_feature", CODE["method"], monkeypatch)
-    monkeypatch.setattr(registry, "_PLACES", {**registry._PLACES, **eval("{" + CODE["registry"] + "}")})
+    monkeypatch.setattr(registry, "PLACES", {**registry.PLACES, **eval("{" + CODE["registry"] + "}")})
     commands = dict(train_policy.commands)
     monkeypatch.setattr(train_policy, "commands", commands)
     before = set(commands)
@@ -82,6 +86,76 @@ def test_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(result.gflops) == {"fine_224", "mean classifier"}
     with pytest.raises(UserError, match=r"run: mean-feature has no session: it runs on caches alone"):
         open_session(tmp_path / "run")
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the page's method as pip would install it, and nothing of it in this repository."""
+    folder = tmp_path / "packages"
+    about = folder / "their_package-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    points = CODE["entry-points"].replace("project.entry-points.", "").replace('"', "")
+    (about / "entry_points.txt").write_text(points)
+    (folder / "mean_feature.py").write_text(CODE["method"])
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "mean_feature", raising=False)
+    registry.from_packages.cache_clear()
+    yield about / "entry_points.txt"
+    monkeypatch.undo()
+    registry.from_packages.cache_clear()
+    sys.modules.pop("mean_feature", None)
+
+
+def test_a_method_of_another_package(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, labels = planted(tmp_path)
+    write_planted_labels(labels, tmp_path / "labels.csv")
+    monkeypatch.setattr(train_policy, "commands", dict(train_policy.commands))
+    add_commands()
+    given = ["--cache", str(cache.folder), "--labels", str(tmp_path / "labels.csv"), "--epochs", "2"]
+    run = ["mean-feature", *given, "--fine", "fine_224", "--out", str(tmp_path / "run")]
+    trained = CliRunner().invoke(train_policy, run)
+    assert trained.exit_code == 0 and "Mean feature" in trained.output, trained.output
+    # In the leaderboard, whose own rows take longer than this test may.
+    board = tmp_path / "board"
+    board.mkdir()
+    for name in ("table.toml", "01-uniform.toml", "09-coarse-only.toml"):
+        shutil.copy(EXPERIMENTS / "policies" / name, board / name)
+    streams = ["--coarse", "coarse_112", "--fine", "fine_224"]
+    table = ["run", str(board), *given, *streams, "--seeds", "1", "--runs", str(tmp_path / "runs"), "--json"]
+    shown = CliRunner().invoke(paper_tables, table)
+    assert shown.exit_code == 0, shown.output
+    leaderboard, _, commands, _ = json.loads(shown.stdout)["sheets"]
+    assert {row["policy"] for row in leaderboard["rows"]} == {
+        "Uniform",
+        "Coarse only",
+        "Mean feature",
+        "oracle",
+    }
+    (command,) = (row["command"] for row in commands["rows"] if row["policy"] == "Mean feature")
+    assert command.startswith("train-policy mean-feature --cache ") and "--fine fine_224" in command
+
+
+def test_a_package_that_does_not_fit_is_named(package: Path) -> None:
+    def points(text: str) -> None:
+        package.write_text(text)
+        registry.from_packages.cache_clear()
+
+    config, method = (f"[thriftvid.{group}]" for group in ("configurations", "methods"))
+    points(f"{config}\nmean-feature = mean_feature:MeanFeatureConfig\n")
+    with pytest.raises(
+        UserError, match=r"their-package adds the method mean-feature without .* thriftvid\.methods"
+    ):
+        _ = "mean-feature" in registry.METHODS
+    points(f"{config}\nlstm = mean_feature:MeanFeatureConfig\n{method}\nlstm = mean_feature:MeanFeature\n")
+    with pytest.raises(UserError, match=r"their-package adds the method lstm, which there is"):
+        list(registry.CONFIGS)
+    assert registry.CONFIGS["lstm"].method == "lstm"  # the others work on
+    points(f"{config}\nmean-feature = nothing:A\n{method}\nmean-feature = nothing:B\n")
+    with pytest.raises(
+        UserError, match=r"their-package: its method mean-feature cannot be imported: .*nothing"
+    ):
+        registry.CONFIGS["mean-feature"]
 
 
 def planted(folder: Path) -> tuple[FeatureCache, LabelSet]:

@@ -65,6 +65,20 @@ def test_groups_in_ids(tmp_path: Path) -> None:
     assert [video.group for video in labels.videos] == ["Swim_g08", "Swim_g08", "Dive_g08"]
 
 
+def test_a_group_begins_an_id_or_what_its_folders_leave_of_it(tmp_path: Path) -> None:
+    ids = ("UCF/Swim/v_Swim_g08_c03", "v_Swim_g08_c04", "UCF/Dive/v_Dive_g08_c01")
+    text = "video_id,label,subset\n" + "".join(f"{name},x,train\n" for name in ids)
+
+    def groups(pattern: str) -> list[str]:
+        labels = read_labels(written(tmp_path, text), grouping=Grouping(pattern=pattern))
+        return [video.group for video in labels.videos]
+
+    assert groups(r"^v_(.*_g\d+)_c") == ["Swim_g08", "Swim_g08", "Dive_g08"]
+    assert groups(r"^(UCF|v)[/_]") == ["UCF", "v", "UCF"]  # the whole id comes first
+    with pytest.raises(LabelError, match="finds no group in the ids of 2 of 3 videos: 'UCF/Swim/v_Swim"):
+        groups(r"\A(v_Swim_g08_c04)\Z")
+
+
 @pytest.mark.parametrize(
     ("text", "grouping", "message"),
     [
@@ -177,6 +191,12 @@ def test_classes_and_subsets_of_one_group_are_named(planted: tuple[FeatureCache,
     )
     single = regrouped(labels, dict.fromkeys(range(16, 24), "one"))
     assert any("all videos of subset 'test' are of one group" in note for note in opened(cache, single).notes)
+    assert any(
+        "WARNING: each video of subset 'train' is a group of its own, 'n0', 'n1', 'n2', …: the same" in note
+        for note in opened(cache, regrouped(labels, {place: f"n{place}" for place in range(16)})).notes
+    )
+    whole = opened(cache, regrouped(labels, dict.fromkeys(range(16), "one"))).notes
+    assert any("WARNING: all videos of subset 'train' are of one group, 'one'" in note for note in whole)
     with pytest.raises(LabelError, match="no group for 1 of 16 videos: 'video_0003'"):
         opened(cache, regrouped(labels, {3: ""}))
 

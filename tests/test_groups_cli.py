@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +85,18 @@ def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "groups of videos (--group-column person): 6 in subset 'train', 3 in subset 'test'" in result.stderr
     )
     assert "WARNING" not in result.stderr
+    # Of six people with four videos each the nearest to a quarter is one, or two.
+    held = sum(
+        video in ("4", "8") for video in re.findall(r"0\.25: (\d+) of these 24 training", result.stderr)
+    )
+    assert held == 1
     return out
+
+
+def test_how_many_videos_are_held_out(cache: Path, tmp_path: Path) -> None:
+    result = train(cache, "liteeval", tmp_path / "run", "--validation", 0.25)
+    assert result.exit_code == 0, result.output
+    assert "--validation 0.25: 6 of these 24 training videos held out, 18 trained on\n" in result.stderr
 
 
 def test_groups_are_part_of_a_run(cache: Path, run: Path) -> None:
@@ -231,10 +243,39 @@ def test_a_table_by_group(cache: Path, tmp_path: Path) -> None:
     )
     text = (tmp_path / "out" / "table.md").read_text()
     assert "Groups of videos (--group-column person): 6 for training and 3 for evaluation; held out" in text
+    assert "the 95 % bootstrap interval over 3 groups of the evaluation videos." in text
     assert "--group-column person" in (tmp_path / "out" / "table.md").read_text()
     result, _ = made("--group-column", "room", "--out", tmp_path / "room")
     assert "WARNING: 2 groups have videos in both subsets" in result.stderr
     assert "WARNING: 2 groups have videos in both subsets" in (tmp_path / "room" / "table.md").read_text()
+
+
+def test_a_table_counts_its_validation_videos(cache: Path, tmp_path: Path) -> None:
+    table = tmp_path / "mine"
+    table.mkdir()
+    (table / "table.toml").write_text(
+        'title = "Mine"\nsource = "ours"\nmeasures = ["map_percent"]\ndatasets = []\n'
+    )
+    (table / "row.toml").write_text(
+        'title = "LSTM"\nmethod = "lstm"\n[streams]\nfine = "fine_224"\n'
+        "[settings]\nepochs = 1\nfine_hidden = 8\n"
+    )
+    lines = (cache / "labels.csv").read_text().splitlines()
+    lines[13:25] = [line.replace(",train,", ",other,") for line in lines[13:25]]
+    (tmp_path / "three.csv").write_text("\n".join(lines) + "\n")
+
+    def made(*words: object, labels: Path | None = None) -> str:
+        given = ["--runs", tmp_path / "runs", "--seeds", 1, "--device", "cpu", "--resamples", 0, *words]
+        result = call(paper_tables.commands["run"], cache, table, *given, labels=labels)
+        assert result.exit_code == 0, result.output
+        return " ".join(result.stdout.split())
+
+    text = made("--validation-subset", "other", labels=tmp_path / "three.csv")
+    assert "12 videos for training (train), 12 for validation (other) and 12 for evaluation (test) in" in text
+    assert "validation on subset 'other'" in text and "validation 0.0" not in text
+    text = made("--validation", 0.25)
+    assert "24 videos for training (train), of which 25 % held out for validation and 12 for" in text
+    assert "validation 0.25" in text
 
 
 def test_anybody_s_detections_by_group(tmp_path: Path) -> None:
@@ -261,7 +302,7 @@ def test_anybody_s_detections_by_group(tmp_path: Path) -> None:
     assert alone["average_map_percent"] == by_person["average_map_percent"]
     assert [alone[end] for end in ends] != [by_person[end] for end in ends]
     assert (
-        "Intervals are over 3 groups of videos (--group-column person)."
+        "the 95 % bootstrap interval over 3 groups of videos (--group-column person)."
         in (tmp_path / "out" / "table.md").read_text()
     )
 

@@ -12,10 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.videos import numbered_frames, write_video
 from cache_schema import Sampling, UserError
+from extract import extract
 from extract.backbones import parse_stream
 from extract.backbones.backbone import Backbone
 from extract.backbones.weights import weights_digest
+from policy.deploy.network import Backbones
 from policy.deploy.speed import request_of
 from tests.test_backbones import picture
 
@@ -197,3 +200,52 @@ def test_without_transformers_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r"pip install '\.\[transformers\]'"):
         Backbone(parse_stream(f"transformers:{folder}"), weights="random:0", device=CPU)
+
+
+def test_nothing_is_reported_of_weights_that_are_not_needed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logging = transformers.utils.logging
+    for kind in ("clip", "videomae-pretrained"):
+        _, folder = saved(kind, tmp_path)
+        before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        capfd.readouterr()
+        Backbone(parse_stream(f"transformers:{folder}"), weights="pretrained", device=CPU)
+        assert capfd.readouterr() == ("", "")
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+def test_a_folder_that_was_moved_is_still_that_stream(tmp_path: Path) -> None:
+    _, old = saved("clip", tmp_path / "old")
+    write_video(tmp_path / "v.mp4", numbered_frames(50), fps=25)
+    how: dict[str, Any] = {"device": "cpu", "workers": 1, "progress": False, "note": lambda line: None}
+    done = extract(tmp_path / "v.mp4", tmp_path / "cache", f"transformers:{old}", **how)
+    [name] = done.streams
+    spec = done.open()[name].spec
+    new = tmp_path / "new" / old.name
+    new.parent.mkdir()
+    old.rename(new)
+    write_video(tmp_path / "w.mp4", numbered_frames(50, first=9), fps=25)
+    for jobs in (1, 2):  # the second time there is nothing to do
+        both = [tmp_path / "v.mp4", tmp_path / "w.mp4"]
+        done = extract(both, tmp_path / "cache", f"transformers:{new}", jobs=jobs, **how)
+        assert done.outcome is not None and done.outcome.extracted == (1 if jobs == 1 else 0)
+    assert done.open()[name].spec == spec and len(done.open()[name]) == 2
+    with pytest.raises(UserError, match=r"there is no such folder"):
+        parse_stream(f"transformers:{tmp_path / 'nowhere'}")
+    with pytest.raises(
+        UserError, match=rf"not at {old} any more: say where it is, by --weights {name}=FOLDER"
+    ):
+        Backbones({name: spec}, weights={}, device=CPU)
+    assert Backbones({name: spec}, weights={name: new}, device=CPU).built(name).spec == spec
+    renamed = new.rename(tmp_path / "another")
+    assert Backbones({name: spec}, weights={name: renamed}, device=CPU).built(name).spec.name == name
+    torch.manual_seed(4)
+    other = transformers.CLIPModel(make("clip").config)
+    torch.nn.init.ones_(other.visual_projection.weight)
+    other.save_pretrained(renamed)
+    with pytest.raises(UserError, match="are not those that the policy was trained on: their digest is"):
+        Backbones({name: spec}, weights={name: renamed}, device=CPU).built(name)
+    renamed.rename(new)
+    with pytest.raises(UserError, match=r"made otherwise .*weights_digest"):
+        extract(tmp_path / "v.mp4", tmp_path / "cache", f"transformers:{new}", retry_failed=True, **how)

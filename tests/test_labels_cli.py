@@ -104,7 +104,10 @@ def test_a_split_of_ucf101_is_trained_and_evaluated(cache: Path, tmp_path: Path)
 def test_a_format_that_there_is_not(cache: Path, tmp_path: Path) -> None:
     mistake = run(cache, tmp_path, tmp_path / "run", "--format", "ucf-101")
     assert mistake.exit_code == 2
-    assert "no format of labels is called 'ucf-101'; ucf101? docs/labels.md shows all" in mistake.stderr
+    assert (
+        "no format of labels is called 'ucf-101': docs/labels.md shows all; did you mean ucf101"
+        in mistake.stderr
+    )
     assert "breakfast" not in mistake.stderr
 
 

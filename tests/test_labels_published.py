@@ -476,8 +476,25 @@ def test_what_is_wrong_with_metadata(tmp_path: Path) -> None:
     write(tmp_path, {"metadata.jsonl": HF_LINES + "{\n"})
     assert "metadata.jsonl, line 3: not JSON" in message(tmp_path)
     (tmp_path / "metadata.jsonl").unlink()
+    pytest.importorskip("pyarrow")
     write(tmp_path, {"metadata.parquet": b"PAR1"})
-    assert "metadata.parquet: is Parquet, which is not read; write metadata.csv" in message(tmp_path)
+    assert "metadata.parquet: not a readable file of parquet" in message(tmp_path)
+
+
+@pytest.mark.parametrize("names", [None, ["cat", "dog"]])
+def test_metadata_in_parquet(names: list[str] | None, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    labels: list[Any] = ["dog", "cat"] if names is None else [1, 0]
+    about = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+    table = pa.table({"file_name": ["0001.mp4", "sub/0002.mp4"], "label": labels, "fps": [25, 30]})
+    (tmp_path / "train").mkdir()
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps(about)}) if names else table,
+        tmp_path / "train/metadata.parquet",
+    )
+    expected = [("train/0001", "dog", "train"), ("train/sub/0002", "cat", "train")]
+    assert shown(read_labels(tmp_path)) == expected
 
 
 # ------------------------------------------------------------------------------------------------------ tables
@@ -497,6 +514,8 @@ TABLES: dict[str, str | bytes] = {
     "index of pandas": ',video_id,label,subset\n0,1,"swim, freestyle",train\n1,2,run,test\n',
     "index of R": '"","video.id","video_id","label","subset"\n"1","x","1","swim, freestyle","train"\n'
     '"2","y","2","run","test"\n',
+    "row names of R": '"video_id","label","subset"\n"1","1","swim, freestyle","train"\n"2","2","run","test"\n',
+    "write.table of R": '"video_id" "label" "subset"\n"1" "1" "swim, freestyle" "train"\n"2" "2" "run" "test"\n',
     "empty columns": 'video_id,label,subset,,\n1,"swim, freestyle",train,,\n2,run,test,,\n',
     "empty columns that the first line lacks": 'video_id,label,subset\n1,"swim, freestyle",train,,\n2,run,test\n',
     "empty rows": 'video_id,label,subset\n1,"swim, freestyle",train\n,,\n2,run,test\n,,\n\n',
@@ -508,8 +527,8 @@ TABLES: dict[str, str | bytes] = {
 
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_as_spreadsheets_and_libraries_write_them(name: str, tmp_path: Path) -> None:
-    labels = read_labels(write(tmp_path, {"labels.csv": TABLES[name]}) / "labels.csv")
-    assert shown(labels) == EXPECTED
+    for file in ("labels.csv", "labels.txt"):
+        assert shown(read_labels(write(tmp_path, {file: TABLES[name]}) / file)) == EXPECTED
 
 
 def test_tables_without_a_subset_are_called_after_theirs(tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ def test_session_of_a_run(
 
 
 def test_a_session_needs_a_finished_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not a finished run"):
+    with pytest.raises(UserError, match="no run folder of train-policy"):
         open_session(tmp_path)
 
 

@@ -279,6 +279,21 @@ def test_the_same_bytes_again() -> None:
     assert draw() == drawn
 
 
+def test_every_line_has_a_colour_of_its_own() -> None:
+    """As many as the widest table has: apart from one another by more than a shade."""
+    kinds = {"proposed": 1, "baseline": 8, "control": 4, "random": 1, "oracle": 1}
+    lines = [
+        Line(f"{kind} {n}", kind, [1, 2], [50 + n, 60 + n])  # type: ignore[arg-type]
+        for kind, count in kinds.items()
+        for n in range(count)
+    ]
+    figure, _ = curves.draw_against_cost(lines, title="t")
+    colours = np.array([to_rgb(line.get_color()) for line in figure.axes[0].get_lines()])
+    assert len(colours) == len(lines)
+    apart = np.abs(colours[:, None] - colours).max(axis=2)
+    assert apart[np.triu_indices(len(colours), 1)].min() > 0.12
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_odd_names_are_drawn_as_they_are(name: str) -> None:
     lines = [Line(name, "baseline", [1, 2], [50, 60], labels=[name, "K"]), Line("b", "oracle", [1], [70])]

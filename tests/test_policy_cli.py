@@ -107,7 +107,7 @@ def test_the_recipe_is_the_robust_one_unless_another_is_given(planted: Path, tmp
     assert all(
         robust[name] == value
         for name, value in RECIPES["robust"].items()
-        if name in robust and name != "batch"
+        if name in robust and name not in ("batch", "coarse_hidden")  # given, or made from another
     )
     assert trained("--dropout", "0.1", "--readout", "last")["dropout"] == 0.1
     plain = trained("--recipe", "none")
@@ -162,6 +162,7 @@ def test_help_shows_a_full_example(method: str) -> None:
         (["--gamma", "1.2"], "gamma must be between 0 and 1, not 1.2"),
         (["--epochs", "0"], "epochs must be positive"),
         (["--coarse", "mobilenet"], "no stream 'mobilenet' in this cache; it has: coarse_112, fine_224"),
+        (["--coarse", "coarse112"], "it has: coarse_112, fine_224; did you mean coarse_112?"),
         (["--device", "abacus"], "--device abacus: not to be had here"),
         (["--device", "meta"], "--device meta: not to be had here"),
         (["--eval-subset", "val"], "no subset 'val'; it has: train, test"),
@@ -174,7 +175,19 @@ def test_help_shows_a_full_example(method: str) -> None:
     ],
 )
 def test_mistakes(words: list[str], said: str, planted: Path, tmp_path: Path) -> None:
-    assert said in told(liteeval(planted, tmp_path / "run", *words))
+    assert said in told(liteeval(planted, tmp_path / "deep" / "run", *words))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refusal_takes_nothing_of_what_was_there(planted: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    wrong = ("--coarse-hidden", "16")
+    assert "must not exceed" in told(liteeval(planted, tmp_path / "run", *wrong))
+    assert not list((tmp_path / "run").iterdir())
+    assert liteeval(planted, tmp_path / "run").exit_code == 0
+    files = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert "holds a run with another value" in told(liteeval(planted, tmp_path / "run", *wrong))
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == files
 
 
 def test_labels_that_do_not_fit_the_cache(planted: Path, tmp_path: Path) -> None:
@@ -225,4 +238,4 @@ def test_random_gating_asks_how_often(planted: Path, tmp_path: Path) -> None:
     assert "either --usage or --like" in told(
         run(planted, "random-gating", *words, "--usage", "0.1", "--like", tmp_path)
     )
-    assert "not a finished run" in told(run(planted, "random-gating", *words, "--like", tmp_path))
+    assert "no run folder of train-policy" in told(run(planted, "random-gating", *words, "--like", tmp_path))

@@ -266,10 +266,32 @@ def test_a_video_without_fine_features_is_named(tmp_path: Path) -> None:
         open_dataset(FeatureCache(tmp_path), LABELS, PAIR)
 
 
+def test_ids_that_each_stream_spells_otherwise(tmp_path: Path) -> None:
+    write_stream(tmp_path, make_spec("coarse"), {"a": 4, "run/b": 4})
+    write_stream(tmp_path, make_spec("fine"), {"a": 4, "b": 4})
+    train, test = LABELS.videos
+    labels = replace(LABELS, videos=(train, replace(test, aliases=("run/b",))))
+    differing = (
+        r"'b' \(its id differs between streams: 'run/b' in coarse, 'b' in fine; extract or import them"
+    )
+    with pytest.raises(LabelError, match=differing):
+        open_dataset(FeatureCache(tmp_path), labels, PAIR)
+    with pytest.raises(LabelError, match=differing):
+        open_dataset(FeatureCache(tmp_path), labels, {"coarse": "coarse"}, pool=("coarse", "fine"))
+
+
 def test_streams_of_different_sampling(tmp_path: Path) -> None:
     cache = both(tmp_path, fine_fps=2.0)
     with pytest.raises(CacheError, match="at 1 fps and frames at 2 fps"):
         open_dataset(cache, LABELS, PAIR)
+
+
+def test_clips_are_at_no_rate(tmp_path: Path) -> None:
+    write_stream(tmp_path, make_spec("coarse"), {"a": 4, "b": 4})
+    clips = Sampling("clips", fps=0.0, frames=0, window=0, clips=4)
+    write_stream(tmp_path, make_spec("fine", sampling=clips), {"a": 4, "b": 4})
+    with pytest.raises(CacheError, match=r"\(frames at 1 fps and 4 rows a video, of unknown instants\)"):
+        open_dataset(FeatureCache(tmp_path), LABELS, PAIR)
 
 
 def test_streams_of_different_files(tmp_path: Path) -> None:

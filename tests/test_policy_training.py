@@ -390,8 +390,16 @@ def test_folders_that_are_no_run_folders(planted: Path, tmp_path: Path) -> None:
         run_method(CONFIG, *opened(planted), tmp_path, device="cpu")
     with pytest.raises(UserError, match="cannot be used as a run folder"):
         run_method(CONFIG, *opened(planted), tmp_path / "thesis.tex" / "run", device="cpu")
-    with pytest.raises(UserError, match="not a finished run"):
+    with pytest.raises(UserError, match="no run folder of train-policy"):
         read_result(tmp_path)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"\(it has no config.json\); there are .*/first"):
+        read_result(tmp_path)
+    with pytest.raises(
+        UserError, match=r"not a finished run: it has no result\.json; the command that began it"
+    ):
+        read_result(tmp_path / "first")
 
 
 NOT_RESULTS = ["{}", "[]", '{"result": []}', '{"result": {"method": "liteeval"}}', '{"result": null}']

@@ -361,6 +361,7 @@ def test_what_is_written(collection: Collection, liteeval: Run, tmp_path: Path) 
         assert float(row["expensive_share"]) == pytest.approx(fine / SECONDS[video], abs=1e-6)
         assert float(row["gflops"]) == pytest.approx(steps[video]["steps"][-1]["gflops"], abs=1e-6)
         assert read_trace(trace)[video].answer == {CLASSES[best]: float(row["probability_1"])}
+        assert [*read_trace(trace)[video].streams] == [CHEAP, DEAR]  # whether a gate has opened or not
     assert summary["expensive_share"] == pytest.approx(
         sum(float(row["expensive_share"]) * SECONDS[video] for video, row in rows.items())
         / sum(SECONDS.values()),
@@ -864,7 +865,9 @@ def test_other_weights_are_refused(collection: Collection, liteeval: Run, tmp_pa
 
 def test_what_cannot_be_run(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
     out, videos = tmp_path / "out.csv", collection.videos
-    assert "not a finished run" in command(tmp_path / "nothing", videos, out).error
+    assert (
+        "no run folder of train-policy (no such folder)" in command(tmp_path / "nothing", videos, out).error
+    )
     unfinished = Path(shutil.copytree(liteeval.folder, tmp_path / "unfinished"))
     (unfinished / "result.json").unlink()
     assert "not a finished run" in command(unfinished, videos, out).error

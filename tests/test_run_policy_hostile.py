@@ -99,7 +99,10 @@ def test_a_run_that_is_not_of_this_version(
 
 def test_a_run_that_is_a_file(collection: Collection, tmp_path: Path) -> None:
     video = collection.videos / "v00.mp4"
-    assert f"{video}: not a finished run" in command(video, video, tmp_path / "out.csv").error
+    assert (
+        f"{video}: no run folder of train-policy (a file); give"
+        in command(video, video, tmp_path / "out.csv").error
+    )
 
 
 # ------------------------------------------------------------------------------------------------ outputs
@@ -172,7 +175,8 @@ def test_outputs_that_are_no_files(collection: Collection, liteeval: Run, tmp_pa
     same = command(liteeval, videos, out, "--trace", out)
     assert "predictions, trace and detections are different files" in same.error
     assert "Is a directory" in command(liteeval, videos, out, "--trace", tmp_path / "folder").error
-    assert out.read_bytes() == b""  # no call has begun with it
+    command(liteeval, videos, out, "--trace", tmp_path / "t.jsonl", "--weights", "other=random:1")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]  # nothing of what was refused
 
 
 @pytest.mark.parametrize("room", [*range(4096, 5 * 4096, 4096)])

@@ -15,11 +15,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cache_schema import FeatureCache, StreamSpec, UserError
+from cache_schema.annotations import read_labels
 from policy.deploy.selection_speed import ModelTime, SelectionTimes
 from policy.deploy.timing import Machine
 from policy.evaluation.predictions import Predictions
-from policy.runs import read_result
+from policy.runs import load_method, open_data, read_config, read_result
 from policy.selection.config import SelectionConfig
+from policy.selection.controls import cascade
+from policy.selection.pool_method import PoolMethod
 from policy.tables import pool_rows
 from policy.tables.catalogue import SELECTION
 from policy.tables.cli import paper_tables
@@ -252,7 +255,7 @@ WAYS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
-def test_ways_to_choose(made: Path) -> None:
+def test_ways_to_choose(made: Path, cache: Path) -> None:
     table = {row["method"]: row for row in rows(made, "selection-budgets")}
     assert list(table)[: len(WAYS)] == list(WAYS)
     for name, (at, wanted) in WAYS.items():
@@ -265,6 +268,15 @@ def test_ways_to_choose(made: Path) -> None:
     for row in rows(made, "selection-budgets", "table-2.csv"):
         points.setdefault(row["method"], []).append((float(row["gflops"]), float(row["top1_percent"])))
     assert points.keys() == table.keys()
+    # The cascade is the one that train-policy shows, although the paper's selector looks at scores as they are.
+    [path] = runs_of(made, method="selector", decisions="logistic")
+    config = read_config(path)
+    data = open_data(config, FeatureCache(cache), read_labels(cache / "labels.csv"))
+    method = load_method(path, config, data)
+    assert isinstance(method, PoolMethod)
+    shown = cascade(method.calibrated(data.evaluation), method.calibrated(data.train))
+    expected = np.stack([shown.gflops, 100 * shown.top1], axis=1)
+    np.testing.assert_allclose(points["confidence cascade"], expected, rtol=1e-4)
     low = max(min(x for x, _ in line) for line in points.values())
     areas = {name: hull_area(line, low, GFLOPS[-1]) for name, line in points.items()}
     for column, other in (("above_random", "random selection"), ("above_cascade", "confidence cascade")):

@@ -20,8 +20,9 @@ from cache_schema import FeatureCache, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from policy.cli.train_policy import train_policy
 from policy.data.opening import Dataset, open_dataset
+from policy.networks.temperature import Calibration
 from policy.selection.config import SelectorConfig
-from policy.selection.least_squares import Calibration, moments, ridge_regression
+from policy.selection.least_squares import moments, ridge_regression
 from policy.selection.linear_head import assign_folds
 from policy.selection.notes import pool_notes
 from policy.selection.opening import Pool

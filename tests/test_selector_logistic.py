@@ -228,6 +228,22 @@ def test_scores_of_other_scales_decide_the_same(few: PlantedPool, tmp_path: Path
     assert (ours.ledger.total == theirs.ledger.total).mean() > 0.95
 
 
+def test_cascades_that_are_compared_have_fitted_temperatures_whatever_decides(
+    few: PlantedPool, tmp_path: Path
+) -> None:
+    """With the scores of one model summed over 100 frames, a cascade of scores as they are would never go on."""
+    cache = with_scores(few, tmp_path / "scaled", lambda n, scores: scores * (100 if n == 0 else 1))
+    as_they_are: dict[str, Any] = {"decisions": "perceptron", "temperature": "none", "epochs": 1}
+    curves = []
+    for number, config in enumerate(
+        [SELECTOR, replace(SELECTOR, **as_they_are), replace(CASCADE, **as_they_are)]
+    ):
+        run = run_method(config, cache, few.labels, tmp_path / str(number), device="cpu")
+        details = run.details()["curves"]
+        curves.append([details[name] for name in ("cascade", "committee", "weighted", "ensemble")])
+    assert curves[1] == curves[0] and curves[2] == curves[0]
+
+
 def test_models_that_say_nothing_new_are_named(few: PlantedPool, tmp_path: Path) -> None:
     twin = np.stack([np.asarray(few.cache["m0"][video].scores, np.float64)[0] for video in few.cache["m0"]])
 

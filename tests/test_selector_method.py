@@ -207,11 +207,7 @@ def test_a_budget_holds_on_training_videos_that_are_held_out(
     calibration = cross_fitted(method, open_data(config, planted.cache, planted.labels), CPU)
     parts = [(one, videos) for one, videos in calibration if isinstance(one, Selector)]
     values = method.values(np.concatenate([one.confidences(videos, CPU) for one, videos in parts]), None)
-
-    def cost(value: float) -> float:
-        macs = [one.curve(videos, CPU, values=np.array([value])).macs for one, videos in parts]
-        return float(np.concatenate(macs, axis=1).mean() / 1e9)
-
+    cost = method.expected_cost(calibration, CPU)
     found = float(method.model.threshold)
     assert cost(found) <= budget
     (place,) = np.flatnonzero(values == found)

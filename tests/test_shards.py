@@ -548,6 +548,26 @@ def test_verify_refuses_what_is_no_cache(tmp_path: Path) -> None:
     assert code == 2 and out == "" and "give its parent" in err
 
 
+def test_costs_of_the_streams_of_a_cache(tmp_path: Path) -> None:
+    write_stream(tmp_path, make_spec("of_my_own_network", macs_per_row=2_500_000_000), {"a": 1, "b": 4})
+    write_stream(tmp_path, make_spec("mobilenetv2_112", macs_per_row=1), {"a": 2})
+    code, out, _ = run("costs", "--cache", tmp_path)
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines()[2:]}
+    assert [*lines] == ["stream", "mobilenetv2_112", "of_my_own_network"]
+    assert lines["of_my_own_network"].split()[1:4] == ["2.500", "5.000", "–"]
+    assert lines["of_my_own_network"].endswith("; 2.5 rows a video, 6.25 GFLOPs")
+    assert lines["mobilenetv2_112"].split()[1:4] == ["0.081", "0.162", "0.08"]  # the table's, not the cache's
+    records = json.loads(run("costs", "--cache", tmp_path, "--json")[1])
+    assert [(one["stream"], one["rows_a_video"]) for one in records] == [
+        ("mobilenetv2_112", 2.0),
+        ("of_my_own_network", 2.5),
+    ]
+    assert "no such cache folder" in run("costs", "--cache", tmp_path / "none")[2]
+    (tmp_path / "empty").mkdir()
+    assert "no streams here" in run("costs", "--cache", tmp_path / "empty")[2]
+
+
 def test_costs_stand_beside_the_papers() -> None:
     code, out, _ = run("costs")
     assert code == 0

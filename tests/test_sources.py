@@ -398,6 +398,25 @@ def test_what_lists_are_relative_to(tmp_path: Path) -> None:
     )
 
 
+def test_where_the_paths_of_a_list_are_meant_from(tmp_path: Path) -> None:
+    text = "films/a.mp4\nfilms/b.mp4\nfilms/c.mp4\n"
+    touch(tmp_path, "films/a.mp4")
+    list_file = tmp_path / "lists/list.txt"
+    list_file.parent.mkdir()
+    list_file.write_text(text)
+    with pytest.raises(UserError) as error:
+        find_videos([list_file])
+    assert str(error.value).endswith(f"/lists (--root FOLDER); it is there with --root {tmp_path}")
+    found = find_videos([list_file], root=tmp_path)
+    assert [video.id for video in found.videos] == ["a"] and len(found.refused) == 2
+    (note,) = found.notes
+    assert "list.txt: missing: 2 of the 3 it names, the first: " in note
+    assert note.endswith(f"its paths are taken to be relative to {tmp_path} (--root FOLDER)")
+    list_file.write_text(f"/nowhere/a.mp4\n{tmp_path}/films/a.mp4\n")
+    (note,) = find_videos([list_file]).notes
+    assert note.endswith("missing: 1 of the 2 it names, the first: /nowhere/a.mp4: no such file")
+
+
 def test_addresses_in_a_list(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4")
     sources = listed(tmp_path, "a.mp4\nhttps://example.org/b.mp4\n")

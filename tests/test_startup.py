@@ -61,14 +61,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("line", "message"),
     [
         *((f"{name} --help", "Example:") for name in COMMANDS),
-        (EXTRACT.replace("mobilenetv2_112", "mobilenetv2_11"), "unknown stream 'mobilenetv2_11'"),
+        (EXTRACT.replace("mobilenetv2_112", "mobilenetv2_11"), "; did you mean mobilenetv2_112?"),
         (EXTRACT.replace("random:0", "weights.pt"), "weights.pt: cannot read the weights"),
         (TRAIN.replace("resnet10t_64", "resnet10t_65"), "no stream 'resnet10t_65' in this cache"),
         (TRAIN.replace("labels.csv", "wrong.csv"), "wrong.csv: no column 'label'"),
         (f"{TRAIN} --gamma 7", "gamma must be between 0 and 1"),
         (TABLE.replace("resnet10t_64", "resnet10t_65"), "no stream 'resnet10t_65' in this cache"),
         (TABLE.replace("labels.csv", "wrong.csv"), "wrong.csv: no column 'label'"),
-        ("run-policy no-run videos --out predictions.csv", "no-run: not a finished run"),
+        ("run-policy no-run videos --out predictions.csv", "no-run: no run folder of train-policy"),
     ],
 )
 def test_help_and_mistakes_import_no_network(line: str, message: str, folder: Path) -> None:

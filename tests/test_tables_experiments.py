@@ -231,6 +231,8 @@ def folder(tmp_path: Path) -> Path:
         ("method = 'liteeval'", "title is missing"),
         ("title = 3", "title: 3 is not a text"),
         (written("litevale"), "no method 'litevale'; there are: liteeval, uniform"),
+        (written("litevale"), "; did you mean liteeval"),
+        (written(below="fin = 'x'"), "; did you mean fine?"),
         (
             written("uniform").replace("Mine", "DPN-10"),
             "has the title 'DPN-10' of 01-dpn-10.toml; each",

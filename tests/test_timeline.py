@@ -559,7 +559,7 @@ def test_wrong_requests(run: Run, planted: Planted, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out")
     assert "no video 'video_001' among the 5" in message(run.folder, "--video", "video_001", *out)
     assert "'video_0013'" in message(run.folder, "--video", "video_013", *out)
-    assert "not a finished run" in message(tmp_path, *out)
+    assert "no run folder of train-policy (it has no config.json)" in message(tmp_path, *out)
     labels = ("--labels", tmp_path / "labels.csv")
     assert "give both" in message(run.folder, *labels, *out)
     (tmp_path / "labels.csv").write_text("video_id,label,subset\nv,a,train\n")

@@ -138,6 +138,18 @@ def test_streams_by_the_cost_of_a_row() -> None:
     assert traces.by_cost([first, few]) == ["cheap", "other", "dear"]
 
 
+def test_a_stream_that_was_never_computed_is_named(folder: Path, tmp_path: Path) -> None:
+    only_cheap = line("a", [("cheap", [1, 2], 0.2)], streams={"dear": 2.0, "cheap": 0.1})
+    path = write(tmp_path / "t.jsonl", only_cheap)
+    assert traces.by_cost(read_trace(path).values()) == ["cheap", "dear"]
+    result = command(path, folder, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    (video,) = json.loads(result.stdout)["videos"]
+    assert (video["rows_cheap"], video["rows_dear"]) == (2, 0)
+    drawn = traces.drawing(read_trace(path)["a"], SourceVideo("a", folder / "a.mp4"), STREAMS)
+    assert [lane.note for lane in drawn.lanes] == ["2 rows, 0.800 GFLOPs", "not computed"]
+
+
 def test_of_many_videos_some_from_the_cheapest_to_the_dearest() -> None:
     videos = {str(n): TracedVideo(str(n), 1.0, {"cheap": float(n)}, {}, []) for n in range(9)}
     sources = [SourceVideo(str(n), Path(f"{n}.mp4")) for n in (8, 3, 0, 5, 1, 7, 20)]
@@ -204,7 +216,15 @@ def test_colours_tell_streams_apart_as_long_as_there_are_enough() -> None:
 
 @pytest.mark.parametrize(
     ("gflops", "text"),
-    [(0.0, "0.00"), (0.01234, "0.0123"), (9.0, "9.00"), (11.68, "11.7"), (99.96, "100"), (12345.6, "12,346")],
+    [
+        (0.0, "0.00"),
+        (0.01234, "0.0123"),
+        (1.2e-8, "0.000000012"),
+        (9.0, "9.00"),
+        (11.68, "11.7"),
+        (99.96, "100"),
+        (12345.6, "12,346"),
+    ],
 )
 def test_gflops_have_three_digits(gflops: float, text: str) -> None:
     assert plot.gflops_text(gflops) == f"{text} GFLOPs"

@@ -97,9 +97,9 @@ def found(planted: Path, *more: object, labels: Path | None = None) -> dict[str,
 @pytest.mark.slow
 def test_a_study_and_the_command_that_repeats_the_best(planted: Path, tmp_path: Path) -> None:
     out = tmp_path / "a study"
-    result = run(planted, *LITEEVAL, "--gamma", "0.3", "--trials", "4", "--validation", "0.3", "--out", out)
+    result = run(planted, *LITEEVAL, "--gamma", "0.95", "--trials", "4", "--validation", "0.3", "--out", out)
     assert result.exit_code == 0, result.output
-    for line in ("The best of 4 trials", "to train the best on all training videos:", "usage 30 %"):
+    for line in ("The best of 4 trials", "to train the best on all training videos:", "usage 95 %"):
         assert line in result.stdout
     assert "[4/4] trial 3: " in result.stderr and "trial 0: lr 0.0001, usage-loss video" in result.stderr
     (command,) = (out / "best.txt").read_text().splitlines()
@@ -108,7 +108,9 @@ def test_a_study_and_the_command_that_repeats_the_best(planted: Path, tmp_path: 
     assert len((out / "table.csv").read_text().splitlines()) == 1 + 4
     assert not (out / "trials").exists()
 
-    answer = found(planted, *LITEEVAL, "--gamma", "0.3", "--trials", "4", "--validation", "0.3", "--out", out)
+    answer = found(
+        planted, *LITEEVAL, "--gamma", "0.95", "--trials", "4", "--validation", "0.3", "--out", out
+    )
     (best,) = answer["best"]
     assert best["command"] == command and len(answer["trials"]) == 4
     name, *arguments = shlex.split(command)
@@ -116,7 +118,7 @@ def test_a_study_and_the_command_that_repeats_the_best(planted: Path, tmp_path: 
     trained = CliRunner().invoke(train_policy, arguments)
     assert trained.exit_code == 0, trained.output
     config = json.loads((out / "best/config.json").read_text())["config"]
-    expected = {**best["values"], "gamma": 0.3, "epochs": 3, "fine_hidden": 8}
+    expected = {**best["values"], "gamma": 0.95, "epochs": 3, "fine_hidden": 8}
     assert {option: config[option] for option in expected} == expected
 
 
@@ -237,6 +239,18 @@ def test_where_an_option_sets_the_cost_there_is_a_front(planted: Path, tmp_path:
         assert not better
     assert len({trial["command"] for trial in best}) == len(best)
     assert len((tmp_path / "s/best.txt").read_text().splitlines()) == len(best)
+
+
+@pytest.mark.slow
+def test_a_command_that_exceeds_the_cost_says_so(planted: Path, tmp_path: Path) -> None:
+    """One trial of a gate that is fully open at the beginning, asked for next to nothing."""
+    options = ["--gamma", "0.001", "--tune", "lr=0.00001:0.00002", "--trials", "1", "--validation", "0.3"]
+    result = run(planted, *LITEEVAL, *options, "--out", tmp_path / "s")
+    assert result.exit_code == 0, result.output
+    comment, command = (tmp_path / "s/best.txt").read_text().splitlines()
+    assert comment.startswith("# No trial kept the cost, usage 0.1 %: the nearest, trial 0, spent usage ")
+    *_, headline, last = result.stdout.splitlines()
+    assert headline == "to train that nearest one on all training videos:" and last == command
 
 
 POOL = ["--model", "small", "--model", "large"]
@@ -638,6 +652,12 @@ def test_the_best_keeps_the_cost_and_the_front_shows_all() -> None:
     assert [trial.number for trial in findings.best] == [2]
     assert [trial.number for trial in findings.ranked] == [2, 4, 0, 3, 1]
     assert [trial.number for trial in findings.front] == [4, 2, 1]
+    assert findings.caution == ""
+    dear = Findings(asked, (trials[1], trials[3]), 10)
+    caution = (
+        "No trial kept the cost, usage 10 %: the nearest, trial 3, spent usage 20.0 %; tune other options"
+    )
+    assert dear.caution.startswith(caution) and dear.caution in dear.state
     with pytest.raises(UserError, match="no trial could be completed: give it more time"):
         assert Findings(asked, (pruned,), 10).best
 

@@ -37,6 +37,7 @@ from cache_schema.annotations import (
 from cache_schema.annotations.dividing import divided
 from cache_schema.annotations.labels import Grouping, LabelSet, Segment, VideoLabel
 from cache_schema.annotations.unknown import unknown
+from cache_schema.arguments import checks_arguments
 from cache_schema.errors import LabelError
 from cache_schema.files import StrPath
 
@@ -93,13 +94,14 @@ _BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".json": "activitynet"}
 """Where nothing fits: their readers say what is lacking."""
 
 
+@checks_arguments
 def read_labels(
     path: StrPath,
     format_name: str | None = None,
     grouping: Grouping | None = None,
     *,
     split: int | None = None,
-    class_file: Path | None = None,
+    class_file: StrPath | None = None,
     val_fraction: float | None = None,
     divides: bool = True,
 ) -> LabelSet:
@@ -121,7 +123,7 @@ def read_labels(
         name = format_name or _format_of(path)
         read = FORMATS[name].read
         taken = signature(read).parameters.keys() - getattr(read, "keywords", {}).keys()
-        given: dict[str, Any] = {"split": split, "class_file": class_file}
+        given: dict[str, Any] = {"split": split, "class_file": class_file and Path(class_file)}
         given = {option: value for option, value in given.items() if value is not None}
         for option in given.keys() - taken:
             if option == "class_file":

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from cache_schema.annotations import videos_csv
 from cache_schema.annotations.labels import Grouping, LabelSet, VideoLabel
 from cache_schema.annotations.table import VIDEO_COLUMNS, Table, columns_of, open_table, plain
-from cache_schema.annotations.video_names import listed_id
+from cache_schema.annotations.video_names import listed_id, tails
 from cache_schema.errors import LabelError, UserError
+from cache_schema.names import did_you_mean
 
 _NAMED = 3  # how many videos or groups a message names
 
@@ -63,7 +64,7 @@ def _rows(file: Path, table: Table, grouping: Grouping) -> Iterator[tuple[str, s
     name = str(grouping.column)
     videos, groups = table.column(VIDEO_COLUMNS), table.column([plain(name)])
     if videos is None or groups is None:
-        found = ", ".join(filter(None, table.columns))
+        found = ", ".join(filter(None, table.columns)) + did_you_mean(name, filter(None, table.columns))
         raise LabelError(f"{file}: no column {name!r} for {grouping}; it has: {found}")
     for line, row in table.rows:
         yield f"{file}, line {line}", listed_id(row[videos]), row[groups]
@@ -77,7 +78,12 @@ def _no_table(path: Path, grouping: Grouping) -> LabelError:
 
 def _of_ids(ids: Sequence[str], path: Path, grouping: Grouping) -> dict[str, str]:
     pattern = re.compile(str(grouping.pattern))
-    groups = {name: found[1] for name in ids if (found := pattern.search(name)) and found[1]}
+    groups: dict[str, str] = {}
+    for name in ids:
+        # The beginning of an id, which "^" stands for, is also that of the file's name, or of a folder of it.
+        found = filter(None, map(pattern.search, tails(name)))
+        if group := next((one[1] for one in found if one[1]), ""):
+            groups[name] = group
     if missing := [name for name in ids if name not in groups]:
         raise LabelError(
             f"{path}: {grouping} finds no group in the ids of {len(missing):,} of {len(ids):,} videos: "
@@ -119,6 +125,23 @@ def in_both(train: Sequence[str], other: Sequence[str], subsets: tuple[str, str]
         f"WARNING: {which} videos in both subsets, {some(sorted(both))}: {training:,} of {subsets[0]!r}, "
         f"{judged:,} of {subsets[1]!r}; what is measured on {subsets[1]!r} is higher than it will be on new groups"
     )
+
+
+def uninformative(groups: Sequence[str], subset: str) -> str:
+    """A warning where the groups of a subset tell nothing: all videos are of one, or each of its own; else empty.
+
+    Args:
+        groups: of each video; empty where nothing is known of that.
+    """
+    if len(groups) < 2 or 1 < len(set(groups)) < len(groups):
+        return ""
+    if len(set(groups)) == 1:
+        return (
+            f"WARNING: all videos of subset {subset!r} are of one group, {groups[0]!r}: none can be held out "
+            "apart from the others, and intervals have no width"
+        )
+    own = f"each video of subset {subset!r} is a group of its own, {some(groups)}"
+    return f"WARNING: {own}: the same as without groups"
 
 
 def onehot(videos: Sequence[VideoLabel]) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +94,18 @@ def read_json_lines(file: Path, subset: str, folder: str = "") -> Iterator[Liste
         yield _listed(
             _parsed(f"{file}, line {number}", line), f"{file}, line {number}", subset, file, number, folder
         )
+
+
+def listed_in(
+    file: Path, entries: Iterable[Mapping[str, Any]], subset: str, folder: str = ""
+) -> Iterator[Listed]:
+    """The videos of a table whose lines are such objects.
+
+    Args:
+        folder: as of `read_json_lines`.
+    """
+    for number, entry in enumerate(entries, 1):
+        yield _listed(entry, f"{file}, row {number}", subset, file, 0, folder)
 
 
 def _objects(file: Path, subset: str) -> Iterator[Listed]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from cache_schema.annotations.video_names import ids_of, without_ending
 from cache_schema.errors import LabelError, UserError
+from cache_schema.names import did_you_mean
 
 TRAIN, VAL = "train", "val"
 TRAIN_SUBSETS = ("training", TRAIN)
@@ -150,8 +151,11 @@ class LabelSet:
         more = "; or divide its videos with --val-fraction 0.2" if self.undivided else ""
         return LabelError(
             f"{self.source}: no subset named {' or '.join(names)} with labels; say with {option} which of "
-            f"{', '.join(subset or '(none)' for subset in self.subsets)} to use{more}"
+            f"{self._named_subsets()} to use{more}"
         )
+
+    def _named_subsets(self) -> str:
+        return ", ".join(subset or "(none)" for subset in self.subsets)
 
     def subset(self, name: str) -> Sequence[VideoLabel]:
         """The labelled videos of a subset, in the order of the file.
@@ -168,7 +172,8 @@ class LabelSet:
     def _of_subset(self, name: str, is_chosen: Callable[[VideoLabel], bool]) -> Sequence[VideoLabel]:
         videos = [video for video in self.videos if video.subset == name]
         if not videos:
-            raise LabelError(f"{self.source}: no subset {name!r}; it has: {', '.join(self.subsets)}")
+            known = self._named_subsets() + did_you_mean(name, self.subsets)
+            raise LabelError(f"{self.source}: no subset {name!r}; it has: {known}")
         chosen = [video for video in videos if is_chosen(video)]
         if not chosen:
             raise LabelError(f"{self.source}: the videos of subset {name!r} have no labels")

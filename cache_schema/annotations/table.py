@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from cache_schema.annotations.published import encoding_of, first_line, start_of
@@ -14,6 +15,7 @@ from cache_schema.errors import LabelError
 
 _DELIMITERS = ",;\t"
 _SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)  # Excel's own first line
+_QUOTED_LINE = re.compile(r'"[^"]*"(?:.?"[^"]*")*')  # as R writes names of columns
 VIDEO_COLUMNS = (
     "videoid", "videoname", "video", "filename", "filepath", "videopath", "videofile", "file", "path", "clippath",
     "clipname", "clip", "youtubeid", "id",
@@ -47,10 +49,14 @@ def plain(column: str) -> str:
 
 
 @contextmanager
-def open_table(path: Path) -> Iterator[Table]:
+def open_table(path: Path, *, distinct: bool = True) -> Iterator[Table]:
     """Open a table whose first line names its columns, in UTF-8 or UTF-16, divided by ',', ';' or tabs.
 
-    Columns without a name are passed over at the end of a line where they are empty.
+    Columns without a name are passed over at the end of a line where they are empty. Names of rows, for which R's
+    write.table has no column in its first line (all of it in quotes, perhaps divided by blanks), are a column "".
+
+    Args:
+        distinct: refuse two columns with the same name (`plain`).
 
     Raises:
         LabelError: on opening or reading, where a line is no CSV, has more fields than the first, or is not
@@ -67,13 +73,16 @@ def open_table(path: Path) -> Iterator[Table]:
         skipped = 1 if stated else 0
         read = skipped
         try:
-            columns = _columns(path, next(reader, []))
+            columns = _columns(path, next(reader, []), distinct=distinct)
             read += reader.line_num
+            first_row = next(reader, None)
+            if first_row and len(first_row) == len(columns) + 1 and _QUOTED_LINE.fullmatch(first):
+                columns = ("", *columns)
 
             def rows() -> Iterator[tuple[int, list[str]]]:
                 nonlocal read
                 width = len(columns)
-                for row in reader:
+                for row in chain([] if first_row is None else [first_row], reader):
                     read = skipped + reader.line_num
                     values = [value.strip() for value in row]
                     if any(values):
@@ -97,15 +106,22 @@ def columns_of(path: Path) -> Mapping[str, str]:
     return {plain(name): name.strip() for name in names}
 
 
+def number_in_cell(text: str, delimiter: str) -> float:
+    """A number, with a decimal comma where commas do not divide columns. Raises ValueError where it is none."""
+    return float(text if delimiter == "," else text.replace(",", "."))
+
+
 def delimiter_of(line: str) -> str:
     """What divides the columns of a table with this first line."""
     unquoted = re.sub(r'"[^"]*"', "", line)
+    if unquoted and not unquoted.strip(" "):
+        return " "  # R's usual one
     return max(_DELIMITERS, key=unquoted.count)
 
 
-def _columns(path: Path, names: list[str]) -> tuple[str, ...]:
+def _columns(path: Path, names: list[str], *, distinct: bool) -> tuple[str, ...]:
     columns = tuple(name.strip() for name in names)
-    named = [plain(column) for column in columns if column]
+    named = [plain(column) for column in columns if column and distinct]
     if twice := next((column for column in columns if column and named.count(plain(column)) > 1), None):
         raise LabelError(f"{path}: two columns {twice!r} in the first line")
     return columns

@@ -28,10 +28,10 @@ def ids_of(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     paths = [without_ending(name) for name in names]
     # Where a file's name is there once, so is every path that ends in it.
     of_stem = Counter(path.rpartition("/")[2] for path in paths)
-    of_tail = Counter(tail for path in paths if of_stem[path.rpartition("/")[2]] > 1 for tail in _tails(path))
+    of_tail = Counter(tail for path in paths if of_stem[path.rpartition("/")[2]] > 1 for tail in tails(path))
     for name, path in zip(names, paths, strict=True):
-        tails = (tail for tail in _tails(path) if of_tail[tail] <= 1)
-        yield tuple(dict.fromkeys((listed_id(name), *tails, name)))
+        unique = (tail for tail in tails(path) if of_tail[tail] <= 1)
+        yield tuple(dict.fromkeys((listed_id(name), *unique, name)))
 
 
 def listed_id(path: str) -> str:
@@ -40,7 +40,7 @@ def listed_id(path: str) -> str:
     return stem if ending in VIDEO_SUFFIXES and stem[-1:] not in {"", "/", "\\"} else path
 
 
-def _tails(path: str) -> list[str]:
+def tails(path: str) -> list[str]:
     """A path, and what remains of it without its first folders, the longest first."""
     parts = path.rsplit("/", _FOLDERS)
     return [path, *("/".join(parts[at:]) for at in range(1, len(parts)) if parts[at])]

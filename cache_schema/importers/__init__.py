@@ -11,7 +11,8 @@ from pathlib import Path
 
 from cache_schema.errors import UserError
 from cache_schema.files import printable
-from cache_schema.importers.arrow import DATASET_DICT, PARQUET, ParquetTable, SavedDataset
+from cache_schema.importers.arrow import DATASET_DICT, PARQUET, SavedDataset, open_parquet
+from cache_schema.importers.folder import KINDS, TEXT_KINDS, files_below
 from cache_schema.importers.hdf5 import SUFFIXES as HDF5
 from cache_schema.importers.importing import Imported, import_stream, looks_like
 from cache_schema.importers.instants import Timing
@@ -49,8 +50,10 @@ def open_source(
     suffix = path.suffix.lower()
     if not path.exists():
         raise UserError(f"{printable(path)}: no such file or folder")
-    if array is not None and not (path.is_dir() or suffix == ".npz" or suffix in HDF5):
-        raise UserError(f"--array names an array of npz or HDF5 files, and {printable(path)} is none")
+    if array is not None and not (path.is_dir() or suffix in (".npz", PARQUET, *HDF5)):
+        raise UserError(
+            f"--array names an array of npz or HDF5 files, or a column of parquet, and {printable(path)} is none"
+        )
     if ids is not None and (path.is_dir() or suffix not in (".npy", ".npz")):
         raise UserError(f"--ids is for npy and npz files; {printable(path)} says itself whose rows are whose")
     if path.is_dir() and (path / DATASET_DICT).exists():
@@ -58,7 +61,9 @@ def open_source(
     if path.is_dir() and (path / STATE).exists():
         opened = Opened({"": SavedDataset(path, what, array=array)})
     elif table := next((file for file in (path / name for name in TABLES) if file.exists()), None):
-        opened = Opened({"": ParquetTable(table, what)})
+        opened = Opened({"": open_parquet(table, what, array)})
+    elif tables := _parquet_files(path):
+        opened = Opened({"": SavedDataset(path, what, files=tables, array=array)})
     elif path.is_dir():
         opened = open_folder(path, what, array, layout)
     else:
@@ -66,6 +71,13 @@ def open_source(
     if not all(map(len, opened.parts.values())):
         raise UserError(f"{printable(path)}: no videos in it")
     return opened
+
+
+def _parquet_files(path: Path) -> list[Path]:
+    """Those below a folder, where it has no other files that are read, as of a data set that was downloaded."""
+    files = sorted(files_below(path)) if path.is_dir() else []
+    read = {file.suffix.lower() for file in files} & {PARQUET, *KINDS, *TEXT_KINDS, *HDF5}
+    return [file for file in files if file.suffix.lower() == PARQUET] if read == {PARQUET} else []
 
 
 def _open_file(
@@ -87,8 +99,8 @@ def _open_file(
             raise UserError(f"{printable(path)}: HDF5 is read as features; save class scores as npz or CSV")
         return open_hdf5([path], array)
     if suffix == PARQUET:
-        return Opened({"": ParquetTable(path, what)})
-    if suffix == ".csv":
+        return Opened({"": open_parquet(path, what, array)})
+    if suffix in (".csv", ".tsv", ".txt"):
         if what == "features":
             raise UserError(f"{printable(path)}: a CSV is read as class scores; save features as npy or npz")
         return Opened({"": ScoreTable(path)})

@@ -15,18 +15,20 @@ from typing import Any
 
 import numpy as np
 
+from cache_schema.annotations.table import VIDEO_COLUMNS, plain
 from cache_schema.columns import ID, NUMBER, SECONDS, meaning
 from cache_schema.errors import UserError
 from cache_schema.extras import need
 from cache_schema.files import printable
-from cache_schema.importers.folder import described, read_list, spans_in_order
+from cache_schema.importers.folder import described, read_list, spans_in_order, spec_of
 from cache_schema.importers.rows import Rows, Source, What, check_ids, place_of, rows_of
 from cache_schema.schema import Array, Float64Array
-from cache_schema.tools.datasets import CLASSES, STATE
+from cache_schema.tools.datasets import CLASSES, SPEC, STATE
 from cache_schema.tools.export import LIST_NAME
 
 PARQUET = ".parquet"
 DATASET_DICT = "dataset_dict.json"
+_INDEX = "__index_level_0__"  # pandas' name of an index without one
 _LINES = 4096  # of a parquet table, read at once
 _VIDEOS = 64  # of a data set, likewise
 
@@ -46,28 +48,29 @@ class ParquetTable(Source):
         with _readable(path):
             self._file = parquet.ParquetFile(path)
             names = list(self._file.schema_arrow.names)
-            if ID not in names:
+            id_column = _id_column(names)
+            if not id_column:
                 raise UserError(f"{printable(path)}: no column {ID!r}; it has: {', '.join(names[:10])}")
-            ids = self._file.read(columns=[ID])[ID].to_pylist()
-        self._columns = [name for name in names if name not in (ID, NUMBER, *SECONDS)]
+            ids = self._file.read(columns=[id_column])[id_column].to_pylist()
+        metadata = self._file.schema_arrow.metadata or {}
+        if SPEC in metadata:
+            self.spec = spec_of(metadata[SPEC], path)
+        self._columns = [name for name in names if name not in (id_column, _INDEX, NUMBER, *SECONDS)]
         self._seconds = all(name in names for name in SECONDS)
         if not self._columns or len(set(names)) < len(names):
             raise UserError(
-                f"{printable(path)}: beside {ID} a column for each class, or feature, is expected"
+                f"{printable(path)}: beside {id_column} a column for each class, or feature, is expected"
             )
         self._what, self.classes = meaning(self._columns, what)
         starts = [n for n, video in enumerate(ids) if n == 0 or video != ids[n - 1]]
         self._ends = [*starts, len(ids)]
         if any(not isinstance(ids[start], str) for start in starts):
-            raise UserError(f"{printable(path)}: its {ID} are no texts")
-        self._ids = check_ids([ids[start] for start in starts], path)  # lines of a video that are apart, too
+            raise UserError(f"{printable(path)}: its {id_column} are no texts")
+        self.ids = check_ids([ids[start] for start in starts], path)  # lines of a video that are apart, too
         self._listed = read_list(path.parent / LIST_NAME, key="id")
 
-    def __len__(self) -> int:
-        return len(self._ids)
-
     def __iter__(self) -> Iterator[Rows]:
-        for video_id, columns in zip(self._ids, self._videos(), strict=True):
+        for video_id, columns in zip(self.ids, self._videos(), strict=True):
             place = place_of(video_id, self._path)
             values = np.stack([columns[name] for name in self._columns], axis=1)
             spans = None
@@ -99,22 +102,30 @@ class ParquetTable(Source):
 
 
 class SavedDataset(Source):
-    """What `Dataset.save_to_disk` of Hugging Face's datasets, or an export, has written: a line for each video.
+    """A line for each video: what `Dataset.save_to_disk` of Hugging Face's datasets, or an export, has written, or
+    parquet files of such a data set.
 
-    Columns: video_id, or id; features, scores or both, lists of T rows, or one row; perhaps spans, duration_s,
-    fps, source, fingerprint, partial and lost.
+    Columns: video_id, or called alike (`VIDEO_COLUMNS`); features, scores or both, lists of T rows, or one row;
+    perhaps spans, duration_s, fps, source, fingerprint, partial and lost.
 
     Args:
+        files: of parquet; None: those of Arrow in the folder.
         array: name of the column to take, in place of features and scores.
 
     Raises:
         UserError: pyarrow is not installed, or the folder is no such data set.
     """
 
-    def __init__(self, folder: Path, what: What | None, *, array: str | None = None) -> None:
-        need("pyarrow", "hf", f"{printable(folder)}: a data set")
-        self._folder = folder
-        self._files = [folder / name for name in _data_files(folder)]
+    def __init__(
+        self,
+        folder: Path,
+        what: What | None,
+        *,
+        files: Sequence[Path] | None = None,
+        array: str | None = None,
+    ) -> None:
+        need("pyarrow", "hf" if files is None else "parquet", f"{printable(folder)}: a data set")
+        self._files = files or [folder / name for name in _data_files(folder)]
         with _readable(self._files[0]):
             schema = self._schema(self._files[0])
         usual: tuple[What, ...] = ("features", "scores")
@@ -123,15 +134,18 @@ class SavedDataset(Source):
         }
         if array is not None:
             self._columns = {what or "features": array} if array in schema.names else {}
-        self._id = next((name for name in (ID, "id") if name in schema.names), "")
+        self._id = _id_column(schema.names)
         names = f"it has: {', '.join(schema.names)}"
         if not self._columns:
             wanted = f"column {array!r}" if array else f"columns {ID} and features, or scores"
             raise UserError(f"{printable(folder)}: no {wanted}; {names}; --array NAME says which is meant")
         if not self._id:
             raise UserError(f"{printable(folder)}: no column {ID!r}, or 'id', of the videos' ids; {names}")
-        if "scores" in self._columns and CLASSES in (schema.metadata or {}):
-            self.classes = _classes(schema.metadata[CLASSES], folder)
+        metadata = schema.metadata or {}
+        if "scores" in self._columns and CLASSES in metadata:
+            self.classes = _classes(metadata[CLASSES], folder)
+        if array is None and SPEC in metadata:
+            self.spec = spec_of(metadata[SPEC], folder)
         ids: list[str] = []
         for path in self._files:
             with _readable(path):
@@ -139,26 +153,30 @@ class SavedDataset(Source):
                     ids += batch.column(self._id).to_pylist()
         if any(not isinstance(video_id, str) for video_id in ids):
             raise UserError(f"{printable(folder)}: its {self._id} are no texts")
-        self._ids = check_ids(ids, folder)
+        self.ids = check_ids(ids, folder)
 
     @staticmethod
     def _schema(path: Path) -> Any:
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
+        if path.suffix == PARQUET:
+            return pq.read_schema(path)
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
             return stream.schema
 
     @staticmethod
     def _batches(path: Path) -> Iterator[Any]:
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
+        if path.suffix == PARQUET:
+            yield from pq.ParquetFile(path).iter_batches(batch_size=_VIDEOS)
+            return
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
             for batch in stream:
                 for start in range(0, batch.num_rows, _VIDEOS):
                     yield batch.slice(start, _VIDEOS)
-
-    def __len__(self) -> int:
-        return len(self._ids)
 
     def __iter__(self) -> Iterator[Rows]:
         for path in self._files:
@@ -189,6 +207,28 @@ class SavedDataset(Source):
                 {name: column[number] for name, column in texts.items()}, place, printable(Path(path.name))
             )
             yield Rows(video_id, place, **arrays, spans=spans, **about)
+
+
+def open_parquet(path: Path, what: What | None, array: str | None) -> Source:
+    """A parquet file with a line for each row, or for each video, whose rows are lists then.
+
+    Raises:
+        UserError: as these.
+    """
+    parquet: Any = need("pyarrow.parquet", "parquet", f"{printable(path)}: a parquet file")
+    with _readable(path):
+        schema = parquet.read_schema(path)
+    wanted = [array] if array else ["features", "scores"]
+    kinds = [str(field.type) for field in schema if field.name in wanted]
+    if array or any("list" in kind for kind in kinds):
+        return SavedDataset(path, what, files=[path], array=array)
+    return ParquetTable(path, what)
+
+
+def _id_column(names: Sequence[str]) -> str:
+    """Which column has the videos' ids, in tables without another the index of pandas; empty: none."""
+    known = {plain(name): name for name in reversed(names)}
+    return next((known[name] for name in VIDEO_COLUMNS if name in known), _INDEX if _INDEX in names else "")
 
 
 def _data_files(folder: Path) -> list[str]:

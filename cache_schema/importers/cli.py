@@ -12,7 +12,7 @@ import click
 
 from cache_schema.annotations.class_names import read_class_names
 from cache_schema.command import count, progress, tells_mistakes
-from cache_schema.costs import gflops
+from cache_schema.costs import gflops, gflops_digits
 from cache_schema.errors import UserError
 from cache_schema.importers import (
     LAYOUTS,
@@ -235,7 +235,7 @@ def import_command(
             imported = import_stream(
                 stream.videos, stream.spec, into, kind=score_kind, shard_size=shard_size, report=report
             )
-        about = _about(stream, score_kind, cost_given=bool(macs or gflops_per_row))
+        about = _about(stream, into, score_kind, cost_given=bool(macs or gflops_per_row))
         notes = list(dict.fromkeys([*notes, *about["notes"]]))
         answers.append({"stream": stream.spec.name, **asdict(imported), **about})
         if not as_json:
@@ -253,7 +253,7 @@ def _kind(source: Path, planned: Sequence[PlannedStream], kind: Kind | None) -> 
     with_scores = [stream for stream in planned if stream.spec.num_classes]
     if kind is not None and not with_scores:
         raise UserError("--kind is about scores, but there are none, only features")
-    for stream in with_scores if kind is None else ():
+    for stream in (one for one in with_scores if kind is None and not one.exported):
         with progress("looking at the scores") as report:
             likely_kind = looks_like(stream.videos, report)
         if likely_kind != "logits":
@@ -276,25 +276,28 @@ def _show(into: Path, spec: StreamSpec, imported: Imported, kind: Kind) -> None:
     )
     features = f"{spec.feature_dim:,} features" if spec.feature_dim else "no features"
     scores = f"scores of {count(spec.num_classes, 'classes')}" if spec.num_classes else "no scores"
-    click.echo(f"row: {features}, {scores}, {gflops(spec.macs_per_row):.4g} GFLOPs")
+    click.echo(f"row: {features}, {scores}, {gflops_digits(gflops(spec.macs_per_row))} GFLOPs")
     if spec.num_classes:
         noun = "logits" if kind == "logits" else f"{kind} probabilities"
         click.echo(f"scores: {noun}, {_KEPT_AS[kind]}")
     click.echo(f"sampling: {sampling_in_words(spec.sampling)}")
 
 
-def _about(stream: PlannedStream, kind: Kind, *, cost_given: bool) -> dict[str, Any]:
+def _about(stream: PlannedStream, into: Path, kind: Kind, *, cost_given: bool) -> dict[str, Any]:
     spec = stream.spec
     notes = []
     if spec.sampling.clips == 1 and spec.sampling.frames == 0 and not cost_given:
         notes.append(
-            f"a video costs one row, {gflops(spec.macs_per_row):.4g} GFLOPs; where that is the mean of several "
-            "clips or crops, say what all of them cost (--gflops-per-row, under a name that is not built in)"
+            f"a video costs one row, {gflops_digits(gflops(spec.macs_per_row))} GFLOPs; where that is the mean of "
+            "several clips or crops, say what all of them cost (--gflops-per-row, under a name that is not built "
+            "in)"
         )
     if spec.num_classes and spec.classes is None:
         notes.append(
-            "without class names (--classes FILE) nothing says which column is which class: model selection takes "
-            "them for the labels' classes in sorted order, other methods do not use such scores"
+            "without class names nothing says which column is which class: model selection takes them for the "
+            "labels' classes in sorted order, other methods do not use such scores. To name them, `feature-cache "
+            f"drop {into} --stream {spec.name} --yes`, then this command again with --classes FILE, a name a line "
+            "in the order of the columns"
         )
     if ignored := stream.videos.ignored:
         notes.append(f"{count(ignored, 'files')} in the folder neither npy nor npz: not read")

@@ -16,8 +16,8 @@ from cache_schema.errors import UserError
 from cache_schema.files import printable
 from cache_schema.importers.arrays import map_npy, open_npz
 from cache_schema.importers.rows import Rows, Source, What, check_ids, place_of, rows_of
-from cache_schema.schema import Array, Float64Array, numbers_of
-from cache_schema.tools.export import LIST_COLUMNS, LIST_NAME
+from cache_schema.schema import Array, Float64Array, StreamSpec, numbers_of
+from cache_schema.tools.export import LIST_COLUMNS, LIST_NAME, SPEC_NAME
 
 KINDS = frozenset({".npy", ".npz"})
 TEXT_KINDS = frozenset({".csv"})
@@ -52,6 +52,8 @@ class Folder(Source):
     ) -> None:
         self._folder, self._what, self._array = folder, what, array
         self._listed = read_list(folder / LIST_NAME, key="file")
+        if array is None and (folder / SPEC_NAME).exists():
+            self.spec = read_spec(folder / SPEC_NAME)
         found: dict[str, Path] = {}
         names = set()
         files = sorted(files_below(folder))
@@ -70,7 +72,7 @@ class Folder(Source):
                         f"{printable(folder)}: video {video_id!r} occurs twice, as "
                         f"{printable(other.relative_to(folder))} and as {name}"
                     )
-            elif name != LIST_NAME or not self._listed:
+            elif name != SPEC_NAME and (name != LIST_NAME or not self._listed):
                 self.ignored += 1
         if absent := next((name for name in self._listed if name not in names), None):
             raise UserError(
@@ -80,14 +82,11 @@ class Folder(Source):
         if not found:
             raise UserError(f"{printable(folder)}: no npy, npz or CSV files below this folder")
         self._videos = sorted(found.items())
-        check_ids([video_id for video_id, _ in self._videos], folder)
+        self.ids = check_ids([video_id for video_id, _ in self._videos], folder)
         if kinds is TEXT_KINDS:
             first = self._videos[0][1]
             self._columns = _csv_columns(first)
             self._what, self.classes = meaning(self._columns, what)
-
-    def __len__(self) -> int:
-        return len(self._videos)
 
     def __iter__(self) -> Iterator[Rows]:
         for video_id, path in self._videos:
@@ -213,6 +212,24 @@ def read_list(path: Path, *, key: Literal["file", "id"]) -> dict[str, dict[str, 
     if cut := next((name for name, line in listed.items() if set(map(type, line.values())) != {str}), None):
         raise UserError(f"{printable(path)}: the line of {cut} is not whole; export again")
     return listed
+
+
+def read_spec(path: Path) -> StreamSpec:
+    """What an export's stream is. Raises UserError where the file does not say it."""
+    try:
+        return spec_of(path.read_bytes(), path)
+    except OSError as error:
+        raise UserError(f"{printable(path)}: cannot be read: {error.strerror or error}") from error
+
+
+def spec_of(content: bytes, path: Path) -> StreamSpec:
+    """The same from its JSON."""
+    try:
+        return StreamSpec.from_json(content.decode())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{printable(path)}: does not say what its stream is ({error}): export again"
+        ) from error
 
 
 def spans_in_order(spans: Array, rows: int, place: str) -> Float64Array:

@@ -46,10 +46,7 @@ class Hdf5(Source):
                             f"{printable(path)}: video {video_id!r} is in {printable(other)}, too"
                         )
         self._videos = sorted(found.items(), key=lambda video: (paths.index(video[1]), video[0]))
-        check_ids([video_id for video_id, _ in self._videos], paths[0])
-
-    def __len__(self) -> int:
-        return len(self._videos)
+        self.ids = check_ids([video_id for video_id, _ in self._videos], paths[0])
 
     def __iter__(self) -> Iterator[Rows]:
         return self._rows(read=True)

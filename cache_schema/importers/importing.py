@@ -7,7 +7,7 @@ does what is left, in the same shards.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -95,13 +95,20 @@ def import_stream(
 
 
 def _open(cache: Path, spec: StreamSpec) -> Stream | None:
-    """The stream that the cache has already, if any; its folder is made and can be written to."""
+    """The stream that the cache has already, if any; its folder can be written to."""
     folder = cache / spec.name
     prepare_folder(folder)
+    if not cache.exists():
+        return None
     opened = FeatureCache(cache)
     if spec.name not in opened:
         return None
     stream = opened[spec.name]
+    if stream.spec.classes is None and replace(spec, classes=None) == stream.spec != spec:
+        raise CacheError(
+            f"{folder}: this stream is there already, without class names, and shards are never changed: give "
+            f"`feature-cache drop {cache} --stream {spec.name} --yes`, then this command again"
+        )
     if difference := differences(spec, stream.spec):
         raise CacheError(
             f"{folder}: this stream is there already and is another ({difference}); give --stream another name, "

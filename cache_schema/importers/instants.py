@@ -120,9 +120,10 @@ def spans_of(rows: Rows, sampling: Sampling) -> Float64Array:
     if max(rows.lost, default=-1) >= count:
         raise UserError(f"{rows.place}: it has {len(rows)} rows and cannot lack row {rows.lost[-1]}")
     numbers = numbers_without(rows.lost, len(rows))
-    if sampling.kind == "clips" and count != sampling.clips:
+    expected_count = sampling.clips * sampling.crops
+    if sampling.kind == "clips" and count != expected_count:
         raise UserError(
-            f"{rows.place}: it has {count} rows, where {sampling.clips} a video are expected; if they follow each "
+            f"{rows.place}: it has {count} rows, where {expected_count} a video are expected; if they follow each "
             "other in time, --fps says how"
         )
     if rows.spans is None or np.isnan(rows.spans).all():

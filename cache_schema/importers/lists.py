@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from cache_schema.annotations.published import shortened
+from cache_schema.annotations.table import VIDEO_COLUMNS, columns_of, number_in_cell, open_table, plain
+from cache_schema.annotations.video_names import listed_id
 from cache_schema.errors import UserError
 from cache_schema.files import printable
 from cache_schema.importers.arrays import map_npy
@@ -21,7 +23,7 @@ from cache_schema.importers.rows import ID_COLUMN, check_ids, texts_of
 # Of W-TALC's folder of annotations.
 NAMES, DURATIONS, RATES = "videoname.npy", "duration.npy", "extracted_fps.npy"
 
-_ID_COLUMNS = (ID_COLUMN, "id", "video")
+_TABLES = (".csv", ".tsv")
 _LENGTH_KEYS = ("duration_s", "duration", "duration_second")
 
 
@@ -52,12 +54,12 @@ class Lengths:
 
 def _listed(values: Mapping[str, float], video_id: str) -> float:
     # ActivityNet's lists leave out the v_ of its files.
-    names = video_id, video_id.removeprefix("v_"), f"v_{video_id}"
+    names = video_id, listed_id(video_id), video_id.removeprefix("v_"), f"v_{video_id}"
     return next((values[name] for name in names if name in values), math.nan)
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
-    """Video ids from a text file, one a line, from the column video_id of a CSV, or from an npy file of text.
+    """Video ids from a text file, one a line, a table's column of videos (as of labels), or an npy file of text.
 
     Raises:
         UserError: the file cannot be read, or an id is refused by `check_ids`.
@@ -65,8 +67,9 @@ def read_ids(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() == ".npy":
         return check_ids(texts_of(map_npy(path), "ids", path), path)
     with _readable(path, "ids"):
-        if path.suffix.lower() == ".csv":
-            ids = [line[ID_COLUMN] or "" for line in _table(path, (ID_COLUMN,))]
+        named = columns_of(path).keys()
+        if path.suffix.lower() in _TABLES or (len(named) > 1 and not named.isdisjoint(VIDEO_COLUMNS)):
+            ids = [line[0] for line, _ in _table(path, VIDEO_COLUMNS)]
         else:
             text = path.read_text(encoding="utf-8-sig").rstrip()
             # Not splitlines: a name with U+2028 would be two.
@@ -77,7 +80,7 @@ def read_ids(path: Path) -> tuple[str, ...]:
 def read_lengths(path: Path) -> Lengths:
     """How long videos are, from a list as people have them.
 
-    - A CSV: video_id (or id, video) and duration_s (or duration), as `feature-cache export` writes it.
+    - A table: video_id (or called alike) and duration_s (or duration), as `feature-cache export` writes it.
     - JSON: ActivityNet's {"database": {id: {"duration": seconds, …}}}, or such entries without "database".
     - W-TALC's folder of annotations, or the `duration.npy` in it: `videoname.npy` lies beside it.
 
@@ -87,10 +90,10 @@ def read_lengths(path: Path) -> Lengths:
     if path.is_dir() or path.suffix.lower() == ".npy":
         return _read_wtalc(path if path.is_dir() else path.parent)
     with _readable(path, "lengths"):
-        if path.suffix.lower() == ".csv":
+        if path.suffix.lower() in _TABLES:
             entries: Iterable[tuple[str, Mapping[str, Any]]] = [
-                ((next(line[c] for c in _ID_COLUMNS if c in line) or "").strip(), line)
-                for line in _table(path, _ID_COLUMNS, _LENGTH_KEYS)
+                (video_id, {_LENGTH_KEYS[0]: _decimal(seconds, delimiter)})
+                for (video_id, seconds), delimiter in _table(path, VIDEO_COLUMNS, _LENGTH_KEYS)
             ]
         else:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -100,8 +103,10 @@ def read_lengths(path: Path) -> Lengths:
             found = next((entry[key] for key in _LENGTH_KEYS if key in entry), None)
             if found is not None:
                 seconds[video_id] = _seconds(found, video_id, path)
+                seconds.setdefault(listed_id(video_id), seconds[video_id])
             if isinstance(entry.get("fps"), float | int):
                 fps[video_id] = float(entry["fps"])
+                fps.setdefault(listed_id(video_id), fps[video_id])
     if not seconds:
         raise UserError(f"{printable(path)}: no lengths in it: {' or '.join(_LENGTH_KEYS[:2])} of videos")
     return Lengths(path, seconds, fps, path)
@@ -140,21 +145,35 @@ def _seconds(value: object, video_id: str, path: Path) -> float:
     return seconds
 
 
-def _table(path: Path, *columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """The lines of a CSV that has one column of each group."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        for group in columns:
-            if not set(group) & set(reader.fieldnames or ()):
-                raise UserError(f"{printable(path)}: no column {group[0]!r} in its first line")
-        yield from reader
+def _table(path: Path, *columns: tuple[str, ...]) -> Iterator[tuple[list[str], str]]:
+    """Of each line of a table its values in a column of each group, and what divides its columns."""
+    with open_table(path) as table:
+        places = []
+        for group, expected in zip(columns, (ID_COLUMN, _LENGTH_KEYS[0]), strict=False):
+            place = table.column([plain(name) for name in group])
+            if place is None:
+                found = shortened(", ".join(filter(None, table.columns))) or "nothing"
+                raise UserError(
+                    f"{printable(path)}: no column {expected!r} in its first line, which has: {found}"
+                )
+            places.append(place)
+        for _, values in table.rows:
+            yield [values[place] for place in places], table.delimiter
+
+
+def _decimal(text: str, delimiter: str) -> float | str:
+    """A number; what is none as it stands, for a message."""
+    try:
+        return number_in_cell(text, delimiter)
+    except ValueError:
+        return text
 
 
 @contextmanager
 def _readable(path: Path, what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, csv.Error, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         kind = "text in UTF-8" if isinstance(error, UnicodeDecodeError) else f"such a list ({error})"
         reason = getattr(error, "strerror", None) or f"not {kind}"
         raise UserError(f"{printable(path)}: cannot be read as a list of {what}: {reason}") from error

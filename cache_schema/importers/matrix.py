@@ -42,16 +42,13 @@ class Matrix(Source):
                 f"{printable(path)}: {count(len(values), 'videos')}, but {count(len(ids), 'ids')}"
             )
         self.classes = classes
-        self._path, self._values, self._ids, self._what = path, values, ids, what
-
-    def __len__(self) -> int:
-        return len(self._ids)
+        self._path, self._values, self.ids, self._what = path, values, ids, what
 
     def __iter__(self) -> Iterator[Rows]:
         source = printable(Path(self._path.name))
-        for start in range(0, len(self._ids), _AT_ONCE):
+        for start in range(0, len(self.ids), _AT_ONCE):
             block = np.array(self._values[start : start + _AT_ONCE])
-            for video_id, values in zip(self._ids[start : start + _AT_ONCE], block, strict=True):
+            for video_id, values in zip(self.ids[start : start + _AT_ONCE], block, strict=True):
                 place = place_of(video_id, self._path)
                 rows: dict[str, Any] = {self._what: rows_of(values, self._what, place)}
                 yield Rows(video_id, place, **rows, source=source)
@@ -61,15 +58,12 @@ class ArrayPerVideo(Source):
     """An npz file with an array for each video under its id: (C,), or (K, C)."""
 
     def __init__(self, path: Path, ids: tuple[str, ...], what: What) -> None:
-        self._path, self._ids, self._what = path, ids, what
-
-    def __len__(self) -> int:
-        return len(self._ids)
+        self._path, self.ids, self._what = path, ids, what
 
     def __iter__(self) -> Iterator[Rows]:
         source = printable(Path(self._path.name))
         with open_npz(self._path) as file:
-            for video_id in self._ids:
+            for video_id in self.ids:
                 place = place_of(video_id, self._path)
                 rows: dict[str, Any] = {self._what: rows_of(file[video_id], self._what, place)}
                 yield Rows(video_id, place, **rows, source=source)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from cache_schema.annotations.video_names import listed_id
 from cache_schema.command import count
 from cache_schema.errors import UserError
 from cache_schema.files import printable
@@ -20,17 +21,33 @@ class Changed(Source):
     """Another source's videos, each changed on its way."""
 
     def __init__(self, source: Source, change: Callable[[Rows], Rows]) -> None:
-        self.classes, self.ignored = source.classes, source.ignored
+        self.ids, self.classes, self.ignored = source.ids, source.classes, source.ignored
         self._source, self._change = source, change
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def __iter__(self) -> Iterator[Rows]:
         return map(self._change, self._source)
 
     def outlines(self) -> Iterator[Rows]:
         return map(self._change, self._source.outlines())
+
+
+def without_endings(source: Source) -> tuple[Source, list[str]]:
+    """The same videos under ids without the ending of a video, as batch-extract and labels have them.
+
+    An export's ids are those of a cache, and stay; so do all where two would be the same.
+
+    Returns:
+        The videos, and notes to show the user.
+    """
+    new_ids = {video_id: listed_id(video_id) for video_id in source.ids}
+    changed = [f"{new_id} for {old}" for old, new_id in new_ids.items() if new_id != old]
+    if source.spec is not None or not changed:
+        return source, []
+    if len(set(new_ids.values())) < len(new_ids):
+        return source, ["ids keep the videos' endings, without which two would be the same"]
+    renamed = Changed(source, lambda rows: replace(rows, id=new_ids[rows.id]))
+    renamed.ids = tuple(new_ids.values())
+    return renamed, [f"ids are without the videos' endings, {changed[0]}, as those of labels"]
 
 
 def sources_of(

@@ -14,9 +14,9 @@ from cache_schema.importers.instants import Timing
 from cache_schema.importers.layouts import LAYOUTS, Opened
 from cache_schema.importers.lengths import check_lengths, with_lengths
 from cache_schema.importers.lists import Lengths, read_lengths
-from cache_schema.importers.parts import sources_of
+from cache_schema.importers.parts import sources_of, without_endings
 from cache_schema.importers.rows import Source
-from cache_schema.importers.stream import like_stream, macs_per_row, make_spec
+from cache_schema.importers.stream import kept_of, like_stream, macs_per_row, make_spec
 from cache_schema.schema import StreamSpec
 
 _I3D_DIM = 1024
@@ -41,8 +41,15 @@ class StreamOptions:
 
 @dataclass(frozen=True)
 class PlannedStream:
+    """A stream to make.
+
+    Attributes:
+        exported: whether its videos are an export of `feature-cache`, whose scores are logits.
+    """
+
     spec: StreamSpec
     videos: Source
+    exported: bool = False
 
 
 def plan_streams(
@@ -73,7 +80,9 @@ def plan_streams(
     """
     layout = layout or opened.layout
     usual = None if layout is None else LAYOUTS[layout]
-    names = options.names or (usual.streams if usual else ())
+    only = next(iter(opened.parts.values())) if len(opened.parts) == 1 and not layout else None
+    exported = None if only is None else only.spec
+    names = options.names or (usual.streams if usual else ()) or ((exported.name,) if exported else ())
     if not names:
         raise UserError(
             "name the stream to make: --stream NAME; RGB and flow are two: --stream NAME --stream NAME"
@@ -93,26 +102,33 @@ def plan_streams(
     beside = lengths or opened.lengths
     listed = Lengths() if beside is None else read_lengths(beside)
     planned = []
-    for number, (name, videos) in enumerate(zip(names, parts.values(), strict=True)):
+    for number, (name, part) in enumerate(zip(names, parts.values(), strict=True)):
         model = models[number]
+        videos, about_ids = without_endings(part)
+        notes += about_ids
         first = next(iter(videos))
-        if not options.names and first.features is not None and first.features.shape[1] != _I3D_DIM:
+        kept = kept_of(exported, first) if exported and part is only else None
+        if usual and not options.names and first.features is not None and first.features.shape[1] != _I3D_DIM:
             raise UserError(
                 f"{first.place}: {first.features.shape[1]:,} features, and {name} has {_I3D_DIM:,}: name the "
                 "streams with --stream"
             )
         like = usual.sampling if usual and usual.sampling else model.sampling if model else None
-        sampling = opened.sampling or replace(timing, like=like).sampling(first)
+        if kept and not model and timing == Timing():
+            sampling = kept.sampling
+            notes.append(f"an export of stream {kept.name}, whose sampling is taken")
+        else:
+            sampling = opened.sampling or replace(timing, like=like).sampling(first)
         notes += check_lengths(videos, sampling, listed, keep_all=keep_lengths, report=report)
         spec = make_spec(
             name,
             first,
-            macs=macs_per_row(name, macs=macs[number], gflops=gflops[number], like=model),
+            macs=macs_per_row(name, macs=macs[number], gflops=gflops[number], like=model, kept=kept),
             sampling=sampling,
-            classes=classes or videos.classes,
+            classes=classes or videos.classes or (kept.classes if kept else None),
             classes_from=classes_from or path,
         )
-        planned.append(PlannedStream(spec, with_lengths(videos, sampling, listed)))
+        planned.append(PlannedStream(spec, with_lengths(videos, sampling, listed), kept is not None))
     notes = [*_about(layout, timing, dict(zip(names, parts, strict=True))), *notes]
     return planned, list(dict.fromkeys(notes))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cache_schema.errors import UserError
 from cache_schema.files import printable
-from cache_schema.schema import Array, Float64Array
+from cache_schema.schema import Array, Float64Array, StreamSpec
 
 What = Literal["features", "scores"]
 
@@ -52,15 +53,19 @@ class Source(ABC):
     """Videos to import. Every iteration reads them from the start, never all into memory at once.
 
     Attributes:
+        ids: of the videos, in order.
         classes: names of the scores' columns, if the file has them.
+        spec: of the stream that an export is of, which has these rows; None: it is none, or does not say.
         ignored: how many files of a folder are of kinds that are not read.
     """
 
+    ids: Sequence[str]
     classes: tuple[str, ...] | None = None
+    spec: StreamSpec | None = None
     ignored: int = 0
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.ids)
 
     @abstractmethod
     def __iter__(self) -> Iterator[Rows]: ...
@@ -82,6 +87,17 @@ def rows_of(values: Array, what: str, place: str) -> Array:
         expected = "(rows, columns) is expected" if values.size else "no rows in it: leave the video out"
         raise UserError(f"{place}: its {what} have shape {values.shape}; {expected}")
     return values if values.ndim == 2 else values[None]
+
+
+@contextmanager
+def reading_table(path: Path) -> Iterator[None]:
+    """For reading a CSV. Raises UserError where the file cannot be read, or is no text."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{printable(path)}: cannot be read: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise UserError(f"{printable(path)}: not CSV in UTF-8: {error}") from error
 
 
 def place_of(video_id: str, path: Path) -> str:

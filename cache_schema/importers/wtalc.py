@@ -38,14 +38,11 @@ class ObjectArray(Source):
                 f"{printable(path)}: objects of shape {values.shape}, where an array for each of {len(ids):,} "
                 "videos is expected"
             )
-        self._path, self._ids, self._what, self._values = path, ids, what, values
-
-    def __len__(self) -> int:
-        return len(self._ids)
+        self._path, self.ids, self._what, self._values = path, ids, what, values
 
     def __iter__(self) -> Iterator[Rows]:
         source = printable(Path(self._path.name))
-        for video_id, values in zip(self._ids, self._values, strict=True):
+        for video_id, values in zip(self.ids, self._values, strict=True):
             place = place_of(video_id, self._path)
             if not isinstance(values, np.ndarray):
                 raise UserError(f"{place}: a {type(values).__name__}, where an array is expected")

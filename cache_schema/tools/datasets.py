@@ -36,6 +36,7 @@ from cache_schema.tools.export import (
     Exported,
     check_has,
     chosen_ids,
+    exported_spec,
     list_line,
     readable,
     usual_columns,
@@ -46,6 +47,8 @@ TABLES = ("scores.parquet", "features.parquet")
 STATE, INFO = "state.json", "dataset_info.json"
 CLASSES = b"thriftvid.classes"
 """Of a schema's metadata: names of the columns of scores, as a JSON list."""
+SPEC = b"thriftvid.stream"
+"""Likewise: what the stream is (`exported_spec`), as JSON."""
 
 # Of rows in memory, and in a file of arrow.
 _PART_BYTES, _FILE_BYTES = 16 << 20, 500 << 20
@@ -136,7 +139,8 @@ def _write_parquet(
     values_of_type = pa.float16() if dtype == "float16" else pa.float32()
     schema = pa.schema(
         [(ID, pa.string()), (NUMBER, pa.int64()), *((name, pa.float64()) for name in SECONDS)]
-        + [(name, values_of_type) for name in names]
+        + [(name, values_of_type) for name in names],
+        metadata={SPEC: exported_spec(spec, what).to_json()},
     )
     file_name = f"{what}.parquet"
     with (
@@ -191,7 +195,10 @@ def _write_hf(
             ("fps", pa.float64()),
             *((name, pa.string()) for name in _TEXTS),
         ],
-        metadata={CLASSES: json.dumps(spec.classes)} if "scores" in kinds and spec.classes else None,
+        metadata={
+            SPEC: exported_spec(spec, what).to_json(),
+            **({CLASSES: json.dumps(spec.classes)} if "scores" in kinds and spec.classes else {}),
+        },
     )
     files: list[str] = []
     writer, size = None, math.inf

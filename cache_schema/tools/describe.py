@@ -8,7 +8,7 @@ from typing import Any
 
 from cache_schema.cache import Stream
 from cache_schema.command import count, group_reasons, size
-from cache_schema.costs import stream_cost
+from cache_schema.costs import gflops_digits, stream_cost
 from cache_schema.schema import Preprocessing, Sampling
 
 _REASONS_SHOWN = 10
@@ -69,7 +69,7 @@ def lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     names = "names known" if stream["class_names_known"] else "names unknown"
     scores = f"scores of {classes:,} classes ({names})" if classes else "no scores"
     features = f"{stream['feature_dim']:,} features" if stream["feature_dim"] else "no features"
-    yield "row", f"{features}, {scores}, {stream['gflops_per_row']:.3g} GFLOPs"
+    yield "row", f"{features}, {scores}, {gflops_digits(stream['gflops_per_row'], 3)} GFLOPs"
     yield "sampling", stream["sampling_in_words"]
     yield "input", _preprocessing_in_words(Preprocessing(**stream["preprocessing"]))
     yield "network", stream["backbone"]

@@ -7,7 +7,7 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ from cache_schema.cache import Stream
 from cache_schema.columns import SECONDS, What, column_names, digits
 from cache_schema.errors import CacheError, UserError
 from cache_schema.files import remove_stale_temporaries, replacing
-from cache_schema.schema import VideoRecord, ranges
+from cache_schema.run_folder import write_atomically
+from cache_schema.schema import StreamSpec, VideoRecord, ranges
 
 FORMS = ("npy", "npz", "csv")
 LIST_NAME = "videos.csv"
+SPEC_NAME = "thriftvid-stream.json"
+"""Beside the list: what the stream is (`exported_spec`)."""
 LIST_COLUMNS = (
     "id",
     "file",
@@ -70,7 +73,8 @@ def export(
 ) -> Exported:
     """Write the videos of a stream below a folder, and `videos.csv` that lists them.
 
-    The list says why a video is partial, and the numbers of the rows that it lacks.
+    The list says why a video is partial, and the numbers of the rows that it lacks; `thriftvid-stream.json` beside
+    it what the stream is, its cost and its sampling.
 
     An npy file is the features, or the scores, (T, D). An npz file has `features` (T, D), `scores` (T, C) where
     the stream has them, `spans` (T, 2) in seconds, `duration_s` and `fps`; `what` keeps only one of the first two.
@@ -98,6 +102,7 @@ def export(
             replacing(out / LIST_NAME) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as file,
         ):
+            write_atomically(out / SPEC_NAME, exported_spec(stream.spec, what).to_json().encode())
             table = csv.writer(file)
             table.writerow(LIST_COLUMNS)
             for record in readable(stream, ids, exported, report):
@@ -136,6 +141,19 @@ def readable(
 def chosen_ids(stream: Stream, video_ids: Iterable[str] | None) -> list[str]:
     """In order: those that are wanted, or all that the stream has or has failed at."""
     return sorted(set(stream) | set(stream.failures) if video_ids is None else set(video_ids))
+
+
+def exported_spec(spec: StreamSpec, what: What | None) -> StreamSpec:
+    """What an export says of its stream: of features or scores alone, a stream that has only these.
+
+    Without features a row's scores cost all that they take, the classifier included.
+    """
+    if what == "features":
+        return replace(spec, num_classes=0, classes=None)
+    if what == "scores":
+        macs = spec.macs_per_row + spec.feature_dim * spec.num_classes
+        return replace(spec, feature_dim=0, macs_per_row=macs)
+    return spec
 
 
 def usual_columns(stream: Stream) -> What:

@@ -147,8 +147,9 @@ def _is_whole(stream: Stream, video_id: str) -> bool:
 def _check_writable(folder: Path, linked: Sequence[Stream]) -> None:
     """Check now, before all the reading, that the folder takes files, and links to the shards of `linked`."""
     prepare_folder(folder)
+    place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     for stream in linked:
-        if stream.folder.stat().st_dev != folder.stat().st_dev:
+        if stream.folder.stat().st_dev != place.stat().st_dev:
             raise CacheError(f"{stream.folder}: on another file system than {folder}: leave out --link")
 
 
@@ -189,6 +190,7 @@ def _take(part: _Part, folder: Path, *, link: bool, merged: Merged) -> None:
     if part.whole:
         path = folder / origin.path.name
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             if link:
                 with suppress(FileExistsError):
                     os.link(origin.path, path)

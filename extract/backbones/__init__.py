@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 from cache_schema import Sampling, StreamSpec, UserError
+from cache_schema.files import StrPath
+from cache_schema.names import did_you_mean
 from cache_schema.schema import check_stream_name
 
 FAMILIES: Mapping[str, str] = {
@@ -44,6 +46,7 @@ class StreamRequest:
     size: pixels along each side of the network's input.
     resize: pixels of the short side before that is cut out; None: as the network's own configuration says.
     flow: how optical flow is estimated, where it is the input.
+    folder: of a network of transformers from a folder that is not where `network` says any more: where it is.
     """
 
     name: str
@@ -52,6 +55,22 @@ class StreamRequest:
     sampling: Sampling = field(default_factory=Sampling)
     resize: int | None = None
     flow: str | None = None
+    folder: str | None = None
+
+
+def moved(request: StreamRequest, backbone: str) -> StreamRequest:
+    """The request for a network from a folder, of which a stream says that it was elsewhere, as that stream's.
+
+    Whether it is the same network its weights say.
+
+    Args:
+        backbone: of the stream.
+    """
+    there, here = Path(backbone), Path(request.network)
+    is_folder = backbone.startswith("transformers:/") and request.network.startswith("transformers:/")
+    if not is_folder or there == here or there.name != here.name:
+        return request
+    return replace(request, network=backbone, folder=request.network.partition(":")[2])
 
 
 def _frames(timm_name: str, size: int) -> StreamRequest:
@@ -165,7 +184,7 @@ def parse_stream(
         raise UserError(
             f"unknown stream {text!r}: use {', '.join(BUILT_IN)}, timm:NAME@SIZE such as timm:resnet18@224, or "
             f"torchvision:NAME of {', '.join(_TORCHVISION_CLIPS)}, torchvision:NAME@SIZE of its networks of "
-            "frames, or transformers:REPOSITORY"
+            f"frames, or transformers:REPOSITORY{did_you_mean(text, BUILT_IN)}"
         )
     request = _at_size(request, size)
     request = _at_rate(request, fps)
@@ -243,6 +262,19 @@ def _with_flow(request: StreamRequest, flow: str | None) -> StreamRequest:
     return replace(request, name=f"{request.name}@{flow}", flow=flow)
 
 
+Weights = StrPath | Sequence[StrPath] | Mapping[str, StrPath]
+"""Of all streams, or by stream: "pretrained", "random:SEED" or a file."""
+
+
+def weight_words(weights: Weights) -> list[str]:
+    """Weights as --weights takes them."""
+    if isinstance(weights, Mapping):
+        return [f"{stream}={os.fspath(value)}" for stream, value in weights.items()]
+    if isinstance(weights, (str, os.PathLike)):
+        return [os.fspath(weights)]
+    return [os.fspath(value) for value in weights]
+
+
 def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dict[str, str]:
     """STREAM=WEIGHTS for that stream, a plain WEIGHTS for the rest; streams for which none are given are left out.
 
@@ -264,6 +296,7 @@ def weights_by_stream(weights: Sequence[str], streams: Mapping[str, str]) -> dic
         elif equals and not Path(value).exists():
             raise UserError(
                 f"--weights {value}: {stream!r} is none of the streams asked for ({', '.join(names)})"
+                f"{did_you_mean(stream, streams)}"
             )
         else:
             rest = dict.fromkeys(names, value)

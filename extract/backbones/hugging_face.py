@@ -5,8 +5,10 @@ VideoMAE, TimeSformer and V-JEPA 2 see clips, the image towers of CLIP and SigLI
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -116,14 +118,14 @@ def build(request: StreamRequest, weights: str) -> Network:
     from extract.backbones.network import Network
     from extract.backbones.weights import load_into, random_seed, read_weights
 
-    repository = request.network.removeprefix(_PREFIX)
+    repository = _repository(request)
     make, config = _maker(repository)
     classes = None
     if weights == "pretrained":
         from extract.backbones.downloads import fetching, quick_hub
 
         otherwise = ", or give a folder, or a file with --weights FILE, or ask for --weights random:SEED"
-        with fetching(f"the weights of {repository}", otherwise), quick_hub():
+        with fetching(f"the weights of {repository}", otherwise), quick_hub(), _quiet(repository):
             model, report = make.from_pretrained(repository, use_safetensors=True, output_loading_info=True)
         if missing := sorted(report["missing_keys"]):
             raise UserError(f"{repository}: its weights lack {missing[0]} and {len(missing) - 1} more")
@@ -161,7 +163,7 @@ def _measured(request: StreamRequest) -> tuple[int, int, int]:
 
     from extract.backbones.network import count
 
-    repository = request.network.removeprefix(_PREFIX)
+    repository = _repository(request)
     family = _family(repository)
     make, config = _maker(repository)
     with torch.device("meta"):
@@ -173,6 +175,26 @@ def _measured(request: StreamRequest) -> tuple[int, int, int]:
     classifier = getattr(model, "classifier", None)
     classes = 0 if classifier is None else classifier.out_features
     return features.shape[1], classes, count(lambda x: family.features(model, x), x)
+
+
+def _repository(request: StreamRequest) -> str:
+    return request.folder or request.network.removeprefix(_PREFIX)
+
+
+@contextmanager
+def _quiet(repository: str) -> Iterator[None]:
+    """Without what transformers reports of weights that it loads: that some are not needed is as it should be."""
+    logging: Any = importlib.import_module("transformers.utils.logging")
+    verbosity, with_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if Path(repository).is_dir():  # else it shows what is downloaded, too
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if with_bar:
+            logging.enable_progress_bar()
 
 
 def _network(model: Any, repository: str) -> nn.Module:
@@ -237,6 +259,8 @@ def _preprocessing(repository: str, size: int) -> Preprocessing:
 @cache
 def _read(repository: str, name: str) -> dict[str, Any]:
     """A JSON file of a folder, or of a repository of the hub."""
+    if Path(repository).is_absolute() and not Path(repository).is_dir():
+        raise UserError(f"{_PREFIX}{repository}: there is no such folder")
     try:
         if Path(repository).is_dir():
             path = Path(repository) / name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cache_schema import Preprocessing, UserError
+from cache_schema.names import did_you_mean
 from extract.backbones import StreamRequest
 from extract.backbones.downloads import fetching, otherwise_a_file, require_connection
 from extract.backbones.network import Network, count
@@ -93,9 +93,8 @@ def _released(request: StreamRequest) -> Any:
     kinds = models if request.sampling.kind == "frames" else models.video
     known = models.list_models(module=kinds)
     if name not in known:
-        close = difflib.get_close_matches(name, known)
-        hint = f"; did you mean {', '.join(close)}?" if close else ""
-        raise UserError(f"torchvision has no network {name!r} of {request.sampling.kind}{hint}")
+        close = did_you_mean(name, known)
+        raise UserError(f"torchvision has no network {name!r} of {request.sampling.kind}{close}")
     weights: Any = models.get_model_weights(name)
     return weights.DEFAULT
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.annotations.dividing import set_aside
-from cache_schema.annotations.groups import groups_of, held_out_groups, in_both, onehot
+from cache_schema.annotations.groups import groups_of, held_out_groups, in_both, onehot, uninformative
 from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
 from cache_schema.command import count
 from cache_schema.errors import LabelError, UserError
@@ -135,8 +135,12 @@ def divide(
         )
     (_, first), (_, judged) = train[0], validation[0]
     groups, others = (_groups(part, labels) for part in (train, validation))
-    if crossing := in_both(groups, others, (first.subset, judged.subset)):
-        notes.append(crossing)
+    warnings = (
+        uninformative((*groups, *others) if fraction else groups, first.subset),
+        "" if fraction else uninformative(others, judged.subset),
+        in_both(groups, others, (first.subset, judged.subset)),
+    )
+    notes += filter(None, warnings)
     if classes_present:
         train, validation = _of_present_classes(train, validation, several, notes)
     return _collection(labels, files, train, validation, several, notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,15 +52,53 @@ def fit(
     best, least = PENALTIES[0], np.inf
     for penalty in PENALTIES if fold.max() else ():
         loss = 0.0
-        for number in range(fold.max() + 1):
-            held_out = fold[video] == number
-            weights, bias = fitted(features[~held_out], targets[video[~held_out]], penalty)
-            logits = features[held_out] @ weights.T + bias
-            loss += _loss(logits, video[held_out], targets, multi_label)
+        for held_out, weights, bias in _without_folds(features, video, targets, fold, penalty, multi_label):
+            rows = held_out[video]
+            logits = features[rows] @ weights.T + bias
+            loss += _loss(logits, video[rows], targets, multi_label)
         if loss >= least:
             break
         best, least = penalty, loss
     return (*fitted(features, targets[video], best), best)
+
+
+def fit_without_folds(
+    features: Floats,
+    video: IntArray,
+    targets: BoolArray,
+    penalty: float,
+    *,
+    multi_label: bool,
+    seed: int,
+    groups: Sequence[str] = (),
+) -> Iterator[tuple[BoolArray, Floats, Floats]]:
+    """For each fold, which of the M videos are in it, and weights and bias fitted to all others. A single video
+    is in none.
+
+    Args:
+        features, video, targets, multi_label, seed, groups: as of `fit`, whose folds these are.
+        penalty: of all of them.
+
+    Raises:
+        UserError: all videos are of one group.
+    """
+    fold = random_folds(len(targets), FOLDS, seed, groups)
+    return _without_folds(features, video, targets, fold, penalty, multi_label)
+
+
+def _without_folds(
+    features: Floats,
+    video: IntArray,
+    targets: BoolArray,
+    fold: IntArray,
+    penalty: float,
+    multi_label: bool,
+) -> Iterator[tuple[BoolArray, Floats, Floats]]:
+    for number in range(fold.max() + 1) if fold.max() else ():
+        held_out = fold == number
+        others = ~held_out[video]
+        fitted = _each_class if multi_label else _softmax
+        yield (held_out, *fitted(features[others], targets[video[others]], penalty))
 
 
 def _softmax(features: Floats, targets: BoolArray, penalty: float) -> tuple[Floats, Floats]:

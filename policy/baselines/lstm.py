@@ -12,9 +12,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from policy.baselines.config import CoarseFineLSTMConfig, CoarseOnlyConfig, FineLSTMConfig
 from policy.baselines.session import FixedRowsSession, graph_facts
 from policy.config import ReadoutKind
-from policy.data.batches import Batch, Role, every_row, uniform_rows
+from policy.data.batches import Batch, Role, VideoSet, every_row, uniform_rows
 from policy.data.opening import Dataset
-from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
+from policy.evaluation.operating import Curve
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities, curve_of_rows
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import last_rows, mean_per_video, video_of_row
 from policy.networks.readout import Reading, Readout, dropped
@@ -211,6 +212,10 @@ class FineLSTM(_LSTM):
     def rows_looked_at(cls, config: LSTMConfig, length: int) -> IntArray:
         assert not isinstance(config, CoarseOnlyConfig)
         return uniform_rows(length, config.frames)
+
+    def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
+        """At other numbers K of frames than that with which it was trained."""
+        return curve_of_rows(self, videos, device=device)
 
 
 class CoarseFineLSTM(FineLSTM):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from cache_schema import StreamSpec
 from policy.baselines import cross_validated
 from policy.baselines.config import UniformCFConfig, UniformConfig
+from policy.baselines.cross_validated import BoolArray, Floats
 from policy.baselines.session import FixedRowsSession, graph_facts
-from policy.data.batches import Batch, Role, VideoSet, uniform_rows
+from policy.data.batches import Batch, Role, RowChoice, VideoSet, uniform_rows
 from policy.data.opening import Dataset
-from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
+from policy.evaluation.operating import Curve
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities, curve_of_rows
 from policy.networks.macs import linear_macs
 from policy.networks.packing import mean_per_video, video_of_row
 from policy.networks.standardize import Standardize, fit_scale, unit_rows
@@ -63,8 +66,8 @@ class Uniform(Method):
         self.classifier_macs = 0
         for role in self.roles:
             spec = data.train.streams[role].spec
-            self.classifier_macs += _classifier_macs(spec, data.classes)
-            columns = _columns(spec, data.classes)
+            self.classifier_macs += classifier_macs(spec, data.classes)
+            columns = score_columns(spec, data.classes)
             if columns is not None:
                 self.columns[role] = columns
                 continue
@@ -81,13 +84,7 @@ class Uniform(Method):
 
     @classmethod
     def class_scores(cls, data: Dataset) -> str:
-        sources = []
-        for role in cls.roles:
-            spec = data.train.streams[role].spec
-            covered = _columns(spec, data.classes) is not None
-            how = "averages the stream's own" if covered else "fits a linear classifier"
-            sources.append(f"{how} ({spec.name})")
-        return ", ".join(sources)
+        return ", ".join(source_of_scores(data.train.streams[role].spec, data.classes) for role in cls.roles)
 
     @classmethod
     def session(cls, run: TrainedRun, device: torch.device) -> Session:
@@ -97,7 +94,9 @@ class Uniform(Method):
         )
         specs = {role: run.streams[role] for role in cls.roles}
         columns = {
-            role: found for role, spec in specs.items() if (found := _columns(spec, run.classes)) is not None
+            role: found
+            for role, spec in specs.items()
+            if (found := score_columns(spec, run.classes)) is not None
         }
         model = nn.ModuleDict(
             {
@@ -108,10 +107,10 @@ class Uniform(Method):
         )
         read_weights(run.weights, model)
         model.to(device).eval()
-        macs = sum(_classifier_macs(spec, run.classes) for spec in specs.values())
+        macs = sum(classifier_macs(spec, run.classes) for spec in specs.values())
 
         def predict(rows: Mapping[Role, Tensor]) -> Tensor:
-            logits = [_logits(model, columns, role, rows[role].to(device)) for role in cls.roles]
+            logits = [row_logits(model, columns, role, rows[role].to(device)) for role in cls.roles]
             return torch.stack([class_probabilities(each, run.multi_label).mean(0) for each in logits]).mean(
                 0
             )
@@ -161,51 +160,82 @@ class Uniform(Method):
         """Fit the classifiers that are not trained by descent."""
         if self.by_descent:
             return
-        rows = [self.rows(videos.length(index)) for index in range(len(videos))]
-        video = np.repeat(np.arange(len(videos)), [len(places) for places in rows])
         for role, frames in self.model.items():
             assert isinstance(frames, FrameClassifier)
-            features = np.concatenate(
-                [videos.features(role, index)[places] for index, places in enumerate(rows)]
-            )
-            scaled = frames.scale(torch.from_numpy(features).to(device)).cpu().numpy()
-            weights, bias, _ = cross_validated.fit(
-                scaled,
-                video,
-                videos.trained_labels,
-                multi_label=videos.multi_label,
-                seed=self.config.seed,
-                groups=videos.groups,
-            )
-            frames.classifier.weight.copy_(torch.from_numpy(weights))
-            frames.classifier.bias.copy_(torch.from_numpy(bias))
+            fit_classifier(frames, videos, role, self.rows, self.config.seed)
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         per_stream = []
         for role in self.roles:
             packed = (batch.scores if role in self.columns else batch.inputs)[role]
-            logits = _logits(self.model, self.columns, role, packed.data)
+            logits = row_logits(self.model, self.columns, role, packed.data)
             per_stream.append(mean_per_video(class_probabilities(logits, self.multi_label), packed))
         return Prediction(torch.stack(per_stream).mean(0))
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         return {CLASSIFIER: row_counts * self.classifier_macs}
 
+    def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
+        """At other numbers K of frames; the classifier is that of the K with which it was fitted."""
+        return curve_of_rows(self, videos, device=device)
 
-def _columns(spec: StreamSpec, classes: Sequence[str]) -> list[int] | None:
+
+@torch.no_grad()
+def fit_classifier(
+    frames: FrameClassifier, videos: VideoSet, role: Role, rows: RowChoice, seed: int
+) -> Iterator[tuple[BoolArray, FrameClassifier]]:
+    """Fit a classifier by cross-validation to some rows of videos, each an example of its video's class.
+
+    Args:
+        frames: its scale is fitted already.
+        rows: of each video that are examples.
+
+    Returns:
+        Classifiers for videos on which they were not fitted, which are only fitted if they are wanted: which of
+        the videos, in a mask (M,), and the classifier that was fitted to the others.
+    """
+    chosen = [videos.features(role, index, rows) for index in range(len(videos))]
+    video = np.repeat(np.arange(len(videos)), [len(each) for each in chosen])
+    scaled = frames.scale(torch.from_numpy(np.concatenate(chosen)).to(frames.scale.mean)).cpu().numpy()
+    examples = scaled, video, videos.trained_labels
+    folds: dict[str, Any] = {"multi_label": videos.multi_label, "seed": seed, "groups": videos.groups}
+    weights, bias, penalty = cross_validated.fit(*examples, **folds)
+    _set(frames, weights, bias)
+
+    def others() -> Iterator[tuple[BoolArray, FrameClassifier]]:
+        for held_out, *fitted in cross_validated.fit_without_folds(*examples, penalty, **folds):
+            yield held_out, _set(deepcopy(frames), *fitted)
+
+    return others()
+
+
+@torch.no_grad()
+def _set(frames: FrameClassifier, weights: Floats, bias: Floats) -> FrameClassifier:
+    frames.classifier.weight.copy_(torch.from_numpy(weights))
+    frames.classifier.bias.copy_(torch.from_numpy(bias))
+    return frames
+
+
+def score_columns(spec: StreamSpec, classes: Sequence[str]) -> list[int] | None:
     """Those of the stream's class scores that are of the classes; None where it lacks some."""
     if spec.classes is None or not set(classes) <= set(spec.classes):
         return None
     return [spec.classes.index(name) for name in classes]
 
 
-def _classifier_macs(spec: StreamSpec, classes: Sequence[str]) -> int:
+def source_of_scores(spec: StreamSpec, classes: Sequence[str]) -> str:
+    """Where class scores of a stream's rows come from, in words."""
+    how = "fits a linear classifier" if score_columns(spec, classes) is None else "averages the stream's own"
+    return f"{how} ({spec.name})"
+
+
+def classifier_macs(spec: StreamSpec, classes: Sequence[str]) -> int:
     """Of the classifier on a row: the stream's, or the one that is fitted."""
-    covered = _columns(spec, classes) is not None
+    covered = score_columns(spec, classes) is not None
     return linear_macs(spec.feature_dim, spec.num_classes if covered else len(classes))
 
 
-def _logits(model: nn.ModuleDict, columns: Mapping[Role, list[int]], role: Role, rows: Tensor) -> Tensor:
+def row_logits(model: nn.ModuleDict, columns: Mapping[Role, list[int]], role: Role, rows: Tensor) -> Tensor:
     """(N, C) of rows of a stream: its class scores, or its features."""
     if role in columns:
         return rows[:, columns[role]].float()
@@ -234,7 +264,7 @@ class _Answer(nn.Module):
         for role, (features, scores) in given.items():
             rows = scores if features is None else unit_rows(features) if self.l2 else features
             if rows is not None:
-                logits = _logits(self.model, self.columns, role, rows)
+                logits = row_logits(self.model, self.columns, role, rows)
                 means.append(class_probabilities(logits, self.multi_label).mean(0))
         return (torch.stack(means).mean(0),)
 

@@ -36,11 +36,8 @@ def result_text(
     for role in method.roles:
         roles.setdefault(getattr(config, role), []).append(role)
     streams = [f"{' and '.join(of)} {further.pop(name, 0.0):.2f}" for name, of in roles.items() if name]
-    if isinstance(
-        config, SelectionConfig
-    ):  # other models of the pool; the name of a network has a space in it
-        pool = [name for name in further if " " not in name]
-        streams += [f"{name} {further.pop(name):.2f}" for name in pool]
+    # Those that a method chooses from; the name of a network has a space in it.
+    streams += [f"{name} {further.pop(name):.2f}" for name in list(further) if " " not in name]
     cost = (
         f"{result.gflops_mean:.2f} ± {result.gflops_std:.2f}  ({', '.join(streams)}, networks "
         f"{sum(further.values()):.3f}; 10⁹ multiply-accumulates)"

@@ -192,7 +192,7 @@ def run_policy(
         trace=trace,
         detections=detections,
     )
-    with contextlib.closing(file):
+    with file:
         if trace is not None and file.untraced:
             _warn(f"{trace}: lacks {count(file.untraced, 'videos')}, predicted earlier without it")
         done = _Progress(sources.absolute() if many else sources, file, damaged == "keep", retry_failed)

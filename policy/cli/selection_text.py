@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_schema.command import count
+from cache_schema.costs import gflops_digits
 from policy.runs import Result
 from policy.selection.affinity import PAPER, label_distributions, relabelled
 from policy.selection.config import SelectorConfig
@@ -69,7 +70,7 @@ def _facts(result: Result, details: Mapping[str, Any], folder: Path, width: int)
         "mAP": f"{100 * result.metrics['mean_average_precision']:.1f} %",
         "GFLOPs per video": f"{gflops_text(result.gflops_mean)} ± {gflops_text(result.gflops_std)}  (the model "
         f"that always runs, {first['model']}{where} {gflops_text(first['gflops'])}, others {gflops_text(others)}, "
-        f"its network {first['network_gflops']:.2g}; 10⁹ multiply-accumulates)",
+        f"its network {gflops_digits(first['network_gflops'], 2)}; 10⁹ multiply-accumulates)",
         answering: _shares(models, models.values()),
     }
     if affinity:

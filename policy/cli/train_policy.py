@@ -33,12 +33,16 @@ from policy.options import (
     settings,
     training,
 )
-from policy.registry import CONFIGS
+from policy.registry import CONFIGS, PLACES
 from policy.selection.config import PoolConfig, SelectorConfig, with_schedule
+
+_BROKEN: list[UserError] = []
+"""Why methods of other packages have no command; every other one says so, and nothing else."""
 
 
 @click.group()
 @click.version_option(package_name="thriftvid")
+@tells_mistakes
 def train_policy() -> None:
     """Train a policy from a feature cache, or one of the methods it is compared with.
 
@@ -47,6 +51,8 @@ def train_policy() -> None:
       train-policy liteeval --cache CACHE --labels labels.csv \\
         --coarse mobilenetv2_112 --fine resnet101_224 --gamma 0.05 --out runs/liteeval
     """
+    for error in _BROKEN:
+        raise error
 
 
 def _trains(method: str, **after: Callable[[Any], Any]) -> Callable[[Callable[..., None]], click.Command]:
@@ -199,14 +205,19 @@ def selector_cascade(**given: Any) -> None:
 
 def add_commands() -> None:
     """A command for each method that needs nothing but its configuration, whose docstring is the help."""
-    for method in CONFIGS:
+    try:
+        configs = dict(CONFIGS)
+    except UserError as error:
+        _BROKEN.append(error)
+        configs = {method: CONFIGS[method] for method in PLACES}
+    for method, config in configs.items():
         if method not in train_policy.commands:
 
             def command(method: str = method, **given: Any) -> None:
                 train_method(method, given)
 
-            command.__name__, command.__doc__ = method, CONFIGS[method].__doc__
-            streams = [role for role in ("coarse", "fine") if role in method_options(CONFIGS[method])]
+            command.__name__, command.__doc__ = method, config.__doc__
+            streams = [name for name in ("coarse", "fine", "streams") if name in method_options(config)]
             # Of those that LiteEval is compared with: what is trained alike shares a recipe.
             _trains(method, **({streams[-1]: recipe()} if streams else {}))(command)
         if method not in tune.commands:

@@ -237,12 +237,14 @@ def _search(method: str, given: dict[str, Any]) -> None:
     )
     for path in output.write(document, out):
         _say(f"wrote {path}")
-    write_atomically(out / BEST_TXT, "".join(f"{command}\n" for command in commands).encode())
+    lines = [*([f"# {found.caution}"] if found.caution else []), *commands]  # a comment to the shell
+    write_atomically(out / BEST_TXT, "".join(f"{line}\n" for line in lines).encode())
     if given["as_json"]:
         click.echo(json.dumps(found.record(commands), indent=2, ensure_ascii=False))
         return
     click.echo(terminal.render(document, colour=sys.stdout.isatty()), nl=False)
-    click.echo(f"\nto train {'one of these' if several else 'the best'} on all training videos:")
+    which = "one of these" if several else "that nearest one" if found.caution else "the best"
+    click.echo(f"\nto train {which} on all training videos:")
     for command in commands:
         click.echo(command)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from cache_schema import Stream
+from cache_schema.command import count
 from cache_schema.errors import CacheError
 
 Role = str
@@ -152,6 +153,12 @@ class VideoSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def drawn(self) -> str:
+        """What bootstrap samples of a set for evaluation are of, in words."""
+        groups = f"{count(len(set(self.groups)), 'groups')} of " if self.groups else ""
+        return f"{groups}the evaluation videos"
 
     def part(self, indices: Sequence[int]) -> VideoSet:
         """Some of the videos, by position."""

@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import Grouping, LabelSet, VideoLabel
-from cache_schema.annotations.groups import groups_of, in_both
+from cache_schema.annotations.groups import groups_of, in_both, uninformative
 from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
 from cache_schema.command import count
-from cache_schema.costs import stream_cost
+from cache_schema.costs import gflops_digits, stream_cost
 from cache_schema.errors import CacheError, LabelError
+from cache_schema.tools.describe import sampling_in_words
 from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
 from policy.data.coverage import differing_lengths, paired_rows, segments_beyond_the_end
@@ -407,9 +408,8 @@ def _on_groups(
     parts = [*([train] if train else []), *judged]
     if counts := [f"{len(set(part.groups)):,} in subset {part.subset!r}" for part in parts if part.groups]:
         yield f"groups of videos ({labels.grouping or 'as labelled'}): {', '.join(counts)}"
+    yield from filter(None, (uninformative(part.groups, part.subset) for part in parts))
     for part in judged:
-        if len(set(part.groups)) == 1:
-            yield f"all videos of subset {part.subset!r} are of one group: their intervals have no width"
         if train and (crossing := in_both(train.groups, part.groups, (train.subset, part.subset))):
             yield crossing
     if train and (one := _of_one_group(train)):
@@ -495,8 +495,11 @@ def _reason(streams: Mapping[str, Stream], names: Sequence[str]) -> str:
         for name in names:
             if name in stream.failures:
                 return f"failed in extraction: {stream.failures[name]}"
-    absent = [s.name for s in streams.values() if not any(n in s for n in names)]
-    return f"not in {' nor '.join(absent)}"
+    spellings = {s.name: next((n for n in names if n in s), None) for s in streams.values()}
+    if absent := [stream for stream, spelling in spellings.items() if spelling is None]:
+        return f"not in {' nor '.join(absent)}"
+    of_streams = ", ".join(f"{spelling!r} in {stream}" for stream, spelling in spellings.items())
+    return f"its id differs between streams: {of_streams}; extract or import them with ids spelled alike"
 
 
 def _onehot(
@@ -554,8 +557,9 @@ def _on_prices(streams: Mapping[Role, Stream]) -> Iterator[str]:
         coarse, fine = (stream_cost(streams[role].spec) for role in ("coarse", "fine"))
         if coarse.macs > fine.macs:
             yield (
-                f"warning: the coarse stream {coarse.stream} costs {coarse.gflops():.3g} GFLOPs a row, the fine "
-                f"one, {fine.stream}, {fine.gflops():.3g}: are they the wrong way round?"
+                f"warning: the coarse stream {coarse.stream} costs {gflops_digits(coarse.gflops(), 3)} GFLOPs a "
+                f"row, the fine one, {fine.stream}, {gflops_digits(fine.gflops(), 3)}: are they the wrong "
+                "way round?"
             )
 
 
@@ -575,6 +579,8 @@ def grid(stream: Stream) -> Hashable:
 
 def _rate(stream: Stream) -> str:
     sampling = stream.spec.sampling
+    if sampling.kind not in ("frames", "snippets"):  # whose rows are at no rate
+        return sampling_in_words(sampling)
     rate = sampling.rows_per_s if sampling.kind == "snippets" else sampling.fps
     return f"{sampling.kind} at {rate:g} fps"
 

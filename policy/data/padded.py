@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, read_labels
+from cache_schema.arguments import checks_arguments
 from cache_schema.files import StrPath
 from policy.config import DataConfig
 from policy.data.opening import ALL, open_videos, unlabelled
@@ -71,6 +72,7 @@ class PaddedDataset(Dataset[Item]):
         UserError: cache, labels and streams do not fit each other.
     """
 
+    @checks_arguments
     def __init__(
         self,
         cache: StrPath | FeatureCache,

@@ -99,6 +99,7 @@ class Answer:
         frames_held: the most decoded frames that were kept at once.
         spent: also for what came to nothing.
         damage: with `keep_damaged`, why the video is not whole; `steps` go as far as it is. Else empty.
+        streams: GFLOPs of a row of every stream that the policy may compute, whether it did or not.
     """
 
     video: SourceVideo
@@ -112,6 +113,7 @@ class Answer:
     frames_held: int
     spent: Spent
     damage: str = ""
+    streams: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return (
@@ -404,6 +406,7 @@ class Engine:
             frames_held=flight.frames_held,
             spent=flight.spent,
             damage=damage,
+            streams={name: stream_cost(spec).gflops() for name, spec in session.streams.items()},
         )
 
 

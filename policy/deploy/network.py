@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from cache_schema import StreamSpec, UserError
+from cache_schema.names import did_you_mean
 from cache_schema.schema import differences
 from policy.deploy.session import spans_of
 from policy.deploy.speed import request_of
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from extract.views import PixelArray, View
 
 FloatRows = npt.NDArray[np.float32]
+
+_FROM_TRANSFORMERS = "transformers:"
 
 
 class CannotRunError(UserError):
@@ -66,7 +69,8 @@ class Backbones:
         self._streams, self._device, self._precision = streams, device, precision
         self._batch, self._note = batch, note
         if unknown := [name for name in weights if name not in streams]:
-            raise UserError(f"weights for {unknown[0]!r}, which is none of the streams: {', '.join(streams)}")
+            known = ", ".join(streams) + did_you_mean(unknown[0], streams)
+            raise UserError(f"weights for {unknown[0]!r}, which is none of the streams: {known}")
         self._requests: dict[str, StreamRequest] = {}
         self._weights: dict[str, str] = {}
         for name, spec in streams.items():
@@ -82,6 +86,9 @@ class Backbones:
                     "raw video needs streams that batch-extract has extracted"
                 ) from error
             self._weights[name] = str(weights.get(name) or _usual_weights(name, spec))
+            if spec.backbone.startswith(_FROM_TRANSFORMERS) and Path(self._weights[name]).is_dir():
+                self._requests[name] = replace(self._requests[name], folder=self._weights[name])
+                self._weights[name] = "pretrained"
         self.views: Mapping[str, View] = {
             name: View(spec.sampling, spec.preprocessing) for name, spec in streams.items()
         }
@@ -189,6 +196,12 @@ def _usual_weights(name: str, spec: StreamSpec) -> str:
     kind = spec.weights.partition(":")[0]
     if kind == "random":
         return spec.weights
+    folder = Path(spec.backbone.removeprefix(_FROM_TRANSFORMERS))
+    if spec.backbone.startswith(_FROM_TRANSFORMERS) and folder.is_absolute() and not folder.is_dir():
+        raise UserError(
+            f"stream {name!r}: the folder of its network is not at {folder} any more: say where it is, by "
+            f"--weights {name}=FOLDER or weights={{{name!r}: FOLDER}}"
+        )
     if kind == "pretrained":
         return kind
     raise UserError(

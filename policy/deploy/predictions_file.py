@@ -104,6 +104,7 @@ class PredictionsFile:
         self._trace_lines: list[str] = []
         self._failed_lines: list[str] = []
         self._flushed_s = time.monotonic()
+        self._new, self._begun = [one for one in paths if not one.exists()], False
         self._file = self._opened()
         try:
             begun = self._read()
@@ -119,10 +120,25 @@ class PredictionsFile:
                 _append(self._file, [_csv_line(self._columns)])
         except BaseException:
             self._file.close()
+            self._remove_new()
             raise
+
+    def __enter__(self) -> PredictionsFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close it; of a request that was refused before its first video nothing is left."""
+        self.close()
+        if kind is not None and not self._begun:
+            self._remove_new()
+
+    def _remove_new(self) -> None:
+        for path in self._new:
+            path.unlink(missing_ok=True)
 
     def add(self, answer: Answer, fingerprint: str) -> None:
         """Write what was found out about a video, or keep it until a few seconds' worth is there."""
+        self._begun = True
         video_id = answer.video.id
         best = np.argsort(-answer.probabilities, kind="stable")[: self._top]
         pairs = [part for n in best for part in (self._classes[n], f"{answer.probabilities[n]:.6f}")]
@@ -146,6 +162,7 @@ class PredictionsFile:
 
     def add_failed(self, video_id: str, reason: str, fingerprint: str, *, keep_damaged: bool) -> None:
         """Write why a video has no answer, or keep it as `add` does."""
+        self._begun = True
         damaged = "keep" if keep_damaged else "refuse"
         line = (video_id, " ".join(reason.split()), damaged, self._run, fingerprint)
         self._failed_lines.append(_csv_line(line))

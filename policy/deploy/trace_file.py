@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ class TracedVideo:
         gflops: by the name of the stream or network.
         answer: probabilities of the likeliest classes, the most likely first; empty in traces of earlier versions.
         steps: in order, at least one.
+        streams: GFLOPs of a row of every stream that the policy could have computed; empty in traces of earlier
+            versions.
     """
 
     video_id: str
@@ -29,6 +31,7 @@ class TracedVideo:
     gflops: Mapping[str, float]
     answer: Mapping[str, float]
     steps: Sequence[Step]
+    streams: Mapping[str, float] = field(default_factory=dict)
 
 
 def trace_line(answer: Answer, run: str, probabilities: Mapping[str, float]) -> str:
@@ -53,6 +56,7 @@ def trace_line(answer: Answer, run: str, probabilities: Mapping[str, float]) -> 
         "duration_s": round(answer.duration_s, 6),
         "gflops": {name: round(value, 6) for name, value in answer.gflops.items()},
         "answer": {name: round(value, 6) for name, value in probabilities.items()},
+        "streams": {name: round(value, 6) for name, value in answer.streams.items()},
         "steps": steps,
     }
     return json.dumps(content, ensure_ascii=False) + "\n"
@@ -93,13 +97,15 @@ def _video(content: Mapping[str, Any]) -> TracedVideo:
         if rows.ndim != 1 or not len(rows) or spans_s.shape != (len(rows), 2):
             raise ValueError("no rows, or not as many spans")
         steps.append(Step(str(step["stream"]), rows, spans_s, float(step["gflops"])))
-    gflops, answer = (
+    gflops, answer, streams = (
         {str(name): float(value) for name, value in content.get(part, {}).items()}
-        for part in ("gflops", "answer")
+        for part in ("gflops", "answer", "streams")
     )
-    video = TracedVideo(str(content["video_id"]), float(content["duration_s"]), gflops, answer, tuple(steps))
+    video = TracedVideo(
+        str(content["video_id"]), float(content["duration_s"]), gflops, answer, tuple(steps), streams
+    )
     numbers = [
-        np.array([video.duration_s, *gflops.values(), *answer.values()]),
+        np.array([video.duration_s, *gflops.values(), *answer.values(), *streams.values()]),
         *(np.append(step.spans_s, step.gflops) for step in steps),
     ]
     if not steps or not all(np.isfinite(part).all() and (part >= 0).all() for part in numbers):

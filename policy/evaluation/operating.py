@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from cache_schema import UserError
+from cache_schema.frames import table_of
 from policy.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TargetKind = Literal["usage", "threshold", "budget"]
 
@@ -72,6 +76,11 @@ class OperatingTarget:
         return targets[0] if targets else None
 
 
+def doubled_up_to(most: int) -> list[int]:
+    """1, 2, 4, … below a number, and the number: budgets of so many rows."""
+    return [*(1 << power for power in range((most - 1).bit_length())), most]
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     """One budget.
@@ -111,6 +120,16 @@ class Curve:
     def mean_average_precision(self) -> npt.NDArray[np.float64]:
         """(P,), in [0, 1]."""
         return np.array([point.predictions.mean_average_precision() for point in self.points])
+
+    def to_frame(self) -> pd.DataFrame:
+        """As a table of pandas: by what sets the budget, gflops, top1 and mean_average_precision.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        measures = ("gflops", "top1", "mean_average_precision")
+        columns = {"value": [point.value for point in self.points]}
+        return table_of(columns | {name: getattr(self, name) for name in measures}, index=("value",))
 
     def __repr__(self) -> str:
         lines = [

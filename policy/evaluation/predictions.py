@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cache_schema import UserError
+from cache_schema.frames import table_of
 from cache_schema.run_folder import write_atomically
 from policy.evaluation.ledger import IntArray, Ledger
 from policy.evaluation.metrics import (
@@ -25,6 +26,9 @@ from policy.evaluation.metrics import (
     weighted_mean,
     weighted_mean_average_precision,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DETECTIONS = ("detections.json", "detections.csv")
 """Beside the predictions of a method that localizes."""
@@ -147,6 +151,27 @@ class Predictions(Judged):
     @property
     def class_probabilities(self) -> npt.NDArray[np.float32]:
         return np.asarray(self.scores.mean(axis=0), np.float32)
+
+    def to_frame(self) -> pd.DataFrame:
+        """As a table of pandas: a line for each video, of several draws their means.
+
+        Columns: rows (T), fine_rows and usage; gflops; class, the number of the likeliest, and its probability;
+        correct, 1 where that is one of the video's; and group, where there are any.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        probabilities = self.class_probabilities
+        columns: dict[str, Any] = {
+            "video_id": self.video_ids,
+            "rows": self.lengths,
+            **{name: getattr(self, name).mean(axis=0) for name in ("fine_rows", "usage", "gflops")},
+            "class": probabilities.argmax(axis=1),
+            "probability": probabilities.max(axis=1),
+            "correct": self.correct.mean(axis=0),
+            **({"group": self.groups} if self.groups else {}),
+        }
+        return table_of(columns, index=("video_id",))
 
     def __repr__(self) -> str:
         return (

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cache_schema import UserError
-from cache_schema.costs import stream_cost
+from cache_schema.costs import gflops_digits, stream_cost
 from policy.baselines.lstm import step_loss
 from policy.config import RunConfig, names_of
 from policy.data.batches import Batch, Role, VideoSet
@@ -126,8 +126,8 @@ class GatedMethod(Method):
         least, most = gflops(np.zeros_like(lengths)), gflops(lengths)
         if budget < least:
             raise UserError(
-                f"--budget {budget:g}: the least that is possible is {least:.4g} GFLOPs per video, of the coarse "
-                "stream and the gate, which see all rows"
+                f"--budget {budget:g}: the least that is possible is {gflops_digits(least)} GFLOPs per video, of "
+                "the coarse stream and the gate, which see all rows"
             )
         return float(min((budget - least) / (most - least), 1.0) * lengths.mean())
 

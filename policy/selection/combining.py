@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from scipy.special import expit, log_softmax
 
+from policy.networks.temperature import less_certain
 from policy.selection.config import SelectorAnswer
-from policy.selection.least_squares import less_certain
 from policy.selection.pool import (
     AnswerWeights,
     FloatArray,

@@ -10,8 +10,8 @@ from torch.nn.functional import logsigmoid
 
 from policy.method import class_probabilities
 from policy.networks.standardize import unit_rows
+from policy.networks.temperature import Calibration
 from policy.selection.config import SelectorAnswer, SelectorConfig
-from policy.selection.least_squares import Calibration
 from policy.selection.network import SelectorNetwork, as_confidences, selector_inputs
 from policy.selection.pool import combined
 from policy.selection.raw_model import RawModel

@@ -18,7 +18,7 @@ from cache_schema.command import count
 from cache_schema.scores import kind_of
 from policy.data.batches import RowChoice, VideoSet, batched
 from policy.networks.macs import linear_macs
-from policy.selection.least_squares import Calibration, calibration_sample
+from policy.networks.temperature import Calibration, calibration_sample
 from policy.selection.pool import Floats, IntArray
 
 _VIDEOS_AT_A_TIME = 128

@@ -15,13 +15,8 @@ from policy.data.batches import RowChoice, VideoSet
 from policy.data.groups import stratified_folds
 from policy.networks.macs import linear_macs
 from policy.networks.standardize import Standardize
-from policy.selection.least_squares import (
-    Calibration,
-    Linear,
-    calibration_sample,
-    moments,
-    ridge_regression,
-)
+from policy.networks.temperature import Calibration, calibration_sample
+from policy.selection.least_squares import Linear, moments, ridge_regression
 from policy.selection.pool import BoolArray, FloatArray, Floats, IntArray
 
 _RIDGES = (100.0, 10.0, 1.0, 0.1, 0.01)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -135,16 +137,19 @@ class Selector(PoolMethod):
         parts = []
         for method, videos in calibration:
             assert isinstance(method, Selector)
-            parts.append((method.confidences(videos, device), method.look(videos)[0], videos))
+            parts.append(method.confidences(videos, device))
+        return within_budget(
+            budget, self.values(np.concatenate(parts), None), self.expected_cost(calibration, device)
+        )
 
-        def cost(value: float) -> float:
-            macs = [
-                self.decided(table, np.array([value]), self.choose(confidences, value)[None], videos).macs
-                for confidences, table, videos in parts
-            ]
-            return float(np.concatenate(macs, axis=1).mean() / 1e9)
+    def costs(self, videos: VideoSet, device: torch.device) -> Callable[[float], IntArray]:
+        confidences, table = self.confidences(videos, device), self.look(videos)[0]
 
-        return within_budget(budget, self.values(np.concatenate([part[0] for part in parts]), None), cost)
+        def cost(value: float) -> IntArray:
+            chosen = self.choose(confidences, value)[None]
+            return np.asarray(self.decided(table, np.array([value]), chosen, videos).macs[0])
+
+        return cost
 
     def confidences(self, videos: VideoSet, device: torch.device) -> FloatArray:
         """(M, N), as `confidences_of`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -12,6 +12,7 @@ from cache_schema import CacheError, FeatureCache, Stream, UserError
 from cache_schema.costs import stream_cost
 from policy.data.batches import VideoSet
 from policy.data.opening import Dataset
+from policy.networks.temperature import Calibration
 from policy.selection.config import PoolConfig, SelectionConfig
 from policy.selection.heads import (
     CalibratedHead,
@@ -24,7 +25,6 @@ from policy.selection.heads import (
     score_columns,
     score_head,
 )
-from policy.selection.least_squares import Calibration
 from policy.selection.linear_head import LinearHead, WholeHead, fit_linear_head
 from policy.selection.pool import Floats, IntArray, ModelName, PoolTable, parse_models
 from policy.session import TrainedRun
@@ -154,6 +154,16 @@ class Pool:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(member.name.stream for member in self.members)
+
+    def calibrated(self, train: VideoSet) -> Pool:
+        """The same models, with the temperature of each one's class scores fitted to training videos."""
+        members = (
+            replace(member, head=calibrated_head(member.head.head, train, member.rows))
+            if isinstance(member.head, CalibratedHead)
+            else member  # linear heads are fitted already
+            for member in self.members
+        )
+        return Pool(tuple(members))
 
     def table(self, videos: VideoSet) -> PoolTable:
         """The models' predictions. When it is read, class scores that are not finite, or a damaged shard, raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -175,6 +176,32 @@ class PoolMethod(Method):
             UserError: none keeps it.
         """
 
+    @abstractmethod
+    def costs(self, videos: VideoSet, device: torch.device) -> Callable[[float], IntArray]:
+        """From a threshold or price to the MACs (M,) of videos."""
+
+    def expected_cost(self, calibration: Calibration, device: torch.device) -> Callable[[float], float]:
+        """From a threshold or price to mean GFLOPs per video, as new videos would cost it.
+
+        The methods that `cross_fitted` has trained on parts have learned from fewer videos, and spend some per
+        cent more at the same price. How much more is counted on the videos that each of them was trained on, as
+        this one was, too; it is taken off what they spend on the calibration videos.
+        """
+        parts = [(method, videos) for method, videos in calibration if isinstance(method, PoolMethod)]
+        others = [method for method, _ in parts if method is not self]
+        held_out = [method.costs(videos, device) for method, videos in parts]
+        trained_on = [method.costs(method.data.train, device) for method in others]
+        ours = [self.costs(self.data.train, device)] if others else []
+
+        def mean(costs: Sequence[Callable[[float], IntArray]], value: float) -> float:
+            return float(np.concatenate([cost(value) for cost in costs]).mean() / 1e9)
+
+        def cost(value: float) -> float:
+            more = mean(trained_on, value) - mean(ours, value) if others else 0.0
+            return mean(held_out, value) - more
+
+        return cost
+
     def session_tensors(self) -> Mapping[str, Tensor]:
         """The linear heads, or the calibrations of class scores."""
         tensors: dict[str, Tensor] = {}
@@ -211,6 +238,17 @@ class PoolMethod(Method):
             table = self.pool_of_models.table(videos)
             self._looks[id(videos)] = videos, table, self.inputs(videos, table)
         return self._looks[id(videos)][1:]
+
+    @cached_property
+    def _calibrated_pool(self) -> Pool:
+        return self.pool_of_models.calibrated(self.data.train)
+
+    def calibrated(self, videos: VideoSet) -> PoolTable:
+        """The pool's predictions with fitted temperatures, whatever the network looks at: for the cascades and
+        averages that it is compared with, which take the confidence of all models alike."""
+        if self.config.fits_temperature:
+            return self.look(videos)[0]
+        return self._calibrated_pool.table(videos)
 
     @abstractmethod
     def inputs(self, videos: VideoSet, table: PoolTable) -> Tensor:
@@ -256,7 +294,7 @@ class PoolMethod(Method):
         return text.getvalue()
 
     def details(self, data: Dataset, device: torch.device) -> Mapping[str, Any]:
-        (training, _), (_, inputs) = self.look(data.train), self.look(data.evaluation)
+        _, inputs = self.look(data.evaluation)
         return describe(
             self.config,
             input_model={
@@ -268,7 +306,8 @@ class PoolMethod(Method):
             },
             point=self.at_threshold(data.evaluation, device),
             curve=self.curve(data.evaluation, device),
-            training=training,
+            calibrated=self.calibrated(data.evaluation),
+            training=self.calibrated(data.train),
             affinities=self.affinities,
         )
 

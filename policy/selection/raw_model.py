@@ -11,8 +11,8 @@ from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
 from policy.data.batches import unit_length
 from policy.networks.macs import linear_macs
+from policy.networks.temperature import Calibration
 from policy.selection.heads import mean_scores, row_logs
-from policy.selection.least_squares import Calibration
 from policy.selection.linear_head import WholeHead
 from policy.selection.pool import Floats, IntArray, ModelName
 

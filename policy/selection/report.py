@@ -35,6 +35,7 @@ def describe(
     input_model: Mapping[str, Any],
     point: SelectionCurve,
     curve: SelectionCurve,
+    calibrated: PoolTable,
     training: PoolTable,
     affinities: Tensor | None,
 ) -> Mapping[str, Any]:
@@ -58,17 +59,18 @@ def describe(
         input_model: shown as `own`.
         point: the selector at its threshold, on the evaluation subset.
         curve: the selector at other thresholds, on the same table.
-        training: the pool's predictions for the training videos.
+        calibrated, training: the pool's predictions for the evaluation and the training videos, as
+            `PoolMethod.calibrated`: of cascades and averages.
         affinities: (M, N) of the training videos; None where something else is learned.
     """
     table = point.table
     curves: dict[str, Drawn] = {
         "selector": curve,
         "random": single_models(table),
-        "cascade": cascade(table, training),
-        "committee": cascade(table, training, committee=True),
-        "weighted": weighted_cascade(table, training),
-        "ensemble": ensemble(table),
+        "cascade": cascade(calibrated, training),
+        "committee": cascade(calibrated, training, committee=True),
+        "weighted": weighted_cascade(calibrated, training),
+        "ensemble": ensemble(calibrated),
         "oracle": oracle(table),
     }
     comparisons = {"top1": _compared(compare(curves, at=point))}

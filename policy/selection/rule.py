@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cache_schema import UserError
+from cache_schema.costs import gflops_digits
 from policy.selection.config import WhenNone
 from policy.selection.pool import FloatArray, IntArray, Masks, all_of, contains
 
@@ -208,6 +209,6 @@ def check_budget(budget: float, least: float) -> None:
     """Raises UserError where a budget is below the least GFLOPs that are possible."""
     if budget < least:
         raise UserError(
-            f"--budget {budget:g}: the least that is possible is {least:.4g} GFLOPs per video, for the selector "
-            "and the model that it looks at"
+            f"--budget {budget:g}: the least that is possible is {gflops_digits(least)} GFLOPs per video, for "
+            "the selector and the model that it looks at"
         )

@@ -6,7 +6,7 @@ the predictions of all models that have run, after each of them, and answers wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -243,11 +243,7 @@ class SelectorCascade(PoolMethod):
         for method, videos in calibration:
             assert isinstance(method, SelectorCascade)
             walks.append(Walks(method, videos, device))
-
-        def cost(value: float) -> float:
-            macs = [of_part.curve(np.array([value])).macs for of_part in walks]
-            return float(np.concatenate(macs, axis=1).mean() / 1e9)
-
+        cost = self.expected_cost(calibration, device)
         prices = np.unique(np.concatenate([of_part.prices(_CANDIDATES) for of_part in walks]))[::-1]
         price = within_budget(budget, prices, cost)
         lower = float(prices[prices < price].max(initial=0.0))
@@ -258,6 +254,10 @@ class SelectorCascade(PoolMethod):
             else:
                 lower = middle
         return price
+
+    def costs(self, videos: VideoSet, device: torch.device) -> Callable[[float], IntArray]:
+        walks = Walks(self, videos, device)
+        return lambda price: walks.curve(np.array([price])).macs[0]
 
     def curve(
         self,

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from cache_schema import StreamSpec, UserError
+from policy.networks.temperature import Calibration
 from policy.selection.config import SelectionConfig, SelectorCascadeConfig, SelectorConfig
 from policy.selection.graphs import cascade_graphs, selector_graphs
 from policy.selection.heads import score_columns
-from policy.selection.least_squares import Calibration
 from policy.selection.linear_head import WholeHead
 from policy.selection.network import confidences_of, decide, selector_inputs
 from policy.selection.pool import Floats, ModelName, combined, log_scores, parse_models

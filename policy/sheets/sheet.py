@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 NO_VALUE = "–"
 
-INTERVALS = "In brackets: the 95 % bootstrap interval over the evaluation videos."
-"""The sentence below a document whose numbers have intervals; narrow terminals replace it."""
+INTERVALS = "In brackets: the 95 % bootstrap interval"
+"""Begins the sentence below a document whose numbers have intervals; narrow terminals replace that."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (n − 1) over seeds, and the bootstrap interval over videos.
+    """Mean and sample standard deviation (n − 1) over seeds, and the bootstrap interval over videos or groups.
 
     Attributes:
         std: None for a single seed.

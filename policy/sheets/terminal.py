@@ -20,9 +20,7 @@ from policy.sheets.sheet import INTERVALS, NO_VALUE, Document, Sheet
 LONGEST_LINE = 100
 """Characters of a line of prose, however wide the terminal is."""
 
-_ELSEWHERE = (
-    "Intervals over videos are in the files of --out and in --json; a wider terminal shows them, too."
-)
+_ELSEWHERE = "Bootstrap intervals are in the files of --out and in --json; a wider terminal shows them, too."
 
 
 def render(document: Document, *, colour: bool = False, width: int | None = None) -> str:
@@ -37,7 +35,7 @@ def render(document: Document, *, colour: bool = False, width: int | None = None
         f"{sheet.title}: {count(len(sheet.rows), 'rows')}, in the files of --out and in --json."
         for sheet in document.details
     ]
-    state = [_ELSEWHERE if line == INTERVALS and not intervals else line for line in document.state]
+    state = [_ELSEWHERE if line.startswith(INTERVALS) and not intervals else line for line in document.state]
     return "\n".join([*lines, "", *wrapped([*long, *state], width), f"$ {document.command}"]) + "\n"
 
 

@@ -37,6 +37,7 @@ KNOWN: Mapping[str, str] = {
     "selection-2": "weakly supervised localization beside the state of the art on Thumos'14 and MultiThumos",
     "selection-fig5": "localization on Thumos'14: disparity, budget factor, pseudo-labels, selector backbones",
     "selection-fig6": "localization on Thumos'14: average mAP against computation",
+    "policies": "ours: every policy on one cache at many budgets, a leaderboard",
     "costs": "every cost that both papers print, computed again, and which do not add up",
     "detections": "anybody's detections, judged by three protocols on every set of videos that papers evaluate",
     "timeline": "what a run that localizes found in a video, and which model answered each clip",
@@ -65,6 +66,9 @@ EXHIBITS: Mapping[str, str] = {
     "liteeval-budgets": "activitynet",
 }
 """Exhibits of the LiteEval paper (`exhibits.MAKERS`), and a data set for each."""
+
+LEADERBOARD = "policies"
+"""The exhibit of all policies that take streams of frames, of no paper."""
 
 RUNTIME = "liteeval-10"
 """The exhibit that times policies on videos."""

@@ -49,6 +49,7 @@ from policy.tables.catalogue import (
     EXHIBITS,
     EXPERIMENTS,
     KNOWN,
+    LEADERBOARD,
     LOCALIZATION,
     PAPERS,
     RUNTIME,
@@ -500,6 +501,22 @@ for _name, _set in (*EXHIBITS.items(), *SELECTION.items(), *LOCALIZATION.items()
     _videos = takes_videos(_name)
     _more = (VIDEOS, WEIGHTS) if _name == RUNTIME else (VIDEOS,) if _videos else ()
     _add(_name, options(_taken, *_more), _exhibit_help(_name, _set, _videos))
+
+
+_add(
+    LEADERBOARD,
+    OF_LITEEVAL,
+    f"""Every policy that takes streams of frames, on one cache at many budgets: a leaderboard.
+
+    Each is trained once for each seed and judged at other thresholds, prices or numbers of rows. Methods of other
+    packages take part (docs/extending.md). --out gets the picture, the numbers and a page, report.html.
+
+    \b
+    Example:
+      paper-tables {LEADERBOARD} --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --validation 0.2 --seeds 3 --out policies
+    """,
+)
 
 
 @paper_tables.command("all")

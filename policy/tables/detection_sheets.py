@@ -43,7 +43,7 @@ def document(judgement: Judgement, command: str, *, per_class: bool) -> Document
             *judgement.notes,
             f"Thresholds of IoU: {averaged}; --ious sets others. mAP is over the classes that have segments.",
             *ABOUT.values(),
-            *([INTERVALS] if judgement.resamples else []),
+            *([f"{INTERVALS} over {judgement.drawn}."] if judgement.resamples else []),
         ],
         command=command,
         record={

@@ -73,6 +73,7 @@ class Judgement:
     sets: by name, which of the M videos a set has: (M,).
     scores: by protocol, then by set.
     notes: what the user should know of what was judged, a line each.
+    drawn: what bootstrap samples are of, in words.
     """
 
     path: Path
@@ -85,6 +86,7 @@ class Judgement:
     scores: Mapping[str, Mapping[str, Score]]
     resamples: int
     notes: Sequence[str]
+    drawn: str
 
 
 def parse_ious(text: str) -> tuple[float, ...]:
@@ -157,11 +159,12 @@ def judge(
             for name, chosen in sets.items()
         }
     notes = _notes(labels, subset, sets, detections, truth)
-    if resamples and labels.grouping:
-        notes.append(
-            f"Intervals are over {len(np.unique(groups[judged])):,} groups of videos ({labels.grouping})."
-        )
-    return Judgement(path, labels, subset, thresholds, sets, detections, truth, scores, resamples, notes)
+    drawn = "the evaluation videos"
+    if labels.grouping:
+        drawn = f"{count(len(np.unique(groups[judged])), 'groups')} of videos ({labels.grouping})"
+    return Judgement(
+        path, labels, subset, thresholds, sets, detections, truth, scores, resamples, notes, drawn
+    )
 
 
 def _usual_ious(labels: LabelSet) -> tuple[float, ...]:

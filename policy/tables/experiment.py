@@ -22,6 +22,7 @@ ExhibitName = Literal[
     "localization-ablation",
     "localization-table",
     "online",
+    "policies",
     "runtime",
     "selection-alpha",
     "selection-budgets",
@@ -167,6 +168,7 @@ class PaperTable:
         budget_over_threshold: a budget from the user replaces the rows' own thresholds and prices.
         verdicts: below it stands whether it shows what the emphasised row is for (`verdicts.verdicts`).
         rows_within_cache: rows that need more clips than the cache has are left out.
+        of_packages: the methods of other packages are rows, too, on the streams of the rows before them.
         streams_within_cache: so are rows of which the cache lacks a stream that the emphasised row does not read.
     """
 
@@ -186,6 +188,7 @@ class PaperTable:
     budget_over_threshold: bool = False
     rows_within_cache: bool = False
     streams_within_cache: bool = False
+    of_packages: bool = False
     verdicts: bool = False
 
     @property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from cache_schema import UserError
+from cache_schema.files import check_writable
 from cache_schema.run_folder import write_atomically
 from policy.sheets import page
 from policy.sheets.markup import comma_separated, latex, markdown
@@ -17,15 +17,13 @@ REPORT_HTML = "report.html"
 
 
 def check_folder(folder: Path) -> None:
-    """Make the folder and try to write to it, before hours of training.
+    """Try to write to the folder, before hours of training. A request that is refused leaves none.
 
     Raises:
         UserError: it cannot be made or written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        check_writable(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot write the table there: {error.strerror or error}") from error
 
@@ -55,6 +53,8 @@ def _numbered(name: str, number: int) -> str:
 
 def write_files(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
     """Write files by name, each atomically; return their paths. Raises UserError if one cannot be written."""
+    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return [folder / name for name in contents]

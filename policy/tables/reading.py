@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from cache_schema import UserError
+from cache_schema.names import did_you_mean
 from policy.config import DataConfig, names_of, types_of
 from policy.data.batches import Role
 from policy.registry import CONFIGS, METHODS
@@ -52,6 +53,7 @@ _FLAGS = (
     "rows_within_cache",
     "verdicts",
     "streams_within_cache",
+    "of_packages",
 )
 _EXHIBITS: tuple[ExhibitName, ...] = get_args(ExhibitName)
 _READS: Mapping[ExhibitName, tuple[str, ...]] = {
@@ -78,7 +80,7 @@ def read_table(folder: Path) -> PaperTable:
     datasets, measures = about.texts("datasets"), about.texts("measures")
     for measure in measures:
         if measure not in MEASURES:
-            raise about.wrong(f"no measure {measure!r}; there are: {', '.join(MEASURES)}")
+            raise about.wrong(f"no measure {measure!r}; {_there_are(MEASURES, measure)}")
     if not measures:
         raise about.wrong("measures: at least one is needed")
     exhibit = _exhibit(about)
@@ -111,7 +113,7 @@ def read_table(folder: Path) -> PaperTable:
 def _exhibit(about: _File) -> ExhibitName | None:
     name = about.text_or_none("exhibit")
     if name not in (None, *_EXHIBITS):
-        raise about.wrong(f"no exhibit {name!r}; there are: {', '.join(_EXHIBITS)}")
+        raise about.wrong(f"no exhibit {name!r}; {_there_are(_EXHIBITS, str(name))}")
     return name
 
 
@@ -149,7 +151,7 @@ def chooses(method: str) -> bool:
 def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]) -> Experiment:
     method = file.text_or_none("method")
     if method is not None and method not in METHODS:
-        raise file.wrong(f"no method {method!r}; there are: {', '.join(METHODS)}")
+        raise file.wrong(f"no method {method!r}; {_there_are(METHODS, method)}")
     streams, view = file.part("streams"), file.part("view")
     texts = file.texts("columns")
     if texts and len(texts) != len(columns):
@@ -226,7 +228,8 @@ def _settings(part: _File, method: str | None) -> Mapping[str, Any]:
     allowed = names_of(config) - names_of(DataConfig) - elsewhere
     for name, value in part.values.items():
         if name not in allowed:
-            raise part.wrong(f"unknown field {name!r}; {method} reads: {', '.join(sorted(allowed))}")
+            reads = ", ".join(sorted(allowed)) + did_you_mean(name, allowed)
+            raise part.wrong(f"unknown field {name!r}; {method} reads: {reads}")
         kind = types_of(config)[name]
         if not _fits(value, kind):
             raise part.wrong(f"{name}: {value!r} is not of its type, {_in_words(kind)}")
@@ -314,7 +317,7 @@ def _check_references(rows: Mapping[Path, Experiment]) -> None:
                 continue
             named = by_name.get(other)
             if named is None:
-                raise UserError(f"{path}: {what}: no row {other!r}; there are: {', '.join(by_name)}")
+                raise UserError(f"{path}: {what}: no row {other!r}; {_there_are(by_name, other)}")
             if named.method is None or named.usage_of is not None:
                 raise UserError(f"{path}: {what}: the row {other!r} has no usage of its own")
             if named.teacher_of is not None:
@@ -323,6 +326,12 @@ def _check_references(rows: Mapping[Path, Experiment]) -> None:
                 raise UserError(f"{path}: {what}: the row {other!r} waits for other rows itself")
             if what == "follows" and named.method not in _ONLINE:
                 raise UserError(f"{path}: follows: the row {other!r} is not one of {', '.join(_ONLINE)}")
+
+
+def _there_are(known: Iterable[str], name: str) -> str:
+    """What is known where a name is not."""
+    known = tuple(known)
+    return f"there are: {', '.join(known)}{did_you_mean(name, known)}"
 
 
 class _File:
@@ -373,7 +382,8 @@ class _File:
     def done(self) -> None:
         """Raises UserError if a value is left that is no known field."""
         if self.values:
-            raise self.wrong(f"unknown field {next(iter(self.values))!r}; there are: {', '.join(self.known)}")
+            name = next(iter(self.values))
+            raise self.wrong(f"unknown field {name!r}; {_there_are(self.known, name)}")
 
     def _take(self, name: str, kind: Any, what: str, default: Any) -> Any:
         self.known[name] = None

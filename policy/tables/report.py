@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from cache_schema import StreamSpec
-from cache_schema.annotations.groups import in_both
+from cache_schema.annotations.groups import in_both, uninformative
 from cache_schema.command import count
 from cache_schema.costs import cost_table, stream_cost
 from policy.config import StepTrainingConfig
@@ -158,27 +158,38 @@ def make_report(
         if names
     }
     state = (
-        _videos(data, labels_name),
+        _videos(
+            data, labels_name, sorted({one.config.validation for one in order.requests.values()} - {0.0})
+        ),
         *_groups(data),
         *(_stream(role, spec) for role, by_paper in specs.items() for spec in _unique(by_paper)),
         *_replaced(streams),
         *_trained_alike(order),
-        _reading(table, seeds, spread),
-        *([INTERVALS] if any(row.intervals for row in rows) else []),
+        _reading(
+            table, seeds, spread, row_word(spec for by_paper in specs.values() for spec in by_paper.values())
+        ),
+        *([f"{INTERVALS} over {data.evaluation.drawn}."] if any(row.intervals for row in rows) else []),
         *_differences(table, data, specs, dataset),
         *table.notes,
     )
     return Report(table, rows, seeds, labels_name, dataset, state, command)
 
 
-def _videos(data: Dataset, labels_name: str) -> str:
+def _videos(data: Dataset, labels_name: str, shares: Sequence[float]) -> str:
+    """How many videos are trained on and judged on; `shares` of those for training are held out in some rows."""
     train, evaluation = data.train, data.evaluation
     kind = "several labels per video" if data.multi_label else "one label per video"
     if not data.multi_label and any((part.labels.sum(axis=1) > 1).any() for part in (train, evaluation)):
         kind = "several labels per video, of which the first is trained on"
+    parts = [f"{count(len(train), 'videos')} for training ({train.subset})"]
+    if shares:
+        parts[0] += (
+            f", of which {' or '.join(f'{100 * share:g} %' for share in shares)} held out for validation"
+        )
+    if data.validation is not None:
+        parts.append(f"{len(data.validation):,} for validation ({data.validation.subset})")
     return (
-        f"Ours: {labels_name}, {count(len(train), 'videos')} for training ({train.subset}) and "
-        f"{len(evaluation):,} for evaluation ({evaluation.subset}) in "
+        f"Ours: {labels_name}, {', '.join(parts)} and {len(evaluation):,} for evaluation ({evaluation.subset}) in "
         f"{count(len(data.classes), 'classes')}, {kind}."
     )
 
@@ -191,8 +202,12 @@ def _groups(data: Dataset) -> Iterable[str]:
         yield (
             f"Groups of videos ({data.grouping}): {counts}; held out, and drawn for intervals, as a whole."
         )
-    if crossing := in_both(train.groups, evaluation.groups, (train.subset, evaluation.subset)):
-        yield f"{crossing}."
+    warnings = (
+        uninformative(train.groups, train.subset),
+        uninformative(evaluation.groups, evaluation.subset),
+        in_both(train.groups, evaluation.groups, (train.subset, evaluation.subset)),
+    )
+    yield from (f"{warning}." for warning in warnings if warning)
 
 
 def _unique(specs: Mapping[str, StreamSpec]) -> Iterable[StreamSpec]:
@@ -205,9 +220,12 @@ def _trained_alike(order: Order) -> Iterable[str]:
     names = [*(option.name for option in fields(StepTrainingConfig)), "validation"]
     rows: dict[str, list[str]] = {}
     for one in order.table.experiments:
-        request = order.requests.get(one.name)
-        values = {name: getattr(request.config, name, None) for name in names} if request else {}
-        if None not in values.values() and values:
+        if (request := order.requests.get(one.name)) is None:
+            continue
+        values = {name: getattr(request.config, name, None) for name in names}
+        if None not in values.values():
+            if subset := request.config.validation_subset:
+                values["validation"] = f"on subset {subset!r}"
             text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
             rows.setdefault(text, []).append(one.title)
     if len(rows) == 1:
@@ -216,14 +234,13 @@ def _trained_alike(order: Order) -> Iterable[str]:
         yield from (f"Trained with {text}: {', '.join(titles)}." for text, titles in rows.items())
 
 
-_ROWS = {"clips": "clip", "snippets": "snippet", "dense": "clip"}
-
-
 def _stream(role: str, spec: StreamSpec) -> str:
     cost = stream_cost(spec)
     title = spec.name if cost.title == spec.name else f"{spec.name} ({cost.title})"
-    row = _ROWS.get(spec.sampling.kind, "frame") if role in ("model", "appearance", "motion") else "frame"
-    return f"{role.capitalize()}: {title}, weights {spec.weights}, {gflops_text(cost.gflops())} GFLOPs per {row}."
+    return (
+        f"{role.capitalize()}: {title}, weights {spec.weights}, {gflops_text(cost.gflops())} GFLOPs per "
+        f"{spec.sampling.row}."
+    )
 
 
 def _replaced(streams: Substitution) -> Iterable[str]:
@@ -238,12 +255,20 @@ def _replaced(streams: Substitution) -> Iterable[str]:
             yield f"{prefix}Streams replaced: {', '.join(pairs)}."
 
 
-def _reading(table: PaperTable, seeds: Sequence[int], spread: str) -> str:
+def row_word(specs: Iterable[StreamSpec]) -> str:
+    """What a row of several streams is of, in a word: that of all of them, or "row"."""
+    words = {spec.sampling.row for spec in specs}
+    return words.pop() if len(words) == 1 else "row"
+
+
+def _reading(table: PaperTable, seeds: Sequence[int], spread: str, row: str) -> str:
     over = f"{spread} over seeds" if len(seeds) > 1 else "seed"
     videos = "; the paper's ± of those two is over videos" if "fine_features_spread" in table.measures else ""
     gated = any(not {"coarse", "fine"}.isdisjoint(one.streams) for one in table.experiments if not one.models)
     what = "GFLOPs and fine features" if gated else "GFLOPs"
-    per = "clip" if str(table.exhibit).startswith("localization-") else "video"
+    per = "video"
+    if str(table.exhibit).startswith("localization-"):  # where a clip is whatever a row is
+        per = "clip" if row == "clip" else f"clip (here a {row})"
     return (
         f"Numbers: {over} {', '.join(map(str, seeds))}. {what} are per "
         f"{per}{videos}; 1 GFLOP is 10⁹ multiply-accumulates, as in the papers, and the methods' own networks are "

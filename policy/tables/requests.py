@@ -18,6 +18,7 @@ from policy.runs import choose_device
 from policy.selection.config import SelectionConfig, with_schedule
 from policy.tables import clip_rows, pool_rows
 from policy.tables.experiment import Experiment, PaperTable
+from policy.tables.package_rows import with_packages
 from policy.tables.source import Source
 from policy.tables.streams import Substitution, check_streams, substitution
 from policy.tables.workers import Workers
@@ -210,6 +211,8 @@ def order(
     Raises:
         UserError: something is wrong with it.
     """
+    if table.of_packages:
+        table = with_packages(table)
     if table.pool:
         table = _with_pool(table, setting)
     elif setting.models:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.costs import stream_cost
+from cache_schema.names import did_you_mean
 from policy.data.batches import Role
 from policy.data.opening import grid
 from policy.selection.pool import ModelName
@@ -66,6 +67,7 @@ def substitution(
         if paper not in table.reads:
             raise UserError(
                 f"--substitute {text}: {table.name} does not read {paper}; it reads: {_all(table.reads)}"
+                f"{did_you_mean(paper, table.reads)}"
             )
         if paper in replaced:
             raise UserError(f"--substitute {text}: {paper} is replaced twice")
@@ -97,8 +99,9 @@ def for_each(tables: Iterable[PaperTable], pairs: Sequence[str]) -> list[list[st
     for text in pairs:
         paper = text.partition("=")[0]
         if not any(paper in streams for streams in reads):
-            streams = _all(sorted(set().union(*reads)))
-            raise UserError(f"--substitute {text}: no table reads {paper}; they read: {streams}")
+            streams = sorted(set().union(*reads))
+            close = did_you_mean(paper, streams)
+            raise UserError(f"--substitute {text}: no table reads {paper}; they read: {_all(streams)}{close}")
     return [[text for text in pairs if text.partition("=")[0] in streams] for streams in reads]
 
 

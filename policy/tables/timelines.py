@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,8 @@ import numpy.typing as npt
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from cache_schema.command import count
+from cache_schema.costs import gflops_digits
+from cache_schema.names import did_you_mean
 from cache_schema.run_folder import CONFIG, read_json
 from policy.evaluation.detection import THUMOS14_IOUS, Detections, FloatArray, GroundTruth, match
 from policy.evaluation.detection_map import video_average_precision
@@ -246,10 +247,9 @@ class _Judged:
 def _place(run: LocalizationRun, video_id: str) -> int:
     ids = run.found.video_ids
     if video_id not in ids:
-        near = get_close_matches(video_id, ids) or ids[:3]
         raise UserError(
             f"{run.folder}: no video {video_id!r} among the {len(ids)} of its evaluation, such as "
-            f"{', '.join(map(repr, near))}"
+            f"{', '.join(map(repr, ids[:3]))}{did_you_mean(video_id, ids)}"
         )
     return ids.index(video_id)
 
@@ -281,7 +281,7 @@ def _drawn(run: LocalizationRun, place: int, rank: str, judged: _Judged, alone: 
     parts = [run.title]
     if gates is not None:
         parts.append(f"motion in {gates.sum()} of {len(gates)} clips ({100 * gates.mean():.0f} %)")
-    parts.append(f"{gflops:.3g} GFLOPs")
+    parts.append(f"{gflops_digits(gflops, 3)} GFLOPs")
     if precision_alone is not None:
         parts.append(f"appearance alone: average precision {100 * precision_alone:.1f} %")
     of_all = f"{rank} of {int((~np.isnan(judged.precisions)).sum())} videos"

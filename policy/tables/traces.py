@@ -41,13 +41,16 @@ class Look:
 
 
 def by_cost(videos: Iterable[TracedVideo]) -> list[str]:
-    """The streams of a trace, the one with the cheapest rows first."""
+    """The streams of a trace, computed or not, the one with the cheapest rows first."""
+    listed: dict[str, float] = {}
     rows, gflops = Counter[str](), Counter[str]()
     for video in videos:
         counts = Counter({name: len(spans) for name, spans in _spans(video).items()})
         rows.update(counts)
         gflops.update({name: video.gflops.get(name, 0.0) for name in counts})
-    return sorted(rows, key=lambda name: (gflops[name] / rows[name], name))
+        listed.update(video.streams)
+    per_row = {**{name: gflops[name] / rows[name] for name in rows}, **listed}
+    return sorted(per_row, key=lambda name: (per_row[name], name))
 
 
 def chosen(

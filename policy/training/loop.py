@@ -141,6 +141,7 @@ class _Training:
         self.validation = validation
         self.best: dict[str, Tensor] = {}  # weights of the best epoch, if they are to be kept
         self.model = method.model.to(device)
+        method.prepare(videos, device)
         config = method.config
         # One implementation everywhere, so that a resumed run computes what an undisturbed one does.
         self.optimizer = torch.optim.Adam(

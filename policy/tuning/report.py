@@ -121,11 +121,26 @@ class Findings:
         """A trial in a line, "trial 3: top-1 81.2 %, usage 5.1 %"."""
         if trial.state != "complete":
             return f"trial {trial.number}: {trial.state} {trial.note}"
-        cost = f"{gflops_text(trial.mean.cost)} GFLOPs"
-        if self.problem.costs_usage:
-            cost = f"usage {100 * trial.mean.cost:.1f} %"
         over = "" if trial.keeps_cost else " (exceeds the cost)"
-        return f"trial {trial.number}: {self.metric} {100 * trial.mean.accuracy:.1f} %, {cost}{over}"
+        accuracy = f"{self.metric} {100 * trial.mean.accuracy:.1f} %"
+        return f"trial {trial.number}: {accuracy}, {self._cost(trial)}{over}"
+
+    def _cost(self, trial: Tried) -> str:
+        """What a complete trial spent, in words."""
+        if self.problem.costs_usage:
+            return f"usage {100 * trial.mean.cost:.1f} %"
+        return f"{gflops_text(trial.mean.cost)} GFLOPs"
+
+    @property
+    def caution(self) -> str:
+        """That the best trial exceeds the cost, if it does; else empty."""
+        best = self.best[0]
+        if best.keeps_cost:
+            return ""
+        return (
+            f"No trial kept the cost, {self.target}: the nearest, trial {best.number}, spent {self._cost(best)}; "
+            "tune other options as well, or allow more."
+        )
 
     @property
     def target(self) -> str:
@@ -171,9 +186,7 @@ class Findings:
                 f"Ranked by {self.metric} where the cost is kept ({self.target} and at most {ALLOWED - 1:.0%} "
                 f"more: {kept} of {len(self.ranked)}), then by how far it is exceeded."
             )
-        if not self.best[0].keeps_cost:
-            sentences.append("No trial kept the cost: tune other options as well, or allow more.")
-        return sentences
+        return [*sentences, *filter(None, [self.caution])]
 
     def record(self, commands: Sequence[str]) -> dict[str, Any]:
         """Ready for JSON.

@@ -12,6 +12,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from cache_schema import UserError
+from cache_schema.names import did_you_mean
 from policy.config import SHARE, DataConfig, RunConfig, names_of, types_of
 
 if TYPE_CHECKING:  # a dependency that only tuning has
@@ -98,8 +99,11 @@ def ranges_of(config: RunConfig, texts: Sequence[str], given: Collection[str]) -
         flag, _, extent = text.partition("=")
         field = by_flag.get(flag.strip().removeprefix("--").replace("_", "-"))
         if field is None:
-            names = ", ".join(_flag(one) for one in fields(config) if _why_not(config, one) is None)
-            raise UserError(f"--tune {flag}: {config.method} has no such option; it can tune {names}")
+            names = [_flag(one) for one in fields(config) if _why_not(config, one) is None]
+            raise UserError(
+                f"--tune {flag}: {config.method} has no such option; it can tune {', '.join(names)}"
+                f"{did_you_mean(flag, names)}"
+            )
         if field.name in given:
             raise UserError(
                 f"--tune {flag}: --{_flag(field)} is given, which fixes it; leave out one of the two"

@@ -83,6 +83,11 @@ class Material:
     def resamples(self) -> int:
         return self.order.setting.resamples
 
+    @property
+    def drawn(self) -> str:
+        """What bootstrap samples are of, in words."""
+        return next(iter(self.order.source.datasets.values())).evaluation.drawn
+
     def runs(self, row: str) -> Sequence[Run]:
         """The runs of a row, by seed."""
         return self.report.row(row).runs

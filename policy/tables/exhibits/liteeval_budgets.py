@@ -85,7 +85,8 @@ def make(material: Material) -> Exhibit:
             "Usage, GFLOPs and accuracies of the first table are at the policy's own threshold. A curve is one "
             "trained policy at gate thresholds chosen on the training videos.",
             f"Area: mean top-1 of the curve's convex hull over budgets from {budgets[0]:.2f} to {budgets[1]:.2f} "
-            "GFLOPs, which all curves cover; low and high are the ends of its bootstrap interval over videos. "
+            "GFLOPs, which all curves cover; low and high are the ends of its bootstrap interval over "
+            f"{material.drawn}. "
             "Random: the same networks with gates opened at random. Oracle: for each video the cheapest threshold "
             "at which the policy is right, traded against cost, at the same prices for all seeds.",
         ),
@@ -95,7 +96,7 @@ def make(material: Material) -> Exhibit:
 def _area(
     curves: Sequence[Curve], budgets: tuple[float, float], resamples: int
 ) -> tuple[float, float | None, float | None]:
-    """Mean over seeds of the area under the hull in percent, and its bootstrap interval over videos."""
+    """Mean over seeds of the area under the hull in percent, and its bootstrap interval."""
     value = float(np.mean([_clipped_area(curve.gflops, 100 * curve.top1, budgets) for curve in curves]))
     if not resamples:
         return value, None, None

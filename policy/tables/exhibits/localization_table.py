@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cache_schema.costs import gflops_digits
 from policy.deploy.flow_speed import FlowTimes, measure_flow
 from policy.localization.curve import RANDOM
 from policy.localization.judged import metric_name
@@ -218,8 +219,8 @@ def _budget(material: Material) -> Iterator[str]:
             printed = " pays for the share of clips with motion for which the paper's 43.8 does, and"
             origin = printed if "budget" in row.experiment.settings else ""
             yield (
-                f"{row.title}: the paper's “Ours”, on ActionBytes. Its budget of {budget:.4g} GFLOPs per clip"
-                f"{origin} is kept on training videos; test videos cost what they cost."
+                f"{row.title}: the paper's “Ours”, on ActionBytes. Its budget of {gflops_digits(budget)} GFLOPs "
+                f"per clip{origin} is kept on training videos; test videos cost what they cost."
             )
 
 

@@ -13,6 +13,7 @@ from policy.tables.exhibits import selection_parts as parts
 from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.plots import classes
 from policy.tables.plots.classes import ClassPoint
+from policy.tables.report import row_word
 
 ROWS = (
     Column("method", "method"),
@@ -57,6 +58,7 @@ def make(material: Material) -> Exhibit:
             "GFLOPs per video, a curve of thresholds for each α",
         )
     ]
+    row = row_word(stream.spec for stream in material.trained(main)[0].data.train.pool.values())
     about_clips = "Numbers of clips: the cache has too few clips of a video to compare them."
     if clips:
         judged = _clips(material, main)
@@ -85,9 +87,10 @@ def make(material: Material) -> Exhibit:
         tuple(pictures),
         notes=(
             "GFLOPs and HIT@1 of the first table are at the run's own threshold. A curve is one trained selector "
-            "at other thresholds; low, high and bands are 95 % bootstrap intervals over videos.",
+            f"at other thresholds; low, high and bands are 95 % bootstrap intervals over {material.drawn}.",
             *parts.area_notes(compared),
             about_clips,
+            *([f"A clip is a {row} of these models."] if row != "clip" else []),
             f"Classes: {ours.name} at its own threshold, over the evaluation videos of each class and all seeds.",
             parts.CONTROLS_NOTE,
         ),

@@ -47,8 +47,8 @@ def make(material: Material) -> Exhibit:
         notes=(
             "GFLOPs and HIT@1 of the first table are at the run's own threshold on the confidence in a model, or "
             "price of a GFLOP. A curve is one trained selector at others; all look at the same model first.",
-            "The cascade is the confidence cascade; low, high and bands are 95 % bootstrap intervals over videos, "
-            "those of differences from the same samples.",
+            "The cascade is the confidence cascade; low, high and bands are 95 % bootstrap intervals over "
+            f"{material.drawn}, those of differences from the same samples.",
             _epochs(material),
             "Selector and selection and cascade answer with a weighted sum of the log-probabilities of all models "
             "that ran, which may be right where no model is: the oracle is no bound for them. Mean: with their "

@@ -35,9 +35,9 @@ ROWS = (
 )
 MODEL_TIMES = (
     Column("model", "model"),
-    Column("milliseconds per clip", "row_ms", 3),
+    Column("milliseconds per row", "row_ms", 3),
     Column("milliseconds to load", "load_ms", 3),
-    Column("clips per video", "clips"),
+    Column("rows per video", "clips"),
 )
 TIMES = (
     Column("method", "method"),
@@ -92,7 +92,7 @@ def make(material: Material) -> Exhibit:
         notes=(
             "GFLOPs and HIT@1 of the first table are at the run's own threshold. A curve is one trained selector "
             "at other thresholds, and begins at what the model costs that it looks at; low, high and bands are "
-            "95 % bootstrap intervals over videos.",
+            f"95 % bootstrap intervals over {material.drawn}.",
             *parts.area_notes(compared),
             *latency.notes(ours, bool(timed)),
             parts.CONTROLS_NOTE,
@@ -105,7 +105,7 @@ class _Latency:
     """Times of the models of a pool on this machine.
 
     Attributes:
-        counts: by stream, (M,): how many clips of each video a model looks at.
+        counts: by stream, (M,): how many rows of each video a model looks at.
     """
 
     times: SelectionTimes

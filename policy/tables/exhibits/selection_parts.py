@@ -45,8 +45,9 @@ CONTROLS_NOTE = (
     "Random selection: the upper hull of the models by themselves, which choosing among them at random makes "
     "achievable (in mAP: what random draws come to). Ensemble: the mean of the cheapest 1, 2, … models. "
     "Confidence cascade: from the cheapest model up until one is sure enough; committee cascade: until the mean "
-    "of those that ran is. Oracle: per video the cheapest model that is right, traded against cost. A selector is "
-    "always charged for the model that it looks at."
+    "of those that ran is. The class scores of all three have fitted temperatures, whatever a selector looks at. "
+    "Oracle: per video the cheapest model that is right, traded against cost. A selector is always charged for "
+    "the model that it looks at."
 )
 
 
@@ -57,13 +58,15 @@ class Selected:
     Attributes:
         curves: one per seed, with equally many points, on one table where the seeds' tables are equal.
         points: per seed, the curve of one point at its threshold or price.
-        training: the models' outputs on the training videos.
+        calibrated, training: the models' outputs for these and for the training videos, as
+            `PoolMethod.calibrated`.
     """
 
     name: str
     kind: Kind
     curves: tuple[SelectionCurve, ...]
     points: tuple[SelectionCurve, ...]
+    calibrated: PoolTable
     training: PoolTable
 
     @property
@@ -75,12 +78,14 @@ def select(material: Material, row: str) -> Selected:
     """The selectors of a row whose method chooses from a pool."""
     material.say(f"{material.title(row)}: curves of {budget_of(material, row)}s")
     curves, points = [], []
+    calibrated: list[PoolTable] = []
     for trained in material.trained(row):
         method = trained.method()
         assert isinstance(method, PoolMethod), "rows that choose from a pool are"
         curves.append(method.curve(trained.evaluation, material.device))
         points.append(method.at_threshold(trained.evaluation, material.device))
-        training, _ = method.look(trained.data.train)
+        if not calibrated:
+            calibrated = [method.calibrated(videos) for videos in (trained.evaluation, trained.data.train)]
     fewest = min(len(curve.values) for curve in curves)
     # The models' outputs do not depend on the seed, and the tables are large: all seeds share one.
     table = curves[0].table
@@ -89,7 +94,7 @@ def select(material: Material, row: str) -> Selected:
         "proposed" if material.report.row(row).experiment.emphasised else "baseline",
         tuple(_on(table, curve.thinned(fewest)) for curve in curves),
         tuple(_on(table, point) for point in points),
-        training,
+        *calibrated,
     )
 
 
@@ -104,12 +109,12 @@ def budget_of(material: Material, row: str) -> str:
 
 def controls(selected: Selected, metric: Metric = "top1") -> dict[str, Drawn]:
     """The controls that a selector is compared with, by name."""
-    table = selected.table
+    table, calibrated, training = selected.table, selected.calibrated, selected.training
     return {
         RANDOM: single_models(table) if metric == "top1" else random_mixtures(table),
-        ENSEMBLE: ensemble(table),
-        CASCADE: cascade(table, selected.training),
-        COMMITTEE: cascade(table, selected.training, committee=True),
+        ENSEMBLE: ensemble(calibrated),
+        CASCADE: cascade(calibrated, training),
+        COMMITTEE: cascade(calibrated, training, committee=True),
         ORACLE: oracle(table),
     }
 

@@ -18,14 +18,21 @@ from policy.tables.plots.labels import Mark, write_labels
 from policy.tables.plots.placement import Box
 from policy.tables.plots.style import (
     BLUE,
+    BROWN,
     GREEN,
     GREY,
+    INDIGO,
     INK,
     LIGHT,
+    OLIVE,
     ORANGE,
     PURPLE,
     SKY,
+    SLATE,
+    TAUPE,
     VERMILLION,
+    WINE,
+    YELLOW,
     Dash,
     Drawing,
     Style,
@@ -79,8 +86,10 @@ class Line:
             raise ValueError(f"{self.name}: not a finite number")
 
 
-_BASELINES = ((BLUE, "o"), (PURPLE, "s"), (ORANGE, "^"), (SKY, "v"), ("#000000", "P"))
-_CONTROLS: Sequence[tuple[str, str]] = ((LIGHT, "D"), (INK, "v"), (GREY, "^"), (INK, "p"))
+_COLOURS = (BLUE, PURPLE, ORANGE, SKY, INDIGO, OLIVE, WINE, BROWN, YELLOW)
+_MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "p", "H")
+"""Of baselines: one more than colours, so that only the ninetieth looks like the first."""
+_CONTROLS: Sequence[tuple[str, str]] = ((LIGHT, "D"), (INK, "v"), (SLATE, "^"), (TAUPE, "p"))
 _CROSSES = ("x", "+", "1", "2", "3", "4")
 _DASHES: Mapping[Kind, Dash] = {
     "proposed": "-",
@@ -171,7 +180,7 @@ def _styles(lines: Iterable[Line]) -> dict[tuple[str, Kind], Style]:
         if (line.name, line.kind) in styles:
             continue
         index = sum(kind == line.kind for _, kind in styles)
-        colour, marker = _BASELINES[index % len(_BASELINES)]
+        colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
         control, control_marker = _CONTROLS[index % len(_CONTROLS)]
         styles[line.name, line.kind] = {
             "proposed": Style(line.name, VERMILLION, "*", 11, weight="bold"),

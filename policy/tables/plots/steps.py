@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cache_schema.costs import gflops_digits
 from policy.sheets.words import drawn, one_line
 from policy.tables.plots.filmstrip import EDGE, Picture, Tiles
 from policy.tables.plots.style import (
@@ -148,7 +149,10 @@ def _rows(figure: Figure, steps: Steps, height_in: float) -> None:
 
 def gflops_text(gflops: float) -> str:
     """With three digits, or all that stand before the point."""
-    return f"{gflops:,.0f} GFLOPs" if gflops >= 99.95 else f"{gflops:#.3g} GFLOPs"
+    if gflops >= 99.95:
+        return f"{gflops:,.0f} GFLOPs"
+    digits = f"{gflops:#.3g}"
+    return f"{gflops_digits(gflops, 3) if 'e' in digits else digits} GFLOPs"
 
 
 def spacing(at_s: Floats, alone_s: float) -> float:

@@ -30,7 +30,9 @@ _LEFT = 0.014  # of the width
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 VERMILLION, BLUE, SKY, PURPLE = "#D55E00", "#0072B2", "#56B4E9", "#CC79A7"
 ORANGE, GREEN, YELLOW = "#E69F00", "#009E73", "#F0E442"
-INK, GREY, LIGHT = "#444444", "#666666", "#999999"
+# Where those are not enough.
+INDIGO, OLIVE, WINE, BROWN = "#332288", "#7A8B1F", "#882255", "#8C5A14"
+INK, GREY, LIGHT, SLATE, TAUPE = "#444444", "#666666", "#999999", "#6B8EA3", "#A58A6F"
 
 BY_COST = (LIGHT, GREEN, BLUE, VERMILLION, PURPLE, ORANGE, SKY)
 """Of streams from the cheapest to the dearest."""

@@ -1,0 +1,460 @@
+"""AR-Net: for each row one of several streams, or a skip of the next rows.
+
+After Meng, Lin, Panda, Sattigeri, Karlinsky, Oliva, Saenko and Feris, "AR-Net: Adaptive Frame Resolution for
+Efficient Action Recognition" (ECCV 2020), and the code that its authors released. An LSTM looks at a row of the
+cheapest stream and chooses: this stream, whose classifier reads the LSTM's state; another stream, whose backbone
+runs on the row; or to skip this row and the k − 1 that follow. The answer is the mean of the logits of the rows
+that are not skipped. What is done here where the paper has something else, or leaves it open:
+
+- The streams' networks are those of the cache. Only their classifiers are trained, and the LSTM.
+- In evaluation the most likely choice is taken; the released code draws there, too.
+- While rows are skipped the LSTM's state stays as it is, and nothing of them is computed. (The released code keeps
+  the hidden state only, and computes the cell state of skipped rows.)
+- Where all rows are skipped, the cheapest stream's classifier answers for the rows that were looked at.
+- A price of a GFLOP moves a trained policy to other budgets: the log-probability of each choice falls by the price
+  of what it costs at its row. What is saved by skips counts, too.
+- The last stage of the released scripts, classifiers trained on with the policy held fixed, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import combinations
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from cache_schema import FeatureCache, StreamSpec, UserError
+from cache_schema.costs import stream_cost
+from policy.config import RunConfig
+from policy.data.batches import Batch, Role, VideoSet, batched, fed, unit_length
+from policy.data.opening import Dataset
+from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind
+from policy.evaluation.predictions import Judged, Predictions
+from policy.method import (
+    Calibration,
+    IntArray,
+    Losses,
+    Method,
+    Moment,
+    Prediction,
+    class_probabilities,
+    evaluate,
+)
+from policy.networks.macs import linear_macs, lstm_step_macs
+from policy.networks.packing import mean_per_video, split_steps, split_videos
+from policy.networks.readout import dropped
+from policy.networks.standardize import Standardize, fit_scale
+from policy.samplers.ar_net_config import ARNetConfig
+from policy.session import AlignedSession, FloatArray, Session, TrainedRun, Wanted
+from policy.training.checkpoint import read_weights
+from policy.training.losses import classification_loss
+
+NETWORK = "AR-Net networks"
+"""Their name in the ledger of costs."""
+CURVE_POINTS = 8
+_CANDIDATES = 40
+"""Prices whose costs are looked at."""
+_MOST_VIDEOS = 1000
+"""Whose choices say which prices these are."""
+_HALVINGS = 12
+"""Of the distance between two of them."""
+
+
+class Chosen(NamedTuple):
+    """Choices for N rows, packed as the rows are.
+
+    Attributes:
+        actions: (N, A), 1 for the choice and 0 elsewhere, with the gradient of the Gumbel-softmax; a skipped row
+            has that of the row where the skip was chosen.
+        looked: (N,) bool, whether the LSTM looked at the row.
+        hidden: (N, H), its state after the row.
+        log_odds: (N, A), log-probabilities of the choices, without prices.
+    """
+
+    actions: Tensor
+    looked: Tensor
+    hidden: Tensor
+    log_odds: Tensor
+
+
+class ARNetNetwork(nn.Module):
+    """The LSTM that decides, and a classifier for each stream.
+
+    Actions are the N streams, the cheapest first, then the skips.
+
+    Attributes:
+        gflops: (A,) that a choice costs at its row, beside the look that all take: negative for skips of more than
+            one row, which save looks.
+        price: () of a GFLOP.
+    """
+
+    gflops: Tensor
+    price: Tensor
+
+    def __init__(
+        self, specs: Sequence[StreamSpec], skips: Sequence[int], hidden: int, num_classes: int
+    ) -> None:
+        """Args:
+        specs: of the N streams, the cheapest first.
+        """
+        super().__init__()
+        dims = [spec.feature_dim for spec in specs]
+        self.skips, self.streams = tuple(skips), len(specs)
+        self.scales = nn.ModuleList(Standardize(dim) for dim in dims)
+        self.cell = nn.LSTMCell(dims[0], hidden)
+        self.decision = nn.Linear(hidden, len(specs) + len(skips))
+        self.classifiers = nn.ModuleList(nn.Linear(width, num_classes) for width in (hidden, *dims[1:]))
+        macs = [stream_cost(spec).macs for spec in specs]
+        costs = [0, *macs[1:], *(-(rows - 1) * macs[0] for rows in skips)]
+        self.register_buffer("gflops", torch.tensor(costs, dtype=torch.float64) / 1e9)
+        self.register_buffer("price", torch.zeros((), dtype=torch.float64))
+        # The cheapest stream's classifier reads each state, as in the released code.
+        looks = linear_macs(hidden, self.decision.out_features) + linear_macs(hidden, num_classes)
+        self.look_macs = lstm_step_macs(dims[0], hidden) + looks
+        self.classifier_macs = np.array([0, *(linear_macs(dim, num_classes) for dim in dims[1:])])
+
+    def choose(
+        self,
+        cheapest: PackedSequence,
+        *,
+        temperature: float | None = None,
+        generator: torch.Generator | None = None,
+        dropout: float = 0.0,
+        skipping: bool = True,
+    ) -> Chosen:
+        """Choices for the rows of B videos.
+
+        Args:
+            cheapest: (N, D) of the cheapest stream.
+            temperature: of the Gumbel-softmax; None takes the most likely.
+            generator: of noise and dropout, on the CPU.
+            skipping: False looks at all rows, whatever is chosen.
+        """
+        inputs = dropped(self.scales[0](cheapest.data), dropout, generator)
+        sizes = cheapest.batch_sizes.tolist()
+        h = c = inputs.new_zeros(sizes[0], self.cell.hidden_size)
+        left = torch.zeros(sizes[0], dtype=torch.int64, device=inputs.device)  # rows that are still skipped
+        before = inputs.new_zeros(sizes[0], self.decision.out_features)
+        rows_of = left.new_tensor(
+            [1] * self.streams + list(self.skips) if skipping else [1] * len(self.gflops)
+        )
+        parts: list[Chosen] = []
+        for features in split_steps(inputs, sizes):
+            n = len(features)
+            looked = left[:n] == 0
+            after = self.cell(features, (h[:n], c[:n]))
+            h, c = (
+                torch.where(looked[:, None], new, old[:n]) for new, old in zip(after, (h, c), strict=True)
+            )
+            log_odds = self.decision(h).log_softmax(1)
+            drawn = self._drawn(log_odds, temperature, generator)
+            before = torch.where(looked[:, None], drawn, before[:n])
+            left = torch.where(looked, rows_of[drawn.argmax(1)], left[:n]) - 1
+            parts.append(Chosen(before, looked, h, log_odds))
+        return Chosen(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+    def _drawn(
+        self, log_odds: Tensor, temperature: float | None, generator: torch.Generator | None
+    ) -> Tensor:
+        """(n, A): one choice for each row, with the gradient of the softmax at a temperature, if there is one."""
+        choices = log_odds.shape[1]
+        if temperature is None:
+            return F.one_hot(self.most_likely(log_odds), choices).to(log_odds)
+        noise = -torch.empty(log_odds.shape).exponential_(generator=generator).log()
+        noisy = log_odds + noise.to(log_odds)
+        relaxed = (noisy / temperature).softmax(1)
+        # In this order the sum is exactly 0 or 1.
+        return F.one_hot(noisy.argmax(1), choices).to(log_odds) + (relaxed - relaxed.detach())
+
+    def most_likely(self, log_odds: Tensor) -> Tensor:
+        """(n,): the choice of largest log-probability less its price, of (n, A); of equal ones the first."""
+        return (log_odds.double() - self.price * self.gflops).argmax(1)
+
+    def row_logits(
+        self,
+        hidden: Tensor,
+        rows: Sequence[Tensor],
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> list[Tensor]:
+        """(N, C) for each stream.
+
+        Args:
+            hidden: (N, H).
+            rows: (N, D), of the streams but the cheapest.
+        """
+        inputs = [hidden, *(scale(part) for scale, part in zip([*self.scales][1:], rows, strict=True))]
+        return [
+            layer(dropped(part, dropout, generator))
+            for layer, part in zip(self.classifiers, inputs, strict=True)
+        ]
+
+    def answer(self, chosen: Chosen, logits: Sequence[Tensor], packed: PackedSequence) -> Tensor:
+        """(B, C) logits, in the caller's order.
+
+        Args:
+            logits: of `row_logits`.
+            packed: any rows, laid out alike.
+        """
+        shares = chosen.actions[:, : self.streams]
+        of_rows = sum(shares[:, n, None] * each for n, each in enumerate(logits))
+        assert isinstance(of_rows, Tensor)
+        classified = mean_per_video(shares.sum(1, keepdim=True), packed)  # shares of a video's rows
+        looked = chosen.looked[:, None].to(of_rows)
+        looks = mean_per_video(torch.cat([looked * logits[0], looked], 1), packed)
+        answer = mean_per_video(of_rows, packed) / torch.where(classified > 0, classified, 1.0)
+        return torch.where(classified > 0, answer, looks[:, :-1] / looks[:, -1:])
+
+    def macs(self, looks: IntArray, classified: IntArray) -> IntArray:
+        """(M,): of so many looks (M,), and of rows (M, N) that each stream's classifier has classified."""
+        return np.asarray(looks * self.look_macs + classified @ self.classifier_macs)
+
+
+class ARNet(Method):
+    """Charges the cheapest stream for the rows that it looks at, the others for those that they are chosen for."""
+
+    title = "AR-Net"
+    roles: ClassVar[tuple[Role, ...]] = ()  # as many as its configuration names, charged by itself
+    operating_targets: ClassVar[tuple[TargetKind, ...]] = ("threshold", "budget")
+    splits_batches = False  # choices are balanced over a whole batch
+
+    config: ARNetConfig
+    model: ARNetNetwork
+
+    def __init__(self, config: ARNetConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        for role in data.train.streams:
+            data.train.feature_dim(role)
+        self.specs = [stream.spec for stream in data.train.streams.values()]
+        self.model = ARNetNetwork(self.specs, config.skips, config.policy_hidden, len(data.classes))
+        if config.input_norm == "standard":
+            for role, scale in zip(data.train.streams, self.model.scales, strict=True):
+                assert isinstance(scale, Standardize)
+                fit_scale(scale, data.train, role)
+
+    @classmethod
+    def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
+        assert isinstance(config, ARNetConfig)
+        config.check_together()
+        names = sorted(config.streams, key=lambda name: stream_cost(cache[name].spec).macs)
+        return {f"stream {place}": name for place, name in enumerate(names)}
+
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> Session:
+        config, specs = run.config, list(run.streams.values())
+        assert isinstance(config, ARNetConfig)
+        model = ARNetNetwork(specs, config.skips, config.policy_hidden, len(run.classes))
+        read_weights(run.weights, model)
+        l2 = config.input_norm == "l2"
+        return ARNetSession(model.to(device), specs, run.classes, l2=l2, multi_label=run.multi_label)
+
+    def notes(self, data: Dataset) -> Sequence[str]:
+        return [
+            f"ar-net decides from {self.specs[0].name}; it trains an LSTM and the streams' classifiers, on "
+            "features as they are in the cache: the paper trains the networks that give them, too"
+        ]
+
+    def validates(self, progress: float) -> bool:
+        return progress >= self.config.pretraining
+
+    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
+        config, model = self.config, self.model
+        cheapest, *others = batch.inputs.values()
+        rows, pretrains = [packed.data for packed in others], moment.progress < config.pretraining
+        tau = config.tau_start * (config.tau_end / config.tau_start) ** moment.progress
+        dropout = config.dropout
+        chosen = model.choose(
+            cheapest, temperature=tau, generator=generator, dropout=dropout, skipping=not pretrains
+        )
+        logits = model.row_logits(chosen.hidden, rows, dropout, generator)
+        if pretrains:  # each stream by itself
+            each = [classification_loss(mean_per_video(part, cheapest), batch.targets) for part in logits]
+            return {"loss": torch.stack(each).sum(), "tau": tau}
+        classification = classification_loss(model.answer(chosen, logits, cheapest), batch.targets)
+        # Of videos alike, however long; and of rows that are skipped, what was chosen where the skip began.
+        spent = mean_per_video(chosen.actions, cheapest) @ model.gflops.clamp_min(0).to(chosen.actions)
+        shares = chosen.actions.mean(0)
+        balance = torch.linalg.vector_norm(shares - shares.mean())
+        efficiency = spent.mean() + config.balance * balance
+        return {
+            "loss": (1 - config.efficiency) * classification + config.efficiency * efficiency,
+            "classification": classification,
+            "gflops_per_row": spent.mean(),
+            "balance": balance,
+            "looked": chosen.looked.float().mean(),
+            "tau": tau,
+        }
+
+    def validation_loss(self, judged: Judged, videos: VideoSet, device: torch.device) -> float:
+        """As in training, without the balance."""
+        assert isinstance(judged, Predictions)
+        share = self.config.efficiency
+        spent = sum(judged.ledger[spec.name] for spec in self.specs[1:]) / 1e9 / judged.lengths
+        return (1 - share) * super().validation_loss(judged, videos, device) + share * float(np.mean(spent))
+
+    @torch.no_grad()
+    def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
+        cheapest, *others = batch.inputs.values()
+        chosen = self.model.choose(cheapest)
+        logits = self.model.row_logits(chosen.hidden, [packed.data for packed in others])
+        answer = self.model.answer(chosen, logits, cheapest)
+        streams = chosen.actions[:, : len(self.specs)]
+        taken = torch.cat([chosen.looked[:, None].to(streams), streams], 1)
+        videos = split_videos(taken, cheapest.batch_sizes, cheapest.unsorted_indices)
+        counts = np.stack([video.sum(0).cpu().numpy() for video in videos]).astype(np.int64)
+        looks, classified = counts[:, 0], counts[:, 1:]
+        ran = [looks, *classified.T[1:]]
+        macs = {spec.name: rows * stream_cost(spec).macs for spec, rows in zip(self.specs, ran, strict=True)}
+        macs[NETWORK] = self.model.macs(looks, classified)
+        gates = [video[:, 2:].sum(1) for video in videos]
+        return Prediction(class_probabilities(answer, self.multi_label), gates, macs)
+
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
+        return {NETWORK: np.zeros_like(row_counts)}  # `predict` charges what depends on the choices
+
+    # --- operating points ---
+
+    def set_value(self, value: float, target: OperatingTarget) -> None:
+        self.model.price.fill_(value)
+
+    def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
+        ((_, videos),) = calibration
+        prices = self.prices(videos, device)
+        costs = np.array([self._gflops(price, videos, device) for price in prices])
+        if target.value < costs[0]:
+            raise UserError(
+                f"{target}: the least that is possible is {costs[0]:.4g} GFLOPs per video, where "
+                f"{self.specs[0].name} is looked at as seldom as skips allow"
+            )
+        within = int(np.flatnonzero(costs <= target.value)[-1])
+        price, lower = prices[within], prices[min(within + 1, len(prices) - 1)]
+        for _ in range(_HALVINGS):
+            middle = (price + lower) / 2
+            if self._gflops(middle, videos, device) <= target.value:
+                price = middle
+            else:
+                lower = middle
+        return float(price)
+
+    def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
+        prices = self.prices(calibration, device)
+        costs = np.array([self._gflops(price, calibration, device) for price in prices])
+        wanted = np.geomspace(costs.min(), costs.max(), CURVE_POINTS)
+        nearest = np.abs(costs - wanted[:, None]).argmin(axis=1)
+        points = []
+        for price in {*prices[nearest].tolist(), float(self.model.price)}:
+            with self.at_price(price):
+                points.append(OperatingPoint(price, evaluate(self, videos, device=device)))
+        by_cost = {float(point.predictions.gflops.mean()): point for point in points}
+        return Curve(self.title, tuple(by_cost[cost] for cost in sorted(by_cost)))
+
+    @contextmanager
+    def at_price(self, value: float) -> Iterator[None]:
+        """Within it a GFLOP has this price; afterwards the one before."""
+        before = self.model.price.clone()
+        self.model.price.fill_(value)
+        try:
+            yield
+        finally:
+            self.model.price.copy_(before)
+
+    @torch.no_grad()
+    def prices(self, videos: VideoSet, device: torch.device) -> FloatArray:
+        """Descending: prices at which some choice turns, evenly by rank. No labels are looked at."""
+        model = self.model.to(device).eval()
+        some = range(0, len(videos), -(-len(videos) // _MOST_VIDEOS))
+        gflops = model.gflops.cpu().numpy()
+        pairs = [(a, b) for a, b in combinations(range(len(gflops)), 2) if gflops[a] != gflops[b]]
+        turning = []
+        for batch in fed(videos, batched(some, self.config.batch), device):
+            chosen = model.choose(next(iter(batch.inputs.values())))
+            odds = chosen.log_odds[chosen.looked].double().cpu().numpy()
+            turning += [(odds[:, a] - odds[:, b]) / (gflops[a] - gflops[b]) for a, b in pairs]
+        return np.asarray(np.quantile(np.concatenate(turning), np.linspace(1, 0, _CANDIDATES)))
+
+    def _gflops(self, price: float, videos: VideoSet, device: torch.device) -> float:
+        """Mean per video."""
+        with self.at_price(price):
+            return float(evaluate(self, videos, device=device).gflops.mean())
+
+
+class ARNetSession(AlignedSession):
+    """Wants a row of the cheapest stream; then that of the stream that is chosen, or a row after those skipped.
+
+    Args:
+        model: trained; it is put in evaluation mode.
+        specs: of the streams, the cheapest first.
+        l2: features are brought to length 1 first.
+        multi_label: trained with a sigmoid for each class instead of a softmax.
+    """
+
+    def __init__(
+        self,
+        model: ARNetNetwork,
+        specs: Sequence[StreamSpec],
+        classes: tuple[str, ...],
+        *,
+        l2: bool,
+        multi_label: bool,
+    ) -> None:
+        super().__init__({spec.name: spec for spec in specs}, classes)
+        self.model, self._specs, self._l2, self._multi_label = model.eval(), specs, l2, multi_label
+        self._restart()
+
+    def _restart(self) -> None:
+        self._row = self._place = 0  # next; the place of its stream
+        zero = self.model.decision.weight.new_zeros(1, self.model.cell.hidden_size)
+        self._state = zero, zero
+        self._looks, self._classified = 0, np.zeros(len(self._specs), np.int64)
+        self._sum = self._sum_of_looks = zero.new_zeros(len(self.classes))  # of logits
+
+    def wanted(self) -> Wanted | None:
+        name = self._specs[self._place].name
+        spans_s = self._spans_s.get(name, np.zeros((0, 2)))
+        rows = np.arange(self._row, len(spans_s))[:1]
+        return Wanted(name, rows, spans_s[rows]) if len(rows) else None
+
+    @torch.no_grad()
+    def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
+        row, model, place = self._need(stream, "features", features), self.model, self._place
+        if self._l2:
+            row = torch.from_numpy(unit_length(row.cpu().numpy()))
+        scaled = model.scales[place](row.to(self._sum.device))
+        if not place:
+            self._state = model.cell(scaled, self._state)
+            scaled = self._state[0]
+            choice = int(model.most_likely(model.decision(scaled).log_softmax(1)))
+            self._looks += 1
+        logits = model.classifiers[place](scaled)[0]
+        if not place:
+            self._sum_of_looks = self._sum_of_looks + logits
+            if choice >= len(self._specs):
+                self._row += model.skips[choice - len(self._specs)]
+                return
+            if choice:
+                self._place = choice
+                return
+        self._sum = self._sum + logits
+        self._classified[place] += 1
+        self._row, self._place = self._row + 1, 0
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(C,): of the classes; the same for all until a row was taken."""
+        if not self._looks:
+            return torch.full((len(self.classes),), 1 / len(self.classes))
+        count = int(self._classified.sum())
+        mean = self._sum / count if count else self._sum_of_looks / self._looks
+        return class_probabilities(mean, self._multi_label).cpu()
+
+    @property
+    def macs_by_name(self) -> Mapping[str, int]:
+        ran = [self._looks, *self._classified[1:].tolist()]
+        macs = {spec.name: rows * stream_cost(spec).macs for spec, rows in zip(self._specs, ran, strict=True)}
+        return macs | {NETWORK: int(self.model.macs(np.array([self._looks]), self._classified[None])[0])}

@@ -1,0 +1,148 @@
+"""Options of the methods that choose rows by saliency, or stop when they are sure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from policy.config import (
+    NOT_NEGATIVE,
+    PART,
+    POSITIVE,
+    CoarseConfig,
+    DropoutConfig,
+    FineConfig,
+    RunConfig,
+    option,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FurtherStreamsConfig:
+    further_streams: tuple[str, ...] = option(
+        (), "Further stream that is read, beside those above; repeat it.", flag="--stream", metavar="STREAM"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitRowsConfig:
+    frames: int = option(
+        10,  # FrameExit, Sec. 4, and its released configurations
+        "T, uniformly spaced rows per video, read from the middle, both ends, then the middles of the widest "
+        "gaps.",
+        POSITIVE,
+        sets_cost=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameExitConfig(DropoutConfig, ExitRowsConfig, FurtherStreamsConfig, FineConfig, RunConfig):
+    """FrameExit: rows in a fixed order until a gate says that they are enough.
+
+    Features of a row, of all streams side by side, pass a layer and are pooled with those before by their maximum;
+    after each row there are a classifier and a gate. On a cache the backbones are as they were extracted: the
+    authors fine-tuned theirs with the rest. One training has many budgets (train-policy evaluate --budget).
+
+    \b
+    Example:
+      train-policy frame-exit --cache CACHE --labels labels.csv --fine resnet101_224 --beta 1e-2 \\
+        --out runs/frame-exit
+    """
+
+    method = "frame-exit"
+    tuned = ("lr", "weight_decay", "beta", "dropout")
+
+    beta: float = option(
+        1e-2,  # Sec. 3.2; the paper draws its curves with 1e-6 to 1e-2
+        "β: a gate learns to stop after t rows where the loss is at most β·exp(t/2); a higher one stops earlier.",
+        POSITIVE,
+        search=(1e-6, 1e-2),
+        sets_cost=True,
+    )
+    row_hidden: int = option(4096, "Units of the layer on a row's features.", POSITIVE)  # released code
+    first_confidence: float = option(
+        0.99,  # released configurations
+        "After the first row, which has no gate, it stops where the largest class probability is higher.",
+        PART,
+        sets_cost=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopRowsConfig(FurtherStreamsConfig, FineConfig, CoarseConfig, RunConfig):
+    top_rows: int = option(  # SCSampler, Sec. 5: the top 10 clips
+        10, "K, rows of a video that are looked at in the fine stream.", POSITIVE, sets_cost=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SCSamplerConfig(DropoutConfig, TopRowsConfig):
+    """SCSampler: class scores of the K rows that cheap features say are most salient, averaged.
+
+    Saliency is learned from how the fine stream scores each row of the training videos. Cheap features are those
+    of the coarse stream and of further ones (--stream), side by side. Class scores are the fine stream's, where
+    the cache has them for the classes of the labels; else a linear classifier is fitted, by cross-validation.
+    On a cache the cheap backbones are as they were extracted: the authors trained theirs.
+
+    \b
+    Example:
+      train-policy scsampler --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --top-rows 10 --out runs/scsampler
+    """
+
+    method = "scsampler"
+    tuned = ("lr", "weight_decay", "saliency=ranking,classes", "saliency_hidden", "dropout")
+
+    saliency: Literal["ranking", "classes"] = option(
+        "ranking",  # Sec. 3.3 and 3.2: SAL-RANK and AC
+        "What makes a row salient. ranking: trained to order a video's rows as the fine stream's scores of its "
+        "class do; classes: the largest class probability of a classifier of cheap rows.",
+    )
+    saliency_hidden: int = option(128, "Units between cheap features and saliency.", POSITIVE)
+    ranking_margin: float = option(
+        1.0, "By how much the more salient of two rows is to be ahead, with ranking.", NOT_NEGATIVE
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionDifferenceConfig(TopRowsConfig):
+    """Training-free: class scores of the K rows around which cheap features change most, averaged.
+
+    The change at a row is the mean distance of its cheap features (of the coarse stream and of further ones) from
+    those of its neighbours. Class scores are the fine stream's, where the cache has them for the classes of the
+    labels; else a linear classifier is fitted, which is all that is.
+
+    \b
+    Example:
+      train-policy motion-difference --cache CACHE --labels labels.csv \\
+        --coarse mobilenetv2_112 --fine resnet101_224 --top-rows 10 --out runs/motion-difference
+    """
+
+    method = "motion-difference"
+    tuned = ("top_rows", "input_norm=standard,l2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidenceExitConfig(ExitRowsConfig, FurtherStreamsConfig, FineConfig, RunConfig):
+    """Training-free: rows in FrameExit's order, until the largest class probability is high enough.
+
+    With further streams (--stream) all rows of the cheapest one are read first, then those of the next dearer one.
+    Class scores are the streams', where the cache has them for the classes of the labels; else linear classifiers
+    are fitted, which is all that is, with a temperature for each step.
+
+    \b
+    Example:
+      train-policy confidence-exit --cache CACHE --labels labels.csv --fine resnet101_224 \\
+        --stream mobilenetv2_112 --confidence 0.9 --out runs/confidence-exit
+    """
+
+    method = "confidence-exit"
+    tuned = ("confidence", "frames", "input_norm=standard,l2")
+
+    confidence: float = option(
+        0.9,
+        "It stops where the largest class probability is higher.",
+        PART,
+        search=(0.5, 0.99),
+        sets_cost=True,
+    )

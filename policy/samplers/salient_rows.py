@@ -1,0 +1,248 @@
+"""Methods that look at all rows of cheap streams, and at the most salient ones of a video in the fine stream."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cache_schema import FeatureCache, StreamSpec, UserError
+from cache_schema.costs import stream_cost
+from policy.baselines.uniform import CLASSIFIER, score_columns, source_of_scores
+from policy.config import RunConfig
+from policy.data.batches import Batch, Role, VideoSet, unit_length
+from policy.data.opening import Dataset
+from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind, doubled_up_to
+from policy.evaluation.predictions import Predictions
+from policy.method import Calibration, IntArray, Method, Prediction, moved
+from policy.networks.packing import lengths_of, marked, packed_rows, split_videos
+from policy.networks.standardize import Standardize
+from policy.samplers.judge import RowJudge
+from policy.samplers.rows_config import TopRowsConfig
+from policy.samplers.shared import further_streams
+from policy.session import AlignedSession, Session, TrainedRun, Wanted
+from policy.training.checkpoint import read_weights
+
+
+class SalientRows(nn.Module):
+    """What says how salient rows are, and what their fine features are of.
+
+    Args:
+        specs: by role.
+
+    Attributes:
+        cheap: the roles of the cheap streams, whose features stand side by side.
+        top_rows: () int64, K.
+    """
+
+    top_rows: Tensor
+
+    def __init__(
+        self,
+        config: TopRowsConfig,
+        specs: Mapping[Role, StreamSpec],
+        classes: Sequence[str],
+        *,
+        multi_label: bool,
+    ) -> None:
+        super().__init__()
+        self.cheap = tuple(role for role in specs if role != "fine")
+        self.scale = Standardize(sum(specs[role].feature_dim for role in self.cheap))
+        self.fine = RowJudge(specs["fine"], classes, multi_label=multi_label)
+        self.register_buffer("top_rows", torch.tensor(config.top_rows))
+
+    @abstractmethod
+    def saliency(self, features: Tensor) -> Tensor:
+        """(T,) of all rows of a video, from the features (T, D) of the cheap streams side by side."""
+
+    def saliency_macs(self) -> dict[str, int]:
+        """Of a row, by the network's name."""
+        return {}
+
+    def chosen(self, features: Tensor) -> Tensor:
+        """The K most salient rows of a video, in order; all of them where there are no more. Of equally salient
+        ones the first."""
+        ranked = self.saliency(features).argsort(descending=True, stable=True)
+        return ranked[: int(self.top_rows)].sort().values
+
+
+class SalientRowsMethod(Method):
+    """Averages class probabilities of the fine stream over the K most salient rows."""
+
+    roles: ClassVar[tuple[Role, ...]] = ("coarse", "fine")
+    gated = "fine"
+    operating_targets: ClassVar[tuple[TargetKind, ...]] = ("usage", "threshold", "budget")
+    is_incremental = True
+
+    network: ClassVar[type[SalientRows]]
+
+    config: TopRowsConfig
+    model: SalientRows
+
+    def __init__(self, config: TopRowsConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        self.specs = {role: stream.spec for role, stream in data.train.streams.items()}
+        for role in self.specs:
+            if role != "fine" or score_columns(self.specs[role], data.classes) is None:
+                data.train.feature_dim(role)  # which raises the user's error where there are none
+        self.model = self.network(config, self.specs, data.classes, multi_label=data.multi_label)
+        if config.input_norm == "standard":
+            self.model.scale.fit(self._cheap(data.train, index) for index in range(len(data.train)))
+            self.model.fine.fit_scale(data.train, "fine")
+
+    @classmethod
+    def streams(cls, config: RunConfig, cache: FeatureCache) -> dict[Role, str]:
+        return further_streams(config, super().streams(config, cache))
+
+    @classmethod
+    def class_scores(cls, data: Dataset) -> str:
+        return source_of_scores(data.train.streams["fine"].spec, data.classes)
+
+    @classmethod
+    def session(cls, run: TrainedRun, device: torch.device) -> Session:
+        assert isinstance(run.config, TopRowsConfig)
+        network = cls.network(run.config, run.streams, run.classes, multi_label=run.multi_label)
+        read_weights(run.weights, network)
+        return SalientRowsSession(
+            network.to(device).eval(), run.streams, run.classes, l2=run.config.input_norm == "l2"
+        )
+
+    @property
+    def scored(self) -> tuple[Role, ...]:
+        return ("fine",) if self.model.fine.columns is not None else ()
+
+    def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
+        packed = (batch.scores if self.scored else batch.inputs)["fine"]
+        chosen = [self.model.chosen(features) for features in self.cheap_videos(batch)]
+        counts = torch.tensor([len(rows) for rows in chosen], device=packed.data.device)
+        videos, rows = (
+            torch.arange(len(chosen), device=counts.device).repeat_interleave(counts),
+            torch.cat(chosen),
+        )
+        judged = self.model.fine(packed.data[packed_rows(packed, videos, rows)])
+        sums = judged.new_zeros(len(chosen), judged.shape[1]).index_add(0, videos, judged)
+        lengths = lengths_of(packed)
+        further = {
+            spec.name: lengths.cpu().numpy() * stream_cost(spec).macs
+            for role, spec in self.specs.items()
+            if role not in self.roles
+        }
+        return Prediction(sums / counts[:, None], marked(lengths, videos, rows), further)
+
+    def cheap_videos(self, batch: Batch) -> list[Tensor]:
+        """(T, D) of each video of a batch."""
+        streams = [batch.inputs[role] for role in self.model.cheap]
+        rows = torch.cat([packed.data for packed in streams], 1)
+        return split_videos(rows, streams[0].batch_sizes, streams[0].unsorted_indices)
+
+    def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
+        saliency = {name: row_counts * macs for name, macs in self.model.saliency_macs().items()}
+        return {**saliency, CLASSIFIER: gated_counts * self.model.fine.macs}
+
+    def _cheap(self, videos: VideoSet, index: int) -> Tensor:
+        parts = [videos.features(role, index) for role in self.model.cheap]
+        return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))
+
+    # --- operating points: K ---
+
+    def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
+        ((_, videos),) = calibration
+        lengths = np.array([videos.length(index) for index in range(len(videos))])
+        every = np.arange(1, lengths.max() + 1)
+        fine = np.minimum(every[:, None], lengths)  # (K, M)
+        if target.kind == "usage":
+            spent, unit = (fine / lengths).mean(1), "of the rows"
+        else:
+            macs = {role: stream_cost(spec).macs for role, spec in self.specs.items()}
+            cheap = sum(macs[role] for role in self.model.cheap) + sum(self.model.saliency_macs().values())
+            of_videos = cheap * lengths + (macs["fine"] + self.model.fine.macs) * fine
+            spent, unit = of_videos.mean(1) / 1e9, "GFLOPs per video"
+        if spent[0] > target.value * (1 + 1e-9):
+            raise UserError(
+                f"{target}: the least that is possible is {spent[0]:.4g} {unit}, with one fine row of each video"
+            )
+        return float(every[spent <= target.value * (1 + 1e-9)][-1])
+
+    def set_value(self, value: float, target: OperatingTarget) -> None:
+        if value < 1 or value != int(value):
+            raise UserError(f"{target}: K, the number of fine rows, is a whole number and at least 1")
+        self.model.top_rows.fill_(int(value))
+
+    def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
+        """At K of 1, 2, 4, … and all rows."""
+        points = []
+        for count in doubled_up_to(max(map(videos.length, range(len(videos))))):
+            with moved(self.model.top_rows, count):
+                predictions = self.evaluate(videos, device=device)
+            assert isinstance(predictions, Predictions)
+            points.append(OperatingPoint(count, predictions))
+        return Curve(self.title, tuple(points))
+
+
+class SalientRowsSession(AlignedSession):
+    """Wants all rows of each cheap stream, then the most salient ones of the fine stream, which give its answer.
+
+    Args:
+        network: trained; on its device, in evaluation mode.
+        l2: features are brought to length 1 first.
+    """
+
+    def __init__(
+        self, network: SalientRows, specs: Mapping[Role, StreamSpec], classes: tuple[str, ...], *, l2: bool
+    ) -> None:
+        super().__init__({spec.name: spec for spec in specs.values()}, classes)
+        self.network, self._specs, self._l2 = network, specs, l2
+        self._restart()
+
+    def _restart(self) -> None:
+        self._length = len(next(iter(self._spans_s.values()), ()))
+        self._rows: dict[Role, IntArray] = {role: np.arange(self._length) for role in self.network.cheap}
+        self._taken: dict[Role, list[Tensor]] = {role: [] for role in self._specs}
+
+    def _role(self) -> Role | None:
+        """Of the stream whose rows are wanted."""
+        return next((role for role, rows in self._rows.items() if self._count(role) < len(rows)), None)
+
+    def _count(self, role: Role) -> int:
+        return sum(map(len, self._taken[role]))
+
+    def wanted(self) -> Wanted | None:
+        role = self._role() if self._spans_s else None
+        if role is None:
+            return None
+        name, rows = self._specs[role].name, self._rows[role][self._count(role) :]
+        return Wanted(name, rows, self._spans_s[name][rows])
+
+    @torch.no_grad()
+    def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
+        role = self._role()
+        assert role is not None  # something was wanted
+        if role == "fine" and self.network.fine.columns is not None:
+            rows = self._need(stream, "class scores", scores)
+        else:
+            rows = self._need(stream, "features", features)
+            rows = torch.from_numpy(unit_length(rows.cpu().numpy())) if self._l2 else rows
+        self._taken[role].append(rows.to(self.network.top_rows.device))
+        if "fine" not in self._rows and self._role() is None:
+            cheap = torch.cat([torch.cat(self._taken[role]) for role in self.network.cheap], 1)
+            self._rows["fine"] = self.network.chosen(cheap).cpu().numpy()
+
+    @property
+    @torch.no_grad()
+    def probabilities(self) -> Tensor:
+        """(C,): of the classes; the same for all until a fine row was taken."""
+        if not self._taken["fine"]:
+            return torch.full((len(self.classes),), 1 / len(self.classes))
+        mean: Tensor = self.network.fine(torch.cat(self._taken["fine"])).mean(0)
+        return mean.cpu()
+
+    @property
+    def macs_by_name(self) -> Mapping[str, int]:
+        macs = {spec.name: self._count(role) * stream_cost(spec).macs for role, spec in self._specs.items()}
+        if "fine" in self._rows:
+            macs |= {name: self._length * of_row for name, of_row in self.network.saliency_macs().items()}
+        return macs | {CLASSIFIER: self._count("fine") * self.network.fine.macs}
