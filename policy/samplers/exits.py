@@ -28,9 +28,9 @@ from policy.data.batches import Batch, Role, VideoSet, batched, fed, uniform_row
 from policy.data.opening import Dataset
 from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind
 from policy.evaluation.predictions import Predictions
-from policy.method import LEAST_PROBABILITY, Calibration, IntArray, Method, Prediction
+from policy.method import LEAST_PROBABILITY, Calibration, IntArray, Method, Prediction, moved
 from policy.networks.packing import lengths_of, packed_rows
-from policy.samplers.shared import further_streams, held_at
+from policy.samplers.shared import further_streams
 from policy.session import AlignedSession, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 
@@ -254,7 +254,7 @@ class ExitMethod(Method):
         between = {steps.threshold_within(float(budget)) for budget in budgets}
         points = []
         for value in (FORCED, *sorted(between, reverse=True), -FORCED):
-            with held_at(self.model.threshold, value):
+            with moved(self.model.threshold, value):
                 predictions = self.evaluate(videos, device=device)
             assert isinstance(predictions, Predictions)
             points.append(OperatingPoint(value, predictions))

@@ -18,12 +18,12 @@ from policy.data.batches import Batch, Role, VideoSet, unit_length
 from policy.data.opening import Dataset
 from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind, doubled_up_to
 from policy.evaluation.predictions import Predictions
-from policy.method import Calibration, IntArray, Method, Prediction
+from policy.method import Calibration, IntArray, Method, Prediction, moved
 from policy.networks.packing import lengths_of, marked, packed_rows, split_videos
 from policy.networks.standardize import Standardize
 from policy.samplers.judge import RowJudge
 from policy.samplers.rows_config import TopRowsConfig
-from policy.samplers.shared import further_streams, held_at
+from policy.samplers.shared import further_streams
 from policy.session import AlignedSession, Session, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 
@@ -176,7 +176,7 @@ class SalientRowsMethod(Method):
         """At K of 1, 2, 4, … and all rows."""
         points = []
         for count in doubled_up_to(max(map(videos.length, range(len(videos))))):
-            with held_at(self.model.top_rows, count):
+            with moved(self.model.top_rows, count):
                 predictions = self.evaluate(videos, device=device)
             assert isinstance(predictions, Predictions)
             points.append(OperatingPoint(count, predictions))

@@ -1,11 +1,6 @@
-"""What samplers share: any number of streams, and values that are moved and put back."""
+"""What samplers share: any number of streams."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from torch import Tensor
 
 from cache_schema import UserError
 from policy.config import RunConfig
@@ -21,14 +16,3 @@ def further_streams(config: RunConfig, names: dict[Role, str]) -> dict[Role, str
     if twice := next((name for name in every if every.count(name) > 1), None):
         raise UserError(f"stream {twice!r} is named twice, and would be read twice: leave one out")
     return names
-
-
-@contextmanager
-def held_at(buffer: Tensor, value: float) -> Iterator[None]:
-    """Within it a buffer has this value; afterwards the one before."""
-    before = buffer.clone()
-    buffer.fill_(value)
-    try:
-        yield
-    finally:
-        buffer.copy_(before)
