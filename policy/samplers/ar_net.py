@@ -44,13 +44,13 @@ from policy.method import (
     Prediction,
     class_probabilities,
     evaluate,
+    moved,
 )
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import mean_per_video, split_steps, split_videos
 from policy.networks.readout import dropped
 from policy.networks.standardize import Standardize, fit_scale
 from policy.samplers.ar_net_config import ARNetConfig
-from policy.samplers.shared import held_at
 from policy.session import AlignedSession, FloatArray, Session, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 from policy.training.losses import classification_loss
@@ -349,7 +349,7 @@ class ARNet(Method):
         nearest = np.abs(costs - wanted[:, None]).argmin(axis=1)
         points = []
         for price in {*prices[nearest].tolist(), float(self.model.price)}:
-            with held_at(self.model.price, price):
+            with moved(self.model.price, price):
                 points.append(OperatingPoint(price, evaluate(self, videos, device=device)))
         by_cost = {float(point.predictions.gflops.mean()): point for point in points}
         return Curve(self.title, tuple(by_cost[cost] for cost in sorted(by_cost)))
@@ -373,7 +373,7 @@ class ARNet(Method):
 
     def _gflops(self, price: float, videos: VideoSet, device: torch.device) -> float:
         """Mean per video."""
-        with held_at(self.model.price, price):
+        with moved(self.model.price, price):
             return float(evaluate(self, videos, device=device).gflops.mean())
 
 
