@@ -113,7 +113,8 @@ class Evaluated:
         return self.outcome.result
 
     def __repr__(self) -> str:
-        moved = "" if self.point is None else f", moved to {self.point.target}"
+        target = self.point and self.point.target
+        moved = f", moved to {target.kind} {target.value:g}" if target else ""
         return f"Evaluated({str(self.folder)!r} on {self.subset!r}{moved}: {self.result})"
 
 
