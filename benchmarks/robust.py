@@ -148,6 +148,14 @@ def table(task: str, rows: Sequence[Outcome]) -> str:
     settings = [setting for setting in {**SETTINGS, **PARTS} if any(setting == name for name, _ in of)]
     seeds = sorted({seed for _, seed in of})
 
+    missing = [names for names in (COARSE, ALL_FINE, ("oracle",)) if not set(settings).intersection(names)]
+    if missing:
+        of_each = [
+            f"- {row.setting}, seed {row.seed}: {row.top1:.1%}, usage {row.usage:.1%}, found {row.found:.0%}"
+            for row in of.values()
+        ]
+        return "\n".join([f"**{task}**, without the rows that gains are measured by", "", *of_each, ""])
+
     def mean(setting: str, measure: str = "top1") -> float:
         return float(np.mean([getattr(of[setting, seed], measure) for seed in seeds]))
 

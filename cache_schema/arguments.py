@@ -1,4 +1,7 @@
-"""Arguments that users give to functions: a wrong type is a line that says what is taken, not a traceback."""
+"""Functions that users call: of a wrong type a line says what is taken, and lines name arguments, not options.
+
+What they have to say is said by code that commands call as well, in the words of their options.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ import collections.abc
 import functools
 import inspect
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import click
 
 from cache_schema.errors import UserError
 
@@ -18,6 +24,7 @@ R = TypeVar("R")
 
 _NUMBERS: dict[Any, Any] = {int: Integral, float: Real}  # those of NumPy, too
 _LONGEST = 60
+_OPTION = re.compile(r"`[^`]*`|(?<![\w-])--(?P<option>[a-z]+(?:-[a-z]+)*)")
 
 
 def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
@@ -37,6 +44,54 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return checked
+
+
+def speaks_python(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let the lines that a function raises, or gives to its `note`, name arguments: `usage`, not --usage.
+
+    Within a command they stay as they are.
+
+    Args:
+        names: what an option (with "_" for "-") is called in Python, where that is something else.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        note_parameter = inspect.signature(function).parameters.get("note")
+
+        @functools.wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            if click.get_current_context(silent=True) is not None:
+                return function(*args, **kwargs)
+            given: dict[str, Any] = kwargs
+            if note_parameter is not None:
+                note = given.get("note", note_parameter.default)
+                if callable(note):
+                    given["note"] = lambda line: note(in_python(line, names))
+            try:
+                return function(*args, **kwargs)
+            except UserError as error:
+                error.args = (in_python(str(error), names), *error.args[1:])
+                raise
+
+        return called
+
+    return decorate
+
+
+def in_python(line: str, names: Mapping[str, str]) -> str:
+    """A line with names of arguments for those of options, but for commands between backticks.
+
+    Args:
+        names: as of `speaks_python`.
+    """
+
+    def name(match: re.Match[str]) -> str:
+        if match["option"] is None:
+            return match[0]
+        usual = match["option"].replace("-", "_")
+        return names.get(usual, usual)
+
+    return _OPTION.sub(name, line)
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -256,9 +256,9 @@ def export(
     cache: Path,
     stream: str,
     out: Path,
-    form: str,
+    form: Literal["npy", "npz", "csv", "parquet", "hf"],
     what: What | None,
-    dtype: str | None,
+    dtype: Literal["float16", "float32"] | None,
     videos: tuple[str, ...],
     listed: Path | None,
     overwrite: bool,
@@ -284,17 +284,17 @@ def export(
       feature-cache export CACHE --stream resnet101_224 --out resnet101 --format hf
     """
     chosen = _chosen_ids(videos, listed)
-    if form == "csv" and dtype is not None:
-        raise UserError("--dtype: a CSV has digits, which say the cache's numbers exactly: leave it out")
-    if form in datasets.FORMS and overwrite:
-        raise UserError(f"--overwrite: --format {form} writes a folder as a whole: choose another --out")
     with progress("exporting") as report:
-        common: dict[str, Any] = {"video_ids": chosen, "form": form, "what": what, "report": report}
-        opened = FeatureCache(cache)[stream]
-        if form in datasets.FORMS:
-            exported = datasets.export_dataset(opened, out, dtype=dtype, **common)
-        else:
-            exported = exporting.export(opened, out, dtype=dtype or "float16", overwrite=overwrite, **common)
+        exported = datasets.export_features(
+            FeatureCache(cache)[stream],
+            out,
+            form=form,
+            what=what,
+            dtype=dtype,
+            video_ids=None if chosen is None else sorted(chosen),
+            overwrite=overwrite,
+            report=report,
+        )
     for video_id, reason in exported.failed.items():
         click.echo(f"{video_id!r}: {reason}", err=True)
     if as_json:

@@ -1,9 +1,10 @@
-"""Names: what a file is taken for by its ending, and which known name a misspelt one may stand for."""
+"""Names: what a file is by its ending, which known one a misspelt one may stand for, and the first of many."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 
 # Of files with moving pictures: what libav's muxers and demuxers of video call theirs, and recorders do. Not of
 # what mostly holds something else (.ogg and .m4a sound, .avif and .webp single pictures, .dat anything), nor of
@@ -55,3 +56,13 @@ def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str
     by_small = {one.lower(): one for one in known}
     close = difflib.get_close_matches(name.lower(), by_small, cutoff=cutoff)
     return f"; did you mean {' or '.join(by_small[one] for one in close)}?" if close else ""
+
+
+def some(names: Iterable[str], shown: Callable[[str], str] = repr) -> str:
+    """The first three names, and that there are more: "'a', 'b', 'c', …".
+
+    Args:
+        shown: how each is written; by default in quotes.
+    """
+    first = list(itertools.islice(names, 4))
+    return ", ".join(map(shown, first[:3])) + (", …" if len(first) > 3 else "")

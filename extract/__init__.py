@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cache_schema.lazy import lazy_names
 
 if TYPE_CHECKING:  # what is not asked for is not imported
     from extract.api import Extraction, extract
@@ -17,14 +19,4 @@ __all__ = ["Extraction", "extract"]
 # has taken one's core the others burn theirs until it is back: let them sleep. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from extract import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, dict.fromkeys(__all__, "extract.api"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cache_schema import FeatureCache, UserError
-from cache_schema.arguments import checks_arguments
+from cache_schema.arguments import checks_arguments, speaks_python
 from cache_schema.command import check_scheduler, count
 from cache_schema.files import StrPath, printable
 from extract.backbones import (
@@ -103,6 +103,7 @@ class Extraction:
     __repr__ = __str__
 
 
+@speaks_python(stream="streams", deadline="deadline_s")
 @checks_arguments
 def extract(
     videos: StrPath | Sequence[StrPath],

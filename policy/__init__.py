@@ -7,8 +7,9 @@ cache for networks of your own (docs/python.md). `policy.open_run("runs/x")` is 
 
 from __future__ import annotations
 
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cache_schema.lazy import lazy_names
 
 if TYPE_CHECKING:  # it imports torch, for which --help has no time
     from policy.api import Run, train
@@ -17,20 +18,13 @@ if TYPE_CHECKING:  # it imports torch, for which --help has no time
 
 __all__ = ["PaddedDataset", "Run", "open_run", "pad", "train"]
 
-_PLACES = {
-    "PaddedDataset": "policy.data.padded",
-    "Run": "policy.api",
-    "open_run": "policy.deploy.trained",
-    "pad": "policy.data.padded",
-    "train": "policy.api",
-}
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return resolve_name(f"{_PLACES[name]}:{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "PaddedDataset": "policy.data.padded",
+        "Run": "policy.api",
+        "open_run": "policy.deploy.trained",
+        "pad": "policy.data.padded",
+        "train": "policy.api",
+    },
+)

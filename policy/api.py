@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, read_labels
-from cache_schema.arguments import checks_arguments
+from cache_schema.arguments import checks_arguments, speaks_python
 from cache_schema.files import StrPath
 from cache_schema.names import did_you_mean
 from policy import runs
@@ -33,6 +33,17 @@ from policy.training.loop import Epoch
 Cache = StrPath | FeatureCache
 Labels = StrPath | LabelSet
 Note = Callable[[str], None]
+
+_in_python = speaks_python(
+    classes="score_classes",
+    format="labels_format",
+    input="coarse",
+    model="models",
+    no_sync="sync=False",
+    price="threshold",
+    single_label="multi_label=False",
+    **{name: f"read_labels' {name}" for name in ("class_file", "split", "val_fraction")},
+)
 
 
 class Run(runs.Run):
@@ -57,6 +68,7 @@ class Run(runs.Run):
         """For videos whose frames, or rows, come from you: sessions, cameras, ONNX."""
         return open_run(self.folder)
 
+    @_in_python
     @checks_arguments
     def evaluate(
         self,
@@ -111,6 +123,7 @@ class Run(runs.Run):
             note=note,
         )
 
+    @_in_python
     @checks_arguments
     def predict(
         self,
@@ -145,6 +158,7 @@ class Run(runs.Run):
             note=note,
         )
 
+    @_in_python
     @checks_arguments
     def curve(
         self,
@@ -207,11 +221,12 @@ class Run(runs.Run):
                     f"{self.folder}: a run of {self.result.method}, no curve of class scores: use evaluate"
                 )
             points.append(OperatingPoint(target.value, found.outcome.judged))
-            noted |= dict.fromkeys(line.replace(str(target), f"--{kind}") for line in lines)
+            noted |= dict.fromkeys(line.replace(str(target).removeprefix("--"), kind) for line in lines)
         for line in noted:
             note(line)
         return Curve(self.result.title, tuple(points))
 
+    @_in_python
     @checks_arguments
     def apply(
         self,
@@ -258,6 +273,7 @@ class Run(runs.Run):
         return answers_to(sources, ready)
 
 
+@_in_python
 @checks_arguments
 def train(
     method: str | RunConfig,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -18,7 +18,6 @@ import click
 from cache_schema import UserError
 
 T = TypeVar("T")
-C = TypeVar("C", bound="RunConfig")
 
 # Here because networks use these types, too, and know no family's configuration.
 InputNorm = Literal["standard", "l2", "none"]
@@ -210,13 +209,6 @@ class RunConfig(TrainingConfig, DataConfig):
 
     def check_together(self) -> None:
         """Raises UserError, one line, where values contradict each other."""
-
-    def reading(self: C, streams: Mapping[str, str]) -> C:
-        """The same with other names of its streams, by role; those of a list of any length have no option of their
-        own, and stay."""
-        options = names_of(type(self))
-        named: dict[str, Any] = {role: name for role, name in streams.items() if role in options}
-        return replace(self, **named)
 
     def stream_names(self) -> tuple[str, ...]:
         """The streams that the configuration names."""

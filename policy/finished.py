@@ -32,7 +32,7 @@ from cache_schema.files import remove_stale_temporaries
 from cache_schema.frames import table_of
 from cache_schema.run_folder import CONFIG, alone, not_ours, read_json
 from cache_schema.schema import differences
-from policy.config import DataConfig, RunConfig
+from policy.config import DataConfig, RunConfig, names_of
 from policy.data.batches import Role, VideoSet
 from policy.data.groups import independent
 from policy.data.opening import ALL, EVAL_SUBSETS, Dataset, open_videos, unlabelled
@@ -280,7 +280,9 @@ class _Finished:
         self.of_run = read_config(folder)
         self.data_config = config
         self.streams, self.pool = self._streams()
-        self.config = self.of_run.reading(self.streams)
+        options = names_of(type(self.of_run))  # streams of a list of any length have no option of their own
+        named: dict[str, Any] = {role: name for role, name in self.streams.items() if role in options}
+        self.config = replace(self.of_run, **named)
         self.lack = ""
 
     def usual_subset(self) -> str:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,8 +20,16 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 import policy
-from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
+from cache_schema import (
+    FeatureCache,
+    UserError,
+    VideoRecord,
+    export_features,
+    import_features,
+    write_shard,
+)
 from cache_schema.annotations import LabelSet, VideoLabel, read_labels
+from cache_schema.arguments import in_python
 from extract import extract
 from extract.cli import batch_extract
 from extract.sources import SourceVideo
@@ -98,7 +106,7 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
     assert sum("was trained on" in note for note in notes) == 1 and not capsys.readouterr().out
     alone = run.evaluate(cache, labels, usage=1.0, note=notes.append)
     assert alone.result.gflops_mean == curve.gflops[2] and alone.result.metrics["top1"] == curve.top1[2]
-    assert "at 0.5: " in repr(curve) and "moved to --usage 1" in repr(alone)
+    assert "at 0.5: " in repr(curve) and "moved to usage 1" in repr(alone)
     found = run.predict(cache)
     assert found.probabilities.shape == (28, 4) and not found.failed and "videos 28" in repr(found)
     [first, second] = found.best(2)[:2]
@@ -128,7 +136,7 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
         (lambda run, cache, labels: run.apply("nowhere.mp4"), "no such file or folder"),
         (
             lambda run, cache, labels: run.apply(__file__, weights={"x3d_m": "random:0"}),
-            "--weights x3d_m=random:0: 'x3d_m' is none of the streams",
+            "weights x3d_m=random:0: 'x3d_m' is none of the streams",
         ),
         (lambda run, cache, labels: run.apply(__file__, weights=7), "weights: str or Path or a list of str"),
         (
@@ -202,7 +210,7 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
             lambda run, cache, labels: policy.train(
                 "selector-cascade", cache, labels, "x", models=["coarse_112"], budget=1.0, threshold=0.1
             ),
-            "give --price or --budget",
+            "give threshold or budget",
         ),
     ],
 )
@@ -263,7 +271,8 @@ def test_extract_and_batch_extract_say_the_same(tmp_path: Path) -> None:
         assert told.exit_code == 2
         with pytest.raises(UserError) as caught:
             extract(str(tmp_path / "v.mp4"), str(tmp_path / "cache"), **options)
-        assert f"Error: {caught.value}\n" in told.output
+        words_of_command = in_python(told.output, {"stream": "streams", "deadline": "deadline_s"})
+        assert f"Error: {caught.value}\n" in words_of_command
     with pytest.raises(UserError, match="no stream to extract"):
         extract(tmp_path / "v.mp4", tmp_path / "cache", [])
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -295,7 +304,7 @@ def test_what_cannot_be_read_is_named_and_not_raised(
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("name", ["policy", "extract"])
+@pytest.mark.parametrize("name", ["policy", "extract", "cache_schema"])
 def test_an_import_is_quick(name: str) -> None:
     code = (
         f"import sys, {name}; assert {{*{name}.__all__}} <= {{*dir({name})}}; "
@@ -315,6 +324,37 @@ def three_videos(folder: Path) -> list[VideoRecord]:
     ]
     write_shard(folder / spec.name, spec, records, tools={})
     return records
+
+
+def test_lines_name_arguments_and_commands_keep_their_options(
+    planted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, places = policy.Run.load(planted / "runs/liteeval"), (planted / "cache", planted / "labels.csv")
+    run.evaluate(*places, usage=0.5)
+    told = capsys.readouterr().out
+    assert "usage 0.5 is set on " in told and "; calibrate_subset names a subset" in told and "--" not in told
+    with pytest.raises(UserError, match=r"^calibrate_subset says on which videos usage or budget is found"):
+        run.evaluate(*places, calibrate_subset="test")
+    undivided, lines = planted / "undivided.csv", (planted / "labels.csv").read_text().splitlines()
+    undivided.write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    with pytest.raises(UserError, match=r"; read_labels' val_fraction 0\.2 sets a fifth"):
+        policy.train("liteeval", planted / "cache", undivided, planted / "none", **LITEEVAL)
+    options = [run.folder, "--cache", places[0], "--labels", places[1], "--usage", "0.5"]
+    done = CliRunner().invoke(train_policy, ["evaluate", *map(str, options)])
+    assert "--usage 0.5 is set on " in done.output and "; --calibrate-subset names" in done.output
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--skip-missing leaves them out", "skip_missing leaves them out"),
+        ("give --model A (--model, repeated)", "give models A (models, repeated)"),
+        ("`feature-cache drop C --all-streams`, or --out", "`feature-cache drop C --all-streams`, or out"),
+        ("a--b, x --- y -- z --1", "a--b, x --- y -- z --1"),
+    ],
+)
+def test_a_line_in_python(line: str, words: str) -> None:
+    assert in_python(line, {"model": "models"}) == words
 
 
 def test_reprs_are_a_line(tmp_path: Path) -> None:
@@ -346,6 +386,34 @@ def test_reprs_of_what_was_found() -> None:
         GroundTruth(none, none, np.zeros((0, 2)), none, np.zeros((0, 2))),
     )
     assert repr(judged) == "Localizations(videos 2, classes 3: detections 3, 1.500 GFLOPs per video)"
+
+
+def test_features_go_out_of_a_cache_and_into_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three_videos(tmp_path / "cache")
+    stream = FeatureCache(tmp_path / "cache")["tiny_8"]
+    done = export_features(stream, str(tmp_path / "out"), video_ids=["a", "f"])
+    assert (done.written, done.failed) == (1, {"f": "no frames"})
+    [made] = import_features(str(tmp_path / "out"), str(tmp_path / "other"))
+    again = FeatureCache(tmp_path / "other")["tiny_8"]
+    assert np.array_equal(again["a"].features, stream["a"].features) and list(again) == ["a"]
+    assert made.spec == again.spec and (made.imported.videos, made.imported.rows) == (1, 4)
+    assert "an export of stream tiny_8, whose sampling is taken" in capsys.readouterr().out
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(2, 3)))
+    how: dict[str, Any] = {"ids": ["a", "b"], "classes": ["x", "y", "z"], "gflops_per_row": np.float32(2)}
+    [made] = import_features(tmp_path / "x.npy", tmp_path / "more", "x", note=print, **how)
+    assert made.spec.classes == ("x", "y", "z") and made.spec.macs_per_row == 2_000_000_000
+    with pytest.raises(UserError, match=r"^say what a row costs, .*: gflops_per_row 4\.73"):
+        import_features(tmp_path / "x.npy", tmp_path / "more", "y", ids=["a", "b"])
+    with pytest.raises(
+        UserError, match=r"^overwrite: form hf writes a folder as a whole: choose another out$"
+    ):
+        export_features(stream, tmp_path / "hf", form="hf", overwrite=True)
+    with pytest.raises(
+        UserError, match="form: 'npy' or 'npz' or 'csv' or 'parquet' or 'hf' is taken, not 'h5'"
+    ):
+        export_features(stream, tmp_path / "h5", form=cast(Any, "h5"))
 
 
 def test_predictions_and_curves_as_tables(planted: Path) -> None:

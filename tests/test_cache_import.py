@@ -481,13 +481,13 @@ def test_names_that_come_later_need_another_import(tmp_path: Path) -> None:
         "--stream",
         "mine",
     )
-    remedy = f"`feature-cache drop {cache} --stream mine --yes`, then"
+    remedy = f"give `feature-cache drop {cache} --stream mine --yes`, then this"
     code, out, _ = run(*words)
-    assert code == 0 and f"To name them, {remedy} this command again with --classes FILE" in out
+    assert code == 0 and f"To name them, {remedy} again with --classes FILE" in out
     named = (*words, "--classes", tmp_path / "names.txt")
     before = files_of(cache)
     code, _, err = run(*named)
-    assert code == 2 and "without class names" in err and f"{remedy} this command again" in err
+    assert code == 2 and "without class names" in err and f"{remedy} command again" in err
     assert files_of(cache) == before
     assert run("drop", cache, "--stream", "mine", "--yes")[0] == run(*named)[0] == 0
     assert FeatureCache(cache)["mine"].spec.classes == tuple(CLASSES)

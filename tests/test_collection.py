@@ -61,25 +61,28 @@ def test_a_point_that_is_always_right_has_a_chance_below_one() -> None:
 def naive(
     chances: Chances, looked: list[Floats], extra: Floats, further: bool
 ) -> list[tuple[int, int, float]]:
-    """The greedy rule with plain loops: of all videos and points the step that pays most, again and again."""
+    """The greedy rule with plain loops: of all videos and points the step that pays most, again and again; without
+    `further` by what the cheapest answers look like, and of costs beside them."""
     points, videos = len(looked), len(looked[0])
     at = [0] * videos
     steps: list[tuple[int, int, float]] = []
     while True:
         best: tuple[float, int, int] | None = None
         for video in range(videos):
-            if at[video] and not further:
-                continue
-            chance = chances.at(at[video], looked[at[video]][video : video + 1])[:, 0]
+            seen = at[video] if further else 0
+            chance = chances.at(seen, looked[seen][video : video + 1])[:, 0]
             for point in range(at[video] + 1, points):
-                gain = chance[point - at[video]] - chance[0]
-                pays = gain / extra[at[video], point, video]
+                gain = chance[point - seen] - chance[at[video] - seen]
+                paid = extra[0, at[video], video] if not further and at[video] else 0
+                pays = gain / (extra[seen, point, video] - paid)
                 if pays > 0 and (best is None or pays > best[0]):
                     best = pays, video, point
         if best is None:
             return steps
         _, video, point = best
-        steps.append((video, point, float(extra[at[video], point, video])))
+        seen = at[video] if further else 0
+        paid = extra[0, at[video], video] if not further and at[video] else 0
+        steps.append((video, point, float(extra[seen, point, video] - paid)))
         at[video] = point
 
 

@@ -315,7 +315,7 @@ def test_what_is_there_stays(form: str, tmp_path: Path) -> None:
     code, _, err = exported(form, tmp_path / "cache", out, "--overwrite")
     assert code == 2 and "as a whole" in err and files_of(out) == before
     assert [path.name for path in out.parent.iterdir()] == ["out"]
-    code, _, err = exported(form, tmp_path / "cache", tmp_path / "none", "--video", "c")
+    code, _, err = exported(form, tmp_path / "cache", tmp_path / "none" / "x", "--video", "c")
     assert code == 2 and "nothing to write" in err and not (tmp_path / "none").exists()
 
 

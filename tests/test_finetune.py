@@ -512,9 +512,9 @@ def test_weights_of_another_architecture(originals: Path, tmp_path: Path) -> Non
 def test_labels_and_videos_that_do_not_fit(videos: Path, tmp_path: Path) -> None:
     (videos / "red_0.mp4").unlink()
     said = finetune(videos, tmp_path / "run").error
-    assert "no file for 1 videos of 'training' ('red_0'); --skip-missing leaves such videos out" in said
+    assert "no file for 1 video of 'training' ('red_0'); --skip-missing leaves such videos out" in said
     write_video(videos / "stray.mp4", tinted_frames(["red"], 5), fps=8)
-    assert "no label for 1 of the videos ('stray')" in finetune(videos, tmp_path / "run").error
+    assert "no label for 1 video ('stray')" in finetune(videos, tmp_path / "run").error
     ran = finetune(videos, tmp_path / "run", "--skip-missing", "--json", epochs=1)
     assert ran.code == 0 and ran.answer["train_videos"] == 17
     for path in videos.glob("*_[6-8].mp4"):
@@ -524,4 +524,4 @@ def test_labels_and_videos_that_do_not_fit(videos: Path, tmp_path: Path) -> None
     lines = (videos / "labels.csv").read_text().replace("red_3,red,training", "red_3,pink,validation")
     (videos / "labels.csv").write_text(lines)
     said = finetune(videos, tmp_path / "other", "--skip-missing").error
-    assert "1 classes ('pink') to validate, but not to train on" in said
+    assert "1 class ('pink') to validate, but not to train on" in said

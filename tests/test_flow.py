@@ -219,20 +219,30 @@ def test_raft_pretrained(monkeypatch: pytest.MonkeyPatch) -> None:
     known: Any = get_model_weights("raft_small")
     state = create_raft("raft_small", "random:2")[0].state_dict()
     monkeypatch.setattr(type(known.DEFAULT), "get_state_dict", lambda *_, **__: state)
+    monkeypatch.setattr("extract.backbones.downloads.require_connection", lambda url: None)
     raft, chosen = create_raft("raft_small", "pretrained")
     assert chosen == "pretrained:C_T_V2"
     assert torch.equal(next(iter(raft.state_dict().values())), next(iter(state.values())))
     assert create_raft("raft_small", "pretrained:C_T_V1")[1] == "pretrained:C_T_V1"
 
 
-def test_raft_pretrained_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raft_pretrained_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Found out by a connection of seconds, not by a download that waits for minutes."""
     known: Any = get_model_weights("raft_small")
-    monkeypatch.setattr(
-        type(known.DEFAULT), "get_state_dict", mock.Mock(side_effect=OSError("no route\nto host"))
-    )
+    download = mock.Mock()
+    monkeypatch.setattr(type(known.DEFAULT), "get_state_dict", download)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    unreachable = mock.Mock(side_effect=OSError("no route\nto host"))
+    monkeypatch.setattr("extract.backbones.downloads.require_connection", unreachable)
     with pytest.raises(UserError, match=r"cannot be had \(no route\).*https://.*\.pth") as caught:
         create_raft("raft_small", "pretrained")
     assert "\n" not in str(caught.value)
+    assert not download.called
+    path = tmp_path / "checkpoints" / Path(known.DEFAULT.url).name
+    path.parent.mkdir()
+    path.touch()
+    download.return_value = create_raft("raft_small", "random:2")[0].state_dict()
+    assert create_raft("raft_small", "pretrained")[1] == "pretrained:C_T_V2"  # torch has it already
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_group_begins_an_id_or_what_its_folders_leave_of_it(tmp_path: Path) ->
         (
             CSV,
             Grouping("persn"),
-            "no column 'persn' for --group-column persn; it has: video_id, label, subset, person",
+            "no column 'persn' for Grouping's column persn; it has: video_id, label, subset, person",
         ),
         (CSV.replace("bob", " "), PERSON, "line 4: no person for video 'b1'"),
         (CSV.replace(",cleo", ""), PERSON, "line 5: no person for video 'c1'"),

@@ -104,7 +104,9 @@ def test_mini_kinetics_beside_kinetics(tmp_path: Path) -> None:
     assert [v.frames for v in labels.videos] == [142, 300, 300, 299]
     # A list that is named is no question of which benchmark is meant; the folder is.
     assert read_labels(tmp_path / "mini_kinetics_train.txt").videos == labels.videos[:3]
-    with pytest.raises(LabelError, match=r"labels of mini-kinetics and of kinetics; say which with --format"):
+    with pytest.raises(
+        LabelError, match=r"labels of mini-kinetics and of kinetics; say which with format_name"
+    ):
         read_labels(tmp_path)
     write_stream(tmp_path / "cache", make_spec(), {"-tcD0_000005_000015": 3, "v_KW": 3, "gone": 3, "7LSJ": 3})
     sets = open_dataset(FeatureCache(tmp_path / "cache"), labels, {"fine": "tiny_8"})

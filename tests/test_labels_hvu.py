@@ -176,7 +176,7 @@ WRONG: list[tuple[dict[str, str | None], str]] = [
     ({TAGS: "Tag,Category\n,object\n"}, rf"{TAGS}, line 2: no tag"),
     ({TAGS: f"{HVU[TAGS]}lawn,object\n"}, rf"{TAGS}, line 6: tag 'lawn' occurs twice"),
     ({TAGS: "Tag,Category\ngrass\n"}, rf"{TAGS}, line 2: 1 fields, not the 2"),
-    ({"mini_kinetics_val.txt": "x 9 1\n"}, r"mini-kinetics and of hvu; say which with --format"),
+    ({"mini_kinetics_val.txt": "x 9 1\n"}, r"mini-kinetics and of hvu; say which with format_name"),
 ]  # fmt: skip
 
 

@@ -118,8 +118,8 @@ def test_a_split_that_there_is_not(tmp_path: Path) -> None:
     for split in (0, 3):
         assert f"trainlist0{split}.txt: no such file" in message(write(tmp_path, UCF), split=split)
     table = write(tmp_path / "t", {"labels.csv": "video_id,label,subset\na,x,train\n"}) / "labels.csv"
-    assert "csv has no splits to choose from; leave --split out" in message(table, split=1)
-    assert "csv names its classes itself; leave --class-file out" in message(table, class_file=table)
+    assert "csv has no splits to choose from; leave split out" in message(table, split=1)
+    assert "csv names its classes itself; leave class_file out" in message(table, class_file=table)
 
 
 HMDB: dict[str, str | bytes] = {
@@ -602,7 +602,7 @@ def test_more_fields_than_the_first_line_in_kineticss_files(tmp_path: Path) -> N
         ("x.txt", "", "it is empty"),
         ("x.bin", b"\x89HDF\r\n\x1a\n\0\0", r"it is no text, but begins with the bytes b'\x89HDF"),
         ("x.yaml", "{a: 1}", "its first line is '{a: 1}'; of JSON, '[{\"filename\": …, \"label\": …}, …]'"),
-        ("trainlist1.txt", "x y z\n", "trainlist1.txt is nearly trainlist01.txt (--format ucf101)"),
+        ("trainlist1.txt", "x y z\n", "trainlist1.txt is nearly trainlist01.txt (format_name ucf101)"),
         ("x.json", '{"a": 1}', 'it has no "database" of videos'),
     ],
 )
@@ -613,12 +613,12 @@ def test_formats_that_are_not_known(name: str, content: str | bytes, expected: s
 
 def test_names_that_are_nearly_those_of_a_benchmark(tmp_path: Path) -> None:
     said = message(write(tmp_path, {"anet_train_videos.txt": "x y z\n"}))
-    assert "anet_train_videos.txt is nearly anet_train_video.txt (--format activitynet-lists)" in said
+    assert "anet_train_videos.txt is nearly anet_train_video.txt (format_name activitynet-lists)" in said
 
 
 def test_two_kinds_of_labels_in_a_folder(tmp_path: Path) -> None:
     write(tmp_path, {"a_train.csv": "video,label\na,x\n", "b_train.txt": "c.mp4 0\n", "run/x.mp4": b""})
-    assert "holds labels of csv and of list; say which with --format" in message(tmp_path)
+    assert "holds labels of csv and of list; say which with format_name" in message(tmp_path)
     assert shown(read_labels(tmp_path, "list")) == [("c", "class 0", "train")]
 
 
@@ -700,9 +700,9 @@ def test_a_share_of_each_class_is_set_aside(tmp_path: Path) -> None:
 
 def test_labels_that_cannot_be_divided(tmp_path: Path) -> None:
     path = undivided(tmp_path)
-    assert "--val-fraction 0.001 sets none of 51 videos aside" in message(path, val_fraction=0.001)
+    assert "val_fraction 0.001 sets none of 51 videos aside" in message(path, val_fraction=0.001)
     write(tmp_path, UCF)
-    assert "has subsets already (train, test); leave --val-fraction out" in message(
+    assert "has subsets already (train, test); leave val_fraction out" in message(
         tmp_path, "ucf101", val_fraction=0.2
     )
 

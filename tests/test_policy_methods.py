@@ -115,14 +115,14 @@ DECISIVE = {
     "coarse-only": "ca2dfc7c9a37",
     "adaframe": "8f8b7fbb64fe",
     "random-gating": "69ba3141b566",
-    "frame-exit": "bb2d79be85f8",
+    "frame-exit": "7f022b2e7b93",
     "scsampler": "a69cdbdfdbda",
     "confidence-exit": "59346e62d225",
     "motion-difference": "b6c674a91c12",
     "selector": "0bbd8ed45530",
     "selector-cascade": "72deaf945853",
     "localization-selector": "1be15565c6d9",
-    "ar-net": "75cbe334f059",
+    "ar-net": "973a462568ab",
     "wtalc": "1bdf0a215400",
 }
 """Digests of what decides the key of a run with every option at its default. Where one changes, runs that people

@@ -52,6 +52,7 @@ from policy.localization.config import LocalizationSelectorConfig, WTALCConfig
 from policy.localization.detections import read as read_detections
 from policy.localization.judged import Localizations
 from policy.runs import WEIGHTS, Run, run_method
+from policy.samplers.ar_net_config import ARNetConfig
 from policy.selection.config import SelectorCascadeConfig, SelectorConfig
 from policy.session import Rows, Session, Wanted
 from tests.caches import make_spec
@@ -232,6 +233,7 @@ POOL: dict[str, Any] = {"models": MODELS, "heads": "linear", "folds": 2, "epochs
         RandomGatingConfig(
             coarse=CHEAP, fine=DEAR, usage=0.4, seed=5, epochs=1, batch=3, coarse_hidden=4, fine_hidden=6
         ),
+        ARNetConfig(streams=(DEAR, CHEAP), epochs=4, batch=3, policy_hidden=4, lr=3e-2),
         SelectorConfig(**POOL, target="loss"),
         SelectorCascadeConfig(**POOL, budget=0.04, threshold=None),
     ],

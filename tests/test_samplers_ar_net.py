@@ -30,7 +30,7 @@ from policy.registry import completed, configure
 from policy.runs import load_method, open_data, run_method
 from policy.samplers.ar_net import NETWORK, ARNet, ARNetNetwork, Chosen
 from tests.caches import make_record, make_spec
-from tests.planted import write_planted_labels
+from tests.planted import plant, write_planted_labels
 from tests.resolutions import GFLOPS, STREAMS, Resolutions, plant_resolutions
 from tests.sessions import drive
 
@@ -265,6 +265,7 @@ def test_the_loss_is_that_of_plain_loops(small: Resolutions, several: bool) -> N
     assert found["tau"] == pytest.approx(0.5)
 
 
+@torch.no_grad()
 def test_at_first_each_classifier_is_trained_on_all_rows(small: Resolutions) -> None:
     method = method_of(small)
     sets(network(4).train(), method)
@@ -279,7 +280,7 @@ def test_at_first_each_classifier_is_trained_on_all_rows(small: Resolutions) -> 
         for layer, inputs in zip(method.model.classifiers, [states, *rows[1:]], strict=True):
             total += float(F.cross_entropy(layer(inputs).mean(0), batch.targets[video])) / 3
     assert isinstance(loss, Tensor) and float(loss) == pytest.approx(total, rel=1e-5)
-    assert not method.validates(0.1) and method.validates(0.2)
+    assert not method.validates(0.1) and method.validates(0.15)
 
 
 def test_the_gradient_of_a_choice_is_that_of_its_relaxation(small: Resolutions) -> None:
@@ -428,6 +429,21 @@ def test_it_takes_the_stream_that_tells(seed: int, tmp_path: Path) -> None:
     assert predicted.gflops.mean() < 1.1 * oracle
     spent = [predicted.gflops[0, told_at == place].mean() for place in range(3)]
     assert spent[0] < spent[1] < spent[2]
+
+
+@pytest.mark.slow
+def test_it_takes_the_fine_stream_in_the_rows_that_tell(tmp_path: Path) -> None:
+    """Of half of the classes the fine features of 2 to 4 rows alone tell which it is; the coarse ones say where.
+    An oracle takes these rows, and is right everywhere."""
+    planted = plant(tmp_path / "cache", dim=64)
+    config = completed("ar-net", {"streams": ("coarse_112", "fine_224"), "policy_hidden": 64}, "robust")
+    predicted = run_method(
+        config, planted.cache, planted.labels, tmp_path / "run", device="cpu"
+    ).predictions()
+    informative = np.concatenate([planted.informative[video] for video in predicted.video_ids])
+    chosen = predicted.gates[0] > 0
+    assert predicted.correct[0].mean() > 0.95
+    assert chosen[informative].mean() > 0.8 and chosen[~informative].mean() < 0.1
 
 
 # --- bad input, and the command ---

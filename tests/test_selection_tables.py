@@ -433,8 +433,25 @@ def test_tables_are_sound(name: str) -> None:
         assert table.source.endswith(f", {kind} {number}")
     assert set(table.datasets) <= set(DATASETS) and SELECTION[name] in DATASETS
     assert sum(one.emphasised for one in table.experiments) == 1
-    for one in requests(table, {}, substitution(table, [])).values():
+    asked = requests(table, {}, substitution(table, []))
+    for one in (asked[row.name] for row in table.experiments if row.models):
         assert selecting(one).models == tuple(PAPERS) and one.config.lr_drop
+
+
+def test_others_are_trained_where_the_cache_has_their_streams(cache: Path, tmp_path: Path) -> None:
+    others = ["--substitute", "mobilenetv2_112=m0", "--substitute", "resnet101_224=m3"]
+    where = ("--runs", tmp_path / "runs", "--out", tmp_path / "out/selection-1")
+    said = tables(cache, "selection-1", *SUBSTITUTED, *others, *where, "--seeds", 1)
+    assert said.exit_code == 0, said.output
+    table = {row["method"]: row for row in rows(tmp_path, "selection-1")}
+    for name, paper_gflops in (("SCSampler", "41.9"), ("AR-Net", "32"), ("FrameExit", "7.8")):
+        row = table[f"{name} †"]
+        assert float(row["gflops"]) > 0 and 0 < float(row["top1_percent"]) <= 100
+        assert float(row["paper_mini-kinetics_gflops"]) == float(paper_gflops)
+    alone = tables(cache, "selection-1", *SUBSTITUTED, "--runs", tmp_path / "runs", "--seeds", 1)
+    assert "Not trained, for the cache has no stream mobilenetv2_112: SCSampler, AR-Net." in " ".join(
+        alone.output.split()
+    )
 
 
 def test_hvu_has_a_pool_clips_epochs_and_a_cost_of_its_own() -> None:
@@ -451,7 +468,7 @@ def test_hvu_has_a_pool_clips_epochs_and_a_cost_of_its_own() -> None:
 
 def test_models_that_are_replaced_keep_their_number_of_clips() -> None:
     table = paper("selection-1")
-    [one] = [one for one in table.experiments if one.method]
+    [one] = [one for one in table.experiments if one.models]
     models = ("x3d_xs:10", "x3d_m:3", "x3d_l")
     table = replace(table, experiments=[replace(one, streams={}, models=models)])
     chosen = substitution(table, ["x3d_m=mine"])

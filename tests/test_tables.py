@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from cache_schema import Sampling
 from policy import registry, runs
 from policy.method import Method
 from policy.runs import Run
@@ -34,9 +35,10 @@ from policy.tables.experiment import MEASURES
 from policy.tables.plots.placement import Box, place
 from policy.tables.progress import ShownProgress, Working
 from policy.tables.reading import EXPERIMENTS, read_table
-from policy.tables.report import Report, Row
+from policy.tables.report import Report, Row, row_word
 from policy.tables.verdicts import verdicts
 from policy.training.loop import CHECKPOINT
+from tests.caches import make_spec
 from tests.earlier import make_earlier
 from tests.planted import write_planted, write_planted_labels
 
@@ -584,3 +586,11 @@ def test_progress_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[st
     lines = capsys.readouterr().err
     assert "[1/3] LSTM, seed 0: trained in 1 min 15 s" in lines
     assert "[3/3] Uniform: 2 runs reused" in lines
+
+
+def test_what_rows_are_of_in_a_caption() -> None:
+    """A stream of snippets is none of frames, whichever role it has; of several kinds they are rows."""
+    frames = make_spec("frames")
+    snippets = make_spec("snippets", sampling=Sampling("snippets", 30, 8, 64, rows_per_s=1))
+    assert [row_word([one]) for one in (frames, snippets)] == ["frame", "snippet"]
+    assert row_word([frames, frames]) == "frame" and row_word([frames, snippets]) == "row"

@@ -144,7 +144,7 @@ def test_pretrained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     weights: Any = models.get_model_weights("resnet18").DEFAULT
     state = reference("resnet18").state_dict()
     monkeypatch.setattr(type(weights), "get_state_dict", lambda *_, **__: state)
-    monkeypatch.setattr("extract.backbones.torchvision_models.require_connection", lambda url: None)
+    monkeypatch.setattr("extract.backbones.downloads.require_connection", lambda url: None)
     spec = build("torchvision:resnet18@64", "pretrained").spec
     assert spec.weights == "pretrained:IMAGENET1K_V1"
     assert spec.classes is not None and len(set(spec.classes)) == 1000
@@ -153,7 +153,7 @@ def test_pretrained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(url: str) -> None:
         raise OSError("no route\nto host")
 
-    monkeypatch.setattr("extract.backbones.torchvision_models.require_connection", unreachable)
+    monkeypatch.setattr("extract.backbones.downloads.require_connection", unreachable)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nowhere")
     with pytest.raises(
         UserError, match=r"of resnet18 cannot be had \(no route\).*fetch https://.*\.pth"

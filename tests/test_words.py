@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cache_schema import Sampling
 from cache_schema.command import count
 from cache_schema.costs import gflops_digits
-from cache_schema.names import did_you_mean
+from cache_schema.names import did_you_mean, some
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,13 @@ def test_what_a_row_is_of(sampling: Sampling, word: str) -> None:
 def test_a_misspelt_name_is_like_some_that_are_known(name: str, meant: str) -> None:
     assert did_you_mean(name, ("liteeval", "liteeval-rl", "lstm", "lstm-cf", "resnet101_224")) == meant
     assert did_you_mean(name, ()) == ""
+
+
+def test_the_first_of_many_names() -> None:
+    assert some([]) == ""
+    assert some(iter("abc")) == "'a', 'b', 'c'"
+    assert some("abcd") == "'a', 'b', 'c', …"
+    assert some(["a b", "c"], str) == "a b, c"
 
 
 @given(st.floats(1e-12, 1e12), st.integers(1, 6))

@@ -37,7 +37,7 @@ from cache_schema.annotations import (
 from cache_schema.annotations.dividing import divided
 from cache_schema.annotations.labels import Grouping, LabelSet, Segment, VideoLabel
 from cache_schema.annotations.unknown import unknown
-from cache_schema.arguments import checks_arguments
+from cache_schema.arguments import checks_arguments, speaks_python
 from cache_schema.errors import LabelError
 from cache_schema.files import StrPath
 
@@ -94,6 +94,7 @@ _BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".json": "activitynet"}
 """Where nothing fits: their readers say what is lacking."""
 
 
+@speaks_python(format="format_name", group_column="Grouping's column", group_pattern="Grouping's pattern")
 @checks_arguments
 def read_labels(
     path: StrPath,

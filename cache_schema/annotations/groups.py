@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +15,7 @@ from cache_schema.annotations.labels import Grouping, LabelSet, VideoLabel
 from cache_schema.annotations.table import VIDEO_COLUMNS, Table, columns_of, open_table, plain
 from cache_schema.annotations.video_names import listed_id, tails
 from cache_schema.errors import LabelError, UserError
-from cache_schema.names import did_you_mean
-
-_NAMED = 3  # how many videos or groups a message names
+from cache_schema.names import did_you_mean, some
 
 
 def grouped(labels: LabelSet, grouping: Grouping) -> LabelSet:
@@ -102,12 +100,6 @@ def groups_of(videos: Sequence[VideoLabel], source: Path) -> tuple[str, ...]:
             f"{source}: no group for {len(without):,} of {len(videos):,} videos: {some(without)}"
         )
     return groups
-
-
-def some(names: Iterable[str]) -> str:
-    """The first few names, quoted."""
-    listed = [repr(name) for name in names]
-    return ", ".join(listed[:_NAMED]) + (", …" if len(listed) > _NAMED else "")
 
 
 def in_both(train: Sequence[str], other: Sequence[str], subsets: tuple[str, str]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +52,14 @@ class VideoLabel:
     frames_per_s: float | None = None
     ambiguous: tuple[tuple[float, float], ...] = ()
     group: str = ""
+
+    def of_classes(self, classes: Container[str]) -> VideoLabel:
+        """The same with those of its labels and segments alone that are of some classes."""
+        return replace(
+            self,
+            labels=tuple(name for name in self.labels if name in classes),
+            segments=tuple(one for one in self.segments if one.label in classes),
+        )
 
 
 @dataclass(frozen=True)
@@ -226,3 +234,10 @@ def label_set(source: Path, entries: Sequence[Entry], notes: Sequence[str] = ())
         ),
         tuple(notes),
     )
+
+
+def leave_out(problem: str, skip_missing: bool, notes: list[str]) -> None:
+    """Raises LabelError unless videos with a problem are to be left out, which becomes a note."""
+    if not skip_missing:
+        raise LabelError(f"{problem}; --skip-missing leaves such videos out")
+    notes.append(f"{problem}; left out")

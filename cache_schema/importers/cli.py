@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import click
 
-from cache_schema.annotations.class_names import read_class_names
 from cache_schema.command import count, progress, tells_mistakes
 from cache_schema.costs import gflops, gflops_digits
-from cache_schema.errors import UserError
-from cache_schema.importers import (
-    LAYOUTS,
-    Imported,
-    PlannedStream,
-    StreamOptions,
-    Timing,
-    What,
-    import_stream,
-    looks_like,
-    open_source,
-    plan_streams,
-    read_ids,
-)
+from cache_schema.importers import LAYOUTS, Imported, What
+from cache_schema.importers.api import EACH, import_features
 from cache_schema.schema import StreamSpec
 from cache_schema.scores import Kind
 from cache_schema.tools.describe import sampling_in_words
 
 _PATH = click.Path(path_type=Path)
-_EACH = "each"
 _KEPT_AS = {
     "logits": "kept as they are",
     "softmax": "kept as log p, of p below 2⁻²⁴ as −16.6",
@@ -46,7 +31,7 @@ class _Fps(click.ParamType[Any]):
     name = "X|each"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value == _EACH else click.FLOAT.convert(value, param, ctx)
+        return value if value == EACH else click.FLOAT.convert(value, param, ctx)
 
 
 @click.command("import")
@@ -201,72 +186,41 @@ def import_command(
         --stream i3d_rgb --like i3d_rgb_dense16 \\
         --stream i3d_flow --like i3d_flow_dense16 --into CACHE
     """
-    opened = open_source(
+    notes: list[str] = []
+    done = import_features(
         source,
-        stream=streams[0] if streams else None,
-        what=cast(What | None, what),
-        ids=None if ids is None else read_ids(ids),
-        array=array,
+        into,
+        streams,
         layout=layout,
+        gflops_per_row=gflops_per_row,
+        macs_per_row=macs,
+        like=like,
+        fps=cast(float | Literal["each"] | None, fps),
+        clip_frames=clip_frames,
+        stride=stride,
+        clips=clips,
+        lengths=lengths,
+        allow_other_lengths=allow_other_lengths,
+        kind=cast(Kind | None, kind),
+        classes=classes,
+        ids=ids,
+        array=array,
+        what=cast(What | None, what),
+        shard_size=shard_size,
+        note=notes.append,
+        progress=progress,
     )
-    with progress("looking at the videos") as report:
-        planned, notes = plan_streams(
-            source,
-            opened,
-            StreamOptions(streams, macs=macs, gflops=gflops_per_row, like=like),
-            Timing(
-                None if fps == _EACH else cast(float | None, fps),
-                clip_frames,
-                clips,
-                stride=stride,
-                fps_varies=fps == _EACH,
-            ),
-            layout=layout,
-            lengths=lengths,
-            keep_lengths=allow_other_lengths,
-            classes=None if classes is None else read_class_names(classes),
-            classes_from=classes,
-            report=report,
-        )
-    score_kind = _kind(source, planned, cast(Kind | None, kind))
-    answers = []
-    for stream in planned:
-        with progress(f"importing {stream.spec.name}") as report:
-            imported = import_stream(
-                stream.videos, stream.spec, into, kind=score_kind, shard_size=shard_size, report=report
-            )
-        about = _about(stream, into, score_kind, cost_given=bool(macs or gflops_per_row))
-        notes = list(dict.fromkeys([*notes, *about["notes"]]))
-        answers.append({"stream": stream.spec.name, **asdict(imported), **about})
-        if not as_json:
-            _show(into, stream.spec, imported, score_kind)
     if as_json:
-        answers = [{**answer, "notes": notes} for answer in answers]
+        answers = [
+            {"stream": one.spec.name, **asdict(one.imported), **_about(one.spec, one.kind), "notes": notes}
+            for one in done
+        ]
         click.echo(json.dumps(answers if len(answers) > 1 else answers[0], indent=2, ensure_ascii=False))
         return
-    for note in notes:
-        click.echo(f"note: {note}")
-
-
-def _kind(source: Path, planned: Sequence[PlannedStream], kind: Kind | None) -> Kind:
-    """What the scores are. Raises UserError where they look like probabilities and nobody says so."""
-    with_scores = [stream for stream in planned if stream.spec.num_classes]
-    if kind is not None and not with_scores:
-        raise UserError("--kind is about scores, but there are none, only features")
-    for stream in (one for one in with_scores if kind is None and not one.exported):
-        with progress("looking at the scores") as report:
-            likely_kind = looks_like(stream.videos, report)
-        if likely_kind != "logits":
-            raise UserError(_probabilities(source, likely_kind))
-    return kind or "logits"
-
-
-def _probabilities(source: Path, kind: Kind) -> str:
-    sums = "and sum to 1" if kind == "softmax" else "without summing to 1"
-    return (
-        f"{source}: logits are expected, but all scores lie in [0, 1] {sums}, as probabilities of a {kind} do: "
-        f"give --kind {kind}, or --kind logits if they are logits"
-    )
+    for one in done:
+        _show(into, one.spec, one.imported, one.kind)
+    for line in notes:
+        click.echo(f"note: {line}")
 
 
 def _show(into: Path, spec: StreamSpec, imported: Imported, kind: Kind) -> None:
@@ -283,24 +237,7 @@ def _show(into: Path, spec: StreamSpec, imported: Imported, kind: Kind) -> None:
     click.echo(f"sampling: {sampling_in_words(spec.sampling)}")
 
 
-def _about(stream: PlannedStream, into: Path, kind: Kind, *, cost_given: bool) -> dict[str, Any]:
-    spec = stream.spec
-    notes = []
-    if spec.sampling.clips == 1 and spec.sampling.frames == 0 and not cost_given:
-        notes.append(
-            f"a video costs one row, {gflops_digits(gflops(spec.macs_per_row))} GFLOPs; where that is the mean of "
-            "several clips or crops, say what all of them cost (--gflops-per-row, under a name that is not built "
-            "in)"
-        )
-    if spec.num_classes and spec.classes is None:
-        notes.append(
-            "without class names nothing says which column is which class: model selection takes them for the "
-            "labels' classes in sorted order, other methods do not use such scores. To name them, `feature-cache "
-            f"drop {into} --stream {spec.name} --yes`, then this command again with --classes FILE, a name a line "
-            "in the order of the columns"
-        )
-    if ignored := stream.videos.ignored:
-        notes.append(f"{count(ignored, 'files')} in the folder neither npy nor npz: not read")
+def _about(spec: StreamSpec, kind: Kind) -> dict[str, Any]:
     return {
         "feature_dim": spec.feature_dim,
         "num_classes": spec.num_classes,
@@ -308,5 +245,4 @@ def _about(stream: PlannedStream, into: Path, kind: Kind, *, cost_given: bool) -
         "kind": kind if spec.num_classes else None,
         "gflops_per_row": gflops(spec.macs_per_row),
         "sampling_in_words": sampling_in_words(spec.sampling),
-        "notes": notes,
     }

@@ -17,18 +17,25 @@ import csv
 import json
 import math
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from cache_schema.arguments import checks_arguments, speaks_python
 from cache_schema.cache import Stream
 from cache_schema.columns import ID, NUMBER, SECONDS, What, column_names
 from cache_schema.errors import UserError
 from cache_schema.extras import need
-from cache_schema.files import making_folder, remove_stale_temporaries
+from cache_schema.files import (
+    StrPath,
+    making_folder,
+    missing_folders,
+    remove_empty,
+    remove_stale_temporaries,
+)
 from cache_schema.schema import Array, StreamSpec, VideoRecord, ranges
 from cache_schema.tools.export import (
     LIST_COLUMNS,
@@ -36,6 +43,7 @@ from cache_schema.tools.export import (
     Exported,
     check_has,
     chosen_ids,
+    export,
     exported_spec,
     list_line,
     readable,
@@ -53,6 +61,52 @@ SPEC = b"thriftvid.stream"
 # Of rows in memory, and in a file of arrow.
 _PART_BYTES, _FILE_BYTES = 16 << 20, 500 << 20
 _TEXTS = ("source", "fingerprint", "partial", "lost")
+
+
+@speaks_python(format="form")
+@checks_arguments
+def export_features(
+    stream: Stream,
+    out: StrPath,
+    *,
+    form: Literal["npy", "npz", "csv", "parquet", "hf"] = "npz",
+    what: What | None = None,
+    dtype: Literal["float16", "float32"] | None = None,
+    video_ids: Sequence[str] | None = None,
+    overwrite: bool = False,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Exported:
+    """Write a stream, `cache["NAME"]`, for other tools; the arguments are the options of feature-cache export.
+
+    Args:
+        form: as --format.
+        video_ids: only these.
+        report: called with the number of videos before each, and of all.
+
+    Returns:
+        What was written. Videos that failed are in it, with the reason, and are no error.
+
+    Raises:
+        UserError: as `export` and `export_dataset`, or an option does not go with the form.
+    """
+    if form == "csv" and dtype is not None:
+        raise UserError("--dtype: a CSV has digits, which say the cache's numbers exactly: leave it out")
+    if form not in FORMS:
+        return export(
+            stream,
+            Path(out),
+            form=form,
+            what=what,
+            dtype=dtype or "float16",
+            video_ids=video_ids,
+            overwrite=overwrite,
+            report=report,
+        )
+    if overwrite:
+        raise UserError(f"--overwrite: --format {form} writes a folder as a whole: choose another --out")
+    return export_dataset(
+        stream, Path(out), form=form, what=what, dtype=dtype, video_ids=video_ids, report=report
+    )
 
 
 def export_dataset(
@@ -84,6 +138,7 @@ def export_dataset(
         check_has(stream, what)
     exported = Exported()
     write = _write_parquet if form == "parquet" else _write_hf
+    missing = missing_folders(out.parent)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(
@@ -100,6 +155,8 @@ def export_dataset(
                 )
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
+    finally:
+        remove_empty(missing)  # of what was refused; else the last holds what was written
     return exported
 
 

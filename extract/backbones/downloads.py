@@ -11,8 +11,11 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
+
+import torch
 
 from cache_schema import UserError
 from extract.backbones.weights import first_line
@@ -46,6 +49,16 @@ def require_connection(url: str) -> None:
     error = outcome[0] if outcome else TimeoutError(f"no answer within {PATIENCE_S:g} s")
     if error is not None:
         raise OSError(f"{place.hostname} cannot be reached: {error}") from error
+
+
+def require_torch_download(url: str) -> None:
+    """Whether torch has what it would download from an address, as torchvision does, or can fetch it.
+
+    Raises:
+        OSError: it has not, and the address cannot be reached.
+    """
+    if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).exists():
+        require_connection(url)
 
 
 @contextmanager

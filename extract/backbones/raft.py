@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
 from cache_schema import UserError
-from extract.backbones.downloads import fetching
+from extract.backbones.downloads import fetching, require_torch_download
 from extract.backbones.weights import load_into, random_seed, read_weights
 
 RAFT_NAMES = ("raft_large", "raft_small")
@@ -102,6 +102,7 @@ def _pretrained(name: str, wanted: str) -> tuple[nn.Module, str]:
     if wanted not in known.__members__:
         raise UserError(f"{name} has no weights {wanted!r}: use {', '.join(w.name for w in known)}")
     with fetching(f"the pretrained weights of {name}", f", or give the file {known[wanted].url}"):
+        require_torch_download(known[wanted].url)
         raft = get_model(name, weights=known[wanted])
     return raft, f"pretrained:{known[wanted].name}"
 

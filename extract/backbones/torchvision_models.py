@@ -13,7 +13,7 @@ from torchvision import models
 from cache_schema import Preprocessing, UserError
 from cache_schema.names import did_you_mean
 from extract.backbones import StreamRequest
-from extract.backbones.downloads import fetching, otherwise_a_file, require_connection
+from extract.backbones.downloads import fetching, otherwise_a_file, require_torch_download
 from extract.backbones.network import Network, count
 from extract.backbones.weights import classes_of, first_line, load_into, random_seed, read_weights
 
@@ -100,10 +100,8 @@ def _released(request: StreamRequest) -> Any:
 
 
 def _pretrained(request: StreamRequest, released: Any) -> nn.Module:
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
     with fetching(f"the pretrained weights of {_name(request)}", otherwise_a_file(released.url)):
-        if not (folder / Path(released.url).name).exists():
-            require_connection(released.url)
+        require_torch_download(released.url)
         return _new_model(request, weights=released)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,14 @@ import numpy.typing as npt
 from cache_schema.annotations import LabelSet, VideoLabel
 from cache_schema.annotations.dividing import set_aside
 from cache_schema.annotations.groups import groups_of, held_out_groups, in_both, onehot, uninformative
-from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
+from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS, leave_out
 from cache_schema.command import count
 from cache_schema.errors import LabelError, UserError
+from cache_schema.names import some
 from extract.finetune.choices import Choices
 from extract.sources import Sources, SourceVideo, fingerprint
 
 VAL_FRACTION = 0.1
-
-_NAMED = 3  # how many videos a message names before it only counts
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def divide(
     known = {name for video in labels.videos for name in (video.video_id, *video.aliases)}
     unlabelled = sorted(set(files) - known)
     if unlabelled:
-        _tell(f"{labels.source}: no label for {_some(unlabelled, 'of the videos')}", skip_missing, notes)
+        leave_out(f"{labels.source}: no label for {_some(unlabelled, 'videos')}", skip_missing, notes)
 
     train_subset = choices.train_subset or labels.usual_subset(TRAIN_SUBSETS)
     if train_subset is None:
@@ -160,8 +159,8 @@ def _of_present_classes(
     kept = learned & judged
     parts = []
     for part in (train, validation):
-        of_kept = [(id_, tuple(name for name in video.labels if name in kept), video) for id_, video in part]
-        parts.append([(id_, replace(video, labels=names)) for id_, names, video in of_kept if names])
+        of_kept = ((id_, video.of_classes(kept)) for id_, video in part)
+        parts.append([(id_, video) for id_, video in of_kept if video.labels])
     if left_out := sorted((learned | judged) - kept):
         counts = [len(part) - len(rest) for part, rest in zip((train, validation), parts, strict=True)]
         notes.append(
@@ -227,7 +226,8 @@ def _found(
         else:
             found.append((name, video))
     if missing and found:
-        _tell(f"{labels.source}: no file for {_some(missing, f'videos of {subset!r}')}", skip_missing, notes)
+        which = f"{count(len(missing), 'videos')} of {subset!r} ({some(missing)})"
+        leave_out(f"{labels.source}: no file for {which}", skip_missing, notes)
     if not found:
         raise LabelError(f"{labels.source}: no video of subset {subset!r} is among the files given")
     return found
@@ -262,14 +262,6 @@ def _content(video: SourceVideo) -> int | str:
         return -1
 
 
-def _tell(problem: str, skip_missing: bool, notes: list[str]) -> None:
-    if not skip_missing:
-        raise LabelError(f"{problem}; --skip-missing leaves such videos out")
-    notes.append(f"{problem}; left out")
-
-
-def _some(names: Iterable[str], what: str) -> str:
+def _some(names: Sequence[str], things: str) -> str:
     """ "3 videos ('a', 'b', 'c')": how many, and the first few of them."""
-    listed = [repr(name) for name in names]
-    more = ", …" if len(listed) > _NAMED else ""
-    return f"{len(listed)} {what} ({', '.join(listed[:_NAMED])}{more})"
+    return f"{count(len(names), things)} ({some(names)})"

@@ -17,10 +17,11 @@ import numpy.typing as npt
 from cache_schema import FeatureCache, Stream
 from cache_schema.annotations import Grouping, LabelSet, VideoLabel
 from cache_schema.annotations.groups import groups_of, in_both, uninformative
-from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS
+from cache_schema.annotations.labels import TRAIN_SUBSETS, VAL_SUBSETS, leave_out
 from cache_schema.command import count
 from cache_schema.costs import gflops_digits, stream_cost
 from cache_schema.errors import CacheError, LabelError
+from cache_schema.names import some
 from cache_schema.tools.describe import sampling_in_words
 from policy.config import DataConfig
 from policy.data.batches import Pairs, Role, Segments, VideoSet
@@ -32,8 +33,6 @@ ALL = "all"
 """The subset that the videos of a cache without labels are in."""
 GROUPS = "groups"
 """Their name among the digests of a dataset."""
-
-_NAMED = 3  # how many videos or classes a message names
 
 
 @dataclass(frozen=True)
@@ -263,9 +262,9 @@ def open_videos(
     if any(video.labels for video in labels.videos):
         of_subset = list(labels.judged(subset))
     named = {name for video in of_subset for name in video.labels}
-    unknown = _quoted(sorted(named.difference(classes)))
+    unknown = sorted(named.difference(classes))
     if unknown and not config.classes_present:
-        which = _some(unknown, "class", "classes")
+        which = _some(unknown, "classes")
         raise LabelError(
             f"{labels.source}: {which} of subset {subset!r} that the run does not know; --classes-present leaves "
             "them out"
@@ -305,15 +304,15 @@ def _check_labelled(
             f"{labels.videos[0].video_id!r}, … here and {unlabelled[0]!r}, … there"
         )
     if unlabelled:
-        which = _some(_quoted(unlabelled), "cached video", "cached videos")
-        _leave_out(f"{labels.source}: no label for {which}", skip_missing, notes)
+        which = _some(unlabelled, "cached videos")
+        leave_out(f"{labels.source}: no label for {which}", skip_missing, notes)
 
 
 def _check_apart(parts: Mapping[str, VideoSet], labels: LabelSet) -> None:
     """Raises LabelError where a video is in two parts; these by purpose."""
     for (purpose, part), (other_purpose, other) in combinations(parts.items(), 2):
         if both := set(part.ids) & set(other.ids):
-            which = _some(_quoted(sorted(both)), "video", "videos")
+            which = _some(sorted(both), "videos")
             raise LabelError(
                 f"{labels.source}: {which} both for {purpose} and {other_purpose}; choose other subsets"
             )
@@ -337,7 +336,7 @@ def _present(
     if left_out:
         notes.append(
             f"{len(classes):,} of {len(labels.classes):,} classes have videos in the cache both for training and "
-            f"for evaluation; left out: {_some(_quoted(left_out), 'class', 'classes')}"
+            f"for evaluation; left out: {_some(left_out, 'classes')}"
         )
     return tuple(sorted(classes))
 
@@ -349,10 +348,9 @@ def _of_classes(
     kept = frozenset(classes)
     chosen = []
     for video_id, video in zip(ids, videos, strict=True):
-        names = tuple(name for name in video.labels if name in kept)
-        if names or not video.labels:
-            segments = tuple(segment for segment in video.segments if segment.label in kept)
-            chosen.append((video_id, replace(video, labels=names, segments=segments)))
+        of_kept = video.of_classes(kept)
+        if of_kept.labels or not video.labels:
+            chosen.append((video_id, of_kept))
     if len(chosen) < len(videos):
         notes.append(
             f"{_counted(len(videos) - len(chosen))} of subset {videos[0].subset!r} of other classes left out"
@@ -370,15 +368,15 @@ def _on_classes(
     for part in judged:
         untrained = part.labels.any(axis=0) & ~train.trained_classes()
         if untrained.any():
-            names = _quoted(classes[c] for c in np.flatnonzero(untrained))
+            names = [classes[c] for c in np.flatnonzero(untrained)]
             raise LabelError(
-                f"{labels.source}: {_some(names, 'class', 'classes')} of subset {part.subset!r} without a "
+                f"{labels.source}: {_some(names, 'classes')} of subset {part.subset!r} without a "
                 f"video in subset {train.subset!r}{' of which it is the first class' if first_of else ''}; "
                 "--classes-present leaves such classes out"
             )
-        unseen = _quoted(classes[c] for c in np.flatnonzero(~part.labels.any(axis=0)))
+        unseen = [classes[c] for c in np.flatnonzero(~part.labels.any(axis=0))]
         if unseen:
-            which = _some(unseen, "class", "classes")
+            which = _some(unseen, "classes")
             yield f"{which} without a video in subset {part.subset!r}: mAP is over the others"
 
 
@@ -392,7 +390,7 @@ def _on_segments(evaluation: VideoSet, labels: LabelSet) -> Iterator[str]:
         if onehot.any() and not len(one)
     ]
     if bare:
-        which = _some(_quoted(bare), "video", "videos")
+        which = _some(bare, "videos")
         yield f"{labels.source}: no segments, so that all that is found is wrong, in {which}"
     beyond = segments_beyond_the_end(
         next(iter(evaluation.streams.values())), evaluation.ids, evaluation.segments
@@ -413,7 +411,7 @@ def _on_groups(
         if train and (crossing := in_both(train.groups, part.groups, (train.subset, part.subset))):
             yield crossing
     if train and (one := _of_one_group(train)):
-        which = _some(_quoted(classes[c] for c in one), "class", "classes")
+        which = _some([classes[c] for c in one], "classes")
         yield f"{which}, with all training videos in one group: what is fitted without that has no example of it"
 
 
@@ -480,8 +478,8 @@ def _match(
     if missing:
         subset = videos[0].subset
         problems = [f"{video_id!r} ({reason})" for video_id, reason in missing.items()]
-        which = _some(problems, f"video of subset {subset!r}", f"videos of subset {subset!r}")
-        _leave_out(f"{labels.source}: no features for {which}", skip_missing, notes)
+        which = f"{_counted(len(missing))} of subset {subset!r}: {some(problems, str)}"
+        leave_out(f"{labels.source}: no features for {which}", skip_missing, notes)
     if partial:
         notes.append(f"{_counted(partial)} of subset {videos[0].subset!r} left out as partial")
     if not matched:
@@ -606,13 +604,6 @@ def _check_videos(
             )
 
 
-def _leave_out(problem: str, skip_missing: bool, notes: list[str]) -> None:
-    """Raises LabelError unless videos with a problem are to be left out, which becomes a note."""
-    if not skip_missing:
-        raise LabelError(f"{problem}; --skip-missing leaves such videos out")
-    notes.append(f"{problem}; left out")
-
-
 def _of(count: int, total: int, what: str) -> str:
     return f"{count} of {total} {what} {'has' if count == 1 else 'have'}"
 
@@ -621,11 +612,6 @@ def _counted(videos: int) -> str:
     return count(videos, "videos")
 
 
-def _some(names: Sequence[str], singular: str, plural: str) -> str:
+def _some(names: Sequence[str], things: str) -> str:
     """ "3 videos: 'a', 'b', 'c'": how many, and the first few of them."""
-    more = ", …" if len(names) > _NAMED else ""
-    return f"{len(names)} {singular if len(names) == 1 else plural}: {', '.join(names[:_NAMED])}{more}"
-
-
-def _quoted(names: Iterable[str]) -> list[str]:
-    return [repr(name) for name in names]
+    return f"{count(len(names), things)}: {some(names)}"

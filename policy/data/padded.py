@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet, read_labels
-from cache_schema.arguments import checks_arguments
+from cache_schema.arguments import checks_arguments, in_python, speaks_python
 from cache_schema.files import StrPath
 from policy.config import DataConfig
 from policy.data.opening import ALL, open_videos, unlabelled
@@ -72,6 +72,7 @@ class PaddedDataset(Dataset[Item]):
         UserError: cache, labels and streams do not fit each other.
     """
 
+    @speaks_python(format="labels_format")
     @checks_arguments
     def __init__(
         self,
@@ -121,7 +122,7 @@ class PaddedDataset(Dataset[Item]):
             multi_label=labels.multi_label if multi_label is None else multi_label,
             pool=others,
         )
-        self.notes = tuple(notes)
+        self.notes = tuple(in_python(line, {}) for line in notes)
         self.video_ids = self._videos.ids
 
     def __len__(self) -> int:

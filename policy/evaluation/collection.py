@@ -97,17 +97,25 @@ def spend(
         looked: P of (M, 3), of the answers at each point; those of points that are not reached are not looked at.
         extra: (P, P, M), what it costs to go from point p to q; of the cheapest, [0, 0], to be there.
         budgets: how many, evenly spread between the cheapest and all that the rule would spend.
-        further: whether a video may go on from where it has gone to; if not, it goes on once.
+        further: whether a video goes on from point to point, each new answer deciding; if not, the cheapest answer
+            decides, and only the last point is computed beside it.
     """
     points, videos = len(looked), looked[0].shape[0]
     chance = [chances.at(point, looked[point]) for point in range(points)]
 
+    def costs_of(video: int, point: int) -> FloatArray:
+        """(P,): what it costs to come to another point from this one."""
+        if further or not point:
+            return np.asarray(extra[point, :, video])
+        return np.asarray(extra[0, :, video] - extra[0, point, video])
+
     def best(video: int, point: int) -> tuple[float, int, int] | None:
         """The step of a video that pays most: minus its gain per cost, so that the smallest comes first."""
-        gains = chance[point][1:, video] - chance[point][0, video]
+        seen = point if further else 0
+        gains = chance[seen][point - seen + 1 :, video] - chance[seen][point - seen, video]
         if not len(gains):
             return None
-        pays = gains / np.maximum(extra[point, point + 1 :, video], np.finfo(np.float64).tiny)
+        pays = gains / np.maximum(costs_of(video, point)[point + 1 :], np.finfo(np.float64).tiny)
         step = int(pays.argmax())
         return (-float(pays[step]), video, point + 1 + step) if pays[step] > 0 else None
 
@@ -117,9 +125,9 @@ def spend(
     steps: list[tuple[int, int, float]] = []
     while waiting:
         _, video, point = heappop(waiting)
-        steps.append((video, point, float(extra[at[video], point, video])))
+        steps.append((video, point, float(costs_of(video, int(at[video]))[point])))
         at[video] = point
-        if further and (step := best(video, point)) is not None:
+        if (step := best(video, point)) is not None:
             heappush(waiting, step)
     at[:] = 0
     total = np.cumsum([0.0, *(cost for _, _, cost in steps)])

@@ -18,8 +18,7 @@ that are not skipped. What is done here where the paper has something else, or l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import ClassVar, NamedTuple
 
@@ -45,6 +44,7 @@ from policy.method import (
     Prediction,
     class_probabilities,
     evaluate,
+    moved,
 )
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import mean_per_video, split_steps, split_videos
@@ -203,8 +203,7 @@ class ARNetNetwork(nn.Module):
             packed: any rows, laid out alike.
         """
         shares = chosen.actions[:, : self.streams]
-        of_rows = sum(shares[:, n, None] * each for n, each in enumerate(logits))
-        assert isinstance(of_rows, Tensor)
+        of_rows = (shares[:, :, None] * torch.stack([*logits], 1)).sum(1)
         classified = mean_per_video(shares.sum(1, keepdim=True), packed)  # shares of a video's rows
         looked = chosen.looked[:, None].to(of_rows)
         looks = mean_per_video(torch.cat([looked * logits[0], looked], 1), packed)
@@ -267,7 +266,8 @@ class ARNet(Method):
         config, model = self.config, self.model
         cheapest, *others = batch.inputs.values()
         rows, pretrains = [packed.data for packed in others], moment.progress < config.pretraining
-        tau = config.tau_start * (config.tau_end / config.tau_start) ** moment.progress
+        start, end = config.temperature_start, config.temperature_end
+        tau = start * (end / start) ** moment.progress
         dropout = config.dropout
         chosen = model.choose(
             cheapest, temperature=tau, generator=generator, dropout=dropout, skipping=not pretrains
@@ -349,29 +349,22 @@ class ARNet(Method):
         nearest = np.abs(costs - wanted[:, None]).argmin(axis=1)
         points = []
         for price in {*prices[nearest].tolist(), float(self.model.price)}:
-            with self.at_price(price):
+            with moved(self.model.price, price):
                 points.append(OperatingPoint(price, evaluate(self, videos, device=device)))
         by_cost = {float(point.predictions.gflops.mean()): point for point in points}
         return Curve(self.title, tuple(by_cost[cost] for cost in sorted(by_cost)))
 
-    @contextmanager
-    def at_price(self, value: float) -> Iterator[None]:
-        """Within it a GFLOP has this price; afterwards the one before."""
-        before = self.model.price.clone()
-        self.model.price.fill_(value)
-        try:
-            yield
-        finally:
-            self.model.price.copy_(before)
-
     @torch.no_grad()
     def prices(self, videos: VideoSet, device: torch.device) -> FloatArray:
-        """Descending: prices at which some choice turns, evenly by rank. No labels are looked at."""
+        """Descending: prices at which some choice turns, evenly by rank. No labels are looked at.
+
+        One, of 0, where all choices cost the same.
+        """
         model = self.model.to(device).eval()
         some = range(0, len(videos), -(-len(videos) // _MOST_VIDEOS))
         gflops = model.gflops.cpu().numpy()
         pairs = [(a, b) for a, b in combinations(range(len(gflops)), 2) if gflops[a] != gflops[b]]
-        turning = []
+        turning = [] if pairs else [np.zeros(1)]
         for batch in fed(videos, batched(some, self.config.batch), device):
             chosen = model.choose(next(iter(batch.inputs.values())))
             odds = chosen.log_odds[chosen.looked].double().cpu().numpy()
@@ -380,7 +373,7 @@ class ARNet(Method):
 
     def _gflops(self, price: float, videos: VideoSet, device: torch.device) -> float:
         """Mean per video."""
-        with self.at_price(price):
+        with moved(self.model.price, price):
             return float(evaluate(self, videos, device=device).gflops.mean())
 
 

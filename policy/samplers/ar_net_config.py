@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cache_schema import UserError
 from policy.config import NOT_NEGATIVE, PART, POSITIVE, SHARE, RunConfig, option
@@ -56,14 +55,14 @@ class ARNetConfig(RunConfig):
         sets_cost=True,
     )
     pretraining: float = option(
-        0.2,  # 10 epochs of each backbone, then 50
+        0.15,  # 15 epochs of each backbone, then 100: scripts_train_new.sh
         "Share of the epochs, at the beginning, in which the classifier of each stream is trained on all rows and "
         "nothing is decided.",
         PART,
     )
-    tau_start: float = option(5.0, "Gumbel-softmax temperature at the start.", POSITIVE)  # --init_tau
-    tau_end: float = option(
-        0.5,  # 5 · exp(−0.045 · 50): --exp_decay_factor, 50 epochs
+    temperature_start: float = option(5.0, "Gumbel-softmax temperature at the start.", POSITIVE)  # --init_tau
+    temperature_end: float = option(
+        0.5,  # 5 · exp(−0.045 · 50): --exp_decay_factor, of the first script's 50 epochs
         "Gumbel-softmax temperature at the end.",
         POSITIVE,
     )
@@ -73,12 +72,8 @@ class ARNetConfig(RunConfig):
         PART,
         search=(0.0, 0.5),
     )
-    epochs: int = option(60, "Passes over the training videos.", POSITIVE)
     lr: float = option(1e-3, "Learning rate of Adam.", POSITIVE, search=(1e-4, 1e-2))
     weight_decay: float = option(1e-4, "Of Adam.", NOT_NEGATIVE, search=(1e-6, 1e-2))
-
-    def reading(self, streams: Mapping[str, str]) -> ARNetConfig:
-        return replace(self, streams=tuple(streams.values()))
 
     def check_together(self) -> None:
         if len(self.streams) < 2:

@@ -63,7 +63,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Exits:
-    """What B videos are told after each of at most J steps.
+    """What is to be done with B videos after each of at most J steps.
 
     Attributes:
         going_on: (B, J) log-odds of going on; infinite at places that are no step of a video.
@@ -85,7 +85,7 @@ class Exits:
 
 
 class ExitNetwork(nn.Module):
-    """A network that is asked after every step.
+    """A network that decides after every step.
 
     Attributes:
         roles: of the streams it reads.
@@ -208,25 +208,24 @@ class ExitMethod(Method):
     # --- operating points ---
 
     @torch.no_grad()
-    def _steps_for_sale(self, videos: VideoSet, device: torch.device, *, gflops: bool) -> _Sale:
-        """At which thresholds each video's further steps are taken, and what each adds to the mean over videos."""
+    def _further_steps(self, videos: VideoSet, device: torch.device, *, gflops: bool) -> _FurtherSteps:
+        """Of videos, with their costs in GFLOPs, or in shares of the fine rows."""
         self.model.to(device).eval()
-        prices, costs, base = [], [], 0.0
+        thresholds, costs, base = [], [], 0.0
         parts = batched(range(len(videos)), self.config.batch)
         for batch in fed(videos, parts, device, rows=self.rows, scored=self.scored):
             lengths, inputs = self.inputs(batch)
             exits: Exits = self.model(inputs, lengths)
-            least = (
-                exits.going_on.cummin(1).values.cpu().numpy()
-            )  # a step is taken if none before has stopped
+            # A step is taken if the video has not stopped after any before it.
+            least = exits.going_on.cummin(1).values.cpu().numpy()
             for index, going_on, step in zip(batch.indices, least, exits.step.cpu().numpy(), strict=True):
                 length = videos.length(index)
                 places = np.searchsorted(step, np.arange(1, step[-1] + 1))
                 spent = np.array([self._spent(length, count, gflops) for count in range(1, step[-1] + 1)])
                 base += spent[0] / len(videos)
-                prices.append(going_on[places[:-1]])
+                thresholds.append(going_on[places[:-1]])
                 costs.append(np.diff(spent) / len(videos))
-        return _Sale(np.concatenate(prices), np.concatenate(costs), base)
+        return _FurtherSteps(np.concatenate(thresholds), np.concatenate(costs), base)
 
     def _spent(self, length: int, steps: int, gflops: bool) -> float:
         rows = len(self.rows(length))
@@ -236,13 +235,13 @@ class ExitMethod(Method):
 
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration
-        sale = self._steps_for_sale(videos, device, gflops=target.kind == "budget")
-        if target.value < sale.base:
+        steps = self._further_steps(videos, device, gflops=target.kind == "budget")
+        if target.value < steps.base:
             unit = "GFLOPs per video" if target.kind == "budget" else "of the rows"
             raise UserError(
-                f"{target}: the least that is possible is {sale.base:.4g} {unit}, with one step each"
+                f"{target}: the least that is possible is {steps.base:.4g} {unit}, with one step each"
             )
-        return sale.threshold(target.value)
+        return steps.threshold_within(target.value)
 
     def set_value(self, value: float, target: OperatingTarget) -> None:
         self.model.threshold.fill_(value)
@@ -250,9 +249,9 @@ class ExitMethod(Method):
     def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
         """At thresholds from one step for each video to all steps. Their mean costs on the calibration videos are
         closer to each other where they are low, as more is gained there."""
-        sale = self._steps_for_sale(calibration, device, gflops=True)
-        budgets = sale.base + np.linspace(0, 1, CURVE_POINTS)[1:-1] ** 2 * sale.costs.sum()
-        between = {sale.threshold(float(budget)) for budget in budgets}
+        steps = self._further_steps(calibration, device, gflops=True)
+        budgets = steps.base + np.linspace(0, 1, CURVE_POINTS)[1:-1] ** 2 * steps.costs.sum()
+        between = {steps.threshold_within(float(budget)) for budget in budgets}
         points = []
         for value in (FORCED, *sorted(between, reverse=True), -FORCED):
             with moved(self.model.threshold, value):
@@ -262,34 +261,35 @@ class ExitMethod(Method):
         return Curve(self.title, tuple(points))
 
 
-class _Sale(NamedTuple):
-    """Steps beyond the first of all videos, as goods.
+class _FurtherSteps(NamedTuple):
+    """The N steps of all videos beyond the first one of each.
 
     Attributes:
-        prices: (N,), thresholds up to which each is taken. costs: (N,), what it adds to the mean over videos.
+        thresholds: (N,), the highest at which each is taken.
+        costs: (N,), what each adds to the mean cost over videos.
         base: mean cost of the first steps.
     """
 
-    prices: npt.NDArray[np.float32]
+    thresholds: npt.NDArray[np.float32]
     costs: npt.NDArray[np.float64]
     base: float
 
-    def threshold(self, budget: float) -> float:
+    def threshold_within(self, budget: float) -> float:
         """The lowest at which the mean cost is at most the budget."""
-        order = np.argsort(-self.prices, kind="stable")
-        prices, total = self.prices[order], self.base + np.cumsum(self.costs[order])
-        edges = np.flatnonzero(np.diff(prices)) + 1  # equal ones are taken together
-        counts = np.array([0, *edges, len(prices)])
+        order = np.argsort(-self.thresholds, kind="stable")
+        falling, total = self.thresholds[order], self.base + np.cumsum(self.costs[order])
+        edges = np.flatnonzero(np.diff(falling)) + 1  # equal ones are taken together
+        counts = np.array([0, *edges, len(falling)])
         # A little more for what rounding has added to a sum.
         spent = np.concatenate([[self.base], total])[counts]
         affordable = counts[spent <= budget * (1 + 1e-9)][-1]
         if affordable == 0:
-            return float(prices[0]) + 1 if len(prices) else 0.0
-        last = prices[affordable - 1]
-        if affordable == len(prices):
+            return float(falling[0]) + 1 if len(falling) else 0.0
+        last = falling[affordable - 1]
+        if affordable == len(falling):
             return float(last) - 1
-        middle = np.float32((last + prices[affordable]) / 2)
-        return float(middle if middle > prices[affordable] else last)
+        middle = np.float32((last + falling[affordable]) / 2)
+        return float(middle if middle > falling[affordable] else last)
 
 
 def in_reading_order(packed: PackedSequence, lengths: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ What is other on a cache, and what was left open:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -130,17 +131,17 @@ class FrameExitNetwork(ExitNetwork):
         is_row = torch.arange(count, device=lengths.device) < lengths[:, None]
         rows = self.layer(dropped(scaled[is_row], dropout, generator))
         # Zero where there is no row, which is no maximum of what a ReLU has left.
-        pooled = rows.new_zeros(videos, count, rows.shape[1]).masked_scatter(is_row[:, :, None], rows)
-        pooled = pooled.cummax(1).values
-        read = dropped(pooled.flatten(0, 1), dropout, generator).view_as(pooled)
-        pairs = zip(self.classifiers, read.unbind(1), strict=False)
+        by_place = rows.new_zeros(videos, count, rows.shape[1]).masked_scatter(is_row[:, :, None], rows)
+        pooled = [*accumulate(by_place.unbind(1), torch.maximum)]  # several times as quick as cummax
+        read = torch.split(dropped(torch.cat(pooled), dropout, generator), videos)
+        pairs = zip(self.classifiers, read, strict=False)
         logits = torch.stack([classifier(features) for classifier, features in pairs], 1)
         going_on = [unsure(class_probabilities(logits[:, 0], self.multi_label), self.first_confidence)]
         for place, gate in zip(range(1, count), self.gates, strict=False):
             chooses = lengths > place + 1
             log_odds = logits.new_zeros(videos)
             if chooses.any():
-                decided = gate(pooled[chooses, place], pooled[chooses, place - 1])
+                decided = gate(pooled[place][chooses], pooled[place - 1][chooses])
                 log_odds = log_odds.masked_scatter(chooses, decided)
             going_on.append(log_odds)
         going_on += [logits.new_zeros(videos)] * (count - len(going_on))

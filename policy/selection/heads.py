@@ -15,6 +15,7 @@ from scipy.special import log_expit, log_softmax, logsumexp
 
 from cache_schema import CacheError, Stream, StreamSpec, UserError
 from cache_schema.command import count
+from cache_schema.names import some
 from cache_schema.scores import kind_of
 from policy.data.batches import RowChoice, VideoSet, batched
 from policy.networks.macs import linear_macs
@@ -193,14 +194,9 @@ def score_columns(spec: StreamSpec, classes: Sequence[str], names: Sequence[str]
     if missing:
         raise CacheError(
             f"stream {spec.name!r} has no class scores for {len(missing)} of the {len(classes)} classes of the "
-            f"labels: {_some(missing)}; it has {_some(names)}: {_OTHER_CLASSES}"
+            f"labels: {some(missing)}; it has {some(names)}: {_OTHER_CLASSES}"
         )
     return np.array([places[name] for name in classes], np.int64)
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first three."""
-    return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
 
 
 # --- out of fold ---

@@ -26,6 +26,7 @@ from cache_schema.command import (
     reading_options,
     tells_mistakes,
 )
+from cache_schema.names import did_you_mean
 from policy.baselines.config import FrameClassifierConfig, FramesConfig, GlimpsesConfig, JumpsConfig
 from policy.config import RunConfig, StepTrainingConfig, TrainingConfig, method_options, names_of
 from policy.deploy.arguments import Ids, VideosCommand, find_videos
@@ -80,6 +81,15 @@ SUBSTITUTE = click.option(
     metavar="PAPER=OURS",
     multiple=True,
     help="Read stream OURS where the paper has PAPER, and mark the rows; repeat it.",
+)
+
+
+FURTHER = click.option(
+    "--stream",
+    "further",
+    metavar="STREAM",
+    multiple=True,
+    help="Further stream, for the rows that take any number of them; repeat it.",
 )
 
 
@@ -505,7 +515,7 @@ for _name, _set in (*EXHIBITS.items(), *SELECTION.items(), *LOCALIZATION.items()
 
 _add(
     LEADERBOARD,
-    OF_LITEEVAL,
+    options(OF_LITEEVAL, FURTHER),
     f"""Every policy that takes streams of frames, on one cache at many budgets: a leaderboard.
 
     Each is trained once for each seed and judged at other thresholds, prices or numbers of rows. Methods of other
@@ -546,7 +556,8 @@ def all_tables(context: click.Context, /, paper: str, only: tuple[str, ...], **v
     names = [name for name in KNOWN if name in PAPERS[paper]]
     unknown = [name for name in only if name not in names]
     if unknown:
-        raise UserError(f"--only {unknown[0]}: of --paper {paper} there are: {', '.join(names)}")
+        known = ", ".join(names) + did_you_mean(unknown[0], names)
+        raise UserError(f"--only {unknown[0]}: of --paper {paper} there are: {known}")
     setting = _setting(values)
 
     from policy.sheets import page
@@ -607,7 +618,12 @@ def _make(folder: Path, context: click.Context, values: dict[str, Any]) -> None:
     if out is not None:
         output.check_folder(out)
     checked = order(
-        table, setting, values["substitute"], coarse=values.get("coarse"), fine=values.get("fine")
+        table,
+        setting,
+        values["substitute"],
+        coarse=values.get("coarse"),
+        fine=values.get("fine"),
+        further=values.get("further", ()),
     )
 
     from policy.sheets import terminal
@@ -628,7 +644,8 @@ def _setting(values: dict[str, Any]) -> Setting:
     common, of_pools, of_methods = _common(values)
     cache = FeatureCache(values["cache"])
     substitutes = [text.partition("=")[2] for text in values["substitute"]]
-    for stream in filter(None, (values.get("coarse"), values.get("fine"), *substitutes)):
+    streams = (values.get("coarse"), values.get("fine"), *values.get("further", ()), *substitutes)
+    for stream in filter(None, streams):
         cache[stream]
     labels = given_labels(values)
 
@@ -669,7 +686,7 @@ def _common(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], 
     users.pop("models", None)  # `Setting.models`
     paper = DATASETS.get(values["dataset"], PaperDataset("none"))
     name = values.get("recipe") or (DEFAULT_RECIPE if values["dataset"] == "none" else NO_RECIPE)
-    recipe_values = RECIPES.get(name, {}) if "recipe" in values else {}
+    recipe_values = RECIPES.get(name, {})
     config = configure("selector", users)
     assert isinstance(config, SelectorConfig)
     check_given(config, users)

@@ -14,8 +14,8 @@ SELECTOR = "localization-selector"
 
 
 def within_cache(table: PaperTable, streams: Substitution, cache: FeatureCache) -> PaperTable:
-    """The table without the rows of which the cache lacks a stream that the emphasised row does not read; notes
-    name them."""
+    """The table without the rows of which the cache lacks a stream that the emphasised row does not read, or with
+    what the paper prints of them alone; notes name them."""
     [needed] = [set(row.reads) for row in table.experiments if row.emphasised]
     left_out: dict[str, list[str]] = {}
     rows = []
@@ -25,8 +25,10 @@ def within_cache(table: PaperTable, streams: Substitution, cache: FeatureCache) 
             left_out.setdefault(paper, []).append(row.title)
         if not missing:
             rows.append(row)
+        elif row.published:
+            rows.append(replace(row, method=None, streams={}, lists={}, settings={}, usage_of=None))
     notes = [
-        f"Left out, for the cache has no stream {streams.stream(paper)}: {', '.join(titles)}."
+        f"Not trained, for the cache has no stream {streams.stream(paper)}: {', '.join(titles)}."
         for paper, titles in left_out.items()
     ]
     return replace(table, experiments=tuple(rows), notes=(*table.notes, *notes))

@@ -113,6 +113,7 @@ class Experiment:
         streams: the paper's stream for each role that the method reads.
         models: the paper's pool, for a method that chooses from one: "STREAM" or "STREAM:ROWS" each, the cheapest
             first. Such a method looks at the coarse stream or, without one, at the cheapest model of the pool.
+        lists: the paper's streams by configuration field, for each field that takes any number of them.
         settings: configuration fields that distinguish this row; they override the command line.
         usage_of: the experiment whose run with the same seed determines how often gates open.
         teacher_of: the experiment whose run with the same seed is the teacher.
@@ -129,6 +130,7 @@ class Experiment:
     group: str = METHODS_GROUP
     streams: Mapping[Role, str] = field(default_factory=dict)
     models: Sequence[str] = ()
+    lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     usage_of: str | None = None
     teacher_of: str | None = None
@@ -146,7 +148,8 @@ class Experiment:
     @property
     def reads(self) -> tuple[str, ...]:
         """All streams of the paper that it reads, each once."""
-        return tuple(dict.fromkeys((*self.streams.values(), *self.pool)))
+        listed = (stream for streams in self.lists.values() for stream in streams)
+        return tuple(dict.fromkeys((*self.streams.values(), *listed, *self.pool)))
 
 
 @dataclass(frozen=True)
@@ -214,11 +217,12 @@ class PaperTable:
 
     @property
     def pool(self) -> tuple[str, ...]:
-        """The paper's streams that its rows choose from, each once."""
+        """The paper's streams of the pools that its rows choose from, each once."""
         return tuple(dict.fromkeys(stream for one in self.experiments for stream in one.pool))
 
     @property
     def reads(self) -> tuple[str, ...]:
         """All streams of the paper that its rows read, each once."""
         by_role = (stream for streams in self.streams.values() for stream in streams)
-        return tuple(dict.fromkeys((*by_role, *self.pool)))
+        of_rows = (stream for row in self.experiments for stream in row.reads)
+        return tuple(dict.fromkeys((*by_role, *self.pool, *of_rows)))

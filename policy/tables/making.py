@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from policy.runs import choose_device
-from policy.tables.exhibits import MAKERS, WITH_INTERVALS, Exhibit, Material
+from policy.tables.exhibits import WITH_INTERVALS, Exhibit, Material, make
 from policy.tables.progress import ShownProgress
 from policy.tables.report import Report, make_report
 from policy.tables.requests import Order
@@ -28,14 +28,13 @@ def fill(ordered: Order, command: str, say: Callable[[str], None]) -> Report | E
         say(note)
     progress = ShownProgress(len(set(ordered.requests.values())) * len(setting.seeds))
     runs = carry_out(ordered, progress)
-    make = MAKERS[table.exhibit] if table.exhibit else None
-    resamples = setting.resamples if make is None or table.exhibit in WITH_INTERVALS else 0
+    resamples = setting.resamples if table.exhibit is None or table.exhibit in WITH_INTERVALS else 0
     intervals = find_intervals(
         runs, setting.runs, resamples=resamples, workers=setting.workers, progress=progress
     )
-    spread = "mean ± standard deviation" if resamples or make is None else "mean"
+    spread = "mean ± standard deviation" if resamples or table.exhibit is None else "mean"
     report = make_report(ordered, runs, intervals, command=command, spread=spread)
-    if make is None:
+    if table.exhibit is None:
         return report
     device = choose_device("auto" if setting.workers.elsewhere else setting.device)
-    return make(Material(report, ordered, device, say))
+    return make(table.exhibit, Material(report, ordered, device, say))

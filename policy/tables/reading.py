@@ -127,7 +127,7 @@ def _check_exhibit(about: _File, exhibit: ExhibitName | None, rows: Collection[E
             raise about.wrong(f"exhibit {exhibit!r} needs a row {method!r} of this method")
     if exhibit.startswith("selection-"):
         others = [name for name, method in trained.items() if not chooses(str(method))]
-        if others:
+        if others and exhibit != "selection-table":
             raise about.wrong(f"exhibit {exhibit!r}: the row {others[0]!r} does not choose from a pool")
     if exhibit.startswith("localization-"):
         others = [name for name, method in trained.items() if method not in _LOCALIZERS]
@@ -137,8 +137,8 @@ def _check_exhibit(about: _File, exhibit: ExhibitName | None, rows: Collection[E
             raise about.wrong(
                 f"exhibit {exhibit!r} needs one row that is emphasised, of localization-selector"
             )
-    if exhibit == "selection-table" and len(trained) != 1:
-        raise about.wrong(f"exhibit {exhibit!r} needs one row with a method; the others cite")
+    if exhibit == "selection-table" and sum(map(chooses, filter(None, trained.values()))) != 1:
+        raise about.wrong(f"exhibit {exhibit!r} needs one row with a method that chooses from a pool")
     if exhibit in ("selection-alpha", "selection-inputs") and sum(one.emphasised for one in rows) != 1:
         raise about.wrong(f"exhibit {exhibit!r} needs one row that is emphasised")
 
@@ -165,6 +165,7 @@ def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]
         group=file.text_or_none("group") or METHODS_GROUP,
         streams={role: streams.text(role) for role in _ROLES if role in streams.values},
         models=streams.texts("models"),
+        lists={name: streams.texts(name) for name in _lists(method) if name in streams.values},
         settings=_settings(file.part("settings"), method),
         usage_of=file.text_or_none("usage_of"),
         teacher_of=file.text_or_none("teacher_of"),
@@ -179,6 +180,16 @@ def _experiment(file: _File, columns: tuple[str, ...], datasets: tuple[str, ...]
     _check_streams(file, experiment)
     _check_method(file, experiment)
     return experiment
+
+
+def _lists(method: str | None) -> tuple[str, ...]:
+    """The options of a method that take any number of streams."""
+    options = fields(CONFIGS[method]) if method is not None and not chooses(method) else ()
+    return tuple(
+        option.name
+        for option in options
+        if option.metadata["metavar"] == "STREAM" and isinstance(option.default, tuple)
+    )
 
 
 def _view(part: _File) -> View:
@@ -224,7 +235,7 @@ def _settings(part: _File, method: str | None) -> Mapping[str, Any]:
         return {}
     config = CONFIGS[method]
     # The other fields are set elsewhere in the file, or for all rows.
-    elsewhere = {*_ROLES, *_run_options(method), "models", "seed"}
+    elsewhere = {*_ROLES, *_run_options(method), *_lists(method), "models", "seed"}
     allowed = names_of(config) - names_of(DataConfig) - elsewhere
     for name, value in part.values.items():
         if name not in allowed:
@@ -235,8 +246,9 @@ def _settings(part: _File, method: str | None) -> Mapping[str, Any]:
             raise part.wrong(f"{name}: {value!r} is not of its type, {_in_words(kind)}")
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in part.values.items()}
     teacher: dict[str, Any] = {"teacher": "given elsewhere"} if values.get("distill") else {}
+    lists: dict[str, Any] = dict.fromkeys(_lists(method), ("given", "elsewhere"))
     try:
-        config(**teacher, **values).check()
+        config(**teacher, **lists, **values).check()
     except UserError as error:
         raise part.wrong(str(error)) from error
     part.values.clear()

@@ -152,9 +152,11 @@ def make_report(
     papers = {
         role: [name for name in names if name not in table.pool] for role, names in table.streams.items()
     }
+    named = {name for names in papers.values() for name in (*names, *table.pool)}
+    further = [name for name in table.reads if name not in named]
     specs = {
         role: {paper: source.cache[streams.stream(paper)].spec for paper in names}
-        for role, names in (*papers.items(), ("model", table.pool))
+        for role, names in (*papers.items(), ("further", further), ("model", table.pool))
         if names
     }
     state = (

@@ -75,6 +75,7 @@ def requests(
             **row.settings,
             **{role: streams.stream(paper) for role, paper in row.streams.items()},
         }
+        fields |= {name: tuple(map(streams.stream, papers)) for name, papers in row.lists.items()}
         if row.models:
             fields["models"] = tuple(map(streams.model, row.models))
         if "threshold" in row.settings and "budget" not in row.settings:
@@ -205,8 +206,13 @@ def order(
     *,
     coarse: str | None = None,
     fine: str | None = None,
+    further: Sequence[str] = (),
 ) -> Order:
     """Check everything about a request before the first training.
+
+    Args:
+        coarse, fine: as `substitution` takes them.
+        further: streams of the cache, added to those of rows that take any number.
 
     Raises:
         UserError: something is wrong with it.
@@ -218,6 +224,8 @@ def order(
     elif setting.models:
         raise UserError(f"--model {setting.models[0]}: no row of {table.name} chooses from a pool of models")
     streams = substitution(table, substitutes, coarse=coarse, fine=fine)
+    if further:
+        table = with_further_streams(table, further)
     if table.streams_within_cache:
         table = clip_rows.within_cache(table, streams, setting.cache)
     check_streams(table, streams, setting.cache)
@@ -245,6 +253,15 @@ def order(
         else:
             find_videos(setting.videos, evaluations[0].ids)
     return Order(table, setting, streams, requested, source, timed)
+
+
+def with_further_streams(table: PaperTable, further: Sequence[str]) -> PaperTable:
+    """The table with these streams added to every list of streams."""
+    rows = (
+        replace(row, lists={name: (*papers, *further) for name, papers in row.lists.items()})
+        for row in table.experiments
+    )
+    return replace(table, experiments=tuple(rows))
 
 
 def _with_pool(table: PaperTable, setting: Setting) -> PaperTable:

@@ -71,12 +71,12 @@ def _kind(config: RunConfig) -> _Kind:
     pool = (tuple(method.pool(config)), tuple(method.held_out(config)))
     # Which model of a pool is the cheapest depends on how many rows each judges by.
     cheapest = isinstance(config, PoolConfig) and config.coarse is None and (config.models, config.rows)
-    return (*streams, *pool, cheapest, config.input_norm == "l2")
+    return (*streams, config.stream_names(), *pool, cheapest, config.input_norm == "l2")
 
 
 def _streams_of(config: RunConfig) -> int:
     method = METHODS[config.method]
-    return len(method.roles) + len(method.pool(config))
+    return len(config.stream_names()) + len(method.held_out(config))
 
 
 def _matched(data: Dataset, labels: LabelSet) -> set[str]:

@@ -122,7 +122,7 @@ def make(material: Material) -> Exhibit:
             "the training videos, which costs nothing. So a policy is worth the convex hull of its points and of "
             "that answer: it stands at each budget, which are 5, 10, 25 and 50 % of the dearest point of all.",
             f"Area: the mean of that hull over all budgets up to {gflops_text(high)} GFLOPs; low and high are the "
-            "ends of its 95 % bootstrap interval over videos.",
+            f"ends of its 95 % bootstrap interval over {material.drawn}.",
             _on_sharing(policies),
             "Oracle: for each video the cheapest point of any policy that is right, traded against cost.",
         ),

@@ -27,6 +27,7 @@ PAPER_MODELS = {"x3d-m": "x3d_m"}
 METRICS: Mapping[Metric, Measure] = {"top1": "top1_percent", "map": "map_percent"}
 """Metrics of `policy.selection.area`, and their names in tables."""
 
+SHOWN: tuple[Measure, ...] = ("gflops", "top1_percent", "map_percent")
 LEAD = with_ends(Column("lead, points", "lead", 2))
 OURS = (
     Column("method", "method"),
@@ -39,8 +40,8 @@ AREAS = (Column("method", "method"), *parts.ABOVE_RANDOM, *LEAD)
 
 
 def make(material: Material) -> Exhibit:
-    """From the only row with a method; the others cite."""
-    [ours] = [one for one in material.table.experiments if one.method is not None]
+    """From the only row that chooses from a pool; the others look at rows, or cite."""
+    [ours] = [one for one in material.table.experiments if one.models]
     selected = parts.select(material, ours.name)
     metric: Metric = "map" if selected.table.multi_label else "top1"
     compared = {name: _compared(selected, name, material) for name in METRICS}
@@ -88,7 +89,7 @@ def _rows(
 ) -> Iterator[list[Value]]:
     columns = _paper_columns(material)
     published = {one.name: _published(one, columns) for one in material.table.experiments}
-    means = material.means(ours.name, "gflops", "top1_percent", "map_percent")
+    means = material.means(ours.name, *SHOWN)
     cost = float(np.mean([run.result.gflops_mean for run in material.runs(ours.name)]))
     yield [selected.name, *means, *parts.in_points(None), *published.pop(ours.name)]
     single = single_models(selected.table)
@@ -109,7 +110,8 @@ def _rows(
         yield [name, cost, *heights, *above, *[None] * len(columns)]
     for row in material.report.rows:
         if row.name in published:
-            yield [row.experiment.title, *[None] * (len(OURS) - 1), *published[row.name]]
+            trained = material.means(row.name, *SHOWN) if row.built else [None] * len(SHOWN)
+            yield [row.title, *trained, *parts.in_points(None), *published[row.name]]
 
 
 def _compared(selected: parts.Selected, metric: Metric, material: Material) -> Comparison:
