@@ -21,8 +21,8 @@ What the paper leaves open, or a cache of features changes:
   glimpses of FrameGlimpse do, and training moves them.
 - The LSTM is told the place of the frame.
 - Selection goes a share of the way, which the state decides, to the place that it attends to in the memory
-  (`points`). What the state reads of the memory does not tell where it was found: the paper's selection cannot go
-  where a cheap row points before it has learned the place of each row from which looks paid.
+  (`points`). As we read the paper, positional encoding is in the weights of the attention alone: what the state
+  reads does not tell where it was found, and selection from the state alone cannot go where a cheap row points.
 - The state's query has a bias, so that the zero state before the first look can attend to something, too.
 - With several classes per video, m is the mean probability of its classes minus the largest of the others.
 """
