@@ -23,7 +23,7 @@ from policy.evaluation.predictions import Predictions
 from policy.finished import evaluate_run
 from policy.method import LEAST_PROBABILITY
 from policy.registry import configure
-from policy.runs import load_method, open_data, run_method
+from policy.runs import Listener, load_method, open_data, run_method
 from policy.samplers.confidence_exit import ConfidenceExit
 from policy.samplers.exits import exit_order
 from tests.caches import make_record, make_spec
@@ -244,6 +244,16 @@ def test_a_finished_run_is_moved(small: Data, tmp_path: Path) -> None:
         UserError, match=r"--budget 0\.01: the least that is possible is 0\.08 GFLOPs per video"
     ):
         evaluate_run(tmp_path / "run", *small, target=OperatingTarget("budget", 0.01))
+
+
+@pytest.mark.parametrize("name", ["confidence-exit", "scsampler"])
+def test_a_note_on_class_scores_of_the_cache(name: str, small: Data, tmp_path: Path) -> None:
+    notes: list[str] = []
+    for fine in ("scored", "fine_224"):
+        config = configure(name, SMALL, coarse="coarse_112", fine=fine, epochs=1)
+        run_method(config, *small, tmp_path / fine, device="cpu", listener=Listener(notes.append))
+    (note,) = (line for line in notes if "taken as they are" in line)
+    assert note.startswith("class scores of scored are taken as they are: if its network was trained on")
 
 
 def test_what_does_not_fit(small: Data, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from policy.data.opening import Dataset
 from policy.method import LEAST_PROBABILITY, Losses, Moment, class_probabilities
 from policy.networks.temperature import Calibration, calibration_sample
 from policy.samplers.exits import ExitMethod, ExitNetwork, Exits, ExitSession, Step, exit_order, unsure
-from policy.samplers.judge import RowJudge
+from policy.samplers.judge import RowJudge, notes_on_scores
 from policy.samplers.rows_config import ConfidenceExitConfig
 from policy.session import Session, TrainedRun
 
@@ -109,6 +109,9 @@ class ConfidenceExit(ExitMethod):
         return ", ".join(
             source_of_scores(stream.spec, data.classes) for stream in data.train.streams.values()
         )
+
+    def notes(self, data: Dataset) -> Sequence[str]:
+        return [*notes_on_scores(self.specs.values(), data.classes)]
 
     @classmethod
     def session(cls, run: TrainedRun, device: torch.device) -> Session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from torch import Tensor, nn
@@ -66,6 +66,16 @@ class RowJudge(nn.Module):
 
     def _by(self, frames: FrameClassifier) -> Callable[[Tensor], Tensor]:
         return lambda rows: class_probabilities(frames(rows), self.multi_label)
+
+
+def notes_on_scores(specs: Iterable[StreamSpec], classes: Sequence[str]) -> Iterator[str]:
+    """What to know of class scores that are judged by as they are."""
+    for spec in specs:
+        if score_columns(spec, classes) is not None:
+            yield (
+                f"class scores of {spec.name} are taken as they are: if its network was trained on the training "
+                "videos, it is surer of these than of others, and what is learned from that is worth less"
+            )
 
 
 def _fitted_rows(length: int) -> IntArray:

@@ -32,6 +32,7 @@ from policy.method import Losses, Moment, class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.packing import mean_per_video, video_of_row
 from policy.networks.readout import dropped
+from policy.samplers.judge import notes_on_scores
 from policy.samplers.rows_config import SCSamplerConfig, TopRowsConfig
 from policy.samplers.salient_rows import SalientRows, SalientRowsMethod
 from policy.training.losses import classification_losses
@@ -85,6 +86,9 @@ class SCSampler(SalientRowsMethod):
         super().__init__(config, data)
         self.fine_scores: list[Tensor] = []
         """(T,) of each training video, of its class in each row; before training there are none."""
+
+    def notes(self, data: Dataset) -> Sequence[str]:
+        return [*notes_on_scores([self.specs["fine"]], data.classes)]
 
     @torch.no_grad()
     def prepare(self, videos: VideoSet, device: torch.device) -> None:
