@@ -20,6 +20,7 @@ digits, and places in photographs, apart, trained and tested on features of eith
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -201,7 +202,8 @@ def speeds(
             lines.append([f"{request.name}, {name}", reasons[name], *"–––––"])
             continue
         clock_s, processor_s = spent[name]
-        quicker = f"{usual.clock_s / clock_s:.2f} ({usual.processor_s / processor_s:.2f})"
+        of_processor = usual.processor_s / processor_s if processor_s else math.nan  # too short for its clock
+        quicker = f"{usual.clock_s / clock_s:.2f} ({of_processor:.2f})"
         cells = [f"{1000 * clock_s / times / batch:.1f}", quicker, *cosines(features["fp32"], features[name])]
         lines.append([f"{request.name}, {name}", *cells, load()])
     return lines

@@ -45,7 +45,8 @@ def measured(
     """Seconds of an epoch, or of the fit, and of the curve; whether it has epochs."""
     assert row.method is not None
     roles = dict(zip(("coarse", "fine"), DIMS, strict=True))
-    streams = {role: roles[role] for role in row.streams}
+    streams: dict[str, object] = {role: roles[role] for role in row.streams}
+    streams |= {name: tuple(DIMS)[: len(papers)] for name, papers in row.lists.items()}
     usage = {"usage": 0.1} if row.method == "random-gating" else {}
     config = completed(row.method, {**streams, **usage, "epochs": 1}, usual_recipe(row.method))
 

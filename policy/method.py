@@ -104,6 +104,8 @@ class Method(ABC):
         operating_targets: the kinds of operating point that it can be moved to once it is trained.
         direct_target: the kind of them whose value is itself what decides, so that no videos are needed.
         trained_for_cost: whether options of its training decide what it costs, though it can be moved afterwards.
+        fits_at_once: whether `finish` fits it to the videos that it is given, where nothing is trained by descent;
+            of such a method, too, videos are held out for validation.
         is_incremental: whether a point of its `operating_curve` computes all that the cheaper ones do, and more,
             so that who goes on to it pays the difference.
         cross_fits: whether `refitted` can train what decides again on a part of the training videos.
@@ -120,6 +122,7 @@ class Method(ABC):
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ()
     direct_target: ClassVar[TargetKind] = "threshold"
     trained_for_cost: ClassVar[bool] = False
+    fits_at_once: ClassVar[bool] = False
     is_incremental: ClassVar[bool] = False
     cross_fits: ClassVar[bool] = False
     describes_training: ClassVar[bool] = False

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,7 +44,7 @@ from policy.training.checkpoint import read_weights, write_tensors, write_weight
 from policy.training.distributed import Ranks
 from policy.training.loop import CHECKPOINT, METRICS, Epoch, best_epoch, divergence_reported, train
 from policy.training.scalars import TENSORBOARD, WANDB
-from policy.training.validation import calibration_videos, split, validation_videos
+from policy.training.validation import finishing_videos, split, validation_videos
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "str": str,
@@ -356,15 +356,10 @@ def _carry_out(
     ranks.broadcast(method.by_descent and not trained)
     if trained:
         read_weights(folder / WEIGHTS, method.model)
-    elif not method.by_descent and (config.validation or config.validation_subset):
-        listener.note(f"{config.method} is not trained in epochs here: nothing is validated")
-    elif method.by_descent:
-        trained_on, held_out = split(method, data.train)
-        if len(held_out):
-            listener.note(
-                f"--validation {config.validation:g}: {len(held_out):,} of these "
-                f"{count(len(data.train), 'training videos')} held out, {len(trained_on):,} trained on"
-            )
+    else:
+        for note in _on_validation(method, data):
+            listener.note(note)
+    if not trained and method.by_descent:
         _set_teacher(method, data, device)
         _hand_over_runs(method, data, device)
         history = _train(
@@ -381,12 +376,28 @@ def _carry_out(
     method.model.to(device).eval()
     with divergence_reported(method, folder, config.epochs):
         if not trained:
-            method.finish(calibration_videos(method, data), device)
+            method.finish(finishing_videos(method, data), device)
             write_weights(folder / WEIGHTS, method.model)
         outcome = judge(method, data, device)
     outcome.save(folder, method, device, processes=ranks.size)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return outcome.result
+
+
+def _on_validation(method: Method, data: Dataset) -> Iterator[str]:
+    """How many videos are held out, and for what."""
+    config = method.config
+    trained_on, held_out = split(method, data.train)
+    if len(held_out):
+        yield (
+            f"--validation {config.validation:g}: {len(held_out):,} of these "
+            f"{count(len(data.train), 'training videos')} held out, {len(trained_on):,} trained on"
+        )
+    if not method.by_descent and (config.validation or config.validation_subset):
+        yield (
+            f"{config.method} is not trained in epochs here: "
+            + ("they are for its operating points" if method.fits_at_once else "nothing is validated")
+        )
 
 
 def _settled(

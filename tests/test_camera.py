@@ -268,7 +268,7 @@ def test_an_opened_run(cache: tuple[FeatureCache, LabelSet], tmp_path: Path) -> 
     one, other = opened.session(), opened.session()
     one.begin({name: np.zeros((1, 2)) for name in opened.streams})
     assert one.wanted() is not None and other.wanted() is None
-    with pytest.raises(UserError, match="not a finished run"):
+    with pytest.raises(UserError, match="no run folder of train-policy"):
         policy.open_run(tmp_path)
 
 

@@ -24,10 +24,10 @@ from policy.finished import evaluate_run
 from policy.localization.method import WTALC
 from policy.method import log_loss
 from policy.registry import METHODS, configure
-from policy.runs import Listener, load_method, open_data, run_method
+from policy.runs import Listener, load_method, make_method, open_data, run_method
 from policy.selection.method import Selector
 from policy.training.loop import Epoch, best_epoch
-from policy.training.validation import validate, validation_videos
+from policy.training.validation import split, validate, validation_videos
 from tests.planted import write_planted, write_planted_labels
 from tests.planted_actions import STREAMS, plant_actions, small
 from tests.pools import plant_pool
@@ -310,8 +310,7 @@ def test_a_teacher_need_not_have_been_validated(frames: World, tmp_path: Path) -
     assert frames.run(frames.config("liteeval", validation_subset="val", **teacher), tmp_path / "student")
 
 
-def test_what_has_no_epochs_is_not_validated(frames: World, tmp_path: Path) -> None:
-    """And is fitted to all training videos."""
+def test_what_has_no_epochs_is_fitted_to_what_is_not_held_out(frames: World, tmp_path: Path) -> None:
     notes: list[str] = []
     for name, asked in (
         ("plain", {}),
@@ -327,11 +326,19 @@ def test_what_has_no_epochs_is_not_validated(frames: World, tmp_path: Path) -> N
             device="cpu",
             listener=Listener(notes.append),
         )
-    assert notes.count("uniform is not trained in epochs here: nothing is validated") == 2
-    plain, *others = (
+    assert notes.count("uniform is not trained in epochs here: they are for its operating points") == 2
+    plain, share, subset = (
         load_file(tmp_path / name / "model.safetensors") for name in ("plain", "share", "subset")
     )
-    assert all(torch.equal(plain[key], other[key]) for other in others for key in plain)
+    assert all(torch.equal(plain[key], subset[key]) for key in plain)
+    # Of a share it is fitted to the others alone, as methods with epochs are trained on the others alone.
+    config = frames.config("uniform", classifier="cross-validated", validation=0.25)
+    data = open_data(config, frames.cache, frames.labels)
+    method = make_method(config, data)
+    trained_on, held_out = split(method, data.train)
+    assert len(held_out) == round(0.25 * len(data.train))
+    method.finish(data.train.part(trained_on.tolist()), torch.device("cpu"))
+    assert all(torch.equal(share[key], value) for key, value in method.model.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -472,7 +472,7 @@ def test_what_cannot_be_exported(
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file: cannot be made: File exists"):
         export_onnx(tmp_path / "run", tmp_path / "file")
-    with pytest.raises(UserError, match="not a finished run"):
+    with pytest.raises(UserError, match="no run folder of train-policy"):
         export_onnx(tmp_path, tmp_path / "phone")
     monkeypatch.setattr(LiteEvalSession, "graphs", lambda session: ())
     with pytest.raises(UserError, match="run: a run of liteeval, which is not exported"):

@@ -111,7 +111,11 @@ def test_a_table_of_paths_with_labels(tmp_path: Path) -> None:
     (tmp_path / "paths.csv").write_text("path,label\nvideos/001.mp4,0\nvideos/002.mp4,1\n")
     ran = extract(tmp_path / "paths.csv", tmp_path / "cache")
     assert ran.code == 1
-    assert ran.lines[0] == f"{tmp_path}/paths.csv: only its paths are read, not what stands beside them"
+    assert f"{tmp_path}/paths.csv: only its paths are read, not what stands beside them" in ran.lines
+    assert (
+        f"{tmp_path}/paths.csv: missing: 1 of the 2 it names, the first: {tmp_path}/videos/002.mp4"
+        in ran.lines[0]
+    )
     assert f"failed: {tmp_path}/videos/002.mp4: no such file" in ran.lines
     assert list(FeatureCache(tmp_path / "cache")[NAME]) == ["001"]
     elsewhere = extract(tmp_path / "paths.csv", tmp_path / "other", "--root", tmp_path / "videos").error

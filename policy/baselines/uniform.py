@@ -53,6 +53,7 @@ class Uniform(Method):
     """
 
     title = "Uniform"
+    fits_at_once = True
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
     gated = "fine"
 

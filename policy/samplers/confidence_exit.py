@@ -89,6 +89,7 @@ class ConfidenceExit(ExitMethod):
     """Stops when its answer is sure. Only classifiers of rows, and how sure they are, are fitted."""
 
     title = "Confidence exit"
+    fits_at_once = True
 
     config: ConfidenceExitConfig
     model: ConfidenceNetwork

@@ -24,6 +24,7 @@ class MotionDifference(SalientRowsMethod):
     """Averages class probabilities of the rows around which most changes. Only their classifier is fitted."""
 
     title = "Motion difference"
+    fits_at_once = True
 
     network = Changes
 

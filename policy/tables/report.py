@@ -230,7 +230,13 @@ def _trained_alike(order: Order) -> Iterable[str]:
                 values["validation"] = f"on subset {subset!r}"
             text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
             rows.setdefault(text, []).append(one.title)
-    if len(rows) == 1:
+    partly = {
+        one.title
+        for one in order.table.experiments
+        if (request := order.requests.get(one.name))
+        and any(hasattr(request.config, name) for name in names[:-1])
+    }
+    if len(rows) == 1 and partly == set(next(iter(rows.values()))):
         yield f"All rows that read over time were trained with {next(iter(rows))}."
     else:
         yield from (f"Trained with {text}: {', '.join(titles)}." for text, titles in rows.items())

@@ -24,13 +24,14 @@ def split(method: Method, videos: VideoSet) -> tuple[IntArray, IntArray]:
     """Positions of the training videos that a method is trained on, and of those that are held out from it.
 
     The latter are the share `validation` of its configuration, of each class as nearly as possible, and whole
-    groups; drawn by its seed. Without that option, or of a method that is not trained in epochs, there are none.
+    groups; drawn by its seed. Without that option, or of a method that is trained neither in epochs nor at once
+    (`Method.fits_at_once`), there are none.
 
     Raises:
         UserError: too few videos, or groups: one of the two has none.
     """
     share = method.config.validation
-    if not share or not method.by_descent:
+    if not share or not _holds_out(method):
         return np.arange(len(videos)), np.arange(0)
     count = round(share * len(videos))
     if not 0 < count < len(videos):
@@ -44,10 +45,14 @@ def split(method: Method, videos: VideoSet) -> tuple[IntArray, IntArray]:
     return np.setdiff1d(np.arange(len(videos)), held_out), held_out
 
 
+def _holds_out(method: Method) -> bool:
+    return method.by_descent or method.fits_at_once
+
+
 def validation_videos(method: Method, data: Dataset) -> VideoSet | None:
-    """The videos that are judged after each epoch; None where there are none, or no epochs."""
-    if not method.by_descent or data.validation is not None:
-        return data.validation if method.by_descent else None
+    """The videos that are held out, and judged after each epoch if there are epochs; None where there are none."""
+    if not _holds_out(method) or data.validation is not None:
+        return data.validation if _holds_out(method) else None
     _, held_out = split(method, data.train)
     return data.train.part(held_out.tolist()) if len(held_out) else None
 
@@ -55,6 +60,15 @@ def validation_videos(method: Method, data: Dataset) -> VideoSet | None:
 def calibration_videos(method: Method, data: Dataset) -> VideoSet:
     """The videos on which an operating point is found: those for validation, else all training videos."""
     return validation_videos(method, data) or data.train
+
+
+def finishing_videos(method: Method, data: Dataset) -> VideoSet:
+    """The videos that `Method.finish` is called with: those to find an operating point on or, of a method that it
+    fits, all that are not held out."""
+    if method.by_descent or not method.fits_at_once:
+        return calibration_videos(method, data)
+    trained_on, held_out = split(method, data.train)
+    return data.train.part(trained_on.tolist()) if len(held_out) else data.train
 
 
 def validate(method: Method, videos: VideoSet, device: torch.device) -> dict[str, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from cache_schema.costs import stream_cost
 from policy.data.batches import VideoSet
 from policy.evaluation.collection import Chances, extra_gflops, looks, spend
-from policy.evaluation.curves import FloatArray, oracle_choices, upper_hull
+from policy.evaluation.curves import FloatArray, oracle_choices
 from policy.evaluation.metrics import Interval
 from policy.evaluation.operating import Curve
 from policy.method import Method
@@ -35,6 +35,7 @@ STEPS = 30
 PRICES = 30
 """Trade-offs of the oracle."""
 ORACLE = "oracle"
+VALUE = "value: what sets a point, a number of rows or looks, a threshold in log-odds, a margin or a price"
 
 POINTS = (
     Column("policy", "policy"),
@@ -101,8 +102,11 @@ def make(material: Material) -> Exhibit:
     of_best = area(best, (0.0, high), 0).value
     board.append([None, ORACLE, *[None] * 3, of_best, *[None] * 2, *of_oracle, *[None] * 3])
     drawing = draw_multiples(
-        [_line(policy.name, _kind(policy), policy.curves) for policy in policies],
-        _line(ORACLE, "oracle", oracles),
+        [
+            _line(policy.name, _kind(policy), policy.curves, from_nothing[policy.name], high)
+            for policy in policies
+        ],
+        _line(ORACLE, "oracle", oracles, best, high),
         **material.titles(),
     )
     alt = "Top-1 accuracy against GFLOPs per video, a small panel for each policy, in the order of the leaderboard"
@@ -112,7 +116,7 @@ def make(material: Material) -> Exhibit:
             Sheet(material.report.heading, _columns(budgets), board),
             Sheet("What a row of each stream costs", STREAMS, [*_streams(material)]),
             Sheet("How each row is trained", COMMANDS, [*_commands(material, policies)], detail=True),
-            Sheet("Points of each policy", POINTS, [*_points(policies)], detail=True),
+            Sheet(f"Points of each policy ({VALUE})", POINTS, [*_points(policies)], detail=True),
         ),
         (Picture(drawing.png, alt),),
         notes=(
@@ -124,7 +128,9 @@ def make(material: Material) -> Exhibit:
             f"Area: the mean of that hull over all budgets up to {gflops_text(high)} GFLOPs; low and high are the "
             f"ends of its 95 % bootstrap interval over {material.drawn}.",
             _on_sharing(policies),
-            "Oracle: for each video the cheapest point of any policy that is right, traded against cost.",
+            "Ranks are by area; where intervals overlap, they say little. Oracle: for each video the cheapest "
+            "point of any policy that is right, traded against cost: with hindsight, and among many points, it is "
+            "hardly a bound. In the picture a line is what a policy is worth, dots are its own; grey: the others.",
         ),
     )
 
@@ -209,7 +215,7 @@ def _columns(budgets: Sequence[float]) -> list[Column]:
         Column("mAP %", "map_percent", heading="as trained"),
         *with_ends(Column("area %", "area_percent")),
         *(
-            Column(gflops_text(budget), f"top1_percent_at_{share:g}", heading="top-1 % at GFLOPs")
+            Column(f"% at {gflops_text(budget)}", f"top1_percent_at_{share:g}", heading="top-1 at GFLOPs")
             for share, budget in zip(SHARES, budgets, strict=True)
         ),
         *with_ends(Column("shared, points", "shared_gain", 2)),
@@ -220,19 +226,17 @@ def _kind(policy: Policy) -> Kind:
     return "control" if policy.is_control else "proposed" if policy.row.experiment.emphasised else "baseline"
 
 
-def _line(name: str, kind: Kind, curves: Sequence[Outcomes]) -> Line:
-    """All points of all seeds, and the mean of their hulls."""
+def _line(
+    name: str, kind: Kind, curves: Sequence[Outcomes], from_nothing: Sequence[Outcomes], high: float
+) -> Line:
+    """All points of all seeds, and what the policy is worth from the cheapest of them on, mean over seeds."""
     points = sorted(
         (float(cost), float(top1))
         for curve in curves
         for cost, top1 in zip(curve.costs, curve.top1, strict=True)
     )
-    begin = max(float(curve.costs.min()) for curve in curves)
-    corners = {
-        float(curve.costs[corner]) for curve in curves for corner in upper_hull(curve.costs, curve.top1)
-    }
-    costs = sorted(cost for cost in corners if cost >= begin)
-    hull = [(cost, float(np.mean([curve.height(cost) for curve in curves]))) for cost in costs]
+    budgets = np.geomspace(points[0][0], max(high, points[0][0]), STEPS)
+    hull = [(float(budget), _height(from_nothing, budget)) for budget in budgets]
     return Line(name, kind, [x for x, _ in points], [y for _, y in points], hull=hull)
 
 
@@ -278,6 +282,6 @@ def _on_sharing(policies: Sequence[Policy]) -> str:
     return (
         "Shared: by how much the collection gains where its videos share a budget, spent where the answers so far "
         "promise most (docs/policies.md), above the same policy spent alike on all of them, over all budgets; how "
-        "sure its answers are is found on the validation videos. None: a single point, drawn gates, or no such "
-        "videos."
+        "sure its answers are is found on the validation videos. –: a single point, drawn gates, or "
+        "no such videos."
     )

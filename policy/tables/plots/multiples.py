@@ -65,7 +65,7 @@ def draw_multiples(
         scale_percent(axes, min(ys), max(ys))
         for other in lines:
             axes.plot(*_hull(other), color=LIGHT, linewidth=0.6, alpha=0.6, zorder=1)
-        axes.plot(reference.xs, reference.ys, color=INK, linewidth=0.9, linestyle=":", zorder=2)
+        axes.plot(*_hull(reference), color=INK, linewidth=0.9, linestyle=":", zorder=2)
         colour = _COLOURS.get(line.kind, BLUE)
         axes.plot(*_hull(line), color=colour, linewidth=1.4, zorder=3)
         axes.plot(line.xs, line.ys, color=colour, linestyle="none", marker="o", markersize=2.6, zorder=4)
@@ -77,6 +77,6 @@ def draw_multiples(
 
 
 def _hull(line: Line) -> tuple[list[float], list[float]]:
-    """The corners of a line's hull, or the line itself where it has none."""
+    """What is drawn as a line: its hull, or the line itself where it has none."""
     corners = line.hull or list(zip(line.xs, line.ys, strict=True))
     return [x for x, _ in corners], [y for _, y in corners]
