@@ -11,8 +11,6 @@ budgets. The last columns are those rates on 91,000 videos (FCVID) and 100 epoch
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +19,7 @@ import click
 import torch
 
 from benchmarks.feeding import DIMS, ROWS, write_cache
-from benchmarks.tables import as_written, load, machine, markdown
+from benchmarks.tables import as_written, load, machine, markdown, seconds_of
 from cache_schema import FeatureCache
 from cache_schema.annotations import LabelSet
 from policy.registry import completed, usual_recipe
@@ -31,12 +29,6 @@ from policy.tables.experiment import Experiment
 from policy.tables.reading import read_table
 
 COLLECTION, EPOCHS = 91_000, 100
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def measured(
@@ -54,11 +46,11 @@ def measured(
         run = folder / f"{row.name}-{epochs}"
         return run_method(replace(config, epochs=epochs), cache, labels, run, device="cpu")
 
-    times = [seconds(partial(train, epochs)) for epochs in (1, 2)]
+    times = [seconds_of(partial(train, epochs)) for epochs in (1, 2)]
     data = open_data(config, cache, labels)
     run = folder / f"{row.name}-1"
     method = load_method(run, read_config(run), data)
-    curve = seconds(
+    curve = seconds_of(
         lambda: method.operating_curve(data.evaluation, data.evaluation, device=torch.device("cpu"))
     )
     has_epochs = method.by_descent

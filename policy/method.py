@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -493,6 +493,19 @@ def moved(threshold: Tensor, value: float) -> Iterator[None]:
         yield
     finally:
         threshold.copy_(before)
+
+
+def curve_at(
+    method: Method, threshold: Tensor, values: Iterable[float], videos: VideoSet, *, device: torch.device
+) -> Curve:
+    """A trained method at several values of a threshold, a buffer of its model that is left as it was."""
+    points = []
+    for value in values:
+        with moved(threshold, value):
+            judged = method.evaluate(videos, device=device)
+        assert isinstance(judged, Predictions), f"{method.title} says something else than class scores"
+        points.append(OperatingPoint(value, judged))
+    return Curve(method.title, tuple(points))
 
 
 def log_loss(predictions: Predictions, videos: VideoSet) -> float:

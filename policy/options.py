@@ -61,6 +61,12 @@ class Setting(click.Option):
         return self.field_value(text.split(",") if self.multiple else text, context)
 
 
+def _flag(metadata: Mapping[str, Any], name: str) -> str:
+    """The option of a field, or both of one that is true or false: "--multi-label/--single-label"."""
+    flag: str = metadata["flag"] or f"--{name.replace('_', '-')}"
+    return flag
+
+
 def setting(config: type, name: str) -> Callable[[C], C]:
     """The option for a field."""
     option = next(option for option in fields(config) if option.name == name)
@@ -78,7 +84,7 @@ def setting(config: type, name: str) -> Callable[[C], C]:
     elif kind is bool:
         of_kind = {"is_flag": True}
     return click.option(
-        metadata["flag"] or f"--{name.replace('_', '-')}",
+        _flag(metadata, name),
         name,
         cls=Setting,
         default=None if metadata["parse"] else default,
@@ -280,7 +286,7 @@ def config_words(config: RunConfig, usual: RunConfig) -> list[str]:
         value = getattr(config, option.name)
         if value == getattr(usual, option.name):
             continue
-        on, _, off = (option.metadata["flag"] or f"--{option.name.replace('_', '-')}").partition("/")
+        on, _, off = _flag(option.metadata, option.name).partition("/")
         if isinstance(value, bool):
             words.append(on if value else off)
         elif value is not None:

@@ -132,8 +132,8 @@ def uninformative(groups: Sequence[str], subset: str) -> str:
             f"WARNING: all videos of subset {subset!r} are of one group, {groups[0]!r}: none can be held out "
             "apart from the others, and intervals have no width"
         )
-    own = f"each video of subset {subset!r} is a group of its own, {some(groups)}"
-    return f"WARNING: {own}: the same as without groups"
+    each = f"each video of subset {subset!r} is a group of its own, {some(groups)}"
+    return f"WARNING: {each}: the same as without groups"
 
 
 def onehot(videos: Sequence[VideoLabel]) -> npt.NDArray[np.bool_]:

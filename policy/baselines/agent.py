@@ -18,9 +18,9 @@ from cache_schema.costs import stream_cost
 from policy.config import RunConfig
 from policy.data.batches import Role, VideoSet, unit_length
 from policy.data.opening import Dataset
-from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind
+from policy.evaluation.operating import Curve, OperatingTarget, TargetKind
 from policy.evaluation.predictions import Predictions
-from policy.method import Calibration, IntArray, Method, class_probabilities, moved
+from policy.method import Calibration, IntArray, Method, class_probabilities, curve_at, moved
 from policy.networks.readout import Readout
 from policy.networks.standardize import Standardize, fit_scale
 from policy.session import AlignedSession, FloatArray, Session, TrainedRun, Wanted
@@ -274,13 +274,7 @@ class AgentMethod(Method):
         self.model.to(device).eval()
         values = self.thresholds(calibration, device)
         places = np.linspace(0, len(values) - 1, min(len(values), POINTS)).round().astype(int)
-        points = []
-        for value in np.unique(values[places]).tolist():
-            with moved(self.model.threshold, value):
-                judged = self.evaluate(videos, device=device)
-            assert isinstance(judged, Predictions)
-            points.append(OperatingPoint(value, judged))
-        return Curve(self.title, tuple(points))
+        return curve_at(self, self.model.threshold, np.unique(values[places]).tolist(), videos, device=device)
 
 
 def stopping_thresholds(scores: Sequence[FloatArray]) -> FloatArray:

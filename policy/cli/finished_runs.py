@@ -56,7 +56,8 @@ _TARGET = options(
         type=float,
         help="Move the policy to this threshold: of LiteEval on the log-odds that the gate opens (0 is Algorithm "
         "1), of selectors on the confidence, or the price of a GFLOP; of FrameGlimpse the number of glimpses, of "
-        "FastForward on the log-odds of stopping, of AdaFrame the margin μ.",
+        "FastForward on the log-odds of stopping, of AdaFrame the margin μ, of FrameExit and confidence-exit on "
+        "the log-odds of going on (0 is as trained), of SCSampler and motion-difference the number of rows.",
     ),
     click.option(
         "--calibrate-subset",

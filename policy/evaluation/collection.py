@@ -41,7 +41,8 @@ class Chances:
     """Of being right at each of P points, from the looks of the answer at one of them.
 
     Attributes:
-        models: by point seen, then by point from that one on: a regression, or the same chance for all.
+        models: by the point whose answer is known, then by point from that one on: a regression, or one chance for
+            all videos.
     """
 
     models: tuple[tuple[Pipeline | float, ...], ...]
@@ -111,8 +112,8 @@ def spend(
 
     def best(video: int, point: int) -> tuple[float, int, int] | None:
         """The step of a video that pays most: minus its gain per cost, so that the smallest comes first."""
-        seen = point if further else 0
-        gains = chance[seen][point - seen + 1 :, video] - chance[seen][point - seen, video]
+        observed = point if further else 0
+        gains = chance[observed][point - observed + 1 :, video] - chance[observed][point - observed, video]
         if not len(gains):
             return None
         pays = gains / np.maximum(costs_of(video, point)[point + 1 :], np.finfo(np.float64).tiny)

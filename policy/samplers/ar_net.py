@@ -19,6 +19,7 @@ that are not skipped. What is done here where the paper has something else, or l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import ClassVar, NamedTuple
 
@@ -33,7 +34,7 @@ from cache_schema.costs import stream_cost
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, batched, fed, unit_length
 from policy.data.opening import Dataset
-from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind
+from policy.evaluation.operating import Curve, OperatingTarget, TargetKind
 from policy.evaluation.predictions import Judged, Predictions
 from policy.method import (
     Calibration,
@@ -43,6 +44,7 @@ from policy.method import (
     Moment,
     Prediction,
     class_probabilities,
+    curve_at,
     evaluate,
     moved,
 )
@@ -347,12 +349,10 @@ class ARNet(Method):
         costs = np.array([self._gflops(price, calibration, device) for price in prices])
         wanted = np.geomspace(costs.min(), costs.max(), CURVE_POINTS)
         nearest = np.abs(costs - wanted[:, None]).argmin(axis=1)
-        points = []
-        for price in {*prices[nearest].tolist(), float(self.model.price)}:
-            with moved(self.model.price, price):
-                points.append(OperatingPoint(price, evaluate(self, videos, device=device)))
-        by_cost = {float(point.predictions.gflops.mean()): point for point in points}
-        return Curve(self.title, tuple(by_cost[cost] for cost in sorted(by_cost)))
+        values = {*prices[nearest].tolist(), float(self.model.price)}
+        curve = curve_at(self, self.model.price, values, videos, device=device)
+        by_cost = {float(point.predictions.gflops.mean()): point for point in curve.points}
+        return replace(curve, points=tuple(by_cost[cost] for cost in sorted(by_cost)))
 
     @torch.no_grad()
     def prices(self, videos: VideoSet, device: torch.device) -> FloatArray:

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
 from policy.baselines.uniform import CLASSIFIER, score_columns, source_of_scores
-from policy.data.batches import Batch, Role, VideoSet
+from policy.data.batches import Role, VideoSet
 from policy.data.opening import Dataset
-from policy.method import LEAST_PROBABILITY, Losses, Moment, class_probabilities
+from policy.method import LEAST_PROBABILITY, class_probabilities
 from policy.networks.temperature import Calibration, calibration_sample
 from policy.samplers.exits import ExitMethod, ExitNetwork, Exits, ExitSession, Step, exit_order, unsure
 from policy.samplers.judge import RowJudge, notes_on_scores
 from policy.samplers.rows_config import ConfidenceExitConfig
+from policy.samplers.shared import FittedAtOnce
 from policy.session import Session, TrainedRun
 
 
@@ -85,11 +86,10 @@ class ConfidenceNetwork(ExitNetwork):
         return {CLASSIFIER: sum(macs * count for macs, count in zip(self.row_macs, read, strict=True))}
 
 
-class ConfidenceExit(ExitMethod):
+class ConfidenceExit(FittedAtOnce, ExitMethod):
     """Stops when its answer is sure. Only classifiers of rows, and how sure they are, are fitted."""
 
     title = "Confidence exit"
-    fits_at_once = True
 
     config: ConfidenceExitConfig
     model: ConfidenceNetwork
@@ -126,15 +126,8 @@ class ConfidenceExit(ExitMethod):
         return tuple(role for role, judge in self._judges() if judge.columns is not None)
 
     @property
-    def by_descent(self) -> bool:
-        return False
-
-    @property
     def trains(self) -> bool:
         return True
-
-    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
-        raise NotImplementedError("nothing is trained by gradient descent")
 
     @torch.no_grad()
     def finish(self, videos: VideoSet, device: torch.device) -> None:

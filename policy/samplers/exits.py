@@ -26,9 +26,8 @@ from cache_schema.costs import stream_cost
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, batched, fed, uniform_rows, unit_length
 from policy.data.opening import Dataset
-from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind
-from policy.evaluation.predictions import Predictions
-from policy.method import LEAST_PROBABILITY, Calibration, IntArray, Method, Prediction, moved
+from policy.evaluation.operating import Curve, OperatingTarget, TargetKind
+from policy.method import LEAST_PROBABILITY, Calibration, IntArray, Method, Prediction, curve_at
 from policy.networks.packing import lengths_of, packed_rows
 from policy.samplers.shared import further_streams
 from policy.session import AlignedSession, TrainedRun, Wanted
@@ -252,13 +251,8 @@ class ExitMethod(Method):
         steps = self._further_steps(calibration, device, gflops=True)
         budgets = steps.base + np.linspace(0, 1, CURVE_POINTS)[1:-1] ** 2 * steps.costs.sum()
         between = {steps.threshold_within(float(budget)) for budget in budgets}
-        points = []
-        for value in (FORCED, *sorted(between, reverse=True), -FORCED):
-            with moved(self.model.threshold, value):
-                predictions = self.evaluate(videos, device=device)
-            assert isinstance(predictions, Predictions)
-            points.append(OperatingPoint(value, predictions))
-        return Curve(self.title, tuple(points))
+        values = (FORCED, *sorted(between, reverse=True), -FORCED)
+        return curve_at(self, self.model.threshold, values, videos, device=device)
 
 
 class _FurtherSteps(NamedTuple):

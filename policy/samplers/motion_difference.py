@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from policy.data.batches import Batch, VideoSet
-from policy.method import Losses, Moment
+from policy.data.batches import VideoSet
 from policy.samplers.salient_rows import SalientRows, SalientRowsMethod
+from policy.samplers.shared import FittedAtOnce
 
 
 class Changes(SalientRows):
@@ -20,24 +20,16 @@ class Changes(SalientRows):
         return (F.pad(steps, (1, 0)) + F.pad(steps, (0, 1))) / neighbours.clamp_min(1)
 
 
-class MotionDifference(SalientRowsMethod):
+class MotionDifference(FittedAtOnce, SalientRowsMethod):
     """Averages class probabilities of the rows around which most changes. Only their classifier is fitted."""
 
     title = "Motion difference"
-    fits_at_once = True
 
     network = Changes
 
     @property
-    def by_descent(self) -> bool:
-        return False
-
-    @property
     def trains(self) -> bool:
         return self.model.fine.columns is None
-
-    def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
-        raise NotImplementedError("nothing is trained by gradient descent")
 
     def finish(self, videos: VideoSet, device: torch.device) -> None:
         self.model.fine.fit(videos, "fine", self.config.seed)

@@ -16,9 +16,8 @@ from policy.baselines.uniform import CLASSIFIER, score_columns, source_of_scores
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, unit_length
 from policy.data.opening import Dataset
-from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind, doubled_up_to
-from policy.evaluation.predictions import Predictions
-from policy.method import Calibration, IntArray, Method, Prediction, moved
+from policy.evaluation.operating import Curve, OperatingTarget, TargetKind, doubled_up_to
+from policy.method import Calibration, IntArray, Method, Prediction, curve_at
 from policy.networks.packing import lengths_of, marked, packed_rows, split_videos
 from policy.networks.standardize import Standardize
 from policy.samplers.judge import RowJudge
@@ -174,13 +173,8 @@ class SalientRowsMethod(Method):
 
     def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
         """At K of 1, 2, 4, … and all rows."""
-        points = []
-        for count in doubled_up_to(max(map(videos.length, range(len(videos))))):
-            with moved(self.model.top_rows, count):
-                predictions = self.evaluate(videos, device=device)
-            assert isinstance(predictions, Predictions)
-            points.append(OperatingPoint(count, predictions))
-        return Curve(self.title, tuple(points))
+        counts = doubled_up_to(max(map(videos.length, range(len(videos)))))
+        return curve_at(self, self.model.top_rows, counts, videos, device=device)
 
 
 class SalientRowsSession(AlignedSession):

@@ -10,6 +10,7 @@ import numpy as np
 from policy.evaluation.curves import FloatArray, hull_area, hull_height
 from policy.evaluation.metrics import Interval, percentile_interval, resampled_weights, weighted_mean
 from policy.evaluation.operating import Curve
+from policy.sheets.sheet import Value
 
 
 @dataclass(frozen=True)
@@ -73,33 +74,38 @@ class Outcomes:
 def area(curves: Sequence[Outcomes], budgets: tuple[float, float], resamples: int) -> Interval:
     """Mean over seeds of the area under the hull, in percent; without samples the interval is NaN."""
     value = float(np.mean([curve.area(budgets) for curve in curves]))
-    if not resamples:
-        return Interval(value, np.nan, np.nan)
-    return percentile_interval(
-        value, np.mean([curve.resampled_areas(budgets, resamples) for curve in curves], axis=0)
-    )
+    sampled = curves if resamples else ()
+    return _interval(value, [curve.resampled_areas(budgets, resamples) for curve in sampled])
 
 
 def gain(pairs: Sequence[tuple[Outcomes, Outcomes]], resamples: int) -> Interval:
     """By how much the hulls of the first of each pair are above those of the second, over the costs of both; as
     `area`."""
 
-    def budgets_of(one: Outcomes, other: Outcomes) -> tuple[float, float]:
-        return max(one.costs.min(), other.costs.min()), max(one.costs.max(), other.costs.max())
+    values, samples = [], []
+    for pair in pairs:
+        low, high = (float(max(limit(one.costs) for one in pair)) for limit in (np.min, np.max))
+        one, other = pair
+        values.append(one.area((low, high)) - other.area((low, high)))
+        if resamples:
+            areas, others = (each.resampled_areas((low, high), resamples) for each in pair)
+            samples.append(areas - others)
+    return _interval(float(np.mean(values)), samples)
 
-    value = [one.area(budgets_of(one, other)) - other.area(budgets_of(one, other)) for one, other in pairs]
-    samples = (
-        [
-            one.resampled_areas(budgets_of(one, other), resamples)
-            - other.resampled_areas(budgets_of(one, other), resamples)
-            for one, other in pairs
-        ]
-        if resamples
-        else []
-    )
+
+def as_values(interval: Interval | None, factor: float = 1.0) -> list[Value]:
+    """A figure and its ends, as in columns of `with_ends`, times a factor; what is NaN, or None, is left empty."""
+    if interval is None:
+        return [None] * 3
+    ends = interval.value, interval.low, interval.high
+    return [None if np.isnan(value) else factor * float(value) for value in ends]
+
+
+def _interval(value: float, samples: Sequence[FloatArray]) -> Interval:
+    """Of a mean over seeds, from the samples (B,) of each; NaN without any."""
     if not samples:
-        return Interval(float(np.mean(value)), np.nan, np.nan)
-    return percentile_interval(float(np.mean(value)), np.mean(samples, axis=0))
+        return Interval(value, np.nan, np.nan)
+    return percentile_interval(value, np.mean(samples, axis=0))
 
 
 def _area(costs: FloatArray, accuracies: FloatArray, budgets: tuple[float, float]) -> float:

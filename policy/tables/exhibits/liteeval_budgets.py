@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
-from policy.evaluation.curves import FloatArray, common_budgets, hull_area
-from policy.evaluation.metrics import percentile_interval, resampled_weights, weighted_mean
+from policy.evaluation.curves import common_budgets
 from policy.evaluation.operating import Curve
-from policy.liteeval.budgets import USAGES, oracle_curves, random_curve
+from policy.liteeval.budgets import USAGES, oracle_curves, random_curve, threshold_curve
 from policy.liteeval.config import LiteEvalConfig
 from policy.liteeval.method import LiteEvalMethod
 from policy.sheets.sheet import Column, Picture, Sheet, Value, with_ends
+from policy.tables.exhibits.areas import Outcomes, area, as_values
 from policy.tables.exhibits.averaged import COLUMNS, Averaged, averaged
 from policy.tables.exhibits.exhibit import Exhibit, Material
 from policy.tables.plots.curves import Kind, draw_against_cost
@@ -43,7 +39,7 @@ def make(material: Material) -> Exhibit:
             material.say(f"{row.title}, seed {one.config.seed}: evaluating {len(USAGES)} gate thresholds")
             method = one.method_of(LiteEvalMethod)
             videos = calibration_videos(method, one.data)
-            by_seed.append(method.operating_curve(one.evaluation, videos, device=device))
+            by_seed.append(threshold_curve(method, one.evaluation, USAGES, videos, device=device))
         curves.append(by_seed)
         kind: Kind = "proposed" if row.experiment.emphasised else "baseline"
         lines.append(averaged(row.title, kind, by_seed, point="threshold {:.3g}".format))
@@ -60,11 +56,13 @@ def make(material: Material) -> Exhibit:
         resampled = f", and its interval from {material.resamples:,} samples" if material.resamples else ""
         material.say(f"{row.title}: oracle and area{resampled}")
         oracles = oracle_curves(by_seed)
-        area, low, high = _area(by_seed, budgets, material.resamples)
+        found, of_random, of_oracle = (
+            area([*map(Outcomes.of, curves_of)], budgets, resamples)
+            for curves_of, resamples in ((by_seed, material.resamples), (random, 0), (oracles, 0))
+        )
         means = material.means(row.name, "usage_percent", "gflops", "top1_percent", "map_percent")
-        above_random = area - _area(random, budgets, 0)[0]
-        oracle_area = _area(oracles, budgets, 0)[0]
-        rows.append([row.title, 100 * config.gamma, *means, area, low, high, above_random, oracle_area])
+        above_random = found.value - of_random.value
+        rows.append([row.title, 100 * config.gamma, *means, *as_values(found), above_random, of_oracle.value])
         if row.experiment.emphasised:
             controls = [
                 averaged("random gates", "control", random, point="usage {:.0%}".format),
@@ -91,30 +89,3 @@ def make(material: Material) -> Exhibit:
             "at which the policy is right, traded against cost, at the same prices for all seeds.",
         ),
     )
-
-
-def _area(
-    curves: Sequence[Curve], budgets: tuple[float, float], resamples: int
-) -> tuple[float, float | None, float | None]:
-    """Mean over seeds of the area under the hull in percent, and its bootstrap interval."""
-    value = float(np.mean([_clipped_area(curve.gflops, 100 * curve.top1, budgets) for curve in curves]))
-    if not resamples:
-        return value, None, None
-    of_first = curves[0].points[0].predictions
-    weights = resampled_weights(len(of_first.video_ids), resamples, 0, of_first.groups)
-    areas = np.zeros(resamples)
-    for curve in curves:
-        predictions = [point.predictions for point in curve.points]
-        costs = [weighted_mean(one.gflops.mean(axis=0), weights) for one in predictions]
-        correct = [weighted_mean(100.0 * one.correct.mean(axis=0), weights) for one in predictions]
-        samples = zip(np.array(costs, np.float64).T, np.array(correct, np.float64).T, strict=True)
-        areas += np.array([_clipped_area(*sample, budgets) for sample in samples]) / len(curves)
-    interval = percentile_interval(value, areas)
-    return value, interval.low, interval.high
-
-
-def _clipped_area(costs: FloatArray, accuracies: FloatArray, budgets: tuple[float, float]) -> float:
-    """`hull_area`, starting at the cheapest point if that costs more than the least budget, which may happen in a
-    sample of the videos, or with an oracle."""
-    low, high = budgets
-    return hull_area(costs, accuracies, min(max(low, float(costs.min())), np.nextafter(high, low)), high)

@@ -13,14 +13,13 @@ from cache_schema.costs import stream_cost
 from policy.data.batches import VideoSet
 from policy.evaluation.collection import Chances, extra_gflops, looks, spend
 from policy.evaluation.curves import FloatArray, oracle_choices
-from policy.evaluation.metrics import Interval
 from policy.evaluation.operating import Curve
 from policy.method import Method
 from policy.options import config_words
 from policy.registry import completed, usual_recipe
 from policy.sheets.sheet import Column, Picture, Sheet, Value, with_ends
 from policy.sheets.words import gflops_text
-from policy.tables.exhibits.areas import Outcomes, area, gain
+from policy.tables.exhibits.areas import Outcomes, area, as_values, gain
 from policy.tables.exhibits.exhibit import Exhibit, Material, Trained
 from policy.tables.experiment import CONTROLS_GROUP
 from policy.tables.plots.curves import Kind, Line
@@ -96,8 +95,8 @@ def make(material: Material) -> Exhibit:
         as_trained = material.means(policy.row.name, "gflops", "top1_percent", "map_percent")
         heights = [_height(from_nothing[policy.name], budget) for budget in budgets]
         pairs = list(zip(policy.shared, policy.curves, strict=True)) if policy.shared else []
-        shared = _ends(gain(pairs, material.resamples)) if pairs else [None] * 3
-        board.append([place, policy.name, *as_trained, *_ends(areas[policy.name]), *heights, *shared])
+        shared = as_values(gain(pairs, material.resamples) if pairs else None)
+        board.append([place, policy.name, *as_trained, *as_values(areas[policy.name]), *heights, *shared])
     of_oracle = [_height(best, budget) for budget in budgets]
     of_best = area(best, (0.0, high), 0).value
     board.append([None, ORACLE, *[None] * 3, of_best, *[None] * 2, *of_oracle, *[None] * 3])
@@ -144,7 +143,7 @@ def _policy(material: Material, row: Row) -> Policy:
         curve = method.operating_curve(one.evaluation, calibration, device=material.device)
         curves.append(Outcomes.of(curve))
         values.append(tuple(point.value for point in curve.points))
-        held_out = one.data.validation or validation_videos(method, one.data)
+        held_out = validation_videos(method, one.data)
         if held_out is not None and (spent := _shared(method, one, curve, held_out, material)) is not None:
             shared.append(spent)
     return Policy(row, tuple(curves), tuple(values), tuple(shared) if len(shared) == len(curves) else ())
@@ -198,12 +197,6 @@ def _guess(material: Material) -> FloatArray:
 def _height(curves: Sequence[Outcomes], budget: float) -> float:
     """Mean over seeds."""
     return float(np.mean([curve.height(budget) for curve in curves]))
-
-
-def _ends(interval: Interval) -> list[Value]:
-    return [
-        None if np.isnan(value) else float(value) for value in (interval.value, interval.low, interval.high)
-    ]
 
 
 def _columns(budgets: Sequence[float]) -> list[Column]:

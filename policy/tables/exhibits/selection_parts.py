@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +15,7 @@ from policy.selection.curve import SelectionCurve
 from policy.selection.pool import PoolTable
 from policy.selection.pool_method import PoolMethod
 from policy.sheets.sheet import Column, Picture, Value, with_ends
+from policy.tables.exhibits.areas import as_values
 from policy.tables.exhibits.exhibit import Material
 from policy.tables.plots.curves import Kind, Line, draw_against_cost
 
@@ -261,7 +261,4 @@ def area_notes(compared: Comparison) -> list[str]:
 
 def in_points(difference: Interval | None) -> list[Value]:
     """Value and ends of a difference, in percentage points; None where there are none."""
-    if difference is None:
-        return [None, None, None]
-    ends = difference.value, difference.low, difference.high
-    return [None if math.isnan(value) else 100 * value for value in ends]
+    return as_values(difference, 100)
