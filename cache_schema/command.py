@@ -6,6 +6,7 @@ Exit codes: 0: done. 1: done, but some videos failed, each named with its reason
 
 from __future__ import annotations
 
+import errno
 import functools
 import re
 import signal
@@ -141,7 +142,8 @@ class Interrupted(click.ClickException):
 
 
 def tells_mistakes(command: Callable[P, R]) -> Callable[P, R]:
-    """A UserError becomes one line and exit code 2, Ctrl-C one and 130. All else is our mistake: a traceback."""
+    """A UserError becomes one line and exit code 2, Ctrl-C one and 130, and so does a path that is too long, which
+    fails wherever it is first looked for. All else is our mistake: a traceback."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -149,6 +151,10 @@ def tells_mistakes(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except UserError as error:
             raise RequestError(" ".join(str(error).split())) from error
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise RequestError(f"{error.filename}: {error.strerror}") from error
         except KeyboardInterrupt as interrupt:
             raise Interrupted from interrupt
 

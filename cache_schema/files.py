@@ -81,19 +81,22 @@ def replacing_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise OSError where a folder takes no files; a missing one is made for that, and removed again."""
-    missing = missing_folders(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    finally:
-        remove_empty(missing)
+    """Raise OSError where a folder takes no files or, as long as it is missing, where the one above it takes none.
+
+    It is not made for that: to remove it again would take it from another program that has just found it.
+    """
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    with tempfile.TemporaryFile(dir=there):
+        pass
 
 
 def missing_folders(folder: Path) -> tuple[Path, ...]:
-    """A folder and those above it as far as they are not there, the deepest first."""
-    return tuple(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    """A folder and those above it as far as they are not there, the deepest first; none where that cannot be told,
+    as of a name that is too long."""
+    try:
+        return tuple(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    except OSError:
+        return ()
 
 
 def remove_empty(folders: Iterable[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -30,17 +31,22 @@ def killed_at_random(*arguments: str | Path, watched: Path, kills: int = 6) -> I
 
     Gives the exit status after each; the last one may have been done before.
     """
+
+    def paths() -> set[str]:
+        # Unlike rglob it passes over folders that are gone before it has looked into them.
+        return {f"{at}/{name}" for at, *below in os.walk(watched) for name in (*below[0], *below[1])}
+
     moments = random.Random(0)
     code = "from cache_schema.cli import feature_cache; feature_cache()"
     for _ in range(kills):
-        before = set(watched.rglob("*"))
+        before = paths()
         process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         changes = moments.randint(1, 8)
-        while process.poll() is None and len(set(watched.rglob("*")) ^ before) < changes:
+        while process.poll() is None and len(paths() ^ before) < changes:
             time.sleep(0.0005)
         time.sleep(moments.uniform(0, 0.004))
         process.kill()

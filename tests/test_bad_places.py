@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click import Command
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from safetensors.torch import save_file
@@ -497,3 +498,41 @@ def test_decord_is_trusted_while_it_tells_the_truth(tmp_path: Path, lying: type[
         assert extract(path, tmp_path / name, "--decoder", "decord").code == 0
         assert lying.frames == 4
         assert_rows(FeatureCache(tmp_path / name)[NAME]["a"], path, [0, 25, 50, 75])
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (feature_cache, ("info", LONG)),
+        (feature_cache, ("import", LONG, "--stream", "a", "--into", "CACHE")),
+        (
+            feature_cache,
+            ("export", "CACHE", "--stream", "fine_224", "--format", "hf", "--out", f"{LONG}/out"),
+        ),
+        (batch_extract, ("VIDEOS", "--cache", LONG, "--stream", STREAM, "--weights", "random:0")),
+        (train_policy, ("uniform", "--cache", LONG, "--labels", "LABELS", "--fine", "f", "--out", "OUT")),
+        (
+            train_policy,
+            ("uniform", "--cache", "CACHE", "--labels", "LABELS", "--fine", "fine_224", "--out", LONG),
+        ),
+    ],
+)
+def test_a_path_that_is_too_long(
+    command: Command, words: tuple[str, ...], videos: Path, tmp_path: Path
+) -> None:
+    cache, labels = write_planted(tmp_path / "CACHE", train=4, test=2, classes=2, dim=4)
+    write_planted_labels(labels, tmp_path / "labels.csv")
+    places = {
+        "CACHE": cache.folder,
+        "LABELS": tmp_path / "labels.csv",
+        "VIDEOS": videos,
+        "OUT": tmp_path / "OUT",
+    }
+    given = [str(tmp_path / word) if LONG in word else str(places.get(word, word)) for word in words]
+    result = CliRunner().invoke(command, given)
+    assert result.exit_code == 2, result.output
+    assert re.fullmatch(rf"Error: .*{LONG}.*: File name too long", result.stderr.splitlines()[-1])
+    assert {path.name for path in tmp_path.iterdir()} == {"CACHE", "labels.csv", "videos"}

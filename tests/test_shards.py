@@ -12,7 +12,9 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -36,6 +38,7 @@ from cache_schema.cli import feature_cache
 from cache_schema.files import remove_stale_temporaries
 from cache_schema.index import open_table, write_index
 from cache_schema.schema import numbers_of, ranges, to_float16
+from cache_schema.shard import prepare_folder
 from tests.caches import make_partial, make_record, make_spec, write_stream
 
 TOOLS = {"thriftvid": "test"}
@@ -575,3 +578,27 @@ def test_costs_stand_beside_the_papers() -> None:
     assert lines["mobilenetv2_112"][1:4] == ["0.081", "0.162", "0.08"]
     assert lines["i3d_rgb_dense16"][1:4] == ["27.788", "55.575", "56.00"]
     assert len(json.loads(run("costs", "--json")[1])) == len(lines) - 2  # a title and the column names
+
+
+def test_several_begin_in_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    """As workers on several machines do: none takes from another what that has just found or made."""
+    workers = 4
+    for number in range(40):
+        folder, together = tmp_path / str(number) / "stream", threading.Barrier(workers)
+
+        def begin(worker: int, folder: Path = folder, together: threading.Barrier = together) -> Path:
+            together.wait()
+            prepare_folder(folder)
+            return write_shard(folder, make_spec(), [make_record(f"v{worker}", 2)], tools={})
+
+        with ThreadPoolExecutor(workers) as pool:
+            written = set(pool.map(begin, range(workers)))
+        assert set(folder.glob("*.h5")) == written and len(written) == workers
+
+
+def test_looking_whether_a_folder_can_be_written_to_leaves_no_trace(tmp_path: Path) -> None:
+    prepare_folder(tmp_path / "a" / "b")
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheError, match="file/stream: cannot write to the cache: Not a directory"):
+        prepare_folder(tmp_path / "file" / "stream")

@@ -221,6 +221,7 @@ def _trained_alike(order: Order) -> Iterable[str]:
     """How the rows that read over time were trained beside their papers: all alike, or which otherwise."""
     names = [*(option.name for option in fields(StepTrainingConfig)), "validation"]
     rows: dict[str, list[str]] = {}
+    partly = False  # whether some read over time, but have not all of these options
     for one in order.table.experiments:
         if (request := order.requests.get(one.name)) is None:
             continue
@@ -230,13 +231,9 @@ def _trained_alike(order: Order) -> Iterable[str]:
                 values["validation"] = f"on subset {subset!r}"
             text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
             rows.setdefault(text, []).append(one.title)
-    partly = {
-        one.title
-        for one in order.table.experiments
-        if (request := order.requests.get(one.name))
-        and any(hasattr(request.config, name) for name in names[:-1])
-    }
-    if len(rows) == 1 and partly == set(next(iter(rows.values()))):
+        elif any(values[name] is not None for name in names[:-1]):
+            partly = True
+    if len(rows) == 1 and not partly:
         yield f"All rows that read over time were trained with {next(iter(rows))}."
     else:
         yield from (f"Trained with {text}: {', '.join(titles)}." for text, titles in rows.items())
