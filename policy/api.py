@@ -82,6 +82,7 @@ class Run(runs.Run):
         classes_present: bool = False,
         usage: float | None = None,
         budget: float | None = None,
+        shared_budget: float | None = None,
         threshold: float | None = None,
         calibrate_subset: str | None = None,
         out: StrPath | None = None,
@@ -93,9 +94,11 @@ class Run(runs.Run):
 
         Args:
             eval_subset: by default that of the run.
-            usage, budget, threshold: at most one: the operating point to move the policy to, a share of rows,
-                mean GFLOPs per video, or what it decides by.
-            calibrate_subset: the videos on which a usage or a budget is found; by default the training videos.
+            usage, budget, shared_budget, threshold: at most one: the operating point to move the policy to, a
+                share of rows, mean GFLOPs per video (shared: each gets what its answers promise), or what it
+                decides by.
+            calibrate_subset: the videos on which a usage or a budget is found; by default the training videos, of
+                a shared budget those of them that the training held out.
             out: a run folder for what comes of it.
             described: with the method's details, which may take longer than the rest.
             note: is called with each line that the user should know.
@@ -114,7 +117,11 @@ class Run(runs.Run):
                 classes_present=classes_present,
             ),
             target=OperatingTarget.chosen(
-                usage=usage, budget=budget, threshold=threshold, calibrate_subset=calibrate_subset
+                usage=usage,
+                budget=budget,
+                shared_budget=shared_budget,
+                threshold=threshold,
+                calibrate_subset=calibrate_subset,
             ),
             calibrate_subset=calibrate_subset,
             device=choose_device(device),
@@ -133,6 +140,7 @@ class Run(runs.Run):
         labels_format: str | None = None,
         usage: float | None = None,
         budget: float | None = None,
+        shared_budget: float | None = None,
         threshold: float | None = None,
         calibrate_subset: str | None = None,
         device: str = "auto",
@@ -151,7 +159,11 @@ class Run(runs.Run):
             _opened(cache),
             labels=None if labels is None else _read(labels, labels_format),
             target=OperatingTarget.chosen(
-                usage=usage, budget=budget, threshold=threshold, calibrate_subset=calibrate_subset
+                usage=usage,
+                budget=budget,
+                shared_budget=shared_budget,
+                threshold=threshold,
+                calibrate_subset=calibrate_subset,
             ),
             calibrate_subset=calibrate_subset,
             device=choose_device(device),

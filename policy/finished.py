@@ -51,11 +51,13 @@ from policy.runs import (
     open_data,
     read_config,
     read_grouping,
+    read_sharing,
     settled_values,
 )
 from policy.session import TrainedRun
 from policy.training.checkpoint import read_weights, write_weights
 from policy.training.cross_fitting import FOLDS, cross_fitted
+from policy.training.sharing import evaluated, share
 from policy.training.validation import calibration_videos
 
 if TYPE_CHECKING:
@@ -246,7 +248,7 @@ def predict_run(
     point = None
     if target is not None:
         point = _moved(run, method, data, target, calibrate_subset, device, apart=False)
-    scores = np.asarray(method.evaluate(videos, device=device).class_probabilities, np.float32)
+    scores = np.asarray(evaluated(method, videos, device).class_probabilities, np.float32)
     return ClassProbabilities(videos.ids, data.classes, scores, failed, point)
 
 
@@ -392,6 +394,7 @@ class _Finished:
         data = Dataset(videos.part([0]), videos, self.trained.classes, ())
         method = METHODS[self.config.method].restored(replace(self.trained, config=self.config), data)
         read_weights(self.folder / WEIGHTS, method.model)
+        method.sharing = read_sharing(self.folder)
         return method, data
 
 
@@ -420,9 +423,12 @@ def _moved(
         subset: on which it is found; None: on the training videos.
         apart: refuse videos that are judged.
     """
+    method.sharing = None
     if target.kind == method.direct_target:
         return MovedPoint(target, method.move_to(target, (), device))
-    method.check_target(target)
+    shares = target.kind == "shared_budget"
+    if not shares:
+        method.check_target(target)
     if subset in (None, run.train_subset) and type(method).keeps_spending(run.config):
         words = "the training videos, each judged by regressions that have not seen it"
         run.note(f"{target} is set on {words}")
@@ -447,12 +453,20 @@ def _moved(
     trained_on = on_training and not held_out and not method.cross_fits
     if held_out:
         words += " that were held out from the training"
-    elif trained_on:
+    if shares:
+        if on_training and not held_out:
+            raise UserError(
+                f"{target}: how sure answers are shows on videos that {run.config.method} was not trained on: "
+                "name some with --calibrate-subset, or hold some out from its training with --validation"
+            )
+        method.sharing = share(method, target.value, videos, device)
+        return MovedPoint(target, method.sharing.price, words)
+    if trained_on:
         run.note(
             f"{target} is set on {words}, which {run.config.method} was trained on: others may use more or less; "
             "--calibrate-subset names a subset that it was not trained on"
         )
-    elif on_training and method.cross_fits:
+    elif on_training and not held_out:
         parts = count(min(FOLDS, independent(len(videos), videos.groups)), "parts")
         words += f", in {parts}, each judged by a selector that has not seen it"
         run.note(
@@ -488,7 +502,7 @@ def _write(
     """Write a run folder that keeps the operating point, and what came of the videos."""
     moved = {
         name: getattr(method.config, name)
-        for name in ("threshold", "budget", "usage")
+        for name in ("threshold", "budget", "usage", "frames")
         if name in run.content["config"]
     }
     held: list[Any] = [

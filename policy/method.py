@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from cache_schema import FeatureCache, UserError
 from cache_schema.costs import stream_cost
 from policy.config import RunConfig
-from policy.data.batches import Batch, Role, VideoSet, batched, every_row, fed, uniform_rows
+from policy.data.batches import Batch, Role, VideoSet, batched, every_row, fed
 from policy.data.opening import Dataset
+from policy.evaluation.collection import Sharing
 from policy.evaluation.ledger import Ledger, charge
 from policy.evaluation.operating import (
     Curve,
     OperatingPoint,
     OperatingTarget,
     TargetKind,
-    doubled_up_to,
 )
 from policy.evaluation.predictions import Judged, Predictions
 from policy.session import Session, TrainedRun
@@ -110,6 +110,7 @@ class Method(ABC):
             so that who goes on to it pays the difference.
         cross_fits: whether `refitted` can train what decides again on a part of the training videos.
         describes_training: whether its details need the training videos.
+        sharing: how its videos share a budget, if they do (`policy.training.sharing`).
         teacher: (M, C) on the device, a teacher's class probabilities of the M training videos; set before
             training where the configuration names one.
     """
@@ -128,6 +129,7 @@ class Method(ABC):
     describes_training: ClassVar[bool] = False
 
     model: nn.Module
+    sharing: Sharing | None = None
     teacher: Tensor | None = None
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
@@ -285,6 +287,21 @@ class Method(ABC):
         judged = self.evaluate(videos, device=device)
         assert isinstance(judged, Predictions), f"{self.title} says something else than class scores"
         return Curve(self.title, (OperatingPoint(float(judged.gflops.mean()), judged),))
+
+    @property
+    def operating_value(self) -> Tensor | None:
+        """The buffer of its model that a threshold, price or number of rows is in; None where it has none."""
+        return None
+
+    @property
+    def has_values(self) -> bool:
+        """Whether it can be judged `at_values`."""
+        return self.operating_value is not None
+
+    def at_values(self, values: Iterable[float], videos: VideoSet, *, device: torch.device) -> Curve:
+        """The trained method at several thresholds, prices or numbers of rows. It is left as it was."""
+        assert self.operating_value is not None, f"{self.title} has no such value"
+        return curve_at(self, self.operating_value, values, videos, device=device)
 
     @classmethod
     def keeps_spending(cls, config: RunConfig) -> bool:
@@ -470,18 +487,6 @@ def evaluate(
                     gates[draw, places] = method.gated is not None
             start = stop
     return with_costs(method, videos, scores, offsets, gates, row_counts, further_macs)
-
-
-def curve_of_rows(method: Method, videos: VideoSet, *, device: torch.device) -> Curve:
-    """A trained method on fewer uniformly spaced rows than it was trained on, and on more: 1, 2, 4, … and all.
-
-    Of a video that has fewer, all rows. Rows of a point are not among those of the next: who goes on pays anew.
-    """
-    lengths, points = np.diff(row_offsets(videos)).tolist(), []
-    for count in doubled_up_to(max(lengths)):
-        rows = [uniform_rows(length, count) for length in lengths]
-        points.append(OperatingPoint(count, evaluate(method, videos, device=device, rows=rows)))
-    return Curve(method.title, tuple(points))
 
 
 @contextmanager

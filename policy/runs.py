@@ -5,6 +5,7 @@ RUN/settled.json             what a choice left to the training videos, and why 
 RUN/metrics.jsonl            a line per epoch
 RUN/checkpoint.safetensors   while unfinished: weights, optimiser, generator
 RUN/model.safetensors        the final weights
+RUN/sharing.json             of a policy whose videos share a budget, how
 RUN/session.safetensors      further tensors that a method keeps for raw video, if any
 RUN/predictions.npz          per video of the evaluation subset: scores, gates, MACs by stream and network
 RUN/details.json             further results of a method, if it has any
@@ -37,13 +38,15 @@ from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, w
 from policy.config import RunConfig
 from policy.data.batches import Role, VideoSet
 from policy.data.opening import GROUPS, Dataset, open_dataset
+from policy.evaluation.collection import Sharing
 from policy.evaluation.predictions import DETECTIONS, Judged, Predictions
-from policy.method import Method, evaluate
+from policy.method import Method
 from policy.registry import CONFIGS, METHODS
 from policy.training.checkpoint import read_weights, write_tensors, write_weights
 from policy.training.distributed import Ranks
 from policy.training.loop import CHECKPOINT, METRICS, Epoch, best_epoch, divergence_reported, train
 from policy.training.scalars import TENSORBOARD, WANDB
+from policy.training.sharing import evaluate_shared, evaluated
 from policy.training.validation import finishing_videos, split, validation_videos
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -57,9 +60,12 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 RESULT = "result.json"
 SETTLED = "settled.json"
 DETAILS = "details.json"
+SHARED = "shared"
+"""In the details, what a budget gains that videos share."""
 CHOICES = "choices.csv"
 WEIGHTS = "model.safetensors"
 SESSION = "session.safetensors"
+SHARING = "sharing.json"
 
 PREDICTIONS = "predictions.npz"
 _FILES = frozenset(
@@ -70,6 +76,7 @@ _FILES = frozenset(
         CHECKPOINT,
         WEIGHTS,
         SESSION,
+        SHARING,
         PREDICTIONS,
         *DETECTIONS,
         DETAILS,
@@ -154,6 +161,8 @@ class Outcome:
         tensors = method.session_tensors()
         if tensors:
             write_tensors(folder / SESSION, tensors)
+        if method.sharing is not None:
+            write_json(folder / SHARING, method.sharing.as_json())
         self.judged.save(folder / PREDICTIONS)
         if self.details:
             write_json(folder / DETAILS, dict(self.details))
@@ -169,11 +178,16 @@ def judge(method: Method, data: Dataset, device: torch.device, *, described: boo
     Args:
         described: with details.
     """
-    judged = method.evaluate(data.evaluation, device=device)
+    details = dict(method.details(data, device)) if described else {}
+    if method.sharing is None:
+        judged = method.evaluate(data.evaluation, device=device)
+    else:
+        shared = evaluate_shared(method, method.sharing, data.evaluation, device)
+        judged, details[SHARED] = shared.predictions, shared.as_json()
     return Outcome(
         judged,
         Result.of(method.config.method, method, judged, len(data.classes)),
-        method.details(data, device) if described else {},
+        details,
         method.listing(data.evaluation, device),
     )
 
@@ -473,8 +487,21 @@ def load_method(folder: Path, config: RunConfig, data: Dataset) -> Method:
     read_result(folder)
     method = make_method(with_settled(config, folder), data)
     read_weights(folder / WEIGHTS, method.model)
+    method.sharing = read_sharing(folder)
     method.model.eval()
     return method
+
+
+def read_sharing(folder: Path) -> Sharing | None:
+    """How the videos of a finished run share a budget; None where they do not. Raises UserError where the file
+    that says so is damaged."""
+    path = folder / SHARING
+    if not path.exists():
+        return None
+    try:
+        return Sharing.from_json(read_json(path))
+    except (KeyError, TypeError, ValueError) as error:
+        raise not_ours(path) from error
 
 
 def teacher_probabilities(folder: Path, data: Dataset, *, device: torch.device) -> Tensor:
@@ -490,7 +517,9 @@ def teacher_probabilities(folder: Path, data: Dataset, *, device: torch.device) 
         UserError: the run is not finished, or was trained for other classes or on other videos or features.
     """
     method, data = _load_for("teacher", folder, data)
-    scores = evaluate(method, data.train, device=device).scores
+    judged = evaluated(method, data.train, device)
+    assert isinstance(judged, Predictions), "a teacher gives class scores"
+    scores = judged.scores
     return torch.from_numpy(scores.mean(axis=0)).to(device)
 
 

@@ -214,6 +214,18 @@ class Session(ABC):
         """Their sum."""
         return sum(self.macs_by_name.values())
 
+    @property
+    def operating_value(self) -> Tensor | None:
+        """The threshold, price or number of rows that it decides by, to be changed in place; None where there is
+        none. Sessions for other videos may have the same."""
+        return None
+
+    def resume(self) -> None:  # noqa: B027  # most see by themselves that there is more to do
+        """Go on with a video that was done, after a change of `operating_value` that computes more of it.
+
+        Only of a method that `is_incremental`.
+        """
+
     def graphs(self) -> Sequence[Graph]:
         """The policy's networks for other runtimes; none where nobody has written them."""
         return ()

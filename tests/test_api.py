@@ -333,7 +333,9 @@ def test_lines_name_arguments_and_commands_keep_their_options(
     run.evaluate(*places, usage=0.5)
     told = capsys.readouterr().out
     assert "usage 0.5 is set on " in told and "; calibrate_subset names a subset" in told and "--" not in told
-    with pytest.raises(UserError, match=r"^calibrate_subset says on which videos usage or budget is found"):
+    with pytest.raises(
+        UserError, match=r"^calibrate_subset says on which videos usage, budget or shared_budget is found"
+    ):
         run.evaluate(*places, calibrate_subset="test")
     undivided, lines = planted / "undivided.csv", (planted / "labels.csv").read_text().splitlines()
     undivided.write_text("\n".join(line.rpartition(",")[0] for line in lines))

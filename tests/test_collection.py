@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from policy.evaluation.collection import Chances, Spent, extra_gflops, looks, spend
+from policy.evaluation.collection import Chances, Costs, Rule, Sharing, Steps, looks
 from policy.evaluation.ledger import Ledger
 from policy.evaluation.predictions import Predictions
+from policy.evaluation.rehearsal import Rehearsal
+from policy.evaluation.reuse import Reuse
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,81 +62,135 @@ def test_a_point_that_is_always_right_has_a_chance_below_one() -> None:
     assert chances.at(0, np.zeros((1, 3))).ravel() == pytest.approx([1 / 10, 9 / 10])
 
 
-def naive(
-    chances: Chances, looked: list[Floats], extra: Floats, further: bool
-) -> list[tuple[int, int, float]]:
-    """The greedy rule with plain loops: of all videos and points the step that pays most, again and again; without
-    `further` by what the cheapest answers look like, and of costs beside them."""
+def naive(chances: Chances, looked: list[Floats], extra: Floats, rule: Rule) -> list[tuple[int, int, float]]:
+    """The greedy rule with plain loops: of all videos and points the step that pays most, again and again."""
     points, videos = len(looked), len(looked[0])
-    at = [0] * videos
+    at = [rule.start] * videos
     steps: list[tuple[int, int, float]] = []
     while True:
-        best: tuple[float, int, int] | None = None
+        best: tuple[float, int, int, float] | None = None
         for video in range(videos):
-            seen = at[video] if further else 0
+            seen = at[video] if rule.further else rule.start
             chance = chances.at(seen, looked[seen][video : video + 1])[:, 0]
             for point in range(at[video] + 1, points):
                 gain = chance[point - seen] - chance[at[video] - seen]
-                paid = extra[0, at[video], video] if not further and at[video] else 0
-                pays = gain / (extra[seen, point, video] - paid)
-                if pays > 0 and (best is None or pays > best[0]):
-                    best = pays, video, point
+                paid = extra[seen, at[video], video] if at[video] > seen else 0
+                cost = extra[seen, point, video] - paid
+                if gain > 0 and (best is None or gain / cost > best[0]):
+                    best = gain / cost, video, point, cost
         if best is None:
             return steps
-        _, video, point = best
-        seen = at[video] if further else 0
-        paid = extra[0, at[video], video] if not further and at[video] else 0
-        steps.append((video, point, float(extra[seen, point, video] - paid)))
+        _, video, point, cost = best
+        steps.append((video, point, float(cost)))
         at[video] = point
 
 
+@pytest.mark.parametrize("start", [0, 1])
 @pytest.mark.parametrize("further", [True, False])
-def test_the_step_that_pays_most_comes_first(further: bool) -> None:
+def test_the_step_that_pays_most_comes_first(further: bool, start: int) -> None:
     random = np.random.default_rng(1)
-    chances = Chances.fit(*drawn(random, 3, 200))
-    looked, _ = drawn(random, 3, 12)
-    totals = np.cumsum(random.uniform(0.5, 2, (3, 12)), axis=0)
+    chances = Chances.fit(*drawn(random, 4, 200))
+    looked, _ = drawn(random, 4, 12)
+    totals = np.cumsum(random.uniform(0.5, 2, (4, 12)), axis=0)
     extra = np.maximum(totals[None] - totals[:, None], 0)
-    extra[0, 0] = totals[0]
-    steps = naive(chances, looked, extra, further)
-    spent = spend(chances, looked, extra, 7, further=further)
-    whole = sum(cost for _, _, cost in steps)
-    for row, most in enumerate(np.linspace(0, whole, 7)):
-        at, costs, total = [0] * 12, list(totals[0]), 0.0
-        for video, point, cost in steps:
-            if total + cost > most * (1 + 1e-12):
-                break
-            at[video], costs[video], total = point, costs[video] + cost, total + cost
-        assert spent.points[row].tolist() == at
-        assert spent.costs[row] == pytest.approx(costs)
+    rule = Rule(start, further)
+    chance = [chances.at(point, each) for point, each in enumerate(looked)]
+    steps = rule.steps(chance, extra, extra)
+    expected = naive(chances, looked, extra, rule)
+    assert [*zip(steps.videos, steps.points, steps.costs.round(9), strict=True)] == [
+        (video, point, pytest.approx(cost)) for video, point, cost in expected
+    ]
+    assert (np.diff(steps.prices) <= 0).all()
+    for taken in range(len(expected) + 1):
+        at = [start] * 12
+        for video, point, _ in expected[:taken]:
+            at[video] = point
+        assert steps.ends(taken, start, 12).tolist() == at
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 4), st.integers(1, 6), st.integers(2, 5), st.booleans(), st.integers(0, 99))
-def test_more_is_spent_on_the_same_videos(
-    points: int, videos: int, budgets: int, further: bool, seed: int
-) -> None:
+def test_steps_of_one_price_are_taken_together() -> None:
+    steps = Steps(np.array([3.0, 2.0, 2.0, 1.0]), np.arange(4), np.ones(4, np.int64), np.ones(4))
+    assert [steps.within(budget) for budget in (0.5, 1, 2, 3, 4, 9)] == [0, 1, 1, 3, 4, 4]
+
+
+def collection(random: np.random.Generator, videos: int) -> list[Predictions]:
+    """Two points: half of the videos are right at once and look so; the others are so at the dear point alone."""
+    easy = np.arange(videos) < videos / 2
+    sure = np.where(easy, random.uniform(0.8, 1.0, videos), random.uniform(0.4, 0.6, videos))
+    cheap = np.stack([sure, 1 - sure], axis=1)
+    labels = np.stack([easy, ~easy], axis=1)  # the second class, where it is not right at once
+    cheap[~easy & (sure < 0.5)] = cheap[~easy & (sure < 0.5)][:, ::-1]
+    dear = np.where(labels, 0.95, 0.05)
+    return [at_cost(cheap, labels, np.ones(videos)), at_cost(dear, labels, np.full(videos, 10.0))]
+
+
+def at_cost(scores: Floats, labels: npt.NDArray[np.bool_], gflops: Floats) -> Predictions:
+    """Of videos of one row."""
+    videos = len(scores)
+    return Predictions(
+        tuple(map(str, range(videos))),
+        labels,
+        scores.astype(np.float32)[None],
+        np.arange(videos + 1),
+        np.zeros((1, videos), np.uint8),
+        np.ones(videos, np.int64),
+        Ledger({"a network": (gflops * 1e9).astype(np.int64)[None]}),
+    )
+
+
+@pytest.mark.parametrize("further", [True, False])
+def test_what_is_unsure_gets_the_budget(further: bool) -> None:
+    random, reuse = np.random.default_rng(0), Reuse(further)
+    rehearsal = Rehearsal.of(collection(random, 400), reuse)
+    points = collection(random, 400)
+    looked = [looks(each.class_probabilities) for each in points]
+    for share in (0.2, 0.4):
+        budget = 1 + share * (9 if further else 10)
+        sharing = rehearsal.sharing(budget, [0.0, 1.0])
+        shared = reuse.answered(points, 0, sharing.last_points(looked, points[0].lengths))
+        assert shared.gflops.mean() == pytest.approx(budget, rel=0.15)
+        assert shared.top1() > 0.5 + 0.5 * share + 0.1  # the same budget, spent on videos at random
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 4), st.booleans(), st.integers(0, 99), st.floats(0, 1.2))
+def test_a_price_keeps_a_budget(points: int, further: bool, seed: int, share: float) -> None:
+    """Of the videos on which it is found: what they spend is within the budget, and a step more is not."""
     random = np.random.default_rng(seed)
-    chances = Chances.fit(*drawn(random, points, 30))
-    looked, _ = drawn(random, points, videos)
-    totals = np.cumsum(random.uniform(0, 2, (points, videos)), axis=0)
-    extra = np.maximum(totals[None] - totals[:, None], 0)
-    extra[0, 0] = totals[0]
-    spent = spend(chances, looked, extra, budgets, further=further)
-    assert spent.points.shape == spent.costs.shape == (budgets, videos)
-    assert (spent.points[0] == 0).all() and (np.diff(spent.points, axis=0) >= 0).all()
-    assert spent.costs[0] == pytest.approx(totals[0]) and (np.diff(spent.costs, axis=0) >= 0).all()
+    videos = 30
+    labels = np.eye(3, dtype=np.bool_)[random.integers(0, 3, videos)]
+    totals = np.cumsum(random.integers(1, 3, (points, videos)), axis=0).astype(np.float64)
+    answers = [at_cost(random.dirichlet(np.ones(3), videos), labels, total) for total in totals]
+    reuse = Reuse(incremental=further)
+    rehearsal = Rehearsal.of(answers, reuse)
+    budget = float(totals[0].mean() + share * (totals[-1] - totals[0] + 1).mean())
+    sharing = rehearsal.sharing(budget, range(points))
+    looked = [looks(answer.class_probabilities) for answer in answers]
+    ends = sharing.last_points(looked, answers[0].lengths)
+    spent = reuse.answered(answers, sharing.rule.start, ends).gflops[0]
+    assert spent.mean() <= budget * (1 + 1e-9)
+    chance = [sharing.chances.at(point, each) for point, each in enumerate(looked)]
+    steps = sharing.rule.steps(chance, sharing.costs.of(answers[0].lengths), rehearsal.extra)
+    taken = steps.prices >= sharing.price
+    assert ends.tolist() == steps.ends(int(taken.sum()), sharing.rule.start, videos).tolist()
+    if not taken.all():
+        next_price = steps.prices == steps.prices[~taken].max()
+        assert spent.sum() + steps.costs[next_price].sum() > budget * videos * (1 - 1e-9)
+    again = Sharing.from_json(json.loads(json.dumps(sharing.as_json())))
+    assert again.last_points(looked, answers[0].lengths).tolist() == ends.tolist()
 
 
-def test_what_is_unsure_gets_the_budget() -> None:
-    """Half of the videos are right at once and look so; the others are right at the dear point alone."""
-    looked = [np.repeat([[4.0, 3.0, 0.1], [-2.0, 0.1, 2.0]], 50, axis=0), np.full((100, 3), 3.0)]
-    right = np.stack([np.repeat([True, False], 50), np.ones(100, np.bool_)])
-    extra = np.array([[np.ones(100), np.full(100, 9.0)], [np.zeros(100), np.zeros(100)]])
-    spent: Spent = spend(Chances.fit(looked, right), looked, extra, 5, further=True)
-    top1 = np.take_along_axis(right, spent.points, axis=0).mean(axis=1)
-    alike = 0.5 + 0.5 * (spent.costs.mean(axis=1) - 1) / 9  # the same budget, spent on videos at random
-    assert top1[-1] == 1 and (top1[1:-1] > alike[1:-1] + 0.1).all()
+def test_groups_are_judged_by_regressions_that_have_not_seen_them() -> None:
+    """Of two groups, what is right in one is wrong in the other: unseen, they look like each other."""
+    sure = np.tile([0.6, 0.9], 20)
+    is_first = np.repeat([True, False], 20)
+    correct = (sure > 0.7) == is_first
+    scores = np.stack([sure, 1 - sure], axis=1)
+    labels = np.stack([correct, ~correct], axis=1)
+    answers = at_cost(scores, labels, np.ones(40))
+    apart = replace(answers, groups=tuple(np.where(is_first, "a", "b")))
+    unseen = Rehearsal.of([apart], Reuse(True)).unseen[0][0]
+    assert np.corrcoef(unseen, correct)[0, 1] < -0.9
 
 
 def predictions(gates: Any, coarse: Any, network: int) -> Predictions:
@@ -151,12 +209,37 @@ def predictions(gates: Any, coarse: Any, network: int) -> Predictions:
 
 
 def test_rows_that_are_there_are_not_computed_again() -> None:
+    beside = Reuse(incremental=False, gated="fine_224", always=("coarse_112",))
     cheap, dear = predictions([1, 0, 0, 0, 1], [2, 3], 1), predictions([1, 1, 1, 1, 0], [2, 3], 1)
-    extra = extra_gflops([cheap, dear], incremental=False, gated="fine_224", always=["coarse_112"])
-    assert extra[0, 0] == pytest.approx([2 + 1 + 1, 3 + 1 + 1])
+    extra = beside.extra_gflops([cheap, dear])
     assert extra[0, 1] == pytest.approx([1 + 1, 2 + 1])  # fine rows that are new, and the network again
     other_rows = predictions([1, 1, 1, 1, 0], [1, 3], 1)  # of the coarse stream, too, for the first video
-    extra = extra_gflops([cheap, other_rows], incremental=False, gated="fine_224", always=["coarse_112"])
+    extra = beside.extra_gflops([cheap, other_rows])
     assert extra[0, 1] == pytest.approx([1 + 1 + 1, 2 + 1])
-    goes_on = extra_gflops([cheap, dear], incremental=True, gated="fine_224", always=["coarse_112"])
+    goes_on = Reuse(incremental=True).extra_gflops([cheap, dear])
     assert goes_on[0, 1] == pytest.approx(dear.gflops[0] - cheap.gflops[0])
+
+
+def test_answers_at_the_points_where_videos_end() -> None:
+    cheap, dear = predictions([1, 0, 0, 0, 1], [2, 3], 1), predictions([1, 1, 1, 1, 0], [2, 3], 1)
+    dear = replace(dear, scores=np.full_like(dear.scores, 0.5))
+    beside = Reuse(incremental=False, gated="fine_224", always=("coarse_112",))
+    found = beside.answered([cheap, dear], 0, np.array([0, 1]))
+    assert found.scores[0].tolist() == [[1.0], [0.5]]
+    assert found.gates[0].tolist() == [1, 0, 1, 1, 1]  # of the second video, rows of both points
+    assert found.gflops[0] == pytest.approx([2 + 1 + 1, 3 + 3 + 2])
+    goes_on = Reuse(incremental=True).answered([cheap, dear], 0, np.array([0, 1]))
+    assert goes_on.gates[0].tolist() == [1, 0, 1, 1, 0]
+    assert goes_on.gflops[0] == pytest.approx([cheap.gflops[0, 0], dear.gflops[0, 1]])
+
+
+def test_costs_follow_the_length_of_a_video() -> None:
+    lengths = np.array([2, 4, 10])
+    extra = np.zeros((2, 2, 3))
+    extra[0, 1] = 1 + 0.5 * lengths
+    costs = Costs.fit(extra, lengths)
+    assert costs.of(np.array([6, 1]))[0, 1] == pytest.approx([4.0, 1.5])
+    alike = Costs.fit(np.full((1, 1, 3), 6.0), np.array([3, 3, 3]))
+    assert alike.of(np.array([3]))[0, 0] == pytest.approx([6.0])
+    falling = Costs.fit(np.stack([[[4.0, 2.0, 1.0]]]), lengths)
+    assert (falling.of(np.array([1000]))[0, 0] > 0).all()

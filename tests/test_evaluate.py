@@ -408,7 +408,16 @@ def test_a_budget_on_the_training_videos(pool: Trained, frames: Trained) -> None
             "val",
             "has no such operating point; give --threshold or --budget",
         ),
-        ("frames", "lstm", "budget", 9.0, "val", "lstm has no operating point that could be moved"),
+        ("frames", "coarse-only", "budget", 9.0, "val", "coarse-only has no operating point that could be"),
+        (
+            "frames",
+            "lstm",
+            "budget",
+            0.1,
+            "val",
+            "the least that is possible is 7.8 GFLOPs per video, with one",
+        ),
+        ("frames", "uniform", "threshold", 2.5, None, "K, the number of rows, is a whole number"),
         ("frames", "random-gating", "threshold", 1.0, None, "give --usage or --budget"),
         (
             "frames",
@@ -495,7 +504,7 @@ def test_evaluate_on_the_command_line(frames: Trained) -> None:
     ("words", "message"),
     [
         (["--usage", 0.1, "--budget", 3], "give one of --usage 0.1 and --budget 3"),
-        (["--calibrate-subset", "val"], "says on which videos --usage or --budget is found"),
+        (["--calibrate-subset", "val"], "says on which videos --usage, --budget or --shared-budget is found"),
         (["--eval-subset", "nowhere"], "no subset 'nowhere'"),
         (["--budget", 0.01, "--calibrate-subset", "val"], "--budget 0.01: the least that is possible is "),
     ],

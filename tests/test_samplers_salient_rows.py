@@ -366,16 +366,14 @@ def test_a_target_is_kept_and_as_many_rows_as_it_pays_for(
     wanted = possible[1] + share * (possible[12] - possible[1])
     value = method.move_to(OperatingTarget(kind, wanted), [(method, videos)], CPU)
     assert spent(int(value)) == max(each for each in possible.values() if each <= wanted * (1 + 1e-9))
-    with pytest.raises(
-        UserError, match=rf"--{kind} 0\.01: the least that is possible is .*, with one fine row"
-    ):
+    with pytest.raises(UserError, match=rf"--{kind} 0\.01: the least that is possible is .*, with one row"):
         method.move_to(OperatingTarget(kind, 0.01), [(method, videos)], CPU)
 
 
 @pytest.mark.parametrize("value", [0.0, 2.5, -1.0])
 def test_k_is_a_whole_number(value: float, small: Data, tmp_path: Path) -> None:
     trained("motion-difference", small, tmp_path / "run")
-    with pytest.raises(UserError, match="K, the number of fine rows, is a whole number and at least 1"):
+    with pytest.raises(UserError, match="K, the number of rows, is a whole number and at least 1"):
         evaluate_run(tmp_path / "run", *small, target=OperatingTarget("threshold", value))
 
 

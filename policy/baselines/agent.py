@@ -20,7 +20,7 @@ from policy.data.batches import Role, VideoSet, unit_length
 from policy.data.opening import Dataset
 from policy.evaluation.operating import Curve, OperatingTarget, TargetKind
 from policy.evaluation.predictions import Predictions
-from policy.method import Calibration, IntArray, Method, class_probabilities, curve_at, moved
+from policy.method import Calibration, IntArray, Method, class_probabilities, moved
 from policy.networks.readout import Readout
 from policy.networks.standardize import Standardize, fit_scale
 from policy.session import AlignedSession, FloatArray, Session, TrainedRun, Wanted
@@ -189,6 +189,13 @@ class AgentSession(AlignedSession):
             macs.update(self._network_macs(len(self._visited)))
         return macs
 
+    @property
+    def operating_value(self) -> Tensor:
+        return self.agent.threshold
+
+    def resume(self) -> None:
+        self._go_on()
+
     def _network_macs(self, steps: int) -> Mapping[str, int]:
         return {name: int(of_video[0]) for name, of_video in self.agent.macs(np.array([steps])).items()}
 
@@ -238,6 +245,10 @@ class AgentMethod(Method):
 
     # --- another operating point ---
 
+    @property
+    def operating_value(self) -> Tensor:
+        return self.model.threshold
+
     @abstractmethod
     def thresholds(self, videos: VideoSet, device: torch.device) -> FloatArray:
         """Rising thresholds, from the fewest possible frames to the most. From each to the next, the number of
@@ -274,7 +285,7 @@ class AgentMethod(Method):
         self.model.to(device).eval()
         values = self.thresholds(calibration, device)
         places = np.linspace(0, len(values) - 1, min(len(values), POINTS)).round().astype(int)
-        return curve_at(self, self.model.threshold, np.unique(values[places]).tolist(), videos, device=device)
+        return self.at_values(np.unique(values[places]).tolist(), videos, device=device)
 
 
 def stopping_thresholds(scores: Sequence[FloatArray]) -> FloatArray:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from policy.baselines.config import CoarseFineLSTMConfig, CoarseOnlyConfig, FineLSTMConfig
+from policy.baselines.even_rows import EvenRows
 from policy.baselines.session import FixedRowsSession, graph_facts
 from policy.config import ReadoutKind
-from policy.data.batches import Batch, Role, VideoSet, every_row, uniform_rows
+from policy.data.batches import Batch, Role, every_row, uniform_rows
 from policy.data.opening import Dataset
-from policy.evaluation.operating import Curve
-from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities, curve_of_rows
+from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import last_rows, mean_per_video, video_of_row
 from policy.networks.readout import Reading, Readout, dropped
@@ -161,7 +161,7 @@ class _LSTM(Method):
         return FixedRowsSession(
             specs,
             run.classes,
-            rows=lambda length: cls.rows_looked_at(config, length),
+            frames=None if isinstance(config, CoarseOnlyConfig) else config.frames,
             predict=predict,
             network_macs=model.macs,
             l2=l2,
@@ -199,12 +199,11 @@ class _LSTM(Method):
         return [batch.inputs[role] for role in self.roles]
 
 
-class FineLSTM(_LSTM):
+class FineLSTM(EvenRows, _LSTM):
     """LSTM: fine features of K uniformly spaced frames."""
 
     title = "LSTM"
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
-    gated = "fine"
 
     config: FineLSTMConfig | CoarseFineLSTMConfig
 
@@ -212,10 +211,6 @@ class FineLSTM(_LSTM):
     def rows_looked_at(cls, config: LSTMConfig, length: int) -> IntArray:
         assert not isinstance(config, CoarseOnlyConfig)
         return uniform_rows(length, config.frames)
-
-    def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
-        """At other numbers K of frames than that with which it was trained."""
-        return curve_of_rows(self, videos, device=device)
 
 
 class CoarseFineLSTM(FineLSTM):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cache_schema import StreamSpec
 from cache_schema.costs import stream_cost
-from policy.data.batches import Role, unit_length
+from policy.data.batches import Role, every_row, uniform_rows, unit_length
 from policy.session import AlignedSession, Graph, IntArray, Wanted
 
 
@@ -33,7 +33,7 @@ class FixedRowsSession(AlignedSession):
 
     Args:
         specs: of the streams that it reads.
-        rows: from the length of a video to the rows that it looks at.
+        frames: how many evenly spaced rows of a video it looks at; None: at all.
         predict: from the rows (n, D) of each stream, n at least 1, class probabilities (C,).
         network_macs: from the number of rows to the MACs of the networks, by name.
         scored: the roles of which it reads class scores (n, C') instead of features.
@@ -46,7 +46,7 @@ class FixedRowsSession(AlignedSession):
         specs: Mapping[Role, StreamSpec],
         classes: tuple[str, ...],
         *,
-        rows: Callable[[int], IntArray],
+        frames: int | None,
         predict: Callable[[Mapping[Role, Tensor]], Tensor],
         network_macs: Callable[[IntArray], Mapping[str, IntArray]],
         scored: Collection[Role] = (),
@@ -54,7 +54,8 @@ class FixedRowsSession(AlignedSession):
         graphs: Callable[[], Sequence[Graph]] = tuple,
     ) -> None:
         super().__init__({spec.name: spec for spec in specs.values()}, classes)
-        self._specs, self._rows, self._predict, self._network_macs = specs, rows, predict, network_macs
+        self._specs, self._predict, self._network_macs = specs, predict, network_macs
+        self._frames = None if frames is None else torch.tensor(frames)
         self._scored, self._l2, self._graphs = scored, l2, graphs
         self._restart()
 
@@ -67,7 +68,9 @@ class FixedRowsSession(AlignedSession):
             return None
         name = min(self._taken, key=lambda name: self._taken[name])
         spans_s = self._spans_s[name]
-        rows = self._rows(len(spans_s))[self._taken[name] :]
+        length = len(spans_s)
+        rows = every_row(length) if self._frames is None else uniform_rows(length, int(self._frames))
+        rows = rows[self._taken[name] :]
         return Wanted(name, rows, spans_s[rows]) if len(rows) else None
 
     def _see(self, stream: str, features: Tensor | None, scores: Tensor | None) -> None:
@@ -103,6 +106,10 @@ class FixedRowsSession(AlignedSession):
             networks = self._network_macs(np.array([count]))
             macs.update({name: int(of_video[0]) for name, of_video in networks.items()})
         return macs
+
+    @property
+    def operating_value(self) -> Tensor | None:
+        return self._frames
 
     def graphs(self) -> Sequence[Graph]:
         return self._graphs()

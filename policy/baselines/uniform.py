@@ -14,11 +14,11 @@ from cache_schema import StreamSpec
 from policy.baselines import cross_validated
 from policy.baselines.config import UniformCFConfig, UniformConfig
 from policy.baselines.cross_validated import BoolArray, Floats
+from policy.baselines.even_rows import EvenRows
 from policy.baselines.session import FixedRowsSession, graph_facts
 from policy.data.batches import Batch, Role, RowChoice, VideoSet, uniform_rows
 from policy.data.opening import Dataset
-from policy.evaluation.operating import Curve
-from policy.method import IntArray, Losses, Method, Moment, Prediction, class_probabilities, curve_of_rows
+from policy.method import IntArray, Losses, Moment, Prediction, class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.packing import mean_per_video, video_of_row
 from policy.networks.standardize import Standardize, fit_scale, unit_rows
@@ -44,18 +44,18 @@ class FrameClassifier(nn.Module):
         return logits
 
 
-class Uniform(Method):
+class Uniform(EvenRows):
     """Averages the class probabilities of the fine backbone over K uniformly spaced frames.
 
     If the stream has scores for all target classes, by name, these are used: the softmax is over their logits
     only. Otherwise a linear classifier is fitted to the features of the training videos' K frames, each frame an
-    example of its video's class, as the papers fine-tune their backbones (Sec. 4.1).
+    example of its video's class, as the papers fine-tune their backbones (Sec. 4.1). It stays that of this K where
+    K is changed.
     """
 
     title = "Uniform"
     fits_at_once = True
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
-    gated = "fine"
 
     config: UniformConfig | UniformCFConfig
     model: nn.ModuleDict
@@ -132,7 +132,7 @@ class Uniform(Method):
         return FixedRowsSession(
             specs,
             run.classes,
-            rows=lambda length: uniform_rows(length, config.frames),
+            frames=config.frames,
             predict=predict,
             network_macs=lambda count: {CLASSIFIER: count * macs},
             scored=columns,
@@ -175,10 +175,6 @@ class Uniform(Method):
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         return {CLASSIFIER: row_counts * self.classifier_macs}
-
-    def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
-        """At other numbers K of frames; the classifier is that of the K with which it was fitted."""
-        return curve_of_rows(self, videos, device=device)
 
 
 @torch.no_grad()

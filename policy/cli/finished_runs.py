@@ -52,18 +52,26 @@ _TARGET = options(
         help="Move the policy to so many mean GFLOPs per video, all included; a localization-selector per clip.",
     ),
     click.option(
+        "--shared-budget",
+        type=float,
+        metavar="GFLOPS",
+        help="As --budget, but the videos share it: each is answered at the cheapest operating point, and goes on "
+        "as long as its answer promises enough, judged by --calibrate-subset or by held-out videos.",
+    ),
+    click.option(
         "--threshold",
         type=float,
         help="Move the policy to this threshold: of LiteEval on the log-odds that the gate opens (0 is Algorithm "
         "1), of selectors on the confidence, or the price of a GFLOP; of FrameGlimpse the number of glimpses, of "
         "FastForward on the log-odds of stopping, of AdaFrame the margin μ, of FrameExit and confidence-exit on "
-        "the log-odds of going on (0 is as trained), of SCSampler and motion-difference the number of rows.",
+        "the log-odds of going on (0 is as trained), of SCSampler, motion-difference, Uniform and LSTM the number "
+        "of rows.",
     ),
     click.option(
         "--calibrate-subset",
         metavar="SUBSET",
-        help="Find --usage or --budget on these videos, best ones that the run was not trained on; by default on "
-        "the training videos.",
+        help="Find --usage, --budget or --shared-budget on these videos, best ones that it was not trained on; "
+        "by default on the training videos, or on those that the training held out.",
     ),
 )
 
@@ -99,7 +107,7 @@ def evaluate(run: Path, **given: Any) -> None:
     """
     from policy.cli.result_text import result_text
     from policy.finished import evaluate_run
-    from policy.runs import choose_device
+    from policy.runs import SHARED, choose_device
 
     target = _target(given)
     done = evaluate_run(
@@ -123,6 +131,12 @@ def evaluate(run: Path, **given: Any) -> None:
     click.echo(result_text(done.config, outcome.result, outcome.details, done.folder, done.class_scores))
     if done.point:
         click.echo(f"  {_described(done.point)}")
+    if gain := done.outcome.details.get(SHARED):
+        interval = f"[{gain['gain_low']:+.1f}, {gain['gain_high']:+.1f}]"
+        click.echo(
+            f"  shared: {gain['gain_top1_points']:+.1f} points of top-1 {interval} above the same policy that "
+            "spends as much on all videos alike"
+        )
 
 
 @click.command()
@@ -139,7 +153,9 @@ def evaluate(run: Path, **given: Any) -> None:
     ),
     _TARGET,
     click.option(
-        "--labels", type=_PATH, help="Of the videos on which --usage or --budget is found; else not needed."
+        "--labels",
+        type=_PATH,
+        help="Of the videos on which --usage, --budget or --shared-budget is found; else not needed.",
     ),
     label_options,
     VAL_FRACTION,
@@ -202,7 +218,7 @@ def _target(given: dict[str, Any]) -> OperatingTarget | None:
     """The operating point that was asked for, if one was."""
     from policy.evaluation.operating import OperatingTarget
 
-    names = ("usage", "budget", "threshold", "calibrate_subset")
+    names = ("usage", "budget", "shared_budget", "threshold", "calibrate_subset")
     return OperatingTarget.chosen(**{name: given[name] for name in names})
 
 

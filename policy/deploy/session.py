@@ -10,8 +10,9 @@ import torch
 
 from cache_schema import StreamSpec, UserError
 from cache_schema.run_folder import CONFIG, not_ours, read_json
+from policy.deploy.sharing import SharedSession
 from policy.registry import METHODS
-from policy.runs import SESSION, WEIGHTS, Run, read_config, read_result
+from policy.runs import SESSION, WEIGHTS, Run, read_config, read_result, read_sharing
 from policy.session import FloatArray, Session, TrainedRun
 from policy.training.checkpoint import read_tensors
 
@@ -28,7 +29,9 @@ def open_session(folder: Path | str, *, device: torch.device | None = None) -> S
         UserError: the folder holds no finished run, or that of a method without a session.
     """
     run = read_trained(Path(folder))
-    return METHODS[run.config.method].session(run, device or torch.device("cpu"))
+    session = METHODS[run.config.method].session(run, device or torch.device("cpu"))
+    sharing = read_sharing(Path(folder))
+    return session if sharing is None else SharedSession(session, sharing)
 
 
 def read_trained(folder: Path) -> TrainedRun:

@@ -1,30 +1,33 @@
 """One budget for a whole collection of videos, spent where it pays most.
 
-Every video is answered at a policy's cheapest operating point. From what that answer looks like follow the chance
-that it is right, and the chance that the answer of a dearer point would be (`Chances`, fitted on videos with
-labels). The greedy rule goes on with the video and the point of the largest expected gain per cost, until the
-budget is spent or nothing more is expected. No labels of the collection are needed.
+Every video is answered at one of a policy's operating points, the start. From what that answer looks like follows
+the chance that it is right, and the chance that the answer of a dearer point would be (`Chances`); from the length
+of the video, what that point would cost (`Costs`). Both are fitted on videos with labels; the collection needs
+none. The greedy rule goes on with the video and the point of the largest expected gain per cost, until the budget
+is spent or nothing more is expected.
+
+That order is the one in which steps are taken at a falling price: a video goes on as long as a step promises at
+least the price per GFLOP. So a price keeps a budget, and no video need know of the others (`Sharing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from itertools import combinations_with_replacement
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from policy.evaluation.predictions import Predictions
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 _LEAST = 1e-6  # probabilities are kept this far from 0 and 1
+_FLOOR = 0.01  # of the mean cost of a step: no video is expected to pay less
 
 
 def looks(scores: npt.NDArray[np.floating]) -> FloatArray:
@@ -36,145 +39,247 @@ def looks(scores: npt.NDArray[np.floating]) -> FloatArray:
     return np.stack([np.log(largest / (1 - largest)), np.log(largest / second), entropy], axis=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chances:
-    """Of being right at each of P points, from the looks of the answer at one of them.
+    """Of being right at each of P points, from the looks of the answer at one of them: logistic regressions.
 
     Attributes:
-        models: by the point whose answer is known, then by point from that one on: a regression, or one chance for
-            all videos.
+        weights: (P, P, 3), by the point whose answer is known, then by the point in question, which is the same or
+            a dearer one; and biases (P, P).
     """
 
-    models: tuple[tuple[Pipeline | float, ...], ...]
+    weights: FloatArray
+    biases: FloatArray
 
     @staticmethod
     def fit(looked: Sequence[FloatArray], correct: BoolArray) -> Chances:
-        """Logistic regressions, with scikit-learn's penalty.
+        """With scikit-learn's penalty.
 
         Args:
             looked: P of (M, 3), of the answers at each point.
             correct: (P, M), whether they are right.
         """
-        points = range(len(looked))
-        return Chances(tuple(tuple(_fit(looked[p], correct[q]) for q in points[p:]) for p in points))
+        points = len(looked)
+        chances = Chances(np.zeros((points, points, 3)), np.zeros((points, points)))
+        for p, q in combinations_with_replacement(range(points), 2):
+            chances.weights[p, q], chances.biases[p, q] = _fit(looked[p], correct[q])
+        return chances
 
     def at(self, point: int, looked: FloatArray) -> FloatArray:
         """(P − point, M): chances of being right at `point`, whose answers look so (M, 3), and at all after it."""
-        return np.stack([_chance(model, looked) for model in self.models[point]])
+        odds = self.weights[point, point:] @ looked.T + self.biases[point, point:, None]
+        return np.asarray(1 / (1 + np.exp(-odds)))
 
 
-def _fit(looked: FloatArray, correct: BoolArray) -> Pipeline | float:
-    right = int(correct.sum())
-    if right in (0, len(correct)):
-        return (right + 1) / (len(correct) + 2)  # Laplace's rule of succession
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(looked, correct)
+def _fit(looked: FloatArray, correct: BoolArray) -> tuple[FloatArray, float]:
+    """Weights (3,) and bias of log-odds."""
+    right, videos = int(correct.sum()), len(correct)
+    if right in (0, videos):  # Laplace's rule of succession: the same for all videos
+        return np.zeros(looked.shape[1]), float(np.log((right + 1) / (videos - right + 1)))
+    scaler = StandardScaler().fit(looked)
+    fitted = LogisticRegression(solver="newton-cholesky", max_iter=1000).fit(
+        scaler.transform(looked), correct
+    )
+    weights = fitted.coef_[0] / scaler.scale_
+    return weights, float(fitted.intercept_[0] - weights @ scaler.mean_)
 
 
-def _chance(model: Pipeline | float, looked: FloatArray) -> FloatArray:
-    if isinstance(model, float):
-        return np.full(len(looked), model)
-    return np.asarray(model.predict_proba(looked)[:, 1])
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """What a video will have to pay to go from one point to a dearer one, as far as its length tells.
+
+    Attributes:
+        by_length: (P, P, 2), a constant and a slope, GFLOPs by rows; least: (P, P), where that would be less.
+    """
+
+    by_length: FloatArray
+    least: FloatArray
+
+    @staticmethod
+    def fit(extra: FloatArray, lengths: IntArray) -> Costs:
+        """Least squares; of videos of one length in proportion to it.
+
+        Args:
+            extra: (P, P, M), as `Reuse.extra_gflops` gives it.
+            lengths: (M,), rows of each video.
+        """
+        inputs = np.stack([np.ones(len(lengths)), lengths], axis=1)
+        flat = extra.reshape(-1, len(lengths))
+        found = np.linalg.lstsq(inputs, flat.T)[0].T
+        return Costs(found.reshape(*extra.shape[:2], 2), _FLOOR * extra.mean(axis=2))
+
+    def of(self, lengths: IntArray) -> FloatArray:
+        """(P, P, M), as `extra`."""
+        expected = self.by_length[..., :1] + self.by_length[..., 1:] * lengths
+        return np.asarray(np.maximum(expected, self.least[..., None]))
+
+
+class Step(NamedTuple):
+    """A step that a video would take.
+
+    Attributes:
+        pays: expected gain per GFLOP.
+        point: where it leads.
+    """
+
+    pays: float
+    point: int
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What a collection has at B budgets.
+class Rule:
+    """How a video goes on from its start.
 
     Attributes:
-        points: (B, M), the point at which each video is answered.
-        costs: (B, M), what was spent on it.
+        start: the point at which all are answered.
+        further: whether it goes on from point to point, each new answer deciding; if not, the answer at the start
+            decides, and only the last point is computed beside it.
     """
 
+    start: int
+    further: bool
+
+    def known(self, point: int) -> int:
+        """The point whose answer decides."""
+        return point if self.further else self.start
+
+    def step(self, point: int, chance: FloatArray, expected: FloatArray) -> Step | None:
+        """The one that pays most; None where none is expected to pay.
+
+        Args:
+            chance: `Chances.at` of the answer that is known, for this video.
+            expected: (P, P), as `Costs.of` gives it for this video.
+        """
+        known = self.known(point)
+        gains = chance[point - known + 1 :] - chance[point - known]
+        if not len(gains):
+            return None
+        paid = expected[known, point] if point > known else 0.0
+        pays = gains / np.maximum(expected[known, point + 1 :] - paid, np.finfo(np.float64).tiny)
+        best = int(pays.argmax())
+        return Step(float(pays[best]), point + 1 + best) if pays[best] > 0 else None
+
+    def steps(self, chance: Sequence[FloatArray], expected: FloatArray, extra: FloatArray) -> Steps:
+        """All steps of M videos, as far as any gain is expected, in the order of the greedy rule.
+
+        Args:
+            chance: P of (P − p, M), `Chances.at` the answers at each point.
+            expected: (P, P, M), what is expected to be paid from point to point; steps are chosen by it.
+            extra: (P, P, M), what is paid indeed (`Reuse.extra_gflops`).
+        """
+        found: list[tuple[float, int, int, float]] = []
+        for video in range(extra.shape[2]):
+            point, price = self.start, np.inf
+            while step := self.step(point, chance[self.known(point)][:, video], expected[:, :, video]):
+                known = self.known(point)
+                paid = extra[known, point, video] if point > known else 0.0
+                price = min(price, step.pays)  # what comes after a step that pays less follows it at once
+                found.append((price, video, step.point, extra[known, step.point, video] - paid))
+                point = step.point
+        found.sort(key=lambda each: -each[0])  # stable: steps of a video stay in order
+        prices, videos, points, costs = zip(*found, strict=True) if found else ((), (), (), ())
+        return Steps(
+            np.array(prices), np.array(videos, np.int64), np.array(points, np.int64), np.array(costs)
+        )
+
+
+class Steps(NamedTuple):
+    """S steps of videos of a collection, by falling price.
+
+    Attributes:
+        prices: (S,), the highest at which each is taken.
+        videos, points: (S,), whose they are, and where they lead.
+        costs: (S,), in GFLOPs.
+    """
+
+    prices: FloatArray
+    videos: IntArray
     points: IntArray
     costs: FloatArray
 
+    def within(self, budget: float) -> int:
+        """How many of them are taken, at most, for so many GFLOPs in all; those of one price together."""
+        taken = int((np.cumsum(self.costs) <= budget).sum())
+        if taken < len(self.costs):
+            taken = min(taken, int((self.prices > self.prices[taken]).sum()))
+        return taken
 
-def spend(
-    chances: Chances, looked: Sequence[FloatArray], extra: FloatArray, budgets: int, *, further: bool
-) -> Spent:
-    """Spend on M videos by the greedy rule.
+    def ends(self, taken: int, start: int, videos: int) -> IntArray:
+        """(M,), where M videos are after so many steps."""
+        ends = np.full(videos, start)
+        ends[self.videos[:taken]] = self.points[:taken]
+        return ends
 
-    Args:
-        looked: P of (M, 3), of the answers at each point; those of points that are not reached are not looked at.
-        extra: (P, P, M), what it costs to go from point p to q; of the cheapest, [0, 0], to be there.
-        budgets: how many, evenly spread between the cheapest and all that the rule would spend.
-        further: whether a video goes on from point to point, each new answer deciding; if not, the cheapest answer
-            decides, and only the last point is computed beside it.
+
+@dataclass(frozen=True, eq=False)
+class Sharing:
+    """A policy whose videos share a budget: each goes on as long as that promises at least a price.
+
+    Attributes:
+        values: P, what the policy decides by at each point, by rising cost.
+        price: chance of being right per GFLOP.
     """
-    points, videos = len(looked), looked[0].shape[0]
-    chance = [chances.at(point, looked[point]) for point in range(points)]
 
-    def costs_of(video: int, point: int) -> FloatArray:
-        """(P,): what it costs to come to another point from this one."""
-        if further or not point:
-            return np.asarray(extra[point, :, video])
-        return np.asarray(extra[0, :, video] - extra[0, point, video])
+    values: tuple[float, ...]
+    chances: Chances
+    costs: Costs
+    rule: Rule
+    price: float
 
-    def best(video: int, point: int) -> tuple[float, int, int] | None:
-        """The step of a video that pays most: minus its gain per cost, so that the smallest comes first."""
-        observed = point if further else 0
-        gains = chance[observed][point - observed + 1 :, video] - chance[observed][point - observed, video]
-        if not len(gains):
-            return None
-        pays = gains / np.maximum(costs_of(video, point)[point + 1 :], np.finfo(np.float64).tiny)
-        step = int(pays.argmax())
-        return (-float(pays[step]), video, point + 1 + step) if pays[step] > 0 else None
+    def next_point(self, point: int, looked: FloatArray, length: int) -> int | None:
+        """To which point a video goes on; None: it is done.
 
-    waiting = [step for video in range(videos) if (step := best(video, 0)) is not None]
-    heapify(waiting)
-    at, costs = np.zeros(videos, np.int64), extra[0, 0].copy()
-    steps: list[tuple[int, int, float]] = []
-    while waiting:
-        _, video, point = heappop(waiting)
-        steps.append((video, point, float(costs_of(video, int(at[video]))[point])))
-        at[video] = point
-        if (step := best(video, point)) is not None:
-            heappush(waiting, step)
-    at[:] = 0
-    total = np.cumsum([0.0, *(cost for _, _, cost in steps)])
-    reached, spent, done = [], [], 0
-    for most in np.linspace(0, total[-1], budgets):
-        while done < len(steps) and total[done + 1] <= most * (1 + 1e-12):
-            video, point, cost = steps[done]
-            at[video], costs[video], done = point, costs[video] + cost, done + 1
-        reached.append(at.copy())
-        spent.append(costs.copy())
-    return Spent(np.stack(reached), np.stack(spent))
+        Args:
+            point: where it is; `looked` (3,) is of the answer that decides (`Rule.known`).
+            length: rows of the video.
+        """
+        chance = self.chances.at(self.rule.known(point), looked[None])[:, 0]
+        step = self.rule.step(point, chance, self.costs.of(np.array([length]))[:, :, 0])
+        return step.point if step is not None and step.pays >= self.price else None
 
+    def last_points(self, looked: Sequence[FloatArray], lengths: IntArray) -> IntArray:
+        """(M,), where each of M videos ends.
 
-def extra_gflops(
-    points: Sequence[Predictions], *, incremental: bool, gated: str | None, always: Sequence[str]
-) -> FloatArray:
-    """(P, P, M): what it costs to go from one point to a dearer one, for `spend`.
+        Args:
+            looked: P of (M, 3), of the answers at each point; only those that are reached are looked at.
+            lengths: (M,), rows of each.
+        """
+        ends = np.full(len(lengths), self.rule.start)
+        for video, length in enumerate(lengths.tolist()):
+            point: int | None = self.rule.start
+            while point is not None:
+                ends[video] = point
+                point = self.next_point(point, looked[self.rule.known(point)][video], length)
+        return ends
 
-    Where a dearer point does not go on from the cheaper one, it is computed beside it: networks again, and of
-    streams the rows that are not there yet.
+    def as_json(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "values": list(self.values),
+            "weights": self.chances.weights.tolist(),
+            "biases": self.chances.biases.tolist(),
+            "costs": self.costs.by_length.tolist(),
+            "least_costs": self.costs.least.tolist(),
+            "start": self.rule.start,
+            "further": self.rule.further,
+            "price": self.price,
+        }
 
-    Args:
-        points: of one draw each.
-        incremental: a dearer point contains the cheaper (`Method.is_incremental`).
-        gated: the stream whose backbone ran where gates are open, if there is one.
-        always: the streams whose backbones run on all rows that are looked at.
-    """
-    totals = np.stack([one.gflops[0] for one in points])
-    if incremental:
-        extra = np.maximum(totals[None] - totals[:, None], 0)
-    else:
-        extra = np.stack([[_beside(a, b, gated, always) for b in points] for a in points])
-    extra[0, 0] = totals[0]
-    return np.asarray(extra, np.float64)
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Sharing:
+        """Raises KeyError, TypeError or ValueError where something is missing or of another kind."""
+        values = tuple(map(float, content["values"]))
+        points = len(values)
 
+        def array(name: str, *shape: int) -> FloatArray:
+            found = np.array(content[name], np.float64)
+            if found.shape != shape or not np.isfinite(found).all():
+                raise ValueError(f"{name} is not {shape} finite numbers")
+            return found
 
-def _beside(there: Predictions, more: Predictions, gated: str | None, always: Sequence[str]) -> FloatArray:
-    """(M,) GFLOPs of the second, where the first was computed."""
-    extra = np.zeros(len(more.video_ids))
-    for name, spent in more.ledger.items():
-        macs, before = spent[0], there.ledger.get(name, np.zeros_like(spent))[0]
-        if name == gated:
-            rows, kept = more.fine_rows[0], (more.gates[0] > 0) & (there.gates[0] > 0)
-            common = np.add.reduceat(kept.astype(np.int64), more.offsets[:-1])
-            macs = macs * (1 - common / np.maximum(rows, 1))
-        elif name in always:
-            macs = np.where(macs == before, 0, macs)  # the same rows
-        extra += macs / 1e9
-    return extra
+        chances = Chances(array("weights", points, points, 3), array("biases", points, points))
+        costs = Costs(array("costs", points, points, 2), array("least_costs", points, points))
+        start = int(content["start"])
+        if not 0 <= start < points:
+            raise ValueError(f"there is no point {start} to start from")
+        return Sharing(values, chances, costs, Rule(start, bool(content["further"])), float(content["price"]))

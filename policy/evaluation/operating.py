@@ -16,7 +16,7 @@ from policy.evaluation.predictions import Predictions
 if TYPE_CHECKING:
     import pandas as pd
 
-TargetKind = Literal["usage", "threshold", "budget"]
+TargetKind = Literal["usage", "threshold", "budget", "shared_budget"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class OperatingTarget:
     Attributes:
         kind: usage: the share of rows, or of clips, on which the expensive backbone runs; budget: mean GFLOPs, all
             included, per video, or of a method that localizes per clip; threshold: what decides, directly: a
-            threshold or a price.
+            threshold or a price; shared_budget: as budget, but each video gets what its own answers promise.
         value: of it.
 
     Raises:
@@ -40,6 +40,7 @@ class OperatingTarget:
         limits = {
             "usage": (0 <= self.value <= 1, "must be between 0 and 1"),
             "budget": (self.value > 0, "must be positive"),
+            "shared_budget": (self.value > 0, "must be positive"),
             "threshold": (True, ""),
         }
         holds, text = limits[self.kind]
@@ -47,7 +48,7 @@ class OperatingTarget:
             raise UserError(f"{self} is impossible: it {text or 'must be finite'}")
 
     def __str__(self) -> str:
-        return f"--{self.kind} {self.value:g}"
+        return f"--{self.kind.replace('_', '-')} {self.value:g}"
 
     @staticmethod
     def chosen(
@@ -55,6 +56,7 @@ class OperatingTarget:
         usage: float | None = None,
         budget: float | None = None,
         threshold: float | None = None,
+        shared_budget: float | None = None,
         calibrate_subset: str | None = None,
     ) -> OperatingTarget | None:
         """The one that was given, if one was.
@@ -65,15 +67,46 @@ class OperatingTarget:
         Raises:
             UserError: several were given; or there is nothing to find on the subset.
         """
-        given: dict[TargetKind, float | None] = {"usage": usage, "budget": budget, "threshold": threshold}
+        given: dict[TargetKind, float | None] = {
+            "usage": usage,
+            "budget": budget,
+            "threshold": threshold,
+            "shared_budget": shared_budget,
+        }
         targets = [OperatingTarget(kind, value) for kind, value in given.items() if value is not None]
         if len(targets) > 1:
             raise UserError(f"give one of {' and '.join(map(str, targets))}: each sets the operating point")
         if calibrate_subset is not None and (not targets or targets[0].kind == "threshold"):
             raise UserError(
-                "--calibrate-subset says on which videos --usage or --budget is found: give one of them"
+                "--calibrate-subset says on which videos --usage, --budget or --shared-budget is found: "
+                "give one of them"
             )
         return targets[0] if targets else None
+
+
+def whole_rows(value: float, target: OperatingTarget) -> int:
+    """A number of rows. Raises UserError where it is none."""
+    if value < 1 or value != int(value):
+        raise UserError(f"{target}: K, the number of rows, is a whole number and at least 1")
+    return int(value)
+
+
+def most_rows(target: OperatingTarget, spent: npt.NDArray[np.float64]) -> float:
+    """The most rows K that keep a usage or a budget.
+
+    Args:
+        spent: (K,), rising: mean usage, or GFLOPs, with 1, 2, … rows of each video.
+
+    Raises:
+        UserError: a single row is more.
+    """
+    within = int((spent <= target.value * (1 + 1e-9)).sum())
+    if not within:
+        unit = "of the rows" if target.kind == "usage" else "GFLOPs per video"
+        raise UserError(
+            f"{target}: the least that is possible is {spent[0]:.4g} {unit}, with one row of each video"
+        )
+    return float(within)
 
 
 def doubled_up_to(most: int) -> list[int]:

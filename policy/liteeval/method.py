@@ -169,6 +169,10 @@ class LearnedGating(GatedMethod):
         model, batch = self.model.to(device), self.config.batch
         return calibrated_threshold(model, videos, usage, batch=batch, device=device, counted=counted)
 
+    @property
+    def operating_value(self) -> Tensor:
+        return self.model.threshold
+
     def set_value(self, value: float, target: OperatingTarget) -> None:
         self.model.threshold.fill_(value)
 

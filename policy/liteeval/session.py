@@ -215,6 +215,10 @@ class LiteEvalSession(Session):
         macs[self.fine_stream] += self.fine_features * stream_cost(self.streams[self.fine_stream]).macs
         return macs
 
+    @property
+    def operating_value(self) -> Tensor | None:
+        return None if self._drawn is not None else self.model.threshold
+
     def graphs(self) -> Sequence[Graph]:
         if self._drawn is not None:  # the step decides by the learned gate
             return ()

@@ -44,7 +44,6 @@ from policy.method import (
     Moment,
     Prediction,
     class_probabilities,
-    curve_at,
     evaluate,
     moved,
 )
@@ -322,6 +321,10 @@ class ARNet(Method):
 
     # --- operating points ---
 
+    @property
+    def operating_value(self) -> Tensor:
+        return self.model.price
+
     def set_value(self, value: float, target: OperatingTarget) -> None:
         self.model.price.fill_(value)
 
@@ -350,7 +353,7 @@ class ARNet(Method):
         wanted = np.geomspace(costs.min(), costs.max(), CURVE_POINTS)
         nearest = np.abs(costs - wanted[:, None]).argmin(axis=1)
         values = {*prices[nearest].tolist(), float(self.model.price)}
-        curve = curve_at(self, self.model.price, values, videos, device=device)
+        curve = self.at_values(values, videos, device=device)
         by_cost = {float(point.predictions.gflops.mean()): point for point in curve.points}
         return replace(curve, points=tuple(by_cost[cost] for cost in sorted(by_cost)))
 
@@ -445,6 +448,10 @@ class ARNetSession(AlignedSession):
         count = int(self._classified.sum())
         mean = self._sum / count if count else self._sum_of_looks / self._looks
         return class_probabilities(mean, self._multi_label).cpu()
+
+    @property
+    def operating_value(self) -> Tensor:
+        return self.model.price
 
     @property
     def macs_by_name(self) -> Mapping[str, int]:

@@ -27,7 +27,7 @@ from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, batched, fed, uniform_rows, unit_length
 from policy.data.opening import Dataset
 from policy.evaluation.operating import Curve, OperatingTarget, TargetKind
-from policy.method import LEAST_PROBABILITY, Calibration, IntArray, Method, Prediction, curve_at
+from policy.method import LEAST_PROBABILITY, Calibration, IntArray, Method, Prediction
 from policy.networks.packing import lengths_of, packed_rows
 from policy.samplers.shared import further_streams
 from policy.session import AlignedSession, TrainedRun, Wanted
@@ -206,6 +206,10 @@ class ExitMethod(Method):
 
     # --- operating points ---
 
+    @property
+    def operating_value(self) -> Tensor:
+        return self.model.threshold
+
     @torch.no_grad()
     def _further_steps(self, videos: VideoSet, device: torch.device, *, gflops: bool) -> _FurtherSteps:
         """Of videos, with their costs in GFLOPs, or in shares of the fine rows."""
@@ -252,7 +256,7 @@ class ExitMethod(Method):
         budgets = steps.base + np.linspace(0, 1, CURVE_POINTS)[1:-1] ** 2 * steps.costs.sum()
         between = {steps.threshold_within(float(budget)) for budget in budgets}
         values = (FORCED, *sorted(between, reverse=True), -FORCED)
-        return curve_at(self, self.model.threshold, values, videos, device=device)
+        return self.at_values(values, videos, device=device)
 
 
 class _FurtherSteps(NamedTuple):
@@ -333,10 +337,12 @@ class ExitSession(AlignedSession):
         self._plan = self.network.plan(len(self._rows))
         self._taken: dict[Role, list[Tensor]] = {}
         self._step, self._within = 0, 0  # the step at work, and how many of its streams were taken
+        self._going_on = math.inf  # log-odds, after the last step
         self._answer = torch.full((len(self.classes),), 1 / len(self.classes))
 
     def wanted(self) -> Wanted | None:
-        if self._step == len(self._plan):
+        is_sure = not self._within and self._going_on < self.network.threshold
+        if is_sure or self._step == len(self._plan):
             return None
         roles, row = self._plan[self._step]
         name, place = self._specs[roles[self._within]].name, self._rows[[row]]
@@ -361,8 +367,11 @@ class ExitSession(AlignedSession):
         exits: Exits = self.network(inputs, torch.tensor([len(self._rows)], device=device))
         place = int((exits.step[0] == self._step).nonzero()[0])
         self._answer = exits.answers[0, place].cpu()
-        if exits.going_on[0, place] < self.network.threshold:
-            self._plan = self._plan[: self._step]
+        self._going_on = float(exits.going_on[0, place])
+
+    @property
+    def operating_value(self) -> Tensor:
+        return self.network.threshold
 
     @property
     def probabilities(self) -> Tensor:

@@ -10,14 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cache_schema import FeatureCache, StreamSpec, UserError
+from cache_schema import FeatureCache, StreamSpec
 from cache_schema.costs import stream_cost
 from policy.baselines.uniform import CLASSIFIER, score_columns, source_of_scores
 from policy.config import RunConfig
 from policy.data.batches import Batch, Role, VideoSet, unit_length
 from policy.data.opening import Dataset
-from policy.evaluation.operating import Curve, OperatingTarget, TargetKind, doubled_up_to
-from policy.method import Calibration, IntArray, Method, Prediction, curve_at
+from policy.evaluation.operating import (
+    Curve,
+    OperatingTarget,
+    TargetKind,
+    doubled_up_to,
+    most_rows,
+    whole_rows,
+)
+from policy.method import Calibration, IntArray, Method, Prediction
 from policy.networks.packing import lengths_of, marked, packed_rows, split_videos
 from policy.networks.standardize import Standardize
 from policy.samplers.judge import RowJudge
@@ -148,33 +155,29 @@ class SalientRowsMethod(Method):
 
     # --- operating points: K ---
 
+    @property
+    def operating_value(self) -> Tensor:
+        return self.model.top_rows
+
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration
         lengths = np.array([videos.length(index) for index in range(len(videos))])
         every = np.arange(1, lengths.max() + 1)
         fine = np.minimum(every[:, None], lengths)  # (K, M)
         if target.kind == "usage":
-            spent, unit = (fine / lengths).mean(1), "of the rows"
-        else:
-            macs = {role: stream_cost(spec).macs for role, spec in self.specs.items()}
-            cheap = sum(macs[role] for role in self.model.cheap) + sum(self.model.saliency_macs().values())
-            of_videos = cheap * lengths + (macs["fine"] + self.model.fine.macs) * fine
-            spent, unit = of_videos.mean(1) / 1e9, "GFLOPs per video"
-        if spent[0] > target.value * (1 + 1e-9):
-            raise UserError(
-                f"{target}: the least that is possible is {spent[0]:.4g} {unit}, with one fine row of each video"
-            )
-        return float(every[spent <= target.value * (1 + 1e-9)][-1])
+            return most_rows(target, (fine / lengths).mean(1))
+        macs = {role: stream_cost(spec).macs for role, spec in self.specs.items()}
+        cheap = sum(macs[role] for role in self.model.cheap) + sum(self.model.saliency_macs().values())
+        of_videos = cheap * lengths + (macs["fine"] + self.model.fine.macs) * fine
+        return most_rows(target, of_videos.mean(1) / 1e9)
 
     def set_value(self, value: float, target: OperatingTarget) -> None:
-        if value < 1 or value != int(value):
-            raise UserError(f"{target}: K, the number of fine rows, is a whole number and at least 1")
-        self.model.top_rows.fill_(int(value))
+        self.model.top_rows.fill_(whole_rows(value, target))
 
     def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
         """At K of 1, 2, 4, … and all rows."""
         counts = doubled_up_to(max(map(videos.length, range(len(videos)))))
-        return curve_at(self, self.model.top_rows, counts, videos, device=device)
+        return self.at_values(counts, videos, device=device)
 
 
 class SalientRowsSession(AlignedSession):
@@ -222,8 +225,19 @@ class SalientRowsSession(AlignedSession):
             rows = torch.from_numpy(unit_length(rows.cpu().numpy())) if self._l2 else rows
         self._taken[role].append(rows.to(self.network.top_rows.device))
         if "fine" not in self._rows and self._role() is None:
-            cheap = torch.cat([torch.cat(self._taken[role]) for role in self.network.cheap], 1)
-            self._rows["fine"] = self.network.chosen(cheap).cpu().numpy()
+            self._rows["fine"] = self._chosen()
+
+    def _chosen(self) -> IntArray:
+        cheap = torch.cat([torch.cat(self._taken[role]) for role in self.network.cheap], 1)
+        return np.asarray(self.network.chosen(cheap).cpu().numpy(), np.int64)
+
+    @property
+    def operating_value(self) -> Tensor:
+        return self.network.top_rows
+
+    @torch.no_grad()
+    def resume(self) -> None:
+        self._rows["fine"] = np.append(self._rows["fine"], np.setdiff1d(self._chosen(), self._rows["fine"]))
 
     @property
     @torch.no_grad()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
 
 from cache_schema.costs import stream_cost
 from policy.data.batches import VideoSet
-from policy.evaluation.collection import Chances, extra_gflops, looks, spend
 from policy.evaluation.curves import FloatArray, oracle_choices
-from policy.evaluation.operating import Curve
+from policy.evaluation.operating import Curve, OperatingPoint
+from policy.evaluation.rehearsal import Rehearsal
 from policy.method import Method
 from policy.options import config_words
 from policy.registry import completed, usual_recipe
@@ -25,6 +25,7 @@ from policy.tables.experiment import CONTROLS_GROUP
 from policy.tables.plots.curves import Kind, Line
 from policy.tables.plots.multiples import draw_multiples
 from policy.tables.report import Row
+from policy.training.sharing import by_cost, reuse_of, shared_predictions
 from policy.training.validation import calibration_videos, validation_videos
 
 SHARES = (0.05, 0.1, 0.25, 0.5)
@@ -152,26 +153,23 @@ def _policy(material: Material, row: Row) -> Policy:
 def _shared(
     method: Method, one: Trained, curve: Curve, held_out: VideoSet, material: Material
 ) -> Outcomes | None:
-    """The collection's outcomes at several budgets; None of a policy with a single point, or that draws."""
+    """The collection's outcomes at the budgets of the policy's points; None of one point, or of drawn gates."""
     fitted = method.operating_curve(held_out, held_out, device=material.device)
-    judged = {point.value: point.predictions for point in curve.points}
-    pairs = [(point.predictions, judged[point.value]) for point in fitted.points if point.value in judged]
-    if len(pairs) < 2 or any(len(predictions.scores) > 1 for _, predictions in pairs):
+    judged = {point.value: point for point in curve.points}
+    held = [point for point in by_cost(fitted).points if point.value in judged]
+    if len(held) < 2 or method.draws > 1:
         return None
-    held = [predictions for predictions, _ in pairs]
-    points = [predictions for _, predictions in pairs]
-    chances = Chances.fit(
-        [looks(one.class_probabilities) for one in held], np.stack([one.correct[0] for one in held])
-    )
-    streams = {
-        role: stream.name for role, stream in one.data.evaluation.streams.items() if role in method.roles
-    }
-    gated = streams.pop(method.gated, None) if method.gated is not None else None
-    extra = extra_gflops(points, incremental=method.is_incremental, gated=gated, always=[*streams.values()])
-    looked = [looks(one.class_probabilities) for one in points]
-    spent = spend(chances, looked, extra, STEPS, further=method.is_incremental)
-    correct = np.stack([one.correct[0] for one in points]).astype(np.float64)
-    return Outcomes(spent.costs, np.take_along_axis(correct, spent.points, axis=0), points[0].groups)
+    reuse = reuse_of(method, one.data.evaluation)
+    rehearsal = Rehearsal.of([point.predictions for point in held], reuse)
+    values = [point.value for point in held]
+    alike = replace(curve, points=tuple(judged[value] for value in values))
+    budgets = [float(point.predictions.gflops.mean()) for point in held]
+    sharing = [rehearsal.sharing(budget, values) for budget in budgets]
+    shared = [
+        OperatingPoint(budget, shared_predictions(each, alike, reuse))
+        for budget, each in zip(budgets, sharing, strict=True)
+    ]
+    return Outcomes.of(Curve(curve.name, tuple(shared)))
 
 
 def _oracles(policies: Sequence[Policy]) -> list[Outcomes]:
