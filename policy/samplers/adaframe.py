@@ -1,29 +1,34 @@
 """AdaFrame: an LSTM with a global memory looks at a frame, says where to look next, and stops where that no longer
 pays.
 
-After Wu, Xiong, Ma, Socher and Davis, "AdaFrame: Adaptive Frame Selection for Fast Video Recognition" (CVPR 2019):
+After Wu, Xiong, Ma, Socher and Davis, "AdaFrame: Adaptive Frame Selection for Fast Video Recognition" (CVPR 2019).
+We know of no released code. Sections and constants are checked against published notes on the paper, not its text:
 
 - Memory (Sec. 3.1): cheap features of uniformly spaced frames. At each step the state attends to them, with
   positional encoding; what it reads is an input of the LSTM beside the frame's expensive features.
-- Three linear layers on the state (Sec. 3.2): the classes; the mean of a Gaussian of fixed variance from which the
+- Three linear layers on the state (Sec. 3.1): the classes; the mean of a Gaussian of fixed variance from which the
   next location is drawn (in evaluation, the mean itself); and the utility, the discounted sum of future rewards.
-- Reward: how far a look raises the margin m, the probability of the right class minus the largest of the others,
-  above its maximum so far.
-- Loss (Sec. 3.3): the cross-entropy of every step's prediction, plus λ times the squared error of the utility and
-  the policy gradient, whose baseline the utility is.
-- Adaptive lookahead (Sec. 3.4): it stops when the utility has been below its maximum by more than μ after each of
+- Reward (Sec. 3.1): how far a look raises the margin m, the probability of the right class minus the largest of
+  the others, above its maximum so far.
+- Loss (Sec. 3.1): the cross-entropy of the prediction, plus λ times the squared error of the utility and the
+  policy gradient, whose baseline the utility is.
+- Adaptive lookahead (Sec. 3.2): it stops when the utility has been below its maximum by more than μ after each of
   p looks in a row. μ may change after training.
 
-What the paper leaves open, or a cache of features changes:
+What is other here, and what was left open:
 
 - Features come from the cache: neither backbone is fine-tuned with the policy.
+- The cross-entropy is the mean over the predictions after all looks, as any look may be the last; the paper has
+  that of the last one alone.
+- The LSTM is by default as large as LiteEval's; the paper's has 2,048 units on FCVID and 1,024 on ActivityNet.
 - The first look is at the middle of the video; the others start spread over it, each with its own bias, as the
   glimpses of FrameGlimpse do, and training moves them.
 - The LSTM is told the place of the frame.
 - Selection goes a share of the way, which the state decides, to the place that it attends to in the memory
   (`points`). As we read the paper, positional encoding is in the weights of the attention alone: what the state
   reads does not tell where it was found, and selection from the state alone cannot go where a cheap row points.
-- The state's query has a bias, so that the zero state before the first look can attend to something, too.
+- State and memory are compared in a dimension of our own; in the paper it is that of the memory's features. The
+  state's query has a bias, so that the zero state before the first look can attend to something, too.
 - With several classes per video, m is the mean probability of its classes minus the largest of the others.
 """
 

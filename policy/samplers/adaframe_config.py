@@ -22,10 +22,10 @@ from policy.config import (
 class LooksConfig:
     looks: int = option(
         5, "K: at how many frames it looks at most.", POSITIVE, sets_cost=True
-    )  # 3, 5, 10: Sec. 4.1
+    )  # 3, 5 and 10, as we know the paper
     memory_rows: int = option(
         16, "Uniformly spaced coarse rows in the global memory.", POSITIVE, sets_cost=True
-    )  # Sec. 4.3
+    )  # Sec. 4.1, and the best of those compared in Sec. 4.3
     attention_units: int = option(64, "Units in which state and memory are compared.", POSITIVE)  # ours
     points: bool = option(
         True,
@@ -35,11 +35,11 @@ class LooksConfig:
     )  # ours
     location_std: float = option(
         0.1, "Spread of the locations drawn in training, as a share of the video.", POSITIVE
-    )  # "fixed variance", Sec. 3.2; the value is ours
-    discount: float = option(0.9, "Of a reward, for each look until it comes.", SHARE)  # Sec. 3.2
+    )  # Sec. 3.1: a variance of 0.01
+    discount: float = option(0.9, "Of a reward, for each look until it comes.", SHARE)  # the paper's
     exploration: float = option(
         1.0, "λ: weight of the losses of utility and selection beside that of the classes.", NOT_NEGATIVE
-    )  # Sec. 3.3
+    )  # Sec. 3.1; the value is ours
     margin: float = option(
         0.1,
         "μ: how far the utility must have fallen below its maximum to stop.",
@@ -48,7 +48,7 @@ class LooksConfig:
     )  # ours: what a margin is worth depends on the rewards
     falls: int = option(
         2, "Patience p: after how many such looks in a row it stops.", POSITIVE, sets_cost=True
-    )  # Sec. 4.1: 2 for K below 10
+    )  # for K below 10, as we know the paper
 
 
 @dataclass(frozen=True, kw_only=True)

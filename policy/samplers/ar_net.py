@@ -12,7 +12,9 @@ that are not skipped. What is done here where the paper has something else, or l
   the hidden state only, and computes the cell state of skipped rows.)
 - Where all rows are skipped, the cheapest stream's classifier answers for the rows that were looked at.
 - A price of a GFLOP moves a trained policy to other budgets: the log-probability of each choice falls by the price
-  of what it costs at its row. What is saved by skips counts, too.
+  of what it costs at its row. What is saved by skips counts, too. (The authors draw their curve by reading fewer
+  or more frames.)
+- The temperature falls over all epochs; in the released scripts it starts with the policy, after the classifiers.
 - The last stage of the released scripts, classifiers trained on with the policy held fixed, is left out.
 """
 

@@ -33,13 +33,13 @@ class ARNetConfig(RunConfig):
         metavar="STREAM",
     )
     skips: tuple[int, ...] = option(
-        (1, 2, 4),  # Sec. 4.1; --skip_list of the released scripts
+        (1, 2, 4),  # --skip_list of the released scripts, from which the other flags here are, too
         "A number of rows that it may skip, with the one that it decides at; repeat it.",
         POSITIVE,
         flag="--skip",
         sets_cost=True,
     )
-    policy_hidden: int = option(512, "Units of the LSTM that decides.", POSITIVE)  # Sec. 4.1; --hidden_dim
+    policy_hidden: int = option(512, "Units of the LSTM that decides.", POSITIVE)  # --hidden_dim
     efficiency: float = option(
         0.05,  # --accuracy_weight 0.95 --efficency_weight 0.05
         "Weight of cost and balance in the loss; the classification has the rest.",
@@ -48,21 +48,21 @@ class ARNetConfig(RunConfig):
         sets_cost=True,
     )
     balance: float = option(
-        3.0,  # --uniform_loss_weight
+        3.0,  # --uniform_loss_weight; with EfficientNets 5.0
         "Weight, beside GFLOPs for each row, of the distance of the shares of all choices from equal ones.",
         NOT_NEGATIVE,
         search=(0.3, 10),
         sets_cost=True,
     )
     pretraining: float = option(
-        0.15,  # 15 epochs of each backbone, then 100: scripts_train_new.sh
+        0.15,  # epochs of each backbone, then of all: 10 and 50 in scripts_train.sh, 15 and 100 in ..._new.sh
         "Share of the epochs, at the beginning, in which the classifier of each stream is trained on all rows and "
         "nothing is decided.",
         PART,
     )
     temperature_start: float = option(5.0, "Gumbel-softmax temperature at the start.", POSITIVE)  # --init_tau
     temperature_end: float = option(
-        0.5,  # 5 · exp(−0.045 · 50): --exp_decay_factor, of the first script's 50 epochs
+        0.5,  # about 5 · exp(−0.045 · 50): --exp_decay_factor, after the 50 epochs of scripts_train.sh
         "Gumbel-softmax temperature at the end.",
         POSITIVE,
     )
@@ -72,8 +72,8 @@ class ARNetConfig(RunConfig):
         PART,
         search=(0.0, 0.5),
     )
-    lr: float = option(1e-3, "Learning rate of Adam.", POSITIVE, search=(1e-4, 1e-2))
-    weight_decay: float = option(1e-4, "Of Adam.", NOT_NEGATIVE, search=(1e-6, 1e-2))
+    lr: float = option(1e-3, "Learning rate of Adam.", POSITIVE, search=(1e-4, 1e-2))  # --lr, there of SGD
+    weight_decay: float = option(1e-4, "Of Adam.", NOT_NEGATIVE, search=(1e-6, 1e-2))  # --wd, there of SGD
 
     def check_together(self) -> None:
         if len(self.streams) < 2:

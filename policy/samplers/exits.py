@@ -43,7 +43,8 @@ def exit_order(rows: int) -> tuple[int, ...]:
     """The middle row, the first and the last, then again and again the middle of the widest gap between rows that
     were read; of equally wide ones, of the gap next to the middle row.
 
-    FrameExit, Sec. 3, says "from the halves"; the ties are those of the order of 10 frames that was released.
+    After FrameExit, Appendix A. The middle and the ties are those of the order of 10 frames that was released: the
+    appendix's Algorithm 1 begins at the fifth of them, the released order at the sixth.
     """
     order = list(dict.fromkeys((rows // 2, 0, rows - 1))) if rows else []
     while len(order) < rows:

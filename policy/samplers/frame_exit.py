@@ -1,15 +1,19 @@
 """FrameExit: rows in a fixed order, pooled by their maximum, until a gate says that they are enough.
 
-After Ghodrati, Ehteshami Bejnordi and Habibian (CVPR 2021), whose released code is for inference alone. Here as in
-their paper: the order of rows, accumulated max pooling, a classifier after each row, and a gate after each that
-reads the pooled features now and a row before. All are trained together: the classifiers by the classification
-loss after each row, the gates by whether that loss is low enough by then (`losses`).
+After Ghodrati, Ehteshami Bejnordi and Habibian (CVPR 2021). Their released code, which is for inference alone, has
+the order of rows, accumulated max pooling, a classifier after each row, and after each but the first and the last
+a gate that reads the pooled features now and a row before. As we know the paper, whose text we could not check,
+all are trained together: the classifiers by the classification loss after each row, the gates by whether that loss
+is low enough by then (`losses`).
 
 What is other on a cache, and what was left open:
 
 - The backbones are as they were extracted; the authors fine-tuned theirs with the rest.
-- Rows are the middles of T equal parts of the video; a video with fewer rows is read in the order of its own
-  number of rows, and its last one is an exit without a gate.
+- After the first row a threshold on the confidence decides, as in the released code; in the paper's Fig. 2 there
+  is a gate, too.
+- Rows are the middles of T equal parts of the video (in the released code they go from its first frame to its
+  last); a video with fewer rows is read in the order of its own number of rows, and its last one is an exit
+  without a gate.
 - Losses are means over a video's rows, then over videos. The gates' gradients reach the layer of the rows, too.
 - The released gate says whether to go on. So does ours, in log-odds, and a threshold on them moves the trained
   policy; the confidence after the first row is brought to the same scale.
@@ -191,9 +195,9 @@ class FrameExit(ExitMethod):
         return ExitSession.of_run(network, run, device)
 
     def losses(self, batch: Batch, moment: Moment, generator: torch.Generator) -> Losses:
-        """Classification and gates, each a mean over a video's exits, then over videos (Sec. 3.2).
+        """Classification and gates, each a mean over a video's exits, then over videos.
 
-        A gate is to go on after t rows where the loss is above ε_t = β·exp(t/2).
+        A gate is to go on after t rows where the loss is above ε_t = β·exp(t/2), as we know the paper.
         """
         lengths, inputs = self.inputs(batch)
         logits, going_on = self.model.every_exit(inputs, lengths, self.config.dropout, generator)

@@ -1,10 +1,11 @@
 """SCSampler: the fine backbone runs on the rows that cheap features say are most salient.
 
-After Korbar, Tran and Torresani (ICCV 2019). Two of their samplers:
+After Korbar, Tran and Torresani (ICCV 2019). Two of their samplers, as we know the paper, whose text we could not
+check; the code that AR-Net's authors wrote for their comparison has both:
 
-- ranking (Sec. 3.3): of two rows of a training video, the one that the expensive classifier scores higher for the
+- ranking: of two rows of a training video, the one that the expensive classifier scores higher for the
   video's class is to be more salient, by a margin;
-- classes (Sec. 3.2): a classifier of cheap rows is trained, and its largest class probability is the saliency.
+- classes: a classifier of cheap rows is trained, and its largest class probability is the saliency.
 
 What is other on a cache, and what was left open:
 
@@ -12,7 +13,7 @@ What is other on a cache, and what was left open:
 - The expensive scores of a training video are those of a classifier that was not fitted to it (cross-validation):
   of those that a classifier was fitted to it is sure at any row. Class scores of the cache are taken as they are.
 - Each row is compared with one other of its video, drawn anew in each epoch: on average the loss is that of all
-  pairs. Two rows with the same score are not compared.
+  pairs, which that code has. Two rows with the same score are not compared.
 """
 
 from __future__ import annotations
