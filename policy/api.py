@@ -331,7 +331,7 @@ def configured(method: str, options: Mapping[str, Any], recipe: str | None = Non
             or contradicts others.
     """
     config = config_of(method)
-    by_name = {option.name: option for option in fields(config)}
+    by_name = {option.name: option for option in fields(config) if option.name in config.read_names()}
     for name in options:
         if name not in by_name:
             close = did_you_mean(name, by_name) or f"; it has: {', '.join(by_name)}"

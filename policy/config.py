@@ -104,7 +104,7 @@ class DataConfig:
     whole_only: bool = option(False, "Leave out videos of which only a part could be decoded.")
     validation_subset: str | None = option(
         None,
-        "Subset that is judged after each epoch; it must be neither trained nor evaluated on.",
+        "Subset for operating points, and to judge each epoch; it must be neither trained nor evaluated on.",
         metavar="NAME",
     )
     classes_present: bool = option(
@@ -133,10 +133,10 @@ class TrainingConfig:
         "standard: zero mean, unit variance per feature over the training videos (our addition); l2: each "
         "frame to length 1; none: as extracted.",
     )
-    seed: int = option(0, "Of weights, order of videos and draws.", NOT_NEGATIVE)
+    seed: int = option(0, "Of weights, order of videos, folds and draws.", NOT_NEGATIVE)
     validation: float = option(
         0.0,
-        "Share of the training videos that is held out, and judged after each epoch.",
+        "Share of the training videos that is held out: for operating points, and to judge each epoch.",
         PART,
         metavar="SHARE",
         added=True,
@@ -155,6 +155,10 @@ class TrainingConfig:
     )
 
 
+OF_DESCENT = ("epochs", "lr", "weight_decay", "lr_drop", "grad_clip", "keep", "patience")
+"""Options that methods do not read of which gradient descent trains nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(TrainingConfig, DataConfig):
     """One run of one method: the options that all methods have.
@@ -166,11 +170,19 @@ class RunConfig(TrainingConfig, DataConfig):
         method: a key of `policy.registry.METHODS`.
         tuned: what `train-policy tune` searches where it is not told others: fields, or FIELD=VALUE,VALUE,….
         earlier: values of options that runs of earlier versions did not have.
+        by_descent: whether gradient descent trains anything of it, so that it reads `OF_DESCENT`. Else these are no
+            options of it; as fields they stay, for runs of earlier versions have them.
     """
 
     method: ClassVar[str]
     tuned: ClassVar[tuple[str, ...]] = ("lr", "weight_decay")
     earlier: ClassVar[Mapping[str, Any]] = {}
+    by_descent: ClassVar[bool] = True
+
+    @classmethod
+    def read_names(cls) -> frozenset[str]:
+        """The names of the fields that the method reads: its options."""
+        return names_of(cls) - (frozenset() if cls.by_descent else frozenset(OF_DESCENT))
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -225,8 +237,8 @@ class RunConfig(TrainingConfig, DataConfig):
         for option in fields(self):
             if option.metadata["added"] and values[option.name] == option.default:
                 del values[option.name]
-        data_names = names_of(DataConfig)
-        return {"method": self.method, **{name: v for name, v in values.items() if name not in data_names}}
+        decisive_names = self.read_names() - names_of(DataConfig)
+        return {"method": self.method, **{name: v for name, v in values.items() if name in decisive_names}}
 
 
 def method_options(config: type[RunConfig]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from cache_schema import UserError
 from cache_schema.command import VAL_FRACTION, RequestError, label_options, options
 from cache_schema.names import did_you_mean
 from cache_schema.run_folder import CONFIG, read_json
-from policy.config import DataConfig, RunConfig, TrainingConfig, types_of
+from policy.config import DataConfig, RunConfig, TrainingConfig, names_of, types_of
 from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -101,9 +101,10 @@ def settings(config: type, *names: str, without: Container[str] = ()) -> Callabl
     return options(*(setting(config, name) for name in names if name not in without))
 
 
-def training(config: type[TrainingConfig], *, without: Container[str] = ()) -> Callable[[C], C]:
-    """The options for the training, with the defaults of a configuration."""
-    return settings(config, *(option.name for option in fields(TrainingConfig)), without=without)
+def training(config: type[RunConfig], *, without: Container[str] = ()) -> Callable[[C], C]:
+    """The options for the training, those that a configuration reads, with its defaults."""
+    names = (option.name for option in fields(TrainingConfig) if option.name in config.read_names())
+    return settings(config, *names, without=without)
 
 
 DATA = options(
@@ -219,7 +220,8 @@ def _of_run(context: click.Context, parameter: click.Parameter, path: Path | Non
             name: content[name] for name in ("multi_label", "whole_only", "skip_missing") if name in content
         }
         for name, value in {**content["config"], **kept}.items():
-            if name == "method":
+            # Runs of earlier versions have options of the training that their method does not read.
+            if name == "method" or (name not in fields and name in names_of(TrainingConfig)):
                 continue
             if name not in fields:
                 raise _no_field(name, fields, str(path))

@@ -93,7 +93,7 @@ def with_recipe(config: R, name: str | None, given: Collection[str] = ()) -> R:
     """
     if name is None or name == NO_RECIPE:
         return config
-    names = names_of(type(config)) - set(given)
+    names = type(config).read_names() - set(given)
     values = {field: value for field, value in RECIPES[name].items() if field in names}
     return replace(config, **halved(values, type(config), vars(config)))
 

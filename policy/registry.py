@@ -140,7 +140,7 @@ def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
         TypeError: one of the values is not an option of any method.
     """
     config, values = config_of(method), {**values, **more}
-    options = names_of(config)
+    options = config.read_names()
     unknown = values.keys() - options
     if unknown and (unknown := unknown - names_of(*CONFIGS.values())):
         raise TypeError(f"no method reads {', '.join(sorted(unknown))}")

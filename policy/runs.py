@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +34,7 @@ from cache_schema.annotations import Grouping, LabelSet
 from cache_schema.command import count
 from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
-from policy.config import RunConfig
+from policy.config import RunConfig, names_of
 from policy.data.batches import Role, VideoSet
 from policy.data.opening import GROUPS, Dataset, open_dataset
 from policy.evaluation.predictions import DETECTIONS, Judged, Predictions
@@ -290,7 +290,7 @@ def run_method(
     content = _description(config, data)
     with alone(folder):
         remove_stale_temporaries(folder)
-        if claim_folder(folder, content):
+        if claim_folder(folder, content, unread=names_of(type(config)) - config.read_names()):
             if not (folder / RESULT).exists():
                 listener.note(f"{folder}: going on with an unfinished run")
             elif of_earlier_version(folder):
@@ -658,11 +658,13 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
     }
 
 
-def claim_folder(folder: Path, content: Mapping[str, Any]) -> bool:
+def claim_folder(folder: Path, content: Mapping[str, Any], *, unread: Collection[str] = ()) -> bool:
     """`claim` a folder for the run that the content of a config.json describes; its key is added."""
     described = {**content, "key": _key(content)}
     marks = (CHECKPOINT, RESULT)
-    return claim(folder, described, decisive=_COMPARED, begun=marks, is_own=_FILES.__contains__)
+    return claim(
+        folder, described, decisive=_COMPARED, begun=marks, is_own=_FILES.__contains__, unread=unread
+    )
 
 
 def _weights_digest(folder: Path) -> str:

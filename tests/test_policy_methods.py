@@ -20,13 +20,14 @@ from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, Segment, VideoLabel
 from policy.baselines.config import CoarseOnlyConfig, UniformCFConfig, UniformConfig
 from policy.baselines.lstm import CoarseOnly
-from policy.config import RunConfig, names_of
+from policy.config import OF_DESCENT, RunConfig, names_of
 from policy.data.batches import VideoSet, uniform_rows
 from policy.evaluation.ledger import IntArray, Ledger
 from policy.evaluation.predictions import Judged, Predictions, read_arrays, write_arrays
 from policy.method import class_probabilities, row_offsets
 from policy.registry import CONFIGS, METHODS, configure
 from policy.runs import Run, read_result, run_method
+from policy.samplers.shared import FittedAtOnce
 from tests.caches import make_spec, write_stream
 from tests.planted import write_planted
 
@@ -117,8 +118,8 @@ DECISIVE = {
     "random-gating": "69ba3141b566",
     "frame-exit": "7f022b2e7b93",
     "scsampler": "a69cdbdfdbda",
-    "confidence-exit": "59346e62d225",
-    "motion-difference": "b6c674a91c12",
+    "confidence-exit": "80c3ee51cec7",
+    "motion-difference": "e1bac54e872d",
     "selector": "0bbd8ed45530",
     "selector-cascade": "72deaf945853",
     "localization-selector": "1be15565c6d9",
@@ -133,6 +134,16 @@ have trained are trained again."""
 def test_what_decides_a_run_stays_as_it_is(name: str) -> None:
     decisive = json.dumps(configure(name, {}).decisive(), sort_keys=True)
     assert hashlib.sha256(decisive.encode()).hexdigest()[:12] == DECISIVE[name]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_who_is_not_trained_by_descent_has_no_options_of_it(name: str) -> None:
+    config = CONFIGS[name]
+    assert config.by_descent != issubclass(METHODS[name], FittedAtOnce)
+    assert config.by_descent == config.read_names().issuperset(OF_DESCENT)
+    if not config.by_descent:  # what a table gives to all of its rows is not theirs
+        given = configure(name, {"epochs": 60, "lr": 0.5, "patience": 3})
+        assert given == config() and given.decisive().keys().isdisjoint(OF_DESCENT)
 
 
 def test_a_configuration_takes_what_its_method_reads() -> None:

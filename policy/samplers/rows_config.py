@@ -25,6 +25,15 @@ class FurtherStreamsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FittedAtOnceConfig(RunConfig):
+    """Of methods of which nothing is trained by gradient descent."""
+
+    by_descent = False
+
+    batch: int = option(32, "Videos that are judged at a time.", POSITIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExitRowsConfig:
     frames: int = option(
         10,  # FrameExit, Sec. 4, and its released configurations
@@ -109,7 +118,7 @@ class SCSamplerConfig(DropoutConfig, TopRowsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MotionDifferenceConfig(TopRowsConfig):
+class MotionDifferenceConfig(FittedAtOnceConfig, TopRowsConfig):
     """Training-free: class scores of the K rows around which cheap features change most, averaged.
 
     The change at a row is the mean distance of its cheap features (of the coarse stream and of further ones) from
@@ -127,7 +136,7 @@ class MotionDifferenceConfig(TopRowsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfidenceExitConfig(ExitRowsConfig, FurtherStreamsConfig, FineConfig, RunConfig):
+class ConfidenceExitConfig(FittedAtOnceConfig, ExitRowsConfig, FurtherStreamsConfig, FineConfig):
     """Training-free: rows in FrameExit's order, until the largest class probability is high enough.
 
     With further streams (--stream) all rows of the cheapest one are read first, then those of the next dearer one.

@@ -87,8 +87,9 @@ def ranges_of(config: RunConfig, texts: Sequence[str], given: Collection[str]) -
     Raises:
         UserError: there is no such option, it is given, or it cannot be tuned so.
     """
-    by_flag = {_flag(field): field for field in fields(config)}
-    by_flag |= {field.name.replace("_", "-"): field for field in fields(config)}
+    options = [field for field in fields(config) if field.name in config.read_names()]
+    by_flag = {_flag(field): field for field in options}
+    by_flag |= {field.name.replace("_", "-"): field for field in options}
     if not texts:
         usual = {text.partition("=")[0]: text for text in config.searched}
         texts = [text for name, text in usual.items() if name not in given]
@@ -99,7 +100,7 @@ def ranges_of(config: RunConfig, texts: Sequence[str], given: Collection[str]) -
         flag, _, extent = text.partition("=")
         field = by_flag.get(flag.strip().removeprefix("--").replace("_", "-"))
         if field is None:
-            names = [_flag(one) for one in fields(config) if _why_not(config, one) is None]
+            names = [_flag(one) for one in options if _why_not(config, one) is None]
             raise UserError(
                 f"--tune {flag}: {config.method} has no such option; it can tune {', '.join(names)}"
                 f"{did_you_mean(flag, names)}"
