@@ -170,14 +170,17 @@ class RunConfig(TrainingConfig, DataConfig):
         method: a key of `policy.registry.METHODS`.
         tuned: what `train-policy tune` searches where it is not told others: fields, or FIELD=VALUE,VALUE,….
         earlier: values of options that runs of earlier versions did not have.
-        by_descent: whether gradient descent trains anything of it, so that it reads `OF_DESCENT`. Else these are no
-            options of it; as fields they stay, for runs of earlier versions have them.
+        by_descent: whether gradient descent trains anything of it, so that it reads `OF_DESCENT`. Else these are
+            no options of it; as fields they stay, for runs of earlier versions have them.
+        published: what the method's own paper and released code have, by the name of the recipe ("paper",
+            "released"), where that is not the option's default. None: the recipes are LiteEval's.
     """
 
     method: ClassVar[str]
     tuned: ClassVar[tuple[str, ...]] = ("lr", "weight_decay")
     earlier: ClassVar[Mapping[str, Any]] = {}
     by_descent: ClassVar[bool] = True
+    published: ClassVar[Mapping[str, Mapping[str, Any]] | None] = None
 
     @classmethod
     def read_names(cls) -> frozenset[str]:

@@ -16,7 +16,7 @@ from cache_schema.command import VAL_FRACTION, RequestError, label_options, opti
 from cache_schema.names import did_you_mean
 from cache_schema.run_folder import CONFIG, read_json
 from policy.config import DataConfig, RunConfig, TrainingConfig, names_of, types_of
-from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES
+from policy.recipes import DEFAULT_RECIPE, NO_RECIPE
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -121,16 +121,34 @@ DATA = options(
 )
 
 
-def recipe(default: str | None = DEFAULT_RECIPE, note: str = "") -> Callable[[C], C]:
-    """--recipe. Of a default that depends on other options (None) `note` says what it is."""
-    values = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in RECIPES["robust"].items())
+def recipe(
+    recipes: Mapping[str, Mapping[str, Any]],
+    names: Container[str],
+    default: str | None = DEFAULT_RECIPE,
+    note: str = "",
+) -> Callable[[C], C]:
+    """--recipe.
+
+    Args:
+        recipes: those that there are.
+        names: of the command's fields.
+        note: of a default that depends on other options (None): what it is.
+    """
+    robust = recipes[DEFAULT_RECIPE].items()
+    values = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in robust if name in names)
+    texts = {
+        "paper": "paper: its text",
+        "released": "released: its authors' code",
+        DEFAULT_RECIPE: f"{DEFAULT_RECIPE}: what needs no tuning ({values}; docs/robust.md)",
+        NO_RECIPE: f"{NO_RECIPE}: the defaults that stand here",
+    }
+    choices = [*sorted(recipes), NO_RECIPE]
     return click.option(
         "--recipe",
-        type=click.Choice([*sorted(RECIPES), NO_RECIPE]),
+        type=click.Choice(choices),
         default=default,
         show_default=True,
-        help=f"Sets what is not given. robust: what needs no tuning ({values}; docs/robust.md); paper: its text; "
-        f"released: its authors' code (docs/recipes.md); {NO_RECIPE}: the defaults that stand here.{note}",
+        help=f"Sets what is not given (docs/recipes.md). {'; '.join(texts[name] for name in choices)}.{note}",
     )
 
 

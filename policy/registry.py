@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cache_schema import UserError
 from cache_schema.names import did_you_mean
 from policy.config import RunConfig, names_of
-from policy.recipes import DEFAULT_RECIPE, halved, with_recipe
+from policy.recipes import DEFAULT_RECIPE, halved, recipes_of, with_recipe
 
 if TYPE_CHECKING:  # it imports torch, for which --help has no time
     from policy.method import Method
@@ -149,12 +149,13 @@ def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
 
 
 def usual_recipe(method: str) -> str | None:
-    """What a method is trained with where no recipe is named: those that take streams of frames share one."""
+    """What a method is trained with where no recipe is named: those that take streams of frames, and that gradient
+    descent trains, share one."""
     from policy.selection.config import SelectionConfig
 
     config = CONFIGS[method]
     of_frames = names_of(config) & {"coarse", "fine", "streams"} and not issubclass(config, SelectionConfig)
-    return DEFAULT_RECIPE if of_frames else None
+    return DEFAULT_RECIPE if of_frames and recipes_of(config) else None
 
 
 def completed(method: str, values: Mapping[str, Any], recipe: str | None = None) -> RunConfig:

@@ -25,7 +25,7 @@ from policy.data.batches import VideoSet, uniform_rows
 from policy.evaluation.ledger import IntArray, Ledger
 from policy.evaluation.predictions import Judged, Predictions, read_arrays, write_arrays
 from policy.method import class_probabilities, row_offsets
-from policy.registry import CONFIGS, METHODS, configure
+from policy.registry import CONFIGS, METHODS, completed, configure
 from policy.runs import Run, read_result, run_method
 from policy.samplers.shared import FittedAtOnce
 from tests.caches import make_spec, write_stream
@@ -144,6 +144,20 @@ def test_who_is_not_trained_by_descent_has_no_options_of_it(name: str) -> None:
     if not config.by_descent:  # what a table gives to all of its rows is not theirs
         given = configure(name, {"epochs": 60, "lr": 0.5, "patience": 3})
         assert given == config() and given.decisive().keys().isdisjoint(OF_DESCENT)
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "there_are"),
+    [
+        ("scsampler", "released", "paper, robust, none"),
+        ("adaframe", "released", "paper, robust, none"),
+        ("motion-difference", "robust", "none at all"),
+        ("liteeval", "loose", "paper, released, robust, none"),
+    ],
+)
+def test_recipes_that_a_method_does_not_have(name: str, recipe: str, there_are: str) -> None:
+    with pytest.raises(UserError, match=f"for {name} there is no such recipe; there are: {there_are}$"):
+        completed(name, {}, recipe)
 
 
 def test_a_configuration_takes_what_its_method_reads() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from cache_schema import UserError
 from policy.config import (
@@ -67,6 +69,7 @@ class AdaFrameConfig(DropoutConfig, FineHiddenConfig, LooksConfig, FineConfig, C
 
     method = "adaframe"
     tuned = ("lr", "weight_decay", "location_std", "dropout")
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"input_norm": "none", "points": False}}
 
     def check_together(self) -> None:
         if self.looks < 2:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from policy.config import (
     NOT_NEGATIVE,
@@ -29,6 +30,7 @@ class FittedAtOnceConfig(RunConfig):
     """Of methods of which nothing is trained by gradient descent."""
 
     by_descent = False
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     batch: int = option(32, "Videos that are judged at a time.", POSITIVE)
 
@@ -60,6 +62,10 @@ class FrameExitConfig(DropoutConfig, ExitRowsConfig, FurtherStreamsConfig, FineC
 
     method = "frame-exit"
     tuned = ("lr", "weight_decay", "beta", "dropout")
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"input_norm": "none"},
+        "released": {"input_norm": "none", "row_hidden": 4096},
+    }
 
     beta: float = option(
         1e-2,  # Sec. 3.2; the paper draws its curves with 1e-6 to 1e-2
@@ -105,6 +111,7 @@ class SCSamplerConfig(DropoutConfig, TopRowsConfig):
 
     method = "scsampler"
     tuned = ("lr", "weight_decay", "saliency=ranking,classes", "saliency_hidden", "dropout")
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"input_norm": "none"}}
 
     saliency: Literal["ranking", "classes"] = option(
         "ranking",  # Sec. 3.3 and 3.2: SAL-RANK and AC
