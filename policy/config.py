@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -55,6 +55,7 @@ def option(
     sets_cost: bool = False,
     added: bool = False,
     is_run: bool = False,
+    beyond: str | None = None,
 ) -> T:
     """A field of a configuration.
 
@@ -69,10 +70,33 @@ def option(
         added: after runs without this option had been trained. They are as with its default, so that the default
             is no part of what a run is.
         is_run: whether it names the folder of another run, which a run keeps by its content and not its place.
+        beyond: of a number of rows of a video: what becomes of it where no training video has so many, for a note.
     """
     option_keys = {"help": help_text, "flag": flag, "metavar": metavar, "required": required, "type": type}
-    other_keys = {"search": search, "sets_cost": sets_cost, "added": added, "is_run": is_run}
+    other_keys = {
+        "search": search,
+        "sets_cost": sets_cost,
+        "added": added,
+        "is_run": is_run,
+        "beyond": beyond,
+    }
     return field(default=default, metadata={**option_keys, **other_keys, "limit": limit, "parse": parse})
+
+
+def flag_of(option: Field[Any]) -> str:
+    """The command line's option for a field; both of one that is true or false: "--multi-label/--single-label"."""
+    flag: str = option.metadata["flag"] or f"--{option.name.replace('_', '-')}"
+    return flag
+
+
+def names_streams(option: Field[Any]) -> bool:
+    """Whether the values of a field are streams."""
+    return option.metadata["metavar"] in ("STREAM", "STREAM[:ROWS]")
+
+
+def counts_rows(option: Field[Any]) -> bool:
+    """Whether the value of a field says how many rows of a video a method looks at."""
+    return option.metadata["beyond"] is not None
 
 
 def names_of(*configs: type) -> frozenset[str]:
@@ -230,7 +254,7 @@ class RunConfig(TrainingConfig, DataConfig):
         texts: list[str] = []
         for option in fields(self):
             value = getattr(self, option.name)
-            if option.metadata["metavar"] in ("STREAM", "STREAM[:ROWS]") and value is not None:
+            if names_streams(option) and value is not None:
                 texts += value if isinstance(value, tuple) else [value]
         return tuple(text.partition(":")[0] for text in texts)
 

@@ -15,7 +15,7 @@ from cache_schema import UserError
 from cache_schema.command import VAL_FRACTION, RequestError, label_options, options
 from cache_schema.names import did_you_mean
 from cache_schema.run_folder import CONFIG, read_json
-from policy.config import DataConfig, RunConfig, TrainingConfig, names_of, types_of
+from policy.config import DataConfig, RunConfig, TrainingConfig, flag_of, names_of, types_of
 from policy.recipes import DEFAULT_RECIPE, NO_RECIPE
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -61,12 +61,6 @@ class Setting(click.Option):
         return self.field_value(text.split(",") if self.multiple else text, context)
 
 
-def _flag(metadata: Mapping[str, Any], name: str) -> str:
-    """The option of a field, or both of one that is true or false: "--multi-label/--single-label"."""
-    flag: str = metadata["flag"] or f"--{name.replace('_', '-')}"
-    return flag
-
-
 def setting(config: type, name: str) -> Callable[[C], C]:
     """The option for a field."""
     option = next(option for option in fields(config) if option.name == name)
@@ -84,7 +78,7 @@ def setting(config: type, name: str) -> Callable[[C], C]:
     elif kind is bool:
         of_kind = {"is_flag": True}
     return click.option(
-        _flag(metadata, name),
+        flag_of(option),
         name,
         cls=Setting,
         default=None if metadata["parse"] else default,
@@ -306,7 +300,7 @@ def config_words(config: RunConfig, usual: RunConfig) -> list[str]:
         value = getattr(config, option.name)
         if value == getattr(usual, option.name):
             continue
-        on, _, off = _flag(option.metadata, option.name).partition("/")
+        on, _, off = flag_of(option).partition("/")
         if isinstance(value, bool):
             words.append(on if value else off)
         elif value is not None:

@@ -34,7 +34,7 @@ from cache_schema.annotations import Grouping, LabelSet
 from cache_schema.command import count
 from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
-from policy.config import RunConfig, names_of
+from policy.config import RunConfig, counts_rows, flag_of, names_of
 from policy.data.batches import Role, VideoSet
 from policy.data.opening import GROUPS, Dataset, open_dataset
 from policy.evaluation.predictions import DETECTIONS, Judged, Predictions
@@ -350,7 +350,7 @@ def _carry_out(
     config: RunConfig, data: Dataset, folder: Path, device: torch.device, listener: Listener, ranks: Ranks
 ) -> Result:
     method = make_method(config, data)
-    for note in method.notes(data):
+    for note in (*_on_rows(config, data.train), *method.notes(data)):
         listener.note(note)
     trained = (folder / RESULT).exists()
     ranks.broadcast(method.by_descent and not trained)
@@ -382,6 +382,18 @@ def _carry_out(
     outcome.save(folder, method, device, processes=ranks.size)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return outcome.result
+
+
+def _on_rows(config: RunConfig, videos: VideoSet) -> Iterator[str]:
+    """For each number of rows that is above those of all training videos, what becomes of it."""
+    counted = list(filter(counts_rows, fields(config)))
+    longest = max(map(videos.length, range(len(videos)))) if counted else 0
+    for option in counted:
+        if (value := getattr(config, option.name)) > longest:
+            yield (
+                f"{flag_of(option)} {value}: no training video has more than {count(longest, 'rows')}; "
+                f"{option.metadata['beyond']}"
+            )
 
 
 def _on_validation(method: Method, data: Dataset) -> Iterator[str]:

@@ -26,7 +26,7 @@ from policy.evaluation.ledger import IntArray, Ledger
 from policy.evaluation.predictions import Judged, Predictions, read_arrays, write_arrays
 from policy.method import class_probabilities, row_offsets
 from policy.registry import CONFIGS, METHODS, completed, configure
-from policy.runs import Run, read_result, run_method
+from policy.runs import Listener, Run, open_data, read_result, run_method
 from policy.samplers.shared import FittedAtOnce
 from tests.caches import make_spec, write_stream
 from tests.planted import write_planted
@@ -187,6 +187,35 @@ def test_the_summary_says_what_the_predictions_say(name: str, runs: dict[str, Ru
     assert result.metrics["fine_features_mean"] == pytest.approx(np.mean(fine))
     assert result.metrics["fine_features_std"] == pytest.approx(np.std(fine))
     assert result.metrics["usage"] == pytest.approx(np.mean(np.array(fine) / said.lengths))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "what"),
+    [
+        ("uniform", "frames", "all of them are looked at"),
+        ("lstm-cf", "frames", "all of them are looked at"),
+        ("scsampler", "top_rows", "all of them are looked at"),
+        ("motion-difference", "top_rows", "all of them are looked at"),
+        ("frame-exit", "frames", "exits after more are left out"),
+        ("confidence-exit", "frames", "exits after more are left out"),
+        ("frame-glimpse", "glimpses", "it looks at some of them again"),
+        ("adaframe", "looks", "it looks at some of them again"),
+        ("adaframe", "memory_rows", "the memory has all of them"),
+    ],
+)
+def test_a_note_on_more_rows_than_training_videos_have(
+    name: str, option: str, what: str, planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    data = open_data(config_of("uniform"), *planted)
+    longest = max(map(data.train.length, range(len(data.train))))
+    few = {"frames": 2, "top_rows": 2, "glimpses": 2, "looks": 2, "memory_rows": 2}
+    for rows, about in ((longest, []), (longest + 1, [option])):
+        notes: list[str] = []
+        config = configure(name, {**CONFIG, **few, "epochs": 1, option: rows})
+        run_method(config, *planted, tmp_path / str(rows), device="cpu", listener=Listener(notes.append))
+        flags = [f"--{one.replace('_', '-')}" for one in about]
+        lines = [f"{flag} {rows}: no training video has more than {longest} rows; {what}" for flag in flags]
+        assert [note for note in notes if "no training video" in note] == lines
 
 
 def spent_on(said: Predictions, video: int) -> dict[str, int]:

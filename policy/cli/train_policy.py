@@ -20,7 +20,7 @@ from cache_schema.command import (
 )
 from policy.cli.export import export
 from policy.cli.finished_runs import evaluate, predict
-from policy.cli.train_method import RUN, train_method
+from policy.cli.train_method import RUN, MethodCommand, train_method
 from policy.cli.tune import add_tuning, tune
 from policy.config import method_options
 from policy.options import (
@@ -71,7 +71,9 @@ def _trains(method: str, **after: Callable[[Any], Any]) -> Callable[[Callable[..
         pairs = ((setting(config, name), after.get(name)) for name in method_options(config))
         fields = [decorator for pair in pairs for decorator in pair if decorator]
         checked: Callable[..., None] = tells_mistakes(command)
-        return train_policy.command()(options(DATA, *fields, training(config), REPEATED, RUN)(checked))
+        return train_policy.command(cls=MethodCommand)(
+            options(DATA, *fields, training(config), REPEATED, RUN)(checked)
+        )
 
     return decorate
 

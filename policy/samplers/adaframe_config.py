@@ -23,10 +23,18 @@ from policy.config import (
 @dataclass(frozen=True, kw_only=True)
 class LooksConfig:
     looks: int = option(
-        5, "K: at how many frames it looks at most.", POSITIVE, sets_cost=True
+        5,
+        "K: at how many frames it looks at most.",
+        POSITIVE,
+        sets_cost=True,
+        beyond="it looks at some of them again",
     )  # 3, 5, 10: Sec. 4.1
     memory_rows: int = option(
-        16, "Uniformly spaced coarse rows in the global memory.", POSITIVE, sets_cost=True
+        16,
+        "Uniformly spaced coarse rows in the global memory.",
+        POSITIVE,
+        sets_cost=True,
+        beyond="the memory has all of them",
     )  # Sec. 4.3
     attention_units: int = option(64, "Units in which state and memory are compared.", POSITIVE)  # ours
     points: bool = option(

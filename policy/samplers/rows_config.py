@@ -43,6 +43,7 @@ class ExitRowsConfig:
         "gaps.",
         POSITIVE,
         sets_cost=True,
+        beyond="exits after more are left out",
     )
 
 
@@ -90,7 +91,11 @@ class FrameExitConfig(DropoutConfig, ExitRowsConfig, FurtherStreamsConfig, FineC
 @dataclass(frozen=True, kw_only=True)
 class TopRowsConfig(FurtherStreamsConfig, FineConfig, CoarseConfig, RunConfig):
     top_rows: int = option(  # SCSampler, Sec. 5: the top 10 clips
-        10, "K, rows of a video that are looked at in the fine stream.", POSITIVE, sets_cost=True
+        10,
+        "K, rows of a video that are looked at in the fine stream.",
+        POSITIVE,
+        sets_cost=True,
+        beyond="all of them are looked at",
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from cache_schema import UserError
 from cache_schema.names import did_you_mean
-from policy.config import SHARE, DataConfig, RunConfig, names_of, types_of
+from policy.config import SHARE, DataConfig, RunConfig, flag_of, names_of, types_of
 
 if TYPE_CHECKING:  # a dependency that only tuning has
     from optuna import Trial
@@ -132,8 +132,7 @@ def values_of(params: Mapping[str, Choice], ranges: Sequence[Range]) -> dict[str
 
 
 def _flag(field: Field[Any]) -> str:
-    flag: str = field.metadata["flag"] or field.name.replace("_", "-")
-    return flag.partition("/")[0].removeprefix("--")
+    return flag_of(field).partition("/")[0].removeprefix("--")
 
 
 def _why_not(config: RunConfig, field: Field[Any]) -> str | None:
