@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ def claim(
     decisive: Mapping[str, str],
     begun: tuple[str, ...],
     is_own: Callable[[str], bool],
+    unread: Collection[str] = (),
 ) -> bool:
     """Make the folder this run's. Returns whether it already was, and holds some of its results.
 
@@ -74,6 +75,7 @@ def claim(
             its fields in messages: "value of --" makes "another value of --lr (0.1 → 0.2), --epochs (5 → 6)".
         begun: names of files that mark a run with results; without any of them another run may take its place.
         is_own: whether a file of this name is one that a run writes, so that it may be overwritten.
+        unread: names of fields that runs of earlier versions have, and that decide nothing.
 
     Raises:
         UserError: the folder holds another run, of which every difference is named; or files that are not a run's.
@@ -86,7 +88,7 @@ def claim(
         differences = [
             f"another {what}" + f", {what.rpartition(' ')[2]}".join(differing)
             for part, what in decisive.items()
-            if (differing := _differences(held[part], described[part]))
+            if (differing := _differences(held[part], described[part], unread))
         ]
         if differences:
             raise UserError(f"{folder}: holds a run with {'; '.join(differences)}; choose another folder")
@@ -145,11 +147,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], unread: Collection[str]) -> list[str]:
     """The fields that differ: "lr (0.1 → 0.2)"."""
-    names = {*old, *new}
+    names = {*old, *new}.difference(unread)
     if old.get("method") != new.get("method"):  # what one method alone has is no news
-        names = {*old} & {*new}
+        names &= {*old} & {*new}
     return [
         f"{name.replace('_', '-')} ({_shown(old.get(name))} → {_shown(new.get(name))})"
         for name in sorted(names)

@@ -26,7 +26,7 @@ from policy.deploy.trained import TrainedPolicy, open_run
 from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget
 from policy.evaluation.predictions import Predictions
 from policy.finished import ClassProbabilities, Evaluated, evaluate_run, predict_run
-from policy.registry import completed, config_of, usual_recipe
+from policy.registry import completed, config_of, instead_of, usual_recipe
 from policy.runs import choose_device, read_config, read_result, run_method
 from policy.training.loop import Epoch
 
@@ -343,10 +343,12 @@ def configured(method: str, options: Mapping[str, Any], recipe: str | None = Non
             or contradicts others.
     """
     config = config_of(method)
-    by_name = {option.name: option for option in fields(config)}
+    by_name = {option.name: option for option in fields(config) if option.name in config.read_names()}
     for name in options:
         if name not in by_name:
-            close = did_you_mean(name, by_name) or f"; it has: {', '.join(by_name)}"
+            close = (
+                instead_of(method, name) or did_you_mean(name, by_name) or f"; it has: {', '.join(by_name)}"
+            )
             raise UserError(f"{method} has no option {name!r}{close}")
     values = {}
     for name, value in options.items():

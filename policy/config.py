@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -55,6 +55,7 @@ def option(
     sets_cost: bool = False,
     added: bool = False,
     is_run: bool = False,
+    beyond: str | None = None,
 ) -> T:
     """A field of a configuration.
 
@@ -69,10 +70,33 @@ def option(
         added: after runs without this option had been trained. They are as with its default, so that the default
             is no part of what a run is.
         is_run: whether it names the folder of another run, which a run keeps by its content and not its place.
+        beyond: of a number of rows of a video: what becomes of it where no training video has so many, for a note.
     """
     option_keys = {"help": help_text, "flag": flag, "metavar": metavar, "required": required, "type": type}
-    other_keys = {"search": search, "sets_cost": sets_cost, "added": added, "is_run": is_run}
+    other_keys = {
+        "search": search,
+        "sets_cost": sets_cost,
+        "added": added,
+        "is_run": is_run,
+        "beyond": beyond,
+    }
     return field(default=default, metadata={**option_keys, **other_keys, "limit": limit, "parse": parse})
+
+
+def flag_of(option: Field[Any]) -> str:
+    """The command line's option for a field; both of one that is true or false: "--multi-label/--single-label"."""
+    flag: str = option.metadata["flag"] or f"--{option.name.replace('_', '-')}"
+    return flag
+
+
+def names_streams(option: Field[Any]) -> bool:
+    """Whether the values of a field are streams."""
+    return option.metadata["metavar"] in ("STREAM", "STREAM[:ROWS]")
+
+
+def counts_rows(option: Field[Any]) -> bool:
+    """Whether the value of a field says how many rows of a video a method looks at."""
+    return option.metadata["beyond"] is not None
 
 
 def names_of(*configs: type) -> frozenset[str]:
@@ -104,7 +128,7 @@ class DataConfig:
     whole_only: bool = option(False, "Leave out videos of which only a part could be decoded.")
     validation_subset: str | None = option(
         None,
-        "Subset that is judged after each epoch; it must be neither trained nor evaluated on.",
+        "Subset for operating points, and to judge each epoch; it must be neither trained nor evaluated on.",
         metavar="NAME",
     )
     classes_present: bool = option(
@@ -133,10 +157,10 @@ class TrainingConfig:
         "standard: zero mean, unit variance per feature over the training videos (our addition); l2: each "
         "frame to length 1; none: as extracted.",
     )
-    seed: int = option(0, "Of weights, order of videos and draws.", NOT_NEGATIVE)
+    seed: int = option(0, "Of weights, order of videos, folds and draws.", NOT_NEGATIVE)
     validation: float = option(
         0.0,
-        "Share of the training videos that is held out, and judged after each epoch.",
+        "Share of the training videos that is held out: for operating points, and to judge each epoch.",
         PART,
         metavar="SHARE",
         added=True,
@@ -155,6 +179,10 @@ class TrainingConfig:
     )
 
 
+OF_DESCENT = ("epochs", "lr", "weight_decay", "lr_drop", "grad_clip", "keep", "patience")
+"""Options that methods do not read of which gradient descent trains nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(TrainingConfig, DataConfig):
     """One run of one method: the options that all methods have.
@@ -166,11 +194,22 @@ class RunConfig(TrainingConfig, DataConfig):
         method: a key of `policy.registry.METHODS`.
         tuned: what `train-policy tune` searches where it is not told others: fields, or FIELD=VALUE,VALUE,….
         earlier: values of options that runs of earlier versions did not have.
+        by_descent: whether gradient descent trains anything of it, so that it reads `OF_DESCENT`. Else these are
+            no options of it; as fields they stay, for runs of earlier versions have them.
+        published: what the method's own paper and released code have, by the name of the recipe ("paper",
+            "released"), where that is not the option's default. None: the recipes are LiteEval's.
     """
 
     method: ClassVar[str]
     tuned: ClassVar[tuple[str, ...]] = ("lr", "weight_decay")
     earlier: ClassVar[Mapping[str, Any]] = {}
+    by_descent: ClassVar[bool] = True
+    published: ClassVar[Mapping[str, Mapping[str, Any]] | None] = None
+
+    @classmethod
+    def read_names(cls) -> frozenset[str]:
+        """The names of the fields that the method reads: its options."""
+        return names_of(cls) - (frozenset() if cls.by_descent else frozenset(OF_DESCENT))
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -215,7 +254,7 @@ class RunConfig(TrainingConfig, DataConfig):
         texts: list[str] = []
         for option in fields(self):
             value = getattr(self, option.name)
-            if option.metadata["metavar"] in ("STREAM", "STREAM[:ROWS]") and value is not None:
+            if names_streams(option) and value is not None:
                 texts += value if isinstance(value, tuple) else [value]
         return tuple(text.partition(":")[0] for text in texts)
 
@@ -225,8 +264,8 @@ class RunConfig(TrainingConfig, DataConfig):
         for option in fields(self):
             if option.metadata["added"] and values[option.name] == option.default:
                 del values[option.name]
-        data_names = names_of(DataConfig)
-        return {"method": self.method, **{name: v for name, v in values.items() if name not in data_names}}
+        decisive_names = self.read_names() - names_of(DataConfig)
+        return {"method": self.method, **{name: v for name, v in values.items() if name in decisive_names}}
 
 
 def method_options(config: type[RunConfig]) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from cache_schema import UserError
 from cache_schema.command import VAL_FRACTION, RequestError, label_options, options
 from cache_schema.names import did_you_mean
 from cache_schema.run_folder import CONFIG, read_json
-from policy.config import DataConfig, RunConfig, TrainingConfig, types_of
-from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES
+from policy.config import DataConfig, RunConfig, TrainingConfig, flag_of, names_of, types_of
+from policy.recipes import DEFAULT_RECIPE, NO_RECIPE
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -61,12 +61,6 @@ class Setting(click.Option):
         return self.field_value(text.split(",") if self.multiple else text, context)
 
 
-def _flag(metadata: Mapping[str, Any], name: str) -> str:
-    """The option of a field, or both of one that is true or false: "--multi-label/--single-label"."""
-    flag: str = metadata["flag"] or f"--{name.replace('_', '-')}"
-    return flag
-
-
 def setting(config: type, name: str) -> Callable[[C], C]:
     """The option for a field."""
     option = next(option for option in fields(config) if option.name == name)
@@ -84,7 +78,7 @@ def setting(config: type, name: str) -> Callable[[C], C]:
     elif kind is bool:
         of_kind = {"is_flag": True}
     return click.option(
-        _flag(metadata, name),
+        flag_of(option),
         name,
         cls=Setting,
         default=None if metadata["parse"] else default,
@@ -101,9 +95,10 @@ def settings(config: type, *names: str, without: Container[str] = ()) -> Callabl
     return options(*(setting(config, name) for name in names if name not in without))
 
 
-def training(config: type[TrainingConfig], *, without: Container[str] = ()) -> Callable[[C], C]:
-    """The options for the training, with the defaults of a configuration."""
-    return settings(config, *(option.name for option in fields(TrainingConfig)), without=without)
+def training(config: type[RunConfig], *, without: Container[str] = ()) -> Callable[[C], C]:
+    """The options for the training, those that a configuration reads, with its defaults."""
+    names = (option.name for option in fields(TrainingConfig) if option.name in config.read_names())
+    return settings(config, *names, without=without)
 
 
 DATA = options(
@@ -120,16 +115,34 @@ DATA = options(
 )
 
 
-def recipe(default: str | None = DEFAULT_RECIPE, note: str = "") -> Callable[[C], C]:
-    """--recipe. Of a default that depends on other options (None) `note` says what it is."""
-    values = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in RECIPES["robust"].items())
+def recipe(
+    recipes: Mapping[str, Mapping[str, Any]],
+    names: Container[str],
+    default: str | None = DEFAULT_RECIPE,
+    note: str = "",
+) -> Callable[[C], C]:
+    """--recipe.
+
+    Args:
+        recipes: those that there are.
+        names: of the command's fields.
+        note: of a default that depends on other options (None): what it is.
+    """
+    robust = recipes[DEFAULT_RECIPE].items()
+    values = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in robust if name in names)
+    texts = {
+        "paper": "paper: its text",
+        "released": "released: its authors' code",
+        DEFAULT_RECIPE: f"{DEFAULT_RECIPE}: what needs no tuning ({values}; docs/robust.md)",
+        NO_RECIPE: f"{NO_RECIPE}: the defaults that stand here",
+    }
+    choices = [*sorted(recipes), NO_RECIPE]
     return click.option(
         "--recipe",
-        type=click.Choice([*sorted(RECIPES), NO_RECIPE]),
+        type=click.Choice(choices),
         default=default,
         show_default=True,
-        help=f"Sets what is not given. robust: what needs no tuning ({values}; docs/robust.md); paper: its text; "
-        f"released: its authors' code (docs/recipes.md); {NO_RECIPE}: the defaults that stand here.{note}",
+        help=f"Sets what is not given (docs/recipes.md). {'; '.join(texts[name] for name in choices)}.{note}",
     )
 
 
@@ -219,7 +232,8 @@ def _of_run(context: click.Context, parameter: click.Parameter, path: Path | Non
             name: content[name] for name in ("multi_label", "whole_only", "skip_missing") if name in content
         }
         for name, value in {**content["config"], **kept}.items():
-            if name == "method":
+            # Runs of earlier versions have options of the training that their method does not read.
+            if name == "method" or (name not in fields and name in names_of(TrainingConfig)):
                 continue
             if name not in fields:
                 raise _no_field(name, fields, str(path))
@@ -286,7 +300,7 @@ def config_words(config: RunConfig, usual: RunConfig) -> list[str]:
         value = getattr(config, option.name)
         if value == getattr(usual, option.name):
             continue
-        on, _, off = _flag(option.metadata, option.name).partition("/")
+        on, _, off = flag_of(option).partition("/")
         if isinstance(value, bool):
             words.append(on if value else off)
         elif value is not None:

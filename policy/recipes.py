@@ -1,4 +1,4 @@
-"""Recipes for LiteEval by name: the paper's text, its authors' released code, and one that need not be tuned."""
+"""Recipes by name: a paper's text, its authors' released code, and one that need not be tuned."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from cache_schema import UserError
 from policy.config import RunConfig, names_of
 
 R = TypeVar("R", bound=RunConfig)
@@ -71,15 +72,25 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "lr": 1e-3,
     },
 }
-"""What each recipe sets; docs/recipes.md has the first two side by side, docs/robust.md the third. Sources: the
-paper, Sec. 3 and 4.1, which leaves τ's values open (5 is AR-Net's and AdaMML's start); the code that its authors
-released in 2022, for FCVID; `benchmarks.robust`."""
+"""What each recipe sets of LiteEval and of what it is compared with; docs/recipes.md has the first two side by
+side, docs/robust.md the third. Methods of other papers have values of their own in place of the first two
+(`RunConfig.published`). Sources: the paper, Sec. 3 and 4.1, which leaves τ's values open (5 is AR-Net's and
+AdaMML's start); the code that its authors released in 2022, for FCVID; `benchmarks.robust`."""
 
 
 DEFAULT_RECIPE = "robust"
 """What the commands train with where neither a recipe nor the paper's data set is given."""
 NO_RECIPE = "none"
 """Stands for the defaults of the options themselves."""
+
+
+def recipes_of(config: type[RunConfig]) -> Mapping[str, Mapping[str, Any]]:
+    """The recipes that there are for a method, by name; none for one that is not trained by gradient descent."""
+    if not config.by_descent:
+        return {}
+    return (
+        RECIPES if config.published is None else {**config.published, DEFAULT_RECIPE: RECIPES[DEFAULT_RECIPE]}
+    )
 
 
 def with_recipe(config: R, name: str | None, given: Collection[str] = ()) -> R:
@@ -89,12 +100,18 @@ def with_recipe(config: R, name: str | None, given: Collection[str] = ()) -> R:
         name: `NO_RECIPE`, like None, changes nothing.
 
     Raises:
-        KeyError: no such recipe.
+        UserError: there is no such recipe for the method.
     """
     if name is None or name == NO_RECIPE:
         return config
-    names = names_of(type(config)) - set(given)
-    values = {field: value for field, value in RECIPES[name].items() if field in names}
+    recipes = recipes_of(type(config))
+    if name not in recipes:
+        there_are = ", ".join([*sorted(recipes), NO_RECIPE]) if recipes else "none at all"
+        raise UserError(
+            f"--recipe {name}: for {config.method} there is no such recipe; there are: {there_are}"
+        )
+    names = type(config).read_names() - set(given)
+    values = {field: value for field, value in recipes[name].items() if field in names}
     return replace(config, **halved(values, type(config), vars(config)))
 
 

@@ -6,16 +6,18 @@ which import no torch, those of `GROUPS[1]` the methods, both by the method's na
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import Field, fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cache_schema import UserError
-from cache_schema.names import did_you_mean
-from policy.config import RunConfig, names_of
-from policy.recipes import DEFAULT_RECIPE, halved, with_recipe
+from cache_schema.names import did_you_mean, some
+from policy.config import RunConfig, counts_rows, flag_of, names_of, names_streams
+from policy.recipes import DEFAULT_RECIPE, halved, recipes_of, with_recipe
 
 if TYPE_CHECKING:  # it imports torch, for which --help has no time
     from policy.method import Method
@@ -132,6 +134,47 @@ def config_of(method: str) -> type[RunConfig]:
     return CONFIGS[method]
 
 
+_ALIKE = ((names_streams, "names its streams by"), (counts_rows, "counts rows by"))
+"""Options that stand for each other in different methods, and in words what they do."""
+
+
+def instead_of(method: str, name: str) -> str:
+    """What to say of an option that a method does not have, as the end of a message: which of its own stands for
+    it, or which methods have it.
+
+    Args:
+        name: of the field, or as commands have it, "--coarse"; others are named alike.
+
+    Returns:
+        Empty where no method has it, or this one does.
+    """
+
+    def is_it(option: Field[Any]) -> bool:
+        return name == option.name or name in flag_of(option).split("/")
+
+    config = CONFIGS[method]
+    having = {
+        other: option
+        for other, its_config in CONFIGS.items()
+        for option in fields(its_config)
+        if is_it(option) and option.name in its_config.read_names()
+    }
+    if method in having or not having:
+        return ""
+    if any(is_it(option) and option.name not in config.read_names() for option in fields(config)):
+        return f"; nothing of {method} is trained by gradient descent"
+    for alike, does in _ALIKE:
+        own = [
+            f"{flag_of(option) if name.startswith('--') else option.name} "
+            f"({re.split('[.;](?: |$)', option.metadata['help'])[0]})"
+            for option in fields(config)
+            if alike(option)
+        ]
+        if own and any(map(alike, having.values())):
+            return f"; {method} {does} {' and '.join(own)}"
+    return f"; it is an option of {some(having, str)}"
+
+
 def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
     """A method's configuration from those values that it reads; `more` takes precedence over `values`.
 
@@ -140,7 +183,7 @@ def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
         TypeError: one of the values is not an option of any method.
     """
     config, values = config_of(method), {**values, **more}
-    options = names_of(config)
+    options = config.read_names()
     unknown = values.keys() - options
     if unknown and (unknown := unknown - names_of(*CONFIGS.values())):
         raise TypeError(f"no method reads {', '.join(sorted(unknown))}")
@@ -149,12 +192,13 @@ def configure(method: str, values: Mapping[str, Any], **more: Any) -> RunConfig:
 
 
 def usual_recipe(method: str) -> str | None:
-    """What a method is trained with where no recipe is named: those that take streams of frames share one."""
+    """What a method is trained with where no recipe is named: those that take streams of frames, and that gradient
+    descent trains, share one."""
     from policy.selection.config import SelectionConfig
 
     config = CONFIGS[method]
     of_frames = names_of(config) & {"coarse", "fine", "streams"} and not issubclass(config, SelectionConfig)
-    return DEFAULT_RECIPE if of_frames else None
+    return DEFAULT_RECIPE if of_frames and recipes_of(config) else None
 
 
 def completed(method: str, values: Mapping[str, Any], recipe: str | None = None) -> RunConfig:

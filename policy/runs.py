@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,7 +35,7 @@ from cache_schema.annotations import Grouping, LabelSet
 from cache_schema.command import count
 from cache_schema.files import remove_stale_temporaries
 from cache_schema.run_folder import CONFIG, alone, claim, not_ours, read_json, write_atomically, write_json
-from policy.config import RunConfig
+from policy.config import RunConfig, counts_rows, flag_of, names_of
 from policy.data.batches import Role, VideoSet
 from policy.data.opening import GROUPS, Dataset, open_dataset
 from policy.evaluation.collection import Sharing
@@ -304,7 +304,7 @@ def run_method(
     content = _description(config, data)
     with alone(folder):
         remove_stale_temporaries(folder)
-        if claim_folder(folder, content):
+        if claim_folder(folder, content, unread=names_of(type(config)) - config.read_names()):
             if not (folder / RESULT).exists():
                 listener.note(f"{folder}: going on with an unfinished run")
             elif of_earlier_version(folder):
@@ -364,7 +364,7 @@ def _carry_out(
     config: RunConfig, data: Dataset, folder: Path, device: torch.device, listener: Listener, ranks: Ranks
 ) -> Result:
     method = make_method(config, data)
-    for note in method.notes(data):
+    for note in (*_on_rows(config, data.train), *method.notes(data)):
         listener.note(note)
     trained = (folder / RESULT).exists()
     ranks.broadcast(method.by_descent and not trained)
@@ -396,6 +396,18 @@ def _carry_out(
     outcome.save(folder, method, device, processes=ranks.size)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return outcome.result
+
+
+def _on_rows(config: RunConfig, videos: VideoSet) -> Iterator[str]:
+    """For each number of rows that is above those of all training videos, what becomes of it."""
+    counted = list(filter(counts_rows, fields(config)))
+    longest = max(map(videos.length, range(len(videos)))) if counted else 0
+    for option in counted:
+        if (value := getattr(config, option.name)) > longest:
+            yield (
+                f"{flag_of(option)} {value}: no training video has more than {count(longest, 'rows')}; "
+                f"{option.metadata['beyond']}"
+            )
 
 
 def _on_validation(method: Method, data: Dataset) -> Iterator[str]:
@@ -687,11 +699,13 @@ def _description(config: RunConfig, data: Dataset) -> dict[str, Any]:
     }
 
 
-def claim_folder(folder: Path, content: Mapping[str, Any]) -> bool:
+def claim_folder(folder: Path, content: Mapping[str, Any], *, unread: Collection[str] = ()) -> bool:
     """`claim` a folder for the run that the content of a config.json describes; its key is added."""
     described = {**content, "key": _key(content)}
     marks = (CHECKPOINT, RESULT)
-    return claim(folder, described, decisive=_COMPARED, begun=marks, is_own=_FILES.__contains__)
+    return claim(
+        folder, described, decisive=_COMPARED, begun=marks, is_own=_FILES.__contains__, unread=unread
+    )
 
 
 def _weights_digest(folder: Path) -> str:

@@ -212,6 +212,14 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
             ),
             "give threshold or budget",
         ),
+        (
+            lambda run, cache, labels: policy.train("ar-net", cache, labels, "x", coarse="coarse_112"),
+            "ar-net has no option 'coarse'; ar-net names its streams by streams (A stream that it may choose",
+        ),
+        (
+            lambda run, cache, labels: policy.train("motion-difference", cache, labels, "x", epochs=3),
+            "motion-difference has no option 'epochs'; nothing of motion-difference is trained by gradient",
+        ),
     ],
 )
 def test_mistakes_are_a_line(

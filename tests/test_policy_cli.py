@@ -179,6 +179,47 @@ def test_mistakes(words: list[str], said: str, planted: Path, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            "ar-net --coarse x",
+            "ar-net names its streams by --stream (A stream that it may choose for a row).",
+        ),
+        ("uniform --stream=x", "uniform names its streams by --fine (Stream with the expensive features)."),
+        (
+            "wtalc --fine x",
+            "wtalc names its streams by --appearance (Stream with the appearance (RGB) features) and",
+        ),
+        (
+            "scsampler --frames 8",
+            "scsampler counts rows by --top-rows (K, rows of a video that are looked at in",
+        ),
+        (
+            "frame-glimpse --looks 8",
+            "counts rows by --glimpses (K of FrameGlimpse: how many times it looks).",
+        ),
+        ("tune scsampler --frames 8", "scsampler counts rows by --top-rows"),
+        ("motion-difference --epochs 8", "nothing of motion-difference is trained by gradient descent."),
+        ("motion-difference --recipe robust", "it is an option of liteeval, liteeval-rl, random-gating, …."),
+        ("lstm --no-sync", "it is an option of liteeval, liteeval-rl, random-gating."),
+        ("uniform --like x", "it is an option of random-gating."),
+    ],
+)
+def test_options_of_other_methods(words: str, line: str) -> None:
+    result = CliRunner().invoke(train_policy, words.split())
+    option = next(word for word in words.split() if word.startswith("--")).partition("=")[0]
+    assert told(result).startswith(f"Error: No such option '{option}'; ") and line in told(result)
+
+
+@pytest.mark.parametrize(
+    "words", ["scsampler --top-row 8", "tune scsampler --patience 3", "liteeval --no-such"]
+)
+def test_options_that_no_other_method_has_either(words: str) -> None:
+    line = told(CliRunner().invoke(train_policy, words.split()))
+    assert "option of" not in line and " by --" not in line
+
+
 def test_a_refusal_takes_nothing_of_what_was_there(planted: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     wrong = ("--coarse-hidden", "16")

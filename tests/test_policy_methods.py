@@ -20,13 +20,14 @@ from cache_schema import FeatureCache, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, Segment, VideoLabel
 from policy.baselines.config import CoarseOnlyConfig, UniformCFConfig, UniformConfig
 from policy.baselines.lstm import CoarseOnly
-from policy.config import RunConfig, names_of
+from policy.config import OF_DESCENT, RunConfig, names_of
 from policy.data.batches import VideoSet, uniform_rows
 from policy.evaluation.ledger import IntArray, Ledger
 from policy.evaluation.predictions import Judged, Predictions, read_arrays, write_arrays
 from policy.method import class_probabilities, row_offsets
-from policy.registry import CONFIGS, METHODS, configure
-from policy.runs import Run, read_result, run_method
+from policy.registry import CONFIGS, METHODS, completed, configure
+from policy.runs import Listener, Run, open_data, read_result, run_method
+from policy.samplers.shared import FittedAtOnce
 from tests.caches import make_spec, write_stream
 from tests.planted import write_planted
 
@@ -117,8 +118,8 @@ DECISIVE = {
     "random-gating": "69ba3141b566",
     "frame-exit": "7f022b2e7b93",
     "scsampler": "a69cdbdfdbda",
-    "confidence-exit": "59346e62d225",
-    "motion-difference": "b6c674a91c12",
+    "confidence-exit": "80c3ee51cec7",
+    "motion-difference": "e1bac54e872d",
     "selector": "0bbd8ed45530",
     "selector-cascade": "72deaf945853",
     "localization-selector": "1be15565c6d9",
@@ -133,6 +134,30 @@ have trained are trained again."""
 def test_what_decides_a_run_stays_as_it_is(name: str) -> None:
     decisive = json.dumps(configure(name, {}).decisive(), sort_keys=True)
     assert hashlib.sha256(decisive.encode()).hexdigest()[:12] == DECISIVE[name]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_who_is_not_trained_by_descent_has_no_options_of_it(name: str) -> None:
+    config = CONFIGS[name]
+    assert config.by_descent != issubclass(METHODS[name], FittedAtOnce)
+    assert config.by_descent == config.read_names().issuperset(OF_DESCENT)
+    if not config.by_descent:  # what a table gives to all of its rows is not theirs
+        given = configure(name, {"epochs": 60, "lr": 0.5, "patience": 3})
+        assert given == config() and given.decisive().keys().isdisjoint(OF_DESCENT)
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "there_are"),
+    [
+        ("scsampler", "released", "paper, robust, none"),
+        ("adaframe", "released", "paper, robust, none"),
+        ("motion-difference", "robust", "none at all"),
+        ("liteeval", "loose", "paper, released, robust, none"),
+    ],
+)
+def test_recipes_that_a_method_does_not_have(name: str, recipe: str, there_are: str) -> None:
+    with pytest.raises(UserError, match=f"for {name} there is no such recipe; there are: {there_are}$"):
+        completed(name, {}, recipe)
 
 
 def test_a_configuration_takes_what_its_method_reads() -> None:
@@ -162,6 +187,35 @@ def test_the_summary_says_what_the_predictions_say(name: str, runs: dict[str, Ru
     assert result.metrics["fine_features_mean"] == pytest.approx(np.mean(fine))
     assert result.metrics["fine_features_std"] == pytest.approx(np.std(fine))
     assert result.metrics["usage"] == pytest.approx(np.mean(np.array(fine) / said.lengths))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "what"),
+    [
+        ("uniform", "frames", "all of them are looked at"),
+        ("lstm-cf", "frames", "all of them are looked at"),
+        ("scsampler", "top_rows", "all of them are looked at"),
+        ("motion-difference", "top_rows", "all of them are looked at"),
+        ("frame-exit", "frames", "exits after more are left out"),
+        ("confidence-exit", "frames", "exits after more are left out"),
+        ("frame-glimpse", "glimpses", "it looks at some of them again"),
+        ("adaframe", "looks", "it looks at some of them again"),
+        ("adaframe", "memory_rows", "the memory has all of them"),
+    ],
+)
+def test_a_note_on_more_rows_than_training_videos_have(
+    name: str, option: str, what: str, planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    data = open_data(config_of("uniform"), *planted)
+    longest = max(map(data.train.length, range(len(data.train))))
+    few = {"frames": 2, "top_rows": 2, "glimpses": 2, "looks": 2, "memory_rows": 2}
+    for rows, about in ((longest, []), (longest + 1, [option])):
+        notes: list[str] = []
+        config = configure(name, {**CONFIG, **few, "epochs": 1, option: rows})
+        run_method(config, *planted, tmp_path / str(rows), device="cpu", listener=Listener(notes.append))
+        flags = [f"--{one.replace('_', '-')}" for one in about]
+        lines = [f"{flag} {rows}: no training video has more than {longest} rows; {what}" for flag in flags]
+        assert [note for note in notes if "no training video" in note] == lines
 
 
 def spent_on(said: Predictions, video: int) -> dict[str, int]:

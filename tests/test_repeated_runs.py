@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
 from policy.cli.train_policy import train_policy
-from policy.registry import CONFIGS, repeated
+from policy.registry import CONFIGS, configure, repeated
 from policy.runs import read_config
 from policy.selection.config import SelectorCascadeConfig, SelectorConfig
 from tests.planted import write_planted, write_planted_labels
@@ -190,6 +190,27 @@ def test_the_usual_schedule_follows_the_epochs() -> None:
     assert repeated("selector", usual, {"epochs": 50}).lr_drop == (20, 40)
     assert repeated("selector", {**usual, "lr_drop": (1,)}, {"epochs": 50}).lr_drop == (1,)
     assert repeated("selector", usual, {"epochs": 50, "lr_drop": (3,)}).lr_drop == (3,)
+
+
+def test_runs_that_had_options_of_descent_without_reading_them(planted: Path, tmp_path: Path) -> None:
+    """As earlier versions left them: they are the same run, are opened, and are done again."""
+    words = ["motion-difference", *STREAMS, "--top-rows", "2"]
+    assert run(planted, *words, "--out", tmp_path / "run").exit_code == 0
+    path = tmp_path / "run" / "config.json"
+    content = json.loads(path.read_text())
+    content["config"] |= {"epochs": 20, "lr": 1e-3, "weight_decay": 0.0, "lr_drop": [9], "grad_clip": None}
+    path.write_text(json.dumps(content))
+    assert "had already been finished" in run(planted, *words, "--out", tmp_path / "run").stderr
+    other = run(planted, *words[:-1], "3", "--out", tmp_path / "run")
+    assert line_of(other).endswith("another value of top-rows (2 → 3); choose another folder")
+    assert (
+        read_config(tmp_path / "run").decisive()
+        == configure(
+            "motion-difference", {"coarse": "coarse_112", "fine": "fine_224", "top_rows": 2}
+        ).decisive()
+    )
+    assert run(planted, "motion-difference", "--config", path, "--out", tmp_path / "again").exit_code == 0
+    assert read_config(tmp_path / "again").decisive() == read_config(tmp_path / "run").decisive()
 
 
 # --- --set ---

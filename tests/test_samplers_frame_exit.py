@@ -491,7 +491,7 @@ def test_exits_that_no_training_video_comes_to(tmp_path: Path) -> None:
         device="cpu",
         listener=Listener(notes.append),
     )
-    assert "no training video has more than 4 rows: of 7 exits the others are left out" in notes
+    assert "--frames 7: no training video has more than 4 rows; exits after more are left out" in notes
     assert (run.predictions().row_counts == 4).all()
     session = open_session(run.folder)
     drive(session, FeatureCache(tmp_path / "short"), run.predictions().video_ids[0])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from cache_schema import UserError
 from cache_schema.annotations import LabelSet
 from policy.cli.train_policy import train_policy
 from policy.config import RunConfig
@@ -24,6 +25,7 @@ from policy.tables.cli import paper_tables
 from policy.tables.exhibits.areas import Outcomes, area, gain
 from policy.tables.plots.curves import Line
 from policy.tables.plots.multiples import draw_multiples
+from policy.tables.requests import Order
 from tests.planted import write_planted, write_planted_labels
 
 SHEETS = ("leaderboard", "streams", "commands", "points")
@@ -152,6 +154,61 @@ def test_areas_and_their_intervals() -> None:
     assert gain([(curve, curve)], 25).value == 0
     above = gain([(better, curve)], 25)
     assert above.low <= above.value <= above.high and above.value > 0
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The options that say which cache, labels and streams."""
+    folder = tmp_path_factory.mktemp("small")
+    _, labels = write_planted(folder, train=8, test=4, classes=2, dim=3)
+    write_planted_labels(labels, folder / "labels.csv")
+    streams = ["--coarse", "coarse_112", "--fine", "fine_224", "--runs", str(folder / "runs")]
+    return ["--cache", str(folder), "--labels", str(folder / "labels.csv"), *streams]
+
+
+def requested(words: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, RunConfig], str]:
+    """What the rows of the leaderboard would be trained with, by method, and what is printed before."""
+    orders: list[Order] = []
+
+    def fill(checked: Order, command: str, say: Any) -> None:
+        orders.append(checked)
+        raise UserError("nothing is trained here")
+
+    monkeypatch.setattr("policy.tables.making.fill", fill)
+    result = CliRunner().invoke(paper_tables, ["policies", *words])
+    assert result.exit_code == 2, result.output
+    return {
+        one.config.method: one.config for order in orders for one in order.requests.values()
+    }, result.stderr
+
+
+def test_rows_have_the_recipes_of_their_own_papers(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    configs, printed = requested([*small, "--recipe", "released", "--epochs", "60"], monkeypatch)
+    assert (
+        "--recipe released: there is none for SCSampler, AdaFrame: they have their options' defaults"
+        in printed
+    )
+    drops = {method: config.lr_drop for method, config in configs.items()}
+    assert (drops["liteeval"], drops["ar-net"], drops["adaframe"]) == ((40, 80), (50,), ())
+    assert configs["ar-net"].lr == CONFIGS["ar-net"]().lr != configs["liteeval"].lr
+    assert vars(configs["frame-exit"])["row_hidden"] == 4096
+    assert {config.multi_label for config in configs.values()} == {False}  # labels are treated alike
+    assert configs["adaframe"].epochs == 60
+    assert (
+        configs["motion-difference"].epochs == CONFIGS["motion-difference"]().epochs
+    )  # which it does not read
+    configs, printed = requested([*small, "--recipe", "paper", "--lr", "0.01"], monkeypatch)
+    assert "there is none for" not in printed
+    assert configs["ar-net"].lr == 0.01 and configs["ar-net"].input_norm == "none"
+
+
+def test_the_usual_recipe_is_for_all_that_descent_trains(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs, printed = requested(small, monkeypatch)
+    assert "--recipe" not in printed
+    for method, config in configs.items():
+        assert config.batch == 32 and (config.lr == 1e-3 or not config.by_descent), method
 
 
 def test_the_words_of_a_configuration() -> None:

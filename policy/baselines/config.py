@@ -22,13 +22,25 @@ Classifier = Literal["adam", "cross-validated"]
 
 @dataclass(frozen=True, kw_only=True)
 class FramesConfig:
-    frames: int = option(25, "K, uniformly spaced frames per video.", POSITIVE, sets_cost=True)  # Sec. 4.2.1
+    frames: int = option(
+        25,
+        "K, uniformly spaced frames per video.",
+        POSITIVE,
+        sets_cost=True,
+        beyond="all of them are looked at",
+    )  # Sec. 4.2.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlimpsesConfig:
     # Table 1: 29.9 and 32.9 GFLOPs, 4 frames at 7.82.
-    glimpses: int = option(4, "K of FrameGlimpse: how many times it looks.", POSITIVE, sets_cost=True)
+    glimpses: int = option(
+        4,
+        "K of FrameGlimpse: how many times it looks.",
+        POSITIVE,
+        sets_cost=True,
+        beyond="it looks at some of them again",
+    )
     location_std: float = option(
         0.1, "Of FrameGlimpse: spread of the locations drawn in training, as a share of the video.", POSITIVE
     )

@@ -24,13 +24,14 @@ from cache_schema.command import (
     given_labels,
     options,
 )
+from cache_schema.names import some
 from policy.config import RunConfig
 from policy.options import (
     command_words,
     given_options,
     given_settings,
 )
-from policy.registry import completed, repeated
+from policy.registry import completed, instead_of, repeated
 
 if TYPE_CHECKING:
     from policy.training.distributed import Ranks
@@ -50,6 +51,32 @@ RUN = options(
     ),
     AS_JSON,
 )
+
+
+class MethodCommand(click.Command):
+    """A command of a method. Of an option that only others have it says which of its own does that."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if not (
+                instead := instead_of(str(self.name), error.option_name)
+                or self._beside(ctx, error.option_name)
+            ):
+                raise
+            raise click.UsageError(f"No such option '{error.option_name}'{instead}.", ctx) from error
+
+    def _beside(self, ctx: click.Context, option: str) -> str:
+        """Which methods have an option that is no field, as the end of a message; empty where none has."""
+        group = ctx.parent.command if ctx.parent else None
+        commands = group.commands.values() if isinstance(group, click.Group) else ()
+        having = [
+            str(one.name)
+            for one in commands
+            if isinstance(one, MethodCommand) and any(option in parameter.opts for parameter in one.params)
+        ]
+        return f"; it is an option of {some(having, str)}" if having else ""
 
 
 def train_method(method: str, given: dict[str, Any], **more: Any) -> None:

@@ -20,7 +20,7 @@ from cache_schema.command import (
 )
 from policy.cli.export import export
 from policy.cli.finished_runs import evaluate, predict
-from policy.cli.train_method import RUN, train_method
+from policy.cli.train_method import RUN, MethodCommand, train_method
 from policy.cli.tune import add_tuning, tune
 from policy.config import method_options
 from policy.options import (
@@ -33,7 +33,8 @@ from policy.options import (
     settings,
     training,
 )
-from policy.registry import CONFIGS, PLACES
+from policy.recipes import recipes_of
+from policy.registry import CONFIGS, PLACES, usual_recipe
 from policy.selection.config import PoolConfig, SelectorConfig, with_schedule
 
 _BROKEN: list[UserError] = []
@@ -56,23 +57,28 @@ def train_policy() -> None:
 
 
 def _trains(method: str, **after: Callable[[Any], Any]) -> Callable[[Callable[..., None]], click.Command]:
-    """A command that trains a method, with an option for each field of its configuration.
+    """A command that trains a method, with an option for each field of its configuration, and --recipe.
 
     Args:
         after: options of the command alone, by the field that they follow.
     """
     config = CONFIGS[method]
+    if usual_recipe(method):
+        streams = [name for name in ("coarse", "fine", "streams") if name in method_options(config)]
+        after = {streams[-1]: recipe(recipes_of(config), config.read_names()), **after}
 
     def decorate(command: Callable[..., None]) -> click.Command:
         pairs = ((setting(config, name), after.get(name)) for name in method_options(config))
         fields = [decorator for pair in pairs for decorator in pair if decorator]
         checked: Callable[..., None] = tells_mistakes(command)
-        return train_policy.command()(options(DATA, *fields, training(config), REPEATED, RUN)(checked))
+        return train_policy.command(cls=MethodCommand)(
+            options(DATA, *fields, training(config), REPEATED, RUN)(checked)
+        )
 
     return decorate
 
 
-@_trains("liteeval", fine=recipe())
+@_trains("liteeval")
 def liteeval(**given: Any) -> None:
     """LiteEval: coarse features of every frame, fine ones where a learned gate opens.
 
@@ -86,7 +92,7 @@ def liteeval(**given: Any) -> None:
     train_method("liteeval", given)
 
 
-@_trains("liteeval-rl", fine=recipe())
+@_trains("liteeval-rl")
 def liteeval_rl(**given: Any) -> None:
     """LiteEval-RL: LiteEval with gates learned by REINFORCE instead of Gumbel-softmax.
 
@@ -101,7 +107,7 @@ def liteeval_rl(**given: Any) -> None:
 LIKE = click.option("--like", type=click.Path(path_type=Path), help="A finished run whose usage to match.")
 
 
-@_trains("random-gating", usage=LIKE, gate_draws=recipe())
+@_trains("random-gating", usage=LIKE)
 def random_gating(like: Path | None, **given: Any) -> None:
     """Null control: LiteEval's network, trained and evaluated with gates that open at random.
 
@@ -217,9 +223,7 @@ def add_commands() -> None:
                 train_method(method, given)
 
             command.__name__, command.__doc__ = method, config.__doc__
-            streams = [name for name in ("coarse", "fine", "streams") if name in method_options(config)]
-            # Of those that LiteEval is compared with: what is trained alike shares a recipe.
-            _trains(method, **({streams[-1]: recipe()} if streams else {}))(command)
+            _trains(method)(command)
         if method not in tune.commands:
             add_tuning(method, train_policy.commands[method])
 

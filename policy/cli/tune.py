@@ -23,6 +23,7 @@ from cache_schema.command import (
 )
 from cache_schema.extras import needs_extra
 from cache_schema.run_folder import write_atomically
+from policy.cli.train_method import MethodCommand
 from policy.options import (
     command_words,
     given_settings,
@@ -126,7 +127,9 @@ def add_tuning(method: str, trains: click.Command) -> None:
     def command(**given: Any) -> None:
         _tune(method, given)
 
-    made = click.command(method, help=_help(method, trains))(_folds(folds)(TUNE(tells_mistakes(command))))
+    made = click.command(method, MethodCommand, help=_help(method, trains))(
+        _folds(folds)(TUNE(tells_mistakes(command)))
+    )
     made.params[:0] = [parameter for parameter in trains.params if parameter.name not in _OF_A_RUN]
     tune.add_command(made)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from cache_schema import UserError
 from policy.config import (
@@ -21,10 +23,18 @@ from policy.config import (
 @dataclass(frozen=True, kw_only=True)
 class LooksConfig:
     looks: int = option(
-        5, "K: at how many frames it looks at most.", POSITIVE, sets_cost=True
+        5,
+        "K: at how many frames it looks at most.",
+        POSITIVE,
+        sets_cost=True,
+        beyond="it looks at some of them again",
     )  # 3, 5 and 10, as we know the paper
     memory_rows: int = option(
-        16, "Uniformly spaced coarse rows in the global memory.", POSITIVE, sets_cost=True
+        16,
+        "Uniformly spaced coarse rows in the global memory.",
+        POSITIVE,
+        sets_cost=True,
+        beyond="the memory has all of them",
     )  # Sec. 4.1, and the best of those compared in Sec. 4.3
     attention_units: int = option(64, "Units in which state and memory are compared.", POSITIVE)  # ours
     points: bool = option(
@@ -67,6 +77,7 @@ class AdaFrameConfig(DropoutConfig, FineHiddenConfig, LooksConfig, FineConfig, C
 
     method = "adaframe"
     tuned = ("lr", "weight_decay", "location_std", "dropout")
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"input_norm": "none", "points": False}}
 
     def check_together(self) -> None:
         if self.looks < 2:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from cache_schema import UserError
 from policy.config import NOT_NEGATIVE, PART, POSITIVE, SHARE, RunConfig, option
@@ -24,6 +26,11 @@ class ARNetConfig(RunConfig):
 
     method = "ar-net"
     tuned = ("lr", "weight_decay", "dropout", "efficiency", "balance")
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"input_norm": "none"},
+        # --clip-gradient and --lr_steps of opts.py, whose second step is the end of the 100 epochs
+        "released": {"input_norm": "none", "grad_clip": 20.0, "lr_drop": (50,)},
+    }
 
     streams: tuple[str, ...] = option(
         (),

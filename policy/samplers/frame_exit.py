@@ -21,7 +21,7 @@ What is other on a cache, and what was left open:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import accumulate
 
 import torch
@@ -177,14 +177,6 @@ class FrameExit(ExitMethod):
             for role, scale in network.scales.items():
                 assert isinstance(scale, Standardize)
                 fit_scale(scale, data.train, role, self.rows)
-
-    def notes(self, data: Dataset) -> Sequence[str]:
-        rows = int(self.model.rows)
-        if rows == self.config.frames:
-            return ()
-        return (
-            f"no training video has more than {rows} rows: of {self.config.frames} exits the others are left out",
-        )
 
     @classmethod
     def session(cls, run: TrainedRun, device: torch.device) -> Session:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from policy.config import (
     NOT_NEGATIVE,
@@ -25,6 +26,16 @@ class FurtherStreamsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FittedAtOnceConfig(RunConfig):
+    """Of methods of which nothing is trained by gradient descent."""
+
+    by_descent = False
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    batch: int = option(32, "Videos that are judged at a time.", POSITIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExitRowsConfig:
     frames: int = option(
         10,  # FrameExit's released configurations
@@ -32,6 +43,7 @@ class ExitRowsConfig:
         "gaps.",
         POSITIVE,
         sets_cost=True,
+        beyond="exits after more are left out",
     )
 
 
@@ -51,6 +63,10 @@ class FrameExitConfig(DropoutConfig, ExitRowsConfig, FurtherStreamsConfig, FineC
 
     method = "frame-exit"
     tuned = ("lr", "weight_decay", "beta", "dropout")
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"input_norm": "none"},
+        "released": {"input_norm": "none", "row_hidden": 4096},
+    }
 
     beta: float = option(
         1e-2,  # on HVU 1e-2 and 1e-3 (Jain et al., Table 1); for its curves 1e-6 to 1e-2, as we know the paper
@@ -75,8 +91,12 @@ class FrameExitConfig(DropoutConfig, ExitRowsConfig, FurtherStreamsConfig, FineC
 
 @dataclass(frozen=True, kw_only=True)
 class TopRowsConfig(FurtherStreamsConfig, FineConfig, CoarseConfig, RunConfig):
-    top_rows: int = option(  # SCSampler's, as we know the paper, and AR-Net's code for it (--top_k)
-        10, "K, rows of a video that are looked at in the fine stream.", POSITIVE, sets_cost=True
+    top_rows: int = option(
+        10,  # SCSampler's, as we know the paper, and AR-Net's code for it (--top_k)
+        "K, rows of a video that are looked at in the fine stream.",
+        POSITIVE,
+        sets_cost=True,
+        beyond="all of them are looked at",
     )
 
 
@@ -97,6 +117,7 @@ class SCSamplerConfig(DropoutConfig, TopRowsConfig):
 
     method = "scsampler"
     tuned = ("lr", "weight_decay", "saliency=ranking,classes", "saliency_hidden", "dropout")
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"input_norm": "none"}}
 
     saliency: Literal["ranking", "classes"] = option(
         "ranking",  # SAL-RANK and AC, as we know the paper
@@ -110,7 +131,7 @@ class SCSamplerConfig(DropoutConfig, TopRowsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MotionDifferenceConfig(TopRowsConfig):
+class MotionDifferenceConfig(FittedAtOnceConfig, TopRowsConfig):
     """Training-free: class scores of the K rows around which cheap features change most, averaged.
 
     The change at a row is the mean distance of its cheap features (of the coarse stream and of further ones) from
@@ -128,7 +149,7 @@ class MotionDifferenceConfig(TopRowsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfidenceExitConfig(ExitRowsConfig, FurtherStreamsConfig, FineConfig, RunConfig):
+class ConfidenceExitConfig(FittedAtOnceConfig, ExitRowsConfig, FurtherStreamsConfig, FineConfig):
     """Training-free: rows in FrameExit's order, until the largest class probability is high enough.
 
     With further streams (--stream) all rows of the cheapest one are read first, then those of the next dearer one.

@@ -43,8 +43,8 @@ from policy.options import (
     settings,
     training,
 )
-from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES
-from policy.registry import configure
+from policy.recipes import DEFAULT_RECIPE, NO_RECIPE, RECIPES, recipes_of
+from policy.registry import CONFIGS, configure
 from policy.selection.config import SelectorConfig, check_given
 from policy.tables.catalogue import (
     EXHIBITS,
@@ -399,7 +399,9 @@ _LITEEVAL = options(
     DATA,
     ROLES,
     SUBSTITUTE,
-    recipe(None, f"  [default: {DEFAULT_RECIPE}; with --dataset: {NO_RECIPE}]"),
+    recipe(
+        RECIPES, RECIPES[DEFAULT_RECIPE], None, f"  [default: {DEFAULT_RECIPE}; with --dataset: {NO_RECIPE}]"
+    ),
     *map(
         settings,
         (PenaltyConfig, WarmupConfig, GumbelConfig, FramesConfig, GlimpsesConfig, JumpsConfig, NetworkConfig),
@@ -631,7 +633,7 @@ def _make(folder: Path, context: click.Context, values: dict[str, Any]) -> None:
     from policy.tables.documents import document
     from policy.tables.making import fill
 
-    for line in _overridden(checked.table):
+    for line in (*_without_recipe(checked.table, values.get("recipe")), *_overridden(checked.table)):
         _say(line)
     content = document(fill(checked, _command(context), _say), drawn=out is not None)
     for path in output.write(content, out) if out is not None else ():
@@ -679,7 +681,7 @@ def _say(line: str) -> None:
 def _common(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]:
     """The settings of all rows: the user's, else the paper's for the data set, else the recipe's. And the settings
     of rows that choose from a pool, and by method of rows that localize, to which LiteEval's settings and recipes
-    do not apply."""
+    do not apply, and of rows whose recipes are those of a paper of their own."""
     users = given_settings()
     if "models" not in values and "epoch_steps" in values:  # no row is of another family
         return {}, {}, {method: _of_localization(method, users, values) for method in _LOCALIZERS}
@@ -693,6 +695,9 @@ def _common(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], 
     # All rows must treat the labels in the same way.
     labels = {name: value for name, value in recipe_values.items() if name == "multi_label"}
     of_methods = {method: {**labels, **_of_localization(method, users, values)} for method in _LOCALIZERS}
+    for method, other in CONFIGS.items():
+        if other.published is not None:
+            of_methods[method] = {**labels, **recipes_of(other).get(name, {}), **paper.settings, **users}
     return {**recipe_values, **paper.settings, **users}, {**labels, **paper.of_pools, **users}, of_methods
 
 
@@ -709,6 +714,20 @@ def _of_localization(method: str, users: Mapping[str, Any], values: Mapping[str,
     if "models" in values:  # there such options are of a selector among models
         left_out |= names_of(SelectorConfig) - names_of(RunConfig)
     return {name: value for name, value in users.items() if name not in left_out}
+
+
+def _without_recipe(table: PaperTable, name: str | None) -> list[str]:
+    """A line where the recipe that the user has named is none of some rows, though others of theirs are."""
+    titles = [
+        row.title
+        for row in table.experiments
+        if row.method
+        and (recipes := recipes_of(CONFIGS[row.method]))
+        and name not in {*recipes, NO_RECIPE, None}
+    ]
+    if not titles:
+        return []
+    return [f"--recipe {name}: there is none for {', '.join(titles)}: they have their options' defaults"]
 
 
 def _overridden(table: PaperTable) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from cache_schema import UserError
 from cache_schema.names import did_you_mean
-from policy.config import SHARE, DataConfig, RunConfig, names_of, types_of
+from policy.config import SHARE, DataConfig, RunConfig, flag_of, names_of, types_of
 
 if TYPE_CHECKING:  # a dependency that only tuning has
     from optuna import Trial
@@ -87,8 +87,9 @@ def ranges_of(config: RunConfig, texts: Sequence[str], given: Collection[str]) -
     Raises:
         UserError: there is no such option, it is given, or it cannot be tuned so.
     """
-    by_flag = {_flag(field): field for field in fields(config)}
-    by_flag |= {field.name.replace("_", "-"): field for field in fields(config)}
+    options = [field for field in fields(config) if field.name in config.read_names()]
+    by_flag = {_flag(field): field for field in options}
+    by_flag |= {field.name.replace("_", "-"): field for field in options}
     if not texts:
         usual = {text.partition("=")[0]: text for text in config.searched}
         texts = [text for name, text in usual.items() if name not in given]
@@ -99,7 +100,7 @@ def ranges_of(config: RunConfig, texts: Sequence[str], given: Collection[str]) -
         flag, _, extent = text.partition("=")
         field = by_flag.get(flag.strip().removeprefix("--").replace("_", "-"))
         if field is None:
-            names = [_flag(one) for one in fields(config) if _why_not(config, one) is None]
+            names = [_flag(one) for one in options if _why_not(config, one) is None]
             raise UserError(
                 f"--tune {flag}: {config.method} has no such option; it can tune {', '.join(names)}"
                 f"{did_you_mean(flag, names)}"
@@ -131,8 +132,7 @@ def values_of(params: Mapping[str, Choice], ranges: Sequence[Range]) -> dict[str
 
 
 def _flag(field: Field[Any]) -> str:
-    flag: str = field.metadata["flag"] or field.name.replace("_", "-")
-    return flag.partition("/")[0].removeprefix("--")
+    return flag_of(field).partition("/")[0].removeprefix("--")
 
 
 def _why_not(config: RunConfig, field: Field[Any]) -> str | None:
