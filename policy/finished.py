@@ -27,6 +27,7 @@ from cache_schema import FeatureCache, StreamSpec, UserError
 from cache_schema.annotations import LabelSet
 from cache_schema.annotations.groups import grouped, in_both
 from cache_schema.command import count
+from cache_schema.costs import gflops_digits
 from cache_schema.errors import LabelError
 from cache_schema.files import remove_stale_temporaries
 from cache_schema.frames import table_of
@@ -38,7 +39,8 @@ from policy.data.groups import independent
 from policy.data.opening import ALL, EVAL_SUBSETS, Dataset, open_videos, unlabelled
 from policy.deploy.session import read_trained
 from policy.evaluation.operating import OperatingTarget
-from policy.method import Method, Note
+from policy.evaluation.predictions import Predictions
+from policy.method import Calibration, Method, Note
 from policy.registry import METHODS
 from policy.runs import (
     DETAILS,
@@ -63,6 +65,8 @@ from policy.training.validation import calibration_videos
 if TYPE_CHECKING:
     import pandas as pd
 
+_MOST_LEFT = 0.9
+"""Of a budget: where less of it is spent on videos, that is said."""
 _HARMLESS = ("name", "weights", "macs_per_row", "precision")
 """Fields of a stream that may differ from the run's where its weights and its input do not."""
 
@@ -72,13 +76,14 @@ class MovedPoint:
     """Where a policy was moved to.
 
     Attributes:
-        value: the threshold, price or probability by which it decides.
+        value: by which it decides; value_name: what that is, in words.
         found_on: the videos on which it was found, in words; empty where the value itself was given.
         trained_on: whether what decides was trained on those.
     """
 
     target: OperatingTarget
     value: float
+    value_name: str
     found_on: str = ""
     trained_on: bool = False
 
@@ -208,6 +213,10 @@ def evaluate_run(
     if target is not None:
         point = _moved(run, method, data, target, calibrate_subset, device)
     outcome = judge(method, data, device, described=described or out is not None)
+    spent = outcome.result.gflops_mean
+    budgeted = target is not None and target.kind in ("budget", "shared_budget")
+    if target and budgeted and isinstance(outcome.judged, Predictions) and spent < _MOST_LEFT * target.value:
+        note(f"{target}: {gflops_digits(spent)} GFLOPs are all that {method.title} finds a use for within it")
     if point and outcome.details and method.describes_training:
         threshold = {**outcome.details["threshold"], "found_on": point.found_on}
         outcome = replace(outcome, details={**outcome.details, "threshold": threshold})
@@ -425,14 +434,14 @@ def _moved(
     """
     method.sharing = None
     if target.kind == method.direct_target:
-        return MovedPoint(target, method.move_to(target, (), device))
+        return MovedPoint(target, method.move_to(target, (), device), method.value_name)
     shares = target.kind == "shared_budget"
     if not shares:
         method.check_target(target)
     if subset in (None, run.train_subset) and type(method).keeps_spending(run.config):
         words = "the training videos, each judged by regressions that have not seen it"
         run.note(f"{target} is set on {words}")
-        return MovedPoint(target, method.move_to(target, (), device), words)
+        return MovedPoint(target, method.move_to(target, (), device), method.value_name, words)
     on_training = _on_training(run, target, subset)
     if on_training and run.own_data is None:
         raise UserError(
@@ -448,7 +457,8 @@ def _moved(
             f"{target} would be found on videos that are judged, {len(both):,} of them, such as {both[0]!r}: give "
             "another --calibrate-subset or --eval-subset"
         )
-    words, calibration = f"{count(len(videos), 'videos')} of subset {videos.subset!r}", [(method, videos)]
+    words = f"{count(len(videos), 'videos')} of subset {videos.subset!r}"
+    calibration: Calibration = [(method, videos)]
     held_out = on_training and videos is not data.train
     trained_on = on_training and not held_out and not method.cross_fits
     if held_out:
@@ -460,7 +470,7 @@ def _moved(
                 "name some with --calibrate-subset, or hold some out from its training with --validation"
             )
         method.sharing = share(method, target.value, videos, device)
-        return MovedPoint(target, method.sharing.price, words)
+        return MovedPoint(target, method.sharing.price, "chance of being right for a GFLOP, at least", words)
     if trained_on:
         run.note(
             f"{target} is set on {words}, which {run.config.method} was trained on: others may use more or less; "
@@ -472,8 +482,9 @@ def _moved(
         run.note(
             f"{target} is set on {words}; videos that it was not trained on (--calibrate-subset) are surer"
         )
-        return MovedPoint(target, method.move_to(target, cross_fitted(method, data, device), device), words)
-    return MovedPoint(target, method.move_to(target, calibration, device), words, trained_on)
+        calibration = cross_fitted(method, data, device)
+    value = method.move_to(target, calibration, device)
+    return MovedPoint(target, value, method.value_name, words, trained_on)
 
 
 def _incomplete(cache: FeatureCache, names: Sequence[str]) -> dict[str, str]:

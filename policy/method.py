@@ -289,6 +289,11 @@ class Method(ABC):
         return Curve(self.title, (OperatingPoint(float(judged.gflops.mean()), judged),))
 
     @property
+    def value_name(self) -> str:
+        """What the value is that an operating point sets (`set_value`), in words."""
+        return "threshold"
+
+    @property
     def operating_value(self) -> Tensor | None:
         """The buffer of its model that a threshold, price or number of rows is in; None where it has none."""
         return None

@@ -488,7 +488,9 @@ def test_evaluate_on_the_command_line(frames: Trained) -> None:
     assert text.exit_code == 0, text.output
     assert re.search(r"GFLOPs per video +[\d.]+ ± [\d.]+", text.stdout)
     assert re.search(
-        r"moved to --usage 0\.1: decides by -?[\d.]+, found on 24 videos of subset 'val'", text.stdout
+        r"moved to --usage 0\.1: threshold on the log-odds of opening a gate -?[\d.]+, found on 24 videos of "
+        r"subset 'val'",
+        text.stdout,
     )
     assert "24 videos of subset 'test' for evaluation" in text.stderr
     shown = json.loads(command("evaluate", *words, "--json").stdout)

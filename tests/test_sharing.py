@@ -19,7 +19,7 @@ from policy.cli.train_policy import train_policy
 from policy.config import DataConfig
 from policy.deploy.session import open_session
 from policy.deploy.sharing import SharedSession
-from policy.evaluation.operating import OperatingTarget
+from policy.evaluation.operating import OperatingTarget, TargetKind
 from policy.evaluation.predictions import Predictions
 from policy.finished import Evaluated, evaluate_run, predict_run
 from policy.registry import configure
@@ -228,6 +228,20 @@ def test_held_out_videos_say_how_sure_answers_are(runs: Runs, tmp_path: Path) ->
             evaluate_run(
                 trained, runs.cache, runs.labels, config=TEST, target=target, calibrate_subset=subset
             )
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "budget", "lines"),
+    [("lstm", "budget", 1e4, 1), ("lstm", "budget", 50.0, 0), ("frame-exit", "shared_budget", 1e4, 1)],
+)
+def test_a_budget_beyond_all_use_says_so(
+    name: str, kind: TargetKind, budget: float, lines: int, runs: Runs
+) -> None:
+    notes: list[str] = []
+    places, target = (runs.of(name), runs.cache, runs.labels), OperatingTarget(kind, budget)
+    evaluate_run(*places, config=TEST, target=target, calibrate_subset="val", note=notes.append)
+    told = [note for note in notes if "finds a use for within it" in note]
+    assert len(told) == lines and all(note.startswith(f"{target}: ") for note in told)
 
 
 def test_another_operating_point_ends_the_sharing(runs: Runs, tmp_path: Path) -> None:

@@ -46,6 +46,10 @@ class EvenRows(Method):
         ]
         return most_rows(target, np.array([ledger.total.mean() for ledger in ledgers]) / 1e9)
 
+    @property
+    def value_name(self) -> str:
+        return "number of rows"
+
     def set_value(self, value: float, target: OperatingTarget) -> None:
         self.config = replace(self.config, frames=whole_rows(value, target))
 

@@ -207,6 +207,10 @@ class FastForward(AgentMethod):
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         return self.model.macs(gated_counts)
 
+    @property
+    def value_name(self) -> str:
+        return "threshold on the log-odds of stopping"
+
     @torch.no_grad()
     def thresholds(self, videos: VideoSet, device: torch.device) -> FloatArray:
         scores = []

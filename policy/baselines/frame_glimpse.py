@@ -193,6 +193,10 @@ class FrameGlimpse(AgentMethod):
         # A step for each glimpse, even if several are of the same frame.
         return self.model.macs(np.full_like(row_counts, self.model.looks))
 
+    @property
+    def value_name(self) -> str:
+        return "number of glimpses"
+
     def thresholds(self, videos: VideoSet, device: torch.device) -> FloatArray:
         return np.arange(1, self.config.glimpses + 1, dtype=np.float64)
 

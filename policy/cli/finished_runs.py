@@ -226,7 +226,7 @@ def _described(point: MovedPoint) -> str:
     """A line on where a policy was moved to."""
     if not point.found_on:
         return f"moved to {point.target}"
-    return f"moved to {point.target}: decides by {point.value:.4g}, found on {point.found_on}"
+    return f"moved to {point.target}: {point.value_name} {point.value:.4g}, found on {point.found_on}"
 
 
 def _note(line: str) -> None:

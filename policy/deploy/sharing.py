@@ -36,7 +36,9 @@ class SharedSession(Session):
 
     def begin(self, spans_s: Mapping[str, FloatArray], *, video_id: str = "") -> None:
         """As the policy's own session does, with its errors."""
-        self._inner.begin(spans_s, video_id=video_id)
+        self._point = self._sharing.rule.start
+        with self._deciding():
+            self._inner.begin(spans_s, video_id=video_id)
         super().begin(spans_s, video_id=video_id)
         self._go_on()
 

@@ -68,7 +68,7 @@ class Chances:
     def at(self, point: int, looked: FloatArray) -> FloatArray:
         """(P − point, M): chances of being right at `point`, whose answers look so (M, 3), and at all after it."""
         odds = self.weights[point, point:] @ looked.T + self.biases[point, point:, None]
-        return np.asarray(1 / (1 + np.exp(-odds)))
+        return np.asarray(np.exp(-np.logaddexp(0, -odds)))
 
 
 def _fit(looked: FloatArray, correct: BoolArray) -> tuple[FloatArray, float]:

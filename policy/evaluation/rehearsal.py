@@ -35,7 +35,8 @@ class Rehearsal:
 
     @staticmethod
     def of(points: Sequence[Predictions], reuse: Reuse) -> Rehearsal:
-        """
+        """What is to be expected, and what would have been of videos not seen before.
+
         Args:
             points: of one draw each, by rising cost.
         """

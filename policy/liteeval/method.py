@@ -170,6 +170,10 @@ class LearnedGating(GatedMethod):
         return calibrated_threshold(model, videos, usage, batch=batch, device=device, counted=counted)
 
     @property
+    def value_name(self) -> str:
+        return "threshold on the log-odds of opening a gate"
+
+    @property
     def operating_value(self) -> Tensor:
         return self.model.threshold
 

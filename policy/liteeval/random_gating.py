@@ -60,6 +60,10 @@ class RandomGating(GatedMethod):
         ((_, videos),) = calibration
         return self.fine_rows_within(target.value, videos) / float(np.diff(row_offsets(videos)).mean())
 
+    @property
+    def value_name(self) -> str:
+        return "probability of opening a gate"
+
     def set_value(self, value: float, target: OperatingTarget) -> None:
         self.final_usage, self.config = value, replace(self.config, usage=value)
 

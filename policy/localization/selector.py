@@ -251,6 +251,10 @@ class LocalizationSelector(LocalizationMethod):
             confidences += [model.confidences(method._inputs(videos, index)) for index in range(len(videos))]
         return threshold_of_share(confidences, share)
 
+    @property
+    def value_name(self) -> str:
+        return "threshold on the confidence"
+
     def set_value(self, value: float, target: OperatingTarget) -> None:
         self.model.threshold.fill_(value)
 

@@ -393,6 +393,10 @@ class AdaFrame(AgentMethod):
             points=config.points,
         )
 
+    @property
+    def value_name(self) -> str:
+        return "margin by which utility must fall"
+
     def notes(self, data: Dataset) -> Sequence[str]:
         if not self.config.points:
             return []

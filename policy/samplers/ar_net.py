@@ -324,6 +324,10 @@ class ARNet(Method):
     # --- operating points ---
 
     @property
+    def value_name(self) -> str:
+        return "price of a GFLOP, in log-odds"
+
+    @property
     def operating_value(self) -> Tensor:
         return self.model.price
 

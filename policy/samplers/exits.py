@@ -208,6 +208,10 @@ class ExitMethod(Method):
     # --- operating points ---
 
     @property
+    def value_name(self) -> str:
+        return "threshold on the log-odds of going on"
+
+    @property
     def operating_value(self) -> Tensor:
         return self.model.threshold
 

@@ -156,6 +156,10 @@ class SalientRowsMethod(Method):
     # --- operating points: K ---
 
     @property
+    def value_name(self) -> str:
+        return "number of fine rows"
+
+    @property
     def operating_value(self) -> Tensor:
         return self.model.top_rows
 

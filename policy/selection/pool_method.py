@@ -122,6 +122,10 @@ class PoolMethod(Method):
         config.check()
         check_given(config, {target.kind})
 
+    @property
+    def value_name(self) -> str:
+        return "price of a GFLOP" if self.config.by_price else "threshold on the confidence"
+
     def set_value(self, value: float, target: OperatingTarget) -> None:
         self.config = self._at(target)
         self.threshold = value
