@@ -204,15 +204,25 @@ def test_the_summary_says_what_the_predictions_say(name: str, runs: dict[str, Ru
     ],
 )
 def test_a_note_on_more_rows_than_training_videos_have(
-    name: str, option: str, what: str, planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+    name: str,
+    option: str,
+    what: str,
+    planted: tuple[FeatureCache, LabelSet],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def enough(*_: object) -> None:
+        raise UserError("nothing is trained here")
+
+    monkeypatch.setattr("policy.runs._on_validation", enough)  # which comes next
     data = open_data(config_of("uniform"), *planted)
     longest = max(map(data.train.length, range(len(data.train))))
     few = {"frames": 2, "top_rows": 2, "glimpses": 2, "looks": 2, "memory_rows": 2}
     for rows, about in ((longest, []), (longest + 1, [option])):
         notes: list[str] = []
-        config = configure(name, {**CONFIG, **few, "epochs": 1, option: rows})
-        run_method(config, *planted, tmp_path / str(rows), device="cpu", listener=Listener(notes.append))
+        config = configure(name, {**CONFIG, **few, option: rows})
+        with pytest.raises(UserError, match="nothing is trained here"):
+            run_method(config, *planted, tmp_path / "run", device="cpu", listener=Listener(notes.append))
         flags = [f"--{one.replace('_', '-')}" for one in about]
         lines = [f"{flag} {rows}: no training video has more than {longest} rows; {what}" for flag in flags]
         assert [note for note in notes if "no training video" in note] == lines

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cache_schema import UserError
+from cache_schema import UserError, write_shard
 from cache_schema.annotations import LabelSet
 from policy.cli.train_policy import train_policy
 from policy.config import RunConfig
@@ -26,6 +26,7 @@ from policy.tables.exhibits.areas import Outcomes, area, gain
 from policy.tables.plots.curves import Line
 from policy.tables.plots.multiples import draw_multiples
 from policy.tables.requests import Order
+from tests.caches import make_record, make_spec
 from tests.planted import write_planted, write_planted_labels
 
 SHEETS = ("leaderboard", "streams", "commands", "points")
@@ -160,7 +161,9 @@ def test_areas_and_their_intervals() -> None:
 def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The options that say which cache, labels and streams."""
     folder = tmp_path_factory.mktemp("small")
-    _, labels = write_planted(folder, train=8, test=4, classes=2, dim=3)
+    cache, labels = write_planted(folder, train=8, test=4, classes=2, dim=3)
+    records = [make_record(video, cache["fine_224"].rows(video), dim=3) for video in cache["fine_224"]]
+    write_shard(folder / "other", make_spec("other", dim=3), records, tools={})
     write_planted_labels(labels, folder / "labels.csv")
     streams = ["--coarse", "coarse_112", "--fine", "fine_224", "--runs", str(folder / "runs")]
     return ["--cache", str(folder), "--labels", str(folder / "labels.csv"), *streams]
@@ -209,6 +212,36 @@ def test_the_usual_recipe_is_for_all_that_descent_trains(
     assert "--recipe" not in printed
     for method, config in configs.items():
         assert config.batch == 32 and (config.lr == 1e-3 or not config.by_descent), method
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            "--stream coarse_112",
+            "--stream coarse_112: is read already, as the coarse stream (--coarse): leave it out",
+        ),
+        (
+            "--stream fine_224",
+            "--stream fine_224: is read already, as the fine stream (--fine): leave it out",
+        ),
+        ("--stream other --stream other", "--stream other: is given twice"),
+        ("--stream nowhere", "no stream 'nowhere' in this cache"),
+    ],
+)
+def test_further_streams_that_are_none(
+    words: str, line: str, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs, printed = requested([*small, *words.split()], monkeypatch)
+    assert not configs and line in printed
+
+
+def test_further_streams_are_for_rows_that_take_any_number(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs, _ = requested([*small, "--stream", "other"], monkeypatch)
+    reading = {method for method, config in configs.items() if "other" in config.stream_names()}
+    assert reading == {"ar-net", "confidence-exit"}
 
 
 def test_the_words_of_a_configuration() -> None:

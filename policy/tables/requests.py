@@ -225,7 +225,7 @@ def order(
         raise UserError(f"--model {setting.models[0]}: no row of {table.name} chooses from a pool of models")
     streams = substitution(table, substitutes, coarse=coarse, fine=fine)
     if further:
-        table = with_further_streams(table, further)
+        table = with_further_streams(table, further, streams)
     if table.streams_within_cache:
         table = clip_rows.within_cache(table, streams, setting.cache)
     check_streams(table, streams, setting.cache)
@@ -255,8 +255,17 @@ def order(
     return Order(table, setting, streams, requested, source, timed)
 
 
-def with_further_streams(table: PaperTable, further: Sequence[str]) -> PaperTable:
-    """The table with these streams added to every list of streams."""
+def with_further_streams(table: PaperTable, further: Sequence[str], streams: Substitution) -> PaperTable:
+    """The table with these streams added to every list of streams. Raises UserError where one is there already."""
+    for number, name in enumerate(further):
+        if name in further[:number]:
+            raise UserError(f"--stream {name}: is given twice")
+        for role, papers in table.streams.items():
+            if name in map(streams.stream, papers):
+                raise UserError(
+                    f"--stream {name}: is read already, as the {role} stream (--{role}): leave it out, --stream "
+                    "adds others"
+                )
     rows = (
         replace(row, lists={name: (*papers, *further) for name, papers in row.lists.items()})
         for row in table.experiments
