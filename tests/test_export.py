@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
-from cache_schema import FeatureCache, StreamSpec, UserError, write_shard
+from cache_schema import FeatureCache, StreamSpec, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from extract.backbones import parse_stream
 from extract.backbones.backbone import Backbone
@@ -32,6 +32,7 @@ from policy.liteeval.session import LiteEvalSession
 from policy.localization.session import WTALCSession
 from policy.registry import configure
 from policy.runs import run_method
+from policy.samplers.exits import ExitSession
 from policy.selection.config import SelectorConfig
 from policy.selection.session import CascadeSession, SelectorSession
 from tests.caches import make_record, make_spec
@@ -383,6 +384,78 @@ def test_uniform_on_the_class_scores_of_its_stream(
         assert scores is not None
         found = network({"fine_scores": scores[places_of(network.facts, len(scores))]})["probabilities"]
         assert np.abs(found - session.probabilities.numpy()).max() < 1e-5
+
+
+# --- samplers ---
+
+
+def exit_steps(
+    networks: Sequence[Exported], cache: FeatureCache, video_id: str, threshold: float
+) -> Iterator[tuple[Sequence[str], int, Arrays]]:
+    """The page's loop: of each step the streams, the row and what the network gives."""
+    for network in networks:
+        facts = network.facts
+        videos = [cache[name][video_id] for name in facts["streams"]]
+        rows = np.array(places_of(facts, len(videos[0].features)))
+        given = facts["inputs"].keys() & {"features", "scores"}
+        state = {name: np.zeros(facts["inputs"][name]) for name in facts["inputs"].keys() - given}
+        for row in rows[facts["orders"][len(rows) - 1]].tolist():
+            of_row = {
+                name: np.concatenate([getattr(video, name)[[row]] for video in videos], 1) for name in given
+            }
+            outputs = network({**of_row, **state})
+            state = {name: outputs[f"{name}_next"] for name in state}
+            yield facts["streams"], row, outputs
+            if outputs["log_odds"][0] < threshold:
+                return
+
+
+def rows_of(video: VideoRecord, rows: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """As sessions take them."""
+    return video.features[rows], None if video.scores is None else video.scores[rows]
+
+
+EXITS = {"lr": 1e-2, "epochs": 3, "batch": 5, "row_hidden": 16, "fine": "fine_224"}
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("frame-exit", {"frames": 6, "input_norm": "l2", "further_streams": ("coarse_112",)}),
+        ("frame-exit", {"frames": 30, "multi_label": True}),
+        ("frame-exit", {"frames": 1}),
+    ],
+)
+def test_exits(
+    method: str, change: dict[str, Any], planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    """At a threshold at which half of the decisions are to go on."""
+    run = run_method(configure(method, EXITS | change), *planted, tmp_path / "run", device="cpu")
+    paths, session, (cache, _) = (
+        export_onnx(run.folder, tmp_path / "phone"),
+        open_session(run.folder),
+        planted,
+    )
+    assert isinstance(session, ExitSession)
+    networks = [Exported(tmp_path / "phone", path.stem) for path in paths]
+    assert {network.facts["threshold"] for network in networks} == {float(session.network.threshold)}
+    video_ids, counts = run.predictions().video_ids, set()
+    every_step = [step for each in video_ids for *_, step in exit_steps(networks, cache, each, -np.inf)]
+    threshold = float(np.median([step["log_odds"] for step in every_step])) + 1e-3
+    session.network.threshold.fill_(threshold)
+    for video_id in video_ids:
+        videos = {name: cache[name][video_id] for name in session.streams}
+        session.begin({name: video.spans for name, video in videos.items()})
+        steps = list(exit_steps(networks, cache, video_id, threshold))
+        for streams, row, outputs in steps:
+            for name in streams:
+                wanted = session.wanted()
+                assert wanted is not None and (wanted.stream, wanted.rows.tolist()) == (name, [row])
+                session.take(*rows_of(videos[name], [row]))
+            assert np.abs(outputs["probabilities"][0] - session.probabilities.numpy()).max() < 1e-5
+        assert session.wanted() is None
+        counts.add(len(steps))
+    assert len(counts) > 1 or change["frames"] == 1
 
 
 # --- backbones ---
