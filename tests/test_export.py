@@ -74,8 +74,17 @@ LITEEVAL = LiteEvalConfig(
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, LabelSet]:
+    """With a further stream that has class scores, in another order."""
     folder = tmp_path_factory.mktemp("planted")
-    return write_planted(folder, train=10, test=8, classes=4, dim=10, lengths=(4, 12))
+    cache, labels = write_planted(folder, train=10, test=8, classes=4, dim=10, lengths=(4, 12))
+    names = (*(f"class {label}" for label in (2, 0, 3, 1)), "other")
+    spec = replace(make_spec("scored_160", dim=7, classes=len(names), macs_per_row=10**9), classes=names)
+    records = [
+        make_record(video_id, len(record.features), dim=7, classes=len(names))
+        for video_id, record in cache["coarse_112"].items()
+    ]
+    write_shard(folder / spec.name, spec, records, tools={"thriftvid": "test"})
+    return FeatureCache(folder), labels
 
 
 @pytest.mark.slow
@@ -456,6 +465,42 @@ def test_exits(
         assert session.wanted() is None
         counts.add(len(steps))
     assert len(counts) > 1 or change["frames"] == 1
+
+
+SALIENT = {
+    **{"coarse": "coarse_112", "fine": "fine_224", "saliency_hidden": 8, "top_rows": 3},
+    **{"lr": 1e-2, "epochs": 3, "batch": 5},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("scsampler", {"input_norm": "l2", "further_streams": ("scored_160",)}),
+        ("scsampler", {"saliency": "classes", "multi_label": True, "fine": "scored_160"}),
+        ("motion-difference", {"further_streams": ("scored_160",)}),
+        ("motion-difference", {"input_norm": "l2", "fine": "scored_160"}),
+    ],
+)
+def test_salient_rows(
+    method: str, change: dict[str, Any], planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    """With features of the fine stream, and with its class scores."""
+    cache, _ = planted
+    run = run_method(configure(method, SALIENT | change), *planted, tmp_path / "run", device="cpu")
+    export_onnx(run.folder, tmp_path / "phone")
+    saliency, answer = (Exported(tmp_path / "phone", name) for name in ("saliency", "answer"))
+    session = open_session(run.folder)
+    for video_id in run.predictions().video_ids:
+        cheap = [cache[name][video_id].features for name in saliency.facts["streams"]]
+        salient = saliency({"features": np.concatenate(cheap, 1)})["saliency"]
+        assert np.isfinite(saliency({"features": np.concatenate(cheap, 1)[:1]})["saliency"]).all()
+        rows = sorted(np.argsort(-salient, kind="stable")[: saliency.facts["top_rows"]].tolist())
+        *_, wanted = drive(session, cache, video_id)
+        assert (wanted.stream, wanted.rows.tolist()) == (answer.facts["stream"], rows)
+        read = {name: getattr(cache[wanted.stream][video_id], name)[rows] for name in answer.facts["inputs"]}
+        found = answer(read)["probabilities"]
+        assert np.abs(found - session.probabilities.numpy()).max() < 1e-5
 
 
 # --- backbones ---

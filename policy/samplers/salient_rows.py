@@ -19,11 +19,11 @@ from policy.data.opening import Dataset
 from policy.evaluation.operating import Curve, OperatingTarget, TargetKind, doubled_up_to
 from policy.method import Calibration, IntArray, Method, Prediction, curve_at
 from policy.networks.packing import lengths_of, marked, packed_rows, split_videos
-from policy.networks.standardize import Standardize
+from policy.networks.standardize import Standardize, unit_parts, unit_rows
 from policy.samplers.judge import RowJudge
 from policy.samplers.rows_config import TopRowsConfig
 from policy.samplers.shared import further_streams
-from policy.session import AlignedSession, Session, TrainedRun, Wanted
+from policy.session import AlignedSession, Graph, Session, TrainedRun, Wanted, side_by_side
 from policy.training.checkpoint import read_weights
 
 
@@ -240,3 +240,52 @@ class SalientRowsSession(AlignedSession):
         if "fine" in self._rows:
             macs |= {name: self._length * of_row for name, of_row in self.network.saliency_macs().items()}
         return macs | {CLASSIFIER: self._count("fine") * self.network.fine.macs}
+
+    def graphs(self) -> Sequence[Graph]:
+        cheap, fine = [self._specs[role] for role in self.network.cheap], self._specs["fine"]
+        dims = [stream.feature_dim for stream in cheap]
+        judge = self.network.fine
+        read = "features" if judge.columns is None else "scores"
+        width = fine.feature_dim if judge.columns is None else fine.num_classes
+        return (
+            Graph(
+                "saliency",
+                _Saliency(self.network, dims, self._l2),
+                {"features": torch.zeros(3, sum(dims))},
+                ("saliency",),
+                {**side_by_side(cheap), "top_rows": int(self.network.top_rows)},
+                rows=True,
+                row_outputs=True,
+            ),
+            Graph(
+                "answer",
+                _Answer(judge, self._l2),
+                {read: torch.zeros(3, width)},
+                ("probabilities",),
+                {"stream": fine.name, "input_scaling": "inside: rows as the backbone gives them"},
+                rows=True,
+            ),
+        )
+
+
+class _Saliency(nn.Module):
+    """All rows of a video, features (T, ΣD) of the cheap streams side by side, to how salient they are (T,)."""
+
+    def __init__(self, network: SalientRows, dims: Sequence[int], l2: bool) -> None:
+        super().__init__()
+        self.network, self.dims, self.l2 = network, dims, l2
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        return (self.network.saliency(unit_parts(features, self.dims) if self.l2 else features),)
+
+
+class _Answer(nn.Module):
+    """Some rows of the fine stream, whichever the judge reads, to the class probabilities (C,)."""
+
+    def __init__(self, judge: RowJudge, l2: bool) -> None:
+        super().__init__()
+        self.judge, self.l2 = judge, l2
+
+    def forward(self, features: Tensor | None = None, scores: Tensor | None = None) -> tuple[Tensor, ...]:
+        rows = scores if features is None else unit_rows(features) if self.l2 else features
+        return (self.judge(rows).mean(0),)
