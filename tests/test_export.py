@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from policy.liteeval.session import LiteEvalSession
 from policy.localization.session import WTALCSession
 from policy.registry import configure
 from policy.runs import run_method
+from policy.samplers.ar_net import ARNetSession
 from policy.samplers.exits import ExitSession
 from policy.selection.config import SelectorConfig
 from policy.selection.session import CascadeSession, SelectorSession
@@ -501,6 +503,56 @@ def test_salient_rows(
         read = {name: getattr(cache[wanted.stream][video_id], name)[rows] for name in answer.facts["inputs"]}
         found = answer(read)["probabilities"]
         assert np.abs(found - session.probabilities.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"streams": ("fine_224", "coarse_112", "scored_160"), "input_norm": "l2", "multi_label": True},
+        {"streams": ("coarse_112", "scored_160"), "skips": (3,)},
+        {"streams": ("coarse_112", "fine_224"), "skips": (50,)},
+    ],
+)
+def test_ar_net(change: dict[str, Any], planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    """At prices at which all choices are made, or none but skips: the page's loop."""
+    cache, _ = planted
+    given = {"policy_hidden": 8, "lr": 1e-2, "epochs": 3, "batch": 5}
+    run = run_method(configure("ar-net", given | change), *planted, tmp_path / "run", device="cpu")
+    paths, session = export_onnx(run.folder, tmp_path / "phone"), open_session(run.folder)
+    assert isinstance(session, ARNetSession)
+    step, *others = (Exported(tmp_path / "phone", path.stem) for path in paths)
+    facts, choices = step.facts, set()
+    assert [path.stem for path in paths[1:]] == [f"classifier-{name}" for name in facts["streams"][1:]]
+    prices = (-3.0, -0.1, 0.0, 0.1, 3.0)
+    assert facts["price"] == float(session.model.price)
+    for video_id, price in product(run.predictions().video_ids, prices):
+        session.model.price.fill_(price)
+        trace = [(wanted.stream, int(wanted.rows[0])) for wanted in drive(session, cache, video_id)]
+        videos = [cache[name][video_id].features for name in facts["streams"]]
+        state = {name: np.zeros(facts["inputs"][name]) for name in ("h", "c")}
+        walk, looks, classified, row = [], [], [], 0
+        while row < len(videos[0]):
+            outputs = step({"features": videos[0][[row]], **state})
+            state = {name: outputs[f"{name}_next"] for name in state}
+            walk.append((facts["streams"][0], row))
+            looks.append(outputs["logits"][0])
+            worth = outputs["log_probabilities"][0] - price * np.array(facts["gflops"])
+            choice = int(worth.argmax())
+            choices.add(choice)
+            if choice >= len(videos):
+                row += facts["skips"][choice - len(videos)]
+                continue
+            if choice:
+                walk.append((facts["streams"][choice], row))
+                classified.append(others[choice - 1]({"features": videos[choice][[row]]})["logits"][0])
+            else:
+                classified.append(looks[-1])
+            row += 1
+        assert walk == trace
+        mean = torch.from_numpy(np.mean(classified or looks, axis=0))
+        answer = mean.softmax(0) if facts["probabilities"] == "softmax" else mean.sigmoid()
+        assert (answer - session.probabilities).abs().max() < 1e-5
+    assert {len(videos) - 1, len(facts["gflops"]) - 1} <= choices  # the dearest stream, the longest skip
 
 
 # --- backbones ---
