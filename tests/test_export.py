@@ -406,7 +406,8 @@ def exit_steps(
     """The page's loop: of each step the streams, the row and what the network gives."""
     for network in networks:
         facts = network.facts
-        videos = [cache[name][video_id] for name in facts["streams"]]
+        streams = [facts["stream"]] if "stream" in facts else facts["streams"]  # side by side
+        videos = [cache[name][video_id] for name in streams]
         rows = np.array(places_of(facts, len(videos[0].features)))
         given = facts["inputs"].keys() & {"features", "scores"}
         state = {name: np.zeros(facts["inputs"][name]) for name in facts["inputs"].keys() - given}
@@ -416,7 +417,7 @@ def exit_steps(
             }
             outputs = network({**of_row, **state})
             state = {name: outputs[f"{name}_next"] for name in state}
-            yield facts["streams"], row, outputs
+            yield streams, row, outputs
             if outputs["log_odds"][0] < threshold:
                 return
 
@@ -435,6 +436,11 @@ EXITS = {"lr": 1e-2, "epochs": 3, "batch": 5, "row_hidden": 16, "fine": "fine_22
         ("frame-exit", {"frames": 6, "input_norm": "l2", "further_streams": ("coarse_112",)}),
         ("frame-exit", {"frames": 30, "multi_label": True}),
         ("frame-exit", {"frames": 1}),
+        (
+            "confidence-exit",
+            {"frames": 4, "input_norm": "l2", "further_streams": ("scored_160", "coarse_112")},
+        ),
+        ("confidence-exit", {"frames": 30, "multi_label": True, "fine": "scored_160"}),
     ],
 )
 def test_exits(
@@ -442,12 +448,9 @@ def test_exits(
 ) -> None:
     """At a threshold at which half of the decisions are to go on."""
     run = run_method(configure(method, EXITS | change), *planted, tmp_path / "run", device="cpu")
-    paths, session, (cache, _) = (
-        export_onnx(run.folder, tmp_path / "phone"),
-        open_session(run.folder),
-        planted,
-    )
+    paths, session = export_onnx(run.folder, tmp_path / "phone"), open_session(run.folder)
     assert isinstance(session, ExitSession)
+    cache, _ = planted
     networks = [Exported(tmp_path / "phone", path.stem) for path in paths]
     assert {network.facts["threshold"] for network in networks} == {float(session.network.threshold)}
     video_ids, counts = run.predictions().video_ids, set()

@@ -19,7 +19,7 @@ from policy.data.opening import Dataset
 from policy.evaluation.operating import Curve, OperatingTarget, TargetKind, doubled_up_to
 from policy.method import Calibration, IntArray, Method, Prediction, curve_at
 from policy.networks.packing import lengths_of, marked, packed_rows, split_videos
-from policy.networks.standardize import Standardize, unit_parts, unit_rows
+from policy.networks.standardize import Standardize, unit_parts
 from policy.samplers.judge import RowJudge
 from policy.samplers.rows_config import TopRowsConfig
 from policy.samplers.shared import further_streams
@@ -244,9 +244,6 @@ class SalientRowsSession(AlignedSession):
     def graphs(self) -> Sequence[Graph]:
         cheap, fine = [self._specs[role] for role in self.network.cheap], self._specs["fine"]
         dims = [stream.feature_dim for stream in cheap]
-        judge = self.network.fine
-        read = "features" if judge.columns is None else "scores"
-        width = fine.feature_dim if judge.columns is None else fine.num_classes
         return (
             Graph(
                 "saliency",
@@ -259,8 +256,8 @@ class SalientRowsSession(AlignedSession):
             ),
             Graph(
                 "answer",
-                _Answer(judge, self._l2),
-                {read: torch.zeros(3, width)},
+                _Answer(self.network.fine, self._l2),
+                self.network.fine.graph_inputs(fine, 3),
                 ("probabilities",),
                 {"stream": fine.name, "input_scaling": "inside: rows as the backbone gives them"},
                 rows=True,
@@ -287,5 +284,4 @@ class _Answer(nn.Module):
         self.judge, self.l2 = judge, l2
 
     def forward(self, features: Tensor | None = None, scores: Tensor | None = None) -> tuple[Tensor, ...]:
-        rows = scores if features is None else unit_rows(features) if self.l2 else features
-        return (self.judge(rows).mean(0),)
+        return (self.judge.of_graph(features, scores, l2=self.l2).mean(0),)
