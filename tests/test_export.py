@@ -33,6 +33,7 @@ from policy.liteeval.session import LiteEvalSession
 from policy.localization.session import WTALCSession
 from policy.registry import configure
 from policy.runs import run_method
+from policy.samplers.adaframe import AdaFrameSession
 from policy.samplers.ar_net import ARNetSession
 from policy.samplers.exits import ExitSession
 from policy.selection.config import SelectorConfig
@@ -556,6 +557,46 @@ def test_ar_net(change: dict[str, Any], planted: tuple[FeatureCache, LabelSet], 
         answer = mean.softmax(0) if facts["probabilities"] == "softmax" else mean.sigmoid()
         assert (answer - session.probabilities).abs().max() < 1e-5
     assert {len(videos) - 1, len(facts["gflops"]) - 1} <= choices  # the dearest stream, the longest skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"looks": 6, "memory_rows": 5, "input_norm": "l2", "multi_label": True},
+        {"looks": 8, "memory_rows": 16, "falls": 1, "points": False},
+    ],
+)
+def test_adaframe(change: dict[str, Any], planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    """At margins at which it stops sooner and later, and not at all."""
+    cache, _ = planted
+    given = {"attention_units": 6, "fine_hidden": 12, "lr": 1e-2, "epochs": 3, "batch": 5}
+    config = configure("adaframe", {"coarse": "coarse_112", "fine": "fine_224", **given, **change})
+    run = run_method(config, *planted, tmp_path / "run", device="cpu")
+    export_onnx(run.folder, tmp_path / "phone")
+    step, session = Exported(tmp_path / "phone", "step"), open_session(run.folder)
+    assert isinstance(session, AdaFrameSession)
+    facts, counts = step.facts, set()
+    assert facts["threshold"] == pytest.approx(float(session.agent.threshold))
+    for video_id, margin in product(run.predictions().video_ids, (-0.6, 0.0, 1e-3, 1.0)):
+        session.agent.threshold.fill_(margin)
+        wanted = [int(wanted.rows[0]) for wanted in drive(session, cache, video_id)[1:]]
+        coarse, fine = (cache[facts["streams"][role]][video_id].features for role in ("coarse", "fine"))
+        places = places_of(facts, len(coarse))
+        inputs = {name: np.zeros(shape, np.float32) for name, shape in facts["inputs"].items()}
+        inputs["coarse"][: len(places)] = coarse[places]
+        inputs["coarse_places"][: len(places)] = (np.array(places) + 0.5) / len(coarse)
+        inputs["coarse_rows"][:], inputs["place"][:] = len(places), 0.5
+        looks: list[int] = []
+        while len(looks) < facts["looks"]:
+            looks.append(min(int(inputs["place"][0] * len(fine)), len(fine) - 1))
+            outputs = step({**inputs, "fine": fine[[looks[-1]]]})
+            inputs |= {name: outputs[f"{name}_next"] for name in inputs if f"{name}_next" in outputs}
+            if outputs["score"][0] > margin:
+                break
+        assert list(dict.fromkeys(looks)) == wanted  # a frame that it knows is not wanted again
+        assert np.abs(outputs["probabilities"][0] - session.probabilities.numpy()).max() < 1e-5
+        counts.add(len(looks))
+    assert len(counts) > 2
 
 
 # --- backbones ---
