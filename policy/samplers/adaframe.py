@@ -414,8 +414,8 @@ class _Step(nn.Module):
         """The score (1,) of stopping, the next place, the state after the look, and class probabilities (1, C).
 
         Args:
-            coarse, coarse_places, coarse_rows: (S, D), (S,) and (1,): rows of the memory, anything beyond the last,
-                their places, and how many they are.
+            coarse, coarse_places, coarse_rows: (S, D), (S,) and (1,): rows of the memory, zeros after them, their
+                places, and how many they are.
             h, c, steps, highest, drops: the state, zeros before the first look: (1, H) twice, how many looks
                 there were, the maximum of the utility, and its last p differences from it.
         """
