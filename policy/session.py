@@ -71,6 +71,14 @@ class Graph:
     row_outputs: bool = False
 
 
+def side_by_side(streams: Iterable[StreamSpec]) -> dict[str, object]:
+    """What one must know of an input "features" of rows of several streams."""
+    return {
+        "streams": [stream.name for stream in streams],
+        "features": "of the streams side by side, in this order, as the backbones give them",
+    }
+
+
 class Session(ABC):
     """One video at a time. After `begin`: `wanted` and `take` in turn, until nothing is wanted.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
-from cache_schema import FeatureCache, StreamSpec, UserError, write_shard
+from cache_schema import FeatureCache, StreamSpec, UserError, VideoRecord, write_shard
 from cache_schema.annotations import LabelSet, VideoLabel
 from extract.backbones import parse_stream
 from extract.backbones.backbone import Backbone
@@ -32,6 +33,9 @@ from policy.liteeval.session import LiteEvalSession
 from policy.localization.session import WTALCSession
 from policy.registry import configure
 from policy.runs import run_method
+from policy.samplers.adaframe import AdaFrameSession
+from policy.samplers.ar_net import ARNetSession
+from policy.samplers.exits import ExitSession
 from policy.selection.config import SelectorConfig
 from policy.selection.session import CascadeSession, SelectorSession
 from tests.caches import make_record, make_spec
@@ -73,8 +77,17 @@ LITEEVAL = LiteEvalConfig(
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureCache, LabelSet]:
+    """With a further stream that has class scores, in another order."""
     folder = tmp_path_factory.mktemp("planted")
-    return write_planted(folder, train=10, test=8, classes=4, dim=10, lengths=(4, 12))
+    cache, labels = write_planted(folder, train=10, test=8, classes=4, dim=10, lengths=(4, 12))
+    names = (*(f"class {label}" for label in (2, 0, 3, 1)), "other")
+    spec = replace(make_spec("scored_160", dim=7, classes=len(names), macs_per_row=10**9), classes=names)
+    records = [
+        make_record(video_id, len(record.features), dim=7, classes=len(names))
+        for video_id, record in cache["coarse_112"].items()
+    ]
+    write_shard(folder / spec.name, spec, records, tools={"thriftvid": "test"})
+    return FeatureCache(folder), labels
 
 
 @pytest.mark.slow
@@ -383,6 +396,207 @@ def test_uniform_on_the_class_scores_of_its_stream(
         assert scores is not None
         found = network({"fine_scores": scores[places_of(network.facts, len(scores))]})["probabilities"]
         assert np.abs(found - session.probabilities.numpy()).max() < 1e-5
+
+
+# --- samplers ---
+
+
+def exit_steps(
+    networks: Sequence[Exported], cache: FeatureCache, video_id: str, threshold: float
+) -> Iterator[tuple[Sequence[str], int, Arrays]]:
+    """The page's loop: of each step the streams, the row and what the network gives."""
+    for network in networks:
+        facts = network.facts
+        streams = [facts["stream"]] if "stream" in facts else facts["streams"]  # side by side
+        videos = [cache[name][video_id] for name in streams]
+        rows = np.array(places_of(facts, len(videos[0].features)))
+        given = facts["inputs"].keys() & {"features", "scores"}
+        state = {name: np.zeros(facts["inputs"][name]) for name in facts["inputs"].keys() - given}
+        for row in rows[facts["orders"][len(rows) - 1]].tolist():
+            of_row = {
+                name: np.concatenate([getattr(video, name)[[row]] for video in videos], 1) for name in given
+            }
+            outputs = network({**of_row, **state})
+            state = {name: outputs[f"{name}_next"] for name in state}
+            yield streams, row, outputs
+            if outputs["log_odds"][0] < threshold:
+                return
+
+
+def rows_of(video: VideoRecord, rows: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """As sessions take them."""
+    return video.features[rows], None if video.scores is None else video.scores[rows]
+
+
+EXITS = {"lr": 1e-2, "epochs": 3, "batch": 5, "row_hidden": 16, "fine": "fine_224"}
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("frame-exit", {"frames": 6, "input_norm": "l2", "further_streams": ("coarse_112",)}),
+        ("frame-exit", {"frames": 30, "multi_label": True}),
+        ("frame-exit", {"frames": 1}),
+        (
+            "confidence-exit",
+            {"frames": 4, "input_norm": "l2", "further_streams": ("scored_160", "coarse_112")},
+        ),
+        ("confidence-exit", {"frames": 30, "multi_label": True, "fine": "scored_160"}),
+    ],
+)
+def test_exits(
+    method: str, change: dict[str, Any], planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    """At a threshold at which half of the decisions are to go on."""
+    run = run_method(configure(method, EXITS | change), *planted, tmp_path / "run", device="cpu")
+    paths, session = export_onnx(run.folder, tmp_path / "phone"), open_session(run.folder)
+    assert isinstance(session, ExitSession)
+    cache, _ = planted
+    networks = [Exported(tmp_path / "phone", path.stem) for path in paths]
+    assert {network.facts["threshold"] for network in networks} == {float(session.network.threshold)}
+    video_ids, counts = run.predictions().video_ids, set()
+    every_step = [step for each in video_ids for *_, step in exit_steps(networks, cache, each, -np.inf)]
+    threshold = float(np.median([step["log_odds"] for step in every_step])) + 1e-3
+    session.network.threshold.fill_(threshold)
+    for video_id in video_ids:
+        videos = {name: cache[name][video_id] for name in session.streams}
+        session.begin({name: video.spans for name, video in videos.items()})
+        steps = list(exit_steps(networks, cache, video_id, threshold))
+        for streams, row, outputs in steps:
+            for name in streams:
+                wanted = session.wanted()
+                assert wanted is not None and (wanted.stream, wanted.rows.tolist()) == (name, [row])
+                session.take(*rows_of(videos[name], [row]))
+            assert np.abs(outputs["probabilities"][0] - session.probabilities.numpy()).max() < 1e-5
+        assert session.wanted() is None
+        counts.add(len(steps))
+    assert len(counts) > 1 or change["frames"] == 1
+
+
+SALIENT = {
+    **{"coarse": "coarse_112", "fine": "fine_224", "saliency_hidden": 8, "top_rows": 3},
+    **{"lr": 1e-2, "epochs": 3, "batch": 5},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("scsampler", {"input_norm": "l2", "further_streams": ("scored_160",)}),
+        ("scsampler", {"saliency": "classes", "multi_label": True, "fine": "scored_160"}),
+        ("motion-difference", {"further_streams": ("scored_160",)}),
+        ("motion-difference", {"input_norm": "l2", "fine": "scored_160"}),
+    ],
+)
+def test_salient_rows(
+    method: str, change: dict[str, Any], planted: tuple[FeatureCache, LabelSet], tmp_path: Path
+) -> None:
+    """With features of the fine stream, and with its class scores."""
+    cache, _ = planted
+    run = run_method(configure(method, SALIENT | change), *planted, tmp_path / "run", device="cpu")
+    export_onnx(run.folder, tmp_path / "phone")
+    saliency, answer = (Exported(tmp_path / "phone", name) for name in ("saliency", "answer"))
+    session = open_session(run.folder)
+    for video_id in run.predictions().video_ids:
+        cheap = [cache[name][video_id].features for name in saliency.facts["streams"]]
+        salient = saliency({"features": np.concatenate(cheap, 1)})["saliency"]
+        assert np.isfinite(saliency({"features": np.concatenate(cheap, 1)[:1]})["saliency"]).all()
+        rows = sorted(np.argsort(-salient, kind="stable")[: saliency.facts["top_rows"]].tolist())
+        *_, wanted = drive(session, cache, video_id)
+        assert (wanted.stream, wanted.rows.tolist()) == (answer.facts["stream"], rows)
+        read = {name: getattr(cache[wanted.stream][video_id], name)[rows] for name in answer.facts["inputs"]}
+        found = answer(read)["probabilities"]
+        assert np.abs(found - session.probabilities.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"streams": ("fine_224", "coarse_112", "scored_160"), "input_norm": "l2", "multi_label": True},
+        {"streams": ("coarse_112", "scored_160"), "skips": (3,)},
+        {"streams": ("coarse_112", "fine_224"), "skips": (50,)},
+    ],
+)
+def test_ar_net(change: dict[str, Any], planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    """At prices at which all choices are made, or none but skips: the page's loop."""
+    cache, _ = planted
+    given = {"policy_hidden": 8, "lr": 1e-2, "epochs": 3, "batch": 5}
+    run = run_method(configure("ar-net", given | change), *planted, tmp_path / "run", device="cpu")
+    paths, session = export_onnx(run.folder, tmp_path / "phone"), open_session(run.folder)
+    assert isinstance(session, ARNetSession)
+    step, *others = (Exported(tmp_path / "phone", path.stem) for path in paths)
+    facts, choices = step.facts, set()
+    assert [path.stem for path in paths[1:]] == [f"classifier-{name}" for name in facts["streams"][1:]]
+    prices = (-3.0, -0.1, 0.0, 0.1, 3.0)
+    assert facts["price"] == float(session.model.price)
+    for video_id, price in product(run.predictions().video_ids, prices):
+        session.model.price.fill_(price)
+        trace = [(wanted.stream, int(wanted.rows[0])) for wanted in drive(session, cache, video_id)]
+        videos = [cache[name][video_id].features for name in facts["streams"]]
+        state = {name: np.zeros(facts["inputs"][name]) for name in ("h", "c")}
+        walk, looks, classified, row = [], [], [], 0
+        while row < len(videos[0]):
+            outputs = step({"features": videos[0][[row]], **state})
+            state = {name: outputs[f"{name}_next"] for name in state}
+            walk.append((facts["streams"][0], row))
+            looks.append(outputs["logits"][0])
+            worth = outputs["log_probabilities"][0] - price * np.array(facts["gflops"])
+            choice = int(worth.argmax())
+            choices.add(choice)
+            if choice >= len(videos):
+                row += facts["skips"][choice - len(videos)]
+                continue
+            if choice:
+                walk.append((facts["streams"][choice], row))
+                classified.append(others[choice - 1]({"features": videos[choice][[row]]})["logits"][0])
+            else:
+                classified.append(looks[-1])
+            row += 1
+        assert walk == trace
+        mean = torch.from_numpy(np.mean(classified or looks, axis=0))
+        answer = mean.softmax(0) if facts["probabilities"] == "softmax" else mean.sigmoid()
+        assert (answer - session.probabilities).abs().max() < 1e-5
+    assert {len(videos) - 1, len(facts["gflops"]) - 1} <= choices  # the dearest stream, the longest skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"looks": 6, "memory_rows": 5, "input_norm": "l2", "multi_label": True},
+        {"looks": 8, "memory_rows": 16, "falls": 1, "points": False},
+    ],
+)
+def test_adaframe(change: dict[str, Any], planted: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
+    """At margins at which it stops sooner and later, and not at all."""
+    cache, _ = planted
+    given = {"attention_units": 6, "fine_hidden": 12, "lr": 1e-2, "epochs": 3, "batch": 5}
+    config = configure("adaframe", {"coarse": "coarse_112", "fine": "fine_224", **given, **change})
+    run = run_method(config, *planted, tmp_path / "run", device="cpu")
+    export_onnx(run.folder, tmp_path / "phone")
+    step, session = Exported(tmp_path / "phone", "step"), open_session(run.folder)
+    assert isinstance(session, AdaFrameSession)
+    facts, counts = step.facts, set()
+    assert facts["threshold"] == pytest.approx(float(session.agent.threshold))
+    for video_id, margin in product(run.predictions().video_ids, (-0.6, 0.0, 1e-3, 1.0)):
+        session.agent.threshold.fill_(margin)
+        wanted = [int(wanted.rows[0]) for wanted in drive(session, cache, video_id)[1:]]
+        coarse, fine = (cache[facts["streams"][role]][video_id].features for role in ("coarse", "fine"))
+        places = places_of(facts, len(coarse))
+        inputs = {name: np.zeros(shape, np.float32) for name, shape in facts["inputs"].items()}
+        inputs["coarse"][: len(places)] = coarse[places]
+        inputs["coarse_places"][: len(places)] = (np.array(places) + 0.5) / len(coarse)
+        inputs["coarse_rows"][:], inputs["place"][:] = len(places), 0.5
+        looks: list[int] = []
+        while len(looks) < facts["looks"]:
+            looks.append(min(int(inputs["place"][0] * len(fine)), len(fine) - 1))
+            outputs = step({**inputs, "fine": fine[[looks[-1]]]})
+            inputs |= {name: outputs[f"{name}_next"] for name in inputs if f"{name}_next" in outputs}
+            if outputs["score"][0] > margin:
+                break
+        assert list(dict.fromkeys(looks)) == wanted  # a frame that it knows is not wanted again
+        assert np.abs(outputs["probabilities"][0] - session.probabilities.numpy()).max() < 1e-5
+        counts.add(len(looks))
+    assert len(counts) > 2
 
 
 # --- backbones ---

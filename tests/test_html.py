@@ -79,8 +79,27 @@ def test_an_interval_is_apart_from_its_number() -> None:
     """So that it can go below it in a narrow window."""
     sheet = Sheet("", [Column("m"), Column("x")], [["a [1, 2]", Spread(1.0, 0.5, 0.2, 2.0)], ["b", "c"]])
     text = render("title", [Document("one", "title", [sheet])])
-    assert '<td dir="auto">1.0 ± 0.5 <span class="interval">[0.2, 2.0]</span></td>' in text
-    assert '<td dir="auto">c</td>' in text and ">a [1, 2]</th>" in text
+    assert '<td dir="auto" class="text">1.0 ± 0.5 <span class="interval">[0.2, 2.0]</span></td>' in text
+    assert '<td dir="auto" class="text">c</td>' in text and ">a [1, 2]</th>" in text
+
+
+def test_headings_span_their_columns() -> None:
+    columns = [
+        Column("m"),
+        Column("x", heading="ours"),
+        Column("y", heading="ours"),
+        Column("y", paper="FCVID"),
+    ]
+    read = check(render("title", [Document("one", "title", [Sheet("", columns, [["a", 1, 2, 3]])])]))
+    headers = [
+        (having["scope"], int(having.get("colspan", 1))) for tag, having in read.attributes if tag == "th"
+    ]
+    assert headers == [("colgroup", 2), ("colgroup", 1), *[("col", 1)] * 4, ("row", 1)]
+    assert [text for text in read.of("span") if text] == ["ours", "paper, FCVID"]
+    assert [text for text in read.of("th") if text] == [*"mxyy", "a"]
+    spans = [int(having["span"]) for tag, having in read.attributes if tag == "colgroup"]
+    assert spans == [1, 2, 1]
+    assert read.tags["td"] == 1 + 3  # one above the first title
 
 
 def page(words: Sequence[str]) -> str:

@@ -25,8 +25,8 @@ from policy import registry, runs
 from policy.method import Method
 from policy.runs import Run
 from policy.sheets import terminal
-from policy.sheets.markup import as_json, comma_separated, markdown
-from policy.sheets.sheet import Document, Spread
+from policy.sheets.markup import as_json, comma_separated, latex, markdown, markdown_table
+from policy.sheets.sheet import Column, Document, Sheet, Spread
 from policy.tables import figure
 from policy.tables.catalogue import KNOWN
 from policy.tables.cli import paper_tables
@@ -309,6 +309,30 @@ def test_markdown_parses_back(made: tuple[Path, Result]) -> None:
             assert re.fullmatch(r"\S+ ± \S+ \[\S+, \S+\]", rows[name][1])
     assert "![Accuracy against computation per video](figure.png)" in lines
     assert any(line.startswith("paper-tables liteeval-1 --cache") for line in lines)
+
+
+def test_columns_keep_their_headings() -> None:
+    columns = [
+        Column("method", "method"),
+        Column("GFLOPs", "gflops", heading="as trained"),
+        Column("2.27", "at_0.1", heading="top-1 % at GFLOPs"),
+        Column("5.67", "at_0.25", heading="top-1 % at GFLOPs"),
+        Column("mAP %", "paper_map", paper="FCVID"),
+    ]
+    sheet = Sheet("title", columns, [["LSTM", 1.0, 2.0, 3.0, 4.0]])
+    titles = [
+        "method",
+        "as trained: GFLOPs",
+        "top-1 % at GFLOPs: 2.27",
+        "top-1 % at GFLOPs: 5.67",
+        "paper, FCVID: mAP %",
+    ]
+    assert markdown_table(sheet)[3] == f"| {' | '.join(titles)} |"
+    assert comma_separated(sheet).startswith("method,gflops,at_0.1,at_0.25,paper_map\n")
+    tex = latex(Document("one", "title", [sheet]))
+    assert r"\multicolumn{1}{c}{as trained} & \multicolumn{2}{c}{top-1 \% at GFLOPs} &" in tex
+    assert r"\cmidrule(lr){2-2} \cmidrule(lr){3-4} \cmidrule(lr){5-5}" in tex
+    assert r"method & GFLOPs & 2.27 & 5.67 & mAP \% \\" in tex
 
 
 def test_the_command_reproduces_the_table(made: tuple[Path, Result], tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from policy.evaluation.detection import Detections
 from policy.localization.config import ProposalsConfig
 from policy.localization.localize import localize, video_probabilities
 from policy.localization.network import WTALCNetwork
-from policy.networks.standardize import unit_rows
-from policy.session import AlignedSession, Graph, Wanted
+from policy.networks.standardize import unit_parts
+from policy.session import AlignedSession, Graph, Wanted, side_by_side
 
 NETWORK = "W-TALC network"
 """Its name in the ledger of costs."""
@@ -101,8 +101,7 @@ class WTALCSession(AlignedSession):
     def graphs(self) -> Sequence[Graph]:
         dims = [spec.feature_dim for spec in self.streams.values()]
         facts = {
-            "streams": list(self.streams),
-            "features": "of the streams side by side, in this order, as the backbones give them",
+            **side_by_side(self.streams.values()),
             "activations": "class logits of each clip by itself",
         }
         return (
@@ -128,9 +127,8 @@ class _PerClip(nn.Module):
 
     def __init__(self, model: WTALCNetwork, dims: Sequence[int], l2: bool) -> None:
         super().__init__()
-        self.model, self.dims, self.l2 = model, list(dims), l2
+        self.model, self.dims, self.l2 = model, dims, l2
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
-        parts = torch.split(features, self.dims, 1)
-        rows = torch.cat([unit_rows(part) if self.l2 else part.half() for part in parts], 1)
+        rows = unit_parts(features, self.dims) if self.l2 else features.half()
         return (self.model(rows).logits,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,11 @@ def unit_rows(features: Tensor) -> Tensor:
     exact = features.half().float()
     unit: Tensor = exact / torch.linalg.vector_norm(exact, dim=1, keepdim=True).clamp_min(1e-12)
     return unit.half()
+
+
+def unit_parts(features: Tensor, dims: Sequence[int]) -> Tensor:
+    """`unit_rows` of each of several streams, of D features each, side by side in rows (N, ΣD)."""
+    return torch.cat([unit_rows(part) for part in torch.split(features, list(dims), 1)], 1)
 
 
 def fit_scale(scale: Standardize, videos: VideoSet, role: Role, rows: RowChoice = every_row) -> None:

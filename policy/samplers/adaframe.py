@@ -61,9 +61,9 @@ from policy.method import IntArray, Losses, Moment, Prediction, class_probabilit
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import lengths_of, marked, packed_rows
 from policy.networks.readout import Readout, dropped
-from policy.networks.standardize import Standardize
+from policy.networks.standardize import Standardize, unit_rows
 from policy.samplers.adaframe_config import AdaFrameConfig
-from policy.session import FloatArray, Wanted
+from policy.session import FloatArray, Graph, Wanted
 from policy.training.losses import classification_loss, policy_gradient
 
 NETWORK = "AdaFrame network"
@@ -163,11 +163,15 @@ class AdaFrameAgent(Agent):
         """
         places = [self._places(length) for length in lengths]
         present = pad_sequence([torch.ones_like(each) for each in places], batch_first=True) > 0
-        features = self.coarse_scale(pad_sequence(list(rows), batch_first=True))
-        place = pad_sequence(places, batch_first=True).to(features)
-        return Memory(
-            features, place, self.key(features) + self._encoding(place), present.to(features.device)
-        )
+        place = pad_sequence(places, batch_first=True)
+        return self.memory(pad_sequence(list(rows), batch_first=True), place, present)
+
+    def memory(self, rows: Tensor, places: Tensor, present: Tensor) -> Memory:
+        """Of n videos with coarse features (n, S, D), at places (n, S); present (n, S)."""
+        features = self.coarse_scale(rows)
+        place = places.to(features)
+        keys = self.key(features) + self._encoding(place)
+        return Memory(features, place, keys, present.to(features.device))
 
     def _places(self, length: int) -> Tensor:
         """(S',): where in a video of T rows those of its memory are."""
@@ -242,7 +246,11 @@ class AdaFrameAgent(Agent):
         Args:
             attended: (n,), the place that these attend to.
         """
-        location: Tensor = (self.locate(h).squeeze(1) + self.start[k - 1]).sigmoid()
+        return self.located(h, attended, self.start[k - 1])
+
+    def located(self, h: Tensor, attended: Tensor, bias: Tensor) -> Tensor:
+        """`location`, with the bias of the look."""
+        location: Tensor = (self.locate(h).squeeze(1) + bias).sigmoid()
         if self.pointing is None:
             return location
         return location.lerp(attended, self.pointing(h).squeeze(1).sigmoid())
@@ -364,6 +372,76 @@ class AdaFrameSession(AgentSession):
     def _network_macs(self, steps: int) -> Mapping[str, int]:
         macs = self.agent.macs(np.array([steps]), len(self._remembered))
         return {name: int(of_video[0]) for name, of_video in macs.items()}
+
+    def graphs(self) -> Sequence[Graph]:
+        agent, hidden = self.agent, self.agent.cell.hidden_size
+        memory = {
+            "coarse": torch.zeros(agent.memory_rows, self._coarse.feature_dim),
+            "coarse_places": torch.zeros(agent.memory_rows),
+            "coarse_rows": torch.ones(1),
+        }
+        states = {name: torch.zeros(1, hidden) for name in ("h", "c")}
+        states |= {"steps": torch.zeros(1), "highest": torch.zeros(1), "drops": torch.zeros(agent.falls)}
+        look = {"fine": torch.zeros(1, self._stream.feature_dim), "place": torch.full((1,), 0.5)}
+        facts = {
+            "streams": {"coarse": self._coarse.name, "fine": self._stream.name},
+            "rows": agent.memory_rows,
+            "looks": agent.looks,
+            "threshold": float(agent.threshold),
+            "stops": "where score is above the threshold, or after so many looks",
+            "input_scaling": "inside: rows as the backbones give them",
+        }
+        outputs = ("score", "place_next", *(f"{name}_next" for name in states), "probabilities")
+        step = _Step(agent, self._l2, self._multi_label)
+        return (Graph("step", step, {**memory, **look, **states}, outputs, facts),)
+
+
+class _Step(nn.Module):
+    """A look, at fine features (1, D) of a place (1,), and where to look next."""
+
+    def __init__(self, agent: AdaFrameAgent, l2: bool, multi_label: bool) -> None:
+        super().__init__()
+        self.agent, self.l2, self.multi_label = agent, l2, multi_label
+
+    def forward(
+        self,
+        coarse: Tensor,
+        coarse_places: Tensor,
+        coarse_rows: Tensor,
+        fine: Tensor,
+        place: Tensor,
+        h: Tensor,
+        c: Tensor,
+        steps: Tensor,
+        highest: Tensor,
+        drops: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """The score (1,) of stopping, the next place, the state after the look, and class probabilities (1, C).
+
+        Args:
+            coarse, coarse_places, coarse_rows: (S, D), (S,) and (1,): rows of the memory, zeros after them, their
+                places, and how many they are.
+            h, c, steps, highest, drops: the state, zeros before the first look: (1, H) twice, how many looks
+                there were, the maximum of the utility, and its last p differences from it.
+        """
+        agent, falls = self.agent, self.agent.falls
+        if self.l2:
+            coarse, fine = unit_rows(coarse), unit_rows(fine)
+        present = torch.arange(agent.memory_rows) < coarse_rows
+        memory = agent.memory(coarse[None], coarse_places[None], present[None])
+        context, _ = agent.recall(memory, h)
+        h, c = agent.visit(agent.scale(fine), place, h, c, context)
+        utility = agent.utility(h).squeeze(1)
+        highest = torch.where(steps < 1, utility, torch.maximum(highest, utility))
+        drops = torch.cat([drops[1:], highest - utility])
+        score = torch.where(steps < falls, (steps - falls) / falls, drops.amin(0, keepdim=True))
+        _, attended = agent.recall(memory, h)
+        bias = agent.start.index_select(
+            0, steps.long().clamp_max(agent.looks - 2)
+        )  # nothing is after the last
+        after = agent.located(h, attended, bias)
+        probabilities = class_probabilities(agent.classifier(h), self.multi_label)
+        return score, after, h, c, steps + 1, highest, drops, probabilities
 
 
 class AdaFrame(AgentMethod):

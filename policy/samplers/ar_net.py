@@ -52,9 +52,9 @@ from policy.method import (
 from policy.networks.macs import linear_macs, lstm_step_macs
 from policy.networks.packing import mean_per_video, split_steps, split_videos
 from policy.networks.readout import dropped
-from policy.networks.standardize import Standardize, fit_scale
+from policy.networks.standardize import Standardize, fit_scale, unit_rows
 from policy.samplers.ar_net_config import ARNetConfig
-from policy.session import AlignedSession, FloatArray, Session, TrainedRun, Wanted
+from policy.session import AlignedSession, FloatArray, Graph, Session, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 from policy.training.losses import classification_loss
 
@@ -464,3 +464,61 @@ class ARNetSession(AlignedSession):
         ran = [self._looks, *self._classified[1:].tolist()]
         macs = {spec.name: rows * stream_cost(spec).macs for spec, rows in zip(self._specs, ran, strict=True)}
         return macs | {NETWORK: int(self.model.macs(np.array([self._looks]), self._classified[None])[0])}
+
+    def graphs(self) -> Sequence[Graph]:
+        """The graph "step", and of each stream but the cheapest a classifier."""
+        cheapest, *others = self._specs
+        states = {name: torch.zeros(1, self.model.cell.hidden_size) for name in ("h", "c")}
+        facts = {
+            "streams": [spec.name for spec in self._specs],
+            "skips": self.model.skips,
+            "gflops": self.model.gflops.tolist(),
+            "price": float(self.model.price),
+            "choice": "of largest log_probabilities - price * gflops: a stream, or after them a skip of rows",
+            "probabilities": "sigmoid" if self._multi_label else "softmax",
+            "input_scaling": "inside: rows as the backbones give them",
+        }
+        return (
+            Graph(
+                "step",
+                _Step(self.model, self._l2),
+                {"features": torch.zeros(1, cheapest.feature_dim), **states},
+                ("log_probabilities", "logits", *(f"{name}_next" for name in states)),
+                facts,
+            ),
+            *(
+                Graph(
+                    f"classifier-{spec.name}",
+                    _Classifier(self.model, place, self._l2),
+                    {"features": torch.zeros(1, spec.feature_dim)},
+                    ("logits",),
+                    facts,
+                )
+                for place, spec in enumerate(others, 1)
+            ),
+        )
+
+
+class _Step(nn.Module):
+    """A row of the cheapest stream (1, D), and h and c (1, H), to the choice and to what that stream's classifier
+    says: log-probabilities (1, A), logits (1, C), and h and c after it."""
+
+    def __init__(self, model: ARNetNetwork, l2: bool) -> None:
+        super().__init__()
+        self.model, self.l2 = model, l2
+
+    def forward(self, features: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+        scaled = self.model.scales[0](unit_rows(features) if self.l2 else features)
+        h, c = self.model.cell(scaled, (h, c))
+        return self.model.decision(h).log_softmax(1), self.model.classifiers[0](h), h, c
+
+
+class _Classifier(nn.Module):
+    """A row (1, D) of the stream of a place, not the cheapest, to logits (1, C)."""
+
+    def __init__(self, model: ARNetNetwork, place: int, l2: bool) -> None:
+        super().__init__()
+        self.scale, self.classifier, self.l2 = model.scales[place], model.classifiers[place], l2
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        return (self.classifier(self.scale(unit_rows(features) if self.l2 else features)),)

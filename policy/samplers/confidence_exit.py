@@ -27,7 +27,7 @@ from policy.samplers.exits import ExitMethod, ExitNetwork, Exits, ExitSession, S
 from policy.samplers.judge import RowJudge, notes_on_scores
 from policy.samplers.rows_config import ConfidenceExitConfig
 from policy.samplers.shared import FittedAtOnce
-from policy.session import Session, TrainedRun
+from policy.session import Graph, Session, TrainedRun
 
 
 class ConfidenceNetwork(ExitNetwork):
@@ -54,7 +54,7 @@ class ConfidenceNetwork(ExitNetwork):
         super().__init__(sorted(specs, key=lambda role: stream_cost(specs[role]).macs), config.frames)
         judges = {role: RowJudge(specs[role], classes, multi_label=multi_label) for role in self.roles}
         self.judges, self.row_macs = nn.ModuleDict(judges), [judge.macs for judge in judges.values()]
-        self.confidence, self.multi_label = config.confidence, multi_label
+        self.confidence, self.multi_label, self.num_classes = config.confidence, multi_label, len(classes)
         self.register_buffer("slopes", torch.ones(len(self.roles), config.frames))
         self.register_buffer("shifts", torch.zeros(len(self.roles), config.frames))
 
@@ -77,13 +77,63 @@ class ConfidenceNetwork(ExitNetwork):
     def scores(self, probabilities: Tensor) -> Tensor:
         """(B, K, C) of a stream's rows to the logarithms, or log-odds, of their means up to each row."""
         rows = torch.arange(1, probabilities.shape[1] + 1, device=probabilities.device)
-        mean = probabilities.cumsum(1) / rows[:, None]
-        inside = mean.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        return self.logarithms(probabilities.cumsum(1) / rows[:, None])
+
+    def logarithms(self, probabilities: Tensor) -> Tensor:
+        """Of probabilities, or the log-odds, where a video may have several classes."""
+        inside = probabilities.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         return inside.logit() if self.multi_label else inside.log()
 
     def macs(self, rows: int, steps: int) -> dict[str, int]:
         read = [min(max(steps - rows * stage, 0), rows) for stage in range(len(self.roles))]
         return {CLASSIFIER: sum(macs * count for macs, count in zip(self.row_macs, read, strict=True))}
+
+    def graphs(self, specs: Mapping[Role, StreamSpec], *, l2: bool) -> Sequence[Graph]:
+        """The graph "step-NAME" of each stream, the cheapest first."""
+        facts = {"streams": [specs[role].name for role in self.roles], **self.graph_facts()}
+        states = {"total": torch.zeros(1, self.num_classes), "steps": torch.zeros(1)}
+        steps = [_Step(self, stage, l2) for stage in range(len(self.roles))]
+        return [
+            Graph(
+                f"step-{specs[role].name}",
+                step,
+                {**step.judge.graph_inputs(specs[role], 1), **states},
+                ("log_odds", *(f"{name}_next" for name in states), "probabilities"),
+                {"stream": specs[role].name, **facts},
+            )
+            for role, step in zip(self.roles, steps, strict=True)
+        ]
+
+
+class _Step(nn.Module):
+    """What to do after a row (1, D) of a stream, and the class probabilities.
+
+    Args:
+        stage: place of the stream among the network's roles.
+    """
+
+    def __init__(self, network: ConfidenceNetwork, stage: int, l2: bool) -> None:
+        super().__init__()
+        self.network, self.stage, self.l2, self.rows = network, stage, l2, int(network.rows)
+        judge = network.judges[network.roles[stage]]
+        assert isinstance(judge, RowJudge)
+        self.judge = judge
+
+    def forward(
+        self, total: Tensor, steps: Tensor, features: Tensor | None = None, scores: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Log-odds (1,) of going on, `total` and `steps` after the row, and class probabilities (1, C).
+
+        Args:
+            total: (1, C), the sum of the class probabilities of the stream's rows before, zeros before the first.
+            steps: (1,), how many rows that were.
+        """
+        network = self.network
+        place, steps = steps.long().clamp_max(self.rows - 1), steps + 1
+        total = total + self.judge.of_graph(features, scores, l2=self.l2)
+        slope, shift = (of[self.stage].index_select(0, place) for of in (network.slopes, network.shifts))
+        answer = class_probabilities(slope * network.logarithms(total / steps) + shift, network.multi_label)
+        return unsure(answer, network.confidence), total, steps, answer
 
 
 class ConfidenceExit(FittedAtOnce, ExitMethod):

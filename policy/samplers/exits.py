@@ -30,7 +30,7 @@ from policy.evaluation.operating import Curve, OperatingTarget, TargetKind
 from policy.method import LEAST_PROBABILITY, Calibration, IntArray, Method, Prediction
 from policy.networks.packing import lengths_of, packed_rows
 from policy.samplers.shared import further_streams
-from policy.session import AlignedSession, TrainedRun, Wanted
+from policy.session import AlignedSession, Graph, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 
 CURVE_POINTS = 8
@@ -119,6 +119,25 @@ class ExitNetwork(nn.Module):
     @abstractmethod
     def macs(self, rows: int, steps: int) -> dict[str, int]:
         """Of the networks by name, for a video of so many rows that stops after so many steps."""
+
+    def graphs(self, specs: Mapping[Role, StreamSpec], *, l2: bool) -> Sequence[Graph]:
+        """For other runtimes; none where nobody has written them.
+
+        Args:
+            specs: by role.
+            l2: features are brought to length 1 first.
+        """
+        return ()
+
+    def graph_facts(self) -> dict[str, object]:
+        """What one must know to use its graphs."""
+        rows = int(self.rows)
+        return {
+            "rows": rows,
+            "orders": [exit_order(count) for count in range(1, rows + 1)],
+            "threshold": float(self.threshold),
+            "goes_on": "where log_odds is at least the threshold, as long as there are rows",
+        }
 
 
 def unsure(probabilities: Tensor, confidence: float) -> Tensor:
@@ -391,3 +410,6 @@ class ExitSession(AlignedSession):
             spec = self._specs[role]
             spent = spent | {spec.name: spent[spec.name] + stream_cost(spec).macs}
         return spent
+
+    def graphs(self) -> Sequence[Graph]:
+        return self.network.graphs(self._specs, l2=self._l2)

@@ -21,23 +21,24 @@ What is other on a cache, and what was left open:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cache_schema import StreamSpec
 from policy.data.batches import Batch, Role
 from policy.data.opening import Dataset
 from policy.method import Losses, Moment, class_probabilities
 from policy.networks.macs import linear_macs
 from policy.networks.projection import batch_norm
 from policy.networks.readout import dropped
-from policy.networks.standardize import Standardize, fit_scale
+from policy.networks.standardize import Standardize, fit_scale, unit_parts
 from policy.samplers.exits import ExitMethod, ExitNetwork, Exits, ExitSession, unsure
 from policy.samplers.rows_config import FrameExitConfig
-from policy.session import Session, TrainedRun
+from policy.session import Graph, Session, TrainedRun, side_by_side
 from policy.training.losses import classification_losses
 
 GATE_UNITS = 128, 64
@@ -157,6 +158,53 @@ class FrameExitNetwork(ExitNetwork):
         classifiers = min(steps, 2)
         of_rows = steps * self.layer.macs + gates * self.gate_macs + classifiers * self.classifier_macs
         return {"FrameExit network": of_rows}
+
+    def graphs(self, specs: Mapping[Role, StreamSpec], *, l2: bool) -> Sequence[Graph]:
+        streams = [specs[role] for role in self.roles]
+        dims = [stream.feature_dim for stream in streams]
+        states = {"pooled": torch.zeros(1, self.layer.linear.out_features), "steps": torch.zeros(1)}
+        return (
+            Graph(
+                "step",
+                _Step(self, dims, l2),
+                {"features": torch.zeros(1, sum(dims)), **states},
+                ("log_odds", *(f"{name}_next" for name in states), "probabilities"),
+                {**side_by_side(streams), **self.graph_facts()},
+            ),
+        )
+
+
+class _Step(nn.Module):
+    """What to do after a row, features (1, ΣD) of all streams side by side, and the class probabilities.
+
+    All exits are computed, and that of the row is taken: which it is, the graph is told.
+    """
+
+    def __init__(self, network: FrameExitNetwork, dims: Sequence[int], l2: bool) -> None:
+        super().__init__()
+        self.network, self.dims, self.l2, self.rows = network, list(dims), l2, int(network.rows)
+
+    def forward(self, features: Tensor, pooled: Tensor, steps: Tensor) -> tuple[Tensor, ...]:
+        """Log-odds (1,) of going on, `pooled` and `steps` after the row, and class probabilities (1, C).
+
+        Args:
+            pooled: (1, H), the maximum of the rows before, zeros before the first.
+            steps: (1,), how many rows that were.
+        """
+        network, rows = self.network, self.rows
+        parts = torch.split(unit_parts(features, self.dims) if self.l2 else features, self.dims, 1)
+        scaled = [network.scales[role](part) for role, part in zip(network.roles, parts, strict=True)]
+        now = torch.maximum(pooled, network.layer(torch.cat(scaled, 1)))
+        logits = torch.stack([classifier(now) for classifier in network.classifiers[:rows]])
+        probabilities = class_probabilities(logits, network.multi_label)  # (T, 1, C)
+        first = unsure(probabilities[0], network.first_confidence)
+        going_on = [first, *(gate(now, pooled) for gate in network.gates[: max(0, rows - 2)])]
+        last = [torch.zeros_like(first)] * (rows - len(going_on))
+        place = steps.long().clamp_max(rows - 1)
+        log_odds, answer = (
+            values.index_select(0, place)[0] for values in (torch.stack([*going_on, *last]), probabilities)
+        )
+        return log_odds, now, steps + 1, answer
 
 
 class FrameExit(ExitMethod):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from cache_schema import StreamSpec
 from policy.baselines.uniform import FrameClassifier, classifier_macs, fit_classifier, score_columns
 from policy.data.batches import HalfArray, Role, VideoSet, uniform_rows
 from policy.method import IntArray, class_probabilities
-from policy.networks.standardize import fit_scale
+from policy.networks.standardize import fit_scale, unit_rows
 
 FITTED_ON = 25
 """Uniformly spaced rows of each training video to which a classifier is fitted, as many as Uniform's."""
@@ -40,6 +41,18 @@ class RowJudge(nn.Module):
         """(..., D) features or (..., C') class scores to class probabilities (..., C)."""
         logits = self.frames(rows) if self.columns is None else rows[..., self.columns].float()
         return class_probabilities(logits, self.multi_label)
+
+    def graph_inputs(self, spec: StreamSpec, rows: int) -> dict[str, Tensor]:
+        """Examples of what an exported network gets of rows of its stream."""
+        if self.columns is None:
+            return {"features": torch.zeros(rows, spec.feature_dim)}
+        return {"scores": torch.zeros(rows, spec.num_classes)}
+
+    def of_graph(self, features: Tensor | None, scores: Tensor | None, *, l2: bool) -> Tensor:
+        """`forward` in an exported network, of whichever it gets; `l2`: features are brought to length 1 first."""
+        rows = scores if features is None else unit_rows(features) if l2 else features
+        assert rows is not None
+        return self.forward(rows)
 
     def fit_scale(self, videos: VideoSet, role: Role) -> None:
         """To features of the training videos."""

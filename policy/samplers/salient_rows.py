@@ -26,11 +26,11 @@ from policy.evaluation.operating import (
 )
 from policy.method import Calibration, IntArray, Method, Prediction
 from policy.networks.packing import lengths_of, marked, packed_rows, split_videos
-from policy.networks.standardize import Standardize
+from policy.networks.standardize import Standardize, unit_parts
 from policy.samplers.judge import RowJudge
 from policy.samplers.rows_config import TopRowsConfig
 from policy.samplers.shared import further_streams
-from policy.session import AlignedSession, Session, TrainedRun, Wanted
+from policy.session import AlignedSession, Graph, Session, TrainedRun, Wanted, side_by_side
 from policy.training.checkpoint import read_weights
 
 
@@ -258,3 +258,48 @@ class SalientRowsSession(AlignedSession):
         if "fine" in self._rows:
             macs |= {name: self._length * of_row for name, of_row in self.network.saliency_macs().items()}
         return macs | {CLASSIFIER: self._count("fine") * self.network.fine.macs}
+
+    def graphs(self) -> Sequence[Graph]:
+        cheap, fine = [self._specs[role] for role in self.network.cheap], self._specs["fine"]
+        dims = [stream.feature_dim for stream in cheap]
+        return (
+            Graph(
+                "saliency",
+                _Saliency(self.network, dims, self._l2),
+                {"features": torch.zeros(3, sum(dims))},
+                ("saliency",),
+                {**side_by_side(cheap), "top_rows": int(self.network.top_rows)},
+                rows=True,
+                row_outputs=True,
+            ),
+            Graph(
+                "answer",
+                _Answer(self.network.fine, self._l2),
+                self.network.fine.graph_inputs(fine, 3),
+                ("probabilities",),
+                {"stream": fine.name, "input_scaling": "inside: rows as the backbone gives them"},
+                rows=True,
+            ),
+        )
+
+
+class _Saliency(nn.Module):
+    """All rows of a video, features (T, ΣD) of the cheap streams side by side, to how salient they are (T,)."""
+
+    def __init__(self, network: SalientRows, dims: Sequence[int], l2: bool) -> None:
+        super().__init__()
+        self.network, self.dims, self.l2 = network, dims, l2
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        return (self.network.saliency(unit_parts(features, self.dims) if self.l2 else features),)
+
+
+class _Answer(nn.Module):
+    """Some rows of the fine stream, whichever the judge reads, to the class probabilities (C,)."""
+
+    def __init__(self, judge: RowJudge, l2: bool) -> None:
+        super().__init__()
+        self.judge, self.l2 = judge, l2
+
+    def forward(self, features: Tensor | None = None, scores: Tensor | None = None) -> tuple[Tensor, ...]:
+        return (self.judge.of_graph(features, scores, l2=self.l2).mean(0),)

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from itertools import groupby
 
 from policy.sheets.sheet import Document, Sheet
 
@@ -135,9 +134,8 @@ def latex(document: Document) -> str:
 def _tabular(sheet: Sheet) -> list[str]:
     places = "".join("r" if numeric else "l" for numeric in sheet.numeric)
     lines = [rf"  \begin{{tabular}}{{{places}}}", r"    \toprule"]
-    above = [f"paper, {c.paper}" if c.paper else c.heading for c in sheet.columns]
-    if any(above):
-        lines += _spanning(above)
+    if any(above for above, _ in sheet.column_groups):
+        lines += _spanning(sheet.column_groups)
     lines += [f"    {_latex_row([column.title for column in sheet.columns])}", r"    \midrule"]
     for index, words in enumerate(sheet.words):
         if group := sheet.groups.get(index):
@@ -148,15 +146,15 @@ def _tabular(sheet: Sheet) -> list[str]:
     return [*lines, r"    \bottomrule", r"  \end{tabular}"]
 
 
-def _spanning(above: Sequence[str]) -> list[str]:
+def _spanning(groups: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     """A row of headings above the columns, and a thin rule under each that is not empty."""
-    titles, rules, end = [], [], 0
-    for title, group in groupby(above):
-        first, end = end + 1, end + len(list(group))
-        titles.append(rf"\multicolumn{{{end - first + 1}}}{{c}}{{{escape(title)}}}")
-        if title:
+    headings, rules, end = [], [], 0
+    for above, titles in groups:
+        first, end = end + 1, end + len(titles)
+        headings.append(rf"\multicolumn{{{len(titles)}}}{{c}}{{{escape(above)}}}")
+        if above:
             rules.append(rf"\cmidrule(lr){{{first}-{end}}}")
-    return [rf"    {' & '.join(titles)} \\", f"    {' '.join(rules)}"]
+    return [rf"    {' & '.join(headings)} \\", f"    {' '.join(rules)}"]
 
 
 def _latex_row(words: Sequence[str], *, bold: bool = False) -> str:

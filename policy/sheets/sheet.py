@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 NO_VALUE = "–"
 
@@ -62,9 +63,14 @@ class Column:
     emphasised: bool = False
 
     @property
+    def above(self) -> str:
+        """What is shown above its title: the paper's data set or the heading, or nothing."""
+        return f"paper, {self.paper}" if self.paper else self.heading
+
+    @property
     def full_title(self) -> str:
-        """The title where no heading is shown above it."""
-        return f"{self.paper} {self.title}, paper" if self.paper else self.title
+        """The title where there is one row of titles alone."""
+        return f"{self.above}: {self.title}" if self.above else self.title
 
 
 def with_ends(column: Column) -> tuple[Column, Column, Column]:
@@ -103,6 +109,13 @@ class Sheet:
     @property
     def header(self) -> list[str]:
         return [column.full_title for column in self.columns]
+
+    @property
+    def column_groups(self) -> list[tuple[str, list[str]]]:
+        """What is shown above neighbouring columns, and their titles; one group, below nothing, in a table without
+        headings."""
+        groups = groupby(self.columns, key=lambda column: column.above)
+        return [(above, [column.title for column in columns]) for above, columns in groups]
 
     @property
     def words(self) -> list[list[str]]:

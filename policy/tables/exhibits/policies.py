@@ -204,12 +204,12 @@ def _columns(budgets: Sequence[float]) -> list[Column]:
         Column("GFLOPs", "gflops", 2, heading="as trained"),
         Column("top-1 %", "top1_percent", heading="as trained"),
         Column("mAP %", "map_percent", heading="as trained"),
-        *with_ends(Column("area %", "area_percent")),
+        *with_ends(Column("mean", "area_percent", heading="area %")),
         *(
-            Column(f"% at {gflops_text(budget)}", f"top1_percent_at_{share:g}", heading="top-1 at GFLOPs")
+            Column(gflops_text(budget), f"top1_percent_at_{share:g}", heading="top-1 % at GFLOPs")
             for share, budget in zip(SHARES, budgets, strict=True)
         ),
-        *with_ends(Column("shared, points", "shared_gain", 2)),
+        *with_ends(Column("gain", "shared_gain", 2, heading="shared, points")),
     ]
 
 
