@@ -17,6 +17,7 @@ from cache_schema import FeatureCache, UserError
 from cache_schema.annotations import LabelSet
 from policy.cli.train_policy import train_policy
 from policy.config import DataConfig
+from policy.deploy.export import export_onnx
 from policy.deploy.session import open_session
 from policy.deploy.sharing import SharedSession
 from policy.evaluation.operating import OperatingTarget, TargetKind
@@ -264,6 +265,14 @@ def test_a_damaged_file_is_named(content: str, path: str, runs: Runs, tmp_path: 
     (out / path).write_text(content)
     with pytest.raises(UserError, match=path):
         open_session(out)
+
+
+def test_what_is_not_exported_says_so(runs: Runs, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    run, out = runs.of("frame-exit"), tmp_path / "out"
+    runs.shared(run, runs.between(run, 0.2), out=out)
+    with pytest.raises(UserError, match="its videos share a budget, which is not exported"):
+        export_onnx(out, tmp_path / "onnx")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from cache_schema.run_folder import write_atomically, write_json
 from policy.deploy.backbone_graph import backbone_graph
 from policy.deploy.network import Backbones
 from policy.deploy.session import open_session
+from policy.deploy.sharing import SharedSession
 from policy.runs import read_config
 from policy.session import Graph, Session
 
@@ -47,6 +48,10 @@ def export_onnx(
     if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
         raise UserError(f"export needs {' and '.join(missing)}: {how_to_install('onnx')}")
     session, chosen = open_session(folder), backbones or {}
+    if isinstance(session, SharedSession):
+        raise UserError(
+            f"{folder}: its videos share a budget, which is not exported: export the run that it is of"
+        )
     graphs = [*session.graphs(), *_backbone_graphs(session, chosen)]
     if not graphs:
         raise UserError(
