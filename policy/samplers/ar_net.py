@@ -49,10 +49,11 @@ from policy.method import (
     moved,
 )
 from policy.networks.macs import linear_macs, lstm_step_macs
-from policy.networks.packing import mean_per_video, split_steps, split_videos
+from policy.networks.packing import mean_per_video, split_videos
 from policy.networks.readout import dropped
 from policy.networks.standardize import Standardize, fit_scale
 from policy.samplers.ar_net_config import ARNetConfig
+from policy.samplers.ar_net_looks import look
 from policy.session import AlignedSession, FloatArray, Session, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 from policy.training.losses import classification_loss
@@ -139,40 +140,30 @@ class ARNetNetwork(nn.Module):
             skipping: False looks at all rows, whatever is chosen.
         """
         inputs = dropped(self.scales[0](cheapest.data), dropout, generator)
-        sizes = cheapest.batch_sizes.tolist()
-        h = c = inputs.new_zeros(sizes[0], self.cell.hidden_size)
-        left = torch.zeros(sizes[0], dtype=torch.int64, device=inputs.device)  # rows that are still skipped
-        before = inputs.new_zeros(sizes[0], self.decision.out_features)
-        rows_of = left.new_tensor(
-            [1] * self.streams + list(self.skips) if skipping else [1] * len(self.gflops)
-        )
-        parts: list[Chosen] = []
-        for features in split_steps(inputs, sizes):
-            n = len(features)
-            looked = left[:n] == 0
-            after = self.cell(features, (h[:n], c[:n]))
-            h, c = (
-                torch.where(looked[:, None], new, old[:n]) for new, old in zip(after, (h, c), strict=True)
-            )
-            log_odds = self.decision(h).log_softmax(1)
-            drawn = self._drawn(log_odds, temperature, generator)
-            before = torch.where(looked[:, None], drawn, before[:n])
-            left = torch.where(looked, rows_of[drawn.argmax(1)], left[:n]) - 1
-            parts.append(Chosen(before, looked, h, log_odds))
-        return Chosen(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        noise = None
+        if temperature is not None:
+            exponential = torch.empty(len(inputs), len(self.gflops)).exponential_(generator=generator)
+            noise = -exponential.log().to(inputs)
 
-    def _drawn(
-        self, log_odds: Tensor, temperature: float | None, generator: torch.Generator | None
-    ) -> Tensor:
-        """(n, A): one choice for each row, with the gradient of the softmax at a temperature, if there is one."""
-        choices = log_odds.shape[1]
-        if temperature is None:
-            return F.one_hot(self.most_likely(log_odds), choices).to(log_odds)
-        noise = -torch.empty(log_odds.shape).exponential_(generator=generator).log()
-        noisy = log_odds + noise.to(log_odds)
-        relaxed = (noisy / temperature).softmax(1)
-        # In this order the sum is exactly 0 or 1.
-        return F.one_hot(noisy.argmax(1), choices).to(log_odds) + (relaxed - relaxed.detach())
+        def choices(hidden: Tensor, rows: Tensor) -> Tensor:
+            log_odds = self.decision(hidden).log_softmax(1)
+            return self.most_likely(log_odds) if noise is None else (log_odds + noise[rows]).argmax(1)
+
+        lasting = self.skips if skipping else [1] * len(self.skips)
+        strides = torch.tensor([*[1] * self.streams, *lasting], device=inputs.device)
+        looks = look(self.cell, inputs, cheapest.batch_sizes.tolist(), choices, strides)
+        log_odds = self.decision(looks.hidden).log_softmax(1)
+        actions = F.one_hot(looks.choices, len(self.gflops)).to(log_odds)
+        if noise is not None:
+            relaxed = ((log_odds + noise[looks.rows]) / temperature).softmax(1)
+            # In this order the sum is exactly 0 or 1.
+            actions = actions + (relaxed - relaxed.detach())
+        looked = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
+        looked[looks.rows] = True
+        actions, hidden, log_odds = (
+            values.index_select(0, looks.of_row) for values in (actions, looks.hidden, log_odds)
+        )
+        return Chosen(actions, looked, hidden, log_odds)
 
     def most_likely(self, log_odds: Tensor) -> Tensor:
         """(n,): the choice of largest log-probability less its price, of (n, A); of equal ones the first."""
