@@ -18,9 +18,10 @@ that are not skipped. What is done here where the paper has something else, or l
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -54,19 +55,17 @@ from policy.networks.readout import dropped
 from policy.networks.standardize import Standardize, fit_scale
 from policy.samplers.ar_net_config import ARNetConfig
 from policy.samplers.ar_net_looks import look
-from policy.session import AlignedSession, FloatArray, Session, TrainedRun, Wanted
+from policy.session import AlignedSession, Session, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 from policy.training.losses import classification_loss
 
 NETWORK = "AR-Net networks"
 """Their name in the ledger of costs."""
 CURVE_POINTS = 8
-_CANDIDATES = 40
-"""Prices whose costs are looked at."""
+_PRICES = 8193
+"""Among which those of operating points are."""
 _MOST_VIDEOS = 1000
 """Whose choices say which prices these are."""
-_HALVINGS = 12
-"""Of the distance between two of them."""
 
 
 class Chosen(NamedTuple):
@@ -319,48 +318,50 @@ class ARNet(Method):
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration
         prices = self.prices(videos, device)
-        costs = np.array([self._gflops(price, videos, device) for price in prices])
-        if target.value < costs[0]:
+        # Costs rise from price to price, but for videos that skip other rows then. Wherever the search ends, the
+        # cost of the price that it returns was within the budget.
+        within = bisect_right(prices, target.value, key=lambda price: self._gflops(price, videos, device))
+        if not within:
+            least = self._gflops(prices[0], videos, device)
             raise UserError(
-                f"{target}: the least that is possible is {costs[0]:.4g} GFLOPs per video, where "
+                f"{target}: the least that is possible is {least:.4g} GFLOPs per video, where "
                 f"{self.specs[0].name} is looked at as seldom as skips allow"
             )
-        within = int(np.flatnonzero(costs <= target.value)[-1])
-        price, lower = prices[within], prices[min(within + 1, len(prices) - 1)]
-        for _ in range(_HALVINGS):
-            middle = (price + lower) / 2
-            if self._gflops(middle, videos, device) <= target.value:
-                price = middle
-            else:
-                lower = middle
-        return float(price)
+        return prices[within - 1]
 
     def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
         prices = self.prices(calibration, device)
-        costs = np.array([self._gflops(price, calibration, device) for price in prices])
-        wanted = np.geomspace(costs.min(), costs.max(), CURVE_POINTS)
-        nearest = np.abs(costs - wanted[:, None]).argmin(axis=1)
-        values = {*prices[nearest].tolist(), float(self.model.price)}
+        costs = {place: self._gflops(prices[place], calibration, device) for place in (0, len(prices) - 1)}
+        while len(costs) < 2 * CURVE_POINTS:  # in the middle of the widest gap
+            gaps = {(a + b) // 2: costs[b] / costs[a] for a, b in pairwise(sorted(costs)) if b - a > 1}
+            place = max(gaps, key=gaps.__getitem__)
+            costs[place] = self._gflops(prices[place], calibration, device)
+        wanted = np.geomspace(min(costs.values()), max(costs.values()), CURVE_POINTS)
+        places, spent = np.array([*costs]), np.array([*costs.values()])
+        nearest = places[np.abs(spent - wanted[:, None]).argmin(axis=1)]
+        values = {*(prices[place] for place in nearest), float(self.model.price)}
         curve = curve_at(self, self.model.price, values, videos, device=device)
         by_cost = {float(point.predictions.gflops.mean()): point for point in curve.points}
         return replace(curve, points=tuple(by_cost[cost] for cost in sorted(by_cost)))
 
     @torch.no_grad()
-    def prices(self, videos: VideoSet, device: torch.device) -> FloatArray:
+    def prices(self, videos: VideoSet, device: torch.device) -> list[float]:
         """Descending: prices at which some choice turns, evenly by rank. No labels are looked at.
 
-        One, of 0, where all choices cost the same.
+        All 0 where all choices cost the same.
         """
         model = self.model.to(device).eval()
         some = range(0, len(videos), -(-len(videos) // _MOST_VIDEOS))
         gflops = model.gflops.cpu().numpy()
         pairs = [(a, b) for a, b in combinations(range(len(gflops)), 2) if gflops[a] != gflops[b]]
         turning = [] if pairs else [np.zeros(1)]
-        for batch in fed(videos, batched(some, self.config.batch), device):
-            chosen = model.choose(next(iter(batch.inputs.values())))
-            odds = chosen.log_odds[chosen.looked].double().cpu().numpy()
-            turning += [(odds[:, a] - odds[:, b]) / (gflops[a] - gflops[b]) for a, b in pairs]
-        return np.asarray(np.quantile(np.concatenate(turning), np.linspace(1, 0, _CANDIDATES)))
+        with moved(model.price, 0.0):  # the same prices wherever it was moved to
+            for batch in fed(videos, batched(some, self.config.batch), device):
+                chosen = model.choose(next(iter(batch.inputs.values())))
+                odds = chosen.log_odds[chosen.looked].double().cpu().numpy()
+                turning += [(odds[:, a] - odds[:, b]) / (gflops[a] - gflops[b]) for a, b in pairs]
+        prices: list[float] = np.quantile(np.concatenate(turning), np.linspace(1, 0, _PRICES)).tolist()
+        return prices
 
     def _gflops(self, price: float, videos: VideoSet, device: torch.device) -> float:
         """Mean per video."""
