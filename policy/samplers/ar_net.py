@@ -20,9 +20,10 @@ that are not skipped. What is done here where the paper has something else, or l
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -50,23 +51,22 @@ from policy.method import (
     moved,
 )
 from policy.networks.macs import linear_macs, lstm_step_macs
-from policy.networks.packing import mean_per_video, split_steps, split_videos
+from policy.networks.packing import mean_per_video, split_videos
 from policy.networks.readout import dropped
 from policy.networks.standardize import Standardize, fit_scale, unit_rows
 from policy.samplers.ar_net_config import ARNetConfig
-from policy.session import AlignedSession, FloatArray, Graph, Session, TrainedRun, Wanted
+from policy.samplers.ar_net_looks import look
+from policy.session import AlignedSession, Graph, Session, TrainedRun, Wanted
 from policy.training.checkpoint import read_weights
 from policy.training.losses import classification_loss
 
 NETWORK = "AR-Net networks"
 """Their name in the ledger of costs."""
 CURVE_POINTS = 8
-_CANDIDATES = 40
-"""Prices whose costs are looked at."""
+_PRICES = 8193
+"""Among which those of operating points are."""
 _MOST_VIDEOS = 1000
 """Whose choices say which prices these are."""
-_HALVINGS = 12
-"""Of the distance between two of them."""
 
 
 class Chosen(NamedTuple):
@@ -140,40 +140,30 @@ class ARNetNetwork(nn.Module):
             skipping: False looks at all rows, whatever is chosen.
         """
         inputs = dropped(self.scales[0](cheapest.data), dropout, generator)
-        sizes = cheapest.batch_sizes.tolist()
-        h = c = inputs.new_zeros(sizes[0], self.cell.hidden_size)
-        left = torch.zeros(sizes[0], dtype=torch.int64, device=inputs.device)  # rows that are still skipped
-        before = inputs.new_zeros(sizes[0], self.decision.out_features)
-        rows_of = left.new_tensor(
-            [1] * self.streams + list(self.skips) if skipping else [1] * len(self.gflops)
-        )
-        parts: list[Chosen] = []
-        for features in split_steps(inputs, sizes):
-            n = len(features)
-            looked = left[:n] == 0
-            after = self.cell(features, (h[:n], c[:n]))
-            h, c = (
-                torch.where(looked[:, None], new, old[:n]) for new, old in zip(after, (h, c), strict=True)
-            )
-            log_odds = self.decision(h).log_softmax(1)
-            drawn = self._drawn(log_odds, temperature, generator)
-            before = torch.where(looked[:, None], drawn, before[:n])
-            left = torch.where(looked, rows_of[drawn.argmax(1)], left[:n]) - 1
-            parts.append(Chosen(before, looked, h, log_odds))
-        return Chosen(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        noise = None
+        if temperature is not None:
+            exponential = torch.empty(len(inputs), len(self.gflops)).exponential_(generator=generator)
+            noise = -exponential.log().to(inputs)
 
-    def _drawn(
-        self, log_odds: Tensor, temperature: float | None, generator: torch.Generator | None
-    ) -> Tensor:
-        """(n, A): one choice for each row, with the gradient of the softmax at a temperature, if there is one."""
-        choices = log_odds.shape[1]
-        if temperature is None:
-            return F.one_hot(self.most_likely(log_odds), choices).to(log_odds)
-        noise = -torch.empty(log_odds.shape).exponential_(generator=generator).log()
-        noisy = log_odds + noise.to(log_odds)
-        relaxed = (noisy / temperature).softmax(1)
-        # In this order the sum is exactly 0 or 1.
-        return F.one_hot(noisy.argmax(1), choices).to(log_odds) + (relaxed - relaxed.detach())
+        def choices(hidden: Tensor, rows: Tensor) -> Tensor:
+            log_odds = self.decision(hidden).log_softmax(1)
+            return self.most_likely(log_odds) if noise is None else (log_odds + noise[rows]).argmax(1)
+
+        lasting = self.skips if skipping else [1] * len(self.skips)
+        strides = torch.tensor([*[1] * self.streams, *lasting], device=inputs.device)
+        looks = look(self.cell, inputs, cheapest.batch_sizes.tolist(), choices, strides)
+        log_odds = self.decision(looks.hidden).log_softmax(1)
+        actions = F.one_hot(looks.choices, len(self.gflops)).to(log_odds)
+        if noise is not None:
+            relaxed = ((log_odds + noise[looks.rows]) / temperature).softmax(1)
+            # In this order the sum is exactly 0 or 1.
+            actions = actions + (relaxed - relaxed.detach())
+        looked = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
+        looked[looks.rows] = True
+        actions, hidden, log_odds = (
+            values.index_select(0, looks.of_row) for values in (actions, looks.hidden, log_odds)
+        )
+        return Chosen(actions, looked, hidden, log_odds)
 
     def most_likely(self, log_odds: Tensor) -> Tensor:
         """(n,): the choice of largest log-probability less its price, of (n, A); of equal ones the first."""
@@ -337,48 +327,50 @@ class ARNet(Method):
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration
         prices = self.prices(videos, device)
-        costs = np.array([self._gflops(price, videos, device) for price in prices])
-        if target.value < costs[0]:
+        # Costs rise from price to price, but for videos that skip other rows then. Wherever the search ends, the
+        # cost of the price that it returns was within the budget.
+        within = bisect_right(prices, target.value, key=lambda price: self._gflops(price, videos, device))
+        if not within:
+            least = self._gflops(prices[0], videos, device)
             raise UserError(
-                f"{target}: the least that is possible is {costs[0]:.4g} GFLOPs per video, where "
+                f"{target}: the least that is possible is {least:.4g} GFLOPs per video, where "
                 f"{self.specs[0].name} is looked at as seldom as skips allow"
             )
-        within = int(np.flatnonzero(costs <= target.value)[-1])
-        price, lower = prices[within], prices[min(within + 1, len(prices) - 1)]
-        for _ in range(_HALVINGS):
-            middle = (price + lower) / 2
-            if self._gflops(middle, videos, device) <= target.value:
-                price = middle
-            else:
-                lower = middle
-        return float(price)
+        return prices[within - 1]
 
     def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
         prices = self.prices(calibration, device)
-        costs = np.array([self._gflops(price, calibration, device) for price in prices])
-        wanted = np.geomspace(costs.min(), costs.max(), CURVE_POINTS)
-        nearest = np.abs(costs - wanted[:, None]).argmin(axis=1)
-        values = {*prices[nearest].tolist(), float(self.model.price)}
+        costs = {place: self._gflops(prices[place], calibration, device) for place in (0, len(prices) - 1)}
+        while len(costs) < 2 * CURVE_POINTS:  # in the middle of the widest gap
+            gaps = {(a + b) // 2: costs[b] / costs[a] for a, b in pairwise(sorted(costs)) if b - a > 1}
+            place = max(gaps, key=gaps.__getitem__)
+            costs[place] = self._gflops(prices[place], calibration, device)
+        wanted = np.geomspace(min(costs.values()), max(costs.values()), CURVE_POINTS)
+        places, spent = np.array([*costs]), np.array([*costs.values()])
+        nearest = places[np.abs(spent - wanted[:, None]).argmin(axis=1)]
+        values = {*(prices[place] for place in nearest), float(self.model.price)}
         curve = self.at_values(values, videos, device=device)
         by_cost = {float(point.predictions.gflops.mean()): point for point in curve.points}
         return replace(curve, points=tuple(by_cost[cost] for cost in sorted(by_cost)))
 
     @torch.no_grad()
-    def prices(self, videos: VideoSet, device: torch.device) -> FloatArray:
+    def prices(self, videos: VideoSet, device: torch.device) -> list[float]:
         """Descending: prices at which some choice turns, evenly by rank. No labels are looked at.
 
-        One, of 0, where all choices cost the same.
+        All 0 where all choices cost the same.
         """
         model = self.model.to(device).eval()
         some = range(0, len(videos), -(-len(videos) // _MOST_VIDEOS))
         gflops = model.gflops.cpu().numpy()
         pairs = [(a, b) for a, b in combinations(range(len(gflops)), 2) if gflops[a] != gflops[b]]
         turning = [] if pairs else [np.zeros(1)]
-        for batch in fed(videos, batched(some, self.config.batch), device):
-            chosen = model.choose(next(iter(batch.inputs.values())))
-            odds = chosen.log_odds[chosen.looked].double().cpu().numpy()
-            turning += [(odds[:, a] - odds[:, b]) / (gflops[a] - gflops[b]) for a, b in pairs]
-        return np.asarray(np.quantile(np.concatenate(turning), np.linspace(1, 0, _CANDIDATES)))
+        with moved(model.price, 0.0):  # the same prices wherever it was moved to
+            for batch in fed(videos, batched(some, self.config.batch), device):
+                chosen = model.choose(next(iter(batch.inputs.values())))
+                odds = chosen.log_odds[chosen.looked].double().cpu().numpy()
+                turning += [(odds[:, a] - odds[:, b]) / (gflops[a] - gflops[b]) for a, b in pairs]
+        prices: list[float] = np.quantile(np.concatenate(turning), np.linspace(1, 0, _PRICES)).tolist()
+        return prices
 
     def _gflops(self, price: float, videos: VideoSet, device: torch.device) -> float:
         """Mean per video."""
