@@ -14,7 +14,6 @@ that are not skipped. What is done here where the paper has something else, or l
 - A price of a GFLOP moves a trained policy to other budgets: the log-probability of each choice falls by the price
   of what it costs at its row. What is saved by skips counts, too. (The authors draw their curve by reading fewer
   or more frames.)
-- The temperature falls over all epochs; in the released scripts it starts with the policy, after the classifiers.
 - The last stage of the released scripts, classifiers trained on with the policy held fixed, is left out.
 """
 
@@ -260,7 +259,9 @@ class ARNet(Method):
         cheapest, *others = batch.inputs.values()
         rows, pretrains = [packed.data for packed in others], moment.progress < config.pretraining
         start, end = config.temperature_start, config.temperature_end
-        tau = start * (end / start) ** moment.progress
+        # It starts with the policy, as in the released scripts.
+        decided = max(0.0, moment.progress - config.pretraining) / (1 - config.pretraining)
+        tau = start * (end / start) ** decided
         dropout = config.dropout
         chosen = model.choose(
             cheapest, temperature=tau, generator=generator, dropout=dropout, skipping=not pretrains

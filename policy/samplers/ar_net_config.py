@@ -67,7 +67,9 @@ class ARNetConfig(RunConfig):
         "nothing is decided.",
         PART,
     )
-    temperature_start: float = option(5.0, "Gumbel-softmax temperature at the start.", POSITIVE)  # --init_tau
+    temperature_start: float = option(
+        5.0, "Gumbel-softmax temperature when it begins to decide.", POSITIVE
+    )  # --init_tau
     temperature_end: float = option(
         0.5,  # about 5 · exp(−0.045 · 50): --exp_decay_factor, after the 50 epochs of scripts_train.sh
         "Gumbel-softmax temperature at the end.",
