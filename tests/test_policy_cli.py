@@ -72,7 +72,7 @@ def test_liteeval(planted: Path, tmp_path: Path) -> None:
         r"mAP +\d+\.\d %",
         r"top-1 +\d+\.\d %",
         r"GFLOPs per video +[\d.]+ ± [\d.]+",
-        r"fine features +[\d.]+ ± [\d.]+ of [\d.]+ frames \(usage [\d.]+ %\)",
+        r"fine features +[\d.]+ ± [\d.]+ of [\d.]+ frames \(usage [\d.]+ %, the mean of each video's own share\)",
     ):
         assert re.search(line, result.stdout), result.stdout
     assert str(tmp_path / "run") in result.stdout

@@ -61,7 +61,8 @@ class JumpsConfig:
 class FrameClassifierConfig:
     classifier: Classifier = option(
         "adam",
-        "Of frames: trained like all networks, or logistic regression with a penalty chosen by cross-validation.",
+        "Of frames. adam: trained like all networks; cross-validated: logistic regression with a penalty chosen "
+        "by cross-validation, without --epochs, --lr and the like.",
         added=True,
     )
 

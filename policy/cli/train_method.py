@@ -60,14 +60,14 @@ class MethodCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if not (
-                instead := instead_of(str(self.name), error.option_name)
-                or self._beside(ctx, error.option_name)
-            ):
+            option = error.option_name
+            instead = instead_of(str(self.name), option) or self._beside(ctx, option)
+            if not instead:
                 raise
-            raise click.UsageError(f"No such option '{error.option_name}'{instead}.", ctx) from error
+            raise click.UsageError(f"No such option '{option}'{instead}.", ctx) from error
 
-    def _beside(self, ctx: click.Context, option: str) -> str:
+    @staticmethod
+    def _beside(ctx: click.Context, option: str) -> str:
         """Which methods have an option that is no field, as the end of a message; empty where none has."""
         group = ctx.parent.command if ctx.parent else None
         commands = group.commands.values() if isinstance(group, click.Group) else ()

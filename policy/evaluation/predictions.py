@@ -212,7 +212,7 @@ class Predictions(Judged):
             "top-1": f"{100 * metrics['top1']:.1f} %",
             **cost,
             "fine features": f"{metrics['fine_features_mean']:.2f} ± {metrics['fine_features_std']:.2f} of "
-            f"{rows_mean:.1f} frames (usage {100 * metrics['usage']:.1f} %)",
+            f"{rows_mean:.1f} frames (usage {100 * metrics['usage']:.1f} %, the mean of each video's own share)",
         }
 
     @classmethod
