@@ -469,6 +469,11 @@ def test_one_seed_has_no_spread() -> None:
     assert set(MEASURES) >= {"map_percent", "gflops"}
 
 
+def test_what_is_rounded_to_zero_has_no_sign() -> None:
+    assert Spread(-0.004, 0.1, -0.0001, -0.26).text(2, interval=True) == "0.00 ± 0.10 [0.00, -0.26]"
+    assert Spread(float("nan"), None).text(1, interval=False) == "nan"
+
+
 def test_small_costs_keep_two_digits() -> None:
     rendered = shown(planned_report({"liteeval": (0.5, 0.0123), "uniform": (0.5, 1.0)}, seeds=1))
     assert re.search(r"^LiteEval +50\.0 +50\.0 +0\.012 ", rendered, re.MULTILINE)

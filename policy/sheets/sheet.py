@@ -32,11 +32,11 @@ class Spread:
         return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
     def text(self, decimals: int, *, interval: bool) -> str:
-        text = f"{self.mean:.{decimals}f}"
+        text = _fixed(self.mean, decimals)
         if self.std is not None:
-            text += f" ± {self.std:.{decimals}f}"
+            text += f" ± {_fixed(self.std, decimals)}"
         if interval and self.low is not None and self.high is not None:
-            text += f" [{self.low:.{decimals}f}, {self.high:.{decimals}f}]"
+            text += f" [{_fixed(self.low, decimals)}, {_fixed(self.high, decimals)}]"
         return text
 
 
@@ -164,12 +164,17 @@ class Sheet:
         return [dict(zip(keys, row, strict=True)) for row in self.rows]
 
 
+def _fixed(value: float, decimals: int) -> str:
+    """With so many decimals; what is rounded to zero has no sign."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
 def _shown(value: Value, column: Column, interval: bool) -> str:
     if value is None:
         return NO_VALUE
     if isinstance(value, Spread):
         return value.text(column.decimals, interval=interval)
-    return f"{value:.{column.decimals}f}" if isinstance(value, float) else str(value)
+    return _fixed(value, column.decimals) if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
