@@ -59,7 +59,7 @@ from policy.runs import (
 from policy.session import TrainedRun
 from policy.training.checkpoint import read_weights, write_weights
 from policy.training.cross_fitting import FOLDS, cross_fitted
-from policy.training.sharing import evaluated, share
+from policy.training.sharing import check_sharing, evaluated, share
 from policy.training.validation import calibration_videos
 
 if TYPE_CHECKING:
@@ -436,7 +436,9 @@ def _moved(
     if target.kind == method.direct_target:
         return MovedPoint(target, method.move_to(target, (), device), method.value_name)
     shares = target.kind == "shared_budget"
-    if not shares:
+    if shares:
+        check_sharing(method, target)
+    else:
         method.check_target(target)
     if subset in (None, run.train_subset) and type(method).keeps_spending(run.config):
         words = "the training videos, each judged by regressions that have not seen it"
@@ -469,7 +471,7 @@ def _moved(
                 f"{target}: how sure answers are shows on videos that {run.config.method} was not trained on: "
                 "name some with --calibrate-subset, or hold some out from its training with --validation"
             )
-        method.sharing = share(method, target.value, videos, device)
+        method.sharing = share(method, target, videos, device)
         return MovedPoint(target, method.sharing.price, "chance of being right for a GFLOP, at least", words)
     if trained_on:
         run.note(

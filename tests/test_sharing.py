@@ -195,7 +195,7 @@ def test_the_gain_is_over_the_hull_of_the_policy_itself(runs: Runs) -> None:
     data = open_data(config, runs.cache, runs.labels)
     method = load_method(run, config, data)
     val = open_data(replace(config, eval_subset="val"), runs.cache, runs.labels).evaluation
-    sharing = share(method, runs.between(run, 0.2), val, CPU)
+    sharing = share(method, OperatingTarget("shared_budget", runs.between(run, 0.2)), val, CPU)
     found = evaluate_shared(method, sharing, data.evaluation, CPU)
     points = [point.predictions for point in found.curve.points]
 

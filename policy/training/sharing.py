@@ -14,7 +14,7 @@ from policy.data.batches import VideoSet
 from policy.evaluation.collection import Sharing, looks
 from policy.evaluation.curves import hull_height
 from policy.evaluation.metrics import Interval, percentile_interval, resampled_weights, weighted_mean
-from policy.evaluation.operating import Curve
+from policy.evaluation.operating import Curve, OperatingTarget
 from policy.evaluation.predictions import Judged, Predictions
 from policy.evaluation.rehearsal import Rehearsal
 from policy.evaluation.reuse import Reuse
@@ -30,30 +30,37 @@ def reuse_of(method: Method, videos: VideoSet) -> Reuse:
     return Reuse(method.is_incremental, gated, tuple(streams.values()))
 
 
-def share(method: Method, budget: float, calibration: VideoSet, device: torch.device) -> Sharing:
+def check_sharing(method: Method, target: OperatingTarget) -> None:
+    """Raises UserError for a method whose videos cannot share a budget."""
+    name = method.config.method
+    if method.draws > 1:
+        raise UserError(f"{target}: {name} cannot share a budget, as it draws at random")
+    if not method.has_values and method.operating_targets:
+        raise UserError(
+            f"{target}: of {name} give --budget: what it chooses, it chooses for each video or clip already"
+        )
+    if not method.has_values:
+        raise UserError(f"{target}: {name} cannot share a budget, as it has one operating point")
+
+
+def share(method: Method, target: OperatingTarget, calibration: VideoSet, device: torch.device) -> Sharing:
     """How a trained method shares a budget among the videos of a collection.
 
     Args:
-        budget: mean GFLOPs per video.
+        target: mean GFLOPs per video.
         calibration: videos with labels that it was not trained on: they say how sure its answers are.
 
     Raises:
-        UserError: the method has one operating point, or draws at random, or costs more at the least.
+        UserError: as `check_sharing`; or it costs more at the least.
     """
-    name = method.config.method
-    if method.draws > 1 or not method.has_values:
-        raise UserError(
-            f"--shared-budget {budget:g}: {name} cannot share a budget, as it "
-            + ("draws at random" if method.draws > 1 else "has one operating point")
-        )
+    check_sharing(method, target)
     curve = by_cost(method.operating_curve(calibration, calibration, device=device))
-    if (least := float(curve.gflops[0])) > budget:
+    if (least := float(curve.gflops[0])) > target.value:
         raise UserError(
-            f"--shared-budget {budget:g}: the least that {name} comes to is {gflops_digits(least)} GFLOPs per "
-            "video"
+            f"{target}: the least that {method.config.method} comes to is {gflops_digits(least)} GFLOPs per video"
         )
     rehearsal = Rehearsal.of([point.predictions for point in curve.points], reuse_of(method, calibration))
-    return rehearsal.sharing(budget, [point.value for point in curve.points])
+    return rehearsal.sharing(target.value, [point.value for point in curve.points])
 
 
 @dataclass(frozen=True)
