@@ -46,6 +46,7 @@ SHARE: Mapping[str, Mapping[str, Any]] = {
     "motion-difference": {},
     "confidence-exit": {},
 }
+QUICK = ("lstm", "frame-exit")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -99,7 +100,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(tmp_path_factory.mktemp("runs"))
 
 
-@pytest.mark.parametrize("name", SHARE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in SHARE]
+)
 def test_videos_share_a_budget_on_the_cache_and_in_sessions_alike(
     name: str, runs: Runs, tmp_path: Path
 ) -> None:
