@@ -19,7 +19,7 @@ import pytest
         *("liteeval_step", "liteeval_evaluation", "late_steps", "wtalc_step"),
         *("selection_speed", "selection_real", "selection_gain", "detection_speed"),
         *("localization_proposals", "localization_figures", "operating_points", "run_policy"),
-        *("same_answers", "robust", "startup", "policies"),
+        *("same_answers", "robust", "startup", "policies", "shared_budget"),
     ],
 )
 def test_quick_run(name: str) -> None:
