@@ -103,6 +103,7 @@ class Method(ABC):
         splits_batches: whether several processes can each compute the loss of a part of a batch.
         operating_targets: the kinds of operating point that it can be moved to once it is trained.
         direct_target: the kind of them whose value is itself what decides, so that no videos are needed.
+        value_buffer: the name of the buffer of its model that an operating point is in, if it is in one.
         trained_for_cost: whether options of its training decide what it costs, though it can be moved afterwards.
         fits_at_once: whether `finish` fits it to the videos that it is given, where nothing is trained by descent;
             of such a method, too, videos are held out for validation.
@@ -122,6 +123,7 @@ class Method(ABC):
     splits_batches: ClassVar[bool] = True
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ()
     direct_target: ClassVar[TargetKind] = "threshold"
+    value_buffer: ClassVar[str | None] = None
     trained_for_cost: ClassVar[bool] = False
     fits_at_once: ClassVar[bool] = False
     is_incremental: ClassVar[bool] = False
@@ -271,7 +273,8 @@ class Method(ABC):
 
     def set_value(self, value: float, target: OperatingTarget) -> None:
         """Decide by a value from now on, which a target has set."""
-        raise NotImplementedError
+        assert self.operating_value is not None, f"{self.title} has no such value"
+        self.operating_value.fill_(value)
 
     def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
         """The trained method at several budgets, without training it again; at its own alone, if it has no others.
@@ -296,7 +299,7 @@ class Method(ABC):
     @property
     def operating_value(self) -> Tensor | None:
         """The buffer of its model that a threshold, price or number of rows is in; None where it has none."""
-        return None
+        return None if self.value_buffer is None else self.model.get_buffer(self.value_buffer)
 
     @property
     def has_values(self) -> bool:

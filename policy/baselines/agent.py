@@ -209,6 +209,7 @@ class AgentMethod(Method):
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
     gated = "fine"
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ("usage", "threshold", "budget")
+    value_buffer = "threshold"
     trained_for_cost = True
     is_incremental = True
 
@@ -245,17 +246,10 @@ class AgentMethod(Method):
 
     # --- another operating point ---
 
-    @property
-    def operating_value(self) -> Tensor:
-        return self.model.threshold
-
     @abstractmethod
     def thresholds(self, videos: VideoSet, device: torch.device) -> FloatArray:
         """Rising thresholds, from the fewest possible frames to the most. From each to the next, the number of
         frames in `videos` grows by about as much, or not at all."""
-
-    def set_value(self, value: float, target: OperatingTarget) -> None:
-        self.model.threshold.fill_(value)
 
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration

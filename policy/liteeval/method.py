@@ -150,6 +150,7 @@ class LearnedGating(GatedMethod):
     """
 
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ("usage", "threshold", "budget")
+    value_buffer = "threshold"
 
     config: LiteEvalConfig | LiteEvalRLConfig
 
@@ -172,13 +173,6 @@ class LearnedGating(GatedMethod):
     @property
     def value_name(self) -> str:
         return "threshold on the log-odds of opening a gate"
-
-    @property
-    def operating_value(self) -> Tensor:
-        return self.model.threshold
-
-    def set_value(self, value: float, target: OperatingTarget) -> None:
-        self.model.threshold.fill_(value)
 
     def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
         curve = threshold_curve(self, videos, USAGES, calibration, device=device)

@@ -213,6 +213,7 @@ class ARNet(Method):
     title = "AR-Net"
     roles: ClassVar[tuple[Role, ...]] = ()  # as many as its configuration names, charged by itself
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ("threshold", "budget")
+    value_buffer = "price"
     splits_batches = False  # choices are balanced over a whole batch
 
     config: ARNetConfig
@@ -317,13 +318,6 @@ class ARNet(Method):
     @property
     def value_name(self) -> str:
         return "price of a GFLOP, in log-odds"
-
-    @property
-    def operating_value(self) -> Tensor:
-        return self.model.price
-
-    def set_value(self, value: float, target: OperatingTarget) -> None:
-        self.model.price.fill_(value)
 
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration

@@ -179,6 +179,7 @@ class ExitMethod(Method):
     roles: ClassVar[tuple[Role, ...]] = ("fine",)
     gated = "fine"
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ("usage", "threshold", "budget")
+    value_buffer = "threshold"
     is_incremental = True
 
     model: ExitNetwork
@@ -230,10 +231,6 @@ class ExitMethod(Method):
     def value_name(self) -> str:
         return "threshold on the log-odds of going on"
 
-    @property
-    def operating_value(self) -> Tensor:
-        return self.model.threshold
-
     @torch.no_grad()
     def _further_steps(self, videos: VideoSet, device: torch.device, *, gflops: bool) -> _FurtherSteps:
         """Of videos, with their costs in GFLOPs, or in shares of the fine rows."""
@@ -269,9 +266,6 @@ class ExitMethod(Method):
                 f"{target}: the least that is possible is {steps.base:.4g} {unit}, with one step each"
             )
         return steps.threshold_within(target.value)
-
-    def set_value(self, value: float, target: OperatingTarget) -> None:
-        self.model.threshold.fill_(value)
 
     def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
         """At thresholds from one step for each video to all steps. Their mean costs on the calibration videos are

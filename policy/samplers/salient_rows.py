@@ -82,6 +82,7 @@ class SalientRowsMethod(Method):
     roles: ClassVar[tuple[Role, ...]] = ("coarse", "fine")
     gated = "fine"
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ("usage", "threshold", "budget")
+    value_buffer = "top_rows"
     is_incremental = True
 
     network: ClassVar[type[SalientRows]]
@@ -158,10 +159,6 @@ class SalientRowsMethod(Method):
     @property
     def value_name(self) -> str:
         return "number of fine rows"
-
-    @property
-    def operating_value(self) -> Tensor:
-        return self.model.top_rows
 
     def value_at(self, target: OperatingTarget, calibration: Calibration, device: torch.device) -> float:
         ((_, videos),) = calibration
