@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -445,6 +445,35 @@ def test_predictions_and_curves_as_tables(planted: Path) -> None:
     assert points.index.tolist() == [0.5, 0.0] and points["top1"].tolist() == curve.top1.tolist()
     assert list(points.columns) == ["gflops", "top1", "mean_average_precision"]
     assert points["gflops"].tolist() == curve.gflops.tolist()
+
+
+def test_detections_as_a_table() -> None:
+    pytest.importorskip("pandas")
+    found = Detections(
+        np.array([1, 0, 1]),
+        np.array([1, 0, 0]),
+        np.array([[1.0, 2.0], [0.5, 3.0], [4.0, 6.0]]),
+        np.array([0.2, 0.1, 0.9]),
+    )
+    none = GroundTruth(
+        *(np.zeros(0, np.int64),) * 2, np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros((0, 2))
+    )
+    judged = Localizations(
+        ("a", "b"),
+        ("x", "y"),
+        np.ones((2, 2), np.bool_),
+        np.ones((2, 2), np.float32),
+        np.array([0, 1, 2]),
+        Ledger({"a network": np.ones((1, 2), np.int64)}),
+        found,
+        none,
+    )
+    table = judged.to_frame()
+    assert table.index.tolist() == [("a", 1), ("b", 1), ("b", 2)]
+    assert table["class"].tolist() == ["x", "x", "y"] and table["score"].tolist() == [0.1, 0.9, 0.2]
+    assert table["start_s"].tolist() == [0.5, 4.0, 1.0] and table["end_s"].tolist() == [3.0, 6.0, 2.0]
+    nothing = replace(judged, detections=Detections(*(part[:0] for part in vars(found).values())))
+    assert not len(nothing.to_frame())
 
 
 def test_a_cache_goes_to_other_processes_without_its_rows(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cache_schema.frames import table_of
 from policy.evaluation.detection import (
     ACTIVITYNET_IOUS,
     MULTITHUMOS_IOUS,
@@ -30,6 +31,9 @@ from policy.evaluation.ledger import IntArray, Ledger
 from policy.evaluation.metrics import Interval, mean_average_precision, resampled_weights
 from policy.evaluation.predictions import DETECTIONS, Judged, read_arrays, write_arrays
 from policy.localization.detections import write_csv, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IOUS = tuple(sorted({*THUMOS14_IOUS, *ACTIVITYNET_IOUS}))
 AVERAGES = {f"{ious[0]:g}:{ious[-1]:g}": ious for ious in (MULTITHUMOS_IOUS, THUMOS14_IOUS, ACTIVITYNET_IOUS)}
@@ -74,6 +78,28 @@ class Localizations(Judged):
             f"Localizations(videos {len(self.video_ids):,}, classes {len(self.classes):,}: "
             f"detections {len(self.detections):,}, {self.gflops.mean():.3f} GFLOPs per video)"
         )
+
+    def to_frame(self) -> pd.DataFrame:
+        """The detections as a table of pandas, those of a video together, the surest first.
+
+        The index is the video's id and the rank from 1 on; columns are class, start_s, end_s and score.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        found = self.detections
+        order = np.lexsort((-found.scores, found.videos))
+        videos = found.videos[order]
+        first = np.searchsorted(videos, videos)
+        columns = {
+            "video_id": [self.video_ids[video] for video in videos],
+            "rank": np.arange(1, len(videos) + 1) - first,
+            "class": [self.classes[number] for number in found.classes[order]],
+            "start_s": found.spans[order, 0],
+            "end_s": found.spans[order, 1],
+            "score": found.scores[order],
+        }
+        return table_of(columns, index=("video_id", "rank"))
 
     @property
     def class_probabilities(self) -> npt.NDArray[np.float32]:
