@@ -59,11 +59,14 @@ class Prediction:
             stream ran. None: it ran on all of them.
         further_macs: (B,) int64 MACs by name, of what ran beside the method's streams and networks: the models
             that were chosen from a pool.
+        ran: of streams by name, per video (T,) bool, as `gates`: of those whose backbones did not run on all rows
+            that it looked at.
     """
 
     scores: Tensor
     gates: list[Tensor] | None = None
     further_macs: Mapping[str, IntArray] = field(default_factory=dict)
+    ran: Mapping[str, list[Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -475,6 +478,11 @@ def evaluate(
     scores = np.empty((draws, *videos.labels.shape), np.float32)
     gates = np.zeros((draws, int(offsets[-1])), np.uint8)
     further_macs: dict[str, IntArray] = {}
+    looked = np.zeros(gates.shape[1], np.bool_)
+    for place, start in zip(rows, offsets, strict=False):
+        looked[place + start] = True
+    ran = {stream.name: looked[None] for role, stream in videos.streams.items() if role != method.gated}
+    further_rows: dict[str, npt.NDArray[np.bool_]] = {}
     for draw in range(draws):
         generator = torch.Generator().manual_seed(draw_seed(method.config.seed, draw))
         start = 0
@@ -493,8 +501,12 @@ def evaluate(
                     gates[draw, places] = prediction.gates[k].cpu().numpy() > 0
                 else:
                     gates[draw, places] = method.gated is not None
+                for name, of_videos in prediction.ran.items():
+                    of_stream = further_rows.setdefault(name, np.zeros(gates.shape, np.bool_))
+                    of_stream[draw, places] = of_videos[k].cpu().numpy()
             start = stop
-    return with_costs(method, videos, scores, offsets, gates, row_counts, further_macs)
+    ran |= further_rows
+    return with_costs(method, videos, scores, offsets, gates, row_counts, further_macs, ran)
 
 
 @contextmanager
@@ -548,11 +560,12 @@ def with_costs(
     gates: npt.NDArray[np.uint8],
     row_counts: IntArray,
     further_macs: Mapping[str, IntArray] | None = None,
+    ran: Mapping[str, npt.NDArray[np.bool_]] | None = None,
 ) -> Predictions:
     """Predictions with their ledger: rows by the cost table, and the method's networks.
 
     Args:
-        scores, offsets, gates, row_counts: as in Predictions.
+        scores, offsets, gates, row_counts, ran: as in Predictions.
         further_macs: (R, M) by name, as in Prediction.
     """
     streams = {role: stream for role, stream in videos.streams.items() if role in method.roles}
@@ -569,4 +582,6 @@ def with_costs(
         ]
         draws.append(charge(charged, method.network_macs(row_counts, gated_counts)))
     ledger = Ledger.summed([Ledger.of_draws(draws), further_macs or {}])
-    return Predictions(videos.ids, videos.labels, scores, offsets, gates, row_counts, ledger, videos.groups)
+    return Predictions(
+        videos.ids, videos.labels, scores, offsets, gates, row_counts, ledger, videos.groups, ran or {}
+    )

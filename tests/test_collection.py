@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -193,37 +192,45 @@ def test_groups_are_judged_by_regressions_that_have_not_seen_them() -> None:
     assert np.corrcoef(unseen, correct)[0, 1] < -0.9
 
 
-def predictions(gates: Any, coarse: Any, network: int) -> Predictions:
-    """Of two videos of two and three rows; a row of the fine stream costs 10⁹ MACs."""
-    opened = np.array([gates], np.uint8)
-    fine = np.add.reduceat(opened[0].astype(np.int64), [0, 2])[None] * 10**9
+def predictions(gates: list[int], coarse: list[int], network: int) -> Predictions:
+    """Of two videos of two and three rows; a row of either stream costs 10⁹ MACs."""
+    fine_rows, coarse_rows = np.array([gates], np.uint8), np.array([coarse], np.bool_)
+    counts = [np.add.reduceat(rows.astype(np.int64), [0, 2], axis=1) for rows in (fine_rows, coarse_rows)]
     macs = {
-        "coarse_112": np.array([coarse]) * 10**9,
-        "fine_224": fine,
+        "fine_224": counts[0] * 10**9,
+        "coarse_112": counts[1] * 10**9,
         "a network": np.full((1, 2), network * 10**9),
     }
-    labels, scores = np.ones((2, 1), np.bool_), np.ones((1, 2, 1), np.float32)
     return Predictions(
-        ("a", "b"), labels, scores, np.array([0, 2, 5]), opened, np.array([2, 3]), Ledger(macs)
+        ("a", "b"),
+        np.ones((2, 1), np.bool_),
+        np.ones((1, 2, 1), np.float32),
+        np.array([0, 2, 5]),
+        fine_rows,
+        np.array([2, 3]),
+        Ledger(macs),
+        ran={"coarse_112": coarse_rows},
     )
 
 
+ALL = [1, 1, 1, 1, 1]
+
+
 def test_rows_that_are_there_are_not_computed_again() -> None:
-    beside = Reuse(incremental=False, gated="fine_224", always=("coarse_112",))
-    cheap, dear = predictions([1, 0, 0, 0, 1], [2, 3], 1), predictions([1, 1, 1, 1, 0], [2, 3], 1)
+    beside = Reuse(incremental=False, gated="fine_224")
+    cheap, dear = predictions([1, 0, 0, 0, 1], ALL, 1), predictions([1, 1, 1, 1, 0], ALL, 1)
     extra = beside.extra_gflops([cheap, dear])
     assert extra[0, 1] == pytest.approx([1 + 1, 2 + 1])  # fine rows that are new, and the network again
-    other_rows = predictions([1, 1, 1, 1, 0], [1, 3], 1)  # of the coarse stream, too, for the first video
-    extra = beside.extra_gflops([cheap, other_rows])
-    assert extra[0, 1] == pytest.approx([1 + 1 + 1, 2 + 1])
+    fewer = predictions([1, 0, 0, 0, 1], [0, 1, 1, 0, 0], 1)  # coarse rows, too
+    assert beside.extra_gflops([fewer, dear])[0, 1] == pytest.approx([1 + 1 + 1, 2 + 2 + 1])
     goes_on = Reuse(incremental=True).extra_gflops([cheap, dear])
     assert goes_on[0, 1] == pytest.approx(dear.gflops[0] - cheap.gflops[0])
 
 
 def test_answers_at_the_points_where_videos_end() -> None:
-    cheap, dear = predictions([1, 0, 0, 0, 1], [2, 3], 1), predictions([1, 1, 1, 1, 0], [2, 3], 1)
+    cheap, dear = predictions([1, 0, 0, 0, 1], ALL, 1), predictions([1, 1, 1, 1, 0], ALL, 1)
     dear = replace(dear, scores=np.full_like(dear.scores, 0.5))
-    beside = Reuse(incremental=False, gated="fine_224", always=("coarse_112",))
+    beside = Reuse(incremental=False, gated="fine_224")
     found = beside.answered([cheap, dear], 0, np.array([0, 1]))
     assert found.scores[0].tolist() == [[1.0], [0.5]]
     assert found.gates[0].tolist() == [1, 0, 1, 1, 1]  # of the second video, rows of both points

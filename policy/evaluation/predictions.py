@@ -6,7 +6,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,8 @@ DETECTIONS = ("detections.json", "detections.csv")
 _MACS = "macs/"
 """Before a name of the ledger, in a file."""
 _NAMES = {"row_counts": "seen"}
-_COMMON = ("video_ids", "ledger", "groups")
-"""Of fields that have another name in a file."""
+_APART = ("video_ids", "ledger", "groups", "ran")
+"""Fields that are not arrays in a file."""
 
 
 class Judged(ABC):
@@ -122,6 +122,8 @@ class Predictions(Judged):
         scores: (R, M, C) float32, class probabilities.
         gates: (R, N) uint8, 1 for rows on which the backbone of the gated stream ran (`Method.gated`).
         row_counts: (M,) int64, how many rows of each video the method looked at.
+        ran: (R, N) bool or (1, N) for all draws, by the name of a stream that is not gated: rows on which its
+            backbone ran. Not kept in files.
     """
 
     video_ids: tuple[str, ...]
@@ -132,6 +134,7 @@ class Predictions(Judged):
     row_counts: IntArray
     ledger: Ledger
     groups: tuple[str, ...] = ()
+    ran: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def fine_rows(self) -> IntArray:
@@ -222,7 +225,7 @@ class Predictions(Judged):
     def save(self, path: Path) -> None:
         """Write as an .npz that NumPy reads with allow_pickle=False; the arrays have the fields' names ("seen" for
         `row_counts`), those of the ledger "macs/NAME"."""
-        arrays = {_NAMES.get(name, name): array for name, array in vars(self).items() if name not in _COMMON}
+        arrays = {_NAMES.get(name, name): array for name, array in vars(self).items() if name not in _APART}
         write_arrays(path, self, arrays)
 
     @classmethod

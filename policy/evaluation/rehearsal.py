@@ -60,8 +60,9 @@ class Rehearsal:
     def sharing(self, budget: float, values: Sequence[float]) -> Sharing:
         """How a budget is shared.
 
-        It starts at the point from which most of these videos are answered rightly, each judged by regressions
-        that have not seen it; of equally good ones at the dearest, which leaves least to the regressions.
+        It starts at the dearest point within the budget, which leaves least to the regressions; at another from
+        which more of these videos are answered rightly, each judged by regressions that have not seen it, if the
+        difference is more than its standard error.
 
         Args:
             budget: mean GFLOPs per video, at least those of the cheapest point.
@@ -74,12 +75,20 @@ class Rehearsal:
         correct = np.stack([each.correct[0] for each in self.points])
         left = {start: (budget * (1 + 1e-9) - totals[start]) * len(lengths) for start in affordable}
 
-        def right(start: int) -> int:
+        def right(start: int) -> FloatArray:
             steps = Rule(start, self.further).steps(self.unseen, expected, self.extra)
             ends = steps.ends(steps.within(left[start]), start, len(lengths))
-            return int(correct[ends, np.arange(len(lengths))].sum())
+            return correct[ends, np.arange(len(lengths))].astype(np.float64)
 
-        rule = Rule(max(affordable, key=lambda start: (right(start), start)), self.further)
+        usual = right(affordable[-1])
+
+        def pays(start: int) -> float:
+            """By how much more than one standard error it is better than the dearest start."""
+            difference = right(start) - usual
+            return float(difference.mean() - difference.std() / np.sqrt(len(difference)))
+
+        best = max(affordable, key=lambda start: (pays(start), start))
+        rule = Rule(best, self.further)
         looked = [looks(each.class_probabilities) for each in self.points]
         chance = [self.chances.at(point, each) for point, each in enumerate(looked)]
         steps = rule.steps(chance, expected, self.extra)

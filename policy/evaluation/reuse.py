@@ -22,29 +22,36 @@ class Reuse:
 
     Attributes:
         incremental: a dearer point contains the cheaper (`Method.is_incremental`).
-        gated: the stream whose backbone ran where gates are open, if there is one.
-        always: the streams whose backbones run on all rows that are looked at.
+        gated: the stream whose backbone ran where gates are open, if there is one; of others `Predictions.ran`
+            says where.
     """
 
     incremental: bool
     gated: str | None = None
-    always: tuple[str, ...] = ()
 
     def macs(self, there: Predictions, more: Predictions) -> dict[str, IntArray]:
         """(M,) by name: what it takes to go from one point to a dearer one."""
         extra = {}
         for name, spent in more.ledger.items():
             macs, before = spent[0], there.ledger.get(name, np.zeros_like(spent))[0]
+            ran, ran_before = self._rows(more, name), self._rows(there, name)
             if self.incremental:
                 macs = np.maximum(macs - before, 0)
-            elif name == self.gated:
-                rows = more.fine_rows[0]
-                kept = np.add.reduceat((more.gates[0] & there.gates[0]).astype(np.int64), more.offsets[:-1])
-                macs = macs // np.maximum(rows, 1) * (rows - kept)
-            elif name in self.always:
-                macs = np.where(macs == before, 0, macs)  # the same rows
+            elif ran is not None and ran_before is not None:
+                rows, new = (
+                    np.add.reduceat(each.astype(np.int64), more.offsets[:-1])
+                    for each in (ran, ran & ~ran_before)
+                )
+                macs = macs // np.maximum(rows, 1) * new
             extra[name] = macs
         return extra
+
+    def _rows(self, point: Predictions, stream: str) -> npt.NDArray[np.bool_] | None:
+        """(N,): on which rows a stream's backbone ran; None of a network."""
+        if stream == self.gated:
+            return np.asarray(point.gates[0] > 0)
+        ran = point.ran.get(stream)
+        return None if ran is None else ran[0]
 
     def extra_gflops(self, points: Sequence[Predictions]) -> FloatArray:
         """(P, P, M): what it costs to go from one point to a dearer one."""
@@ -70,4 +77,5 @@ class Reuse:
             gates=(gates if self.incremental else gates | first.gates[0])[None],
             row_counts=np.stack([point.row_counts for point in points])[ends, videos],
             ledger=Ledger(macs),
+            ran={},
         )

@@ -308,7 +308,10 @@ class ARNet(Method):
         macs = {spec.name: rows * stream_cost(spec).macs for spec, rows in zip(self.specs, ran, strict=True)}
         macs[NETWORK] = self.model.macs(looks, classified)
         gates = [video[:, 2:].sum(1) for video in videos]
-        return Prediction(class_probabilities(answer, self.multi_label), gates, macs)
+        columns = [0, *range(2, len(self.specs) + 1)]
+        of_streams = zip(self.specs, columns, strict=True)
+        ran_on = {spec.name: [video[:, column] > 0 for video in videos] for spec, column in of_streams}
+        return Prediction(class_probabilities(answer, self.multi_label), gates, macs, ran_on)
 
     def network_macs(self, row_counts: IntArray, gated_counts: IntArray) -> dict[str, IntArray]:
         return {NETWORK: np.zeros_like(row_counts)}  # `predict` charges what depends on the choices

@@ -25,9 +25,8 @@ RESAMPLES = 1000
 
 def reuse_of(method: Method, videos: VideoSet) -> Reuse:
     """What of a cheaper point of a method a dearer one need not compute again."""
-    streams = {role: stream.name for role, stream in videos.streams.items() if role in method.roles}
-    gated = streams.pop(method.gated, None) if method.gated is not None else None
-    return Reuse(method.is_incremental, gated, tuple(streams.values()))
+    gated = videos.streams.get(method.gated) if method.gated is not None else None
+    return Reuse(method.is_incremental, gated.name if gated is not None else None)
 
 
 def check_sharing(method: Method, target: OperatingTarget) -> None:
