@@ -18,6 +18,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 import click
 
 from cache_schema.errors import UserError
+from cache_schema.names import did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +35,10 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         kinds = get_type_hints(function)
+        if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in signature.parameters.values()):
+            for name in kwargs.keys() - signature.parameters.keys():
+                near = did_you_mean(name, [one for one in signature.parameters if one != "self"])
+                raise UserError(f"{function.__name__} takes no argument {name!r}{near}")
         for name, value in signature.bind(*args, **kwargs).arguments.items():
             open_ended = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
             if name in kinds and not open_ended and not _fits(value, kinds[name]):

@@ -65,8 +65,8 @@ from policy.training.validation import calibration_videos
 if TYPE_CHECKING:
     import pandas as pd
 
-_MOST_LEFT = 0.9
-"""Of a budget: where less of it is spent on videos, that is said."""
+_NOTED = 0.1
+"""Of a budget: by how much videos may miss it without a note."""
 _HARMLESS = ("name", "weights", "macs_per_row", "precision")
 """Fields of a stream that may differ from the run's where its weights and its input do not."""
 
@@ -213,16 +213,30 @@ def evaluate_run(
     if target is not None:
         point = _moved(run, method, data, target, calibrate_subset, device)
     outcome = judge(method, data, device, described=described or out is not None)
-    spent = outcome.result.gflops_mean
-    budgeted = target is not None and target.kind in ("budget", "shared_budget")
-    if target and budgeted and isinstance(outcome.judged, Predictions) and spent < _MOST_LEFT * target.value:
-        note(f"{target}: {gflops_digits(spent)} GFLOPs are all that {method.title} finds a use for within it")
+    if isinstance(outcome.judged, Predictions):
+        note_spent(target, outcome.result, note)
     if point and outcome.details and method.describes_training:
         threshold = {**outcome.details["threshold"], "found_on": point.found_on}
         outcome = replace(outcome, details={**outcome.details, "threshold": threshold})
     if out is not None:
         _write(run, out, method, outcome, videos, point, device)
     return Evaluated(out or folder, method.config, outcome, subset, type(method).class_scores(data), point)
+
+
+def note_spent(target: OperatingTarget | None, result: Result, note: Note) -> None:
+    """Say where videos spend much less than a budget, or more."""
+    if target is None or target.kind not in ("budget", "shared_budget"):
+        return
+    spent = result.gflops_mean
+    if spent < (1 - _NOTED) * target.value:
+        note(
+            f"{target}: {gflops_digits(spent)} GFLOPs per video are spent; what {result.title} could do next "
+            "costs more than is left, promises too little, or is not there"
+        )
+    elif spent > (1 + _NOTED) * target.value:
+        note(
+            f"{target}: these videos spend {gflops_digits(spent)} GFLOPs each, more than those it was found on"
+        )
 
 
 def predict_run(
@@ -444,14 +458,14 @@ def _moved(
         words = "the training videos, each judged by regressions that have not seen it"
         run.note(f"{target} is set on {words}")
         return MovedPoint(target, method.move_to(target, (), device), method.value_name, words)
+    if run.labels is None:
+        raise UserError(f"{target}: --labels must say which videos it is found on")
     on_training = _on_training(run, target, subset)
     if on_training and run.own_data is None:
         raise UserError(
             f"{target} is found on the videos that the run was trained on, unless --calibrate-subset names "
             f"others; they are not here: {run.lack}"
         )
-    if run.labels is None:
-        raise UserError(f"{target}: --labels must say which videos it is found on")
     others = None if on_training else run.videos(str(subset), f"to find {target} on")
     videos = others or calibration_videos(method, data)
     if apart and (both := sorted(set(videos.ids).intersection(data.evaluation.ids))):
@@ -472,7 +486,11 @@ def _moved(
                 "name some with --calibrate-subset, or hold some out from its training with --validation"
             )
         method.sharing = share(method, target, videos, device)
-        return MovedPoint(target, method.sharing.price, "chance of being right for a GFLOP, at least", words)
+        begin = method.sharing.values[method.sharing.rule.start]
+        name = (
+            f"all begin at {method.value_name} {begin:.4g} and go on for right answers per GFLOP of at least"
+        )
+        return MovedPoint(target, method.sharing.price, name, words)
     if trained_on:
         run.note(
             f"{target} is set on {words}, which {run.config.method} was trained on: others may use more or less; "

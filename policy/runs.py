@@ -162,7 +162,7 @@ class Outcome:
         if tensors:
             write_tensors(folder / SESSION, tensors)
         if method.sharing is not None:
-            write_json(folder / SHARING, method.sharing.as_json())
+            write_json(folder / SHARING, {"method": method.config.method, **method.sharing.as_json()})
         self.judged.save(folder / PREDICTIONS)
         if self.details:
             write_json(folder / DETAILS, dict(self.details))
@@ -422,7 +422,11 @@ def _on_validation(method: Method, data: Dataset) -> Iterator[str]:
     if not method.by_descent and (config.validation or config.validation_subset):
         yield (
             f"{config.method} is not trained in epochs here: "
-            + ("they are for its operating points" if method.fits_at_once else "nothing is validated")
+            + (
+                "held-out videos are for its operating points"
+                if method.fits_at_once
+                else "nothing is validated"
+            )
         )
 
 
@@ -506,12 +510,18 @@ def load_method(folder: Path, config: RunConfig, data: Dataset) -> Method:
 
 def read_sharing(folder: Path) -> Sharing | None:
     """How the videos of a finished run share a budget; None where they do not. Raises UserError where the file
-    that says so is damaged."""
-    path = folder / SHARING
-    if not path.exists():
-        return None
+    that says so is missing, damaged or of another run."""
+    path, described = folder / SHARING, read_json(folder / CONFIG)
     try:
-        return Sharing.from_json(read_json(path))
+        point = described["data"].get("operating_point")
+        if not path.exists():
+            if point and "shared_budget" in point:
+                raise UserError(f"{path}: is missing; it says how the videos of this run share a budget")
+            return None
+        content = read_json(path)
+        if content["method"] != described["config"]["method"]:
+            raise ValueError("it is of another method")
+        return Sharing.from_json(content)
     except (KeyError, TypeError, ValueError) as error:
         raise not_ours(path) from error
 

@@ -326,7 +326,10 @@ def test_what_has_no_epochs_is_fitted_to_what_is_not_held_out(frames: World, tmp
             device="cpu",
             listener=Listener(notes.append),
         )
-    assert notes.count("uniform is not trained in epochs here: they are for its operating points") == 2
+    assert (
+        notes.count("uniform is not trained in epochs here: held-out videos are for its operating points")
+        == 2
+    )
     plain, share, subset = (
         load_file(tmp_path / name / "model.safetensors") for name in ("plain", "share", "subset")
     )

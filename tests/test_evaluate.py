@@ -571,7 +571,7 @@ def test_videos_without_rows_are_named(frames: Trained, tmp_path: Path) -> None:
 
 def test_predict_at_an_operating_point(frames: Trained, tmp_path: Path) -> None:
     run, target = frames.run("liteeval"), OperatingTarget("usage", 0.1)
-    with pytest.raises(UserError, match="there are no labels"):
+    with pytest.raises(UserError, match="--labels must say which videos it is found on"):
         predict_run(run, frames.cache, target=target)
     with pytest.raises(UserError, match="--labels must say"):
         predict_run(run, frames.cache, target=target, calibrate_subset="val")

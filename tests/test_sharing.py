@@ -166,7 +166,9 @@ def test_the_command_says_what_sharing_gains(runs: Runs, tmp_path: Path) -> None
     target = ("--shared-budget", budget, "--calibrate-subset", "val", "--eval-subset", "test")
     told = invoke("evaluate", run, *data, *target, "--out", out)
     assert told.exit_code == 0, told.output
-    assert "points of top-1 [" in told.output and "found on 40 videos of subset 'val'" in told.output
+    assert "for this cost, spent on all videos alike (95 %: " in told.output
+    assert "all begin at threshold on the log-odds of going on" in told.output
+    assert "found on 40 videos of subset 'val'" in told.output
     found = json.loads(invoke("evaluate", run, *data, *target, "--json").stdout)
     gain = found["details"]["shared"]
     assert gain["gain_low"] <= gain["gain_top1_points"] <= gain["gain_high"]
@@ -241,7 +243,7 @@ def test_a_budget_beyond_all_use_says_so(
     notes: list[str] = []
     places, target = (runs.of(name), runs.cache, runs.labels), OperatingTarget(kind, budget)
     evaluate_run(*places, config=TEST, target=target, calibrate_subset="val", note=notes.append)
-    told = [note for note in notes if "finds a use for within it" in note]
+    told = [note for note in notes if "GFLOPs per video are spent; what" in note]
     assert len(told) == lines and all(note.startswith(f"{target}: ") for note in told)
 
 
@@ -253,6 +255,23 @@ def test_another_operating_point_ends_the_sharing(runs: Runs, tmp_path: Path) ->
     plain = evaluate_run(run, runs.cache, runs.labels, config=TEST)
     assert np.array_equal(moved.outcome.judged.ledger.total, plain.outcome.judged.ledger.total)
     assert not (tmp_path / "moved" / SHARING).exists() and (shared / SHARING).exists()
+
+
+def test_a_lost_file_is_missed(runs: Runs, tmp_path: Path) -> None:
+    run, out = runs.of("frame-exit"), tmp_path / "out"
+    runs.shared(run, runs.between(run, 0.2), out=out)
+    (out / SHARING).unlink()
+    with pytest.raises(
+        UserError, match=r"sharing\.json: is missing; it says how the videos of this run share"
+    ):
+        open_session(out)
+    with pytest.raises(UserError, match=r"sharing\.json: is missing"):
+        evaluate_run(out, runs.cache, runs.labels, config=TEST)
+    other = runs.of("lstm")
+    runs.shared(other, runs.between(other, 0.2), out=tmp_path / "other")
+    (out / SHARING).write_bytes((tmp_path / "other" / SHARING).read_bytes())
+    with pytest.raises(UserError, match=r"sharing\.json"):
+        open_session(out)
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ _TARGET = options(
         "--shared-budget",
         type=float,
         metavar="GFLOPS",
-        help="As --budget, but the videos share it: each is answered at the cheapest operating point, and goes on "
-        "as long as its answer promises enough, judged by --calibrate-subset or by held-out videos.",
+        help="As --budget, but the videos share it: all are answered at one operating point, and each goes on to "
+        "dearer ones as long as its answer promises enough, by --calibrate-subset or held-out videos.",
     ),
     click.option(
         "--threshold",
@@ -71,7 +71,7 @@ _TARGET = options(
         "--calibrate-subset",
         metavar="SUBSET",
         help="Find --usage, --budget or --shared-budget on these videos, best ones that it was not trained on; "
-        "by default on the training videos, or on those that the training held out.",
+        "by default on those that its training held out, or else (not --shared-budget) on the training videos.",
     ),
 )
 
@@ -132,10 +132,11 @@ def evaluate(run: Path, **given: Any) -> None:
     if done.point:
         click.echo(f"  {_described(done.point)}")
     if gain := done.outcome.details.get(SHARED):
-        interval = f"[{gain['gain_low']:+.1f}, {gain['gain_high']:+.1f}]"
+        points = gain["gain_top1_points"]
         click.echo(
-            f"  shared: {gain['gain_top1_points']:+.1f} points of top-1 {interval} above the same policy that "
-            "spends as much on all videos alike"
+            f"  shared: top-1 is {abs(points):.1f} points {'below' if points < 0 else 'above'} what the same "
+            f"policy has for this cost, spent on all videos alike (95 %: {gain['gain_low']:+.1f} to "
+            f"{gain['gain_high']:+.1f})"
         )
 
 

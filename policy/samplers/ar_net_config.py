@@ -56,7 +56,7 @@ class ARNetConfig(RunConfig):
     )
     balance: float = option(
         3.0,  # --uniform_loss_weight; with EfficientNets 5.0
-        "Weight, beside GFLOPs for each row, of the distance of the shares of all choices from equal ones.",
+        "Weight, in the cost beside GFLOPs per row, of how unequally often the choices are taken.",
         NOT_NEGATIVE,
         search=(0.3, 10),
         sets_cost=True,
