@@ -23,7 +23,7 @@ from policy.config import DataConfig, RunConfig, types_of
 from policy.deploy.applying import Answers, answers_to, prepare
 from policy.deploy.arguments import Ids, Weights, find_videos, weight_words
 from policy.deploy.trained import TrainedPolicy, open_run
-from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget
+from policy.evaluation.operating import Curve, OperatingPoint, OperatingTarget, TargetKind
 from policy.evaluation.predictions import Predictions
 from policy.finished import ClassProbabilities, Evaluated, evaluate_run, predict_run
 from policy.registry import completed, config_of, instead_of, usual_recipe
@@ -179,6 +179,7 @@ class Run(runs.Run):
         *,
         usages: Sequence[float] | None = None,
         budgets: Sequence[float] | None = None,
+        shared_budgets: Sequence[float] | None = None,
         thresholds: Sequence[float] | None = None,
         labels_format: str | None = None,
         eval_subset: str | None = None,
@@ -192,7 +193,7 @@ class Run(runs.Run):
         """Accuracy against cost: the policy judged at several operating points, each as by `evaluate`.
 
         Args:
-            usages, budgets, thresholds: one of them: the points, in any order.
+            usages, budgets, shared_budgets, thresholds: one of them: the points, in any order.
 
         Returns:
             The points in that order; `gflops`, `top1` and `mean_average_precision` are (P,) arrays.
@@ -200,12 +201,17 @@ class Run(runs.Run):
         Raises:
             UserError: as `evaluate`; or the method gives no class scores.
         """
-        given: dict[Literal["usage", "budget", "threshold"], Sequence[float] | None]
-        given = {"usage": usages, "budget": budgets, "threshold": thresholds}
+        given: dict[TargetKind, Sequence[float] | None] = {
+            "usage": usages,
+            "budget": budgets,
+            "shared_budget": shared_budgets,
+            "threshold": thresholds,
+        }
         chosen = [(kind, values) for kind, values in given.items() if values is not None]
         if len(chosen) != 1 or not len(chosen[0][1]):
             raise UserError(
-                "a curve has points: give one of usages, budgets and thresholds, with at least one value"
+                "a curve has points: give one of usages, budgets, shared_budgets and thresholds, with at least one "
+                "value"
             )
         kind, values = chosen[0]
         targets = [OperatingTarget(kind, float(value)) for value in values]  # all are checked first

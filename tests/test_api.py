@@ -126,6 +126,10 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
             "one of usages, budgets and thresholds",
         ),
         (lambda run, cache, labels: run.curve(cache, labels, usages=[]), "at least one value"),
+        (
+            lambda run, cache, labels: run.evaluate(cache, labels, budgt=3.0),
+            "evaluate takes no argument 'budgt'; did you mean budget",
+        ),
         (lambda run, cache, labels: run.curve(cache, labels, usages=[0.1, 2]), "must be between 0 and 1"),
         (lambda run, cache, labels: run.evaluate(cache, labels, usage=0.1, budget=3.0), "give one of"),
         (

@@ -364,5 +364,7 @@ def _append(file: IO[bytes], lines: Sequence[str]) -> None:
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: cannot be written: there is no folder {path.parent}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read or written: {error.strerror or error}") from error
