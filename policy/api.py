@@ -210,8 +210,8 @@ class Run(runs.Run):
         chosen = [(kind, values) for kind, values in given.items() if values is not None]
         if len(chosen) != 1 or not len(chosen[0][1]):
             raise UserError(
-                "a curve has points: give one of usages, budgets, shared_budgets and thresholds, with at least one "
-                "value"
+                "a curve has points: give one of usages, budgets, shared_budgets and thresholds, with at least "
+                "one value"
             )
         kind, values = chosen[0]
         targets = [OperatingTarget(kind, float(value)) for value in values]  # all are checked first

@@ -120,10 +120,13 @@ def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda run, cache, labels: run.curve(cache, labels), "one of usages, budgets and thresholds"),
+        (
+            lambda run, cache, labels: run.curve(cache, labels),
+            "one of usages, budgets, shared_budgets and thresholds",
+        ),
         (
             lambda run, cache, labels: run.curve(cache, labels, usages=[0.1], budgets=[1.0]),
-            "one of usages, budgets and thresholds",
+            "one of usages, budgets, shared_budgets and thresholds",
         ),
         (lambda run, cache, labels: run.curve(cache, labels, usages=[]), "at least one value"),
         (
