@@ -96,6 +96,7 @@ def test_train_and_train_policy_make_the_same_run(planted: Path, tmp_path: Path)
     assert repr(ours).startswith(f"Run({str(ours.folder)!r}: LiteEval, videos 12, classes 4: mAP ")
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_moved_and_asked(planted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, cache, labels = policy.Run.load(planted / "runs/liteeval"), planted / "cache", planted / "labels.csv"
     judged = run.evaluate(cache, labels)
@@ -303,6 +304,7 @@ def test_extract_and_batch_extract_say_the_same(tmp_path: Path) -> None:
         assert str(caught.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_named_and_not_raised(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,6 +90,7 @@ def test_preprocessing_is_timms(shape: tuple[int, int], size: int, name: str) ->
 # ------------------------------------------------------------------------------------------ features and scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stream",
     [TINY, "timm:mobilenetv2_035@112", "timm:resnet10t@97", "timm:test_vit@160", "timm:test_convnext@64"],
@@ -124,6 +125,7 @@ def test_rows_are_what_timm_computes(stream: str) -> None:
         torch.testing.assert_close(scores, model(same), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["mobilenetv2_112", "timm:resnet10t@224", "efficientnet_b0_224"])
 def test_a_row_does_not_depend_on_its_neighbours(stream: str) -> None:
     # An interrupted run has other batches than an undisturbed one, and must end with the same bits.
@@ -153,6 +155,7 @@ def test_a_network_without_classifier_has_no_scores(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- costs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", BUILT_IN)
 def test_costs(stream: str) -> None:
     counted = count_macs(parse_stream(stream))
@@ -186,6 +189,7 @@ def test_costs_by_hand() -> None:
 # ------------------------------------------------------------------------------------------------------ weights
 
 
+@pytest.mark.slow
 def test_random_weights_are_told_by_their_seed() -> None:
     state = torch.random.get_rng_state()
     again, other = build(), build(weights="random:1")
@@ -211,6 +215,7 @@ def trained(classes: int = 7) -> Any:
     return timm.create_model("test_resnet", num_classes=classes)
 
 
+@pytest.mark.slow
 def test_weights_from_a_file(tmp_path: Path) -> None:
     model = trained()
     names = [f"action {i}" for i in range(7)]
@@ -465,6 +470,7 @@ def test_the_names_that_a_stream_goes_by() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stream", ["timm:resnet999@224", "timm:test_vit@101", "timm:vgg11@8", "timm:inception_v3@20"]
 )

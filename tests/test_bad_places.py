@@ -216,6 +216,7 @@ def test_a_disk_that_is_full(videos: Path, tmp_path: Path, expected: str, size: 
         assert_finishes(videos, cache, expected)
 
 
+@pytest.mark.slow
 def test_reading_needs_no_room(tmp_path: Path) -> None:
     """So many shards have an index, made by whoever reads them first; on a full disk it is done without."""
     with disk(tmp_path / "disk", "10m") as full:
@@ -240,6 +241,7 @@ def train(cache: Path, labels: Path, out: Path) -> Ran:
     return Ran(result.exit_code, result.stdout, result.stderr)
 
 
+@pytest.mark.slow
 def test_a_read_only_cache_is_read_and_not_written(videos: Path, tmp_path: Path, expected: str) -> None:
     labels = tmp_path / "labels.csv"
     with disk(tmp_path / "disk", "10m") as folder:
@@ -488,6 +490,7 @@ def test_rows_are_right_though_decord_lies(
     assert numbers_of(path) == ("pyav", [0, 25, 50, 75])
 
 
+@pytest.mark.slow
 def test_decord_is_trusted_while_it_tells_the_truth(tmp_path: Path, lying: type[LyingReader]) -> None:
     """And where it counts from another instant than the first frame: nothing depends on that."""
     path = tmp_path / "a.mp4"

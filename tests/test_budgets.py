@@ -89,6 +89,7 @@ def test_the_threshold_comes_back_whatever_happens(method: LiteEvalMethod) -> No
 # --- random gates ---
 
 
+@pytest.mark.slow
 def test_random_curve(method: LiteEvalMethod, data: Dataset) -> None:
     curve = random_curve(method, data.evaluation, [0.0, 0.2, 0.6, 1.0], device=CPU, draws=30)
     never, seldom, often, always = (point.predictions for point in curve.points)

@@ -26,6 +26,7 @@ def failed(video_id: str) -> VideoRecord:
     return VideoRecord.failed(SPEC, video_id, "empty file", source=f"{video_id}.mp4", fingerprint="p")
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(data=st.data())
 def test_dropped_and_merged_again_is_the_original(

@@ -69,6 +69,7 @@ def headers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 ids = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(data=st.data())
 def test_says_what_the_headers_say_whatever_happened_since(
@@ -170,6 +171,7 @@ def test_a_damaged_index_is_ignored_told_and_repaired(damage: Callable[[Path], N
     assert run("verify", tmp_path)[0] == 0 and len((tmp_path / INDEX).read_bytes()) == len(good)
 
 
+@pytest.mark.slow
 def test_flipped_bytes_of_an_index_change_no_answer(tmp_path: Path) -> None:
     write_stream(tmp_path, SPEC, {"a": 2, "b": 1}, shard_size=1)
     expected = from_headers(tmp_path)
@@ -235,6 +237,7 @@ def _open_often(cache: Path, errors: multiprocessing.Queue[str]) -> None:
         errors.put(repr(error))
 
 
+@pytest.mark.slow
 def test_readers_and_index_writers_and_a_writer_of_shards_at_once(tmp_path: Path) -> None:
     write_stream(tmp_path, SPEC, {f"v{i}": 2 for i in range(6)}, shard_size=2)
     context = multiprocessing.get_context("fork")

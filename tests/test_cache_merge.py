@@ -31,6 +31,7 @@ def digest(cache: Path) -> str:
     return FeatureCache(cache)[SPEC.name].digest()
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(data=st.data())
 def test_any_parts_make_the_whole(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -41,6 +41,7 @@ def packets_at(path: Path) -> list[tuple[int, int]]:
     return [(packet.pos or 0, packet.size) for packet in packets_of(path)]
 
 
+@pytest.mark.slow
 def test_slices_of_hevc_that_were_not_decoded(tmp_path: Path) -> None:
     # The decoder gives a frame for whole and says, as a warning, that it has left out a slice of it.
     path = made(tmp_path / "whole.mp4", "libx265", 30)

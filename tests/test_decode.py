@@ -314,6 +314,7 @@ def test_audio_only(tmp_path: Path, name: str) -> None:
     assert reason(tmp_path / name) == "no video stream (audio only)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("audio_s", [None, 14.0])
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.8])
 @pytest.mark.parametrize(

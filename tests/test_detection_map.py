@@ -90,6 +90,7 @@ def problems(draw: st.DrawFn) -> tuple[Detections, GroundTruth, int]:
     return detections, truth, classes
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(problem=problems(), protocol=st.sampled_from([*PROTOCOLS]))
 def test_as_the_loops(problem: tuple[Detections, GroundTruth, int], protocol: str) -> None:

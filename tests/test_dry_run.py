@@ -43,6 +43,7 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in [folder, *folder.rglob("*")]}
 
 
+@pytest.mark.slow
 def test_it_says_what_a_run_then_does(videos: Path, tmp_path: Path) -> None:
     cache = tmp_path / "deep/cache"
     before = files(tmp_path)
@@ -74,6 +75,7 @@ def test_it_says_what_a_run_then_does(videos: Path, tmp_path: Path) -> None:
     assert {key: told[key] for key in expected} == expected
 
 
+@pytest.mark.slow
 def test_nothing_is_left_to_do(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     assert run(videos, cache, "--shard-size", "1").code == 0
@@ -95,6 +97,7 @@ def test_nothing_is_left_to_do(videos: Path, tmp_path: Path, monkeypatch: pytest
     ]
 
 
+@pytest.mark.slow
 def test_what_would_fail_is_named(videos: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     (videos / "broken.mp4").write_bytes(b"no video")
@@ -116,6 +119,7 @@ def test_what_would_fail_is_named(videos: Path, tmp_path: Path) -> None:
     assert (retried["to_extract"], retried["failed_earlier"]) == (2, {})
 
 
+@pytest.mark.slow
 def test_of_many_videos_some_are_opened(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ def world_of(method: str, request: pytest.FixtureRequest) -> World:
     return world
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", TRAINED)
 @pytest.mark.parametrize("asked", [{"validation_subset": "val"}, {"validation": 0.25}])
 def test_every_method_keeps_the_best_epoch(
@@ -156,6 +157,7 @@ def test_every_method_keeps_the_best_epoch(
         assert found == pytest.approx({name: best[name] for name in found}, rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", TRAINED)
 def test_a_training_does_not_notice_that_it_is_validated(
     method: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -310,6 +312,7 @@ def test_a_teacher_need_not_have_been_validated(frames: World, tmp_path: Path) -
     assert frames.run(frames.config("liteeval", validation_subset="val", **teacher), tmp_path / "student")
 
 
+@pytest.mark.slow
 def test_what_has_no_epochs_is_fitted_to_what_is_not_held_out(frames: World, tmp_path: Path) -> None:
     notes: list[str] = []
     for name, asked in (

@@ -180,6 +180,7 @@ def held_out_ids(trained: Trained) -> list[str]:
 # --- other videos ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trained", "name"), FAMILIES, indirect=["trained"])
 def test_the_run_judged_again_is_the_run(trained: Trained, name: str) -> None:
     before = digest(trained.run(name))
@@ -193,6 +194,7 @@ def test_the_run_judged_again_is_the_run(trained: Trained, name: str) -> None:
     assert digest(trained.run(name)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trained", "name"), FAMILIES, indirect=["trained"])
 def test_another_cache_needs_no_training_videos(trained: Trained, name: str, tmp_path: Path) -> None:
     few = copied(trained.cache, tmp_path / "cache", held_out_ids(trained)[3:])
@@ -206,6 +208,7 @@ def test_another_cache_needs_no_training_videos(trained: Trained, name: str, tmp
     np.testing.assert_array_equal(there.gflops, here.gflops[:, 3:])
 
 
+@pytest.mark.slow
 def test_the_order_of_a_pool_is_that_of_the_run(pool: Trained, tmp_path: Path) -> None:
     """Here the cheapest model looks at the most rows, so that by cost the order would be another."""
     cache = copied(pool.cache, tmp_path / "cache", held_out_ids(pool))
@@ -279,6 +282,7 @@ MOVED: list[tuple[str, str, TargetKind, float]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trained", "name", "kind", "value"), MOVED, indirect=["trained"])
 def test_calibration_videos_keep_the_operating_point(
     trained: Trained, name: str, kind: TargetKind, value: float, tmp_path: Path
@@ -522,6 +526,7 @@ def test_the_run_itself_is_no_place_to_write(frames: Trained, tmp_path: Path) ->
     assert "no run folder of train-policy" in command("evaluate", tmp_path, *data_of(frames)).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trained", "name"), FAMILIES, indirect=["trained"])
 def test_predictions_need_no_labels(trained: Trained, name: str) -> None:
     said = predict_run(trained.run(name), trained.cache)

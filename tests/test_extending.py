@@ -62,6 +62,7 @@ def test_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, labels = planted(tmp_path)
     import policy.baselines
@@ -107,6 +108,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("mean_feature", None)
 
 
+@pytest.mark.slow
 def test_a_method_of_another_package(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, labels = planted(tmp_path)
     write_planted_labels(labels, tmp_path / "labels.csv")

@@ -140,6 +140,7 @@ def assert_features(record: VideoRecord, frames: Sequence[Frame], stream: str = 
 # ------------------------------------------------------------------------------------------------ the right rows
 
 
+@pytest.mark.slow
 def test_rows_are_the_frames_at_whole_seconds(videos: Path, tmp_path: Path) -> None:
     ran = extract(videos, tmp_path / "cache", "--json", "--batch", "4")
     assert ran.code == 0
@@ -169,6 +170,7 @@ def test_rows_are_the_frames_at_whole_seconds(videos: Path, tmp_path: Path) -> N
     assert check("verify", tmp_path / "cache").code == 0
 
 
+@pytest.mark.slow
 def test_another_rate_is_another_stream(videos: Path, tmp_path: Path) -> None:
     assert extract(videos, tmp_path / "cache", "--fps", "2").code == 0
     stream = FeatureCache(tmp_path / "cache")[f"{NAME}@2fps"]
@@ -177,6 +179,7 @@ def test_another_rate_is_another_stream(videos: Path, tmp_path: Path) -> None:
     assert_rows(stream["a"], videos / "a.mp4", [0, 12, 25, 37, 50, 62, 75])
 
 
+@pytest.mark.slow
 def test_two_streams_from_one_decode(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extract.workers._SERVE", "tests.bad_decoders:recording")
     ran = extract(videos, tmp_path / "cache", "--stream", OTHER, "--json")
@@ -188,6 +191,7 @@ def test_two_streams_from_one_decode(videos: Path, tmp_path: Path, monkeypatch: 
     assert_rows(cache[OTHER_NAME]["a"], videos / "a.mp4", [0, 25, 50, 75], OTHER)
 
 
+@pytest.mark.slow
 def test_one_network_at_two_sizes(videos: Path, tmp_path: Path) -> None:
     assert extract(videos, tmp_path / "cache", "--stream", "timm:test_resnet@96").code == 0
     cache = FeatureCache(tmp_path / "cache")
@@ -364,6 +368,7 @@ def test_wrong_options(videos: Path, tmp_path: Path, options: list[str], message
     assert not list(tmp_path.rglob("*.h5"))
 
 
+@pytest.mark.slow
 def test_wrong_paths(videos: Path, tmp_path: Path) -> None:
     assert "nowhere: no such file or folder" in extract(tmp_path / "nowhere", tmp_path / "cache").error
     (tmp_path / "empty").mkdir()
@@ -388,6 +393,7 @@ def age(path: Path) -> None:
         file.attrs["schema_version"] = 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("harm", "message"),
     [(cut, "damaged shard"), (flip, "damaged shard"), (age, "schema 3, but this program")],
@@ -511,6 +517,7 @@ def test_a_file_that_vanishes_is_named(videos: Path, tmp_path: Path) -> None:
     assert ran.code == 1 and f"failed: {videos}/gone.mp4: no such file" in ran.lines
 
 
+@pytest.mark.slow
 def test_features_beyond_float16_name_the_video_and_spare_other_streams(videos: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model("test_resnet")
@@ -809,6 +816,7 @@ def test_a_consumer_that_leaves_early_leaves_nobody_behind(videos: Path) -> None
     assert decoders() == []
 
 
+@pytest.mark.slow
 def test_messages_are_small(tmp_path: Path) -> None:
     # What is in memory is bounded by messages, so a message must be: a long video is many.
     write_video(tmp_path / "long.mp4", numbered_frames(600, width=64, height=48), fps=1)

@@ -495,6 +495,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changed", "said"), BAD)
 def test_requests_that_make_no_sense(
     changed: dict[str, object], said: str, originals: Path, tmp_path: Path

@@ -200,6 +200,7 @@ def _wait_for_the_others(job: Any, alive: Callable[[], None]) -> Iterator[Messag
     return answer(job, alive)
 
 
+@pytest.mark.slow
 def test_samples_come_in_order_and_not_too_far_ahead(videos: list[Path], tmp_path: Path) -> None:
     paths = [Path(os.path.realpath(path)) for path in videos]
     links = [tmp_path / path.name for path in paths]

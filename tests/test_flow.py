@@ -59,6 +59,7 @@ def test_known_translations(method: str, u: int, v: int) -> None:
     assert np.abs(inside - (u, v)).mean() < 0.2
 
 
+@pytest.mark.slow
 @both
 def test_a_clip_is_its_pairs_and_the_same_again(method: str) -> None:
     frames = np.stack([*moved(2, 1), texture(HEIGHT, WIDTH, seed=1), moved(0, 0)[0]])[:, :32, :40]

@@ -316,6 +316,7 @@ def grouped_pool(folder: Path, train: int, test: int) -> tuple[PlantedPool, Labe
     return planted, replace(planted.labels, videos=videos, grouping=Grouping("person"))
 
 
+@pytest.mark.slow
 def test_selection_by_group(tmp_path: Path) -> None:
     planted, labels = grouped_pool(tmp_path, 60, 40)
     config = configure("selector", {"models": planted.models})

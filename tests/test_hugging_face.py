@@ -107,6 +107,7 @@ def expected_of(kind: str, model: Any, x: Tensor) -> tuple[Tensor, Tensor | None
 KINDS = ("videomae", "videomae-first-token", "videomae-pretrained", "timesformer", "vjepa2", "clip", "siglip")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_are_what_transformers_computes(kind: str, tmp_path: Path) -> None:
     model, folder = saved(kind, tmp_path)

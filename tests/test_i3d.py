@@ -235,6 +235,7 @@ def test_the_whole_network_is_the_reference(
     assert expected.std() > 0.1  # neither dead nor blown up
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_features_alone_are_those_of_the_pair_and_clips_do_not_mix() -> None:
     x = clip(2, 2, 9, 193, 193)
@@ -244,6 +245,7 @@ def test_features_alone_are_those_of_the_pair_and_clips_do_not_mix() -> None:
     torch.testing.assert_close(small().forward_features(x[1:]), features[1:], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_bfloat16_and_channels_last() -> None:
     x = clip(1, 2, 9, 193, 193)

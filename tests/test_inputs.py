@@ -96,6 +96,7 @@ def test_a_name_that_is_taken_for_an_option(
     assert result.exit_code == 2 and result.stderr.splitlines()[-1].startswith("Error: No such option")
 
 
+@pytest.mark.slow
 def test_names_that_begin_with_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "-x.mp4", numbered_frames(3), fps=3)

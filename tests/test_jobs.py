@@ -398,6 +398,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         Claims(tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_progress_adds_up_over_jobs(videos: Path, tmp_path: Path) -> None:
     reports: list[tuple[int, int]] = []
 

@@ -135,6 +135,7 @@ def test_code_in_a_package_of_weights_is_refused(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "it ran").exists()
 
 
+@pytest.mark.slow
 def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def files(package: str) -> None:
         raise metadata.PackageNotFoundError(package)

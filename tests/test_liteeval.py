@@ -321,6 +321,7 @@ def gradcheck(function: Callable[..., Any], *inputs: Tensor) -> None:
     assert torch.autograd.gradcheck(function, tuple(x.detach().double().requires_grad_() for x in inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sync", [True, False])
 def test_recurrence_gradcheck(sync: bool) -> None:
     """Finite differences of every output by every input. Gates are relaxed: a hard gate has no derivative."""

@@ -281,6 +281,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_run_comes_to_the_same_bits(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"budget": 25, "epochs": 3, "selector_input": "features+activations"}
     whole = planted.select("whole", **settings)
@@ -306,6 +307,7 @@ def failing_at(number: int, function: Callable[..., Any]) -> Callable[..., Any]:
     return replaced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -327,6 +329,7 @@ def test_other_ways(change: dict[str, Any], planted: Planted) -> None:
     assert found.details()["share"] == pytest.approx(usage)
 
 
+@pytest.mark.slow
 def test_several_classes_a_video(tmp_path: Path) -> None:
     several = plant(tmp_path, several=True)
     found = several.select("selector", budget=25)
@@ -371,6 +374,7 @@ def label_file(planted: Planted) -> None:
     (planted.folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("label_file")
 def test_what_is_printed(planted: Planted, tmp_path: Path) -> None:
     # Labels of a file differ from planted ones in nothing that decides a run.
@@ -408,6 +412,7 @@ def test_settings_that_make_no_sense(change: dict[str, Any], message: str, plant
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_runs_that_it_cannot_be_built_on(planted: Planted, tmp_path: Path) -> None:
     cache, labels = planted.cache, planted.labels
     motion, both, other, few = (tmp_path / name for name in ("unfinished", "both", "other", "few"))
@@ -431,6 +436,7 @@ def test_runs_that_it_cannot_be_built_on(planted: Planted, tmp_path: Path) -> No
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_other_weights_are_another_run(run: Run, planted: Planted, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(planted.models["motion"].folder, moved)

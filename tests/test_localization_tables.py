@@ -418,6 +418,7 @@ SELECTOR = (
 )
 
 
+@pytest.mark.slow
 def test_a_table_of_ones_own(planted: tuple[Path, LabelSet], tmp_path: Path) -> None:
     """Detection mAP as a measure, with intervals; rows of a family without it would have an empty cell."""
     folder = table_folder(tmp_path / "mine", rgb=WTALC_RGB, flow=WTALC_FLOW, selector=SELECTOR)

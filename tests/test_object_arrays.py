@@ -67,6 +67,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(elements=st.lists(VALUES, max_size=4), protocol=st.sampled_from((2, 3, 4)))
 def test_reads_what_was_saved(tmp_path: Path, elements: list[object], protocol: int) -> None:
@@ -256,6 +257,7 @@ def test_places_of_the_memo_cost_what_they_hold(tmp_path: Path, index: int) -> N
     assert alike(read, objects(None)) and peak < 1 << 20
 
 
+@pytest.mark.slow
 def test_lists_that_are_deep_or_hold_themselves(tmp_path: Path) -> None:
     deep = array_of(ONE, OBJECT, b"]" * 100_000 + b"a" * 99_999)
     (element,) = read_object_array(write(tmp_path / "a.npy", deep))

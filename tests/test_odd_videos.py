@@ -138,6 +138,7 @@ def test_cut_out_of_open_groups(tmp_path: Path, suffix: str, group: int) -> None
     assert shown[0] == 24 * group and np.diff(shown).tolist() == [25] * (len(shown) - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "options"),
     [
@@ -235,6 +236,7 @@ def test_pauses_of_a_recording(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- one picture whatever the decoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(193, 129), (192, 129), (193, 128)])
 @pytest.mark.parametrize(("codec", "suffix"), [("libvpx-vp9", "mp4"), ("libvpx", "webm"), ("mpeg4", "mp4")])
 def test_odd_sizes_of_subsampled_chroma(
@@ -246,6 +248,7 @@ def test_odd_sizes_of_subsampled_chroma(
     assert_as_plain(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 @pytest.mark.parametrize("order", ["tff", "bff"])
 def test_interlaced(tmp_path: Path, suffix: str, order: str) -> None:

@@ -150,6 +150,7 @@ def test_a_session_says_what_the_batch_model_says(
         )
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     data=st.data(),

@@ -85,6 +85,7 @@ def evaluated(name: str, runs: Path, planted: Data, **more: Any) -> Evaluated:
 # --- curves ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_a_curve_rises_in_cost_and_leaves_the_method_as_it_was(name: str, runs: Path, planted: Data) -> None:
     method, data = loaded(name, runs, planted)
@@ -101,6 +102,7 @@ def test_a_curve_rises_in_cost_and_leaves_the_method_as_it_was(name: str, runs: 
     assert all(point.predictions.video_ids == data.evaluation.ids for point in curve.points)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["liteeval", "liteeval-rl"])
 def test_gates_are_set_to_usages_of_the_calibration_videos(name: str, runs: Path, planted: Data) -> None:
     method, data = loaded(name, runs, planted)
@@ -110,6 +112,7 @@ def test_gates_are_set_to_usages_of_the_calibration_videos(name: str, runs: Path
     assert np.all(np.diff([point.value for point in curve.points]) <= 0)  # thresholds
 
 
+@pytest.mark.slow
 def test_random_gates_are_drawn_as_often_as_in_its_evaluation(runs: Path, planted: Data) -> None:
     method, data = loaded("random-gating", runs, planted)
     curve = method.operating_curve(data.evaluation, data.train, device=CPU)
@@ -161,6 +164,7 @@ def test_thresholds_are_spread_over_the_frames_that_they_add() -> None:
 # --- a point that is asked for ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS)
 @pytest.mark.parametrize("kind", ["usage", "budget"])
 def test_an_agent_is_moved_to_a_usage_or_a_budget(

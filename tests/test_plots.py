@@ -84,6 +84,7 @@ def plain(figure: Figure) -> list[str]:
     return [text.get_text().replace(r"\$", "$") for text in texts(figure)]
 
 
+@pytest.mark.slow
 def test_figure_2_has_every_curve() -> None:
     figure, boxes = curves.draw_against_cost(LINES, title="Fig. 2", subtitle="labels.csv")
     (axes,) = figure.axes

@@ -106,6 +106,7 @@ def test_without_onednn_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None
     assert type(module) is nn.Conv2d
 
 
+@pytest.mark.slow
 @needs_onednn
 def test_a_backbone_leaves_no_convolution_to_blas(one_thread: None) -> None:
     backbone = Backbone(parse_stream("timm:resnet50@96"), weights="random:0", device=CPU)

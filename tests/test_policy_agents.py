@@ -96,6 +96,7 @@ def batch_of(method: Method, lengths: Sequence[int], *, several: bool = False) -
 # --- they learn ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_frame_glimpse_goes_where_the_class_is_shown(seed: int, tmp_path: Path) -> None:
     """A look at any frame says at which end the class is shown; the first two looks would both miss it."""
@@ -108,6 +109,7 @@ def test_frame_glimpse_goes_where_the_class_is_shown(seed: int, tmp_path: Path) 
     assert run.result.metrics["fine_features_mean"] <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_fast_forward_jumps_to_where_the_class_is_shown_and_stops(seed: int, tmp_path: Path) -> None:
     """The first frame says whether the class is shown 4 or 8 frames later, and nowhere else."""
@@ -135,6 +137,7 @@ def test_liteeval_rl_looks_where_it_pays(seed: int, tmp_path: Path) -> None:
     assert said.usage[0, ~readable].mean() > said.usage[0, readable].mean()
 
 
+@pytest.mark.slow
 def test_a_higher_price_buys_fewer_frames(tmp_path: Path) -> None:
     data = write_signposts(tmp_path / "cache", one_jump_away)
     configs = {price: configure("fast-forward", CONFIG, epochs=20, frame_price=price) for price in (0.0, 1.0)}

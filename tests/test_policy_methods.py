@@ -93,6 +93,7 @@ def runs(planted: tuple[FeatureCache, LabelSet], tmp_path_factory: pytest.TempPa
     return {name: run_method(config_of(name), *planted, folder / name, device="cpu") for name in CLASSIFIERS}
 
 
+@pytest.mark.slow
 def test_methods_are_imported_when_they_are_asked_for() -> None:
     """`policy.runs` itself imports no family, and knows the names."""
     code = "import sys, policy.runs; print(*(name for name in sys.modules if name.startswith('policy.')))"
@@ -478,6 +479,7 @@ def test_several_classes_per_video(name: str, planted: tuple[FeatureCache, Label
     assert 0 < run.result.metrics["mean_average_precision"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_single_label_on_several_classes_per_video(
     name: str, planted: tuple[FeatureCache, LabelSet], tmp_path: Path

@@ -249,6 +249,7 @@ def used(model: LiteEval, videos: VideoSet, threshold: float) -> float:
     return usage
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(gamma=st.floats(0, 1), seed=st.integers(0, 100))
 def test_a_threshold_for_a_usage_against_brute_force(gamma: float, seed: int, data: Dataset) -> None:
@@ -266,6 +267,7 @@ def test_a_threshold_for_a_usage_against_brute_force(gamma: float, seed: int, da
     assert abs(used(model, data.train, found) - gamma) <= max(best, 1e-3 * gamma) + 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("gamma", [0.03, 0.2, 0.6])
 def test_a_threshold_for_a_usage_where_the_state_matters(gamma: float, seed: int, data: Dataset) -> None:

@@ -202,6 +202,7 @@ def opened_rows(answer: Answer) -> list[int]:
     return [row for step in answer.steps if step.stream == DEAR for row in step.rows.tolist()]
 
 
+@pytest.mark.slow
 def test_liteeval_answers_as_in_its_cache(collection: Collection, liteeval: Run) -> None:
     predicted = liteeval.predictions()
     sources = [collection.source(video) for video in predicted.video_ids]
@@ -224,6 +225,7 @@ MODELS = (CHEAP, DEAR)
 POOL: dict[str, Any] = {"models": MODELS, "heads": "linear", "folds": 2, "epochs": 3, "batch": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -338,6 +340,7 @@ def test_localizers_find_what_they_find_in_their_cache(
 # ------------------------------------------------------------------------------------------------ what is written
 
 
+@pytest.mark.slow
 def test_what_is_written(collection: Collection, liteeval: Run, tmp_path: Path) -> None:
     out, trace = tmp_path / "out.csv", tmp_path / "trace.jsonl"
     ran = command(liteeval, collection.videos, out, "--top", "1", "--trace", trace, "--json")
@@ -390,6 +393,7 @@ def test_one_after_another_as_many_together(collection: Collection, liteeval: Ru
 # -------------------------------------------------------------------------------------------------- what it takes
 
 
+@pytest.mark.slow
 def test_seconds_are_counted_where_they_are_spent(
     collection: Collection, liteeval: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,6 +428,7 @@ def test_the_last_line_says_what_took_the_time(collection: Collection, liteeval:
 # --------------------------------------------------------------------------------------------- only what is wanted
 
 
+@pytest.mark.slow
 def test_only_wanted_rows_are_computed(collection: Collection, liteeval: Run) -> None:
     session = open_session(liteeval.folder)
     backbones = engine_for(session)
@@ -509,6 +514,7 @@ def test_a_video_does_not_wait_until_another_ends(
     assert rows == [(1, SECONDS["v00"]), (0, 60)]
 
 
+@pytest.mark.slow
 def test_a_policy_that_stops_early_decodes_less(tmp_path: Path) -> None:
     write_video(tmp_path / "long.mp4", numbered_frames(60 * FPS), fps=FPS)
     spec = Backbone(parse_stream(STREAMS[CHEAP]), weights="random:0", device=CPU).spec
@@ -541,6 +547,7 @@ def test_few_frames_of_a_long_video_are_kept(collection: Collection, liteeval: R
         np.testing.assert_allclose(tight.probabilities, usual.probabilities, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["both", "selector"])
 def test_what_is_no_more_there_is_decoded_again(
     collection: Collection, localizers: Mapping[str, Run], name: str
@@ -714,7 +721,7 @@ def test_other_content_in_the_output(
         assert (tmp_path / "notes.txt").read_text() == text
         if text.endswith("\n"):
             assert "is no trace" in command(liteeval, one, out, "--trace", tmp_path / "notes.txt").error
-    assert "cannot be read or written" in command(liteeval, one, tmp_path / "none" / "out.csv").error
+    assert "there is no folder" in command(liteeval, one, tmp_path / "none" / "out.csv").error
     shutil.copy(videos / "v01.mp4", one)
     ran = command(liteeval, one, out)
     assert ran.code == 1 and "v00: the output has it already, of a file with another content" in ran.err
@@ -789,6 +796,7 @@ def test_a_broken_video_is_named_and_the_others_are_done(
     assert command(liteeval, videos, out).code == 1  # it is not what was asked for now
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "how"),
     [

@@ -240,6 +240,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ids
 
 
+@pytest.mark.slow
 def test_what_failed_is_known_to_the_next_call(
     collection: Collection, liteeval: Run, videos: Path, tried: list[str], tmp_path: Path
 ) -> None:
@@ -330,6 +331,7 @@ class Picky(Hasty):
         super().begin(spans_s, video_id=video_id)
 
 
+@pytest.mark.slow
 def test_a_video_shorter_than_a_clip(tmp_path: Path) -> None:
     """It has one row, as in the cache, whose last frame stays on screen; unless the policy wants more."""
     write_video(tmp_path / "short.mp4", numbered_frames(3), fps=FPS)
@@ -344,6 +346,7 @@ def test_a_video_shorter_than_a_clip(tmp_path: Path) -> None:
             assert isinstance(outcome, Answer) and [len(step.rows) for step in outcome.steps] == [1]
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_finite_fail_their_video_alone(collection: Collection) -> None:
     spec = Backbone(parse_stream(test_run_policy.STREAMS[CHEAP]), weights="random:0", device=CPU).spec
     session = Hasty(spec, 3)

@@ -60,6 +60,7 @@ def trained(data: Data, folder: Path, **more: Any) -> tuple[ConfidenceExit, Pred
     return method, run.predictions()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -229,6 +230,7 @@ def test_one_fit_has_many_budgets(small: Data, tmp_path: Path) -> None:
     assert np.array_equal(ledgers[-1]["fine_224"][0], looked_at * 7_800_000_000)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_moved(small: Data, tmp_path: Path) -> None:
     trained(small, tmp_path / "run", further_streams=("coarse_112",))
     least = evaluate_run(tmp_path / "run", *small, target=OperatingTarget("threshold", 1e6))

@@ -400,6 +400,7 @@ def test_one_training_has_many_budgets(small: Data, trained: Path) -> None:
     assert (first.fine_rows == 1).all() and (last.fine_rows[0] == np.minimum(last.lengths, 7)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["usage", "budget"])
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9, 1.0])
 def test_a_target_is_kept_and_nearly_spent(kind: Any, share: float, small: Data, trained: Path) -> None:

@@ -102,6 +102,7 @@ def test_changes_row_by_row() -> None:
     assert network.saliency(still).tolist() == [0.0] * 5 and network.chosen(still).tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -347,6 +348,7 @@ def test_one_training_has_many_budgets(name: str, small: Data, tmp_path: Path) -
     assert gates[-1].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["usage", "budget"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("name", BOTH)
@@ -370,6 +372,7 @@ def test_a_target_is_kept_and_as_many_rows_as_it_pays_for(
         method.move_to(OperatingTarget(kind, 0.01), [(method, videos)], CPU)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 2.5, -1.0])
 def test_k_is_a_whole_number(value: float, small: Data, tmp_path: Path) -> None:
     trained("motion-difference", small, tmp_path / "run")

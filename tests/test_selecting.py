@@ -36,6 +36,7 @@ def open_selector(folder: Path) -> SelectorSession:
     return session
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -63,6 +64,7 @@ def test_it_chooses_as_the_run(change: dict[str, Any], pool: PlantedPool, tmp_pa
         assert selector.choose(said) == expected
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_told(pool: PlantedPool, tmp_path: Path) -> None:
     run_method(CONFIG, pool.cache, pool.labels, tmp_path / "run", device="cpu")
     with pytest.raises(ValueError, match="this selector looks at probabilities of m0: give them"):

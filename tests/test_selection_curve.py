@@ -12,6 +12,7 @@ from policy.selection.curve import SelectionCurve
 from tests.pool_tables import averaged, random_choices, random_table
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), models=st.integers(1, 5), multi_label=st.booleans())
 def test_sets_of_models(seed: int, models: int, multi_label: bool) -> None:

@@ -143,6 +143,7 @@ def test_terminal(finished: tuple[Path, dict[str, Any]], width: int) -> None:
         assert rows[title][:2] == [f"{point['gflops']:.2f}", f"{100 * height:.1f}"]
 
 
+@pytest.mark.slow
 def test_several_classes(planted: tuple[Path, PlantedPool], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "MOST_POINTS", 5)
     folder, _ = planted

@@ -147,6 +147,7 @@ def test_table_1_is_its_runs(made: Path) -> None:
     assert float(table["oracle"]["top1_percent"]) >= float(ours["top1_percent"])
 
 
+@pytest.mark.slow
 def test_table_1_needs_no_operating_point(cache: Path, made: Path) -> None:
     """Without a data set, a budget or a threshold it is 1/N, which one of N confidences always reaches."""
     said = tables(cache, "selection-1", "--model", "m0", "--model", "m2", "--runs", made / "runs")
@@ -339,6 +340,7 @@ def test_all_formats(made: Path) -> None:
         assert name in page
 
 
+@pytest.mark.slow
 def test_a_pool_of_one_s_own(cache: Path, tmp_path: Path) -> None:
     """In any order; no clock knows these networks, and nothing is made up."""
     given = ("--model", "m3", "--model", "m1", "--seeds", 1, "--runs", tmp_path / "runs", "--json")
@@ -438,6 +440,7 @@ def test_tables_are_sound(name: str) -> None:
         assert selecting(one).models == tuple(PAPERS) and one.config.lr_drop
 
 
+@pytest.mark.slow
 def test_others_are_trained_where_the_cache_has_their_streams(cache: Path, tmp_path: Path) -> None:
     others = ["--substitute", "mobilenetv2_112=m0", "--substitute", "resnet101_224=m3"]
     where = ("--runs", tmp_path / "runs", "--out", tmp_path / "out/selection-1")
@@ -508,6 +511,7 @@ def write_own(folder: Path, row: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_table_of_one_s_own(cache: Path, tmp_path: Path) -> None:
     """With a row of each kind: what chooses has its own command's defaults, the other those of all."""
     mine = write_own(tmp_path / "mine", OWN)

@@ -135,6 +135,7 @@ def test_the_answer_begins_as_the_mean_of_what_is_said() -> None:
 # --- the method, as it is deployed ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["learned", "largest", "mean"])
 def test_decisions_answers_and_costs_against_a_loop(
     kind: SelectorAnswer, small: PlantedPool, tmp_path: Path
@@ -196,6 +197,7 @@ def test_a_curve_goes_from_the_first_model_alone_to_where_nothing_costs(
     assert curve.gflops[0] == pytest.approx((table.macs[:, 0].mean() + method.model.macs) / 1e9)
 
 
+@pytest.mark.slow
 def test_of_two_prices_one_is_above_all_and_one_is_none(small: PlantedPool, tmp_path: Path) -> None:
     method = trained(CONFIG, small, tmp_path / "run")
     data = open_data(CONFIG, small.cache, small.labels)
@@ -210,6 +212,7 @@ def held_out(method: SelectorCascade, data: Dataset) -> list[tuple[SelectorCasca
     return [(one, videos) for one, videos in parts if isinstance(one, SelectorCascade)]
 
 
+@pytest.mark.slow
 def test_a_budget_sets_the_price_on_the_training_videos(small: PlantedPool, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=40, budget=5.0)
     method = trained(config, small, tmp_path / "run")
@@ -245,6 +248,7 @@ def test_what_cannot_be_first(small: PlantedPool, tmp_path: Path) -> None:
     assert (first.curve(data.evaluation, CPU).ran & 2).all()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_comes_to_the_same_bits(small: PlantedPool, tmp_path: Path) -> None:
     class Stop(Exception):
         pass

@@ -220,6 +220,7 @@ def write_labels(data: Dataset, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_on_the_command_line(tmp_path: Path) -> None:
     labels = write_labels(featured(tmp_path / "cache"), tmp_path / "labels.csv")
 

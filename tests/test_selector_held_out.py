@@ -126,6 +126,7 @@ def test_a_run_depends_on_what_the_folds_hold(pool: Path) -> None:
     assert set(data.held_out) == {"even", "odd"}
 
 
+@pytest.mark.slow
 def test_that_models_know_the_training_videos_is_said(pool: Path, tmp_path: Path) -> None:
     (line,) = [line for line in notes(pool, tmp_path / "plain") if "optimistic" in line]
     right = 100 * often(0.5, 1)[TRAIN:].mean()
@@ -136,6 +137,7 @@ def test_that_models_know_the_training_videos_is_said(pool: Path, tmp_path: Path
     assert not [line for line in folded if "optimistic" in line]
 
 
+@pytest.mark.slow
 def test_columns_without_names(tmp_path: Path) -> None:
     """In sorted order, and said to be; in another one it shows in the accuracy, until a file says which it is."""
     write(tmp_path, "small", often(0.7))

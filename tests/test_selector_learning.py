@@ -47,6 +47,7 @@ def trained(pool: PlantedPool, folder: Path, **change: Any) -> tuple[Selector, S
     return method, method.curve(data.evaluation, torch.device("cpu"), points=200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "least"),
     [
@@ -64,6 +65,7 @@ def test_nearly_all_of_what_an_informed_choice_gains(
     assert pool.gain(curve) >= least
 
 
+@pytest.mark.slow
 def test_what_the_threshold_gains(pool: PlantedPool, tmp_path: Path) -> None:
     """The rule of Sec. 3.4 is well above random, and well below the price: see `policy.selection.rule`."""
     method, curve = trained(pool, tmp_path / "run")
@@ -78,6 +80,7 @@ def test_what_the_threshold_gains(pool: PlantedPool, tmp_path: Path) -> None:
     assert area_between((curve.gflops, curve.top1), (pool.gflops, table.correct.mean(axis=0))) > 0.02
 
 
+@pytest.mark.slow
 def test_knowing_nothing_gains_nothing(pool: PlantedPool, tmp_path: Path) -> None:
     """The measure itself: a selector that sees a feature of no use."""
     _, curve = trained(pool, tmp_path / "run", target="loss", selector_input="features")

@@ -125,6 +125,7 @@ def test_weights_are_those_of_most_likelihood() -> None:
 # --- the methods ---
 
 
+@pytest.mark.slow
 def test_decisions_and_costs_against_a_loop(few: PlantedPool, tmp_path: Path) -> None:
     method = trained(CASCADE, few, tmp_path / "run")
     assert isinstance(method, SelectorCascade)
@@ -211,6 +212,7 @@ def notes(cache: FeatureCache, pool: PlantedPool, folder: Path) -> tuple[Run, li
     return run_method(config, cache, pool.labels, folder, device="cpu", listener=Listener(told.append)), told
 
 
+@pytest.mark.slow
 def test_scores_of_other_scales_decide_the_same(few: PlantedPool, tmp_path: Path) -> None:
     """Sums over 100 frames, log-probabilities and logits: only float16 tells them apart."""
     plain, told = notes(few.cache, few, tmp_path / "plain")
@@ -228,6 +230,7 @@ def test_scores_of_other_scales_decide_the_same(few: PlantedPool, tmp_path: Path
     assert (ours.ledger.total == theirs.ledger.total).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_cascades_that_are_compared_have_fitted_temperatures_whatever_decides(
     few: PlantedPool, tmp_path: Path
 ) -> None:
@@ -244,6 +247,7 @@ def test_cascades_that_are_compared_have_fitted_temperatures_whatever_decides(
     assert curves[1] == curves[0] and curves[2] == curves[0]
 
 
+@pytest.mark.slow
 def test_models_that_say_nothing_new_are_named(few: PlantedPool, tmp_path: Path) -> None:
     twin = np.stack([np.asarray(few.cache["m0"][video].scores, np.float64)[0] for video in few.cache["m0"]])
 
@@ -257,6 +261,7 @@ def test_models_that_say_nothing_new_are_named(few: PlantedPool, tmp_path: Path)
     assert not run.predictions().ledger["m2"].any()
 
 
+@pytest.mark.slow
 def test_a_fold_without_a_class_and_a_class_of_one_video(few: PlantedPool, tmp_path: Path) -> None:
     seen: set[str] = set()
     videos = []

@@ -160,6 +160,7 @@ def test_a_model_outside_the_pool_is_charged(planted: PlantedPool, tmp_path: Pat
     assert np.array_equal(curve.macs[point], said.ledger.total[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{}, {"when_none": "most-confident"}, {"rule": "price", "threshold": 0.02}]
 )
@@ -197,6 +198,7 @@ def test_without_a_threshold_some_model_always_clears(planted: PlantedPool, tmp_
     assert (said[np.arange(len(said)), chosen] >= 1 / said.shape[1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{}, {"rule": "price"}, {"target": "loss"}])
 @pytest.mark.parametrize("budget", [0.7, 3.0, 100.0])
 def test_a_budget_holds_on_training_videos_that_are_held_out(
@@ -255,12 +257,14 @@ def run_of(config: RunConfig, pool: PlantedPool, folder: Path) -> dict[str, byte
     return {name: (folder / name).read_bytes() for name in ("model.safetensors", "predictions.npz")}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(planted: PlantedPool, tmp_path: Path) -> None:
     first, again = (run_of(CONFIG, planted, tmp_path / name) for name in ("a", "b"))
     assert first == again
     assert run_of(replace(CONFIG, seed=1), planted, tmp_path / "c") != first
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on(planted: PlantedPool, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
@@ -325,6 +329,7 @@ def several_labels(folder: Path) -> tuple[FeatureCache, LabelSet]:
     return FeatureCache(folder), LabelSet(Path("labels.csv"), tuple(videos))
 
 
+@pytest.mark.slow
 def test_several_classes_per_video(tmp_path: Path) -> None:
     """Probabilities are sigmoids, losses binary cross-entropy; the selector finds out which videos are hard."""
     cache, labels = several_labels(tmp_path / "cache")
@@ -393,6 +398,7 @@ def test_a_budget_that_is_too_small_is_told_before_training(planted: PlantedPool
     assert selector(planted, tmp_path / "run", "--budget", "3").exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_learning_rate_falls_with_the_epochs(planted: PlantedPool, tmp_path: Path) -> None:
     """Sec. 4.1: at epochs 2 and 4 of 5."""
     for epochs, drops in ((5, [2, 4]), (10, [4, 8]), (1, [])):

@@ -64,6 +64,7 @@ def pool(folder: Path, *, shifted: bool, train: int = 330, test: int = 90) -> tu
     return FeatureCache(folder), LabelSet(Path("labels.csv"), videos)
 
 
+@pytest.mark.slow
 def test_the_perceptron_where_it_is_better(tmp_path: Path) -> None:
     cache, labels = pool(tmp_path / "cache", shifted=True)
     lines: list[str] = []
@@ -93,6 +94,7 @@ def test_the_perceptron_where_it_is_better(tmp_path: Path) -> None:
     assert session.probabilities.argmax() == 0  # what the small model calls b is a
 
 
+@pytest.mark.slow
 def test_regressions_where_the_perceptron_is_no_better(tmp_path: Path) -> None:
     cache, labels = pool(tmp_path / "cache", shifted=False)
     lines: list[str] = []
@@ -104,6 +106,7 @@ def test_regressions_where_the_perceptron_is_no_better(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run.predictions().scores, plain.predictions().scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"answer": "weighted"}, {}], ids=["answer", "few videos"])
 def test_what_is_not_tried(change: dict[str, str], tmp_path: Path) -> None:
     cache, labels = pool(tmp_path / "cache", shifted=True, train=330 if change else 60)
@@ -117,6 +120,7 @@ def test_what_is_not_tried(change: dict[str, str], tmp_path: Path) -> None:
     assert too_few(299, 3) and not too_few(300, 3)
 
 
+@pytest.mark.slow
 def test_a_damaged_or_stale_choice(tmp_path: Path) -> None:
     cache, labels = pool(tmp_path / "cache", shifted=True, train=60)
     run = run_method(CONFIG, cache, labels, tmp_path / "run", device="cpu")

@@ -322,6 +322,7 @@ def test_uniform_averages_the_class_scores_of_its_stream(
         session.take(np.zeros((1, DIM)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -368,6 +369,7 @@ def test_a_pool_answers_as_its_run(
     assert len(ran) > 1
 
 
+@pytest.mark.slow
 def test_the_answer_of_a_selector_at_any_time(pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
     for coarse in ("m0", "other"):
         folder = tmp_path / coarse
@@ -422,6 +424,7 @@ def test_it_does_not_matter_how_many_rows_come_at_a_time(
     assert parts.macs_by_name == whole.macs_by_name
 
 
+@pytest.mark.slow
 def test_what_a_pool_cannot_take(pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
     run_method(SELECTOR, *pool, tmp_path / "run", device="cpu")
     session = open_session(tmp_path / "run")
@@ -448,6 +451,7 @@ def test_what_a_pool_cannot_take(pool: tuple[FeatureCache, LabelSet], tmp_path: 
         session.take(scores=scores[:3])
 
 
+@pytest.mark.slow
 def test_choose_takes_probabilities(pool: tuple[FeatureCache, LabelSet], tmp_path: Path) -> None:
     run_method(replace(SELECTOR, coarse="other"), *pool, tmp_path / "one", device="cpu")
     run_method(replace(SELECTOR, multi_label=True), *pool, tmp_path / "several", device="cpu")
@@ -472,6 +476,7 @@ def test_choose_takes_probabilities(pool: tuple[FeatureCache, LabelSet], tmp_pat
         several.choose(np.array([[1.5, 0, 0, 0, 0]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CASCADE, replace(SELECTOR, heads="linear", folds=2)])
 def test_a_run_that_kept_too_little(
     config: RunConfig, pool: tuple[FeatureCache, LabelSet], tmp_path: Path

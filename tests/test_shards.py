@@ -156,6 +156,7 @@ def test_rows_are_views_of_the_file(tmp_path: Path) -> None:
     assert isinstance(base, np.memmap)
 
 
+@pytest.mark.slow
 def test_more_shards_than_file_descriptors(tmp_path: Path) -> None:
     spec = make_spec(classes=2)
     write_stream(tmp_path, spec, {f"v{i:03d}": 2 for i in range(120)}, shard_size=1)

@@ -131,6 +131,7 @@ def promise_more(path: Path) -> None:
     path.write_text(json.dumps({**content, "biases": biases.tolist(), "start": 0, "price": 0.003}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["liteeval", "frame-exit", "lstm"])
 def test_sessions_go_on_together_as_they_do_alone(name: str, runs: Runs, tmp_path: Path) -> None:
     run = runs.of(name)
@@ -159,6 +160,7 @@ def invoke(*words: object) -> Any:
     return CliRunner().invoke(train_policy, [*map(str, words)])
 
 
+@pytest.mark.slow
 def test_the_command_says_what_sharing_gains(runs: Runs, tmp_path: Path) -> None:
     run, out = runs.of("frame-exit"), tmp_path / "out"
     data = ("--cache", runs.folder / "cache", "--labels", runs.folder / "labels.csv")
@@ -184,6 +186,7 @@ def test_the_command_says_what_sharing_gains(runs: Runs, tmp_path: Path) -> None
     assert shared.probabilities[places] == pytest.approx(judged.class_probabilities, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_gain_is_over_the_hull_of_the_policy_itself(runs: Runs) -> None:
     """In plain loops: of bootstrap samples, too, and by scipy's hull."""
     from scipy.spatial import ConvexHull
@@ -257,6 +260,7 @@ def test_another_operating_point_ends_the_sharing(runs: Runs, tmp_path: Path) ->
     assert not (tmp_path / "moved" / SHARING).exists() and (shared / SHARING).exists()
 
 
+@pytest.mark.slow
 def test_a_lost_file_is_missed(runs: Runs, tmp_path: Path) -> None:
     run, out = runs.of("frame-exit"), tmp_path / "out"
     runs.shared(run, runs.between(run, 0.2), out=out)
@@ -274,6 +278,7 @@ def test_a_lost_file_is_missed(runs: Runs, tmp_path: Path) -> None:
         open_session(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "path"),
     [("{}", SHARING), ('{"values": [1]}', SHARING), ("[", SHARING), ('{"values": "no"}', SHARING)],

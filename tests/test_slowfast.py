@@ -88,11 +88,13 @@ def test_classifier_drops_features_in_training() -> None:
     assert torch.equal(classifier(positions), classifier(positions))
 
 
+@pytest.mark.slow
 def test_begins_as_released() -> None:
     torch.manual_seed(0)
     assert_initialised_alike(SlowFast(), reference())
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_runs_in_bfloat16_and_channels_last_whether_with_logits_or_without() -> None:
     ours, _ = pair()

@@ -215,6 +215,7 @@ def test_other_features_retrain_everything(made: tuple[Path, Result], tmp_path: 
     assert result.stderr.count(": trained in ") == len(METHODS) and "reused" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_stopped_table_goes_on(
     cache: Path, made: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -491,6 +492,7 @@ def test_dataset_sets_what_was_not_given(cache: Path, tmp_path: Path) -> None:
     assert "45,611 training and 45,612" in " ".join(result.stdout.split())
 
 
+@pytest.mark.slow
 def test_skip_missing_judges_all_rows_on_the_same_videos(cache: Path, tmp_path: Path) -> None:
     from cache_schema import FeatureCache, write_shard
 
@@ -600,6 +602,7 @@ def test_a_run_of_another_version_is_named(
     assert f"{name}: not a {name[:6]} of this version; delete the run folder" in line
 
 
+@pytest.mark.slow
 def test_progress_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

@@ -91,6 +91,7 @@ def told(result: Result) -> str:
     return last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(TABLES)[1:])  # the first is tests/test_tables.py
 def test_every_table_runs_to_the_end(name: str, cache: Path, runs: Path, tmp_path: Path) -> None:
     sizes = (4, 512) if name == "liteeval-9" else (4, 8)
@@ -235,6 +236,7 @@ def test_a_table_stopped_between_views_goes_on(
     assert result.stderr.count("evaluated online") == 4 and made[0] not in result.stderr
 
 
+@pytest.mark.slow
 def test_intervals_are_of_all_seeds_and_kept(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,6 +431,7 @@ def test_narrow_terminals_put_the_paper_below() -> None:
     assert sum(line.startswith("Coarse only") for line in narrow) == 1
 
 
+@pytest.mark.slow
 def test_an_unreachable_scheduler(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "_TIMEOUT_S", 1)
     line = told(call("liteeval-8", cache, "--runs", tmp_path / "runs", "--scheduler", "tcp://127.0.0.1:9"))

@@ -542,6 +542,7 @@ def test_sixty_classes(run: Run, tmp_path: Path) -> None:
     assert cut_off(timeline.draw(shown.timeline).figure) == []
 
 
+@pytest.mark.slow
 def test_ids_stay_text(run: Run, tmp_path: Path) -> None:
     ids = np.array(HOSTILE[:3] + HOSTILE[4:6])
     folder = altered(run, tmp_path / "hostile", video_ids=ids)

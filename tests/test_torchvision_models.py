@@ -44,6 +44,7 @@ def features_and_scores(model: Any, classifier: str, x: Tensor) -> tuple[Tensor,
     return inputs[0], scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stream", "classifier", "options"),
     [

@@ -187,6 +187,7 @@ def test_the_same_seed_tries_the_same(planted: Path, tmp_path: Path) -> None:
     assert not [values for values in tried[0] if values in tried[1]]
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_with_more_trials(planted: Path, tmp_path: Path) -> None:
     options = [*LSTM, "--validation", "0.3", "--out", tmp_path / "study"]
     few = found(planted, *options, "--trials", "3")
@@ -426,6 +427,7 @@ def test_on_a_dask_cluster(planted: Path, tmp_path: Path) -> None:
     assert [trial["state"] for trial in answer["trials"]] == ["complete"] * 3
 
 
+@pytest.mark.slow
 def test_minutes(planted: Path, tmp_path: Path) -> None:
     options = [*LSTM, "--validation", "0.3", "--minutes", "0.02", "--out", tmp_path / "study"]
     answer = found(planted, *options)
@@ -532,6 +534,7 @@ def test_without_optuna(planted: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert "pip install '.[tune]' in the checkout" in line
 
 
+@pytest.mark.slow
 def test_optuna_is_loaded_by_tuning_alone() -> None:
     code = "import sys, policy.cli.train_policy, policy.runs; assert not {'optuna'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})

@@ -93,6 +93,7 @@ def surprise(said: Predictions, multi_label: bool) -> float:
     return float(-np.log(p)[said.labels].sum() - multi_label * np.log1p(-p)[~said.labels].sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["uniform", "uniform-cf"])
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_it_is_a_run_like_any_other(

@@ -87,6 +87,7 @@ def test_names_say_what_is_unusual() -> None:
         parse_stream("i3d_flow_dense16", size=16)
 
 
+@pytest.mark.slow
 def test_three_crops_cost_more() -> None:
     assert stream_cost(build("x3d_xs").spec).macs == pytest.approx(0.6044e9, rel=1e-3)
     assert stream_cost(build("x3d_xs", clips=3).spec).macs == pytest.approx(0.6044e9, rel=1e-3)
@@ -100,6 +101,7 @@ def test_three_crops_cost_more() -> None:
 # ------------------------------------------------------------------------------------------------------- weights
 
 
+@pytest.mark.slow
 def test_a_released_file_of_the_model_zoo_gives_its_rows(tmp_path: Path) -> None:
     torch.manual_seed(3)
     released = X3D("xs").eval()
@@ -117,6 +119,7 @@ def test_a_released_file_of_the_model_zoo_gives_its_rows(tmp_path: Path) -> None
     torch.testing.assert_close(ours[1], logits, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_released_file_of_i3d_lacks_counters(tmp_path: Path) -> None:
     torch.manual_seed(3)
     old = {k: v for k, v in I3D(3).state_dict().items() if not k.endswith("num_batches_tracked")}
@@ -125,6 +128,7 @@ def test_a_released_file_of_i3d_lacks_counters(tmp_path: Path) -> None:
     assert backbone.spec.feature_dim == 1024 and backbone.spec.num_classes == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["x3d_xs", "slowfast_8x8_256", "i3d_rgb_dense16"])
 def test_a_file_of_other_classes_names_them(network: str, tmp_path: Path) -> None:
     model = {"x3d_xs": X3D("xs", 2), "slowfast_8x8_256": SlowFast(2)}.get(network, I3D(3, 2))
@@ -144,6 +148,7 @@ def test_weights_of_another_network_are_told(tmp_path: Path) -> None:
         build("i3d_rgb_dense16", str(tmp_path / "flow.pt"))
 
 
+@pytest.mark.slow
 def test_released_weights_come_from_the_folder_of_downloads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +215,7 @@ def test_flow_rows_are_the_flow_between_the_frames_on_screen(moving: Path) -> No
     assert np.median(rows[..., 0]) == pytest.approx(1, abs=0.1) and abs(np.median(rows[..., 1])) < 0.1
 
 
+@pytest.mark.slow
 def test_a_flow_network_takes_flow_in_twentieths() -> None:
     backbone = build("i3d_flow_dense16", flow="dis")
     assert backbone.spec.preprocessing.flow == "dis" and backbone.view.flow_here

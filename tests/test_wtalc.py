@@ -311,6 +311,7 @@ def test_crops_are_stretches_of_a_video() -> None:
     assert all(abs(count / 600 - 1 / 3) < 0.1 for count in starts[1].values())
 
 
+@pytest.mark.slow
 def test_several_classes_a_video(tmp_path: Path) -> None:
     cache, labels = plant_actions(tmp_path / "cache", train=36, several=True)
     notes: list[str] = []

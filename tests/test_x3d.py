@@ -183,6 +183,7 @@ def test_training_reaches_every_parameter_and_drops_features_of_the_classifier_o
         assert parameter.grad.any(), name
 
 
+@pytest.mark.slow
 def test_begins_as_released_and_the_same_from_the_same_seed() -> None:
     models = []
     for seed in (0, 0, 1):
