@@ -29,6 +29,7 @@ class EvenRows(Method):
 
     gated = "fine"
     operating_targets: ClassVar[tuple[TargetKind, ...]] = ("usage", "threshold", "budget")
+    trained_for_cost = True
 
     config: Any
 
