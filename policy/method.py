@@ -312,7 +312,13 @@ class Method(ABC):
     def at_values(self, values: Iterable[float], videos: VideoSet, *, device: torch.device) -> Curve:
         """The trained method at several thresholds, prices or numbers of rows. It is left as it was."""
         assert self.operating_value is not None, f"{self.title} has no such value"
-        return curve_at(self, self.operating_value, values, videos, device=device)
+        points = []
+        for value in values:
+            with moved(self.operating_value, value):
+                judged = self.evaluate(videos, device=device)
+            assert isinstance(judged, Predictions), f"{self.title} says something else than class scores"
+            points.append(OperatingPoint(value, judged))
+        return Curve(self.title, tuple(points))
 
     @classmethod
     def keeps_spending(cls, config: RunConfig) -> bool:
@@ -518,19 +524,6 @@ def moved(threshold: Tensor, value: float) -> Iterator[None]:
         yield
     finally:
         threshold.copy_(before)
-
-
-def curve_at(
-    method: Method, threshold: Tensor, values: Iterable[float], videos: VideoSet, *, device: torch.device
-) -> Curve:
-    """A trained method at several values of a threshold, a buffer of its model that is left as it was."""
-    points = []
-    for value in values:
-        with moved(threshold, value):
-            judged = method.evaluate(videos, device=device)
-        assert isinstance(judged, Predictions), f"{method.title} says something else than class scores"
-        points.append(OperatingPoint(value, judged))
-    return Curve(method.title, tuple(points))
 
 
 def log_loss(predictions: Predictions, videos: VideoSet) -> float:

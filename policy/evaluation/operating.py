@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -153,6 +153,12 @@ class Curve:
     def mean_average_precision(self) -> npt.NDArray[np.float64]:
         """(P,), in [0, 1]."""
         return np.array([point.predictions.mean_average_precision() for point in self.points])
+
+    def by_cost(self) -> Curve:
+        """The same points by rising mean cost."""
+        return replace(
+            self, points=tuple(sorted(self.points, key=lambda each: each.predictions.gflops.mean()))
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """As a table of pandas: by what sets the budget, gflops, top1 and mean_average_precision.

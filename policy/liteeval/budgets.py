@@ -17,7 +17,7 @@ from policy.evaluation.predictions import Predictions
 from policy.liteeval.calibration import calibrated_threshold
 from policy.liteeval.gate import DrawnGates
 from policy.liteeval.model import LiteEval, LiteEvalOutput
-from policy.method import Method, Prediction, class_probabilities, curve_at, evaluate
+from policy.method import Method, Prediction, class_probabilities, evaluate
 from policy.networks.packing import lengths_of, packed_rows
 
 USAGES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
@@ -52,7 +52,7 @@ def threshold_curve(
     thresholds = [
         calibrated_threshold(model, calibration, usage, batch=batch, device=device) for usage in usages
     ]
-    return curve_at(method, model.threshold, thresholds, videos, device=device)
+    return method.at_values(thresholds, videos, device=device)
 
 
 def random_curve(

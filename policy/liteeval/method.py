@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -175,10 +174,8 @@ class LearnedGating(GatedMethod):
         return "threshold on the log-odds of opening a gate"
 
     def operating_curve(self, videos: VideoSet, calibration: VideoSet, *, device: torch.device) -> Curve:
-        curve = threshold_curve(self, videos, USAGES, calibration, device=device)
         # A gate that opens changes those after it: on other videos a higher usage may come to a lower one.
-        points = sorted(curve.points, key=lambda point: float(point.predictions.gflops.mean()))
-        return replace(curve, points=tuple(points))
+        return threshold_curve(self, videos, USAGES, calibration, device=device).by_cost()
 
     def validation_loss(self, judged: Judged, videos: VideoSet, device: torch.device) -> float:
         """Eq. 7 with the gates of evaluation and the final γ and λ."""

@@ -53,7 +53,7 @@ def share(method: Method, target: OperatingTarget, calibration: VideoSet, device
         UserError: as `check_sharing`; or it costs more at the least.
     """
     check_sharing(method, target)
-    curve = by_cost(method.operating_curve(calibration, calibration, device=device))
+    curve = method.operating_curve(calibration, calibration, device=device).by_cost()
     if (least := float(curve.gflops[0])) > target.value:
         raise UserError(
             f"{target}: the least that {method.config.method} comes to is {gflops_digits(least)} GFLOPs per video"
@@ -118,9 +118,3 @@ def evaluated(method: Method, videos: VideoSet, device: torch.device) -> Judged:
     if method.sharing is None:
         return method.evaluate(videos, device=device)
     return evaluate_shared(method, method.sharing, videos, device).predictions
-
-
-def by_cost(curve: Curve) -> Curve:
-    """The points by rising mean cost."""
-    points = sorted(curve.points, key=lambda point: float(point.predictions.gflops.mean()))
-    return Curve(curve.name, tuple(points))

@@ -25,7 +25,7 @@ from policy.tables.experiment import CONTROLS_GROUP
 from policy.tables.plots.curves import Kind, Line
 from policy.tables.plots.multiples import draw_multiples
 from policy.tables.report import Row
-from policy.training.sharing import by_cost, reuse_of, shared_predictions
+from policy.training.sharing import reuse_of, shared_predictions
 from policy.training.validation import calibration_videos, validation_videos
 
 SHARES = (0.05, 0.1, 0.25, 0.5)
@@ -156,7 +156,7 @@ def _shared(
     """The collection's outcomes at the budgets of the policy's points; None of one point, or of drawn gates."""
     fitted = method.operating_curve(held_out, held_out, device=material.device)
     judged = {point.value: point for point in curve.points}
-    held = [point for point in by_cost(fitted).points if point.value in judged]
+    held = [point for point in fitted.by_cost().points if point.value in judged]
     if len(held) < 2 or method.draws > 1:
         return None
     reuse = reuse_of(method, one.data.evaluation)
